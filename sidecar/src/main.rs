@@ -1,0 +1,3 @@
+//! The sidecar: the only client of Redis.
+
+fn main() {}

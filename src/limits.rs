@@ -1,0 +1,70 @@
+//! What is limited: metrics, what a request costs in each of them, and limits over windows.
+//!
+//! Which limits apply to which request is the configuration's business ([`crate::config`]); how a window counts is
+//! [`crate::window`]'s.
+
+use crate::window::Window;
+use serde::{Deserialize, Serialize};
+
+/// A quantity that limits are set on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Requests; each costs one.
+    Requests,
+    /// Prompt tokens.
+    InputTokens,
+    /// Completion tokens, reasoning included.
+    OutputTokens,
+    /// Prompt and completion tokens together.
+    TotalTokens,
+}
+
+impl Metric {
+    /// The name used in configuration, store keys, messages and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::InputTokens => "input_tokens",
+            Self::OutputTokens => "output_tokens",
+            Self::TotalTokens => "total_tokens",
+        }
+    }
+}
+
+/// What one request costs, estimated before it is forwarded or measured after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Requests: one, or none once it has been given back.
+    pub requests: u64,
+    /// Prompt tokens.
+    pub input_tokens: u64,
+    /// Completion tokens.
+    pub output_tokens: u64,
+}
+
+impl Cost {
+    /// The part of this cost that counts towards `metric`.
+    pub const fn of(&self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Requests => self.requests,
+            Metric::InputTokens => self.input_tokens,
+            Metric::OutputTokens => self.output_tokens,
+            Metric::TotalTokens => self.input_tokens.saturating_add(self.output_tokens),
+        }
+    }
+}
+
+/// At most `amount` of `metric` in any window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What the limit is called in the store and in messages: the metric's name, with the model pattern before it
+    /// where the limit is a model's (`gpt-4*/requests`).
+    pub name: String,
+    /// What is counted.
+    pub metric: Metric,
+    /// The most that any window admits. Zero admits nothing.
+    pub amount: u64,
+    /// Over which time, and how it is counted.
+    pub window: Window,
+}

@@ -1,0 +1,1 @@
+//! What the end-to-end tests are built from, one file per process that they start.
