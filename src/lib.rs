@@ -6,5 +6,6 @@
 //! when its response has told what it really cost ([`usage`], [`sse`]), settled.
 
 pub mod limits;
+pub mod store;
 pub mod window;
 pub mod wire;

@@ -7,11 +7,12 @@
 //! segment. `lua/` does the same arithmetic on a Redis hash.
 
 use super::Fit;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::num::{NonZeroU32, NonZeroU64};
 
 /// The shape of a sliding window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Length of a segment in milliseconds.
     segment_ms: NonZeroU64,
@@ -21,10 +22,13 @@ pub struct Shape {
 
 impl Shape {
     /// A window of `length_ms` cut into `segments`.
-    pub fn new(length_ms: NonZeroU64, segments: NonZeroU32) -> Self {
-        let segments = NonZeroU64::from(segments);
-        let segment_ms = NonZeroU64::new(length_ms.get().div_ceil(segments.get())).unwrap_or(NonZeroU64::MIN);
-        Self { segment_ms, segments: segments.get() }
+    pub const fn new(length_ms: NonZeroU64, segments: NonZeroU32) -> Self {
+        let segments = segments.get() as u64;
+        let segment_ms = match NonZeroU64::new(length_ms.get().div_ceil(segments)) {
+            Some(segment_ms) => segment_ms,
+            None => NonZeroU64::MIN,
+        };
+        Self { segment_ms, segments }
     }
 
     /// When a unit charged in segment `index` leaves, in milliseconds since the epoch.
@@ -34,7 +38,7 @@ impl Shape {
 }
 
 /// A sliding window's counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     total: u64,
     /// Segments charged to, oldest first. A segment whose charges were all refunded stays until it leaves.
@@ -42,7 +46,7 @@ pub struct Counter {
 }
 
 /// What was charged in one segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Milliseconds since the epoch divided by the segment's length.
     pub index: u64,
@@ -51,18 +55,6 @@ pub struct Segment {
 }
 
 impl Counter {
-    /// A counter that holds `segments`, oldest first, as [`Counter::segments`] gave them.
-    pub fn from_segments(segments: impl IntoIterator<Item = Segment>) -> Self {
-        let segments: VecDeque<_> = segments.into_iter().collect();
-        let total = segments.iter().fold(0, |sum: u64, s| sum.saturating_add(s.count));
-        Self { total, segments }
-    }
-
-    /// The segments, oldest first.
-    pub fn segments(&self) -> impl ExactSizeIterator<Item = Segment> + '_ {
-        self.segments.iter().copied()
-    }
-
     /// Units in the window, as of the last [`Counter::advance`].
     pub const fn used(&self) -> u64 {
         self.total
@@ -139,6 +131,110 @@ impl Counter {
         match self.segments.back() {
             Some(last) if self.total > 0 => shape.leaves_at(last.index).saturating_sub(now_ms),
             _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LENGTH_MS: u64 = 1_000;
+
+    fn shape(segments: u32) -> Shape {
+        Shape::new(NonZeroU64::new(LENGTH_MS).unwrap(), NonZeroU32::new(segments).unwrap())
+    }
+
+    #[test]
+    fn exactly_the_limit_fits_and_more_than_it_never_does() {
+        let (shape, mut counter) = (shape(10), Counter::default());
+        assert_eq!(counter.fit(shape, 5, 5, 0), Fit::Now);
+        assert_eq!(counter.fit(shape, 5, 6, 0), Fit::Never);
+        counter.charge(shape, 3, 0);
+        assert_eq!(counter.fit(shape, 5, 2, 0), Fit::Now);
+        assert_eq!(counter.fit(shape, 5, 3, 0), Fit::After(NonZeroU64::new(1_100).unwrap()));
+    }
+
+    #[test]
+    fn a_unit_leaves_when_its_whole_segment_has_left() {
+        let (shape, mut counter) = (shape(10), Counter::default());
+        counter.charge(shape, 1, 99);
+        counter.advance(shape, 1_099);
+        assert_eq!(counter.used(), 1);
+        counter.advance(shape, 1_100);
+        assert_eq!((counter.used(), counter.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_charges_the_last_segment() {
+        let (shape, mut counter) = (shape(10), Counter::default());
+        counter.charge(shape, 1, 950);
+        assert_eq!(counter.charge(shape, 1, 300), 9);
+        assert_eq!(counter.segments.len(), 1);
+    }
+
+    #[test]
+    fn a_refund_goes_to_its_segment_and_only_while_that_is_live() {
+        let (shape, mut counter) = (shape(10), Counter::default());
+        let first = counter.charge(shape, 4, 0);
+        counter.charge(shape, 1, 500);
+        counter.refund(first, 3);
+        assert_eq!(counter.used(), 2);
+        counter.advance(shape, 1_100);
+        counter.refund(first, 1);
+        assert_eq!(counter.used(), 1);
+    }
+
+    proptest! {
+        /// The promise: what is admitted in any trailing window never exceeds the limit.
+        #[test]
+        fn no_trailing_window_exceeds_the_limit(
+            segments in 1u32..12, limit in 1u64..20, steps in proptest::collection::vec((0u64..400, 0u64..8), 1..120),
+        ) {
+            let (shape, mut counter, mut now) = (shape(segments), Counter::default(), 0);
+            let mut admitted: Vec<(u64, u64)> = Vec::new();
+            for (step, cost) in steps {
+                now += step;
+                counter.advance(shape, now);
+                if counter.fit(shape, limit, cost, now) == Fit::Now {
+                    counter.charge(shape, cost, now);
+                    admitted.push((now, cost));
+                }
+                let trailing: u64 = admitted.iter().filter(|(at, _)| at + LENGTH_MS > now).map(|(_, cost)| cost).sum();
+                prop_assert!(trailing <= limit, "{trailing} of {limit} at {now}");
+            }
+        }
+
+        /// A refusal is true now, true until just before `retry_after`, and over then.
+        #[test]
+        fn after_retry_after_it_fits_and_not_before(
+            segments in 1u32..12, limit in 1u64..20, cost in 0u64..20, steps in proptest::collection::vec((0u64..300, 0u64..8), 1..60),
+        ) {
+            let (shape, mut counter, mut now) = (shape(segments), Counter::default(), 0);
+            for (step, spent) in steps {
+                now += step;
+                counter.advance(shape, now);
+                counter.charge(shape, spent, now);
+            }
+            let at = |ms: u64| {
+                let mut later = counter.clone();
+                later.advance(shape, now + ms);
+                later.fit(shape, limit, cost, now + ms)
+            };
+            match at(0) {
+                Fit::Now => prop_assert!(counter.used() + cost <= limit),
+                Fit::Never => prop_assert!(cost > limit),
+                Fit::After(wait) => {
+                    prop_assert!(counter.used() + cost > limit);
+                    prop_assert_ne!(at(wait.get() - 1), Fit::Now);
+                    prop_assert_eq!(at(wait.get()), Fit::Now);
+                }
+            }
+            prop_assert!(counter.segments.len() <= segments as usize + 1);
+            let reset = counter.reset_ms(shape, now);
+            counter.advance(shape, now + reset);
+            prop_assert_eq!(counter.used(), 0);
         }
     }
 }

@@ -1,0 +1,263 @@
+//! One bucket of the local store: the counters of the few scopes that hash to it, as bytes.
+//!
+//! A bucket is read, changed and written back whole, so a change to any number of its counters is one atomic step.
+//! Counters that have emptied are let go of whenever the bucket is written, which is what keeps it small.
+
+use crate::window::sliding::{Counter, Shape};
+use crate::window::{Algorithm, Fit};
+use crate::wire::{Charge, WindowState};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Scopes that one bucket tells apart. What comes on top shares a counter per limit: such identities may be refused
+/// early, but no limit is ever exceeded and memory stays bounded whatever identities arrive.
+pub const SCOPES_PER_BUCKET: usize = 16;
+
+/// A name in 16 bytes: the first half of its SHA-256.
+pub type Digest16 = [u8; 16];
+
+/// SHA-256 of `parts`, each ended by a zero byte, cut to 16 bytes.
+pub fn digest(parts: &[&str]) -> Digest16 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let mut short = [0; 16];
+    for (to, from) in short.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    short
+}
+
+/// The counters of the scopes in one bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    scopes: Vec<Scope>,
+}
+
+/// The counters that are charged together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Scope {
+    name: Digest16,
+    counters: Vec<Slot>,
+}
+
+/// One counter and the shape that says when it is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Slot {
+    name: Digest16,
+    shape: Shape,
+    counter: Counter,
+}
+
+/// Units charged to one segment of a counter, to be refunded there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The segment's index.
+    pub segment: u64,
+    /// Units.
+    pub amount: u64,
+}
+
+/// What came of trying to charge some counters of one scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Per charge, in order: the counter after the decision.
+    pub states: Vec<WindowState>,
+    /// Per charge, what was charged; nothing was if any of them did not fit.
+    pub parts: Option<Vec<Part>>,
+}
+
+const fn shape(charge: &Charge) -> Shape {
+    let Algorithm::SlidingWindow { segments } = charge.window.algorithm;
+    Shape::new(charge.window.length_ms, segments)
+}
+
+impl Bucket {
+    /// The bucket that `bytes` hold. Bytes of another version or damaged ones are an empty bucket: there is nobody
+    /// to ask for what they meant.
+    pub fn decode(bytes: &[u8]) -> Self {
+        postcard::from_bytes(bytes).unwrap_or_default()
+    }
+
+    /// The bucket as bytes, never empty (shared data cannot tell an empty value from none).
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).unwrap_or_else(|_| vec![0])
+    }
+
+    /// Charges all of `charges`, which share one scope, or none.
+    pub fn reserve(&mut self, charges: &[Charge], now_ms: u64) -> Attempt {
+        let mut counters = self.counters(charges, now_ms);
+        let fits: Vec<Fit> = counters.each(charges, |slot, charge| slot.fit(charge, now_ms));
+        let admitted = fits.iter().all(|fit| *fit == Fit::Now);
+        let parts = admitted.then(|| {
+            counters.each(charges, |slot, charge| Part {
+                segment: slot.counter.charge(slot.shape, charge.cost, now_ms),
+                amount: charge.cost,
+            })
+        });
+        let mut fits = fits.into_iter();
+        let states = counters.each(charges, |slot, _| slot.state(fits.next().unwrap_or(Fit::Now), now_ms));
+        Attempt { states, parts }
+    }
+
+    /// Replaces what `charges` took, as `parts` tells, by what they really cost.
+    pub fn settle(&mut self, charges: &[Charge], parts: &[Part], now_ms: u64) {
+        let mut parts = parts.iter();
+        self.counters(charges, now_ms).each(charges, |slot, charge| {
+            let Some(part) = parts.next() else { return };
+            if charge.cost > part.amount {
+                slot.counter.charge(slot.shape, charge.cost.saturating_sub(part.amount), now_ms);
+            } else {
+                slot.counter.refund(part.segment, part.amount.saturating_sub(charge.cost));
+            }
+        });
+    }
+
+    /// The counters of `charges` as they are.
+    pub fn peek(&mut self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
+        let mut counters = self.counters(charges, now_ms);
+        counters.each(charges, |slot, charge| slot.state(slot.fit(charge, now_ms), now_ms))
+    }
+
+    /// The counters of `charges`, made where there are none, as of `now_ms`.
+    fn counters(&mut self, charges: &[Charge], now_ms: u64) -> Counters<'_> {
+        self.forget_empty(now_ms);
+        let scope = charges.first().map_or("", |charge| &charge.scope);
+        let own = digest(&[scope]);
+        let shared = self.scopes.len() >= SCOPES_PER_BUCKET && !self.scopes.iter().any(|s| s.name == own);
+        let name = if shared { digest(&[]) } else { own };
+        let scope = at_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
+        let Some(Scope { counters, .. }) = self.scopes.get_mut(scope) else {
+            return Counters { slots: &mut [], at: Vec::new() };
+        };
+        let at = charges
+            .iter()
+            .map(|charge| {
+                let identity = if shared { "" } else { &charge.identity };
+                let name = digest(&[identity, &charge.name, &charge.window.label()]);
+                let slot = || Slot { name, shape: shape(charge), counter: Counter::default() };
+                at_or_push(counters, |slot| slot.name == name, slot)
+            })
+            .collect();
+        Counters { slots: counters, at }
+    }
+
+    /// Lets go of what has left its window.
+    fn forget_empty(&mut self, now_ms: u64) {
+        self.scopes.retain_mut(|scope| {
+            scope.counters.retain_mut(|slot| {
+                slot.counter.advance(slot.shape, now_ms);
+                !slot.counter.is_empty()
+            });
+            !scope.counters.is_empty()
+        });
+    }
+}
+
+/// The counters of some charges, in their order.
+struct Counters<'a> {
+    slots: &'a mut [Slot],
+    at: Vec<usize>,
+}
+
+impl Counters<'_> {
+    fn each<T>(&mut self, charges: &[Charge], mut f: impl FnMut(&mut Slot, &Charge) -> T) -> Vec<T> {
+        let slots = &mut *self.slots;
+        self.at
+            .iter()
+            .zip(charges)
+            .filter_map(|(at, charge)| slots.get_mut(*at).map(|s| f(s, charge)))
+            .collect()
+    }
+}
+
+impl Slot {
+    fn fit(&self, charge: &Charge, now_ms: u64) -> Fit {
+        self.counter.fit(self.shape, charge.limit, charge.cost, now_ms)
+    }
+
+    fn state(&self, fit: Fit, now_ms: u64) -> WindowState {
+        WindowState {
+            used: self.counter.used(),
+            reset_ms: self.counter.reset_ms(self.shape, now_ms),
+            retry_after_ms: WindowState::retry_after(fit),
+        }
+    }
+}
+
+/// Where the element stands that `is` it; a new one is put at the end if there is none.
+fn at_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> usize {
+    list.iter().position(is).unwrap_or_else(|| {
+        list.push(make());
+        list.len().saturating_sub(1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Window;
+    use std::num::NonZeroU64;
+
+    fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
+        Charge {
+            scope: identity.into(),
+            identity: identity.into(),
+            name: "requests".into(),
+            window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
+            limit,
+            cost,
+        }
+    }
+
+    #[test]
+    fn bytes_round_trip_and_damaged_ones_are_empty() {
+        let mut bucket = Bucket::default();
+        bucket.reserve(&[charge("a", 5, 3)], 1_000);
+        assert_eq!(Bucket::decode(&bucket.encode()), bucket);
+        assert_eq!(Bucket::decode(&[255; 40]), Bucket::default());
+        assert!(!Bucket::default().encode().is_empty(), "an empty value would read as no value");
+    }
+
+    #[test]
+    fn nothing_is_charged_unless_all_fits() {
+        let mut bucket = Bucket::default();
+        let tokens = Charge { name: "total_tokens".into(), ..charge("a", 10, 11) };
+        let attempt = bucket.reserve(&[charge("a", 5, 1), tokens], 0);
+        assert_eq!(attempt.parts, None);
+        assert_eq!(attempt.states.iter().map(|s| s.used).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(attempt.states.iter().map(WindowState::fit).collect::<Vec<_>>(), [Fit::Now, Fit::Never]);
+    }
+
+    #[test]
+    fn a_full_bucket_shares_a_counter_and_never_admits_more_than_a_limit() {
+        let mut bucket = Bucket::default();
+        for n in 0..SCOPES_PER_BUCKET {
+            assert!(bucket.reserve(&[charge(&format!("k{n}"), 2, 1)], 0).parts.is_some());
+        }
+        let late = |bucket: &mut Bucket, name| bucket.reserve(&[charge(name, 2, 1)], 0).parts.is_some();
+        assert_eq!(
+            [late(&mut bucket, "x"), late(&mut bucket, "y"), late(&mut bucket, "z")],
+            [true, true, false]
+        );
+        assert_eq!(bucket.scopes.len(), SCOPES_PER_BUCKET + 1);
+        assert!(late(&mut bucket, "k0"), "who has a place keeps it");
+        assert!(bucket.reserve(&[charge("z", 2, 1)], 200_000).parts.is_some());
+        assert_eq!(bucket.scopes.len(), 1, "what has left its window makes room");
+    }
+
+    #[test]
+    fn settling_refunds_or_charges_the_difference() {
+        let mut bucket = Bucket::default();
+        let parts = bucket.reserve(&[charge("a", 100, 40)], 0).parts.unwrap();
+        bucket.settle(&[charge("a", 100, 10)], &parts, 5_000);
+        assert_eq!(bucket.peek(&[charge("a", 100, 0)], 5_000)[0].used, 10);
+        let parts = bucket.reserve(&[charge("a", 100, 40)], 5_000).parts.unwrap();
+        bucket.settle(&[charge("a", 100, 150)], &parts, 9_000);
+        let state = bucket.peek(&[charge("a", 100, 1)], 9_000)[0];
+        assert_eq!(state.used, 160, "an excess is spent already and may pass the limit");
+        assert!(matches!(state.fit(), Fit::After(_)));
+    }
+}

@@ -1,0 +1,265 @@
+//! The local store: counters of this Envoy process, shared by all its workers, exact under concurrency.
+//!
+//! Envoy's shared data is one map per process. Its compare-and-swap is atomic only on a key that already exists, and
+//! keys are never freed. So the store is a fixed number of buckets, created when the filter is configured (which Envoy
+//! does on the main thread before any worker), and a scope always lives in the one bucket that its name hashes to.
+
+use super::bucket::{Bucket, Digest16, Part, digest};
+use crate::wire::{Charge, WindowState};
+use std::num::NonZeroU32;
+use thiserror::Error;
+
+/// Compare-and-swaps that may fail in a row before a call gives up. Each failure means that another worker got
+/// through, so this is never reached by load alone.
+const MAX_TRIES: u32 = 10_000;
+
+/// Scopes per bucket that the number of buckets is chosen for; half of what a bucket holds.
+const EXPECTED_SCOPES_PER_BUCKET: u32 = 8;
+
+/// Envoy's shared data, as much as the store needs of it.
+pub trait SharedData {
+    /// The value of `key` and its version.
+    fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)>;
+    /// Writes `value` if the version is still `version`; false if it is not.
+    fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool;
+    /// Creates `key`. Only safe while nobody else may.
+    fn create(&self, key: &str, value: &[u8]);
+}
+
+/// Why the local store could not answer. None of these happens in an Envoy that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LocalError {
+    /// The store was not prepared.
+    #[error("the local store's bucket {0} does not exist")]
+    Missing(u32),
+    /// Other workers were quicker too many times.
+    #[error("the local store's bucket {0} changed {MAX_TRIES} times while it was being written")]
+    Contended(u32),
+}
+
+/// What a reservation took from the local store; needed to settle it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    parts: Vec<Part>,
+}
+
+/// The answer to a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What was charged, if it was.
+    pub hold: Option<Hold>,
+    /// Per charge, in order: the counter after the decision.
+    pub states: Vec<WindowState>,
+}
+
+/// The counters of this Envoy.
+#[derive(Clone, Debug)]
+pub struct LocalStore<S> {
+    data: S,
+    buckets: NonZeroU32,
+}
+
+impl<S: SharedData> LocalStore<S> {
+    /// A store for `max_identities` at a time, on `data`.
+    pub fn new(data: S, max_identities: NonZeroU32) -> Self {
+        let buckets = max_identities.get().div_ceil(EXPECTED_SCOPES_PER_BUCKET);
+        Self { data, buckets: NonZeroU32::new(buckets).unwrap_or(NonZeroU32::MIN) }
+    }
+
+    /// Creates the buckets that do not exist yet. To be called when the filter is configured; counters that are
+    /// there, from before a reload, stay.
+    pub fn prepare(&self) {
+        let empty = Bucket::default().encode();
+        for bucket in 0..self.buckets.get() {
+            let key = self.key(bucket);
+            if self.data.get(&key).is_none() {
+                self.data.create(&key, &empty);
+            }
+        }
+    }
+
+    /// Charges all of `charges` or none. Charges of one scope stand next to each other and are one atomic step;
+    /// of several scopes, each is charged in turn and all are given back if a later one does not fit.
+    ///
+    /// # Errors
+    /// [`LocalError`]; nothing stays charged then.
+    pub fn reserve(&self, charges: &[Charge], now_ms: u64) -> Result<Decision, LocalError> {
+        let mut decision =
+            Decision { hold: Some(Hold::default()), states: Vec::with_capacity(charges.len()) };
+        let mut charged: Vec<(&[Charge], Vec<Part>)> = Vec::new();
+        for scope in by_scope(charges) {
+            if decision.hold.is_none() {
+                decision.states.extend(self.change(scope, |bucket| bucket.peek(scope, now_ms))?);
+                continue;
+            }
+            match self.change(scope, |bucket| bucket.reserve(scope, now_ms)) {
+                Ok(attempt) => {
+                    decision.states.extend(attempt.states);
+                    match attempt.parts {
+                        Some(parts) => charged.push((scope, parts)),
+                        None => decision.hold = None,
+                    }
+                }
+                Err(error) => {
+                    self.give_back(&charged, now_ms)?;
+                    return Err(error);
+                }
+            }
+        }
+        match &mut decision.hold {
+            Some(hold) => hold.parts = charged.into_iter().flat_map(|(_, parts)| parts).collect(),
+            None => self.give_back(&charged, now_ms)?,
+        }
+        Ok(decision)
+    }
+
+    /// Replaces what was reserved by the real `cost` of each charge. `hold` is consumed: there is no settling twice.
+    ///
+    /// # Errors
+    /// [`LocalError`]; scopes after the one that failed keep what was reserved.
+    #[expect(clippy::needless_pass_by_value, reason = "a hold is settled once")]
+    pub fn settle(&self, charges: &[Charge], hold: Hold, now_ms: u64) -> Result<(), LocalError> {
+        let mut parts = hold.parts.as_slice();
+        for scope in by_scope(charges) {
+            let (now, later) = parts.split_at_checked(scope.len()).unwrap_or((parts, &[]));
+            self.change(scope, |bucket| bucket.settle(scope, now, now_ms))?;
+            parts = later;
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, charged: &[(&[Charge], Vec<Part>)], now_ms: u64) -> Result<(), LocalError> {
+        for (scope, parts) in charged {
+            let nothing: Vec<Charge> = scope.iter().map(|c| Charge { cost: 0, ..c.clone() }).collect();
+            self.change(scope, |bucket| bucket.settle(&nothing, parts, now_ms))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the bucket of `scope`, lets `change` work on it, and writes it back, again and again until nobody else
+    /// has written in between.
+    fn change<T>(&self, scope: &[Charge], change: impl Fn(&mut Bucket) -> T) -> Result<T, LocalError> {
+        let bucket = scope.first().map_or(0, |charge| self.bucket_of(digest(&[&charge.scope])));
+        let key = self.key(bucket);
+        for _ in 0..MAX_TRIES {
+            let (bytes, version) = self.data.get(&key).ok_or(LocalError::Missing(bucket))?;
+            let mut counters = Bucket::decode(&bytes);
+            let answer = change(&mut counters);
+            let changed = counters.encode();
+            if changed == bytes || self.data.replace(&key, &changed, version) {
+                return Ok(answer);
+            }
+        }
+        Err(LocalError::Contended(bucket))
+    }
+
+    fn bucket_of(&self, name: Digest16) -> u32 {
+        let [a, b, c, d, ..] = name;
+        u32::from_be_bytes([a, b, c, d]) % self.buckets
+    }
+
+    /// The number of buckets is part of the name: another number spreads the scopes in another way.
+    fn key(&self, bucket: u32) -> String {
+        format!("llmrl/1/{}/{bucket}", self.buckets)
+    }
+}
+
+/// `charges` cut where the scope changes.
+fn by_scope(charges: &[Charge]) -> impl Iterator<Item = &[Charge]> {
+    charges.chunk_by(|a, b| a.scope == b.scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Window;
+    use std::collections::HashMap;
+    use std::num::NonZeroU64;
+    use std::sync::Mutex;
+
+    /// Envoy's shared data: a version per value, and a swap that fails if the version has moved.
+    #[derive(Default)]
+    struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>);
+
+    impl SharedData for &Memory {
+        fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
+            let (value, version) = self.0.lock().unwrap().get(key)?.clone();
+            Some((value, NonZeroU32::new(version)?))
+        }
+
+        fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
+            let mut map = self.0.lock().unwrap();
+            let entry = map.get_mut(key).unwrap();
+            let current = entry.1 == version.get();
+            if current {
+                *entry = (value.to_vec(), version.get() + 1);
+            }
+            current
+        }
+
+        fn create(&self, key: &str, value: &[u8]) {
+            self.0.lock().unwrap().insert(key.into(), (value.to_vec(), 1));
+        }
+    }
+
+    fn charge(scope: &str, limit: u64, cost: u64) -> Charge {
+        Charge {
+            scope: scope.into(),
+            identity: scope.into(),
+            name: "requests".into(),
+            window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
+            limit,
+            cost,
+        }
+    }
+
+    fn store(memory: &Memory) -> LocalStore<&Memory> {
+        let store = LocalStore::new(memory, NonZeroU32::new(64).unwrap());
+        store.prepare();
+        store
+    }
+
+    #[test]
+    fn an_unprepared_store_says_so() {
+        let memory = Memory::default();
+        let store = LocalStore::new(&memory, NonZeroU32::MIN);
+        assert_eq!(store.reserve(&[charge("a", 1, 1)], 0), Err(LocalError::Missing(0)));
+    }
+
+    #[test]
+    fn workers_together_admit_exactly_the_limit() {
+        let memory = Memory::default();
+        let store = store(&memory);
+        let admitted: usize = std::thread::scope(|s| {
+            let worker = || {
+                (0..300).filter(|_| store.reserve(&[charge("a", 100, 1)], 7).unwrap().hold.is_some()).count()
+            };
+            let workers: Vec<_> = (0..4).map(|_| s.spawn(worker)).collect();
+            workers.into_iter().map(|w| w.join().unwrap()).sum()
+        });
+        assert_eq!(admitted, 100);
+    }
+
+    #[test]
+    fn a_refusal_by_a_later_scope_gives_back_what_earlier_ones_charged() {
+        let memory = Memory::default();
+        let store = store(&memory);
+        let used = |scope| store.reserve(&[charge(scope, 9, 0)], 0).unwrap().states[0].used;
+        assert!(store.reserve(&[charge("team", 1, 1)], 0).unwrap().hold.is_some());
+        let refused =
+            store.reserve(&[charge("key", 5, 1), charge("team", 1, 1), charge("all", 5, 1)], 0).unwrap();
+        assert_eq!(refused.hold, None);
+        assert_eq!(refused.states.len(), 3);
+        assert_eq!([used("key"), used("team"), used("all")], [0, 1, 0]);
+        let hold = store.reserve(&[charge("key", 5, 2), charge("all", 5, 2)], 0).unwrap().hold.unwrap();
+        store.settle(&[charge("key", 5, 1), charge("all", 5, 0)], hold, 0).unwrap();
+        assert_eq!([used("key"), used("all")], [1, 0]);
+    }
+
+    #[test]
+    fn counters_outlive_a_reload() {
+        let memory = Memory::default();
+        store(&memory).reserve(&[charge("a", 1, 1)], 0).unwrap();
+        assert_eq!(store(&memory).reserve(&[charge("a", 1, 1)], 0).unwrap().hold, None);
+    }
+}
