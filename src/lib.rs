@@ -5,7 +5,9 @@
 //! ([`window`], [`local_store`], or the sidecar by way of [`wire`]), answered ([`headers`], [`rejection`]) and,
 //! when its response has told what it really cost ([`usage`], [`sse`]), settled.
 
+pub mod answer;
 pub mod limits;
+pub mod refusal;
 pub mod store;
 pub mod window;
 pub mod wire;

@@ -1,0 +1,147 @@
+//! Why a request was not forwarded, as data. How it is told to the client is [`crate::answer`]'s business.
+
+use crate::limits::{Limit, Metric};
+use crate::window::Fit;
+use crate::wire::WindowState;
+use std::sync::Arc;
+
+/// A limit that applies to a request, what the request asked of it, and how its counter stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The limit.
+    pub limit: Arc<Limit>,
+    /// Units that the request asked for.
+    pub cost: u64,
+    /// The counter after the decision.
+    pub state: WindowState,
+}
+
+impl Standing {
+    /// Units that are left.
+    pub fn remaining(&self) -> u64 {
+        self.limit.amount.saturating_sub(self.state.used)
+    }
+
+    /// Whether less of this limit is left than of `other`, in proportion. Of two that are as far, the one that takes
+    /// longer to be whole again is closer to its limit.
+    fn is_closer_than(&self, other: &Self) -> bool {
+        let left =
+            |a: &Self, b: &Self| u128::from(a.remaining()).saturating_mul(u128::from(b.limit.amount.max(1)));
+        let (mine, theirs) = (left(self, other), left(other, self));
+        mine < theirs || (mine == theirs && self.state.reset_ms > other.state.reset_ms)
+    }
+}
+
+/// The limit closest to being reached, of those that `which` picks.
+pub fn closest(standings: &[Standing], which: impl Fn(Metric) -> bool) -> Option<&Standing> {
+    standings
+        .iter()
+        .filter(|standing| which(standing.limit.metric))
+        .reduce(|closest, next| if next.is_closer_than(closest) { next } else { closest })
+}
+
+/// Why a request was not forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is over a limit.
+    OverLimit(OverLimit),
+    /// Its identity is not in the configuration, which rejects such.
+    UnknownIdentity,
+    /// The store gave no answer, and the configuration says to deny then.
+    NoStore,
+}
+
+/// Which limit refused, and how the others stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverLimit {
+    /// All limits that applied.
+    standings: Vec<Standing>,
+    /// Which of them refused.
+    refused_by: usize,
+    /// What the key is called, if it is.
+    name: Option<String>,
+}
+
+impl OverLimit {
+    /// The refusal that follows from `standings`: by the limit for which the request has to wait longest, since only
+    /// then does it fit into all. None if it fits into all of them now.
+    pub fn new(standings: Vec<Standing>, name: Option<String>) -> Option<Self> {
+        let wait = |fit| match fit {
+            Fit::Now => 0,
+            Fit::After(ms) => ms.get(),
+            Fit::Never => u64::MAX,
+        };
+        let (refused_by, longest) =
+            standings
+                .iter()
+                .map(|standing| wait(standing.state.fit()))
+                .enumerate()
+                .reduce(|longest, next| if next.1 > longest.1 { next } else { longest })?;
+        (longest > 0).then_some(Self { standings, refused_by, name })
+    }
+
+    /// All limits that applied.
+    pub fn standings(&self) -> &[Standing] {
+        &self.standings
+    }
+
+    /// The limit that refused.
+    pub fn by(&self) -> Option<&Standing> {
+        self.standings.get(self.refused_by)
+    }
+
+    /// What the key is called, if it is.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Milliseconds after which this request would fit if nobody else spends; none if it never does.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self.by()?.state.fit() {
+            Fit::Now => Some(0),
+            Fit::After(ms) => Some(ms.get()),
+            Fit::Never => None,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::window::Window;
+    use std::num::NonZeroU64;
+
+    pub(crate) fn standing(metric: Metric, amount: u64, cost: u64, state: (u64, u64, i64)) -> Standing {
+        let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
+        let limit = Arc::new(Limit { name: metric.name().into(), metric, amount, window });
+        let (used, reset_ms, retry_after_ms) = state;
+        Standing { limit, cost, state: WindowState { used, reset_ms, retry_after_ms } }
+    }
+
+    #[test]
+    fn the_longest_wait_refuses_and_never_is_longest() {
+        let requests = standing(Metric::Requests, 5, 1, (5, 60_000, 1_500));
+        let tokens = standing(Metric::InputTokens, 100, 90, (50, 60_000, 9_000));
+        let never = standing(Metric::OutputTokens, 100, 101, (0, 0, -1));
+        let by =
+            |standings: Vec<Standing>| OverLimit::new(standings, None).map(|o| o.by().unwrap().limit.metric);
+        assert_eq!(by(vec![requests.clone(), tokens.clone()]), Some(Metric::InputTokens));
+        assert_eq!(by(vec![tokens.clone(), requests.clone()]), Some(Metric::InputTokens));
+        assert_eq!(by(vec![never, requests]), Some(Metric::OutputTokens));
+        assert_eq!(by(vec![standing(Metric::Requests, 5, 1, (1, 0, 0))]), None);
+        assert_eq!(OverLimit::new(vec![tokens], None).unwrap().retry_after_ms(), Some(9_000));
+    }
+
+    #[test]
+    fn the_closest_limit_is_the_one_with_the_smallest_part_left() {
+        let standings = [
+            standing(Metric::Requests, 10, 1, (5, 1_000, 0)),
+            standing(Metric::TotalTokens, 1_000_000, 1, (900_000, 1_000, 0)),
+            standing(Metric::InputTokens, 0, 0, (0, 0, 0)),
+        ];
+        let closest = |which: fn(Metric) -> bool| closest(&standings, which).map(|s| s.limit.metric);
+        assert_eq!(closest(|m| m != Metric::InputTokens), Some(Metric::TotalTokens));
+        assert_eq!(closest(|_| true), Some(Metric::InputTokens), "a limit of zero is always reached");
+        assert_eq!(closest(|m| m == Metric::OutputTokens), None);
+    }
+}
