@@ -1,0 +1,257 @@
+//! One request's account: what it is expected to cost, what was reserved for it, and what replaces that in the end.
+//!
+//! An account is opened once and closed once: closing consumes it, so that no ending of a request can settle twice.
+
+use crate::limits::{Cost, Limit, Metric};
+use crate::refusal::Standing;
+use crate::store::local::Hold;
+use crate::wire::{Charge, IfAbsent, Settle, WindowState};
+use std::sync::Arc;
+
+/// What a request is expected to cost, before it is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// Prompt tokens.
+    pub input_tokens: u64,
+    /// Completion tokens.
+    pub output: Output,
+}
+
+/// How many completion tokens to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// At most this many: the request says so.
+    Declared(u64),
+    /// Perhaps this many. A guess never refuses a request that could have been admitted, so it gives way to the limit.
+    Guessed(u64),
+}
+
+impl Estimate {
+    /// The estimate of a request without a body.
+    pub const NOTHING: Self = Self { input_tokens: 0, output: Output::Declared(0) };
+
+    /// Units to reserve under `limit`.
+    fn of(&self, limit: &Limit) -> u64 {
+        let output = match self.output {
+            Output::Declared(tokens) => tokens,
+            Output::Guessed(tokens) => {
+                let before = if limit.metric == Metric::TotalTokens { self.input_tokens } else { 0 };
+                tokens.min(limit.amount.saturating_sub(before))
+            }
+        };
+        Cost { requests: 1, input_tokens: self.input_tokens, output_tokens: output }.of(limit.metric)
+    }
+
+    /// What the request is taken to have cost if nothing better becomes known.
+    pub const fn cost(&self) -> Cost {
+        let output_tokens = match self.output {
+            Output::Declared(tokens) | Output::Guessed(tokens) => tokens,
+        };
+        Cost { requests: 1, input_tokens: self.input_tokens, output_tokens }
+    }
+}
+
+/// A request that is to be charged: to whom, under which limits, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bill {
+    /// Unique across the fleet.
+    pub id: String,
+    /// What the key is called, if it is.
+    pub name: Option<String>,
+    /// What the request is expected to cost.
+    pub estimate: Estimate,
+    /// The limits that apply.
+    pub limits: Vec<Arc<Limit>>,
+    /// One per limit, in order.
+    pub charges: Vec<Charge>,
+}
+
+impl Bill {
+    /// Charges `estimate` to `identity` under `limits`.
+    pub fn new(
+        id: String,
+        scope: &str,
+        identity: &str,
+        name: Option<&str>,
+        limits: Vec<Arc<Limit>>,
+        estimate: Estimate,
+    ) -> Self {
+        let charge = |limit: &Arc<Limit>| Charge {
+            scope: scope.to_owned(),
+            identity: identity.to_owned(),
+            name: limit.name.clone(),
+            window: limit.window,
+            limit: limit.amount,
+            cost: estimate.of(limit),
+        };
+        let charges = limits.iter().map(charge).collect();
+        Self { id, name: name.map(ToOwned::to_owned), estimate, limits, charges }
+    }
+
+    /// The limits with the states that the store answered.
+    pub fn standings(&self, states: &[WindowState]) -> Vec<Standing> {
+        self.limits
+            .iter()
+            .zip(&self.charges)
+            .zip(states)
+            .map(|((limit, charge), state)| Standing {
+                limit: Arc::clone(limit),
+                cost: charge.cost,
+                state: *state,
+            })
+            .collect()
+    }
+
+    /// The same bill for one of `replicas` Envoys that share the limits between them while they cannot ask each other:
+    /// each takes an equal part, at least one, and a request that fits the whole limit fits an unused part.
+    pub fn share(&self, replicas: u64) -> Vec<Charge> {
+        let part = |charge: &Charge| {
+            let limit = charge.limit.checked_div(replicas).unwrap_or(charge.limit).max(charge.limit.min(1));
+            let cost = if charge.cost <= charge.limit { charge.cost.min(limit) } else { charge.cost };
+            Charge { limit, cost, ..charge.clone() }
+        };
+        self.charges.iter().map(part).collect()
+    }
+
+    /// The charges with what `cost` really was.
+    fn priced(&self, cost: &Cost) -> Vec<Charge> {
+        let price = |(charge, limit): (&Charge, &Arc<Limit>)| Charge {
+            cost: cost.of(limit.metric),
+            ..charge.clone()
+        };
+        self.charges.iter().zip(&self.limits).map(price).collect()
+    }
+
+    /// Undoes whatever the store may have charged for a request that was not forwarded.
+    pub fn cancel(&self) -> Settle {
+        Settle {
+            id: self.id.clone(),
+            if_absent: Some(IfAbsent::Charge),
+            charges: self.priced(&Cost::default()),
+        }
+    }
+}
+
+/// Where a forwarded request's reservation is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// In the local store.
+    Local(Hold),
+    /// In Redis.
+    Redis,
+    /// Perhaps in Redis: no answer came in time. The local store answered instead, for this Envoy's share.
+    LocalInstead(Hold),
+    /// Perhaps in Redis: no answer came in time, and the request went ahead uncounted.
+    Uncounted,
+}
+
+/// The account of a request that was forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    bill: Bill,
+    held: Held,
+}
+
+/// What closes an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// For the local store, if it holds something.
+    pub local: Option<(Vec<Charge>, Hold)>,
+    /// For the sidecar, if Redis holds something or may.
+    pub remote: Option<Settle>,
+}
+
+impl Account {
+    /// Opens the account of a request that goes ahead.
+    pub const fn open(bill: Bill, held: Held) -> Self {
+        Self { bill, held }
+    }
+
+    /// What was expected.
+    pub const fn estimate(&self) -> Estimate {
+        self.bill.estimate
+    }
+
+    /// Closes it: the request cost `cost`.
+    pub fn close(self, cost: &Cost) -> Settlement {
+        let charges = self.bill.priced(cost);
+        let remote = |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, charges });
+        match self.held {
+            Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
+            Held::Redis | Held::Uncounted => Settlement { local: None, remote: remote(None, charges) },
+            // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
+            // window ever exceeds it.
+            Held::LocalInstead(hold) => Settlement {
+                local: Some((charges.clone(), hold)),
+                remote: remote(Some(IfAbsent::Charge), charges),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Window;
+    use std::num::NonZeroU64;
+
+    fn limit(metric: Metric, amount: u64) -> Arc<Limit> {
+        let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
+        Arc::new(Limit { name: metric.name().into(), metric, amount, window })
+    }
+
+    fn bill(limits: Vec<Arc<Limit>>, output: Output) -> Bill {
+        Bill::new("id".into(), "scope", "me", None, limits, Estimate { input_tokens: 30, output })
+    }
+
+    fn costs(charges: &[Charge]) -> Vec<u64> {
+        charges.iter().map(|charge| charge.cost).collect()
+    }
+
+    #[test]
+    fn a_declared_output_is_reserved_whole_and_a_guess_gives_way_to_the_limit() {
+        let limits = || {
+            vec![
+                limit(Metric::Requests, 1),
+                limit(Metric::InputTokens, 10),
+                limit(Metric::OutputTokens, 100),
+                limit(Metric::TotalTokens, 100),
+            ]
+        };
+        assert_eq!(costs(&bill(limits(), Output::Declared(512)).charges), [1, 30, 512, 542]);
+        assert_eq!(costs(&bill(limits(), Output::Guessed(512)).charges), [1, 30, 100, 100]);
+        assert_eq!(costs(&bill(vec![limit(Metric::TotalTokens, 20)], Output::Guessed(512)).charges), [30]);
+    }
+
+    #[test]
+    fn closing_says_where_to_settle() {
+        let close = |held| {
+            let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9 };
+            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], Output::Guessed(5)), held).close(&cost)
+        };
+        let local = close(Held::Local(Hold::default()));
+        assert_eq!(costs(&local.local.unwrap().0), [40]);
+        assert_eq!(local.remote, None);
+        let redis = close(Held::Redis);
+        assert_eq!((redis.local, costs(&redis.remote.as_ref().unwrap().charges)), (None, vec![40]));
+        assert_eq!(redis.remote.unwrap().if_absent, None, "settling a reservation again must change nothing");
+        let instead = close(Held::LocalInstead(Hold::default()));
+        assert!(instead.local.is_some());
+        assert_eq!(instead.remote.unwrap().if_absent, Some(IfAbsent::Charge));
+        assert_eq!(close(Held::Uncounted).remote.unwrap().if_absent, None);
+    }
+
+    #[test]
+    fn a_cancelled_bill_charges_nothing_and_forbids_a_late_reservation() {
+        let cancel = bill(vec![limit(Metric::Requests, 5)], Output::Guessed(5)).cancel();
+        assert_eq!((costs(&cancel.charges), cancel.if_absent), (vec![0], Some(IfAbsent::Charge)));
+    }
+
+    #[test]
+    fn a_share_is_an_equal_part_in_which_what_fits_the_whole_still_fits() {
+        let limits =
+            vec![limit(Metric::Requests, 3), limit(Metric::InputTokens, 100), limit(Metric::OutputTokens, 0)];
+        let share = bill(limits, Output::Declared(7)).share(4);
+        assert_eq!(share.iter().map(|c| (c.limit, c.cost)).collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
+    }
+}
