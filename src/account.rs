@@ -152,6 +152,25 @@ pub struct Account {
     held: Held,
 }
 
+/// How an account is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The request cost this.
+    Cost(Cost),
+    /// What it cost cannot be known: what was reserved stays charged.
+    AsReserved,
+}
+
+impl Closing {
+    /// What the request is taken to have cost.
+    pub const fn cost(&self, account: &Account) -> Cost {
+        match self {
+            Self::Cost(cost) => *cost,
+            Self::AsReserved => account.bill.estimate.cost(),
+        }
+    }
+}
+
 /// What closes an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
@@ -172,9 +191,12 @@ impl Account {
         self.bill.estimate
     }
 
-    /// Closes it: the request cost `cost`.
-    pub fn close(self, cost: &Cost) -> Settlement {
-        let charges = self.bill.priced(cost);
+    /// Closes it.
+    pub fn close(self, closing: Closing) -> Settlement {
+        let charges = match closing {
+            Closing::Cost(cost) => self.bill.priced(&cost),
+            Closing::AsReserved => self.bill.charges,
+        };
         let remote = |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, charges });
         match self.held {
             Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
@@ -227,7 +249,7 @@ mod tests {
     fn closing_says_where_to_settle() {
         let close = |held| {
             let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9 };
-            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], Output::Guessed(5)), held).close(&cost)
+            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], Output::Guessed(5)), held).close(Closing::Cost(cost))
         };
         let local = close(Held::Local(Hold::default()));
         assert_eq!(costs(&local.local.unwrap().0), [40]);

@@ -1,0 +1,86 @@
+//! Whether request bodies reach the filter while it holds the headers back.
+//!
+//! They do if the plugin is configured with `allow_on_headers_stop_iteration: true` (Envoy 1.35 or later). Without it
+//! Envoy buffers the body behind the headers and the request would hang. The option cannot be asked for, so it is
+//! observed: as long as no body has ever come to a request whose headers were held, headers are let go after a grace
+//! time, and after some such requests they are not held any more. Limits are enforced all the same, on the body; only
+//! an upstream connection is taken before the decision.
+
+/// How long headers are held without a body before they are let go, in milliseconds.
+pub const GRACE_MS: u64 = 300;
+
+/// Requests in a row without a body after which headers are not held any more. One slow client is not a reason.
+const STRIKES: u32 = 3;
+
+/// What has been observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadersMode {
+    /// No body has come to held headers yet.
+    Unknown {
+        /// Requests whose headers were let go.
+        strikes: u32,
+    },
+    /// Bodies come while headers are held: they may be held as long as it takes.
+    Held,
+    /// Bodies do not come while headers are held.
+    First,
+}
+
+impl Default for HeadersMode {
+    fn default() -> Self {
+        Self::Unknown { strikes: 0 }
+    }
+}
+
+impl HeadersMode {
+    /// Whether to hold headers back until the body has come.
+    pub const fn holds(self) -> bool {
+        !matches!(self, Self::First)
+    }
+
+    /// Whether headers that were held since `since_ms` are to be let go.
+    pub const fn gives_up(self, since_ms: u64, now_ms: u64) -> bool {
+        matches!(self, Self::Unknown { .. }) && since_ms.saturating_add(GRACE_MS) <= now_ms
+    }
+
+    /// A body came to headers that were held.
+    #[must_use]
+    pub const fn body_came(self) -> Self {
+        match self {
+            Self::Unknown { .. } | Self::Held => Self::Held,
+            Self::First => Self::First,
+        }
+    }
+
+    /// Headers were let go for want of a body.
+    #[must_use]
+    pub fn gave_up(self) -> Self {
+        let Self::Unknown { strikes } = self else { return self };
+        let strikes = strikes.saturating_add(1);
+        log::warn!(
+            "a request was held for {GRACE_MS} ms and no body came: set allow_on_headers_stop_iteration: true in the \
+             plugin's configuration if this is not a slow client"
+        );
+        if strikes < STRIKES { Self::Unknown { strikes } } else { Self::First }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_settles_it_and_nothing_is_let_go_after() {
+        let mode = HeadersMode::default();
+        assert!(mode.holds() && !mode.gives_up(0, GRACE_MS - 1) && mode.gives_up(0, GRACE_MS));
+        let mode = mode.gave_up().body_came();
+        assert!(mode.holds() && !mode.gives_up(0, 1_000_000));
+    }
+
+    #[test]
+    fn headers_are_not_held_any_more_after_some_strikes() {
+        let mode = HeadersMode::default().gave_up().gave_up();
+        assert!(mode.holds());
+        assert!(!mode.gave_up().holds());
+    }
+}

@@ -1,0 +1,358 @@
+//! The boundary to Envoy: the only file that speaks proxy-wasm. Callbacks translate and decide nothing.
+//!
+//! The SDK's wrappers panic on whatever they do not expect, such as a header map that has gone on, so everything here
+//! goes through `hostcalls`, in the phase in which it is known to work. `RefCell` borrows end before the host is
+//! called: a call may bring the next callback.
+
+use crate::answer::Reply;
+use crate::config::{Config, Store};
+use crate::identity::RequestView;
+use crate::session::{Directive, HeaderEdits, ResponseHead};
+use crate::stats::Stat;
+use crate::store::batch::{Callout, Kind};
+use crate::store::local::SharedData;
+use crate::tokens::Vocabularies;
+use crate::worker::{Turn, Worker};
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How often time-outs are looked for and metrics are handed over.
+const TICK: Duration = Duration::from_millis(50);
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|id| Box::new(Root { id, running: None, leaving: false }));
+}}
+
+/// One configuration in one worker.
+struct Root {
+    id: u32,
+    running: Option<Running>,
+    /// Whether Envoy lets go of this configuration and waits for the last settlements.
+    leaving: bool,
+}
+
+/// What exists once the filter is configured.
+struct Running {
+    worker: SharedWorker,
+    /// This context's own shared queue: what is posted there comes back in the next turn of the event loop.
+    queue: u32,
+    config: Arc<Config>,
+    /// Callouts under way, by the host's token.
+    callouts: HashMap<u32, Kind>,
+    /// Envoy's ids of our counters.
+    metrics: Vec<(Stat, u32)>,
+}
+
+type SharedWorker = Rc<RefCell<Worker<Host>>>;
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
+        let Some(running) = &mut self.running else { return };
+        let Some(kind) = running.callouts.remove(&token) else { return };
+        let answer = callout_answer(headers, body_size);
+        let turn = running.worker.borrow_mut().callout_answered(kind, answer.as_deref().map_err(Clone::clone), now_ms());
+        running.carry_out(turn, self.id);
+        self.leave_if_idle();
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.leaving = true;
+        self.take_turn();
+        self.is_idle()
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let bytes = buffer(BufferType::PluginConfiguration, size);
+        let config = match Config::from_bytes(&bytes) {
+            Ok(config) => Arc::new(config),
+            Err(error) => {
+                log::error!("llm-rate-limit: the configuration is refused:\n{error}");
+                return false;
+            }
+        };
+        self.running = Running::start(self.id, config);
+        self.running.is_some()
+    }
+
+    fn on_tick(&mut self) {
+        self.take_turn();
+        self.leave_if_idle();
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+        self.take_turn();
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        let running = self.running.as_ref()?;
+        Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), queue: running.queue }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Root {
+    fn take_turn(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        let turn = running.worker.borrow_mut().turn(now_ms());
+        running.carry_out(turn, self.id);
+        running.report();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.worker.borrow().is_idle())
+    }
+
+    /// Tells Envoy that it may let go of this context, if it waits for that.
+    fn leave_if_idle(&mut self) {
+        if self.leaving && self.is_idle() {
+            self.leaving = false;
+            let _ = hostcalls::done();
+        }
+    }
+}
+
+impl Running {
+    fn start(root: u32, config: Arc<Config>) -> Option<Self> {
+        let seed = RandomState::new().hash_one(root);
+        let encodings = config.encodings().needed();
+        let vocabularies = config.needs_tokens().then(|| Vocabularies::load(&encodings));
+        let worker = Worker::new(Arc::clone(&config), Host, vocabularies, seed);
+        worker.local().prepare();
+        let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
+        hostcalls::set_tick_period(TICK).ok()?;
+        let metric = |stat: Stat| Some((stat, hostcalls::define_metric(MetricType::Counter, stat.name()).ok()?));
+        let metrics = Stat::ALL.into_iter().filter_map(metric).collect();
+        let worker = Rc::new(RefCell::new(worker));
+        Some(Self { worker, queue, config, callouts: HashMap::new(), metrics })
+    }
+
+    /// Sends the turn's callouts and resumes or answers its streams. A callout that cannot be sent has failed, which
+    /// brings another turn.
+    fn carry_out(&mut self, turn: Turn, root: u32) {
+        let mut turns = vec![turn];
+        while let Some(turn) = turns.pop() {
+            for (stream, directive) in turn.directives {
+                if hostcalls::set_effective_context(stream).is_ok() {
+                    match directive {
+                        Directive::Continue => drop(hostcalls::resume_http_request()),
+                        Directive::Reply(reply) => send(&reply),
+                        Directive::Pause => {}
+                    }
+                }
+            }
+            let _ = hostcalls::set_effective_context(root);
+            for callout in turn.callouts {
+                let kind = callout.kind;
+                match self.dispatch(&callout) {
+                    Ok(token) => drop(self.callouts.insert(token, kind)),
+                    Err(why) => turns.push(self.worker.borrow_mut().callout_answered(kind, Err(why), now_ms())),
+                }
+            }
+        }
+    }
+
+    fn dispatch(&self, callout: &Callout) -> Result<u32, String> {
+        let Store::Redis(store) = self.config.store() else { return Err("there is no sidecar".into()) };
+        let bearer = store.auth_token.as_ref().map(|token| format!("Bearer {}", token.expose()));
+        let mut headers = vec![
+            (":method", "POST"),
+            (":path", callout.kind.path()),
+            (":authority", store.cluster.as_str()),
+            ("content-type", "application/json"),
+        ];
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        hostcalls::dispatch_http_call(&store.cluster, headers, Some(&callout.body), Vec::new(), callout.timeout)
+            .map_err(|status| format!("cluster {:?} cannot be called: {status:?}", store.cluster))
+    }
+
+    /// Hands what was counted over to Envoy.
+    fn report(&self) {
+        for (stat, count) in self.worker.borrow_mut().take_stats() {
+            if let Some((_, metric)) = self.metrics.iter().find(|(known, _)| *known == stat) {
+                let _ = hostcalls::increment_metric(*metric, i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
+}
+
+/// One request.
+struct Stream {
+    id: u32,
+    worker: SharedWorker,
+    queue: u32,
+}
+
+impl Stream {
+    /// Does what the worker says, and asks for a turn of the root context if something was queued.
+    fn obey(&self, directive: &Directive) -> Action {
+        self.wake();
+        match directive {
+            Directive::Continue => Action::Continue,
+            Directive::Pause => Action::Pause,
+            Directive::Reply(reply) => {
+                send(reply);
+                Action::Pause
+            }
+        }
+    }
+
+    fn wake(&self) {
+        let wake = self.worker.borrow_mut().take_wake();
+        if wake {
+            let _ = hostcalls::enqueue_shared_queue(self.queue, Some(&[1]));
+        }
+    }
+
+    fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
+        let read = || buffer(BufferType::HttpRequestBody, size);
+        let directive = self.worker.borrow_mut().request_body(self.id, end_of_stream, read, now_ms());
+        self.obey(&directive)
+    }
+}
+
+impl Context for Stream {
+    fn on_done(&mut self) -> bool {
+        self.worker.borrow_mut().stream_done(self.id, now_ms());
+        self.wake();
+        true
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let directive = self.worker.borrow_mut().request_headers(self.id, &Host, end_of_stream, now_ms());
+        self.obey(&directive)
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.request_body(size, end_of_stream)
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.request_body(usize::MAX, true)
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        if !self.worker.borrow().knows(self.id) {
+            return Action::Continue;
+        }
+        let status = header(MapType::HttpResponseHeaders, ":status").and_then(|status| status.parse().ok());
+        let content_type = header(MapType::HttpResponseHeaders, "content-type");
+        let content_encoding = header(MapType::HttpResponseHeaders, "content-encoding");
+        let head = ResponseHead {
+            status: status.unwrap_or(0),
+            content_type: content_type.as_deref(),
+            content_encoding: content_encoding.as_deref(),
+        };
+        let edits = self.worker.borrow_mut().response_headers(self.id, head, end_of_stream, now_ms());
+        edit_response_headers(&edits);
+        self.wake();
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.worker.borrow().reads_response(self.id) {
+            let chunk = buffer(BufferType::HttpResponseBody, size);
+            self.worker.borrow_mut().response_body(self.id, &chunk, end_of_stream, now_ms());
+            self.wake();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.worker.borrow_mut().response_trailers(self.id, now_ms());
+        self.wake();
+        Action::Continue
+    }
+}
+
+/// What the pure code asks of Envoy.
+#[derive(Clone, Copy, Debug)]
+struct Host;
+
+impl RequestView for Host {
+    fn header(&self, name: &str) -> Option<String> {
+        header(MapType::HttpRequestHeaders, name)
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        hostcalls::get_property(path.to_vec()).ok().flatten()
+    }
+}
+
+impl SharedData for Host {
+    fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
+        let (value, version) = hostcalls::get_shared_data(key).ok()?;
+        Some((value?, NonZeroU32::new(version?)?))
+    }
+
+    fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
+        hostcalls::set_shared_data(key, Some(value), Some(version.get())).is_ok()
+    }
+
+    fn create(&self, key: &str, value: &[u8]) {
+        let _ = hostcalls::set_shared_data(key, Some(value), None);
+    }
+}
+
+/// A header's value, without what is not UTF-8.
+fn header(map: MapType, name: &str) -> Option<String> {
+    let value = hostcalls::get_map_value_bytes(map, name).ok().flatten()?;
+    Some(String::from_utf8_lossy(&value).into_owned())
+}
+
+/// The first `size` bytes of a buffer; none if it cannot be read.
+fn buffer(buffer: BufferType, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer, 0, size).ok().flatten().unwrap_or_default()
+}
+
+/// The body of a callout's answer, or why there is none.
+fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
+    if headers == 0 {
+        return Err("no answer came (timed out, refused or reset)".into());
+    }
+    let body = buffer(BufferType::HttpCallResponseBody, body_size);
+    match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
+        Some("200") => Ok(body),
+        status => Err(format!(
+            "the sidecar answered {}: {}",
+            status.unwrap_or("without a status"),
+            String::from_utf8_lossy(body.get(..200).unwrap_or(&body))
+        )),
+    }
+}
+
+fn send(reply: &Reply) {
+    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let _ = hostcalls::send_http_response(reply.status, headers, Some(&reply.body));
+}
+
+fn edit_response_headers(edits: &HeaderEdits) {
+    for name in &edits.remove {
+        let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, None);
+    }
+    for (name, value) in &edits.set {
+        let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value.as_bytes()));
+    }
+}
+
+/// Milliseconds since the epoch.
+fn now_ms() -> u64 {
+    let now = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,112 @@
+//! One request's way through the filter, as an enum of phases that are consumed by value: no phase can be entered
+//! twice, and what a phase needs it carries.
+//!
+//! [`crate::worker`] drives it; `proxy.rs` translates Envoy's callbacks into calls of the worker.
+
+use crate::account::{Account, Bill};
+use crate::answer::{Headers, Reply};
+use crate::policy::Subject;
+use crate::refusal::Standing;
+use crate::request::Endpoint;
+use crate::usage::ResponseReader;
+
+/// Where a request stands. A request that is not limited, or is over, has no session.
+#[derive(Debug)]
+pub enum Session {
+    /// Its headers are held back until its body has come.
+    AwaitBody(Arrival),
+    /// It is held back until the store has answered.
+    AwaitStore(Pending),
+    /// It ended while the store was being asked; what the store charged must be undone.
+    Abandoned(Bill),
+    /// It was forwarded, and its response has not begun.
+    Forwarded(Forwarded),
+    /// Its response is passing through.
+    Responding(Responding),
+    /// It is settled, and the rest of its response passes unread.
+    Settled,
+}
+
+/// A request whose headers were read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Which API it calls.
+    pub endpoint: Endpoint,
+    /// Whose it is, and what limits them.
+    pub subject: Subject,
+    /// When its headers came, in milliseconds.
+    pub since_ms: u64,
+    /// Whether its headers are still held back.
+    pub headers_held: bool,
+}
+
+impl Arrival {
+    /// A request that arrived at `since_ms` and is held.
+    pub const fn new(endpoint: Endpoint, subject: Subject, since_ms: u64) -> Self {
+        Self { endpoint, subject, since_ms, headers_held: true }
+    }
+}
+
+/// A request that waits for the store.
+#[derive(Debug)]
+pub struct Pending {
+    /// What it is to be charged.
+    pub bill: Bill,
+    /// Which API it calls.
+    pub endpoint: Endpoint,
+    /// The model that it names.
+    pub model: Option<String>,
+}
+
+/// A request that was forwarded.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// What it owes.
+    pub account: Account,
+    /// How its limits stand; empty if the store gave no answer.
+    pub standings: Vec<Standing>,
+    /// What to read its response as.
+    pub endpoint: Endpoint,
+    /// The model that the request named.
+    pub model: Option<String>,
+}
+
+/// A request whose response is passing through.
+#[derive(Debug)]
+pub struct Responding {
+    /// What it owes.
+    pub account: Account,
+    /// Looks for the usage in the response.
+    pub reader: ResponseReader,
+}
+
+/// What to do with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Directive {
+    /// Let it go on.
+    Continue,
+    /// Hold it back.
+    Pause,
+    /// Answer it here.
+    Reply(Reply),
+}
+
+/// What the worker needs to know of a response's headers.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// `content-type`, if there is one.
+    pub content_type: Option<&'a str>,
+    /// `content-encoding`, if there is one.
+    pub content_encoding: Option<&'a str>,
+}
+
+/// What to change in a response's headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Headers to remove first.
+    pub remove: Vec<&'static str>,
+    /// Headers to set.
+    pub set: Headers,
+}
