@@ -3,6 +3,7 @@
 //! Header names and the error's shape are OpenAI's, so that its clients back off and raise `RateLimitError` by
 //! themselves. <https://platform.openai.com/docs/guides/rate-limits>
 
+use crate::config::{self, Message, Placeholder};
 use crate::limits::Metric;
 use crate::refusal::{OverLimit, Refusal, Standing, closest};
 use crate::window::{Fit, duration_label};
@@ -10,13 +11,6 @@ use serde_json::json;
 
 /// A wait longer than this is not worth a client's retry.
 const LONGEST_RETRY_MS: u64 = 60_000;
-
-/// What a refusal says unless the configuration says otherwise.
-const MESSAGE: &str = "Rate limit reached for {name} on {metric} per {window}: limit {limit}. Please try again in {retry_after}.";
-
-/// What it says when waiting does not help.
-const TOO_LARGE: &str =
-    "Request too large for {name} on {metric} per {window}: limit {limit}, requested {requested}.";
 
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
@@ -33,13 +27,12 @@ pub struct Reply {
 }
 
 /// How refusals are told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wording {
-    /// The message of a 429 in place of the default one, with placeholders `{limit}`, `{metric}`, `{window}`,
-    /// `{retry_after}` and `{name}`.
-    pub message: Option<String>,
-    /// Whether rate-limit headers are left out.
-    pub no_headers: bool,
+#[derive(Clone, Copy, Debug)]
+pub struct Wording<'a> {
+    /// The message of a 429; none is the default one.
+    pub message: Option<&'a Message>,
+    /// Which headers tell clients about their limits.
+    pub headers: config::Headers,
 }
 
 /// The rate-limit headers of `standings`: for requests, tokens, and the limit closest to being reached.
@@ -100,7 +93,7 @@ fn closest_headers(standing: &Standing) -> Headers {
 
 impl Refusal {
     /// The response that says so.
-    pub fn reply(&self, wording: &Wording) -> Reply {
+    pub fn reply(&self, wording: &Wording<'_>) -> Reply {
         match self {
             Self::OverLimit(over) => over_limit(over, wording),
             Self::UnknownIdentity => error(
@@ -121,11 +114,12 @@ impl Refusal {
     }
 }
 
-fn over_limit(over: &OverLimit, wording: &Wording) -> Reply {
-    let mut headers = if wording.no_headers { Headers::new() } else { rate_limit_headers(over.standings()) };
-    if let (Some(by), false) = (over.by(), wording.no_headers) {
+fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
+    let mut headers = Headers::new();
+    if wording.headers != config::Headers::None {
+        headers = rate_limit_headers(over.standings());
         headers.retain(|(name, _)| !CLOSEST.contains(name));
-        headers.extend(closest_headers(by));
+        headers.extend(over.by().map(closest_headers).into_iter().flatten());
     }
     if let Some(ms) = over.retry_after_ms() {
         headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
@@ -139,39 +133,34 @@ fn over_limit(over: &OverLimit, wording: &Wording) -> Reply {
     error(429, headers, &message(over, wording), kind, "rate_limit_exceeded")
 }
 
-/// The text of a 429, its placeholders filled in.
-fn message(over: &OverLimit, wording: &Wording) -> String {
+/// The text of a 429.
+fn message(over: &OverLimit, wording: &Wording<'_>) -> String {
     let Some(by) = over.by() else { return String::new() };
-    let never = by.state.fit() == Fit::Never;
-    let template = wording.message.as_deref().unwrap_or(if never { TOO_LARGE } else { MESSAGE });
-    let retry_after = over.retry_after_ms().map_or_else(|| "never".to_owned(), go_duration);
-    let values = [
-        ("{name}", over.name().unwrap_or("this key").to_owned()),
-        ("{metric}", by.limit.name.replace('_', " ")),
-        ("{window}", duration_label(by.limit.window.length_ms.get())),
-        ("{limit}", by.limit.amount.to_string()),
-        ("{requested}", by.cost.to_string()),
-        ("{retry_after}", retry_after),
-    ];
-    fill(template, &values)
-}
-
-/// `template` with each placeholder replaced, in one pass: a value that looks like a placeholder stays as it is.
-fn fill(template: &str, values: &[(&str, String)]) -> String {
-    let mut text = String::with_capacity(template.len().saturating_mul(2));
-    let mut rest = template;
-    while let Some((before, from)) = rest.find('{').and_then(|at| rest.split_at_checked(at)) {
-        text.push_str(before);
-        if let Some((name, value)) = values.iter().find(|(name, _)| from.starts_with(name)) {
-            text.push_str(value);
-            rest = from.strip_prefix(name).unwrap_or_default();
-        } else {
-            text.push('{');
-            rest = from.strip_prefix('{').unwrap_or_default();
-        }
+    let name = over.name().unwrap_or("this key");
+    let metric = by.limit.name.replace('_', " ");
+    let window = duration_label(by.limit.window.length_ms.get());
+    let limit = by.limit.amount;
+    let retry_after = over.retry_after_ms().map(go_duration);
+    if let Some(message) = wording.message {
+        return message.render(|placeholder| match placeholder {
+            Placeholder::Name => name.to_owned(),
+            Placeholder::Metric => metric.clone(),
+            Placeholder::Window => window.clone(),
+            Placeholder::Limit => limit.to_string(),
+            Placeholder::RetryAfter => retry_after.clone().unwrap_or_else(|| "never".to_owned()),
+        });
     }
-    text.push_str(rest);
-    text
+    let (asked, used) = (by.cost, by.state.used);
+    match retry_after {
+        Some(retry_after) => format!(
+            "Rate limit reached for {name} on {metric} per {window}: limit {limit}, used {used}, requested {asked}. \
+             Please try again in {retry_after}."
+        ),
+        None => format!(
+            "Request too large for {name} on {metric} per {window}: limit {limit}, requested {asked}. \
+             It cannot be admitted at any time; please make it smaller."
+        ),
+    }
 }
 
 /// An error in OpenAI's shape.
@@ -209,7 +198,8 @@ mod tests {
 
     fn refuse(standings: Vec<Standing>, message: Option<&str>) -> Reply {
         let over = OverLimit::new(standings, Some("demo".into())).unwrap();
-        Refusal::OverLimit(over).reply(&Wording { message: message.map(Into::into), no_headers: false })
+        let message = message.map(|text| Message::parse(text).unwrap());
+        Refusal::OverLimit(over).reply(&Wording { message: message.as_ref(), headers: config::Headers::Auto })
     }
 
     fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
@@ -283,7 +273,8 @@ mod tests {
         assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("100"), "the limit that refused");
         let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
         let expected =
-            "Rate limit reached for demo on total tokens per 1m: limit 100. Please try again in 1.001s.";
+            "Rate limit reached for demo on total tokens per 1m: limit 100, used 80, requested 40. \
+                        Please try again in 1.001s.";
         assert_eq!(
             body,
             json!({"error": {"message": expected, "type": "tokens", "param": null, "code": "rate_limit_exceeded"}})
@@ -297,7 +288,8 @@ mod tests {
         assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
         assert_eq!(
             message_of(&reply),
-            "Request too large for demo on output tokens per 1m: limit 100, requested 140."
+            "Request too large for demo on output tokens per 1m: limit 100, requested 140. \
+             It cannot be admitted at any time; please make it smaller."
         );
     }
 
@@ -312,22 +304,23 @@ mod tests {
     fn messages_are_the_operators_to_write() {
         let reply = refuse(
             vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))],
-            Some("您的速度太快啦，请慢点！ {name} {limit}/{window} {metric} {retry_after} {nobody} {{limit}"),
+            Some("您的速度太快啦，请慢点！ {name} {limit}/{window} {metric} {retry_after} {{limit}}"),
         );
-        assert_eq!(message_of(&reply), "您的速度太快啦，请慢点！ demo 1/1m requests 1.5s {nobody} {1");
+        assert_eq!(message_of(&reply), "您的速度太快啦，请慢点！ demo 1/1m requests 1.5s {limit}");
     }
 
     #[test]
     fn headers_can_be_left_out_but_not_the_time_to_retry() {
         let over = OverLimit::new(vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
-        let reply = Refusal::OverLimit(over).reply(&Wording { message: None, no_headers: true });
+        let reply = Refusal::OverLimit(over).reply(&Wording { message: None, headers: config::Headers::None });
         let names: Vec<_> = reply.headers.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["content-type", "retry-after", "retry-after-ms"]);
     }
 
     #[test]
     fn other_refusals_have_their_own_status() {
-        assert_eq!(Refusal::UnknownIdentity.reply(&Wording::default()).status, 401);
-        assert_eq!(Refusal::NoStore.reply(&Wording::default()).status, 503);
+        let wording = Wording { message: None, headers: config::Headers::Auto };
+        assert_eq!(Refusal::UnknownIdentity.reply(&wording).status, 401);
+        assert_eq!(Refusal::NoStore.reply(&wording).status, 503);
     }
 }

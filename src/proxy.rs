@@ -11,7 +11,6 @@ use crate::session::{Directive, HeaderEdits, ResponseHead};
 use crate::stats::Stat;
 use crate::store::batch::{Callout, Kind};
 use crate::store::local::SharedData;
-use crate::tokens::Vocabularies;
 use crate::worker::{Turn, Worker};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -129,10 +128,7 @@ impl Root {
 impl Running {
     fn start(root: u32, config: Arc<Config>) -> Option<Self> {
         let seed = RandomState::new().hash_one(root);
-        let encodings = config.encodings().needed();
-        let vocabularies = config.needs_tokens().then(|| Vocabularies::load(&encodings));
-        let worker = Worker::new(Arc::clone(&config), Host, vocabularies, seed);
-        worker.local().prepare();
+        let worker = Worker::new(Arc::clone(&config), Host, seed);
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
         hostcalls::set_tick_period(TICK).ok()?;
         let metric = |stat: Stat| Some((stat, hostcalls::define_metric(MetricType::Counter, stat.name()).ok()?));

@@ -4,21 +4,21 @@
 //! calls Envoy, so all of it runs in native tests; time is an argument, in milliseconds since the epoch.
 
 use crate::account::{Account, Bill, Closing, Estimate, Held, Output, Settlement};
-use crate::answer;
-use crate::config::{Config, OnError, Store};
+use crate::answer::{self, Wording};
+use crate::config::{Config, Headers, OnError, Store};
 use crate::headers_mode::HeadersMode;
 use crate::identity::{self, RequestView};
 use crate::limits::Cost;
 use crate::policy::{Access, Subject};
 use crate::refusal::{OverLimit, Refusal, Standing};
-use crate::request::{self, Endpoint};
+use crate::request::{Body, Endpoint, Request};
 use crate::session::{Arrival, Directive, Forwarded, HeaderEdits, Pending, Responding, ResponseHead, Session};
 use crate::stats::{Stat, Stats};
 use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue, StoreAnswer};
-use crate::store::local::{LocalStore, SharedData};
-use crate::tokens::Vocabularies;
+use crate::store::local::{Hold, LocalStore, SharedData};
+use crate::tokens::Tokenizers;
 use crate::usage::{Outcome, ResponseReader};
-use crate::wire::{Reserve, WindowState};
+use crate::wire::{Reserve, Settle, WindowState};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,8 +29,10 @@ const LOG_PERIOD_MS: u64 = 1_000;
 #[derive(Debug)]
 pub struct Worker<S> {
     config: Arc<Config>,
-    vocabularies: Option<Vocabularies>,
-    local: LocalStore<S>,
+    /// None if nobody's tokens are limited.
+    tokenizers: Option<Tokenizers>,
+    /// None if nothing is ever counted here.
+    local: Option<LocalStore<S>>,
     reserves: ReserveQueue,
     settles: SettleQueue,
     sessions: HashMap<u32, Session>,
@@ -54,15 +56,20 @@ pub struct Turn {
 
 impl<S: SharedData> Worker<S> {
     /// A worker with `config`. `seed` is random, so that no two workers of a fleet make the same reservation id.
-    pub fn new(config: Arc<Config>, data: S, vocabularies: Option<Vocabularies>, seed: u64) -> Self {
-        let (timeout_ms, max_identities) = match config.store() {
-            Store::Local { max_identities } => (0, *max_identities),
-            Store::Redis(redis) => (redis.timeout_ms.get(), redis.max_identities),
+    /// Blocks until the vocabularies that the configuration can need are ready.
+    pub fn new(config: Arc<Config>, data: S, seed: u64) -> Self {
+        let timeout_ms = match config.store() {
+            Store::Local(_) => 0,
+            Store::Redis(redis) => u64::try_from(redis.timeout.as_millis()).unwrap_or(u64::MAX),
         };
+        let local = config.store().local().map(|local| LocalStore::new(data, local.max_identities));
+        if let Some(local) = &local {
+            local.prepare();
+        }
         Self {
+            tokenizers: config.needs_tokens().then(|| Tokenizers::load(config.encodings().clone())),
             config,
-            vocabularies,
-            local: LocalStore::new(data, max_identities),
+            local,
             reserves: ReserveQueue::new(timeout_ms),
             settles: SettleQueue::default(),
             sessions: HashMap::new(),
@@ -72,11 +79,6 @@ impl<S: SharedData> Worker<S> {
             wake: false,
             logged_ms: 0,
         }
-    }
-
-    /// The local store, to be prepared when the filter is configured.
-    pub const fn local(&self) -> &LocalStore<S> {
-        &self.local
     }
 
     /// What was counted since this was last asked.
@@ -116,8 +118,8 @@ impl<S: SharedData> Worker<S> {
     ) -> Directive {
         let path = request.header(":path").unwrap_or_default();
         let is_post = request.header(":method").as_deref() == Some("POST");
-        let Some(endpoint) = Endpoint::of_path(&path).filter(|_| is_post) else { return Directive::Continue };
-        let identity = identity::find(self.config.identity(), request);
+        let Some(endpoint) = Endpoint::from_path(&path).filter(|_| is_post) else { return Directive::Continue };
+        let identity = identity::find(self.config.sources(), request);
         let subject = match self.config.access(identity.as_ref()) {
             Access::Unlimited => return Directive::Continue,
             Access::Rejected => {
@@ -191,8 +193,18 @@ impl<S: SharedData> Worker<S> {
             self.sessions.insert(stream, Session::Settled);
             return edits;
         }
-        let counter = self.vocabularies.counter(self.config.encodings().of(forwarded.model.as_deref()));
-        let reader = ResponseReader::new(forwarded.endpoint, head.content_type, head.content_encoding, counter);
+        let reader = match &self.tokenizers {
+            Some(tokenizers) => {
+                let counter = tokenizers.counter(forwarded.model.as_deref());
+                ResponseReader::new(forwarded.endpoint, head.content_type, head.content_encoding, counter)
+            }
+            // Only requests are limited: nothing in the response changes what this one cost.
+            None => {
+                self.close(forwarded.account, Closing::AsReserved, now_ms);
+                self.sessions.insert(stream, Session::Settled);
+                return edits;
+            }
+        };
         let responding = Responding { account: forwarded.account, reader };
         if end_of_stream {
             self.finish(stream, responding, now_ms);
@@ -283,13 +295,19 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn read_and_decide(&mut self, stream: u32, arrival: Arrival, body: &[u8], now_ms: u64) -> Directive {
-        let request = request::read(arrival.endpoint, body, self.config.encodings(), &self.vocabularies);
-        let output = match request.output_cap {
+        let body = Body::new(body);
+        let request = Request::read(arrival.endpoint, &body);
+        let input_tokens = self
+            .tokenizers
+            .as_ref()
+            .map_or(0, |tokenizers| request.input_tokens(&tokenizers.counter(request.model.as_deref())));
+        let output = match request.output_cap() {
             Some(tokens) => Output::Declared(tokens),
             None => Output::Guessed(self.config.default_output_tokens().saturating_mul(request.choices)),
         };
-        let estimate = Estimate { input_tokens: request.input_tokens, output };
-        self.decide(stream, arrival, request.model, estimate, now_ms)
+        let estimate = Estimate { input_tokens, output };
+        let model = request.model.map(std::borrow::Cow::into_owned);
+        self.decide(stream, arrival, model, estimate, now_ms)
     }
 
     /// Reserves what the request is expected to cost, here or by asking.
@@ -308,7 +326,7 @@ impl<S: SharedData> Worker<S> {
         }
         let pending = Pending { bill, endpoint, model };
         match self.config.store() {
-            Store::Local { .. } => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
+            Store::Local(_) => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
             Store::Redis(_) => {
                 let reserve = Reserve { id: pending.bill.id.clone(), charges: pending.bill.charges.clone() };
                 self.reserves.push(stream, reserve, now_ms);
@@ -331,10 +349,11 @@ impl<S: SharedData> Worker<S> {
         stream: u32,
         pending: Pending,
         replicas: u64,
-        held: impl FnOnce(crate::store::local::Hold) -> Held,
+        held: impl FnOnce(Hold) -> Held,
         now_ms: u64,
     ) -> Directive {
-        match self.local.reserve(&pending.bill.share(replicas), now_ms) {
+        let Some(local) = &self.local else { return self.deny(&pending.bill) };
+        match local.reserve(&pending.bill.share(replicas), now_ms) {
             Ok(decision) => self.decided(stream, pending, decision.hold.map(held), &decision.states),
             Err(error) => {
                 log::error!("{error}");
@@ -368,7 +387,11 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn refuse(&self, refusal: &Refusal) -> Directive {
-        Directive::Reply(refusal.reply(self.config.wording()))
+        Directive::Reply(refusal.reply(&self.wording()))
+    }
+
+    fn wording(&self) -> Wording<'_> {
+        Wording { message: self.config.rejection_message(), headers: self.config.headers() }
     }
 
     /// What the store said about the reservation of `stream`.
@@ -410,9 +433,9 @@ impl<S: SharedData> Worker<S> {
                 return None;
             }
         };
-        let (on_error, replicas) = match self.config.store() {
-            Store::Local { .. } => (OnError::Deny, 1),
-            Store::Redis(redis) => (redis.on_error, u64::from(redis.replicas.get())),
+        let on_error = match self.config.store() {
+            Store::Local(_) => OnError::Deny,
+            Store::Redis(redis) => redis.on_error,
         };
         let directive = match on_error {
             OnError::Allow => {
@@ -422,7 +445,8 @@ impl<S: SharedData> Worker<S> {
                 self.forward(stream, Forwarded { account, standings: Vec::new(), endpoint, model })
             }
             OnError::Deny => self.deny(&pending.bill),
-            OnError::Local => {
+            OnError::Local(share) => {
+                let replicas = u64::from(share.replicas.get());
                 let cancel = pending.bill.cancel();
                 let directive = self.reserve_locally(stream, pending, replicas, Held::LocalInstead, now_ms);
                 if directive != Directive::Continue {
@@ -462,7 +486,7 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn edits(&self, standings: &[Standing]) -> HeaderEdits {
-        if standings.is_empty() || self.config.wording().no_headers {
+        if standings.is_empty() || self.config.headers() == Headers::None {
             return HeaderEdits::default();
         }
         HeaderEdits { remove: answer::replaced_headers().collect(), set: answer::rate_limit_headers(standings) }
@@ -495,7 +519,8 @@ impl<S: SharedData> Worker<S> {
         self.stats.add(Stat::OutputTokens, cost.output_tokens);
         let Settlement { local, remote } = account.close(closing);
         if let Some((charges, hold)) = local
-            && let Err(error) = self.local.settle(&charges, hold, now_ms)
+            && let Some(store) = &self.local
+            && let Err(error) = store.settle(&charges, hold, now_ms)
         {
             log::error!("{error}");
         }
@@ -504,7 +529,7 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    fn send_settlement(&mut self, settle: crate::wire::Settle) {
+    fn send_settlement(&mut self, settle: Settle) {
         self.settles.push(settle);
         self.wake = true;
     }
