@@ -53,7 +53,8 @@ impl Window {
 
 /// `ms` in the largest unit that divides it: `250ms`, `90s`, `1m`, `6h`, `1d`.
 pub fn duration_label(ms: u64) -> String {
-    const UNITS: [(u64, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    const UNITS: [(u64, &str); 5] =
+        [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
     UNITS
         .iter()
         .find(|(unit, _)| ms >= *unit && ms % unit == 0)
