@@ -5,6 +5,10 @@
 //! ([`window`], [`local_store`], or the sidecar by way of [`wire`]), answered ([`headers`], [`rejection`]) and,
 //! when its response has told what it really cost ([`usage`], [`sse`]), settled.
 
+pub mod lenient;
 pub mod limits;
+pub mod pattern;
+pub mod request;
+pub mod tokens;
 pub mod window;
 pub mod wire;
