@@ -1,14 +1,29 @@
 //! The llm-rate-limit filter: pure logic that compiles and is tested natively, and one file, `proxy.rs`, that
 //! speaks to Envoy.
 //!
-//! A request is read ([`config`], [`identity`], [`request`]), priced ([`tokens`], [`limits`]), reserved in a store
-//! ([`window`], [`local_store`], or the sidecar by way of [`wire`]), answered ([`headers`], [`rejection`]) and,
-//! when its response has told what it really cost ([`usage`], [`sse`]), settled.
+//! A request is read ([`config`], [`identity`], [`request`]), priced ([`tokens`], [`policy`]) and entered into an
+//! account ([`account`]), reserved in a store ([`store`], [`window`], and [`wire`] on the way to the sidecar), and
+//! forwarded or refused ([`refusal`], [`answer`]). When its response has told what it really cost ([`usage`],
+//! [`sse`]), the account is closed. [`worker`] drives requests through their phases ([`session`]).
 
 pub mod account;
 pub mod answer;
+pub mod config;
+pub mod headers_mode;
+pub mod identity;
+pub mod lenient;
 pub mod limits;
+pub mod pattern;
+pub mod policy;
+#[cfg(target_family = "wasm")]
+mod proxy;
 pub mod refusal;
+pub mod request;
+pub mod session;
+pub mod stats;
 pub mod store;
+pub mod tokens;
+pub mod usage;
 pub mod window;
 pub mod wire;
+pub mod worker;

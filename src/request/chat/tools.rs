@@ -1,0 +1,199 @@
+//! What the definitions of tools cost, by the cookbook's `num_tokens_for_tools`.
+//!
+//! A function costs a constant and its line `name:description`; a list of properties a constant; a property a
+//! constant and its line `name:type:description`; a list of values a constant (that is negative) and every value a
+//! constant and its text; and all tools together a constant. A full stop at the end of a description is not counted.
+//! The cookbook says nothing of objects within properties and of arrays: here they count by the same rule, as an
+//! estimate, down to [`DEPTH`] levels. Tools that are not functions count nothing.
+
+use crate::lenient::{self, Accept, Text};
+use crate::tokens::Counter;
+use serde::de::{MapAccess, SeqAccess};
+use std::borrow::Cow;
+
+/// Tokens of a function, before GPT-4o and since.
+const FUNCTION_BEFORE_4O: u64 = 10;
+const FUNCTION: u64 = 7;
+/// Tokens of a list of properties, of each property, and of each value of an enumeration.
+const PROPERTIES: u64 = 3;
+const PROPERTY: u64 = 3;
+const VALUE: u64 = 3;
+/// Tokens that an enumeration saves.
+const ENUMERATION: u64 = 3;
+/// Tokens that end the tools.
+const END: u64 = 12;
+
+/// How deep properties within properties are counted.
+const DEPTH: u8 = 16;
+
+/// The tools of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tools<'b> {
+    functions: u64,
+    property_lists: u64,
+    properties: u64,
+    enumerations: u64,
+    values: u64,
+    /// The lines and values, each counted by itself.
+    lines: Vec<Cow<'b, str>>,
+}
+
+impl Tools<'_> {
+    /// Their tokens.
+    pub(super) fn tokens(&self, before_4o: bool, counter: &Counter) -> u64 {
+        if self.functions == 0 {
+            return 0;
+        }
+        let function = if before_4o { FUNCTION_BEFORE_4O } else { FUNCTION };
+        let constants = [
+            (self.functions, function),
+            (self.property_lists, PROPERTIES),
+            (self.properties, PROPERTY),
+            (self.values, VALUE),
+            (1, END),
+        ];
+        let sum = constants
+            .into_iter()
+            .fold(0, |sum: u64, (times, tokens)| sum.saturating_add(times.saturating_mul(tokens)));
+        self.lines
+            .iter()
+            .fold(sum, |sum, line| sum.saturating_add(counter.count(line)))
+            .saturating_sub(self.enumerations.saturating_mul(ENUMERATION))
+    }
+}
+
+/// The value of `tools` or `functions`.
+impl<'b> Accept<'b> for Tools<'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, &mut Tool { function: Function::new(self) })
+    }
+}
+
+/// `{"type": "function", "function": {…}}`, or the function itself in `functions`.
+struct Tool<'t, 'b> {
+    function: Function<'t, 'b>,
+}
+
+impl<'b> Accept<'b> for Tool<'_, 'b> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "function" => lenient::offer(object, &mut Function::new(self.function.tools)),
+            _ => self.function.member(name, object),
+        }
+    }
+
+    fn end(&mut self) {
+        self.function.end();
+    }
+}
+
+struct Function<'t, 'b> {
+    tools: &'t mut Tools<'b>,
+    name: Text<'b>,
+    description: Text<'b>,
+}
+
+impl<'t, 'b> Function<'t, 'b> {
+    fn new(tools: &'t mut Tools<'b>) -> Self {
+        Self { tools, name: Text::default(), description: Text::default() }
+    }
+}
+
+impl<'b> Accept<'b> for Function<'_, 'b> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "name" => lenient::offer(object, &mut self.name),
+            "description" => lenient::offer(object, &mut self.description),
+            "parameters" => lenient::offer(object, &mut Schema::new(self.tools, DEPTH)),
+            _ => lenient::skip(object),
+        }
+    }
+
+    fn end(&mut self) {
+        // A tool that wraps its function has no name of its own.
+        if let Some(name) = &self.name.0 {
+            self.tools.functions = self.tools.functions.saturating_add(1);
+            self.tools.lines.push(line(&[name, without_full_stop(&self.description)]));
+        }
+    }
+}
+
+/// A JSON Schema: the value of `parameters`, of a property or of `items`.
+struct Schema<'t, 'b> {
+    tools: &'t mut Tools<'b>,
+    depth: u8,
+    kind: Text<'b>,
+    description: Text<'b>,
+}
+
+impl<'t, 'b> Schema<'t, 'b> {
+    fn new(tools: &'t mut Tools<'b>, depth: u8) -> Self {
+        Self { tools, depth, kind: Text::default(), description: Text::default() }
+    }
+}
+
+impl<'b> Accept<'b> for Schema<'_, 'b> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let Some(depth) = self.depth.checked_sub(1) else {
+            return lenient::skip(object);
+        };
+        match name {
+            "type" => lenient::offer(object, &mut self.kind),
+            "description" => lenient::offer(object, &mut self.description),
+            "properties" => lenient::offer(object, &mut Properties { tools: self.tools, depth, any: false }),
+            "items" => lenient::offer(object, &mut Schema::new(self.tools, depth)),
+            "enum" => lenient::offer(object, &mut Enumeration { tools: self.tools, any: false }),
+            _ => lenient::skip(object),
+        }
+    }
+}
+
+struct Properties<'t, 'b> {
+    tools: &'t mut Tools<'b>,
+    depth: u8,
+    any: bool,
+}
+
+impl<'b> Accept<'b> for Properties<'_, 'b> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let mut property = Schema::new(self.tools, self.depth);
+        lenient::offer(object, &mut property)?;
+        let kind = property.kind.0.unwrap_or_default();
+        let line = line(&[name, &kind, without_full_stop(&property.description)]);
+        self.tools.lines.push(line);
+        self.tools.properties = self.tools.properties.saturating_add(1);
+        self.any = true;
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.tools.property_lists = self.tools.property_lists.saturating_add(u64::from(self.any));
+    }
+}
+
+/// The value of `enum`. Values that are not strings count their constant alone.
+struct Enumeration<'t, 'b> {
+    tools: &'t mut Tools<'b>,
+    any: bool,
+}
+
+impl<'b> Accept<'b> for Enumeration<'_, 'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let read = lenient::offer_element(array, &mut self.tools.lines)?;
+        if read.is_some() {
+            let first = !std::mem::replace(&mut self.any, true);
+            self.tools.enumerations = self.tools.enumerations.saturating_add(u64::from(first));
+            self.tools.values = self.tools.values.saturating_add(1);
+        }
+        Ok(read)
+    }
+}
+
+fn line<'b>(fields: &[&str]) -> Cow<'b, str> {
+    Cow::Owned(fields.join(":"))
+}
+
+fn without_full_stop<'t>(text: &'t Text<'_>) -> &'t str {
+    let text = text.0.as_deref().unwrap_or_default();
+    text.strip_suffix('.').unwrap_or(text)
+}

@@ -1,0 +1,71 @@
+//! Which of the APIs' endpoints a path is.
+
+use percent_encoding::percent_decode_str;
+
+/// An endpoint that models are called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// OpenAI's `/chat/completions`.
+    ChatCompletions,
+    /// OpenAI's older `/completions`.
+    Completions,
+    /// OpenAI's `/embeddings`.
+    Embeddings,
+    /// OpenAI's `/responses`.
+    Responses,
+    /// Anthropic's `/messages`.
+    Messages,
+}
+
+impl Endpoint {
+    /// The endpoint that `path`, which may have a query, ends in, whatever stands before. None for paths that are
+    /// not limited.
+    pub fn from_path(path: &str) -> Option<Self> {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        // Many servers decode a path and forgive a slash too many; a limit must not be evaded by one.
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        let mut segments = path.split('/').rev().filter(|segment| !segment.is_empty());
+        match (segments.next()?, segments.next()) {
+            ("completions", Some("chat")) => Some(Self::ChatCompletions),
+            ("completions", _) => Some(Self::Completions),
+            ("embeddings", _) => Some(Self::Embeddings),
+            ("responses", _) => Some(Self::Responses),
+            ("messages", _) => Some(Self::Messages),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_known_by_the_end_of_their_path() {
+        for (path, endpoint) in [
+            ("/v1/chat/completions", Some(Endpoint::ChatCompletions)),
+            ("/chat/completions", Some(Endpoint::ChatCompletions)),
+            (
+                "/openai/deployments/gpt-4/chat/completions?api-version=2024-06-01",
+                Some(Endpoint::ChatCompletions),
+            ),
+            ("/v1/chat/completions/", Some(Endpoint::ChatCompletions)),
+            ("/v1//chat//completions", Some(Endpoint::ChatCompletions)),
+            ("/v1/%63hat/completion%73", Some(Endpoint::ChatCompletions)),
+            ("/v1/chat%2Fcompletions", Some(Endpoint::ChatCompletions)),
+            ("/v1/completions", Some(Endpoint::Completions)),
+            ("/v1/embeddings?x=/chat/completions", Some(Endpoint::Embeddings)),
+            ("/v1/responses", Some(Endpoint::Responses)),
+            ("/anthropic/v1/messages", Some(Endpoint::Messages)),
+            ("/v1/messages/count_tokens", None),
+            ("/v1/responses/resp_1", None),
+            ("/v1/models", None),
+            ("/mychat/incompletions", None),
+            ("/", None),
+            ("", None),
+            ("%FF%", None),
+        ] {
+            assert_eq!(Endpoint::from_path(path), endpoint, "{path}");
+        }
+    }
+}

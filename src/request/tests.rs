@@ -1,0 +1,312 @@
+//! Requests whole and broken, and the counts that OpenAI publishes.
+
+use super::*;
+use crate::tokens::{Counting, Encodings, Factor, Vocabularies};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn counter(model: Option<&str>) -> Counter {
+    let encodings = Encodings::default();
+    Vocabularies::load(&encodings.needed()).counter(encodings.of(model))
+}
+
+/// Input tokens, output cap.
+fn read(body: &[u8]) -> (u64, Option<u64>) {
+    let body = Body::new(body);
+    let request = Request::read(Endpoint::ChatCompletions, &body);
+    (request.input_tokens(&counter(request.model.as_deref())), request.output_cap())
+}
+
+fn input_tokens(body: &Value) -> u64 {
+    read(body.to_string().as_bytes()).0
+}
+
+fn published(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/counts").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn published_counts_of_prompts_are_matched() {
+    for name in ["messages.json", "tools.json"] {
+        let example = published(name);
+        for (model, expected) in example["expected"].as_object().unwrap() {
+            let mut body = example["body"].clone();
+            for model in [model.clone(), format!("openai/{model}")] {
+                body["model"] = json!(model);
+                assert_eq!(input_tokens(&body), expected.as_u64().unwrap(), "{name} {model}");
+            }
+        }
+    }
+}
+
+#[test]
+fn published_counts_of_texts_are_matched() {
+    use crate::tokens::Encoding;
+    let vocabularies = Vocabularies::load(&Encoding::ALL);
+    for example in published("texts.json")["expected"].as_array().unwrap() {
+        for (encoding, expected) in example["counts"].as_object().unwrap() {
+            let encoding = Encoding::from_name(encoding).unwrap();
+            let count = vocabularies.count(encoding, example["text"].as_str().unwrap());
+            assert_eq!(count, expected.as_u64().unwrap(), "{example} {encoding:?}");
+        }
+    }
+}
+
+#[test]
+fn a_model_that_nobody_knows_counts_as_gpt_4o() {
+    let mut example = published("tools.json");
+    for (model, expected) in [("gpt-4o", 101), ("some/llama-9", 101), ("openai/gpt-4", 105)] {
+        example["body"]["model"] = json!(model);
+        assert_eq!(input_tokens(&example["body"]), expected);
+    }
+}
+
+#[test]
+fn the_factor_applies_to_the_whole_prompt() {
+    let body = br#"{"messages":[{"role":"user","content":"hi"}]}"#;
+    let counting =
+        Counting { factor: Factor::new(1.5).unwrap(), encoding: crate::tokens::Encoding::O200kBase };
+    let counter = Vocabularies::load(&[counting.encoding]).counter(counting);
+    let body = Body::new(body);
+    // 3 + user + hi + 3 are 8.
+    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&counter), 12);
+}
+
+/// Each content costs the same as the plain text beside it, or so many tokens more.
+#[test]
+fn content_is_counted_for_what_it_holds() {
+    let of = |message: Value| input_tokens(&json!({"model": "gpt-4o", "messages": [message]}));
+    let plain = |text: &str| of(json!({"role": "user", "content": text}));
+    let user = |content: Value| of(json!({"role": "user", "content": content}));
+    let nothing = plain("");
+    for (message, expected) in [
+        (user(json!([{"type": "text", "text": "hello world"}])), plain("hello world")),
+        (user(json!(["hello world"])), plain("hello world")),
+        (user(json!([{"type": "text", "text": 7}, {"type": "text", "text": "hello"}])), plain("hello")),
+        (user(json!([{"type": "image_url", "image_url": {"url": "data:…", "detail": "low"}}])), nothing + 85),
+        (user(json!([{"type": "image_url", "image_url": {"url": "https://…"}}])), nothing + 765),
+        (user(json!([{"type": "image_url", "image_url": "https://…"}])), nothing + 765),
+        (user(json!([{"type": "input_audio", "input_audio": {"data": "AAAA"}}, {"type": "?"}, 3])), nothing),
+        (user(json!(null)), nothing),
+        (user(json!({"text": "hello"})), nothing),
+        // The role, the name and the arguments; ids and types are not part of the prompt.
+        (
+            of(json!({"role": "user", "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "hello", "arguments": " world"}}]})),
+            plain("hello world"),
+        ),
+        (
+            of(json!({"role": "user", "function_call": {"name": "hello", "arguments": " world"}})),
+            plain("hello world"),
+        ),
+        (of(json!({"role": "user", "refusal": "hello world"})), plain("hello world")),
+        (of(json!({"role": "user", "content": "hello", "tool_call_id": "call_1"})), plain("hello")),
+        (of(json!({"role": "user", "name": 7})), nothing),
+        (of(json!({"role": "user", "name": "hello"})), plain("hello") + 1),
+    ] {
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
+fn functions_count_as_tools_and_nested_properties_too() {
+    let example = published("tools.json");
+    let mut legacy = example["body"].clone();
+    let tools = legacy["tools"].take();
+    let functions: Vec<_> = tools.as_array().unwrap().iter().map(|tool| tool["function"].clone()).collect();
+    legacy["functions"] = json!(functions);
+    legacy["model"] = json!("gpt-4o");
+    assert_eq!(input_tokens(&legacy), 101);
+
+    let with = |parameters: Value| {
+        let tool = json!({"type": "function", "function": {"name": "f", "parameters": parameters}});
+        input_tokens(&json!({"messages": [{}], "tools": [tool]}))
+    };
+    let none = with(json!({}));
+    // A list of properties costs 3, a property 3 and its line `a::` what it has.
+    let line = counter(None).count("a::");
+    assert_eq!(with(json!({"properties": {"a": {}}})), none + 6 + line);
+    let nested = json!({"properties": {"a": {"items": {"properties": {"a": {}}}}}});
+    assert_eq!(with(nested), none + 2 * (6 + line));
+    // An enumeration saves 3, and a value costs 3 and its text.
+    assert_eq!(with(json!({"properties": {"a": {"enum": ["a"]}}})), none + 6 + line + 1);
+}
+
+#[test]
+fn the_largest_cap_counts_once_for_every_choice() {
+    for (members, cap) in [
+        (r#""max_tokens":1,"max_completion_tokens":10000"#, Some(10_000)),
+        (r#""max_output_tokens":5,"n":3"#, Some(15)),
+        (r#""max_tokens":7,"n":0"#, Some(7)),
+        (r#""max_tokens":7,"n":"3""#, Some(21)),
+        (r#""max_tokens":7,"n":-2"#, Some(7)),
+        (r#""max_tokens":7,"n":1e308"#, Some(MAX_NUMBER)),
+        (r#""max_tokens":1e999"#, Some(MAX_NUMBER)),
+        (r#""max_tokens":-5"#, None),
+        (r#""max_tokens":"many""#, None),
+        (r#""max_tokens":{"a":[1]}"#, None),
+        (r#""max_tokens":null,"n":4"#, None),
+        (r#""max_tokens":0"#, Some(0)),
+        (r#""max_tokens":9,"max_tokens":3"#, Some(9)),
+    ] {
+        let body = format!(r#"{{{members},"messages":[{{"role":"user","content":"hi"}}]}}"#);
+        assert_eq!(read(body.as_bytes()), (8, cap), "{members}");
+    }
+}
+
+#[test]
+fn streaming_is_known() {
+    for (body, stream, include_usage) in [
+        (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, true, true),
+        (r#"{"stream":true,"stream_options":[true]}"#, true, false),
+        (r#"{"stream":"yes"}"#, false, false),
+        ("{}", false, false),
+    ] {
+        let body = Body::new(body.as_bytes());
+        let request = Request::read(Endpoint::ChatCompletions, &body);
+        assert_eq!((request.stream, request.include_usage), (stream, include_usage));
+    }
+}
+
+#[test]
+fn other_endpoints_are_charged_for_their_size() {
+    let body = br#"{"model":"text-embedding-3-small","input":"hello","max_tokens":3}"#;
+    let body = Body::new(body);
+    for (endpoint, cap) in [(Endpoint::Embeddings, Some(3)), (Endpoint::Messages, Some(3))] {
+        let request = Request::read(endpoint, &body);
+        assert_eq!(request.model.as_deref(), Some("text-embedding-3-small"));
+        assert_eq!((request.input_tokens(&counter(None)), request.output_cap()), (17, cap));
+    }
+    let body = Body::new(b"{}");
+    assert_eq!(Request::read(Endpoint::Embeddings, &body).output_cap(), Some(0));
+}
+
+/// Bodies that clients get wrong or bend on purpose. None may panic, and each is charged for something.
+#[test]
+fn malformed_bodies_are_charged_for_what_they_hold() {
+    let deep = |times: usize| "[".repeat(times) + &"]".repeat(times);
+    let ten_mb = "x".repeat(10_000_000);
+    let hi = r#"[{"role":"user","content":"hi"}]"#;
+    for (body, expected) in [
+        (String::new(), (0, None)),
+        ("not json at all!".into(), (4, None)),
+        ("null".into(), (1, None)),
+        ("[]".into(), (1, None)),
+        (r#"{"messages":"hi there"}"#.into(), (6, None)),
+        (r#"{"messages":[1,null,"x",[]]}"#.into(), (15, None)),
+        // What stands before the fault is known; the prompt is charged for its size.
+        (r#"{"max_tokens":5,"messages":[{"role":"user","content":"#.into(), (14, Some(5))),
+        (format!(r#"{{"messages":{hi}}} trailing"#), (14, None)),
+        (format!(r#"{{"temperature":NaN,"messages":{hi}}}"#), (16, None)),
+        // Depth is no fault, wherever it is.
+        (format!(r#"{{"metadata":{},"messages":{hi}}}"#, deep(100_000)), (8, None)),
+        (format!(r#"{{"max_tokens":{},"messages":{hi}}}"#, deep(100_000)), (8, None)),
+        (format!(r#"{{"messages":{hi},"messages":[{}]}}"#, deep(100_000)), (11, None)),
+        (format!(r#"{{"messages":{hi},"messages":{hi}}}"#), (13, None)),
+        (format!("\u{FEFF}{{\"messages\":{hi}}}"), (8, None)),
+        (r#"{"messages":[{"role":"user","content":"\ud83d"}]}"#.into(), (8, None)),
+        (r#"{"messages":[{"role":"user","content":"\u0000"}]}"#.into(), (8, None)),
+        (r#"{"mess\u0061ges":[{"role":"user","content":"hi"}]}"#.into(), (8, None)),
+        (format!(r#"{{"user":"{ten_mb}","messages":{hi}}}"#), (8, None)),
+    ] {
+        let start: String = body.chars().take(60).collect();
+        assert_eq!(read(body.as_bytes()), expected, "{start}");
+    }
+    assert_eq!(read(b"{\"messages\":[{\"role\":\"user\",\"content\":\"\xFF\"}]}"), (8, None));
+    assert_eq!(read(b"{\"messages\":\0[{}]}"), (5, None));
+}
+
+/// Deep schemas are cut off, not followed.
+#[test]
+fn deep_tools_are_counted_to_a_depth() {
+    let depth = 30_000;
+    let schema = r#"{"items":"#.repeat(depth) + "{}" + &"}".repeat(depth);
+    let body = format!(
+        r#"{{"messages":[{{}}],"tools":[{{"function":{{"name":"f","description":"d.","parameters":{schema}}}}}]}}"#
+    );
+    // A message 3, the reply 3, a function 7, its line 2 and the end 12.
+    assert_eq!(read(body.as_bytes()).0, 3 + 3 + 7 + counter(None).count("f:d") + 12);
+}
+
+/// JSON of any shape under names that mean something.
+fn value() -> impl Strategy<Value = Value> {
+    let names = prop::sample::select(vec![
+        "model",
+        "messages",
+        "role",
+        "content",
+        "name",
+        "type",
+        "text",
+        "image_url",
+        "detail",
+        "tools",
+        "functions",
+        "function",
+        "parameters",
+        "properties",
+        "items",
+        "enum",
+        "description",
+        "tool_calls",
+        "arguments",
+        "max_tokens",
+        "n",
+        "stream",
+        "stream_options",
+        "include_usage",
+        "other",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 60, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::hash_map(names.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_json_is_read(body in value()) {
+        let bytes = body.to_string().into_bytes();
+        let body = Body::new(&bytes);
+        let request = Request::read(Endpoint::ChatCompletions, &body);
+        prop_assert!(request.is_json);
+        prop_assert!(request.input_tokens(&counter(None)) > 0);
+    }
+
+    #[test]
+    fn a_body_cut_short_or_bent_is_charged_for_something(body in value(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = body.to_string().into_bytes();
+        let at = at.index(bytes.len());
+        prop_assert!(read(&bytes[..=at]).0 > 0);
+        bytes[at] = byte;
+        prop_assert!(read(&bytes).0 > 0);
+    }
+
+    #[test]
+    fn text_is_counted_wherever_it_stands(texts in prop::collection::vec("\\PC{0,20}", 0..6)) {
+        let counter = counter(Some("gpt-4o"));
+        let expected: u64 = texts.iter().map(|text| counter.count(text)).sum();
+        let messages: Vec<_> = texts.iter().map(|text| json!({"content": text})).collect();
+        let parts: Vec<_> = texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+        let apart = input_tokens(&json!({"model": "gpt-4o", "messages": messages}));
+        let together = input_tokens(&json!({"model": "gpt-4o", "messages": [{"content": parts}]}));
+        prop_assert_eq!(together, 3 + expected + 3);
+        if !texts.is_empty() {
+            prop_assert_eq!(apart, 3 * texts.len() as u64 + expected + 3);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Counting a text that arrives bit by bit, in bounded memory: an answer that is streamed.
+//!
+//! Nothing is counted until it must be, because most streams tell their usage at the end and the text need not be
+//! counted at all.
+
+use super::{Counter, slices};
+
+/// From this length on, in bytes, text is counted up to its last word end: about 4,000 tokens of English.
+const COUNT_FROM: usize = 16 * 1024;
+
+/// The tokens of a growing text. Counts the same as the whole text would, but for texts without a word end in
+/// [`SLICE_BYTES`](super::SLICE_BYTES).
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    counted: u64,
+    waiting: String,
+    /// Bytes of `waiting` that are known to hold no word end: they are not searched again.
+    searched: usize,
+}
+
+impl Running {
+    /// Adds text.
+    pub fn push(&mut self, text: &str, counter: &Counter) {
+        // A slice at a time, so that a large text does not pile up.
+        for slice in slices::slices(text) {
+            self.waiting.push_str(slice);
+            if self.waiting.len() >= COUNT_FROM {
+                self.count_words(counter);
+            }
+        }
+    }
+
+    /// Tokens of all text so far, the model's factor not applied.
+    pub fn total(&self, counter: &Counter) -> u64 {
+        self.counted.saturating_add(counter.count(&self.waiting))
+    }
+
+    /// Whether any text has come.
+    pub fn is_empty(&self) -> bool {
+        self.counted == 0 && self.waiting.is_empty()
+    }
+
+    fn count_words(&mut self, counter: &Counter) {
+        // The last character that was searched may be the word that the first new one ends.
+        let from = (0..self.searched).rev().find(|at| self.waiting.is_char_boundary(*at)).unwrap_or(0);
+        let found =
+            self.waiting.get(from..).and_then(slices::last_piece_end).map(|at| at.saturating_add(from));
+        let cut = match found {
+            Some(cut) => cut,
+            None if self.waiting.len() >= slices::SLICE_BYTES => self.waiting.len(),
+            None => {
+                self.searched = self.waiting.len();
+                return;
+            }
+        };
+        let rest = self.waiting.split_off(cut);
+        self.counted = self.counted.saturating_add(counter.count(&self.waiting));
+        self.waiting = rest;
+        self.searched = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::{Counting, Encoding, Factor, Vocabularies, testing};
+    use proptest::prelude::*;
+
+    fn counter() -> Counter {
+        let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
+        Vocabularies::load(&[Encoding::O200kBase]).counter(counting)
+    }
+
+    #[test]
+    fn memory_is_bounded_without_word_ends() {
+        let mut running = Running::default();
+        for _ in 0..50_000 {
+            running.push("aaaaaaaa", &counter());
+            assert!(running.waiting.len() <= slices::SLICE_BYTES);
+        }
+        assert_eq!(running.total(&counter()), counter().count(&"a".repeat(400_000)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn a_growing_text_counts_as_the_whole(parts in prop::collection::vec(testing::text(), 5..60), times in 1_usize..30) {
+            let counter = counter();
+            let mut running = Running::default();
+            let mut whole = String::new();
+            for part in parts.iter().cycle().take(parts.len() * times) {
+                for text in [part.as_str(), " word "] {
+                    running.push(text, &counter);
+                    whole.push_str(text);
+                }
+            }
+            prop_assert_eq!(running.total(&counter), counter.count(&whole));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Long texts are counted in slices, so that counting needs bounded memory and a pattern never runs over a text
+//! of any length.
+//!
+//! An encoding first splits a text by a regular expression into pieces and then encodes each piece by itself
+//! (see `tiktoken_rs::o200k_base` for the expressions). A cut where a piece ends changes nothing, provided that the
+//! pieces before it come out the same although the text ends there. Both hold at a cut between a letter or digit
+//! and a space, line end or punctuation mark other than an apostrophe, in all four encodings:
+//!
+//! - In every expression what may follow a letter or digit within a piece is a letter, a digit, a combining mark,
+//!   or the apostrophe of a contraction (`'s`, with U+017F for its `s`: still after an apostrophe). So a piece ends
+//!   at the cut.
+//! - What looks past a piece's end is `$` and `(?!\S)` after white space, and white space before the cut is followed
+//!   by the letter or digit at the latest. Greedy runs stop at the cut, before the text's end as before the mark.
+//! - No expression looks behind, so what follows the cut is split as if it began the text.
+//!
+//! Where a text has no such place for [`SLICE_BYTES`], it is cut between two characters. That moves the count by
+//! about a token a cut, on text without a single word end in 48 KiB: runs of one character, mostly.
+
+/// The longest slice, in bytes: 48 KiB.
+///
+/// White space in a run of a million makes the regular expression overflow its stack, and a piece of a megabyte
+/// takes some 70 MiB to encode; 48 Ki is far from both. It is also a multiple of three and of 128, so that a run of
+/// digits, which are taken in threes, or of spaces, whose longest token has 128, is cut where it is split anyway.
+pub const SLICE_BYTES: usize = 48 * 1024;
+
+/// `text` in slices of at most [`SLICE_BYTES`], in order.
+pub fn slices(text: &str) -> impl Iterator<Item = &str> {
+    slices_of(text, SLICE_BYTES)
+}
+
+fn slices_of(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let cut = if text.len() <= limit { text.len() } else { cut(text, limit) };
+        let (slice, rest) = text.split_at_checked(cut)?;
+        text = rest;
+        Some(slice)
+    })
+}
+
+/// Where to cut a text that is longer than `limit` bytes: the last place within them that changes nothing, or the
+/// last between two characters. At least one character.
+fn cut(text: &str, limit: usize) -> usize {
+    let hard = (1..=limit).rev().find(|at| text.is_char_boundary(*at));
+    let hard = hard.unwrap_or_else(|| text.chars().next().map_or(0, char::len_utf8));
+    text.get(..hard).and_then(last_piece_end).unwrap_or(hard)
+}
+
+/// The last place in `text` where a cut changes nothing, if there is one.
+pub fn last_piece_end(text: &str) -> Option<usize> {
+    let mut following = None;
+    for (at, c) in text.char_indices().rev() {
+        if let Some(cut) = following
+            && is_word(c)
+        {
+            return Some(cut);
+        }
+        following = is_mark(c).then_some(at);
+    }
+    None
+}
+
+/// Letters and digits, of `\p{L}` and `\p{N}` in every version of Unicode: ASCII, kana, Han, Hangul, Cyrillic.
+const fn is_word(c: char) -> bool {
+    matches!(c,
+        'a'..='z' | 'A'..='Z' | '0'..='9'
+        | '\u{410}'..='\u{44F}'
+        | '\u{3041}'..='\u{3094}' | '\u{30A1}'..='\u{30FA}'
+        | '\u{4E00}'..='\u{9FA5}' | '\u{AC00}'..='\u{D7A3}')
+}
+
+/// White space and punctuation that no piece has after a letter or digit: ASCII's but the apostrophe, and CJK's.
+const fn is_mark(c: char) -> bool {
+    c.is_ascii_whitespace()
+        || (c.is_ascii_punctuation() && c != '\'')
+        || matches!(c, '\u{3000}'..='\u{3002}' | '，' | '：' | '；' | '！' | '？')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::testing;
+    use proptest::prelude::*;
+
+    #[test]
+    fn cuts_after_the_last_word_that_fits() {
+        let cut = |text| slices_of(text, 12).collect::<Vec<_>>();
+        assert_eq!(cut("one two three four"), ["one two", " three four"]);
+        assert_eq!(cut("您好，世界。再见"), ["您好", "，世界", "。再见"]);
+        assert_eq!(cut("it's it's it's"), ["it's it's", " it's"]);
+        assert_eq!(cut("aaaaaaaaaaaaaaaa!"), ["aaaaaaaaaaaa", "aaaa!"]);
+        assert_eq!(cut("éééééééé"), ["éééééé", "éé"]);
+    }
+
+    proptest! {
+        #[test]
+        fn slices_are_the_text_and_short(text in r"(\PC|[a-c '\n\u{17F}\u{301}\u{3000}，字]){0,80}", limit in 4_usize..40) {
+            let slices: Vec<_> = slices_of(&text, limit).collect();
+            prop_assert!(slices.iter().all(|s| !s.is_empty() && s.len() <= limit));
+            prop_assert_eq!(slices.concat(), text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_500))]
+        #[test]
+        fn a_piece_end_changes_no_count(before in testing::text(), after in testing::text(), word in "[a-cA-C0-9字かカ한д]", mark in "[ \n\r\t!-/:-@\\[-`{-~\u{3000}，。！]") {
+            // An apostrophe is in the range of marks above and is not one of ours.
+            prop_assume!(mark != "'");
+            let (left, right) = (format!("{before}{word}"), format!("{mark}{after}"));
+            prop_assert_eq!(last_piece_end(&format!("{left}{mark}")), Some(left.len()));
+            let text = format!("{left}{right}");
+            for (encoding, plain) in testing::plain() {
+                let halves = plain.count_ordinary(&left) + plain.count_ordinary(&right);
+                prop_assert_eq!(halves, plain.count_ordinary(&text), "{:?} in {:?}", encoding, text);
+            }
+        }
+    }
+}

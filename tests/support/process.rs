@@ -1,0 +1,222 @@
+//! A server that a test starts: in a process group of its own, its output in a file, and gone when the test is.
+//!
+//! Three things can end a test: it returns, it panics, or the whole test run is killed. The first two drop the
+//! [`Process`], which kills the group; for the third the kernel kills the child, because it was asked to
+//! (`PR_SET_PDEATHSIG`). That signal follows the *thread* that started the child, and a test's thread ends before
+//! the tests do, so one thread that never ends starts them all.
+//!
+//! What a particular server needs (flags, readiness) is in the file named after it.
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How often a condition is looked at again while waiting for it.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Lines of a process's output that a failing test shows.
+const TAIL: usize = 40;
+
+/// A running server and everything that it has started; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    scratch: TempDir,
+}
+
+impl Process {
+    /// Starts `command` with its standard output and error in one file; `name` is what messages call it.
+    ///
+    /// # Panics
+    /// If it cannot be started, with the program's name and why.
+    pub fn start(name: &str, mut command: Command) -> Self {
+        let scratch = tempfile::Builder::new().prefix(&format!("llmrl-{name}-")).tempdir().unwrap();
+        let log = File::create(scratch.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        let program = command.get_program().to_owned();
+        match spawn(command) {
+            Ok(child) => Self { name: name.to_owned(), child, scratch },
+            Err(why) => panic!("{name}: {} does not start: {why}", program.display()),
+        }
+    }
+
+    /// The process's id, which is its group's too.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A directory of its own for files and sockets, removed with the process; `log` in it is taken.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The file that its output goes to.
+    pub fn log_path(&self) -> PathBuf {
+        self.scratch.path().join("log")
+    }
+
+    /// What it has written so far, on both streams.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends `signal` to the process and what it has started. No error if they are gone.
+    pub fn signal(&self, signal: Signal) {
+        let group = Pid::from_raw(i32::try_from(self.id()).unwrap());
+        // Fails only if nobody of the group is left.
+        let _ = killpg(group, signal);
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for it to end by itself; `None` if it still runs after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.exit_status();
+            if status.is_some() || Instant::now() >= deadline {
+                return status;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until `ready` says so.
+    ///
+    /// # Panics
+    /// If the process ends first or `limit` passes, with the end of its output.
+    pub fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + limit;
+        while !ready(self) {
+            if let Some(status) = self.exit_status() {
+                panic!("{} ended ({status}) before it was {what}:\n{}", self.name, self.tail());
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} was not {what} after {limit:?}:\n{}",
+                self.name,
+                self.tail()
+            );
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Kills it, and what it has started, at once, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+
+    fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+        // Nothing is left to do about a child that cannot be waited for.
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the last {TAIL} lines of {} ---\n{}\n---", self.name, self.tail());
+        }
+    }
+}
+
+/// A loopback TCP port that nobody listened on a moment ago. Prefer to let a server choose its own where it can
+/// say which it took: another process may take this one first.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A command to start, and where to send what came of it.
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Starts `command` on the thread that never ends.
+fn spawn(mut command: Command) -> io::Result<Child> {
+    static STARTER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (orders, incoming) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, answer) in incoming {
+                // Nobody waits for the answer if the test has panicked meanwhile; the child is then left to the kernel.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    // SAFETY: between fork and exec only async-signal-safe functions may run; prctl is a bare system call.
+    unsafe {
+        command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+    }
+    let (answer, outcome) = mpsc::channel();
+    starter.lock().unwrap().send((command, answer)).unwrap();
+    outcome.recv().unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+    use nix::sys::signal::kill;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn both_streams_are_in_the_log() {
+        let mut process = Process::start("echo", shell("echo out; echo err >&2"));
+        assert!(process.wait(Duration::from_secs(10)).unwrap().success());
+        assert_eq!(process.log(), "out\nerr\n");
+    }
+
+    #[test]
+    fn dropping_kills_what_the_process_has_started_too() {
+        let mut process = Process::start("family", shell("sleep 60 & echo $!; wait"));
+        process.wait_until("a parent", Duration::from_secs(10), |it| it.log().ends_with('\n'));
+        let grandchild = Pid::from_raw(process.log().trim().parse().unwrap());
+        drop(process);
+        // The grandchild is reaped by init, not by us: give it a moment to disappear or to be a zombie.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let alive = || {
+            let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+            kill(grandchild, None) != Err(Errno::ESRCH) && !state.contains(") Z ")
+        };
+        while alive() {
+            assert!(Instant::now() < deadline, "{grandchild} outlives the process that started it");
+            thread::sleep(POLL);
+        }
+    }
+
+    #[test]
+    fn a_child_outlives_the_thread_that_asked_for_it() {
+        let mut process = thread::spawn(|| Process::start("sleep", shell("sleep 60"))).join().unwrap();
+        assert_eq!(process.wait(Duration::from_millis(300)), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "ended (exit status: 3) before it was ready:\nno such option")]
+    fn a_server_that_ends_early_says_why() {
+        let mut process = Process::start("broken", shell("echo no such option; exit 3"));
+        process.wait_until("ready", Duration::from_secs(10), |_| false);
+    }
+}
