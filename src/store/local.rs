@@ -170,7 +170,7 @@ fn by_scope(charges: &[Charge]) -> impl Iterator<Item = &[Charge]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::window::Window;
     use std::collections::HashMap;
@@ -179,7 +179,7 @@ mod tests {
 
     /// Envoy's shared data: a version per value, and a swap that fails if the version has moved.
     #[derive(Default)]
-    struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>);
+    pub(crate) struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>);
 
     impl SharedData for &Memory {
         fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {

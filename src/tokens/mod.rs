@@ -55,6 +55,25 @@ impl fmt::Debug for Vocabularies {
     }
 }
 
+/// The tokenizers of all models.
+#[derive(Clone, Debug)]
+pub struct Tokenizers {
+    encodings: Encodings,
+    vocabularies: Vocabularies,
+}
+
+impl Tokenizers {
+    /// Makes ready what `encodings` can need. Blocks as [`Vocabularies::load`] does.
+    pub fn load(encodings: Encodings) -> Self {
+        Self { vocabularies: Vocabularies::load(&encodings.needed()), encodings }
+    }
+
+    /// What counts the text of `model`; none is a request that names no model.
+    pub fn counter(&self, model: Option<&str>) -> Counter {
+        self.vocabularies.counter(self.encodings.of(model))
+    }
+}
+
 fn vocabulary(encoding: Encoding) -> &'static CoreBPE {
     match encoding {
         Encoding::O200kBase => tiktoken_rs::o200k_base_singleton(),

@@ -541,3 +541,6 @@ impl<S: SharedData> Worker<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

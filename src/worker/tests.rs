@@ -1,0 +1,363 @@
+//! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
+
+use super::*;
+use crate::store::local::tests::Memory;
+use crate::wire::{Reserved, Settled};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+const NOW: u64 = 1_700_000_000_000;
+
+struct Request(Vec<(&'static str, String)>);
+
+impl RequestView for Request {
+    fn header(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    }
+
+    fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+fn chat() -> Request {
+    post("/v1/chat/completions", "key")
+}
+
+fn post(path: &str, key: &str) -> Request {
+    let header = |name, value: &str| (name, value.to_owned());
+    Request(vec![
+        header(":method", "POST"),
+        header(":path", path),
+        header("authorization", &format!("Bearer {key}")),
+    ])
+}
+
+fn worker(memory: &Memory, config: &Value) -> Worker<&Memory> {
+    let config = Config::from_bytes(config.to_string().as_bytes()).unwrap();
+    Worker::new(Arc::new(config), memory, 7)
+}
+
+fn local(limits: Value) -> Value {
+    json!({"default": limits})
+}
+
+fn redis(on_error: &str, limits: Value) -> Value {
+    json!({"store": {"type": "redis", "cluster": "s", "on_error": on_error}, "default": limits})
+}
+
+fn body(max_tokens: u64) -> Vec<u8> {
+    json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": max_tokens})
+        .to_string()
+        .into_bytes()
+}
+
+/// Prompt tokens of [`body`]: 3 for the message, 1 each for its role and content, 3 for the reply.
+const PROMPT: u64 = 8;
+
+const OK: ResponseHead<'_> =
+    ResponseHead { status: 200, content_type: Some("application/json"), content_encoding: None };
+
+fn usage(input: u64, output: u64) -> Vec<u8> {
+    json!({"choices": [], "usage": {"prompt_tokens": input, "completion_tokens": output}}).to_string().into_bytes()
+}
+
+/// Sends a whole request; what happens to it.
+fn send(worker: &mut Worker<&Memory>, stream: u32, max_tokens: u64) -> Directive {
+    match worker.request_headers(stream, &chat(), false, NOW) {
+        Directive::Pause => worker.request_body(stream, true, || body(max_tokens), NOW),
+        other => other,
+    }
+}
+
+fn status(directive: &Directive) -> u32 {
+    match directive {
+        Directive::Reply(reply) => reply.status,
+        Directive::Continue => 200,
+        Directive::Pause => 0,
+    }
+}
+
+/// Units used of the first limit, read off the headers of a request that costs nothing of it.
+fn used(worker: &mut Worker<&Memory>, stream: u32) -> u64 {
+    send(worker, stream, 0);
+    let edits = worker.response_headers(stream, ResponseHead { status: 500, ..OK }, true, NOW);
+    worker.stream_done(stream, NOW);
+    let value = |name| edits.set.iter().find(|(n, _)| *n == name).unwrap().1.parse::<u64>().unwrap();
+    value("x-ratelimit-limit") - value("x-ratelimit-remaining")
+}
+
+#[test]
+fn what_is_not_an_llm_call_passes() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 0})));
+    let get = Request(vec![(":method", "GET".into()), (":path", "/v1/chat/completions".into())]);
+    assert_eq!(worker.request_headers(1, &get, true, NOW), Directive::Continue);
+    assert_eq!(worker.request_headers(2, &post("/v1/models", "key"), true, NOW), Directive::Continue);
+    assert!(!worker.knows(1) && !worker.knows(2));
+    assert_eq!(status(&worker.request_headers(3, &chat(), false, NOW)), 429);
+}
+
+#[test]
+fn requests_alone_are_decided_on_their_headers() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 2})));
+    let statuses: Vec<_> = (0..3).map(|n| status(&worker.request_headers(n, &chat(), false, NOW))).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+#[test]
+fn unknown_identities_can_be_rejected() {
+    let memory = Memory::default();
+    let config = json!({"keys": [{"key": "known", "rpm": 5}], "default": "reject"});
+    let mut worker = worker(&memory, &config);
+    assert_eq!(status(&worker.request_headers(1, &post("/v1/chat/completions", "other"), false, NOW)), 401);
+    assert_eq!(status(&worker.request_headers(2, &post("/v1/chat/completions", "known"), false, NOW)), 200);
+}
+
+#[test]
+fn a_body_in_parts_is_read_once_at_its_end() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+    assert_eq!(worker.request_headers(1, &chat(), false, NOW), Directive::Pause);
+    for _ in 0..3 {
+        let unread = || -> Vec<u8> { panic!("the body is not complete") };
+        assert_eq!(worker.request_body(1, false, unread, NOW), Directive::Pause);
+    }
+    assert_eq!(worker.request_body(1, true, || body(10), NOW), Directive::Continue);
+    let edits = worker.response_headers(1, OK, false, NOW);
+    let remaining = &edits.set.iter().find(|(name, _)| *name == "x-ratelimit-remaining-tokens").unwrap().1;
+    assert_eq!(*remaining, (1_000 - PROMPT - 10).to_string());
+}
+
+#[test]
+fn the_providers_usage_replaces_the_estimate_at_once() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+    send(&mut worker, 1, 500);
+    worker.response_headers(1, OK, false, NOW);
+    assert!(worker.reads_response(1));
+    worker.response_body(1, &usage(20, 30), false, NOW);
+    assert!(!worker.reads_response(1), "it is settled before the stream ends");
+    worker.stream_done(1, NOW);
+    assert_eq!(used(&mut worker, 2), 50 + PROMPT);
+}
+
+#[test]
+fn an_upstream_error_gives_the_tokens_back_and_keeps_the_request() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 2, "output_tpm": 100})));
+    send(&mut worker, 1, 100);
+    assert_eq!(status(&send(&mut worker, 2, 100)), 429);
+    worker.response_headers(1, ResponseHead { status: 503, ..OK }, true, NOW);
+    assert_eq!(status(&send(&mut worker, 3, 100)), 200);
+    assert_eq!(status(&send(&mut worker, 4, 0)), 429, "the request that failed counts");
+}
+
+#[test]
+fn a_client_that_leaves_mid_stream_pays_for_what_it_saw() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+    send(&mut worker, 1, 500);
+    let head = ResponseHead { content_type: Some("text/event-stream"), ..OK };
+    worker.response_headers(1, head, false, NOW);
+    let event = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" hello\"}}]}\n\n";
+    worker.response_body(1, event, false, NOW);
+    worker.response_body(1, event, false, NOW);
+    worker.stream_done(1, NOW);
+    assert_eq!(used(&mut worker, 2), PROMPT + 2 + PROMPT);
+}
+
+#[test]
+fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"output_tpm": 10})));
+    let grace = crate::headers_mode::GRACE_MS;
+    for stream in 0..3 {
+        assert_eq!(worker.request_headers(stream, &chat(), false, NOW), Directive::Pause);
+        assert_eq!(worker.turn(NOW + grace - 1).directives, []);
+        assert_eq!(worker.turn(NOW + grace).directives, [(stream, Directive::Continue)]);
+        let expected = if stream == 0 { 200 } else { 429 };
+        assert_eq!(status(&worker.request_body(stream, true, || body(10), NOW)), expected);
+    }
+    assert_eq!(worker.request_headers(9, &chat(), false, NOW), Directive::Continue, "it has learnt");
+    assert_eq!(worker.request_body(9, false, Vec::new, NOW), Directive::Pause);
+    assert_eq!(status(&worker.request_body(9, true, || body(10), NOW)), 429);
+}
+
+/// Answers the reserve callout under way: all admitted or all refused.
+fn answer(worker: &mut Worker<&Memory>, callout: &Callout, admitted: bool) -> Turn {
+    let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
+    let state = WindowState { used: 1, reset_ms: 60_000, retry_after_ms: if admitted { 0 } else { 1_000 } };
+    let answers: Vec<_> = calls
+        .iter()
+        .map(|call| Reserved::Decided { admitted, windows: vec![state; call.charges.len()] })
+        .collect();
+    worker.callout_answered(callout.kind, Ok(&serde_json::to_vec(&answers).unwrap()), NOW)
+}
+
+#[test]
+fn a_request_waits_for_the_sidecar_and_goes_on_or_is_refused() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("deny", json!({"rpm": 1})));
+    for (stream, admitted) in [(1, true), (2, false)] {
+        assert_eq!(worker.request_headers(stream, &chat(), false, NOW), Directive::Pause);
+        assert!(worker.take_wake());
+        assert_eq!(worker.request_body(stream, true, || panic!("not needed"), NOW), Directive::Pause);
+        let callouts = worker.turn(NOW).callouts;
+        let turn = answer(&mut worker, &callouts[0], admitted);
+        let (resumed, directive) = &turn.directives[0];
+        assert_eq!((*resumed, status(directive)), (stream, if admitted { 200 } else { 429 }));
+    }
+}
+
+#[test]
+fn without_an_answer_on_error_decides() {
+    for (on_error, expected) in [("allow", [200, 200]), ("deny", [503, 503]), ("local", [200, 429])] {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &redis(on_error, json!({"rpm": 1})));
+        for (stream, expected) in [1, 2].into_iter().zip(expected) {
+            worker.request_headers(stream, &chat(), true, NOW);
+            worker.turn(NOW);
+            let turn = worker.callout_answered(Kind::Reserve, Err("away".into()), NOW);
+            assert_eq!(status(&turn.directives[0].1), expected, "{on_error}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_the_sidecar_is_asked_is_refunded() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("allow", json!({"rpm": 1})));
+    worker.request_headers(1, &chat(), true, NOW);
+    let callouts = worker.turn(NOW).callouts;
+    worker.stream_done(1, NOW);
+    let turn = answer(&mut worker, &callouts[0], true);
+    assert_eq!(turn.directives, []);
+    let settles: Vec<Settle> = serde_json::from_slice(&turn.callouts[0].body).unwrap();
+    assert_eq!(settles[0].charges[0].cost, 0);
+    assert!(!worker.knows(1));
+
+    worker.request_headers(2, &chat(), true, NOW);
+    worker.stream_done(2, NOW);
+    assert_eq!(worker.turn(NOW).callouts, [], "what was not sent yet is not sent");
+}
+
+/// A sidecar that remembers which reservations are open, and that none is settled twice.
+#[derive(Default)]
+struct Ledger {
+    open: HashSet<String>,
+    admitted: u64,
+    settled: u64,
+}
+
+impl Ledger {
+    fn answer(&mut self, callout: &Callout, admitted: bool) -> Vec<u8> {
+        let answers = match callout.kind {
+            Kind::Reserve => {
+                let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
+                let answers = calls.into_iter().map(|call| {
+                    let state = WindowState { used: 1, reset_ms: 1, retry_after_ms: i64::from(!admitted) };
+                    if admitted {
+                        assert!(self.open.insert(call.id), "a reservation id was used twice");
+                        self.admitted += 1;
+                    }
+                    Reserved::Decided { admitted, windows: vec![state; call.charges.len()] }
+                });
+                serde_json::to_vec(&answers.collect::<Vec<_>>())
+            }
+            Kind::Settle => {
+                let calls: Vec<Settle> = serde_json::from_slice(&callout.body).unwrap();
+                let answers = calls.into_iter().map(|call| {
+                    let settled = self.open.remove(&call.id);
+                    assert!(settled, "settled twice, or never reserved: {}", call.id);
+                    self.settled += 1;
+                    Settled::Done { settled }
+                });
+                serde_json::to_vec(&answers.collect::<Vec<_>>())
+            }
+        };
+        answers.unwrap()
+    }
+}
+
+mod storm {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What may happen next; the number picks a stream.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Arrive,
+        Body(bool),
+        Answer(bool),
+        Respond(u16),
+        Chunk(bool, bool),
+        Trailers,
+        Leave,
+    }
+
+    fn event() -> impl Strategy<Value = (usize, Event)> {
+        let event = prop_oneof![
+            4 => Just(Event::Arrive),
+            4 => any::<bool>().prop_map(Event::Body),
+            4 => any::<bool>().prop_map(Event::Answer),
+            3 => prop_oneof![Just(200), Just(429), Just(503)].prop_map(Event::Respond),
+            3 => any::<(bool, bool)>().prop_map(|(usage, end)| Event::Chunk(usage, end)),
+            1 => Just(Event::Trailers),
+            2 => Just(Event::Leave),
+        ];
+        (any::<prop::sample::Index>(), event).prop_map(|(at, event)| (at.index(64), event))
+    }
+
+    proptest! {
+        /// However requests end, each reservation that was made is settled once.
+        #[test]
+        fn every_ending_settles_exactly_once(events in proptest::collection::vec(event(), 1..200)) {
+            let memory = Memory::default();
+            let mut worker = worker(&memory, &redis("allow", json!({"tpm": 1_000})));
+            let (mut ledger, mut streams, mut next) = (Ledger::default(), Vec::new(), 0u32);
+            let mut under_way: Vec<Callout> = Vec::new();
+            for (at, event) in events {
+                let stream = streams.get(at % streams.len().max(1)).copied().unwrap_or(0);
+                match event {
+                    Event::Arrive => {
+                        next += 1;
+                        streams.push(next);
+                        worker.request_headers(next, &chat(), false, NOW);
+                    }
+                    Event::Body(end) => drop(worker.request_body(stream, end, || body(10), NOW)),
+                    Event::Answer(admitted) => {
+                        for callout in std::mem::take(&mut under_way) {
+                            let bytes = ledger.answer(&callout, admitted);
+                            under_way.extend(worker.callout_answered(callout.kind, Ok(&bytes), NOW).callouts);
+                        }
+                    }
+                    Event::Respond(status) => {
+                        worker.response_headers(stream, ResponseHead { status, ..OK }, false, NOW);
+                    }
+                    Event::Chunk(with_usage, end) => {
+                        let chunk = if with_usage { usage(8, 3) } else { b"{".to_vec() };
+                        worker.response_body(stream, &chunk, end, NOW);
+                    }
+                    Event::Trailers => worker.response_trailers(stream, NOW),
+                    Event::Leave => {
+                        worker.stream_done(stream, NOW);
+                        streams.retain(|open| *open != stream);
+                    }
+                }
+                under_way.extend(worker.turn(NOW).callouts);
+            }
+            for stream in streams {
+                worker.stream_done(stream, NOW);
+            }
+            under_way.extend(worker.turn(NOW).callouts);
+            while let Some(callout) = under_way.pop() {
+                let bytes = ledger.answer(&callout, true);
+                under_way.extend(worker.callout_answered(callout.kind, Ok(&bytes), NOW).callouts);
+            }
+            prop_assert_eq!(ledger.admitted, ledger.settled);
+            prop_assert!(ledger.open.is_empty() && worker.sessions.is_empty() && worker.is_idle());
+        }
+    }
+}
