@@ -5,6 +5,7 @@
 //! ([`window`], [`local_store`], or the sidecar by way of [`wire`]), answered ([`headers`], [`rejection`]) and,
 //! when its response has told what it really cost ([`usage`], [`sse`]), settled.
 
+pub mod identity;
 pub mod lenient;
 pub mod limits;
 pub mod pattern;
