@@ -5,10 +5,12 @@
 //! ([`window`], [`local_store`], or the sidecar by way of [`wire`]), answered ([`headers`], [`rejection`]) and,
 //! when its response has told what it really cost ([`usage`], [`sse`]), settled.
 
+pub mod config;
 pub mod identity;
 pub mod lenient;
 pub mod limits;
 pub mod pattern;
+pub mod policy;
 pub mod request;
 pub mod tokens;
 pub mod window;
