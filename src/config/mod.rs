@@ -19,7 +19,6 @@ mod secret;
 mod sources;
 mod store;
 
-pub use encodings::{EncodingName, EncodingRule};
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use number::MAX_AMOUNT;
@@ -29,6 +28,7 @@ pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{Identity, Source};
 use crate::policy::{Access, Grant};
+use crate::tokens::Encodings;
 use error::{Path, Problems};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct Config {
     default_output_tokens: u64,
     rejection_message: Option<Message>,
     headers: Headers,
-    encodings: Vec<EncodingRule>,
+    encodings: Encodings,
 }
 
 impl Config {
@@ -129,9 +129,8 @@ impl Config {
         self.headers
     }
 
-    /// Encodings for models, the first whose pattern matches decides; models that none matches have the encoding of
-    /// their name.
-    pub fn encodings(&self) -> &[EncodingRule] {
+    /// How the tokens of each model are counted.
+    pub const fn encodings(&self) -> &Encodings {
         &self.encodings
     }
 }

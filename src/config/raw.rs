@@ -7,6 +7,7 @@ use super::document::Number;
 use super::error::quoted;
 use super::secret::Secret;
 use crate::limits::Metric;
+use crate::tokens;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, de};
 use std::collections::BTreeMap;
@@ -265,26 +266,9 @@ pub enum Headers {
 #[derive(Debug)]
 pub struct Encoding {
     /// The encoding.
-    pub encoding: EncodingName,
+    pub encoding: tokens::Encoding,
     /// What to multiply its count by, for models whose own encoding is not public; 1 by default.
     pub factor: Option<Number>,
-}
-
-/// OpenAI's encodings, as `tiktoken` names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum EncodingName {
-    /// GPT-4o and later.
-    #[serde(rename = "o200k_base")]
-    O200kBase,
-    /// GPT-4, GPT-3.5 and the third embeddings.
-    #[serde(rename = "cl100k_base")]
-    Cl100kBase,
-    /// Codex and the last of GPT-3.
-    #[serde(rename = "p50k_base")]
-    P50kBase,
-    /// GPT-3 and GPT-2.
-    #[serde(rename = "r50k_base")]
-    R50kBase,
 }
 
 impl<'de> Deserialize<'de> for Number {
@@ -350,7 +334,7 @@ impl<'de> Deserialize<'de> for Encoding {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct WithFactor {
-            encoding: EncodingName,
+            encoding: tokens::Encoding,
             #[serde(default)]
             factor: Option<Number>,
         }
@@ -365,7 +349,7 @@ impl<'de> Deserialize<'de> for Encoding {
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<Encoding, E> {
-                let encoding = EncodingName::deserialize(de::value::StrDeserializer::new(name))?;
+                let encoding = tokens::Encoding::deserialize(de::value::StrDeserializer::new(name))?;
                 Ok(Encoding { encoding, factor: None })
             }
 

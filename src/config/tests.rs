@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity;
+use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
 use prost::Message as _;
 use prost_types::value::Kind;
@@ -100,7 +101,7 @@ fn an_empty_object_limits_nobody() {
     assert_eq!(config.default_output_tokens(), 512);
     assert_eq!(config.rejection_message(), None);
     assert_eq!(config.headers(), Headers::Auto);
-    assert_eq!(config.encodings(), []);
+    assert_eq!(config.encodings(), &Encodings::default());
 }
 
 #[test]
@@ -123,17 +124,13 @@ fn every_field_takes_effect() {
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);
     assert!(config.needs_tokens());
-    let rules: Vec<_> =
-        config.encodings().iter().map(|rule| (rule.pattern.as_str(), rule.encoding, rule.factor)).collect();
-    assert_eq!(
-        rules,
-        [
-            ("davinci*", EncodingName::R50kBase, 1.0),
-            ("llama-*", EncodingName::Cl100kBase, 1.15),
-            ("codex*", EncodingName::P50kBase, 1.0),
-            ("*", EncodingName::O200kBase, 1.0),
-        ]
-    );
+    let encoding = |model| config.encodings().of(Some(model));
+    let factor = Factor::new(1.15).unwrap();
+    assert_eq!(encoding("llama-3"), Counting { encoding: Encoding::Cl100kBase, factor });
+    let without_factor = |encoding| Counting { encoding, factor: Factor::ONE };
+    assert_eq!(encoding("davinci"), without_factor(Encoding::R50kBase));
+    assert_eq!(encoding("codex"), without_factor(Encoding::P50kBase));
+    assert_eq!(encoding("gpt-4"), without_factor(Encoding::O200kBase));
 }
 
 #[test]
