@@ -20,6 +20,7 @@ mod proxy;
 pub mod refusal;
 pub mod request;
 pub mod session;
+pub mod sse;
 pub mod stats;
 pub mod store;
 pub mod tokens;

@@ -52,10 +52,22 @@ impl Arrival {
 pub struct Pending {
     /// What it is to be charged.
     pub bill: Bill,
-    /// Which API it calls.
-    pub endpoint: Endpoint,
+    /// What it asks for.
+    pub asked: Asked,
+}
+
+/// What a request asks for, as far as its response must be read by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
     /// The model that it names.
     pub model: Option<String>,
+    /// How many answers.
+    pub choices: u64,
+}
+
+impl Asked {
+    /// What is known of a request whose body was not read.
+    pub const UNREAD: Self = Self { model: None, choices: 1 };
 }
 
 /// A request that was forwarded.
@@ -65,10 +77,8 @@ pub struct Forwarded {
     pub account: Account,
     /// How its limits stand; empty if the store gave no answer.
     pub standings: Vec<Standing>,
-    /// What to read its response as.
-    pub endpoint: Endpoint,
-    /// The model that the request named.
-    pub model: Option<String>,
+    /// What it asked for.
+    pub asked: Asked,
 }
 
 /// A request whose response is passing through.

@@ -12,13 +12,14 @@ use crate::limits::Cost;
 use crate::policy::{Access, Subject};
 use crate::refusal::{OverLimit, Refusal, Standing};
 use crate::request::{Body, Endpoint, Request};
-use crate::session::{Arrival, Directive, Forwarded, HeaderEdits, Pending, Responding, ResponseHead, Session};
+use crate::session::{Arrival, Asked, Directive, Forwarded, HeaderEdits, Pending, Responding, ResponseHead, Session};
 use crate::stats::{Stat, Stats};
 use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue, StoreAnswer};
 use crate::store::local::{Hold, LocalStore, SharedData};
 use crate::tokens::Tokenizers;
 use crate::usage::{Outcome, ResponseReader};
 use crate::wire::{Reserve, Settle, WindowState};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -129,7 +130,7 @@ impl<S: SharedData> Worker<S> {
             Access::Limited(subject) => subject,
         };
         if end_of_stream || !subject.needs_body() {
-            return self.decide(stream, Arrival::new(endpoint, subject, now_ms), None, Estimate::NOTHING, now_ms);
+            return self.decide(stream, &subject, Asked::UNREAD, Estimate::NOTHING, now_ms);
         }
         let headers_held = self.headers_mode.holds();
         let arrival = Arrival { headers_held, ..Arrival::new(endpoint, subject, now_ms) };
@@ -193,17 +194,10 @@ impl<S: SharedData> Worker<S> {
             self.sessions.insert(stream, Session::Settled);
             return edits;
         }
-        let reader = match &self.tokenizers {
-            Some(tokenizers) => {
-                let counter = tokenizers.counter(forwarded.model.as_deref());
-                ResponseReader::new(forwarded.endpoint, head.content_type, head.content_encoding, counter)
-            }
-            // Only requests are limited: nothing in the response changes what this one cost.
-            None => {
-                self.close(forwarded.account, Closing::AsReserved, now_ms);
-                self.sessions.insert(stream, Session::Settled);
-                return edits;
-            }
+        let Some(reader) = self.reader(&forwarded.asked, &head) else {
+            self.close(forwarded.account, Closing::AsReserved, now_ms);
+            self.sessions.insert(stream, Session::Settled);
+            return edits;
         };
         let responding = Responding { account: forwarded.account, reader };
         if end_of_stream {
@@ -218,10 +212,8 @@ impl<S: SharedData> Worker<S> {
     pub fn response_body(&mut self, stream: u32, chunk: &[u8], end_of_stream: bool, now_ms: u64) {
         match self.sessions.remove(&stream) {
             Some(Session::Responding(mut responding)) => {
-                if let Some(usage) = responding.reader.push(chunk) {
-                    let cost =
-                        Cost { requests: 1, input_tokens: usage.input_tokens, output_tokens: usage.output_tokens };
-                    self.close(responding.account, Closing::Cost(cost), now_ms);
+                if let Some(outcome) = responding.reader.push(chunk) {
+                    self.close_by(responding.account, outcome, now_ms);
                     self.sessions.insert(stream, Session::Settled);
                 } else if end_of_stream {
                     self.finish(stream, responding, now_ms);
@@ -247,12 +239,8 @@ impl<S: SharedData> Worker<S> {
             Some(Session::AwaitStore(pending)) if !self.reserves.withdraw(stream) => {
                 self.sessions.insert(stream, Session::Abandoned(pending.bill));
             }
-            Some(Session::Forwarded(forwarded)) => {
-                // Nobody waited for the response to begin. The prompt was sent, no completion was seen.
-                let input_tokens = forwarded.account.estimate().input_tokens;
-                let cost = Cost { requests: 1, input_tokens, output_tokens: 0 };
-                self.close(forwarded.account, Closing::Cost(cost), now_ms);
-            }
+            // Nobody waited for the response to begin, and nobody knows what the upstream has done by then.
+            Some(Session::Forwarded(forwarded)) => self.close(forwarded.account, Closing::AsReserved, now_ms),
             Some(Session::Responding(responding)) => {
                 self.finish(stream, responding, now_ms);
                 self.sessions.remove(&stream);
@@ -306,25 +294,25 @@ impl<S: SharedData> Worker<S> {
             None => Output::Guessed(self.config.default_output_tokens().saturating_mul(request.choices)),
         };
         let estimate = Estimate { input_tokens, output };
-        let model = request.model.map(std::borrow::Cow::into_owned);
-        self.decide(stream, arrival, model, estimate, now_ms)
+        let choices = request.choices;
+        let asked = Asked { model: request.model.map(Cow::into_owned), choices };
+        self.decide(stream, &arrival.subject, asked, estimate, now_ms)
     }
 
     /// Reserves what the request is expected to cost, here or by asking.
     fn decide(
         &mut self,
         stream: u32,
-        arrival: Arrival,
-        model: Option<String>,
+        subject: &Subject,
+        asked: Asked,
         estimate: Estimate,
         now_ms: u64,
     ) -> Directive {
-        let Arrival { endpoint, subject, .. } = arrival;
-        let bill = self.bill(&subject, model.as_deref(), estimate);
+        let bill = self.bill(subject, asked.model.as_deref(), estimate);
         if bill.charges.is_empty() {
             return Directive::Continue;
         }
-        let pending = Pending { bill, endpoint, model };
+        let pending = Pending { bill, asked };
         match self.config.store() {
             Store::Local(_) => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
             Store::Redis(_) => {
@@ -364,12 +352,12 @@ impl<S: SharedData> Worker<S> {
 
     /// The store has decided; `held` says where the reservation is, if there is one.
     fn decided(&mut self, stream: u32, pending: Pending, held: Option<Held>, states: &[WindowState]) -> Directive {
-        let Pending { bill, endpoint, model } = pending;
+        let Pending { bill, asked } = pending;
         let standings = bill.standings(states);
         match held {
             Some(held) => {
                 self.stats.add(Stat::Admitted, 1);
-                self.forward(stream, Forwarded { account: Account::open(bill, held), standings, endpoint, model })
+                self.forward(stream, Forwarded { account: Account::open(bill, held), standings, asked })
             }
             None => {
                 self.stats.add(Stat::OverLimit, 1);
@@ -440,9 +428,9 @@ impl<S: SharedData> Worker<S> {
         let directive = match on_error {
             OnError::Allow => {
                 self.stats.add(Stat::StoreErrorsAllowed, 1);
-                let Pending { bill, endpoint, model } = pending;
+                let Pending { bill, asked } = pending;
                 let account = Account::open(bill, Held::Uncounted);
-                self.forward(stream, Forwarded { account, standings: Vec::new(), endpoint, model })
+                self.forward(stream, Forwarded { account, standings: Vec::new(), asked })
             }
             OnError::Deny => self.deny(&pending.bill),
             OnError::Local(share) => {
@@ -492,24 +480,29 @@ impl<S: SharedData> Worker<S> {
         HeaderEdits { remove: answer::replaced_headers().collect(), set: answer::rate_limit_headers(standings) }
     }
 
+    /// What reads the response; none if nothing in it can change what the request cost (only requests are limited),
+    /// or if it is compressed.
+    fn reader(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<ResponseReader> {
+        let is_plain = head.content_encoding.is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
+        let counter = self.tokenizers.as_ref().filter(|_| is_plain)?.counter(asked.model.as_deref());
+        Some(ResponseReader::new(head.content_type, asked.choices, counter))
+    }
+
     /// The response is over: what it cost is what was read in it.
     fn finish(&mut self, stream: u32, responding: Responding, now_ms: u64) {
         let Responding { account, reader } = responding;
-        let closing = match reader.finish() {
-            Outcome::Usage(usage) => Closing::Cost(Cost {
-                requests: 1,
-                input_tokens: usage.input_tokens,
-                output_tokens: usage.output_tokens,
-            }),
-            Outcome::Counted { output_tokens } => Closing::Cost(Cost {
-                requests: 1,
-                input_tokens: account.estimate().input_tokens,
-                output_tokens,
-            }),
-            Outcome::Unreadable => Closing::AsReserved,
+        self.close_by(account, reader.finish(), now_ms);
+        self.sessions.insert(stream, Session::Settled);
+    }
+
+    fn close_by(&mut self, account: Account, outcome: Outcome, now_ms: u64) {
+        let cost = |input_tokens, output_tokens| Closing::Cost(Cost { requests: 1, input_tokens, output_tokens });
+        let closing = match outcome {
+            Outcome::Reported(usage) => cost(usage.input_tokens, usage.output_tokens),
+            Outcome::Counted { output_tokens } => cost(account.estimate().input_tokens, output_tokens),
+            Outcome::Unknown => Closing::AsReserved,
         };
         self.close(account, closing, now_ms);
-        self.sessions.insert(stream, Session::Settled);
     }
 
     fn close(&mut self, account: Account, closing: Closing, now_ms: u64) {

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Prints envoy.yaml with its places and its store set from the environment. The container image, the demo and the
+# tests use it, so that there is one Envoy configuration. A setting that is not given stays as in envoy.yaml.
+#
+#   LISTEN        host:port where clients connect           127.0.0.1:10000
+#   ADMIN         host:port of Envoy's admin interface      127.0.0.1:9901
+#   LLM_UPSTREAM  http://host[:port] or https://host[:port] http://127.0.0.1:8000
+#   SIDECAR       host:port of llm-rate-limit-sidecar       127.0.0.1:8081
+#   FILTER        path of llm_rate_limit.wasm               target/wasm32-wasip1/release/llm_rate_limit.wasm
+#   STORE         local or redis                            local
+#
+# Hosts are names or IPv4 addresses. What it leaves out: the limits; edit those in envoy.yaml.
+set -eu
+
+fail() { echo "configure.sh: $*" >&2; exit 1; }
+
+config=$(cat "$(dirname "$0")/envoy.yaml")
+
+# replace OLD NEW: the one place where OLD stands, comments at the top of the file aside. That OLD has gone from the
+# file is an error: a setting must not be ignored silently.
+replace() {
+    case $body in *"$1"*) ;; *) fail "envoy.yaml has no '$1' to replace" ;; esac
+    body="${body%%"$1"*}$2${body#*"$1"}"
+}
+
+# endpoint NAME VALUE PORT: VALUE, a host:port, instead of 127.0.0.1:PORT.
+endpoint() {
+    host=${2%:*} port=${2##*:}
+    case $2 in *:*) ;; *) fail "$1: expected host:port, found '$2'" ;; esac
+    case $host in '' | *[!A-Za-z0-9._-]*) fail "$1: expected a host name or IPv4 address, found '$host'" ;; esac
+    case $port in '' | *[!0-9]*) fail "$1: expected a port number, found '$port'" ;; esac
+    replace "{address: 127.0.0.1, port_value: $3}" "{address: $host, port_value: $port}"
+}
+
+head=${config%%admin:*}
+body=${config#"$head"}
+
+[ -z "${LISTEN:-}" ] || endpoint LISTEN "$LISTEN" 10000
+[ -z "${ADMIN:-}" ] || endpoint ADMIN "$ADMIN" 9901
+[ -z "${SIDECAR:-}" ] || endpoint SIDECAR "$SIDECAR" 8081
+
+if [ -n "${LLM_UPSTREAM:-}" ]; then
+    place=${LLM_UPSTREAM#*://} place=${place%/}
+    case $LLM_UPSTREAM in
+    http://*) default=80 ;;
+    https://*)
+        default=443
+        body=$(printf '%s\n' "$body" | sed 's/^\( *\)#https /\1/')
+        ;;
+    *) fail "LLM_UPSTREAM: expected http://host or https://host, found '$LLM_UPSTREAM'" ;;
+    esac
+    case $place in
+    */*) fail "LLM_UPSTREAM: expected no path, found '$LLM_UPSTREAM' (clients send the path)" ;;
+    *:*) ;;
+    *) place=$place:$default ;;
+    esac
+    endpoint LLM_UPSTREAM "$place" 8000
+fi
+
+case ${STORE:-local} in
+local) ;;
+redis) replace '{"type": "local"}' '{"type": "redis", "cluster": "rate-limit-sidecar"}' ;;
+*) fail "STORE: expected local or redis, found '$STORE'" ;;
+esac
+
+[ -z "${FILTER:-}" ] || replace "{filename: target/wasm32-wasip1/release/llm_rate_limit.wasm}" "{filename: \"$FILTER\"}"
+
+printf '%s%s\n' "$head" "$body"

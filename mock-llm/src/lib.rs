@@ -1,0 +1,248 @@
+//! An LLM API that answers at once and says what it was asked: the upstream of the demo and the tests.
+//!
+//! It speaks OpenAI's chat completions, as JSON and as a stream of events, with a `usage` that adds up. How it
+//! answers one request is chosen by that request's own `x-mock-*` headers ([`behaviour::Behaviour`]), so that many
+//! tests can share it and any HTTP client can drive it; what it has been asked is at `GET /mock/requests`
+//! ([`journal::Report`]), and `DELETE /mock/requests` forgets it.
+//!
+//! It leaves out everything a model is for: the completion is the word "token", as often as asked, and a prompt's
+//! tokens are its bytes divided by four unless `x-mock-prompt-tokens` says otherwise.
+
+pub mod behaviour;
+mod completion;
+pub mod journal;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, body};
+use behaviour::Behaviour;
+use futures_util::{Stream, StreamExt, stream};
+use journal::{InFlight, Journal, Received};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The largest body that it reads; Envoy's own limit in the shipped configuration is the same.
+const MAX_BODY: usize = 32 << 20;
+
+/// The API with its journal. Every path answers as chat completions do, except those under `/mock`.
+pub fn router(journal: Arc<Journal>) -> Router {
+    Router::new()
+        .route("/mock/requests", get(report).delete(forget))
+        .fallback(complete)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(journal)
+}
+
+async fn report(State(journal): State<Arc<Journal>>) -> impl IntoResponse {
+    Json(journal.report())
+}
+
+async fn forget(State(journal): State<Arc<Journal>>) -> StatusCode {
+    journal.forget();
+    StatusCode::NO_CONTENT
+}
+
+async fn complete(State(journal): State<Arc<Journal>>, request: Request) -> Response {
+    let (parts, incoming) = request.into_parts();
+    let behaviour = match Behaviour::from_headers(&parts.headers) {
+        Ok(behaviour) => behaviour,
+        Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
+    };
+    let in_flight = journal.begin();
+    let Ok(content) = body::to_bytes(incoming, MAX_BODY).await else {
+        return refuse(StatusCode::BAD_REQUEST, "the body did not arrive whole");
+    };
+    journal.record(Received {
+        method: parts.method.to_string(),
+        path: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        headers: parts.headers,
+        body: content.clone(),
+    });
+    sleep(behaviour.delay).await;
+
+    let mut response = match completion::Answer::to(&content, &behaviour) {
+        _ if behaviour.status != StatusCode::OK => {
+            in_flight.complete(None);
+            refuse(behaviour.status, "the mock was asked for this status")
+        }
+        Err(why) => {
+            in_flight.complete(None);
+            refuse(StatusCode::BAD_REQUEST, &why)
+        }
+        Ok(answer) => {
+            let content_type = if answer.streamed { "text/event-stream" } else { "application/json" };
+            let body = Body::from_stream(paced(answer, behaviour.clone(), in_flight));
+            ([(header::CONTENT_TYPE, content_type)], body).into_response()
+        }
+    };
+    behaviour.add_headers(response.headers_mut());
+    response
+}
+
+/// The answer's pieces with the pauses between them; the request counts as in flight until the last is taken, or
+/// until the client has gone and the stream is dropped.
+fn paced(
+    answer: completion::Answer,
+    behaviour: Behaviour,
+    in_flight: InFlight,
+) -> impl Stream<Item = io::Result<bytes::Bytes>> {
+    let usage = answer.usage;
+    let last = answer.pieces.len().saturating_sub(1);
+    let mut in_flight = Some(in_flight);
+    stream::iter(answer.pieces.into_iter().enumerate()).then(move |(index, piece)| {
+        let broken = behaviour.reset_after.is_some_and(|pieces| index >= pieces);
+        if index == last && !broken {
+            // Before the last piece is out, so that whoever has the whole answer finds it in the report.
+            if let Some(in_flight) = in_flight.take() {
+                in_flight.complete(Some(usage));
+            }
+        }
+        let pause = if index == 0 { Duration::ZERO } else { behaviour.chunk_delay };
+        async move {
+            sleep(pause).await;
+            if broken { Err(io::Error::other("the mock was asked to break off")) } else { Ok(piece) }
+        }
+    })
+}
+
+/// An error in OpenAI's shape.
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let error = serde_json::json!({
+        "error": {"message": message, "type": "mock_error", "param": null, "code": null}
+    });
+    (status, Json(error)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    async fn ask(journal: &Arc<Journal>, headers: &[(&str, &str)], body: &Value) -> Response {
+        let mut request = Request::post("/v1/chat/completions");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        router(Arc::clone(journal)).oneshot(request).await.unwrap()
+    }
+
+    async fn text(response: Response) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    fn chat(extra: Value) -> Value {
+        let mut body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body
+    }
+
+    #[tokio::test]
+    async fn json_has_the_usage_it_was_asked_for() {
+        let journal = Arc::default();
+        let headers = [("x-mock-prompt-tokens", "9"), ("x-mock-completion-tokens", "3")];
+        let response = ask(&journal, &headers, &chat(json!({"n": 2}))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let answer: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(answer["usage"]["prompt_tokens"], 9);
+        assert_eq!(answer["usage"]["completion_tokens"], 6);
+        assert_eq!(answer["usage"]["total_tokens"], 15);
+        assert_eq!(answer["choices"][1]["message"]["content"], "token token token");
+        assert_eq!(journal.report().total_tokens, 15);
+    }
+
+    #[tokio::test]
+    async fn a_cap_on_the_output_is_kept() {
+        let response = ask(&Arc::default(), &[], &chat(json!({"max_tokens": 2}))).await;
+        let answer: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(answer["usage"]["completion_tokens"], 2);
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    }
+
+    #[tokio::test]
+    async fn a_stream_tells_its_usage_only_if_asked() {
+        let journal = Arc::default();
+        let without = text(ask(&journal, &[], &chat(json!({"stream": true}))).await).await;
+        assert!(without.ends_with("data: [DONE]\n\n"));
+        assert!(!without.contains("usage"));
+        let with = chat(json!({"stream": true, "stream_options": {"include_usage": true}}));
+        let with = text(ask(&journal, &[], &with).await).await;
+        assert!(with.contains(r#""usage":{"completion_tokens":16,"#), "{with}");
+    }
+
+    #[tokio::test]
+    async fn usage_and_done_can_be_left_out() {
+        let body = chat(json!({"stream": true, "stream_options": {"include_usage": true}}));
+        let headers = [("x-mock-no-usage", "1"), ("x-mock-no-done", "1")];
+        let stream = text(ask(&Arc::default(), &headers, &body).await).await;
+        assert!(!stream.contains("usage") && !stream.contains("DONE"), "{stream}");
+    }
+
+    #[tokio::test]
+    async fn pieces_of_any_size_are_the_same_text() {
+        let body = chat(json!({"stream": true}));
+        let whole = text(ask(&Arc::default(), &[], &body).await).await;
+        let response = ask(&Arc::default(), &[("x-mock-chunk-bytes", "7")], &body).await;
+        let pieces: Vec<Bytes> = response.into_body().into_data_stream().map(Result::unwrap).collect().await;
+        assert!(pieces.iter().all(|piece| piece.len() <= 7));
+        assert_eq!(pieces.concat(), whole.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_is_counted_as_gone() {
+        let journal = Arc::default();
+        let body = chat(json!({"stream": true}));
+        let mut stream = ask(&journal, &[], &body).await.into_body().into_data_stream();
+        stream.next().await.unwrap().unwrap();
+        assert_eq!((journal.report().in_flight, journal.report().aborted), (1, 0));
+        drop(stream);
+        assert_eq!((journal.report().in_flight, journal.report().aborted), (0, 1));
+        assert_eq!(journal.report().completion_tokens, 0);
+    }
+
+    #[tokio::test]
+    async fn a_reset_breaks_the_stream_off() {
+        let body = chat(json!({"stream": true}));
+        let response = ask(&Arc::default(), &[("x-mock-reset-after", "2")], &body).await;
+        let pieces: Vec<_> = StreamExt::collect(response.into_body().into_data_stream()).await;
+        assert!(pieces[..2].iter().all(Result::is_ok) && pieces[2].is_err());
+    }
+
+    #[tokio::test]
+    async fn an_error_and_extra_headers_are_answered_as_asked() {
+        let headers = [("x-mock-status", "503"), ("x-mock-header", "x-ratelimit-limit-requests: 9999")];
+        let response = ask(&Arc::default(), &headers, &chat(json!({}))).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["x-ratelimit-limit-requests"], "9999");
+        assert!(text(response).await.contains(r#""type":"mock_error""#));
+    }
+
+    #[tokio::test]
+    async fn a_wish_that_cannot_be_read_is_refused_by_name() {
+        let response = ask(&Arc::default(), &[("x-mock-delay-ms", "soon")], &chat(json!({}))).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(text(response).await.contains("x-mock-delay-ms: expected a number, found \\\"soon\\\""));
+    }
+
+    #[tokio::test]
+    async fn the_journal_keeps_what_was_received_and_can_forget() {
+        let journal = Arc::default();
+        ask(&journal, &[("authorization", "Bearer k")], &chat(json!({}))).await;
+        let received = journal.received();
+        assert_eq!(received[0].path, "/v1/chat/completions");
+        assert_eq!(received[0].headers["authorization"], "Bearer k");
+        assert!(received[0].body.starts_with(b"{"));
+        journal.forget();
+        assert_eq!((journal.received().len(), journal.report().requests), (0, 0));
+    }
+}

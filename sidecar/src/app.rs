@@ -1,0 +1,186 @@
+//! The HTTP face: routes, the token, the bound on calls under way, bodies in and JSON out. It decides nothing.
+//!
+//! A batch runs in a task of its own, so that a caller who hangs up does not leave a reservation half rolled back or
+//! a settlement unsent.
+
+use crate::error::Refusal;
+use crate::metrics::{self, Metrics};
+use crate::store::Store;
+use crate::usage::{self, Owner};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// The longest that a body may take to arrive; its sender is next door.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// What the routes share.
+#[derive(Debug)]
+pub struct App {
+    store: Store,
+    metrics: Arc<Metrics>,
+    token: Option<String>,
+    queue: Semaphore,
+    bounds: Bounds,
+}
+
+/// What a caller may ask for at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Calls to `/v1` under way.
+    pub queue: usize,
+    /// Bytes of a body.
+    pub body: usize,
+}
+
+impl App {
+    /// An app that asks for `token`, if there is one, on `/v1`.
+    pub fn new(store: Store, metrics: Arc<Metrics>, token: Option<String>, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { store, metrics, token, queue: Semaphore::new(bounds.queue), bounds })
+    }
+
+    /// Its routes.
+    pub fn router(self: Arc<Self>) -> Router {
+        let v1 = Router::new()
+            .route("/reserve", post(reserve))
+            .route("/settle", post(settle))
+            .route("/usage", get(read_usage).delete(reset_usage))
+            .layer(DefaultBodyLimit::max(self.bounds.body))
+            // The last layer is the first to be asked: who may not call takes no place in the queue.
+            .layer(middleware::from_fn_with_state(Arc::clone(&self), take_place))
+            .layer(middleware::from_fn_with_state(Arc::clone(&self), ask_token));
+        Router::new()
+            .nest("/v1", v1)
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(render_metrics))
+            .fallback(async || Refusal::NotFound)
+            .method_not_allowed_fallback(async || Refusal::Method)
+            .layer(middleware::from_fn_with_state(Arc::clone(&self), count_errors))
+            .with_state(self)
+    }
+}
+
+async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let batch = body::<Vec<_>>(&app, request).await?;
+    complete(async move { Ok(json(&app.store.reserve(&batch).await?)) }).await
+}
+
+async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let batch = body::<Vec<_>>(&app, request).await?;
+    complete(async move { Ok(json(&app.store.settle(&batch).await?)) }).await
+}
+
+/// Whose windows a query asks for.
+type OwnerQuery = Result<Query<Owner>, QueryRejection>;
+
+async fn read_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<Response, Refusal> {
+    Ok(json(&usage::read(&app.store, &query(owner)?).await?))
+}
+
+async fn reset_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<Response, Refusal> {
+    let reset = usage::reset(&app.store, &query(owner)?).await?;
+    tracing::info!(
+        identity = reset.identity,
+        scope = reset.scope,
+        windows = reset.removed.len(),
+        "windows were reset"
+    );
+    Ok(json(&reset))
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.store.link().ping().await {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, json(&serde_json::json!({"error": why}))).into_response()
+        }
+    }
+}
+
+async fn render_metrics(State(app): State<Arc<App>>) -> Response {
+    let under_way = app.bounds.queue.saturating_sub(app.queue.available_permits());
+    match app.metrics.render(under_way) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()).into_response(),
+    }
+}
+
+/// Lets a call through that shows the token. Compared in a time that does not depend on where they differ.
+async fn ask_token(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    if let Some(token) = &app.token {
+        let shown = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let shown = shown.and_then(|value| value.split_at_checked("Bearer ".len()));
+        let right = shown.is_some_and(|(scheme, shown)| {
+            scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(shown.ct_eq(token.as_bytes()))
+        });
+        if !right {
+            return Err(Refusal::Unauthorized);
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Lets a call through if there is a place for it, and keeps its place until it is answered.
+async fn take_place(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let _place = app.queue.try_acquire().map_err(|_| Refusal::QueueFull(app.bounds.queue))?;
+    Ok(next.run(request).await)
+}
+
+/// Counts and logs what is answered with an error.
+async fn count_errors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if let Some(refusal) = response.extensions().get::<Refusal>() {
+        app.metrics.error(refusal.kind());
+        tracing::debug!(kind = refusal.kind(), why = %refusal, "a call was answered with an error");
+    }
+    response
+}
+
+/// Reads a body of JSON.
+async fn body<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Refusal> {
+    let bytes = timeout(BODY_TIME, Bytes::from_request(request, &())).await.map_err(|_| Refusal::TooSlow)?;
+    let bytes = bytes.map_err(|why| match why.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(app.bounds.body),
+        _ => Refusal::Malformed(why.body_text()),
+    })?;
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|why| Refusal::Malformed(format!("{}: {}", why.path(), why.inner())))?;
+    json.end().map_err(|why| Refusal::Malformed(why.to_string()))?;
+    Ok(value)
+}
+
+fn query(owner: OwnerQuery) -> Result<Owner, Refusal> {
+    owner.map(|Query(owner)| owner).map_err(|why| Refusal::Malformed(why.body_text()))
+}
+
+/// Runs `work` to its end even if the caller hangs up.
+async fn complete(
+    work: impl Future<Output = Result<Response, Refusal>> + Send + 'static,
+) -> Result<Response, Refusal> {
+    tokio::spawn(work).await.unwrap_or_else(|why| {
+        tracing::error!(%why, "a call crashed");
+        Err(Refusal::Crashed)
+    })
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()).into_response(),
+    }
+}

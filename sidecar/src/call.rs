@@ -1,0 +1,351 @@
+//! Script calls: a request's charges, grouped by scope, as the KEYS and ARGV of `lua/`, and what comes back.
+//!
+//! It also refuses what the scripts could not do right: numbers that a Lua number cannot hold, keys that Redis Cluster
+//! would not find together, the same counter twice. It sends nothing.
+
+use crate::script::{self, Script};
+use llm_rate_limit::window::{Algorithm, Window};
+use llm_rate_limit::wire::{Charge, IfAbsent, WindowState};
+use redis::Cmd;
+use std::fmt;
+
+/// The largest cost or limit: 2^53 - 1, up to which a Lua number counts without gaps.
+pub const MOST_UNITS: u64 = (1 << 53) - 1;
+
+/// The longest window in milliseconds: ten years, which with its segments stays far below 2^53.
+pub const LONGEST_WINDOW_MS: u64 = 10 * 366 * 86_400_000;
+
+/// The most segments of a window: its counter holds one field for each.
+pub const MOST_SEGMENTS: u32 = 10_000;
+
+/// The most bytes of an id, a scope, an identity or a limit's name.
+pub const LONGEST_NAME: usize = 512;
+
+/// Why a request cannot be turned into calls.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A cost or a limit that a Lua number cannot hold.
+    #[error("charges[{at}]: {field} is {value}, more than {MOST_UNITS} (2^53 - 1)")]
+    TooMany {
+        /// Which charge.
+        at: usize,
+        /// `cost` or `limit`.
+        field: &'static str,
+        /// What it was.
+        value: u64,
+    },
+    /// A window that is too long or has too many segments.
+    #[error(
+        "charges[{at}]: the window is longer than {LONGEST_WINDOW_MS} ms or has more than {MOST_SEGMENTS} segments"
+    )]
+    Window {
+        /// Which charge.
+        at: usize,
+    },
+    /// A text that is empty or too long for a key.
+    #[error("{field} is empty or longer than {LONGEST_NAME} bytes")]
+    Name {
+        /// Which.
+        field: &'static str,
+    },
+    /// A scope that would not be the hash tag of its keys.
+    #[error("charges[{at}]: scope has a brace, so it cannot be a hash tag")]
+    Scope {
+        /// Which charge.
+        at: usize,
+    },
+    /// Two charges to one counter: each would be checked without the other.
+    #[error("charges[{first}] and charges[{second}] are the same counter")]
+    Twice {
+        /// The earlier.
+        first: usize,
+        /// The later.
+        second: usize,
+    },
+}
+
+/// The key of an identity's index: which windows it has. The same tag as its counters.
+pub fn index_key(scope: &str, identity: &str) -> String {
+    format!("llmrl:{{{scope}}}:{identity}")
+}
+
+/// The key of a reservation's record in one scope.
+pub fn record_key(scope: &str, id: &str) -> String {
+    format!("llmrl:{{{scope}}}:reservation:{id}")
+}
+
+/// The charges of one request that share a scope: what one script call does in one atomic step.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    scope: &'a str,
+    /// With their places in the request.
+    charges: Vec<(usize, &'a Charge)>,
+}
+
+/// Sorts the charges of the request `id` into groups, in the order in which their scopes first appear.
+///
+/// # Errors
+/// See [`Invalid`].
+pub fn groups<'a>(id: &str, charges: &'a [Charge]) -> Result<Vec<Group<'a>>, Invalid> {
+    check_name("id", id)?;
+    let mut groups: Vec<Group<'a>> = Vec::with_capacity(1);
+    for (at, charge) in charges.iter().enumerate() {
+        check(at, charge)?;
+        match groups.iter_mut().find(|group| group.scope == charge.scope) {
+            Some(group) => {
+                if let Some((first, _)) = group.charges.iter().find(|(_, other)| same_counter(other, charge))
+                {
+                    return Err(Invalid::Twice { first: *first, second: at });
+                }
+                group.charges.push((at, charge));
+            }
+            None => groups.push(Group { scope: &charge.scope, charges: vec![(at, charge)] }),
+        }
+    }
+    Ok(groups)
+}
+
+fn same_counter(one: &Charge, other: &Charge) -> bool {
+    one.identity == other.identity && one.name == other.name && one.window == other.window
+}
+
+fn check_name(field: &'static str, name: &str) -> Result<(), Invalid> {
+    if name.is_empty() || name.len() > LONGEST_NAME { Err(Invalid::Name { field }) } else { Ok(()) }
+}
+
+/// Whether `scope` and `identity` can be part of keys.
+///
+/// # Errors
+/// [`Invalid::Name`] or [`Invalid::Scope`].
+pub fn check_owner(at: usize, scope: &str, identity: &str) -> Result<(), Invalid> {
+    check_name("scope", scope)?;
+    check_name("identity", identity)?;
+    if scope.contains(['{', '}']) { Err(Invalid::Scope { at }) } else { Ok(()) }
+}
+
+fn check(at: usize, charge: &Charge) -> Result<(), Invalid> {
+    check_owner(at, &charge.scope, &charge.identity)?;
+    check_name("name", &charge.name)?;
+    for (field, value) in [("cost", charge.cost), ("limit", charge.limit)] {
+        if value > MOST_UNITS {
+            return Err(Invalid::TooMany { at, field, value });
+        }
+    }
+    let Algorithm::SlidingWindow { segments } = charge.window.algorithm;
+    if charge.window.length_ms.get() > LONGEST_WINDOW_MS || segments.get() > MOST_SEGMENTS {
+        return Err(Invalid::Window { at });
+    }
+    Ok(())
+}
+
+/// The first three of a window's arguments, which also begin its entry in the index.
+fn shape(window: &Window) -> [String; 3] {
+    let Algorithm::SlidingWindow { segments } = window.algorithm;
+    ["sliding_window".to_owned(), window.length_ms.to_string(), segments.to_string()]
+}
+
+impl Group<'_> {
+    /// The places of its charges in the request, in the order of the call's windows.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        self.charges.iter().map(|(at, _)| *at)
+    }
+
+    /// Reserve all or nothing. `now_ms` is 0 for Redis's clock.
+    pub fn reserve(&self, id: &str, now_ms: u64) -> Call {
+        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string()], |charge| charge.cost)
+    }
+
+    /// Settle to the costs of the charges. `now_ms` is 0 for Redis's clock.
+    pub fn settle(&self, id: &str, if_absent: Option<IfAbsent>, now_ms: u64) -> Call {
+        let if_absent = match if_absent {
+            None => "ignore",
+            Some(IfAbsent::Charge) => "charge",
+        };
+        let args = vec![now_ms.to_string(), if_absent.to_owned()];
+        self.call(&script::SETTLE, Some(id), args, |charge| charge.cost)
+    }
+
+    /// Give back all that was reserved.
+    pub fn release(&self, id: &str, now_ms: u64) -> Call {
+        let args = vec![now_ms.to_string(), "ignore".to_owned()];
+        self.call(&script::SETTLE, Some(id), args, |_| 0)
+    }
+
+    /// Ask how the windows stand and whether the costs would fit. `now_ms` is 0 for Redis's clock.
+    pub fn peek(&self, now_ms: u64) -> Call {
+        self.call(&script::PEEK, None, vec![now_ms.to_string()], |charge| charge.cost)
+    }
+
+    /// A call of `script` with the group's windows after `args`, and the record of the reservation `id` first in KEYS.
+    fn call(
+        &self,
+        script: &'static Script,
+        id: Option<&str>,
+        mut args: Vec<String>,
+        cost: impl Fn(&Charge) -> u64,
+    ) -> Call {
+        let mut keys = Vec::with_capacity(1 + 2 * self.charges.len());
+        keys.extend(id.map(|id| record_key(self.scope, id)));
+        args.reserve(6 * self.charges.len());
+        for (_, charge) in &self.charges {
+            keys.push(charge.key());
+            keys.push(index_key(self.scope, &charge.identity));
+            args.extend(shape(&charge.window));
+            args.push(charge.limit.to_string());
+            args.push(cost(charge).to_string());
+            args.push(index_field(&charge.name, &charge.window.label()));
+        }
+        Call { script, keys, args }
+    }
+}
+
+/// The field of a window in its identity's index. A label has no colon, so the name can be told from it.
+pub fn index_field(name: &str, label: &str) -> String {
+    format!("{name}:{label}")
+}
+
+/// One call of a script.
+#[derive(Clone)]
+pub struct Call {
+    script: &'static Script,
+    keys: Vec<String>,
+    args: Vec<String>,
+}
+
+impl Call {
+    /// Which script.
+    pub fn script(&self) -> &'static Script {
+        self.script
+    }
+
+    /// Its keys, which all share one hash tag.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The call by the script's hash, which fails with NOSCRIPT where Redis does not know it.
+    pub fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.sha)
+    }
+
+    /// The call with the script's source, after which Redis knows the hash.
+    pub fn by_source(&self) -> Cmd {
+        self.command("EVAL", self.script.source)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len());
+        for part in self.keys.iter().chain(&self.args) {
+            command.arg(part.as_str());
+        }
+        command
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {:?}", self.script.name, self.keys, self.args)
+    }
+}
+
+/// What a reply of integers says of windows: used, reset_ms and retry_after_ms of each. `None` if it is not that.
+pub fn window_states(reply: &[i64]) -> Option<Vec<WindowState>> {
+    let (windows, []) = reply.as_chunks::<3>() else { return None };
+    windows
+        .iter()
+        .map(|[used, reset_ms, retry_after_ms]| {
+            Some(WindowState {
+                used: u64::try_from(*used).ok()?,
+                reset_ms: u64::try_from(*reset_ms).ok()?,
+                retry_after_ms: *retry_after_ms,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU64;
+
+    fn charge(scope: &str, name: &str) -> Charge {
+        Charge {
+            scope: scope.to_owned(),
+            identity: "key".to_owned(),
+            name: name.to_owned(),
+            window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
+            limit: 100,
+            cost: 1,
+        }
+    }
+
+    fn refusal(charges: &[Charge]) -> String {
+        groups("id", charges).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn charges_are_grouped_by_scope_and_keep_their_places() {
+        let charges = [charge("a", "requests"), charge("b", "requests"), charge("a", "total_tokens")];
+        let groups = groups("id", &charges).unwrap();
+        let places: Vec<Vec<usize>> = groups.iter().map(|group| group.places().collect()).collect();
+        assert_eq!(places, [vec![0, 2], vec![1]]);
+    }
+
+    #[test]
+    fn a_call_names_record_counters_and_indexes_under_one_tag() {
+        let charges = [charge("a", "requests")];
+        let call = groups("id", &charges).unwrap()[0].reserve("id", 7);
+        assert_eq!(call.keys(), ["llmrl:{a}:reservation:id", "llmrl:{a}:key:requests:1m", "llmrl:{a}:key"]);
+        assert_eq!(call.args, ["7", "sliding_window", "60000", "60", "100", "1", "requests:1m"]);
+    }
+
+    #[test]
+    fn releasing_settles_to_nothing() {
+        let charges = [charge("a", "requests")];
+        let call = groups("id", &charges).unwrap()[0].release("id", 0);
+        assert_eq!(call.args[1], "ignore");
+        assert_eq!(call.args[6], "0");
+    }
+
+    #[test]
+    fn what_the_scripts_could_not_do_right_is_refused() {
+        let too_many = Charge { cost: MOST_UNITS + 1, ..charge("a", "requests") };
+        assert_eq!(
+            refusal(&[charge("a", "x"), too_many]),
+            "charges[1]: cost is 9007199254740992, more than 9007199254740991 (2^53 - 1)"
+        );
+        let limit = Charge { limit: u64::MAX, ..charge("a", "requests") };
+        assert!(refusal(&[limit]).starts_with("charges[0]: limit is 18446744073709551615"));
+        let long = Window::sliding(NonZeroU64::new(LONGEST_WINDOW_MS + 1).unwrap());
+        assert!(
+            refusal(&[Charge { window: long, ..charge("a", "x") }]).starts_with("charges[0]: the window is")
+        );
+        assert_eq!(
+            refusal(&[charge("a}b", "x")]),
+            "charges[0]: scope has a brace, so it cannot be a hash tag"
+        );
+        assert_eq!(refusal(&[charge("", "x")]), "scope is empty or longer than 512 bytes");
+        assert_eq!(
+            refusal(&[charge("a", "x"), charge("b", "x"), charge("a", "x")]),
+            "charges[0] and charges[2] are the same counter"
+        );
+        assert_eq!(groups("", &[]).unwrap_err(), Invalid::Name { field: "id" });
+    }
+
+    #[test]
+    fn the_largest_numbers_are_accepted() {
+        let largest = Charge { cost: MOST_UNITS, limit: MOST_UNITS, ..charge("a", "x") };
+        assert!(groups("id", &[largest]).is_ok());
+    }
+
+    #[test]
+    fn a_reply_that_is_no_triples_is_none() {
+        assert_eq!(window_states(&[1, 2]), None);
+        assert_eq!(window_states(&[-1, 2, 3]), None);
+        assert_eq!(
+            window_states(&[1, 2, -1]),
+            Some(vec![WindowState { used: 1, reset_ms: 2, retry_after_ms: -1 }])
+        );
+    }
+}

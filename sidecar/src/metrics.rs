@@ -1,0 +1,169 @@
+//! What the sidecar counts and measures, for Prometheus. No label takes its values from requests, so that their number
+//! is fixed whatever is sent.
+
+use llm_rate_limit::wire::{Reserved, Settled};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::time::Duration;
+
+/// The media type of [`Metrics::render`]'s text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallName {
+    call: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// A family of histograms, each made by a function.
+type Histograms = Family<CallName, Histogram, fn() -> Histogram>;
+
+/// All of the sidecar's metrics. Shared by reference; counting takes `&self`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reservations: Family<Outcome, Counter>,
+    settlements: Family<Outcome, Counter>,
+    batches: Histograms,
+    redis_seconds: Histogram,
+    redis_connected: Gauge,
+    redis_connections: Counter,
+    scripts_loaded: Counter,
+    errors: Family<Kind, Counter>,
+    queue: Gauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("llm_rate_limit_sidecar");
+        let metrics = Self {
+            reservations: Family::default(),
+            settlements: Family::default(),
+            // 1 to 4096 elements.
+            batches: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 13))),
+            // 0.1 ms to 3.3 s.
+            redis_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            redis_connected: Gauge::default(),
+            redis_connections: Counter::default(),
+            scripts_loaded: Counter::default(),
+            errors: Family::default(),
+            queue: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "reservations",
+            "Reservations by what became of them",
+            metrics.reservations.clone(),
+        );
+        registry.register("settlements", "Settlements by what became of them", metrics.settlements.clone());
+        registry.register("batch_size", "Elements of the batches that came in", metrics.batches.clone());
+        registry.register("redis_seconds", "Time of one round trip to Redis", metrics.redis_seconds.clone());
+        registry.register(
+            "redis_connected",
+            "1 while there is a connection to Redis",
+            metrics.redis_connected.clone(),
+        );
+        registry.register(
+            "redis_connections",
+            "Connections to Redis that were opened",
+            metrics.redis_connections.clone(),
+        );
+        registry.register(
+            "script_sources",
+            "Calls repeated with their source because Redis did not know the script",
+            metrics.scripts_loaded.clone(),
+        );
+        registry.register("errors", "Calls that were answered with an error", metrics.errors.clone());
+        registry.register("queue_depth", "Calls that are under way", metrics.queue.clone());
+        Self { registry, ..metrics }
+    }
+
+    /// Counts the answers to a batch of reservations.
+    pub fn reserved(&self, answers: &[Reserved]) {
+        self.batches.get_or_create(&CallName { call: "reserve" }).observe(size(answers.len()));
+        for answer in answers {
+            let outcome = match answer {
+                Reserved::Decided { admitted: true, .. } => "admitted",
+                Reserved::Decided { admitted: false, .. } => "refused",
+                Reserved::Failed { .. } => "failed",
+            };
+            self.reservations.get_or_create(&Outcome { outcome }).inc();
+        }
+    }
+
+    /// Counts the answers to a batch of settlements.
+    pub fn settled(&self, answers: &[Settled]) {
+        self.batches.get_or_create(&CallName { call: "settle" }).observe(size(answers.len()));
+        for answer in answers {
+            let outcome = match answer {
+                Settled::Done { settled: true } => "settled",
+                Settled::Done { settled: false } => "absent",
+                Settled::Failed { .. } => "failed",
+            };
+            self.settlements.get_or_create(&Outcome { outcome }).inc();
+        }
+    }
+
+    /// Measures a round trip to Redis, answered or not.
+    pub fn round_trip(&self, took: Duration) {
+        self.redis_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A connection to Redis was opened.
+    pub fn connected(&self) {
+        self.redis_connected.set(1);
+        self.redis_connections.inc();
+    }
+
+    /// The connection to Redis is lost, or none could be opened.
+    pub fn disconnected(&self) {
+        self.redis_connected.set(0);
+    }
+
+    /// `calls` had to be repeated with their source.
+    pub fn sources_sent(&self, calls: usize) {
+        self.scripts_loaded.inc_by(u64::try_from(calls).unwrap_or(u64::MAX));
+    }
+
+    /// A call was answered with an error of this kind.
+    pub fn error(&self, kind: &'static str) {
+        self.errors.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// All of it as text of the OpenMetrics format, with `under_way` calls in the queue now.
+    ///
+    /// # Errors
+    /// None that a `String` gives rise to.
+    pub fn render(&self, under_way: usize) -> Result<String, fmt::Error> {
+        self.queue.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A batch's size as a histogram takes it; none has 2^53 elements.
+fn size(elements: usize) -> f64 {
+    elements as f64
+}

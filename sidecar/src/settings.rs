@@ -1,0 +1,215 @@
+//! What the sidecar can be told, by flags and environment. A value that makes no sense ends it with status 2 and says
+//! which and why, before anything is started.
+
+use clap::Parser;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// The settings; each field is a flag and an environment variable.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "llm-rate-limit-sidecar",
+    version,
+    about = "Counts requests and tokens on Redis for the llm-rate-limit filter"
+)]
+pub struct Settings {
+    /// Where to listen: host:port, or unix:/path for a unix socket
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8081")]
+    pub listen: Listen,
+
+    /// Permissions of the unix socket, in octal
+    #[arg(long, env = "SOCKET_MODE", default_value = "660", value_parser = octal)]
+    pub socket_mode: u32,
+
+    /// Where Redis is: redis://, rediss:// or unix://, several separated by commas for a cluster, or
+    /// redis+sentinel://host:port,host:port/service/db
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        default_value = "redis://127.0.0.1:6379",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub redis_url: Secret,
+
+    /// The token that calls to /v1 must show as `authorization: Bearer ...`; without one they need none
+    #[arg(long, env = "AUTH_TOKEN", hide_env_values = true)]
+    pub auth_token: Option<Secret>,
+
+    /// The longest that a round trip to Redis may take, in milliseconds
+    #[arg(long, env = "REDIS_TIMEOUT_MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub redis_timeout_ms: u64,
+
+    /// The longest that opening a connection to Redis may take, in milliseconds
+    #[arg(long, env = "REDIS_CONNECT_TIMEOUT_MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub redis_connect_timeout_ms: u64,
+
+    /// How many calls may be under way; one more is answered 503 at once
+    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_queue: u32,
+
+    /// The largest body of a call, in bytes
+    #[arg(long, env = "MAX_BODY_BYTES", default_value = "8388608", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_body_bytes: u32,
+
+    /// The longest that calls under way may take to finish after SIGTERM or SIGINT, in milliseconds
+    #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value = "10000")]
+    pub drain_timeout_ms: u64,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,redis=debug`
+    #[arg(long, env = "LOG", default_value = "info", value_parser = filter)]
+    pub log: String,
+
+    /// How to log
+    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `host:port`.
+    Tcp(String),
+    /// A unix socket's path.
+    Unix(PathBuf),
+}
+
+/// A text that no message shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// The token that calls must show. An empty one is none, so that a variable can be left empty.
+    pub fn token(&self) -> Option<&str> {
+        self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.is_empty())
+    }
+
+    /// The longest that a round trip to Redis may take.
+    pub const fn redis_timeout(&self) -> Duration {
+        Duration::from_millis(self.redis_timeout_ms)
+    }
+
+    /// The longest that opening a connection to Redis may take.
+    pub const fn redis_connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.redis_connect_timeout_ms)
+    }
+
+    /// The longest that calls under way may take to finish.
+    pub const fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+}
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "expected host:port or unix:/path";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(FORM) };
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.to_owned()))
+            }
+            _ => Err(FORM),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn octal(text: &str) -> Result<u32, &'static str> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err("expected permissions in octal, such as 660"),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|why| why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Settings, String> {
+        let name = std::iter::once(&"sidecar");
+        Settings::try_parse_from(name.chain(flags)).map_err(|why| {
+            assert_eq!(why.exit_code(), 2);
+            why.to_string()
+        })
+    }
+
+    #[test]
+    fn a_bad_value_names_its_flag_and_what_was_expected() {
+        for (flags, expected) in [
+            (["--listen", "8081"], "expected host:port or unix:/path"),
+            (["--listen", "unix:run/socket"], "expected host:port or unix:/path"),
+            (["--listen", "localhost:99999"], "expected host:port or unix:/path"),
+            (["--socket-mode", "9"], "expected permissions in octal"),
+            (["--redis-timeout-ms", "0"], "0 is not in 1..=60000"),
+            (["--max-queue", "many"], "invalid digit"),
+            (["--log", "info,=="], "invalid filter directive"),
+            (["--log-format", "xml"], "[possible values: text, json]"),
+        ] {
+            let why = parse(&flags).expect_err(flags[1]);
+            assert!(why.contains(flags[0]) && why.contains(expected), "{flags:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_secret() {
+        let settings = parse(&["--redis-url", "redis://:hidden@a", "--auth-token", "hidden"]).unwrap();
+        assert!(!format!("{settings:?}").contains("hidden"));
+        assert_eq!(settings.token(), Some("hidden"));
+        assert_eq!(parse(&["--auth-token", ""]).unwrap().token(), None);
+    }
+
+    #[test]
+    fn both_forms_of_listen_are_read() {
+        assert_eq!(parse(&["--listen", "[::1]:80"]).unwrap().listen, Listen::Tcp("[::1]:80".to_owned()));
+        assert_eq!(parse(&["--listen", "unix:/run/s"]).unwrap().listen, Listen::Unix("/run/s".into()));
+    }
+}

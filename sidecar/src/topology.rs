@@ -1,0 +1,216 @@
+//! Where Redis is: one server, a cluster, or the master that sentinels know, from the text of `REDIS_URL`.
+//!
+//! It opens connections and says what it connects to without the password. Keeping a connection is [`crate::link`]'s.
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisResult};
+use std::fmt;
+use std::time::Duration;
+use url::Url;
+
+/// The port of a sentinel that does not name its own (Redis's default).
+const SENTINEL_PORT: u16 = 26379;
+
+/// Where Redis is.
+pub struct Topology {
+    kind: Kind,
+    /// The addresses, with no user and no password.
+    description: String,
+}
+
+enum Kind {
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
+    // Locked because asking a sentinel changes which of them is asked first.
+    Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
+}
+
+/// An open connection, cheap to clone.
+#[derive(Clone)]
+pub enum Connection {
+    /// To one server.
+    Single(MultiplexedConnection),
+    /// To all servers of a cluster.
+    Cluster(ClusterConnection),
+}
+
+/// Why `REDIS_URL` cannot be used. Never shows the URL, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("REDIS_URL: {0}")]
+pub struct BadUrl(String);
+
+impl From<redis::RedisError> for BadUrl {
+    fn from(error: redis::RedisError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Topology {
+    /// Reads `redis://`, `rediss://`, `unix://`; several of the first two, separated by commas, for a cluster;
+    /// `redis+sentinel://[user:password@]host:port,host:port/service[/db]` (`rediss+sentinel://` with TLS to the master
+    /// and the sentinels) for sentinels. User and password are the master's.
+    ///
+    /// Connections to a cluster's nodes give up after `connect_timeout`, and a node's answer is waited for no longer
+    /// than `timeout`.
+    ///
+    /// # Errors
+    /// The URL is none of these.
+    pub fn parse(text: &str, timeout: Duration, connect_timeout: Duration) -> Result<Self, BadUrl> {
+        if let Some((scheme, rest)) = text.split_once("+sentinel://") {
+            return sentinel(scheme, rest);
+        }
+        let urls: Vec<&str> = text.split(',').map(str::trim).collect();
+        let nodes = urls
+            .iter()
+            .map(|url| {
+                url.into_connection_info().map_err(|why| {
+                    BadUrl(format!("{why}: expected redis://, rediss://, unix:// or redis+sentinel://"))
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let description = nodes.iter().map(|node| node.addr().to_string()).collect::<Vec<_>>().join(",");
+        let kind = match nodes.as_slice() {
+            [_] => Kind::Single(Box::new(Client::open(text.trim())?)),
+            _ => Kind::Cluster(Box::new(
+                ClusterClient::builder(nodes)
+                    .connection_timeout(connect_timeout)
+                    .response_timeout(timeout)
+                    .overall_response_timeout(Some(timeout))
+                    .build()?,
+            )),
+        };
+        Ok(Self { kind, description })
+    }
+
+    /// Opens a connection that holds up to `buffer` commands before it makes their senders wait. The caller bounds the
+    /// time it takes and the time an answer takes.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not as Redis does; for sentinels also that none knows the master.
+    pub async fn connect(&self, buffer: usize) -> RedisResult<Connection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(buffer);
+        match &self.kind {
+            Kind::Single(client) => {
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Single)
+            }
+            Kind::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+            Kind::Sentinel(client) => {
+                let mut client = client.lock().await;
+                client.get_async_connection_with_config(&config).await.map(Connection::Single)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Single(_) => "server",
+            Kind::Cluster(_) => "cluster",
+            Kind::Sentinel(_) => "sentinel",
+        };
+        write!(f, "{kind} {}", self.description)
+    }
+}
+
+/// Reads what follows `<scheme>+sentinel://`.
+fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
+    const FORM: &str = "expected redis+sentinel://host:port,host:port/service/db";
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        _ => return Err(BadUrl(FORM.to_owned())),
+    };
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
+    let (hosts, path) = rest.split_once('/').ok_or_else(|| BadUrl(FORM.to_owned()))?;
+    let (service, db) = path.split_once('/').unwrap_or((path, "0"));
+    let db: i64 = db.parse().map_err(|_| BadUrl(format!("the database is not a number: {FORM}")))?;
+    if service.is_empty() {
+        return Err(BadUrl(format!("the service is missing: {FORM}")));
+    }
+    let sentinels = hosts.split(',').map(|host| address(host, tls)).collect::<Result<Vec<_>, _>>()?;
+    let description = format!("{hosts}/{service}");
+    let mut builder = SentinelClientBuilder::new(sentinels, service, SentinelServerType::Master)?
+        .set_client_to_redis_db(db);
+    if tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
+    }
+    // A URL of one server with the same credentials is read by the library, so that both forms decode them alike.
+    let credentials = format!("redis://{user}@localhost").into_connection_info()?;
+    if let Some(name) = credentials.redis_settings().username() {
+        builder = builder.set_client_to_redis_username(name);
+    }
+    if let Some(password) = credentials.redis_settings().password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    let client = Box::new(tokio::sync::Mutex::new(builder.build()?));
+    Ok(Topology { kind: Kind::Sentinel(client), description })
+}
+
+/// The address of one sentinel, `host` or `host:port`.
+fn address(host: &str, tls: bool) -> Result<ConnectionAddr, BadUrl> {
+    let url =
+        Url::parse(&format!("redis://{host}")).map_err(|why| BadUrl(format!("sentinel {host}: {why}")))?;
+    let port = url.port().unwrap_or(SENTINEL_PORT);
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| BadUrl("a sentinel has no host".to_owned()))?.to_owned();
+    Ok(if tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        let second = Duration::from_secs(1);
+        Topology::parse(text, second, second).map(|it| it.to_string()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn every_form_is_read_and_shown_without_its_password() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for (text, shown) in [
+            ("redis://127.0.0.1:6379", "server 127.0.0.1:6379"),
+            ("redis://user:secret@cache:7000/2", "server cache:7000"),
+            ("rediss://:secret@cache", "server cache:6379"),
+            ("unix:///run/redis.sock?db=1", "server /run/redis.sock"),
+            ("redis://:secret@a:1,redis://:secret@b:2", "cluster a:1,b:2"),
+            ("redis+sentinel://a,b:2/main", "sentinel a,b:2/main"),
+            ("redis+sentinel://me:secret@a:1,b:2/main/3", "sentinel a:1,b:2/main"),
+            ("rediss+sentinel://a:1/main/3", "sentinel a:1/main"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_without_showing_a_password() {
+        for text in [
+            "",
+            "localhost",
+            "http://me:secret@cache",
+            "redis://me:secret@",
+            "redis://a,",
+            "redis+sentinel://me:secret@a:1",
+            "redis+sentinel://me:secret@a:1/",
+            "redis+sentinel://me:secret@a:1/main/x",
+            "redis+sentinel://me:secret@/main",
+            "http+sentinel://a/main",
+        ] {
+            let why = parse(text).expect_err(text);
+            assert!(why.starts_with("REDIS_URL: ") && !why.contains("secret"), "{text}: {why}");
+        }
+    }
+}

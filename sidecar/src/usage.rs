@@ -1,0 +1,213 @@
+//! An identity's windows: how they stand, and starting them anew. Found by the identity's index, without SCAN.
+//!
+//! Listed are the windows that hold something or did until recently, with the limit that was in force when their last
+//! segment began. Who has which limits is the filter's configuration, which the sidecar does not know.
+
+use crate::call::{self, Invalid};
+use crate::error::Refusal;
+use crate::store::Store;
+use llm_rate_limit::window::{Algorithm, Window};
+use llm_rate_limit::wire::Charge;
+use redis::{Cmd, FromRedisValue, RedisResult, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Whose windows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// The identity, as in its counters' keys.
+    pub identity: String,
+    /// The scope that its counters are in; by default the identity itself.
+    pub scope: Option<String>,
+}
+
+impl Owner {
+    fn scope(&self) -> &str {
+        self.scope.as_deref().unwrap_or(&self.identity)
+    }
+}
+
+/// How one window stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowUsage {
+    /// The limit's name.
+    pub name: String,
+    /// The window's label, such as `1m`.
+    pub window: String,
+    /// How it counts.
+    pub algorithm: String,
+    /// The most that it admits.
+    pub limit: u64,
+    /// Units in it.
+    pub used: u64,
+    /// Units that still fit.
+    pub remaining: u64,
+    /// Milliseconds until it is empty if nobody spends.
+    pub reset_ms: u64,
+}
+
+/// The answer to `GET /v1/usage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Whose.
+    pub identity: String,
+    /// In which scope.
+    pub scope: String,
+    /// Its windows, by name and length.
+    pub windows: Vec<WindowUsage>,
+}
+
+/// The answer to `DELETE /v1/usage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// Whose.
+    pub identity: String,
+    /// In which scope.
+    pub scope: String,
+    /// The windows that were removed, as they stood just before.
+    pub removed: Vec<WindowUsage>,
+}
+
+/// Reads the windows of `owner` without changing anything.
+///
+/// # Errors
+/// Redis is away or answers with an error, or `owner` cannot be part of a key.
+pub async fn read(store: &Store, owner: &Owner) -> Result<Usage, Refusal> {
+    let charges = indexed(store, owner).await?;
+    let windows = stand(store, &charges).await?;
+    Ok(Usage { identity: owner.identity.clone(), scope: owner.scope().to_owned(), windows })
+}
+
+/// Deletes the counters of `owner`. Reservations that are open stay so, and settling them gives back at most what their
+/// segments hold by then.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn reset(store: &Store, owner: &Owner) -> Result<Reset, Refusal> {
+    let charges = indexed(store, owner).await?;
+    let removed = stand(store, &charges).await?;
+    let mut delete = redis::cmd("DEL");
+    delete.arg(call::index_key(owner.scope(), &owner.identity));
+    for charge in &charges {
+        delete.arg(charge.key());
+    }
+    ask::<u64>(store, &[delete]).await?;
+    Ok(Reset { identity: owner.identity.clone(), scope: owner.scope().to_owned(), removed })
+}
+
+/// The windows in the index of `owner`, as charges of nothing, by name and length.
+async fn indexed(store: &Store, owner: &Owner) -> Result<Vec<Charge>, Refusal> {
+    let (scope, identity) = (owner.scope(), owner.identity.as_str());
+    call::check_owner(0, scope, identity).map_err(|why| match why {
+        Invalid::Scope { .. } => {
+            Refusal::Malformed("scope has a brace, so it cannot be a hash tag".to_owned())
+        }
+        why => Refusal::Malformed(why.to_string()),
+    })?;
+    let mut list = redis::cmd("HGETALL");
+    list.arg(call::index_key(scope, identity));
+    let index: BTreeMap<String, String> = ask(store, &[list]).await?.into_iter().next().unwrap_or_default();
+    let mut charges: Vec<Charge> = index
+        .iter()
+        .filter_map(|(field, entry)| {
+            let charge = charge(scope, identity, field, entry);
+            if charge.is_none() {
+                tracing::warn!(field, entry, "an entry of the index is of another version and is left out");
+            }
+            charge
+        })
+        .collect();
+    charges.sort_by(|a, b| (&a.name, a.window.length_ms).cmp(&(&b.name, b.window.length_ms)));
+    Ok(charges)
+}
+
+/// Reads an index entry: `<algorithm> <window_ms> <segments> <limit>` under `<limit name>:<window label>`.
+fn charge(scope: &str, identity: &str, field: &str, entry: &str) -> Option<Charge> {
+    let (name, _) = field.rsplit_once(':')?;
+    let mut parts = entry.split(' ');
+    let (Some("sliding_window"), Some(length), Some(segments), Some(limit), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    Some(Charge {
+        scope: scope.to_owned(),
+        identity: identity.to_owned(),
+        name: name.to_owned(),
+        window: Window {
+            length_ms: length.parse().ok()?,
+            algorithm: Algorithm::SlidingWindow { segments: segments.parse().ok()? },
+        },
+        limit: limit.parse().ok()?,
+        cost: 0,
+    })
+}
+
+/// How the windows of `charges` stand, those left out whose counter is gone.
+async fn stand(store: &Store, charges: &[Charge]) -> Result<Vec<WindowUsage>, Refusal> {
+    let groups = call::groups("usage", charges).map_err(|why| Refusal::Malformed(why.to_string()))?;
+    let calls: Vec<_> = groups.iter().map(|group| group.peek(0)).collect();
+    let mut states = Vec::new();
+    for answer in store.run(&calls).await? {
+        let reply = answer.map_err(Refusal::Redis)?;
+        states.extend(
+            call::window_states(&reply).ok_or_else(|| Refusal::Redis("no window states".to_owned()))?,
+        );
+    }
+    let exist: Vec<Cmd> = charges
+        .iter()
+        .map(|charge| {
+            let mut exists = redis::cmd("EXISTS");
+            exists.arg(charge.key());
+            exists
+        })
+        .collect();
+    let exist: Vec<bool> = ask(store, &exist).await?;
+    Ok(charges
+        .iter()
+        .zip(states)
+        .zip(exist)
+        .filter(|(_, exists)| *exists)
+        .map(|((charge, state), _)| WindowUsage {
+            name: charge.name.clone(),
+            window: charge.window.label(),
+            algorithm: "sliding_window".to_owned(),
+            limit: charge.limit,
+            used: state.used,
+            remaining: charge.limit.saturating_sub(state.used),
+            reset_ms: state.reset_ms,
+        })
+        .collect())
+}
+
+/// Sends commands and reads each answer as `T`.
+async fn ask<T: FromRedisValue>(store: &Store, commands: &[Cmd]) -> Result<Vec<T>, Refusal> {
+    if commands.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = |reply: RedisResult<Value>| reply.and_then(|value| Ok(T::from_redis_value(value)?));
+    let replies = store.link().send(commands).await?;
+    replies.into_iter().map(|reply| read(reply).map_err(|why| Refusal::Redis(why.to_string()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_entry_is_the_window_it_was_made_from() {
+        let found = charge("s", "key", "gpt:4/requests:1m-30", "sliding_window 60000 30 100").unwrap();
+        assert_eq!(found.name, "gpt:4/requests");
+        assert_eq!(found.window.label(), "1m-30");
+        assert_eq!(found.limit, 100);
+    }
+
+    #[test]
+    fn an_entry_of_another_version_is_left_out() {
+        for entry in ["", "token_bucket 60000 60 100", "sliding_window 60000 60", "sliding_window 0 60 100"] {
+            assert_eq!(charge("s", "key", "requests:1m", entry), None, "{entry}");
+        }
+        assert_eq!(charge("s", "key", "requests", "sliding_window 60000 60 100"), None);
+    }
+}

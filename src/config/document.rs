@@ -1,0 +1,245 @@
+//! A configuration as it arrived, before it means anything: a tree of JSON values.
+//!
+//! Envoy hands the text of a `StringValue` over as it is, but a `google.protobuf.Struct` as serialised protobuf; both
+//! become the same tree here. The tree keeps members that are given twice, which other JSON trees drop silently, so
+//! that they can be reported. It may hold API keys, so it has no `Debug`.
+
+use super::error::{ConfigError, Path, Problem, Problems};
+use prost::Message as _;
+use prost_types::value::Kind;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess};
+use std::fmt;
+
+/// The first byte of every serialised `Struct` that is not empty: field 1, length-delimited.
+/// <https://protobuf.dev/programming-guides/encoding/>
+const STRUCT_TAG: u8 = 0x0a;
+
+/// A value. Members of objects are in the order of the text, or by name if they come from a `Struct`.
+#[derive(PartialEq)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    Array(Vec<Node>),
+    Object(Vec<(String, Node)>),
+}
+
+/// A number. A `Struct` knows doubles only, so that one that is whole is an integer however it was written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// An integer.
+    Whole(i64),
+    /// Anything else: fractions, and integers so large that a double may not be exact.
+    Real(f64),
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        /// 2⁵³: up to here every integer is a double.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and far smaller than an i64 can be")]
+        if value.fract() == 0.0 && value.abs() <= EXACT {
+            Self::Whole(value as i64)
+        } else {
+            Self::Real(value)
+        }
+    }
+}
+
+impl From<i64> for Number {
+    fn from(value: i64) -> Self {
+        Self::Whole(value)
+    }
+}
+
+impl From<u64> for Number {
+    fn from(value: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "no integer of that size is allowed anywhere")]
+        i64::try_from(value).map_or(Self::Real(value as f64), Self::Whole)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(value) => write!(f, "{value}"),
+            Self::Real(value) if value.abs() >= 1e21 => write!(f, "{value:e}"),
+            Self::Real(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+impl Node {
+    /// Reads JSON text or a serialised `Struct`.
+    ///
+    /// # Errors
+    /// Bytes that are neither, none at all, and objects with a member given twice.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let whole = |message: String| ConfigError::from(Problem::new(&Path::Root, message));
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(whole("expected a configuration, found none".to_owned()));
+        }
+        // Text first: a `Struct` holds control characters, which JSON allows nowhere, but text that begins with a
+        // line feed may also decode as a `Struct` by chance.
+        let node = match (serde_json::from_slice(bytes), bytes.first()) {
+            (Ok(node), _) => node,
+            (Err(text_error), Some(&STRUCT_TAG)) => match prost_types::Struct::decode(bytes) {
+                Ok(decoded) => Self::from(decoded),
+                Err(struct_error) => {
+                    return Err(whole(format!(
+                        "expected JSON or a google.protobuf.Struct: {text_error}, {struct_error}"
+                    )));
+                }
+            },
+            (Err(error), _) => return Err(whole(format!("expected JSON: {error}"))),
+        };
+        let mut problems = Problems::default();
+        node.find_repeated(&Path::Root, &mut problems);
+        problems.none_or(node)
+    }
+
+    /// Notes every member that its object has before it.
+    fn find_repeated(&self, path: &Path<'_>, problems: &mut Problems) {
+        match self {
+            Self::Object(members) => {
+                let mut names = std::collections::BTreeSet::new();
+                for (name, value) in members {
+                    let path = path.member(name);
+                    if !names.insert(name) {
+                        problems.add(&path, "expected once, found again");
+                    }
+                    value.find_repeated(&path, problems);
+                }
+            }
+            Self::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    element.find_repeated(&path.element(index), problems);
+                }
+            }
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) => {}
+        }
+    }
+}
+
+impl From<prost_types::Struct> for Node {
+    fn from(value: prost_types::Struct) -> Self {
+        Self::Object(value.fields.into_iter().map(|(name, value)| (name, Self::from(value))).collect())
+    }
+}
+
+impl From<prost_types::Value> for Node {
+    fn from(value: prost_types::Value) -> Self {
+        match value.kind {
+            None | Some(Kind::NullValue(_)) => Self::Null,
+            Some(Kind::BoolValue(value)) => Self::Bool(value),
+            Some(Kind::NumberValue(value)) => Self::Number(value.into()),
+            Some(Kind::StringValue(value)) => Self::Text(value),
+            Some(Kind::ListValue(list)) => Self::Array(list.values.into_iter().map(Self::from).collect()),
+            Some(Kind::StructValue(value)) => Self::from(value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Node, E> {
+                Ok(Node::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+                Ok(Node::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+                Ok(Node::Number(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+                Ok(Node::Number(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+                Ok(Node::Number(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+                Ok(Node::Text(value.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = access.next_element()? {
+                    elements.push(element);
+                }
+                Ok(Node::Array(elements))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = access.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Node::Object(members))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: &[u8]) -> String {
+        Node::from_bytes(bytes).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn whole_doubles_are_integers() {
+        assert_eq!(Number::from(5.0), Number::Whole(5));
+        assert_eq!(Number::from(-0.0), Number::Whole(0));
+        assert_eq!(Number::from(0.5), Number::Real(0.5));
+        assert_eq!(Number::from(u64::MAX), Number::Real(18_446_744_073_709_551_615.0));
+        assert_eq!(Number::from(1e300).to_string(), "1e300");
+        assert_eq!(Number::from(f64::NAN).to_string(), "NaN");
+    }
+
+    #[test]
+    fn nothing_is_no_configuration() {
+        assert_eq!(message(b""), "configuration: expected a configuration, found none");
+        assert_eq!(message(b" \n"), "configuration: expected a configuration, found none");
+    }
+
+    #[test]
+    fn text_may_begin_with_a_line_feed() {
+        assert!(Node::from_bytes(b"\n{\"plans\": {}}").is_ok());
+        assert!(
+            message(b"\n{\"plans\": {}")
+                .starts_with("configuration: expected JSON or a google.protobuf.Struct: EOF")
+        );
+    }
+
+    #[test]
+    fn every_repeated_member_is_reported() {
+        assert_eq!(
+            message(br#"{"a": 1, "a": [{"b": 1, "b": 1, "b": 1}]}"#),
+            "a: expected once, found again\na[0].b: expected once, found again\na[0].b: expected once, found again"
+        );
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        assert!(message("[".repeat(100_000).as_bytes()).contains("recursion limit"));
+    }
+}

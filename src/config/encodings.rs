@@ -1,0 +1,41 @@
+//! Which encoding counts the tokens of which models, where the configuration says so.
+
+use super::document::Number;
+use super::error::{Path, Problems, quoted};
+use super::raw;
+use crate::pattern::Pattern;
+use crate::tokens::{Counting, Encodings, Factor};
+use std::collections::BTreeMap;
+
+/// Builds the rules at `path`. The order of an object's members means nothing (a `Struct` has none): [`Encodings`]
+/// prefers the pattern that fixes most.
+pub(super) fn encodings(
+    raw: &BTreeMap<String, raw::Encoding>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Encodings {
+    let rules = raw.iter().filter_map(|(pattern, given)| {
+        let path = path.member(pattern);
+        if pattern.is_empty() {
+            problems.expected(&path, "a pattern of model names such as \"gpt-4*\"", quoted(pattern));
+        }
+        let factor = match given.factor {
+            None => Factor::ONE,
+            Some(number) => factor(number, &path.member("factor"), problems)?,
+        };
+        Some((Pattern::new(pattern), Counting { encoding: given.encoding, factor }))
+    });
+    Encodings::new(rules)
+}
+
+fn factor(number: Number, path: &Path<'_>, problems: &mut Problems) -> Option<Factor> {
+    #[expect(clippy::cast_precision_loss, reason = "only small integers are allowed")]
+    let factor = Factor::new(match number {
+        Number::Whole(value) => value as f64,
+        Number::Real(value) => value,
+    });
+    if factor.is_none() {
+        problems.expected(path, "a number from 0.000001 to 1000", number);
+    }
+    factor
+}

@@ -1,0 +1,200 @@
+//! What can be wrong with a configuration, and where: paths and problems.
+//!
+//! A problem is one line, `plans.pro.rpm: expected …, found …`. The values of keys and tokens never get here; where a
+//! key may stand in the place of a field's name, [`Path`] hides it.
+
+use std::fmt;
+
+/// Why a configuration was refused: every problem that was found, one a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// The problems, at least one, in the order in which they were found.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    path: String,
+    message: String,
+}
+
+impl Problem {
+    /// `message` about what is at `path`.
+    pub(super) fn new(path: &Path<'_>, message: impl Into<String>) -> Self {
+        Self { path: path.to_string(), message: message.into() }
+    }
+
+    /// Where: a JSON path such as `keys[2].plan`, or `configuration` for the whole.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong there.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Collects problems, so that one look at the log shows them all.
+#[derive(Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Notes that what is at `path` is wrong.
+    pub(super) fn add(&mut self, path: &Path<'_>, message: impl Into<String>) {
+        self.0.push(Problem::new(path, message));
+    }
+
+    /// Notes that one thing was expected at `path` and another found.
+    pub(super) fn expected(
+        &mut self,
+        path: &Path<'_>,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) {
+        self.add(path, format!("expected {expected}, found {found}"));
+    }
+
+    /// `value`, if there are no problems.
+    pub(super) fn none_or<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.into()) }
+    }
+}
+
+impl From<Problems> for ConfigError {
+    fn from(problems: Problems) -> Self {
+        Self { problems: problems.0 }
+    }
+}
+
+/// A place in the configuration: a chain of borrowed steps, so that descending costs nothing until it is written.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    /// The whole configuration.
+    Root,
+    /// A member of an object.
+    Member(&'a Path<'a>, &'a str),
+    /// An element of an array.
+    Element(&'a Path<'a>, usize),
+}
+
+impl<'a> Path<'a> {
+    /// The member called `name` of what is here.
+    pub(super) fn member(&'a self, name: &'a str) -> Self {
+        Self::Member(self, name)
+    }
+
+    /// The element at `index` of what is here.
+    pub(super) fn element(&'a self, index: usize) -> Self {
+        Self::Element(self, index)
+    }
+
+    /// Whether the names of members here may be API keys written in the wrong place: directly in `keys`, or in one
+    /// of its elements.
+    fn may_name_keys(&self) -> bool {
+        match self {
+            Self::Member(Self::Root, name) => *name == "keys",
+            Self::Element(parent, _) => matches!(parent, Self::Member(Self::Root, "keys")),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("configuration"),
+            Self::Element(parent, index) => write!(f, "{parent}[{index}]"),
+            Self::Member(parent, name) if parent.may_name_keys() && !looks_like_a_field(name) => {
+                write!(f, "{parent}[hidden]")
+            }
+            Self::Member(Self::Root, name) if is_plain(name) => f.write_str(name),
+            Self::Member(parent, name) if is_plain(name) => write!(f, "{parent}.{name}"),
+            Self::Member(parent, name) => write!(f, "{parent}[{name:?}]"),
+        }
+    }
+}
+
+/// Whether a path shows `name` without quotes.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+/// Whether `name` is written as the configuration's own fields are.
+fn looks_like_a_field(name: &str) -> bool {
+    name == "key_sha256" || (name.len() <= 24 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+}
+
+/// `text` as a message shows it: quoted, escaped, and cut if it is long.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST).and_then(|(at, _)| text.get(..at)) {
+        Some(start) => format!("{start:?}…"),
+        None => format!("{text:?}"),
+    }
+}
+
+/// The names of a closed set as a message lists them: `"a", "b" or "c"`.
+pub(super) fn one_of(names: &[&str]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+    match quoted.split_last() {
+        None => "none".to_owned(),
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_written_as_one_would_look_them_up() {
+        let keys = Path::Root.member("keys");
+        let third = keys.element(2);
+        let models = third.member("models");
+        assert_eq!(models.member("gpt-4*").to_string(), "keys[2].models[\"gpt-4*\"]");
+        assert_eq!(models.member("gpt-4").member("rpm").to_string(), "keys[2].models.gpt-4.rpm");
+        assert_eq!(Path::Root.to_string(), "configuration");
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_a_name_is_hidden() {
+        let keys = Path::Root.member("keys");
+        assert_eq!(keys.member("sk-secret-1").to_string(), "keys[hidden]");
+        assert_eq!(keys.element(0).member("sk-secret-1").to_string(), "keys[0][hidden]");
+        assert_eq!(keys.element(0).member("group").to_string(), "keys[0].group");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(quoted("a\n"), r#""a\n""#);
+        assert_eq!(quoted(&"é".repeat(61)), format!("\"{}\"…", "é".repeat(60)));
+    }
+
+    #[test]
+    fn sets_are_listed_in_words() {
+        assert_eq!(one_of(&["a"]), r#""a""#);
+        assert_eq!(one_of(&["a", "b", "c"]), r#""a", "b" or "c""#);
+    }
+}

@@ -1,0 +1,148 @@
+//! The configuration: from bytes to a [`Config`] that cannot be illegal.
+//!
+//! Bytes become a tree (`document`), the tree becomes the fields that users write (`raw`, by way of `decode`), and
+//! these are checked and built into what the filter works with. Every error names its JSON path and what was
+//! expected; the checks report all that they find. A field that means nothing to the filter is an error: a limit that
+//! is misspelt would be a limit that does not hold. How the bytes get here is the host's business.
+
+mod decode;
+mod document;
+mod encodings;
+mod error;
+mod grants;
+mod length;
+mod limit_set;
+mod message;
+mod number;
+mod raw;
+mod secret;
+mod sources;
+mod store;
+
+pub use error::{ConfigError, Problem};
+pub use message::{Message, Placeholder};
+pub use number::MAX_AMOUNT;
+pub use raw::Headers;
+pub use secret::Secret;
+pub use store::{LocalStore, OnError, RedisStore, Share, Store};
+
+use crate::identity::{Identity, Source};
+use crate::policy::{Access, Grant};
+use crate::tokens::Encodings;
+use error::{Path, Problems};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Tokens reserved for the output of a request that sets no maximum, if the configuration does not say.
+const DEFAULT_OUTPUT_TOKENS: u64 = 512;
+
+/// A configuration in force.
+#[derive(Debug, PartialEq)]
+pub struct Config {
+    store: Store,
+    sources: Vec<Source>,
+    keys: BTreeMap<Arc<str>, Grant>,
+    default: Grant,
+    default_output_tokens: u64,
+    rejection_message: Option<Message>,
+    headers: Headers,
+    encodings: Encodings,
+}
+
+impl Config {
+    /// Reads a configuration: JSON text, or a serialised `google.protobuf.Struct`.
+    ///
+    /// # Errors
+    /// Bytes that are neither; a value of the wrong type or with a name that is not known, which is reported alone; or
+    /// all values that make no sense.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let document = document::Node::from_bytes(bytes)?;
+        Self::new(decode::decode(&document)?)
+    }
+
+    fn new(raw: raw::Root) -> Result<Self, ConfigError> {
+        let root = Path::Root;
+        let mut problems = Problems::default();
+        let store = Store::new(raw.store, &root.member("store"), &mut problems);
+        let sources = sources::sources(raw.identity, &root.member("identity"), &mut problems);
+        let plans = grants::plans(&raw.plans, &root.member("plans"), &mut problems);
+        let keys = grants::keys(&raw.keys, &plans, &root.member("keys"), &mut problems);
+        let default = grants::default(raw.default.as_ref(), &plans, &root.member("default"), &mut problems);
+        let default_output_tokens = problems.whole_or(
+            &root.member("output_reservation").member("default_tokens"),
+            raw.output_reservation.default_tokens,
+            0..=MAX_AMOUNT,
+            DEFAULT_OUTPUT_TOKENS,
+        );
+        let rejection_message = rejection_message(raw.rejection, &root.member("rejection"), &mut problems);
+        let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
+        // What could not be built has been noted as a problem.
+        let (Some(store), Some(default), Some(default_output_tokens)) =
+            (store, default, default_output_tokens)
+        else {
+            return Err(problems.into());
+        };
+        problems.none_or(Self {
+            store,
+            sources,
+            keys,
+            default,
+            default_output_tokens,
+            rejection_message,
+            headers: raw.headers,
+            encodings,
+        })
+    }
+
+    /// Where use is counted.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where a request says who sent it, for [`identity::find`](crate::identity::find). At least one.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// What `identity` may do; none is somebody in whose request no source yields a value.
+    pub fn access(&self, identity: Option<&Identity>) -> Access {
+        identity.and_then(|identity| self.keys.get(identity.id())).unwrap_or(&self.default).access(identity)
+    }
+
+    /// Whether anybody's tokens are limited, so that the filter must be able to count them.
+    pub fn needs_tokens(&self) -> bool {
+        self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
+    }
+
+    /// Tokens to reserve for the output of a request that sets no maximum. Zero reserves nothing.
+    pub const fn default_output_tokens(&self) -> u64 {
+        self.default_output_tokens
+    }
+
+    /// What a refusal says; none is the filter's own message.
+    pub const fn rejection_message(&self) -> Option<&Message> {
+        self.rejection_message.as_ref()
+    }
+
+    /// Which headers tell clients about their limits.
+    pub const fn headers(&self) -> Headers {
+        self.headers
+    }
+
+    /// How the tokens of each model are counted.
+    pub const fn encodings(&self) -> &Encodings {
+        &self.encodings
+    }
+}
+
+fn rejection_message(raw: raw::Rejection, path: &Path<'_>, problems: &mut Problems) -> Option<Message> {
+    let text = raw.message?;
+    let path = path.member("message");
+    if text.trim().is_empty() {
+        problems.expected(&path, "a message", error::quoted(&text));
+    }
+    Message::parse(&text).map_err(|problem| problems.add(&path, problem)).ok()
+}
+
+#[cfg(test)]
+mod tests;

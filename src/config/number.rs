@@ -1,0 +1,39 @@
+//! Numbers within their ranges.
+
+use super::document::Number;
+use super::error::{Path, Problems};
+use std::ops::RangeInclusive;
+
+/// The largest limit: 2⁵³ - 1, up to which every integer is a double, which is what Lua and a `Struct` count in.
+pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
+
+impl Problems {
+    /// `number` as an integer within `range`; else notes a problem.
+    pub(super) fn whole(
+        &mut self,
+        path: &Path<'_>,
+        number: Number,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let whole = match number {
+            Number::Whole(value) => u64::try_from(value).ok().filter(|value| range.contains(value)),
+            Number::Real(_) => None,
+        };
+        if whole.is_none() {
+            let expected = format!("a whole number from {} to {}", range.start(), range.end());
+            self.expected(path, expected, number);
+        }
+        whole
+    }
+
+    /// The same for a member that may be left out and is `default` then.
+    pub(super) fn whole_or(
+        &mut self,
+        path: &Path<'_>,
+        number: Option<Number>,
+        range: RangeInclusive<u64>,
+        default: u64,
+    ) -> Option<u64> {
+        number.map_or(Some(default), |number| self.whole(path, number, range))
+    }
+}

@@ -1,0 +1,148 @@
+//! Where use is counted, checked.
+
+use super::error::{Path, Problems, quoted};
+use super::raw;
+use super::secret::Secret;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Milliseconds that a request waits for the sidecar if the configuration does not say.
+const DEFAULT_TIMEOUT_MS: u64 = 50;
+/// A minute: a client that waits longer has given up.
+const MAX_TIMEOUT_MS: u64 = 60_000;
+/// Envoys that may share one limit.
+const MAX_REPLICAS: u64 = 10_000;
+/// Identities that the local store counts at a time if the configuration does not say.
+const DEFAULT_MAX_IDENTITIES: u64 = 65_536;
+/// 2²⁰: the local store's memory is claimed once and never given back.
+const MOST_IDENTITIES: u64 = 1 << 20;
+
+/// Where use is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In this Envoy process.
+    Local(LocalStore),
+    /// In Redis, by way of the sidecar.
+    Redis(RedisStore),
+}
+
+impl Store {
+    /// The local store, if use is ever counted there: always, or while the sidecar does not answer.
+    pub const fn local(&self) -> Option<LocalStore> {
+        match self {
+            Self::Local(local)
+            | Self::Redis(RedisStore { on_error: OnError::Local(Share { local, .. }), .. }) => Some(*local),
+            Self::Redis(_) => None,
+        }
+    }
+}
+
+/// A store in this Envoy process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalStore {
+    /// Identities that are counted at a time, 1 to 2²⁰. Memory is claimed for all of them at once.
+    pub max_identities: NonZeroU32,
+}
+
+/// A store behind the sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisStore {
+    /// Envoy's name for the cluster that is the sidecar.
+    pub cluster: String,
+    /// How long a request waits for an answer, 1 ms to a minute.
+    pub timeout: Duration,
+    /// What the sidecar wants to see after `authorization: Bearer`.
+    pub auth_token: Option<Secret>,
+    /// What happens when no answer comes in time.
+    pub on_error: OnError,
+}
+
+/// What happens to a request whose limits could not be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// It is forwarded.
+    Allow,
+    /// It is answered 503.
+    Deny,
+    /// This Envoy enforces its share of the limits.
+    Local(Share),
+}
+
+/// An Envoy's share of the limits while it counts alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// How many Envoys share each limit.
+    pub replicas: NonZeroU32,
+    /// Where it counts meanwhile.
+    pub local: LocalStore,
+}
+
+impl Store {
+    /// Checks what is at `path`. What only the other type uses is checked too: it takes effect with one word.
+    pub(super) fn new(raw: raw::Store, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
+        let timeout = problems.whole_or(
+            &path.member("timeout_ms"),
+            raw.timeout_ms,
+            1..=MAX_TIMEOUT_MS,
+            DEFAULT_TIMEOUT_MS,
+        );
+        let replicas = problems.whole_or(&path.member("replicas"), raw.replicas, 1..=MAX_REPLICAS, 1);
+        let identities = problems.whole_or(
+            &path.member("max_identities"),
+            raw.max_identities,
+            1..=MOST_IDENTITIES,
+            DEFAULT_MAX_IDENTITIES,
+        );
+        let cluster = cluster(raw.cluster, raw.kind, &path.member("cluster"), problems);
+        let auth_token = auth_token(raw.auth_token, &path.member("auth_token"), problems);
+        let local = LocalStore { max_identities: non_zero(identities?)? };
+        let share = Share { replicas: non_zero(replicas?)?, local };
+        match raw.kind {
+            raw::StoreType::Local => Some(Self::Local(local)),
+            raw::StoreType::Redis => Some(Self::Redis(RedisStore {
+                cluster: cluster?,
+                timeout: Duration::from_millis(timeout?),
+                auth_token,
+                on_error: match raw.on_error {
+                    raw::OnError::Allow => OnError::Allow,
+                    raw::OnError::Deny => OnError::Deny,
+                    raw::OnError::Local => OnError::Local(share),
+                },
+            })),
+        }
+    }
+}
+
+/// A number that its range keeps from being zero.
+fn non_zero(value: u64) -> Option<NonZeroU32> {
+    u32::try_from(value).ok().and_then(NonZeroU32::new)
+}
+
+fn cluster(
+    given: Option<String>,
+    kind: raw::StoreType,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<String> {
+    match given {
+        Some(name) if name.trim().is_empty() => {
+            problems.expected(path, "the name of an Envoy cluster", quoted(&name));
+            None
+        }
+        None if matches!(kind, raw::StoreType::Redis) => {
+            problems.expected(path, "the name of the Envoy cluster that is the sidecar", "none");
+            None
+        }
+        given => given,
+    }
+}
+
+/// A token that a header can carry.
+fn auth_token(given: Option<Secret>, path: &Path<'_>, problems: &mut Problems) -> Option<Secret> {
+    let given = given?;
+    let fits = !given.expose().is_empty() && given.expose().bytes().all(|b| b.is_ascii_graphic());
+    if !fits {
+        problems.add(path, "expected a token of visible ASCII characters");
+    }
+    Some(given)
+}

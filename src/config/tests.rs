@@ -1,0 +1,277 @@
+//! What configurations mean, and what is wrong with bad ones: every file in `tests/data/config`.
+
+use super::*;
+use crate::identity;
+use crate::tokens::{Counting, Encoding, Factor};
+use proptest::prelude::*;
+use prost::Message as _;
+use prost_types::value::Kind;
+use serde_json::{Value, json};
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The files of one kind with their contents, by name.
+fn files(kind: &str, extension: &str) -> BTreeMap<String, Vec<u8>> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(kind);
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let files: BTreeMap<_, _> = paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap()))
+        .collect();
+    assert!(!files.is_empty());
+    files
+}
+
+/// `json` as Envoy hands a `Struct` over.
+fn as_struct(json: &Value) -> Vec<u8> {
+    fn convert(value: &Value) -> prost_types::Value {
+        let kind = match value {
+            Value::Null => Kind::NullValue(0),
+            Value::Bool(value) => Kind::BoolValue(*value),
+            Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap()),
+            Value::String(value) => Kind::StringValue(value.clone()),
+            Value::Array(values) => {
+                Kind::ListValue(prost_types::ListValue { values: values.iter().map(convert).collect() })
+            }
+            Value::Object(_) => Kind::StructValue(fields(value)),
+        };
+        prost_types::Value { kind: Some(kind) }
+    }
+    fn fields(object: &Value) -> prost_types::Struct {
+        let members = object.as_object().unwrap().iter();
+        prost_types::Struct { fields: members.map(|(name, value)| (name.clone(), convert(value))).collect() }
+    }
+    fields(json).encode_to_vec()
+}
+
+fn good(name: &str) -> Config {
+    Config::from_bytes(&files("good", "json")[name]).unwrap()
+}
+
+#[test]
+fn every_bad_file_is_refused_with_its_message() {
+    let messages = files("bad", "txt");
+    let bad = files("bad", "json");
+    assert!(messages.keys().eq(bad.keys()), "every .json needs its .txt, and no .txt is without its .json");
+    for (name, bytes) in bad {
+        let found = Config::from_bytes(&bytes).err().map(|error| format!("{error}\n")).unwrap_or_default();
+        assert_eq!(found.as_bytes(), messages[&name], "{name}: found {found}");
+    }
+}
+
+#[test]
+fn a_bad_struct_has_the_same_message() {
+    let messages = files("bad", "txt");
+    for (name, bytes) in files("bad", "json") {
+        // What is no object, or gives a member twice, cannot be written as a `Struct`.
+        let object = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
+        let Some(object) = object.filter(|_| !name.starts_with("duplicate_") && name != "key_twice_as_name")
+        else {
+            continue;
+        };
+        let found = format!("{}\n", Config::from_bytes(&as_struct(&object)).unwrap_err());
+        assert_eq!(found.as_bytes(), messages[&name], "{name}: found {found}");
+    }
+}
+
+#[test]
+fn every_good_file_is_accepted_as_text_and_as_struct() {
+    for (name, bytes) in files("good", "json") {
+        let from_text = Config::from_bytes(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let from_struct = as_struct(&serde_json::from_slice(&bytes).unwrap());
+        // An empty `Struct` is no bytes, which is no configuration.
+        if !from_struct.is_empty() {
+            assert_eq!(Config::from_bytes(&from_struct).unwrap(), from_text, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_object_limits_nobody() {
+    let config = good("nothing_is_limited");
+    let local = LocalStore { max_identities: NonZeroU32::new(65_536).unwrap() };
+    assert_eq!(config.store(), &Store::Local(local));
+    let headers = ["authorization", "x-api-key", "api-key"].map(|name| Source::Header(name.to_owned()));
+    assert_eq!(config.sources(), [&headers[..], &[Source::ClientIp]].concat());
+    assert_eq!(config.access(None), Access::Unlimited);
+    assert_eq!(config.access(Some(&Identity::of_key("any"))), Access::Unlimited);
+    assert!(!config.needs_tokens());
+    assert_eq!(config.default_output_tokens(), 512);
+    assert_eq!(config.rejection_message(), None);
+    assert_eq!(config.headers(), Headers::Auto);
+    assert_eq!(config.encodings(), &Encodings::default());
+}
+
+#[test]
+fn every_field_takes_effect() {
+    let config = good("every_field");
+    let Store::Redis(redis) = config.store() else { panic!("{config:?}") };
+    assert_eq!(redis.cluster, "sidecar");
+    assert_eq!(redis.timeout, Duration::from_secs(60));
+    assert_eq!(redis.auth_token.as_ref().unwrap().expose(), "token-of-the-sidecar");
+    let local = LocalStore { max_identities: NonZeroU32::new(1000).unwrap() };
+    assert_eq!(redis.on_error, OnError::Local(Share { replicas: NonZeroU32::new(3).unwrap(), local }));
+    assert_eq!(config.store().local(), Some(local));
+    let claim = ["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec();
+    assert_eq!(
+        config.sources(),
+        [Source::Header("x-api-key".to_owned()), Source::Metadata(claim), Source::ClientIp]
+    );
+    assert_eq!(config.default_output_tokens(), 0);
+    let message = config.rejection_message().unwrap().render(|placeholder| format!("{placeholder:?}"));
+    assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
+    assert_eq!(config.headers(), Headers::None);
+    assert!(config.needs_tokens());
+    let encoding = |model| config.encodings().of(Some(model));
+    let factor = Factor::new(1.15).unwrap();
+    assert_eq!(encoding("llama-3"), Counting { encoding: Encoding::Cl100kBase, factor });
+    let without_factor = |encoding| Counting { encoding, factor: Factor::ONE };
+    assert_eq!(encoding("davinci"), without_factor(Encoding::R50kBase));
+    assert_eq!(encoding("codex"), without_factor(Encoding::P50kBase));
+    assert_eq!(encoding("gpt-4"), without_factor(Encoding::O200kBase));
+}
+
+#[test]
+fn changing_the_store_is_changing_one_word() {
+    let with_type = |kind: &str| {
+        let mut json: Value = serde_json::from_slice(&files("good", "json")["redis_unused"]).unwrap();
+        json["store"]["type"] = kind.into();
+        Config::from_bytes(json.to_string().as_bytes()).unwrap()
+    };
+    assert!(matches!(with_type("local").store(), Store::Local(_)));
+    let config = with_type("redis");
+    let Store::Redis(redis) = config.store() else { panic!("{config:?}") };
+    assert_eq!((redis.timeout, redis.on_error), (Duration::from_millis(20), OnError::Deny));
+    assert_eq!(config.store().local(), None);
+}
+
+#[test]
+fn tokens_are_needed_only_where_somebody_has_a_limit_on_them() {
+    let needs = |json: Value| Config::from_bytes(json.to_string().as_bytes()).unwrap().needs_tokens();
+    assert!(!needs(json!({"plans": {"unused": {"tpm": 5}}, "default": {"rpm": 5}})));
+    assert!(needs(json!({"plans": {"used": {"tpm": 5}}, "default": {"plan": "used"}})));
+    assert!(needs(json!({"default": {"models": {"gpt-4*": {"tpd": 5}}}})));
+    assert!(needs(json!({"keys": [{"key": "a", "input_tpm": 5}]})));
+}
+
+/// Configurations with all that may be repeated or left out, most of them without problems.
+fn configurations() -> impl Strategy<Value = Value> {
+    let amount = prop_oneof![0..=MAX_AMOUNT, Just(0), Just(MAX_AMOUNT)];
+    let field = prop::sample::select(vec!["rpm", "rpd", "tpm", "tpd", "input_tpm", "output_tpm"]);
+    let limits = prop::collection::btree_map(field, amount, 1..4);
+    let models = prop::collection::btree_map("[a-z*]{1,4}", limits.clone(), 1..3);
+    let windows = prop::collection::vec((1..1000_u32, 1..=MAX_AMOUNT, 1..=60_u32), 0..3).prop_map(|windows| {
+        let windows = windows.into_iter().map(|(seconds, limit, segments)| {
+            json!({"metric": "requests", "limit": limit, "window": format!("{seconds}s"), "segments": segments})
+        });
+        windows.collect::<Value>()
+    });
+    let plan = (limits.clone(), models, windows).prop_map(|(limits, models, windows)| {
+        let mut plan = json!(limits);
+        plan["models"] = json!(models);
+        plan["windows"] = windows;
+        plan
+    });
+    let plans = prop::collection::btree_map("[a-c]", plan, 0..3);
+    let key = (prop::sample::select(vec!["a", "b", "c"]), limits).prop_map(|(plan, limits)| {
+        let mut key = json!(limits);
+        key["plan"] = plan.into();
+        key
+    });
+    (plans, prop::collection::vec(key, 0..3), 0.0..2.0_f64).prop_map(|(plans, mut keys, factor)| {
+        for (index, key) in keys.iter_mut().enumerate() {
+            key["key"] = format!("key-{index}").into();
+        }
+        json!({"plans": plans, "keys": keys, "encodings": {"x*": {"encoding": "o200k_base", "factor": factor}}})
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_struct_means_what_its_text_means(json in configurations()) {
+        prop_assert_eq!(Config::from_bytes(&as_struct(&json)), Config::from_bytes(json.to_string().as_bytes()));
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Config::from_bytes(&bytes);
+        let _ = Config::from_bytes(&[&[0x0a], &bytes[..]].concat());
+    }
+
+    #[test]
+    fn no_damage_panics(at in 0.0..1.0_f64, with in prop::collection::vec(any::<u8>(), 0..4), cut in 0..4_usize) {
+        for text in files("good", "json").into_values() {
+            for mut bytes in [as_struct(&serde_json::from_slice(&text).unwrap()), text] {
+                let start = (bytes.len() as f64 * at) as usize;
+                let end = (start + cut).min(bytes.len());
+                bytes.splice(start..end, with.iter().copied());
+                let _ = Config::from_bytes(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_is_shown(rest in "[ -~]{8,40}") {
+        let key = &format!("sk-{}", rest.trim_end());
+        let digest = Identity::of_key(key).id().to_string();
+        for json in [
+            json!({"keys": [{"key": key, "rpm": 5}], "store": {"auth_token": "token"}}),
+            json!({"keys": [{"key": key, "rpm": -5}]}),
+            json!({"keys": [{"key": key, "plan": "none"}]}),
+            json!({"keys": [{"key": key, "rpm": 5}, {"key": key, "rpm": 5}]}),
+            json!({"keys": [{"key": key, "rpm": 5}, {"key_sha256": digest, "rpm": 5}]}),
+            json!({"keys": [{"key": format!("{key} "), "rpm": 5}]}),
+            json!({"keys": [{"key": [key], "rpm": 5}]}),
+            json!({"keys": [{"key_sha256": key, "rpm": 5}]}),
+            json!({"keys": [{"key": key, "key_sha256": key, "rpm": 5}]}),
+            json!({"keys": [{key: {"rpm": 5}}]}),
+            json!({"keys": [key]}),
+            json!({"keys": {key: {"rpm": 5}}}),
+            json!({"keys": key}),
+            json!({"store": {"auth_token": key}}),
+            json!({"store": {"type": "redis", "cluster": "c", "auth_token": key.replace(' ', "-")}}),
+            json!({"store": {"type": "redis", "auth_token": format!("{key}\n")}}),
+        ] {
+            for bytes in [json.to_string().into_bytes(), as_struct(&json)] {
+                let shown = match Config::from_bytes(&bytes) {
+                    Ok(config) => format!("{config:?} {:?}", config.access(Some(&Identity::of_key(key)))),
+                    Err(error) => format!("{error} {error:?}"),
+                };
+                let written = [key.clone(), key.escape_debug().to_string(), key.replace(' ', "-")];
+                let found = written.iter().any(|text| shown.contains(text));
+                prop_assert!(!found, "{}", shown);
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_of_the_example_are_found_by_their_headers() {
+    struct Presents(&'static str);
+
+    impl identity::RequestView for Presents {
+        fn header(&self, name: &str) -> Option<String> {
+            (name == "authorization").then(|| format!("Bearer {}", self.0))
+        }
+
+        fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    let config = good("example");
+    let access = |key| config.access(identity::find(config.sources(), &Presents(key)).as_ref());
+    let name = |access| match access {
+        Access::Limited(subject) => subject.name().map(str::to_owned),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(name(access("test-key-1")).as_deref(), Some("demo"));
+    // `hello` has the digest in the file.
+    assert_eq!(name(access("hello")).as_deref(), Some("Your Service"));
+    assert_eq!(access("unlimited-key"), Access::Unlimited);
+    assert_eq!(name(access("a stranger")), None);
+}
