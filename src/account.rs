@@ -249,7 +249,8 @@ mod tests {
     fn closing_says_where_to_settle() {
         let close = |held| {
             let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9 };
-            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], Output::Guessed(5)), held).close(Closing::Cost(cost))
+            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], Output::Guessed(5)), held)
+                .close(Closing::Cost(cost))
         };
         let local = close(Held::Local(Hold::default()));
         assert_eq!(costs(&local.local.unwrap().0), [40]);

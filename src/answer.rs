@@ -6,7 +6,7 @@
 use crate::config::{self, Message, Placeholder};
 use crate::limits::Metric;
 use crate::refusal::{OverLimit, Refusal, Standing, closest};
-use crate::window::{Fit, duration_label};
+use crate::window::duration_label;
 use serde_json::json;
 
 /// A wait longer than this is not worth a client's retry.
@@ -272,8 +272,7 @@ mod tests {
         assert_eq!(header(&reply.headers, "x-should-retry"), None);
         assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("100"), "the limit that refused");
         let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
-        let expected =
-            "Rate limit reached for demo on total tokens per 1m: limit 100, used 80, requested 40. \
+        let expected = "Rate limit reached for demo on total tokens per 1m: limit 100, used 80, requested 40. \
                         Please try again in 1.001s.";
         assert_eq!(
             body,
@@ -312,7 +311,8 @@ mod tests {
     #[test]
     fn headers_can_be_left_out_but_not_the_time_to_retry() {
         let over = OverLimit::new(vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
-        let reply = Refusal::OverLimit(over).reply(&Wording { message: None, headers: config::Headers::None });
+        let reply =
+            Refusal::OverLimit(over).reply(&Wording { message: None, headers: config::Headers::None });
         let names: Vec<_> = reply.headers.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["content-type", "retry-after", "retry-after-ms"]);
     }

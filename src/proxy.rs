@@ -58,7 +58,11 @@ impl Context for Root {
         let Some(running) = &mut self.running else { return };
         let Some(kind) = running.callouts.remove(&token) else { return };
         let answer = callout_answer(headers, body_size);
-        let turn = running.worker.borrow_mut().callout_answered(kind, answer.as_deref().map_err(Clone::clone), now_ms());
+        let turn = running.worker.borrow_mut().callout_answered(
+            kind,
+            answer.as_deref().map_err(Clone::clone),
+            now_ms(),
+        );
         running.carry_out(turn, self.id);
         self.leave_if_idle();
     }
@@ -131,7 +135,8 @@ impl Running {
         let worker = Worker::new(Arc::clone(&config), Host, seed);
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
         hostcalls::set_tick_period(TICK).ok()?;
-        let metric = |stat: Stat| Some((stat, hostcalls::define_metric(MetricType::Counter, stat.name()).ok()?));
+        let metric =
+            |stat: Stat| Some((stat, hostcalls::define_metric(MetricType::Counter, stat.name()).ok()?));
         let metrics = Stat::ALL.into_iter().filter_map(metric).collect();
         let worker = Rc::new(RefCell::new(worker));
         Some(Self { worker, queue, config, callouts: HashMap::new(), metrics })
@@ -156,7 +161,9 @@ impl Running {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
                     Ok(token) => drop(self.callouts.insert(token, kind)),
-                    Err(why) => turns.push(self.worker.borrow_mut().callout_answered(kind, Err(why), now_ms())),
+                    Err(why) => {
+                        turns.push(self.worker.borrow_mut().callout_answered(kind, Err(why), now_ms()))
+                    }
                 }
             }
         }
@@ -172,8 +179,14 @@ impl Running {
             ("content-type", "application/json"),
         ];
         headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
-        hostcalls::dispatch_http_call(&store.cluster, headers, Some(&callout.body), Vec::new(), callout.timeout)
-            .map_err(|status| format!("cluster {:?} cannot be called: {status:?}", store.cluster))
+        hostcalls::dispatch_http_call(
+            &store.cluster,
+            headers,
+            Some(&callout.body),
+            Vec::new(),
+            callout.timeout,
+        )
+        .map_err(|status| format!("cluster {:?} cannot be called: {status:?}", store.cluster))
     }
 
     /// Hands what was counted over to Envoy.

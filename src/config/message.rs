@@ -42,7 +42,7 @@ impl Message {
     ///
     /// # Errors
     /// What was expected, and what was found instead: an unknown placeholder, or a brace without its other half.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;

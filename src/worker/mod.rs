@@ -12,7 +12,9 @@ use crate::limits::Cost;
 use crate::policy::{Access, Subject};
 use crate::refusal::{OverLimit, Refusal, Standing};
 use crate::request::{Body, Endpoint, Request};
-use crate::session::{Arrival, Asked, Directive, Forwarded, HeaderEdits, Pending, Responding, ResponseHead, Session};
+use crate::session::{
+    Arrival, Asked, Directive, Forwarded, HeaderEdits, Pending, Responding, ResponseHead, Session,
+};
 use crate::stats::{Stat, Stats};
 use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue, StoreAnswer};
 use crate::store::local::{Hold, LocalStore, SharedData};
@@ -119,7 +121,9 @@ impl<S: SharedData> Worker<S> {
     ) -> Directive {
         let path = request.header(":path").unwrap_or_default();
         let is_post = request.header(":method").as_deref() == Some("POST");
-        let Some(endpoint) = Endpoint::from_path(&path).filter(|_| is_post) else { return Directive::Continue };
+        let Some(endpoint) = Endpoint::from_path(&path).filter(|_| is_post) else {
+            return Directive::Continue;
+        };
         let identity = identity::find(self.config.sources(), request);
         let subject = match self.config.access(identity.as_ref()) {
             Access::Unlimited => return Directive::Continue,
@@ -260,7 +264,8 @@ impl<S: SharedData> Worker<S> {
             directives.extend(self.unanswered(stream, "it was not asked in time", now_ms));
         }
         directives.extend(self.let_headers_go(now_ms));
-        let callouts = self.reserves.next_callout(now_ms).into_iter().chain(self.settles.next_callout(now_ms)).collect();
+        let callouts =
+            self.reserves.next_callout(now_ms).into_iter().chain(self.settles.next_callout(now_ms)).collect();
         Turn { callouts, directives }
     }
 
@@ -275,7 +280,10 @@ impl<S: SharedData> Worker<S> {
             }
             Kind::Reserve => {
                 let answers = self.reserves.answered(answer);
-                answers.into_iter().filter_map(|(stream, answer)| self.answered(stream, answer, now_ms)).collect()
+                answers
+                    .into_iter()
+                    .filter_map(|(stream, answer)| self.answered(stream, answer, now_ms))
+                    .collect()
             }
         };
         let turn = self.turn(now_ms);
@@ -329,7 +337,14 @@ impl<S: SharedData> Worker<S> {
         let (seed, number) = self.next_id;
         self.next_id = (seed, number.wrapping_add(1));
         let limits = subject.limits(model).map(Arc::clone).collect();
-        Bill::new(format!("{seed:016x}-{number:x}"), subject.scope(), subject.id(), subject.name(), limits, estimate)
+        Bill::new(
+            format!("{seed:016x}-{number:x}"),
+            subject.scope(),
+            subject.id(),
+            subject.name(),
+            limits,
+            estimate,
+        )
     }
 
     fn reserve_locally(
@@ -351,7 +366,13 @@ impl<S: SharedData> Worker<S> {
     }
 
     /// The store has decided; `held` says where the reservation is, if there is one.
-    fn decided(&mut self, stream: u32, pending: Pending, held: Option<Held>, states: &[WindowState]) -> Directive {
+    fn decided(
+        &mut self,
+        stream: u32,
+        pending: Pending,
+        held: Option<Held>,
+        states: &[WindowState],
+    ) -> Directive {
         let Pending { bill, asked } = pending;
         let standings = bill.standings(states);
         match held {
@@ -477,7 +498,10 @@ impl<S: SharedData> Worker<S> {
         if standings.is_empty() || self.config.headers() == Headers::None {
             return HeaderEdits::default();
         }
-        HeaderEdits { remove: answer::replaced_headers().collect(), set: answer::rate_limit_headers(standings) }
+        HeaderEdits {
+            remove: answer::replaced_headers().collect(),
+            set: answer::rate_limit_headers(standings),
+        }
     }
 
     /// What reads the response; none if nothing in it can change what the request cost (only requests are limited),
@@ -496,7 +520,8 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn close_by(&mut self, account: Account, outcome: Outcome, now_ms: u64) {
-        let cost = |input_tokens, output_tokens| Closing::Cost(Cost { requests: 1, input_tokens, output_tokens });
+        let cost =
+            |input_tokens, output_tokens| Closing::Cost(Cost { requests: 1, input_tokens, output_tokens });
         let closing = match outcome {
             Outcome::Reported(usage) => cost(usage.input_tokens, usage.output_tokens),
             Outcome::Counted { output_tokens } => cost(account.estimate().input_tokens, output_tokens),

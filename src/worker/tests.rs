@@ -33,7 +33,7 @@ fn post(path: &str, key: &str) -> Request {
     ])
 }
 
-fn worker(memory: &Memory, config: &Value) -> Worker<&Memory> {
+fn worker<'a>(memory: &'a Memory, config: &Value) -> Worker<&'a Memory> {
     let config = Config::from_bytes(config.to_string().as_bytes()).unwrap();
     Worker::new(Arc::new(config), memory, 7)
 }
@@ -59,7 +59,9 @@ const OK: ResponseHead<'_> =
     ResponseHead { status: 200, content_type: Some("application/json"), content_encoding: None };
 
 fn usage(input: u64, output: u64) -> Vec<u8> {
-    json!({"choices": [], "usage": {"prompt_tokens": input, "completion_tokens": output}}).to_string().into_bytes()
+    json!({"choices": [], "usage": {"prompt_tokens": input, "completion_tokens": output}})
+        .to_string()
+        .into_bytes()
 }
 
 /// Sends a whole request; what happens to it.

@@ -1,0 +1,1 @@
+//! Whole responses, in whole and in every split.
