@@ -12,6 +12,8 @@ pub mod limits;
 pub mod pattern;
 pub mod policy;
 pub mod request;
+pub mod sse;
 pub mod tokens;
+pub mod usage;
 pub mod window;
 pub mod wire;

@@ -1,0 +1,92 @@
+//! A JSON body: its top-level `usage`, or else the text of its choices.
+
+use super::Outcome;
+use super::choice::Choice;
+use super::member::Finder;
+use super::report::Report;
+use crate::lenient::{self, Accept};
+use crate::tokens::Counter;
+use serde::de::{MapAccess, SeqAccess};
+
+/// The largest body whose text is counted, in bytes: 1 MiB. A larger one without usage tells nothing.
+const MAX_COUNTED_BYTES: usize = 1024 * 1024;
+
+/// Reads a body.
+#[derive(Debug)]
+pub(super) struct Reader {
+    counter: Counter,
+    usage: Finder,
+    /// The body so far, while there is no usage and it is not too large.
+    kept: Option<Vec<u8>>,
+    outcome: Option<Outcome>,
+}
+
+impl Reader {
+    /// Of a body whose text `counter` counts.
+    pub(super) const fn new(counter: Counter) -> Self {
+        Self { counter, usage: Finder::new(b"usage\""), kept: Some(Vec::new()), outcome: None }
+    }
+
+    /// Takes a chunk of bytes; the outcome, once, when it is certain.
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
+        if self.outcome.is_some() {
+            return None;
+        }
+        let mut found = None;
+        self.usage.push(chunk, |value| {
+            let mut report = Report::default();
+            // What is not JSON is no usage.
+            let read = lenient::read(&lenient::mend(value), &mut report);
+            found = report.usage().filter(|_| read.is_ok());
+            found.is_some()
+        });
+        self.outcome = found.map(Outcome::Reported);
+        self.kept = self.kept.take().filter(|kept| {
+            self.outcome.is_none() && kept.len().saturating_add(chunk.len()) <= MAX_COUNTED_BYTES
+        });
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(chunk);
+        }
+        self.outcome
+    }
+
+    /// The outcome of a body that has ended.
+    pub(super) fn finish(self) -> Outcome {
+        self.outcome.or_else(|| self.counted()).unwrap_or(Outcome::Unknown)
+    }
+
+    /// The text's tokens, if the body is whole and has any choices.
+    fn counted(&self) -> Option<Outcome> {
+        let mut answer = Answer { counter: self.counter, tokens: None };
+        lenient::read(&lenient::mend(self.kept.as_deref()?), &mut answer).ok()?;
+        answer.tokens.map(|tokens| Outcome::Counted { output_tokens: self.counter.weigh(tokens) })
+    }
+}
+
+struct Answer {
+    counter: Counter,
+    tokens: Option<u64>,
+}
+
+impl<'b> Accept<'b> for Answer {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "choices" => lenient::offer(object, &mut Choices(self)),
+            _ => lenient::skip(object),
+        }
+    }
+}
+
+struct Choices<'a>(&'a mut Answer);
+
+impl<'b> Accept<'b> for Choices<'_> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let mut choice = Choice::default();
+        let read = lenient::offer_element(array, &mut choice)?;
+        if read.is_some() {
+            let tokens = self.0.counter.count(&choice.text);
+            self.0.tokens = Some(self.0.tokens.unwrap_or(0).saturating_add(tokens));
+        }
+        Ok(read)
+    }
+}

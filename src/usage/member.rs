@@ -1,0 +1,219 @@
+//! Finds one member of a JSON object that arrives in chunks, without keeping the rest of it.
+//!
+//! It looks at strings and brackets alone, so that megabytes of a body cost a glance at each byte, and takes no care
+//! of whether all of it is JSON: only the member found is read as such. A name written with escapes is not found.
+
+use memchr::memchr2;
+
+/// The largest value that is kept, in bytes; a larger one is passed over. A `usage` has some 500.
+const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// Looks for the members of one name at the top of an object.
+#[derive(Debug)]
+pub(super) struct Finder {
+    /// With its closing quote, as which it is compared.
+    name: &'static [u8],
+    at: At,
+    /// Brackets that are open.
+    depth: u64,
+    /// A string that begins now at the top is a member's name.
+    before_name: bool,
+    /// How much of the name has been met, while a name is read; the name's whole length once it has been.
+    matched: Option<usize>,
+    /// What has come of the value, while it is read.
+    value: Option<Vec<u8>>,
+}
+
+/// Where in the JSON the next byte is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Before the object.
+    Start,
+    /// Between strings.
+    Outside,
+    String,
+    /// After a backslash in a string.
+    Escape,
+    /// After the object, or where there is none.
+    End,
+}
+
+impl Finder {
+    /// Looks for `name`, which is given with a quote after it: `usage"`.
+    pub(super) const fn new(name: &'static [u8]) -> Self {
+        Self { name, at: At::Start, depth: 0, before_name: false, matched: None, value: None }
+    }
+
+    /// Takes a chunk and hands over the values that end in it, until `each` says that it has what it wants.
+    pub(super) fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8]) -> bool) {
+        let mut rest = chunk;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            match self.at {
+                At::Start => self.start(byte),
+                At::End => return,
+                At::Outside => {
+                    if let Some(value) = self.outside(byte)
+                        && each(&value)
+                    {
+                        self.at = At::End;
+                        return;
+                    }
+                }
+                At::Escape => {
+                    self.matched = None;
+                    self.at = At::String;
+                    self.keep(&[byte]);
+                }
+                At::String => {
+                    self.string(byte);
+                    if self.at == At::String && self.matched.is_none() {
+                        let run = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                        let (skipped, left) = rest.split_at_checked(run).unwrap_or((rest, &[]));
+                        self.keep(skipped);
+                        rest = left;
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, byte: u8) {
+        match byte {
+            b'{' => {
+                (self.depth, self.before_name, self.at) = (1, true, At::Outside);
+            }
+            // White space, and a byte order mark's bytes.
+            b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF => {}
+            _ => self.at = At::End,
+        }
+    }
+
+    /// Takes a byte between strings; the value that it ends, if it does.
+    fn outside(&mut self, byte: u8) -> Option<Vec<u8>> {
+        let at_top = self.depth == 1;
+        match byte {
+            b'"' => {
+                self.at = At::String;
+                self.matched = (at_top && self.before_name).then_some(0);
+                self.before_name = false;
+            }
+            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'}' | b']' if at_top => {
+                self.at = At::End;
+                return self.value.take();
+            }
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            b',' if at_top => {
+                self.before_name = true;
+                return self.value.take();
+            }
+            b':' if at_top => {
+                if self.matched.take() == Some(self.name.len()) {
+                    self.value = Some(Vec::new());
+                }
+                return None;
+            }
+            _ => {}
+        }
+        self.keep(&[byte]);
+        None
+    }
+
+    fn string(&mut self, byte: u8) {
+        self.keep(&[byte]);
+        if let Some(matched) = self.matched {
+            let next = self.name.get(matched) == Some(&byte);
+            self.matched = next.then_some(matched.saturating_add(1));
+        }
+        match byte {
+            b'"' => self.at = At::Outside,
+            b'\\' => self.at = At::Escape,
+            _ => {}
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(value) = &mut self.value {
+            value.extend_from_slice(bytes);
+            if value.len() > MAX_VALUE_BYTES {
+                self.value = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn find(chunks: &[&[u8]]) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut finder = Finder::new(b"usage\"");
+        for chunk in chunks {
+            finder.push(chunk, |value| {
+                found.push(String::from_utf8_lossy(value).into_owned());
+                false
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn only_members_at_the_top_are_found() {
+        for (body, expected) in [
+            (r#"{"usage":{"a":[1,{"b":"}"}]},"x":1}"#, vec![r#"{"a":[1,{"b":"}"}]}"#]),
+            (r#" {"x":{"usage":1},"y":["usage",2],"z":"usage","usage":3}"#, vec!["3"]),
+            (r#"{"usage":1,"usage":"a\"b,}"}"#, vec!["1", r#""a\"b,}""#]),
+            (r#"{"usages":1,"usag":2,"":3,"us\u0061ge":4,"Usage":5}"#, vec![]),
+            (r#"{"a\"usage":1,"usage\"":2}"#, vec![]),
+            (r#"{"usage" : null }"#, vec![" null "]),
+            (r#"[{"usage":1}]"#, vec![]),
+            (r#""usage":1"#, vec![]),
+            (r#"{"usage":1}{"usage":2}"#, vec!["1"]),
+            (r#"{"usage":{"a":1"#, vec![]),
+            ("\u{FEFF}{\"usage\":7}", vec!["7"]),
+        ] {
+            assert_eq!(find(&[body.as_bytes()]), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_large_value_is_passed_over() {
+        let large = "x".repeat(MAX_VALUE_BYTES);
+        assert_eq!(find(&[format!(r#"{{"usage":"{large}","usage":2}}"#).as_bytes()]), ["2"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn agrees_with_a_whole_parse(
+            members in prop::collection::vec((prop::sample::select(vec!["usage", "choices", "a\"", "é\\"]), json()), 0..6),
+        ) {
+            let object: serde_json::Map<_, _> = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let body = Value::Object(object.clone()).to_string();
+            let bytes: Vec<_> = body.as_bytes().chunks(1).collect();
+            let whole = find(&[body.as_bytes()]);
+            prop_assert_eq!(&whole, &find(&bytes));
+            let found: Vec<Value> = whole.iter().map(|value| serde_json::from_str(value).unwrap()).collect();
+            prop_assert_eq!(found, object.get("usage").cloned().into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            "[\\PC\"\\\\{}\\[\\],:]{0,8}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map("usage|[a-c\"{]{0,3}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+}
