@@ -20,7 +20,8 @@ impl<'b> Accept<'b> for Choice {
         match name {
             "index" => self.index = lenient::number(object)?.unwrap_or(0),
             "delta" | "message" | "text" => lenient::offer(object, &mut Said(&mut self.text))?,
-            "finish_reason" => self.finished |= lenient::raw(object)? != "null",
+            // Some servers send an empty reason until there is one.
+            "finish_reason" => self.finished |= !matches!(lenient::raw(object)?, "null" | "\"\""),
             _ => lenient::skip(object)?,
         }
         Ok(())

@@ -64,6 +64,8 @@ struct Answer {
     finished: u128,
     texts: BTreeMap<u64, Running>,
     usage: Option<Usage>,
+    /// Whether text has come since the usage did.
+    usage_is_old: bool,
     /// Whether any event was a chunk of a format known here.
     is_known: bool,
 }
@@ -71,7 +73,15 @@ struct Answer {
 impl Answer {
     fn new(choices: u64, counter: Counter) -> Self {
         let choices = choices.clamp(1, MAX_CHOICES);
-        Self { counter, choices, finished: 0, texts: BTreeMap::new(), usage: None, is_known: false }
+        Self {
+            counter,
+            choices,
+            finished: 0,
+            texts: BTreeMap::new(),
+            usage: None,
+            usage_is_old: false,
+            is_known: false,
+        }
     }
 
     /// Reads an event's data; the outcome, if it is certain now.
@@ -83,7 +93,7 @@ impl Answer {
         // An event that is not JSON, or breaks off, has told what it told.
         let _ = lenient::read(&lenient::mend(data), &mut chunk);
         let usage = chunk.usage.usage()?;
-        self.usage = Some(usage);
+        (self.usage, self.usage_is_old) = (Some(usage), false);
         let all_finished = u64::from(self.finished.count_ones()) >= self.choices;
         all_finished.then_some(Outcome::Reported(usage))
     }
@@ -94,23 +104,27 @@ impl Answer {
             self.finished |= 1_u128.unbounded_shl(index as u32);
         }
         if !choice.text.is_empty() {
+            self.usage_is_old = true;
             self.texts.entry(index).or_default().push(&choice.text, &self.counter);
         }
     }
 
-    /// What is known if no more comes. Usage of an answer that had not finished may be older than its last text.
+    /// What is known if no more comes.
     fn outcome_so_far(&self) -> Outcome {
-        let counted = || {
-            let tokens = self.texts.values().map(|text| text.total(&self.counter));
-            self.counter.weigh(tokens.fold(0, u64::saturating_add))
-        };
         match self.usage {
+            Some(usage) if !self.usage_is_old => Outcome::Reported(usage),
             Some(usage) => {
-                Outcome::Reported(Usage { output_tokens: usage.output_tokens.max(counted()), ..usage })
+                Outcome::Reported(Usage { output_tokens: usage.output_tokens.max(self.counted()), ..usage })
             }
-            None if self.is_known => Outcome::Counted { output_tokens: counted() },
+            None if self.is_known => Outcome::Counted { output_tokens: self.counted() },
             None => Outcome::Unknown,
         }
+    }
+
+    /// The text's tokens.
+    fn counted(&self) -> u64 {
+        let tokens = self.texts.values().map(|text| text.total(&self.counter));
+        self.counter.weigh(tokens.fold(0, u64::saturating_add))
     }
 }
 

@@ -1,1 +1,359 @@
-//! Whole responses, in whole and in every split.
+//! Responses, whole and in every split.
+
+use super::*;
+use crate::tokens::{Counting, Encoding, Factor, Vocabularies};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const SSE: &str = "text/event-stream; charset=utf-8";
+const JSON: &str = "application/json";
+
+fn counter(factor: f64) -> Counter {
+    let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::new(factor).unwrap() };
+    Vocabularies::load(&[Encoding::O200kBase]).counter(counting)
+}
+
+fn tokens(text: &str) -> u64 {
+    counter(1.0).count(text)
+}
+
+const fn reported(input_tokens: u64, output_tokens: u64) -> Outcome {
+    Outcome::Reported(Usage { input_tokens, output_tokens, cached_tokens: None, reasoning_tokens: None })
+}
+
+fn counted(text: &str) -> Outcome {
+    Outcome::Counted { output_tokens: tokens(text) }
+}
+
+/// What `push` gave and after how many chunks, and what `finish` gave.
+fn read<'c>(
+    kind: &str,
+    choices: u64,
+    chunks: impl IntoIterator<Item = &'c [u8]>,
+) -> (Option<(usize, Outcome)>, Outcome) {
+    let mut reader = ResponseReader::new(Some(kind), choices, counter(1.0));
+    let mut given = None;
+    for (number, chunk) in chunks.into_iter().enumerate() {
+        if let Some(outcome) = reader.push(chunk) {
+            assert_eq!(given, None, "given twice");
+            given = Some((number, outcome));
+        }
+    }
+    let outcome = reader.finish();
+    if let Some((_, given)) = given {
+        assert_eq!(given, outcome);
+    }
+    (given, outcome)
+}
+
+/// Reads a stream of these events, an event a chunk: after which event the outcome was certain, and what it was.
+fn stream(choices: u64, events: &[Value]) -> (Option<usize>, Outcome) {
+    let done = json!("[DONE]");
+    let events: Vec<_> = events
+        .iter()
+        .map(|event| {
+            if *event == done { "data: [DONE]\n\n".into() } else { format!("data: {event}\n\n") }.into_bytes()
+        })
+        .collect();
+    let (given, outcome) = read(SSE, choices, events.iter().map(Vec::as_slice));
+    (given.map(|(event, _)| event), outcome)
+}
+
+fn says(text: &str) -> Value {
+    json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
+}
+
+fn stops() -> Value {
+    json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+}
+
+fn used(input: u64, output: u64) -> Value {
+    json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
+}
+
+fn with_usage(mut chunk: Value, usage: &Value) -> Value {
+    chunk["usage"] = usage.clone();
+    chunk
+}
+
+#[test]
+fn usage_is_found_wherever_the_upstream_puts_it() {
+    let last = with_usage(json!({"choices": []}), &used(9, 2));
+    let done = json!("[DONE]");
+    let null = |chunk| with_usage(chunk, &Value::Null);
+    for (name, events, certain, outcome) in [
+        (
+            "in a chunk of its own",
+            vec![null(says("Hello")), null(says(" you")), null(stops()), last.clone(), done.clone()],
+            Some(3),
+            reported(9, 2),
+        ),
+        (
+            "beside the finish",
+            vec![says("Hello"), with_usage(stops(), &used(9, 2)), done.clone()],
+            Some(1),
+            reported(9, 2),
+        ),
+        (
+            "in every chunk",
+            vec![
+                with_usage(says("Hello"), &used(9, 1)),
+                with_usage(says(" you"), &used(9, 2)),
+                with_usage(stops(), &used(9, 2)),
+                last.clone(),
+            ],
+            Some(2),
+            reported(9, 2),
+        ),
+        (
+            "in a chunk after the finish that has a choice",
+            vec![says("Hello"), stops(), with_usage(says(""), &used(9, 2))],
+            Some(2),
+            reported(9, 2),
+        ),
+        (
+            "before the finish and never after",
+            vec![says("Hello"), with_usage(says(" you"), &used(9, 2)), stops(), done.clone()],
+            Some(3),
+            reported(9, 2),
+        ),
+        (
+            "in zeros until it is known",
+            vec![with_usage(says("Hello"), &used(0, 0)), with_usage(stops(), &used(0, 0)), last],
+            Some(2),
+            reported(9, 2),
+        ),
+        (
+            "for the prompt alone, at the start",
+            vec![with_usage(json!({"choices": []}), &used(9, 0)), says("Hello"), says(" you")],
+            None,
+            reported(9, tokens("Hello you")),
+        ),
+    ] {
+        assert_eq!(stream(1, &events), (certain, outcome), "{name}");
+    }
+}
+
+#[test]
+fn every_choice_must_finish() {
+    let finish = |index: u64| json!({"choices": [{"index": index, "finish_reason": "stop"}], "usage": used(9, index + 1)});
+    let events = [finish(0), finish(0), finish(1), says("late")];
+    assert_eq!(stream(2, &events), (Some(2), reported(9, 2)));
+    // A server that makes fewer answers than it was asked for is believed at the end.
+    assert_eq!(stream(u64::MAX, &[finish(0), json!("[DONE]")]), (Some(1), reported(9, 1)));
+}
+
+#[test]
+fn text_is_counted_when_there_is_no_usage() {
+    let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
+    for (name, events, text) in [
+        ("content", vec![says("Hel"), says("lo"), says(" world")], "Hello world"),
+        ("older completions", vec![json!({"choices": [{"text": "Hello"}]})], "Hello"),
+        ("refusal", vec![delta(json!({"refusal": "No", "role": "assistant", "content": null}))], "No"),
+        ("reasoning", vec![delta(json!({"reasoning_content": "Hm"})), says(" yes")], "Hm yes"),
+        ("parts", vec![delta(json!({"content": [{"type": "text", "text": "Hello"}]}))], "Hello"),
+        (
+            "calls of tools",
+            vec![
+                delta(
+                    json!({"tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "get", "arguments": ""}}]}),
+                ),
+                delta(json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"city\":"}}]})),
+                delta(json!({"tool_calls": [{"index": 0, "function": {"arguments": "\"Rome\"}"}}]})),
+            ],
+            "get{\"city\":\"Rome\"}",
+        ),
+        ("nothing", vec![json!({"choices": []})], ""),
+        ("broken events between", vec![says("Hello"), json!("{"), json!([1]), says(" you")], "Hello you"),
+    ] {
+        assert_eq!(stream(1, &events), (None, counted(text)), "{name}");
+        let done = [events, vec![json!("[DONE]")]].concat();
+        assert_eq!(stream(1, &done), (Some(done.len() - 1), counted(text)), "{name}, done");
+    }
+}
+
+#[test]
+fn choices_are_counted_apart() {
+    let events: Vec<_> = (0..400)
+        .map(|at| json!({"choices": [{"index": at % 200, "delta": {"content": if at < 200 { "hel" } else { "lo" }}}]}))
+        .collect();
+    let (_, outcome) = stream(1, &events);
+    // The first 127 are told apart, the other 73 are one text.
+    let last = tokens(&("hel".repeat(73) + &"lo".repeat(73)));
+    assert_eq!(outcome, Outcome::Counted { output_tokens: 127 * tokens("hello") + last });
+}
+
+#[test]
+fn the_factor_corrects_what_was_counted_and_not_what_was_reported() {
+    let finish = |events: &str| {
+        let mut reader = ResponseReader::new(Some(SSE), 1, counter(2.0));
+        reader.push(events.as_bytes());
+        reader.finish()
+    };
+    let said = format!("data: {}\n\n", says("Hello"));
+    assert_eq!(finish(&said), Outcome::Counted { output_tokens: 2 });
+    let usage = format!("data: {}\n\n", with_usage(stops(), &used(9, 1)));
+    assert_eq!(finish(&(said + &usage)), reported(9, 1));
+}
+
+#[test]
+fn a_long_answer_counts_as_its_whole_text() {
+    let text = "The quick brown fox jumps over 13 lazy dogs. ";
+    let events: Vec<_> = text
+        .split_inclusive(' ')
+        .map(says)
+        .cycle()
+        .take(9 * 2_000)
+        .chain([stops(), json!("[DONE]")])
+        .collect();
+    assert_eq!(stream(1, &events).1, counted(&text.repeat(2_000)));
+}
+
+#[test]
+fn bodies_tell_their_usage_as_soon_as_it_ends() {
+    let chat = json!({
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "say \"usage\": {\"prompt_tokens\":1}"}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 3}},
+    });
+    let outcome = Outcome::Reported(Usage {
+        input_tokens: 9,
+        output_tokens: 4,
+        cached_tokens: None,
+        reasoning_tokens: Some(3),
+    });
+    assert_eq!(read(JSON, 1, [chat.to_string().as_bytes()]), (Some((0, outcome)), outcome));
+
+    let first = &b"{\"usage\":{\"prompt_tokens\":5,\"total_tokens\":5},"[..];
+    assert_eq!(read(JSON, 1, [first, b"\"data\":["]), (Some((0, reported(5, 0))), reported(5, 0)));
+
+    // A later usage stands where the first says nothing.
+    let twice = br#"{"usage":null,"usage":{"total_tokens":0},"usage":{"prompt_tokens":5}}"#;
+    assert_eq!(read(JSON, 1, [&twice[..]]).1, reported(5, 0));
+}
+
+#[test]
+fn bodies_of_any_size_tell_their_usage() {
+    let vectors = "0.0123,".repeat(500_000);
+    let body = format!(
+        r#"{{"data":[{{"embedding":[{vectors}0]}}],"usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#
+    );
+    assert_eq!(read(JSON, 1, body.as_bytes().chunks(4096)).1, reported(8, 0));
+    let without = body.replace("usage", "used");
+    assert_eq!(read(JSON, 1, without.as_bytes().chunks(4096)).1, Outcome::Unknown);
+}
+
+#[test]
+fn bodies_without_usage_are_counted_if_they_are_whole() {
+    let body = r#"{"choices":[
+        {"message":{"role":"assistant","content":"Hello","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}},
+        {"message":{"content":"world"}}]}"#;
+    let output_tokens = tokens("Hellof{}") + tokens("world");
+    assert_eq!(read(JSON, 1, [body.as_bytes()]), (None, Outcome::Counted { output_tokens }));
+    let (cut_off, _) = body.as_bytes().split_at(body.len() - 3);
+    assert_eq!(read(JSON, 1, [cut_off]).1, Outcome::Unknown);
+    for other in ["{}", "[]", "", "null", r#"{"choices":[]}"#, r#"{"error":{"message":"usage"}}"#, "<html>"] {
+        assert_eq!(read(JSON, 1, [other.as_bytes()]).1, Outcome::Unknown, "{other}");
+    }
+}
+
+#[test]
+fn types_are_known_by_their_names() {
+    let body = br#"{"usage":{"prompt_tokens":5}}"#;
+    for (kind, outcome) in [
+        (Some("application/json"), reported(5, 0)),
+        (Some("Application/JSON; charset=utf-8"), reported(5, 0)),
+        (Some("application/problem+json"), reported(5, 0)),
+        (None, reported(5, 0)),
+        (Some("text/plain"), Outcome::Unknown),
+        (Some("text/event-stream"), Outcome::Unknown),
+    ] {
+        let mut reader = ResponseReader::new(kind, 1, counter(1.0));
+        reader.push(body);
+        assert_eq!(reader.finish(), outcome, "{kind:?}");
+    }
+}
+
+#[test]
+fn streams_of_other_formats_tell_nothing() {
+    let anthropic = [
+        json!({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}),
+        json!({"type": "message_delta", "usage": {"output_tokens": 15}}),
+    ];
+    assert_eq!(stream(1, &anthropic), (None, Outcome::Unknown));
+    assert_eq!(stream(1, &[json!("[DONE]")]), (Some(0), Outcome::Unknown));
+}
+
+/// Streams of chunks as servers send them, with any line ends, comments and garbage between.
+fn events() -> impl Strategy<Value = Vec<u8>> {
+    let event = prop_oneof![
+        4 => "\\PC{0,6}".prop_map(|text| says(&text).to_string()),
+        2 => (1_u64..9, 0_u64..9).prop_map(|(input, output)| with_usage(says("é"), &used(input, output)).to_string()),
+        1 => (1_u64..9, 0_u64..9).prop_map(|(input, output)| with_usage(stops(), &used(input, output)).to_string()),
+        1 => Just(stops().to_string()),
+        1 => Just(serde_json::to_string_pretty(&says("several lines")).unwrap().replace('\n', "\ndata: ")),
+        1 => Just("[DONE]".to_owned()),
+        1 => "\\PC{0,12}",
+    ];
+    let end = prop::sample::select(vec!["\n\n", "\r\n\r\n", "\r\r", "\n: keep-alive\n\n"]);
+    prop::collection::vec((event, end), 0..8).prop_map(|events| {
+        let events: Vec<_> = events.iter().map(|(event, end)| format!("data: {event}{end}")).collect();
+        events.concat().into_bytes()
+    })
+}
+
+/// Bodies with usage here and there, whole or not.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let member = prop_oneof![
+        (0_u64..9, 0_u64..9).prop_map(|(input, output)| format!("\"usage\":{}", used(input, output))),
+        Just("\"usage\":null".to_owned()),
+        "\\PC{0,9}".prop_map(|text| format!("\"choices\":[{}]", json!({"message": {"content": text}}))),
+        "\\PC{0,9}".prop_map(|text| format!("\"id\":{}", json!({"usage": used(1, 1), "text": text}))),
+        "\\PC{0,9}",
+    ];
+    prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes())
+}
+
+fn split(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
+    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| bytes[cut[0]..cut[1]].to_vec()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn any_split_equals_the_whole(
+        (kind, bytes) in prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))],
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        choices in 1_u64..3,
+    ) {
+        let whole = read(kind, choices, [bytes.as_slice()]);
+        let chunks = split(&bytes, &cuts);
+        for (given, outcome) in [
+            read(kind, choices, chunks.iter().map(Vec::as_slice)),
+            read(kind, choices, bytes.chunks(1)),
+        ] {
+            prop_assert_eq!(outcome, whole.1);
+            prop_assert_eq!(given.map(|given| given.1), whole.0.map(|given| given.1));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_outcome_and_no_panic(
+        (kind, mut bytes) in prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))],
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        noise in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        read(kind, 1, [bytes.as_slice(), &noise]);
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        read(kind, 1, [bytes.as_slice()]);
+        prop_assert_eq!(read(kind, 1, [noise.as_slice()]).1, Outcome::Unknown);
+    }
+}

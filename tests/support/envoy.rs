@@ -1,0 +1,333 @@
+//! A real Envoy with the real filter, from the very `envoy/envoy.yaml` that is shipped.
+//!
+//! [`Setup`] reads what `envoy/configure.sh` prints for the test's ports and changes only what a test is about: the
+//! filter's configuration and the form it comes in. Envoy takes free ports itself and says which.
+
+use crate::process::Process;
+use crate::wasm;
+use serde_json::{Value, json};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long Envoy may take to be ready: every worker compiles the filter and loads its vocabularies.
+const START: Duration = Duration::from_secs(60);
+
+/// The name of the filter in `envoy.yaml`.
+const FILTER: &str = "llm-rate-limit";
+
+/// What an Envoy is started from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    config: Value,
+    concurrency: usize,
+    reloadable: bool,
+}
+
+impl Setup {
+    /// The shipped configuration, store `local`, in front of `upstream`.
+    pub fn new(upstream: SocketAddr) -> Self {
+        Self::configured(&[("LLM_UPSTREAM", &format!("http://{upstream}"))])
+    }
+
+    /// What `configure.sh` makes of these settings, with the built filter and free ports unless they say otherwise.
+    ///
+    /// # Panics
+    /// If it refuses them.
+    pub fn configured(settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        command.arg(wasm::root().join("envoy/configure.sh"));
+        command.envs([("LISTEN", "127.0.0.1:0"), ("ADMIN", "127.0.0.1:0")]).env("FILTER", wasm::filter());
+        let output = command.envs(settings.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self::from_yaml(&String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// Any Envoy configuration with a filter named `llm-rate-limit`.
+    ///
+    /// # Panics
+    /// If it is not YAML.
+    pub fn from_yaml(text: &str) -> Self {
+        Self { config: yaml_serde::from_str(text).unwrap(), concurrency: 2, reloadable: false }
+    }
+
+    /// How many workers Envoy has; 2 if this is not called.
+    pub fn concurrency(mut self, workers: usize) -> Self {
+        self.concurrency = workers;
+        self
+    }
+
+    /// Where the sidecar listens.
+    pub fn sidecar(mut self, address: SocketAddr) -> Self {
+        let place = json!({"socket_address": {"address": address.ip(), "port_value": address.port()}});
+        *self.sidecar_address() = place;
+        self
+    }
+
+    /// The unix socket that the sidecar listens on.
+    pub fn sidecar_socket(mut self, path: &Path) -> Self {
+        *self.sidecar_address() = json!({"pipe": {"path": path}});
+        self.cluster("rate-limit-sidecar")["type"] = json!("STATIC");
+        self
+    }
+
+    /// The filter's configuration as a `StringValue`, as `envoy.yaml` gives it.
+    pub fn filter(self, config: &Value) -> Self {
+        self.filter_text(&config.to_string())
+    }
+
+    /// The same, from text that need not be JSON.
+    pub fn filter_text(mut self, text: &str) -> Self {
+        self.plugin()["configuration"] = string_value(text);
+        self
+    }
+
+    /// The filter's configuration as a `google.protobuf.Struct`.
+    pub fn filter_struct(mut self, config: &Value) -> Self {
+        self.plugin()["configuration"] =
+            json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": config});
+        self
+    }
+
+    /// Keeps the filter in a file of its own that Envoy watches, so that [`Envoy::reload`] can change it.
+    pub fn reloadable(mut self) -> Self {
+        self.reloadable = true;
+        self
+    }
+
+    /// Envoy's configuration, for a test to change what has no method here.
+    pub fn config(&mut self) -> &mut Value {
+        &mut self.config
+    }
+
+    /// The cluster of this name.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn cluster(&mut self, name: &str) -> &mut Value {
+        named(&mut self.config["static_resources"]["clusters"], name)
+    }
+
+    /// The filter's entry in the chain of HTTP filters.
+    ///
+    /// # Panics
+    /// If the configuration has none.
+    pub fn http_filter(&mut self) -> &mut Value {
+        named(self.http_filters(), FILTER)
+    }
+
+    /// All HTTP filters, in order.
+    pub fn http_filters(&mut self) -> &mut Value {
+        &mut self.config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+            ["http_filters"]
+    }
+
+    /// The `PluginConfig` of the filter.
+    pub fn plugin(&mut self) -> &mut Value {
+        &mut self.http_filter()["typed_config"]["config"]
+    }
+
+    fn sidecar_address(&mut self) -> &mut Value {
+        &mut self.cluster("rate-limit-sidecar")["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+            ["address"]
+    }
+
+    /// Asks Envoy whether it would take the configuration, the filter's included.
+    ///
+    /// # Errors
+    /// What Envoy has to say against it.
+    pub fn validate(&self) -> Result<(), String> {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = self.write(scratch.path());
+        let mut command = Command::new(binary());
+        command.args(["--mode", "validate", "--log-level", "warning", "-c"]).arg(path);
+        let output = command.output().unwrap();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Starts Envoy and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not get ready, with the end of its log.
+    pub fn start(self) -> Envoy {
+        let scratch = tempfile::Builder::new().prefix("llmrl-envoy-").tempdir().unwrap();
+        let config = self.write(scratch.path());
+        let admin_path = scratch.path().join("admin");
+        let mut command = Command::new(binary());
+        command.args(["--disable-hot-restart", "--log-level", "info", "--drain-time-s", "1"]);
+        command.arg("--concurrency").arg(self.concurrency.to_string());
+        command.arg("--admin-address-path").arg(&admin_path).arg("-c").arg(config);
+        let mut process = Process::start("envoy", command);
+        let mut admin = String::new();
+        process.wait_until("ready", START, |_| {
+            admin = fs::read_to_string(&admin_path).unwrap_or_default();
+            !admin.is_empty() && get(&format!("http://{admin}/ready")).is_ok()
+        });
+        let mut envoy = Envoy { process, admin, address: ([127, 0, 0, 1], 0).into(), setup: self, scratch };
+        envoy.address = envoy.listener();
+        envoy
+    }
+
+    /// Writes what Envoy reads into `directory`; returns the file to start it with.
+    fn write(&self, directory: &Path) -> PathBuf {
+        let mut setup = self.clone();
+        if self.reloadable {
+            let discovered = setup.http_filter().clone();
+            replace_file(&directory.join("filter.json"), &discovery_response(discovered));
+            *setup.http_filter() = json!({
+                "name": FILTER,
+                "config_discovery": {
+                    "config_source": {
+                        "path_config_source": {
+                            "path": directory.join("filter.json"),
+                            "watched_directory": {"path": directory},
+                        },
+                        "resource_api_version": "V3",
+                    },
+                    "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+                },
+            });
+        }
+        let path = directory.join("envoy.json");
+        replace_file(&path, &setup.config);
+        path
+    }
+}
+
+/// A running Envoy; killed when dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    admin: String,
+    address: SocketAddr,
+    setup: Setup,
+    scratch: tempfile::TempDir,
+}
+
+impl Envoy {
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of `path`, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What the admin interface answers to `GET path`.
+    pub fn admin(&self, path: &str) -> String {
+        get(&format!("http://{}{path}", self.admin)).unwrap()
+    }
+
+    /// A counter or gauge by its full name; `None` if Envoy has none of that name.
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        let stats: Value = serde_json::from_str(&self.admin("/stats?format=json")).unwrap();
+        stats["stats"].as_array().unwrap().iter().find(|stat| stat["name"] == name)?["value"].as_u64()
+    }
+
+    /// Everything that Envoy and the filter have logged, the access log included.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits until the log has `text`.
+    ///
+    /// # Panics
+    /// If it has not after `limit`.
+    pub fn wait_for_log(&mut self, text: &str, limit: Duration) {
+        let what = format!("logging {text:?}");
+        self.process.wait_until(&what, limit, |process| process.log().contains(text));
+    }
+
+    /// The process, to send it signals or end it early.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Gives the filter another configuration, as a `StringValue`, and waits until Envoy's main thread has taken or
+    /// refused it. Its workers follow a moment later.
+    ///
+    /// # Errors
+    /// If Envoy refused it; the log says why, and the old one stays in force.
+    ///
+    /// # Panics
+    /// If the setup was not [`Setup::reloadable`], or Envoy notices nothing within ten seconds.
+    pub fn reload(&mut self, text: &str) -> Result<(), String> {
+        assert!(self.setup.reloadable, "only a reloadable setup reads its filter from a file");
+        let mut filter = self.setup.http_filter().clone();
+        filter["typed_config"]["config"]["configuration"] = string_value(text);
+        let (taken, refused) = self.reloads();
+        replace_file(&self.scratch.path().join("filter.json"), &discovery_response(filter));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.reloads() {
+                (now, _) if now > taken => return Ok(()),
+                (_, now) if now > refused => return Err(self.log()),
+                _ => {
+                    assert!(Instant::now() < deadline, "Envoy has not noticed the new file:\n{}", self.log())
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How many filter configurations Envoy has taken, and how many refused.
+    fn reloads(&self) -> (u64, u64) {
+        let prefix = format!("extension_config_discovery.http_filter.{FILTER}");
+        let stat = |name: &str| self.stat(&format!("{prefix}.{name}")).unwrap_or(0);
+        (stat("update_success"), stat("update_rejected"))
+    }
+
+    fn listener(&self) -> SocketAddr {
+        let listeners: Value = serde_json::from_str(&self.admin("/listeners?format=json")).unwrap();
+        let place = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+        let (ip, port) = (place["address"].as_str().unwrap(), place["port_value"].as_u64().unwrap());
+        SocketAddr::new(ip.parse().unwrap(), port.try_into().unwrap())
+    }
+}
+
+/// Envoy: `ENVOY_BIN` if it is set, else where `make setup` leaves it.
+///
+/// # Panics
+/// If there is none.
+pub fn binary() -> PathBuf {
+    let path = std::env::var_os("ENVOY_BIN").map_or_else(|| wasm::root().join(".tools/envoy"), PathBuf::from);
+    assert!(path.exists(), "no Envoy at {}; run make setup", path.display());
+    path
+}
+
+fn string_value(text: &str) -> Value {
+    json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text})
+}
+
+fn named<'a>(list: &'a mut Value, name: &str) -> &'a mut Value {
+    let list = list.as_array_mut().unwrap();
+    list.iter_mut().find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("nothing is named {name}"))
+}
+
+/// The file that Envoy reads a discovered filter from.
+fn discovery_response(mut filter: Value) -> Value {
+    filter["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
+    json!({"resources": [filter]})
+}
+
+/// Writes beside `path` and renames: Envoy must not read half a file, and watches for renames only.
+fn replace_file(path: &Path, content: &Value) {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, content.to_string()).unwrap();
+    fs::rename(&draft, path).unwrap();
+}
+
+/// `GET url`; an error also if the status is one.
+fn get(url: &str) -> Result<String, ureq::Error> {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
+    agent.get(url).call()?.body_mut().read_to_string()
+}

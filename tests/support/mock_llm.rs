@@ -1,0 +1,57 @@
+//! The mock LLM inside the test's process, on a runtime of its own: a test that blocks does not stall its upstream.
+
+use mock_llm::journal::{Journal, Received, Report};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+
+/// A running mock; it is gone, and its connections with it, when this is dropped.
+#[derive(Debug)]
+pub struct MockLlm {
+    address: SocketAddr,
+    journal: Arc<Journal>,
+    runtime: Option<Runtime>,
+}
+
+impl MockLlm {
+    /// Starts one on a free loopback port.
+    pub fn start() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let journal = Arc::<Journal>::default();
+        let router = mock_llm::router(Arc::clone(&journal));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self { address, journal, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The counts of what it was asked and what it answered.
+    pub fn report(&self) -> Report {
+        self.journal.report()
+    }
+
+    /// The last requests as they arrived, oldest first.
+    pub fn received(&self) -> Vec<Received> {
+        self.journal.received()
+    }
+
+    /// Starts its counts from zero.
+    pub fn forget(&self) {
+        self.journal.forget();
+    }
+}
+
+impl Drop for MockLlm {
+    fn drop(&mut self) {
+        // Dropping a runtime inside another one's task would panic; this way of ending it may be done anywhere.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
