@@ -81,6 +81,16 @@ mod tests {
         assert_eq!(running.total(&counter()), counter().count(&"a".repeat(400_000)));
     }
 
+    #[test]
+    fn a_word_end_between_two_pushes_is_found() {
+        let mut running = Running::default();
+        let unbroken = "é".repeat(COUNT_FROM) + "a";
+        running.push(&unbroken, &counter());
+        assert_eq!(running.waiting, unbroken);
+        running.push(" é", &counter());
+        assert_eq!(running.waiting, " é");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
