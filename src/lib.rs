@@ -9,8 +9,10 @@
 pub mod account;
 pub mod answer;
 pub mod config;
+pub mod content_encoding;
 pub mod headers_mode;
 pub mod identity;
+pub mod learned;
 pub mod lenient;
 pub mod limits;
 pub mod pattern;

@@ -1,0 +1,161 @@
+//! How much output to expect of a request that sets no maximum: a high quantile of what its model has produced.
+//!
+//! Lengths are counted in a histogram per model whose buckets grow by an eighth, so that a quantile is right to about
+//! an eighth and a model costs two kilobytes. Old observations fade: after every [`FADE_AFTER`] all counts are halved,
+//! so that a model that changes its ways is relearnt. Each worker learns for itself; a guess need not be the same
+//! everywhere, since what was really produced replaces it.
+
+use std::collections::HashMap;
+
+/// The part of the answers that a guess covers: one in twenty outgrows its reservation, which is then extended.
+const QUANTILE_PERCENT: u64 = 95;
+
+/// Weight of the configured default among the observations of a model that is new.
+const PRIOR: u64 = 20;
+
+/// Observations after which all counts are halved.
+const FADE_AFTER: u64 = 1_000;
+
+/// Models that are told apart. What comes on top shares one histogram: names are the client's to choose.
+const MAX_MODELS: usize = 256;
+
+/// Buckets per doubling.
+const STEPS: u32 = 8;
+
+/// Buckets up to 2³² tokens.
+const BUCKETS: usize = 33 * STEPS as usize;
+
+/// What is known of each model's answers.
+#[derive(Clone, Debug, Default)]
+pub struct Learned {
+    models: HashMap<String, Histogram>,
+}
+
+/// How long one model's answers have been.
+#[derive(Clone, Debug)]
+struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+}
+
+impl Learned {
+    /// The output tokens to expect of `model`; `default` as long as nothing is known.
+    pub fn expect(&self, model: Option<&str>, default: u64) -> u64 {
+        let known = self.models.get(model.unwrap_or_default()).or_else(|| self.models.get(""));
+        known.map_or(default, |histogram| histogram.quantile(default))
+    }
+
+    /// An answer of `model` was `output_tokens` long.
+    pub fn observe(&mut self, model: Option<&str>, output_tokens: u64) {
+        let mut model = model.unwrap_or_default();
+        if self.models.len() >= MAX_MODELS && !self.models.contains_key(model) {
+            model = "";
+        }
+        if let Some(histogram) = self.models.get_mut(model) {
+            histogram.observe(output_tokens);
+        } else {
+            let mut histogram = Histogram { counts: vec![0; BUCKETS], total: 0 };
+            histogram.observe(output_tokens);
+            self.models.insert(model.to_owned(), histogram);
+        }
+    }
+}
+
+impl Histogram {
+    fn observe(&mut self, tokens: u64) {
+        if let Some(count) = self.counts.get_mut(bucket(tokens)) {
+            *count = count.saturating_add(1);
+            self.total = self.total.saturating_add(1);
+        }
+        if self.total >= FADE_AFTER {
+            for count in &mut self.counts {
+                *count /= 2;
+            }
+            self.total = self.counts.iter().sum();
+        }
+    }
+
+    /// The length that [`QUANTILE_PERCENT`] of the answers stay within, `default` counted in as [`PRIOR`] answers.
+    fn quantile(&self, default: u64) -> u64 {
+        let prior = bucket(default);
+        let rank = self.total.saturating_add(PRIOR).saturating_mul(QUANTILE_PERCENT).div_ceil(100);
+        let mut seen = 0u64;
+        for (at, count) in self.counts.iter().enumerate() {
+            seen = seen.saturating_add(*count).saturating_add(if at == prior { PRIOR } else { 0 });
+            if seen >= rank {
+                return if at == prior { default.max(1) } else { upper_end(at) };
+            }
+        }
+        default
+    }
+}
+
+/// The bucket of `tokens`: the position of its highest bit, and the three bits that follow.
+fn bucket(tokens: u64) -> usize {
+    let tokens = tokens.clamp(1, u64::from(u32::MAX));
+    let doublings = tokens.ilog2();
+    let step = ((tokens * u64::from(STEPS)) >> doublings) - u64::from(STEPS);
+    doublings as usize * STEPS as usize + step as usize
+}
+
+/// The largest number of tokens in a bucket.
+fn upper_end(bucket: usize) -> u64 {
+    let steps = STEPS as usize;
+    let start = ((bucket % steps + steps + 1) as u128) << (bucket / steps);
+    u64::try_from(start.div_ceil(steps as u128)).unwrap_or(u64::MAX).saturating_sub(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn learned(observations: impl IntoIterator<Item = u64>) -> Learned {
+        let mut learned = Learned::default();
+        for tokens in observations {
+            learned.observe(Some("m"), tokens);
+        }
+        learned
+    }
+
+    #[test]
+    fn the_default_holds_until_there_is_evidence() {
+        assert_eq!(Learned::default().expect(Some("m"), 512), 512);
+        assert_eq!(learned([10]).expect(Some("m"), 512), 512);
+        assert_eq!(learned([10]).expect(Some("other"), 512), 512);
+    }
+
+    #[test]
+    fn a_high_quantile_is_learnt_in_both_directions() {
+        let short = learned(std::iter::repeat_n(100, 600)).expect(Some("m"), 4_000);
+        assert!((100..=112).contains(&short), "{short}");
+        let long = learned((0..600).map(|n| 1_000 + n)).expect(Some("m"), 16);
+        assert!((1_500..=1_700).contains(&long), "{long}");
+        let mixed = learned((0..500).map(|n| if n % 4 == 0 { 2_000 } else { 50 })).expect(Some("m"), 16);
+        assert!((2_000..=2_250).contains(&mixed), "one in four is not rare: {mixed}");
+    }
+
+    #[test]
+    fn what_changes_is_relearnt() {
+        let changed = std::iter::repeat_n(8_000, 5_000).chain(std::iter::repeat_n(100, 6_000));
+        assert!(learned(changed).expect(Some("m"), 512) < 150);
+    }
+
+    #[test]
+    fn names_that_clients_make_up_take_bounded_memory() {
+        let mut learned = Learned::default();
+        for n in 0..10 * MAX_MODELS {
+            learned.observe(Some(&n.to_string()), 5);
+        }
+        assert!(learned.models.len() <= MAX_MODELS + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_holds_its_tokens_and_is_no_wider_than_an_eighth(tokens in 1u64..1 << 31) {
+            let end = upper_end(bucket(tokens));
+            prop_assert!(end >= tokens && end <= tokens + tokens / 8, "{} in {}", tokens, end);
+            prop_assert_ne!(bucket(end), bucket(end + 1));
+        }
+    }
+}
