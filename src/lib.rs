@@ -25,6 +25,7 @@ pub mod session;
 pub mod sse;
 pub mod stats;
 pub mod store;
+pub mod stream_edit;
 pub mod tokens;
 pub mod usage;
 pub mod window;
