@@ -2,7 +2,7 @@
 //!
 //! An account is opened once and closed once: closing consumes it, so that no ending of a request can settle twice.
 
-use crate::limits::{Cost, Limit, Metric};
+use crate::limits::{Cost, Limit};
 use crate::refusal::Standing;
 use crate::store::local::Hold;
 use crate::wire::{Charge, IfAbsent, Settle, WindowState};
@@ -11,43 +11,26 @@ use std::sync::Arc;
 /// What a request is expected to cost, before it is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Prompt tokens.
-    pub input_tokens: u64,
-    /// Completion tokens.
-    pub output: Output,
-}
-
-/// How many completion tokens to expect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// At most this many: the request says so.
-    Declared(u64),
-    /// Perhaps this many. A guess never refuses a request that could have been admitted, so it gives way to the limit.
-    Guessed(u64),
+    /// What it costs without any output.
+    pub base: Cost,
+    /// What it costs with the output that is expected.
+    pub full: Cost,
+    /// Whether that output is a guess. A guess never refuses a request that could have been admitted, so it gives way
+    /// to the limit; a maximum that the request sets does not.
+    pub is_guess: bool,
 }
 
 impl Estimate {
     /// The estimate of a request without a body.
-    pub const NOTHING: Self = Self { input_tokens: 0, output: Output::Declared(0) };
+    pub const REQUEST: Self = {
+        let cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0 };
+        Self { base: cost, full: cost, is_guess: false }
+    };
 
     /// Units to reserve under `limit`.
     fn of(&self, limit: &Limit) -> u64 {
-        let output = match self.output {
-            Output::Declared(tokens) => tokens,
-            Output::Guessed(tokens) => {
-                let before = if limit.metric == Metric::TotalTokens { self.input_tokens } else { 0 };
-                tokens.min(limit.amount.saturating_sub(before))
-            }
-        };
-        Cost { requests: 1, input_tokens: self.input_tokens, output_tokens: output }.of(limit.metric)
-    }
-
-    /// What the request is taken to have cost if nothing better becomes known.
-    pub const fn cost(&self) -> Cost {
-        let output_tokens = match self.output {
-            Output::Declared(tokens) | Output::Guessed(tokens) => tokens,
-        };
-        Cost { requests: 1, input_tokens: self.input_tokens, output_tokens }
+        let full = self.full.of(limit.metric);
+        if self.is_guess { full.min(limit.amount).max(self.base.of(limit.metric)) } else { full }
     }
 }
 
@@ -166,7 +149,7 @@ impl Closing {
     pub const fn cost(&self, account: &Account) -> Cost {
         match self {
             Self::Cost(cost) => *cost,
-            Self::AsReserved => account.bill.estimate.cost(),
+            Self::AsReserved => account.bill.estimate.full,
         }
     }
 }
@@ -214,6 +197,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Metric;
     use crate::window::Window;
     use std::num::NonZeroU64;
 
@@ -222,8 +206,10 @@ mod tests {
         Arc::new(Limit { name: metric.name().into(), metric, amount, window })
     }
 
-    fn bill(limits: Vec<Arc<Limit>>, output: Output) -> Bill {
-        Bill::new("id".into(), "scope", "me", None, limits, Estimate { input_tokens: 30, output })
+    fn bill(limits: Vec<Arc<Limit>>, output_tokens: u64, is_guess: bool) -> Bill {
+        let base = Cost { requests: 1, input_tokens: 30, output_tokens: 0 };
+        let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess };
+        Bill::new("id".into(), "scope", "me", None, limits, estimate)
     }
 
     fn costs(charges: &[Charge]) -> Vec<u64> {
@@ -240,16 +226,16 @@ mod tests {
                 limit(Metric::TotalTokens, 100),
             ]
         };
-        assert_eq!(costs(&bill(limits(), Output::Declared(512)).charges), [1, 30, 512, 542]);
-        assert_eq!(costs(&bill(limits(), Output::Guessed(512)).charges), [1, 30, 100, 100]);
-        assert_eq!(costs(&bill(vec![limit(Metric::TotalTokens, 20)], Output::Guessed(512)).charges), [30]);
+        assert_eq!(costs(&bill(limits(), 512, false).charges), [1, 30, 512, 542]);
+        assert_eq!(costs(&bill(limits(), 512, true).charges), [1, 30, 100, 100]);
+        assert_eq!(costs(&bill(vec![limit(Metric::TotalTokens, 20)], 512, true).charges), [30]);
     }
 
     #[test]
     fn closing_says_where_to_settle() {
         let close = |held| {
             let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9 };
-            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], Output::Guessed(5)), held)
+            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held)
                 .close(Closing::Cost(cost))
         };
         let local = close(Held::Local(Hold::default()));
@@ -266,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_bill_charges_nothing_and_forbids_a_late_reservation() {
-        let cancel = bill(vec![limit(Metric::Requests, 5)], Output::Guessed(5)).cancel();
+        let cancel = bill(vec![limit(Metric::Requests, 5)], 5, true).cancel();
         assert_eq!((costs(&cancel.charges), cancel.if_absent), (vec![0], Some(IfAbsent::Charge)));
     }
 
@@ -274,7 +260,7 @@ mod tests {
     fn a_share_is_an_equal_part_in_which_what_fits_the_whole_still_fits() {
         let limits =
             vec![limit(Metric::Requests, 3), limit(Metric::InputTokens, 100), limit(Metric::OutputTokens, 0)];
-        let share = bill(limits, Output::Declared(7)).share(4);
+        let share = bill(limits, 7, false).share(4);
         assert_eq!(share.iter().map(|c| (c.limit, c.cost)).collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
     }
 }

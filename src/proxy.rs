@@ -229,8 +229,11 @@ impl Stream {
 
     fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
         let read = || buffer(BufferType::HttpRequestBody, size);
-        let directive = self.worker.borrow_mut().request_body(self.id, end_of_stream, read, now_ms());
-        self.obey(&directive)
+        let verdict = self.worker.borrow_mut().request_body(self.id, end_of_stream, read, now_ms());
+        if let Some(body) = verdict.body {
+            replace_request_body(size, &body);
+        }
+        self.obey(&verdict.directive)
     }
 }
 
@@ -244,8 +247,9 @@ impl Context for Stream {
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        let directive = self.worker.borrow_mut().request_headers(self.id, &Host, end_of_stream, now_ms());
-        self.obey(&directive)
+        let opening = self.worker.borrow_mut().request_headers(self.id, &Host, end_of_stream, now_ms());
+        edit_headers(MapType::HttpRequestHeaders, &opening.edits);
+        self.obey(&opening.directive)
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
@@ -269,7 +273,7 @@ impl HttpContext for Stream {
             content_encoding: content_encoding.as_deref(),
         };
         let edits = self.worker.borrow_mut().response_headers(self.id, head, end_of_stream, now_ms());
-        edit_response_headers(&edits);
+        edit_headers(MapType::HttpResponseHeaders, &edits);
         self.wake();
         Action::Continue
     }
@@ -277,7 +281,10 @@ impl HttpContext for Stream {
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if self.worker.borrow().reads_response(self.id) {
             let chunk = buffer(BufferType::HttpResponseBody, size);
-            self.worker.borrow_mut().response_body(self.id, &chunk, end_of_stream, now_ms());
+            let edited = self.worker.borrow_mut().response_body(self.id, &chunk, end_of_stream, now_ms());
+            if let Some(edited) = edited.filter(|edited| *edited != chunk) {
+                let _ = hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, &edited);
+            }
             self.wake();
         }
         Action::Continue
@@ -351,13 +358,24 @@ fn send(reply: &Reply) {
     let _ = hostcalls::send_http_response(reply.status, headers, Some(&reply.body));
 }
 
-fn edit_response_headers(edits: &HeaderEdits) {
+fn edit_headers(map: MapType, edits: &HeaderEdits) {
     for name in &edits.remove {
-        let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, None);
+        let _ = hostcalls::set_map_value_bytes(map, name, None);
     }
     for (name, value) in &edits.set {
-        let _ = hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value.as_bytes()));
+        let _ = hostcalls::set_map_value_bytes(map, name, Some(value.as_bytes()));
     }
+}
+
+/// Forwards `body` in place of the `size` bytes that came. The headers are still held back, so its length can be told.
+fn replace_request_body(size: usize, body: &[u8]) {
+    let length = body.len().to_string();
+    let _ = hostcalls::set_map_value_bytes(
+        MapType::HttpRequestHeaders,
+        "content-length",
+        Some(length.as_bytes()),
+    );
+    let _ = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, size, body);
 }
 
 /// Milliseconds since the epoch.

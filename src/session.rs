@@ -5,9 +5,11 @@
 
 use crate::account::{Account, Bill};
 use crate::answer::{Headers, Reply};
+use crate::content_encoding::Decoder;
 use crate::policy::Subject;
 use crate::refusal::Standing;
 use crate::request::Endpoint;
+use crate::stream_edit::StreamEditor;
 use crate::usage::ResponseReader;
 
 /// Where a request stands. A request that is not limited, or is over, has no session.
@@ -23,8 +25,8 @@ pub enum Session {
     Forwarded(Forwarded),
     /// Its response is passing through.
     Responding(Responding),
-    /// It is settled, and the rest of its response passes unread.
-    Settled,
+    /// It is settled, and the rest of its response passes unread, or edited.
+    Settled(Option<Box<StreamEditor>>),
 }
 
 /// A request whose headers were read.
@@ -40,13 +42,6 @@ pub struct Arrival {
     pub headers_held: bool,
 }
 
-impl Arrival {
-    /// A request that arrived at `since_ms` and is held.
-    pub const fn new(endpoint: Endpoint, subject: Subject, since_ms: u64) -> Self {
-        Self { endpoint, subject, since_ms, headers_held: true }
-    }
-}
-
 /// A request that waits for the store.
 #[derive(Debug)]
 pub struct Pending {
@@ -59,15 +54,21 @@ pub struct Pending {
 /// What a request asks for, as far as its response must be read by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
+    /// Which API it calls.
+    pub endpoint: Endpoint,
     /// The model that it names.
     pub model: Option<String>,
     /// How many answers.
     pub choices: u64,
+    /// Whether the filter asked for usage in the client's place, and must hide it.
+    pub hides_usage: bool,
 }
 
 impl Asked {
-    /// What is known of a request whose body was not read.
-    pub const UNREAD: Self = Self { model: None, choices: 1 };
+    /// What is known of a request to `endpoint` whose body was not read.
+    pub const fn unread(endpoint: Endpoint) -> Self {
+        Self { endpoint, model: None, choices: 1, hides_usage: false }
+    }
 }
 
 /// A request that was forwarded.
@@ -86,8 +87,14 @@ pub struct Forwarded {
 pub struct Responding {
     /// What it owes.
     pub account: Account,
+    /// What it asked for.
+    pub asked: Asked,
+    /// Undoes the response's compression.
+    pub decoder: Decoder,
     /// Looks for the usage in the response.
     pub reader: ResponseReader,
+    /// Changes the response on its way, if it is a stream that is to be changed.
+    pub editor: Option<Box<StreamEditor>>,
 }
 
 /// What to do with a request.
@@ -101,6 +108,36 @@ pub enum Directive {
     Reply(Reply),
 }
 
+/// What to do with a request whose headers came.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Whether it goes on.
+    pub directive: Directive,
+    /// What to change in its headers first.
+    pub edits: HeaderEdits,
+}
+
+/// What to do with a request whose body, or a part of it, came.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BodyVerdict {
+    /// Whether it goes on.
+    pub directive: Directive,
+    /// The body to forward in place of the one that came.
+    pub body: Option<Vec<u8>>,
+}
+
+impl From<Directive> for Opening {
+    fn from(directive: Directive) -> Self {
+        Self { directive, edits: HeaderEdits::default() }
+    }
+}
+
+impl From<Directive> for BodyVerdict {
+    fn from(directive: Directive) -> Self {
+        Self { directive, body: None }
+    }
+}
+
 /// What the worker needs to know of a response's headers.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
@@ -112,7 +149,7 @@ pub struct ResponseHead<'a> {
     pub content_encoding: Option<&'a str>,
 }
 
-/// What to change in a response's headers.
+/// What to change in headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Headers to remove first.

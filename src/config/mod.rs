@@ -5,6 +5,7 @@
 //! expected; the checks report all that they find. A field that means nothing to the filter is an error: a limit that
 //! is misspelt would be a limit that does not hold. How the bytes get here is the host's business.
 
+mod accounting;
 mod decode;
 mod document;
 mod encodings;
@@ -19,10 +20,11 @@ mod secret;
 mod sources;
 mod store;
 
+pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use number::MAX_AMOUNT;
-pub use raw::Headers;
+pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
@@ -33,9 +35,6 @@ use error::{Path, Problems};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Tokens reserved for the output of a request that sets no maximum, if the configuration does not say.
-const DEFAULT_OUTPUT_TOKENS: u64 = 512;
-
 /// A configuration in force.
 #[derive(Debug, PartialEq)]
 pub struct Config {
@@ -43,7 +42,7 @@ pub struct Config {
     sources: Vec<Source>,
     keys: BTreeMap<Arc<str>, Grant>,
     default: Grant,
-    default_output_tokens: u64,
+    accounting: Accounting,
     rejection_message: Option<Message>,
     headers: Headers,
     encodings: Encodings,
@@ -63,23 +62,16 @@ impl Config {
     fn new(raw: raw::Root) -> Result<Self, ConfigError> {
         let root = Path::Root;
         let mut problems = Problems::default();
+        let accounting = Accounting::new(&raw, &root, &mut problems);
         let store = Store::new(raw.store, &root.member("store"), &mut problems);
         let sources = sources::sources(raw.identity, &root.member("identity"), &mut problems);
         let plans = grants::plans(&raw.plans, &root.member("plans"), &mut problems);
         let keys = grants::keys(&raw.keys, &plans, &root.member("keys"), &mut problems);
         let default = grants::default(raw.default.as_ref(), &plans, &root.member("default"), &mut problems);
-        let default_output_tokens = problems.whole_or(
-            &root.member("output_reservation").member("default_tokens"),
-            raw.output_reservation.default_tokens,
-            0..=MAX_AMOUNT,
-            DEFAULT_OUTPUT_TOKENS,
-        );
         let rejection_message = rejection_message(raw.rejection, &root.member("rejection"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
         // What could not be built has been noted as a problem.
-        let (Some(store), Some(default), Some(default_output_tokens)) =
-            (store, default, default_output_tokens)
-        else {
+        let (Some(store), Some(default), Some(accounting)) = (store, default, accounting) else {
             return Err(problems.into());
         };
         problems.none_or(Self {
@@ -87,7 +79,7 @@ impl Config {
             sources,
             keys,
             default,
-            default_output_tokens,
+            accounting,
             rejection_message,
             headers: raw.headers,
             encodings,
@@ -114,9 +106,9 @@ impl Config {
         self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
     }
 
-    /// Tokens to reserve for the output of a request that sets no maximum. Zero reserves nothing.
-    pub const fn default_output_tokens(&self) -> u64 {
-        self.default_output_tokens
+    /// How requests and their responses are accounted for.
+    pub const fn accounting(&self) -> &Accounting {
+        &self.accounting
     }
 
     /// What a refusal says; none is the filter's own message.

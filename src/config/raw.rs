@@ -30,6 +30,15 @@ pub struct Root {
     pub default: Option<Fallback>,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
+    /// Where a stream's usage comes from if the client did not ask for it.
+    pub stream_usage: StreamUsage,
+    /// What happens to a stream that has passed a limit.
+    pub on_stream_over: OnStreamOver,
+    /// Whether a request that the upstream answered with an error is given back, as its tokens are; by default it
+    /// is not.
+    pub refund_requests_on_error: bool,
+    /// What becomes of `accept-encoding` where tokens are limited.
+    pub accept_encoding: AcceptEncoding,
     /// What a refusal says.
     pub rejection: Rejection,
     /// Which headers tell clients about their limits.
@@ -238,6 +247,55 @@ pub enum Fallback {
 pub struct OutputReservation {
     /// Tokens to reserve for a request that sets no maximum; 512 by default.
     pub default_tokens: Option<Number>,
+    /// How to guess the output of such a request.
+    pub mode: OutputMode,
+}
+
+/// How much output to reserve for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputMode {
+    /// The maximum that the request sets, else `default_tokens`.
+    Declared,
+    /// The maximum that the request sets, else what its model's answers stay within nineteen times of twenty,
+    /// beginning with `default_tokens`.
+    #[default]
+    Learned,
+    /// Nothing: output is charged when it has been produced.
+    None,
+}
+
+/// Where a stream's usage comes from if the client did not ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamUsage {
+    /// Its text is counted here.
+    #[default]
+    Count,
+    /// The filter asks the upstream (`stream_options.include_usage`) and hides the answer from the client.
+    Inject,
+}
+
+/// What happens to a stream that has passed a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStreamOver {
+    /// It goes on, and later requests wait.
+    #[default]
+    Continue,
+    /// It is ended as if it had reached its maximum: `finish_reason` `length`, then `[DONE]`.
+    Finish,
+}
+
+/// What becomes of `accept-encoding` where tokens are limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceptEncoding {
+    /// The upstream is asked for encodings that the filter can read only.
+    #[default]
+    Narrow,
+    /// It stays; a response that cannot be read is charged as reserved.
+    Keep,
 }
 
 /// What a refusal says.

@@ -98,7 +98,7 @@ fn an_empty_object_limits_nobody() {
     assert_eq!(config.access(None), Access::Unlimited);
     assert_eq!(config.access(Some(&Identity::of_key("any"))), Access::Unlimited);
     assert!(!config.needs_tokens());
-    assert_eq!(config.default_output_tokens(), 512);
+    assert_eq!(config.accounting().default_output_tokens, 512);
     assert_eq!(config.rejection_message(), None);
     assert_eq!(config.headers(), Headers::Auto);
     assert_eq!(config.encodings(), &Encodings::default());
@@ -119,7 +119,17 @@ fn every_field_takes_effect() {
         config.sources(),
         [Source::Header("x-api-key".to_owned()), Source::Metadata(claim), Source::ClientIp]
     );
-    assert_eq!(config.default_output_tokens(), 0);
+    assert_eq!(
+        *config.accounting(),
+        Accounting {
+            output_mode: OutputMode::None,
+            default_output_tokens: 0,
+            stream_usage: StreamUsage::Inject,
+            on_stream_over: OnStreamOver::Finish,
+            refund_requests_on_error: true,
+            accept_encoding: AcceptEncoding::Keep,
+        }
+    );
     let message = config.rejection_message().unwrap().render(|placeholder| format!("{placeholder:?}"));
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);

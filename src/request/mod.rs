@@ -7,8 +7,10 @@
 
 pub mod chat;
 mod endpoint;
+mod inject;
 
 pub use endpoint::Endpoint;
+pub use inject::ask_for_usage;
 
 use crate::lenient::{self, Accept, MAX_NUMBER, Text};
 use crate::tokens::Counter;

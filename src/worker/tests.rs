@@ -66,8 +66,8 @@ fn usage(input: u64, output: u64) -> Vec<u8> {
 
 /// Sends a whole request; what happens to it.
 fn send(worker: &mut Worker<&Memory>, stream: u32, max_tokens: u64) -> Directive {
-    match worker.request_headers(stream, &chat(), false, NOW) {
-        Directive::Pause => worker.request_body(stream, true, || body(max_tokens), NOW),
+    match worker.request_headers(stream, &chat(), false, NOW).directive {
+        Directive::Pause => worker.request_body(stream, true, || body(max_tokens), NOW).directive,
         other => other,
     }
 }
@@ -94,17 +94,17 @@ fn what_is_not_an_llm_call_passes() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 0})));
     let get = Request(vec![(":method", "GET".into()), (":path", "/v1/chat/completions".into())]);
-    assert_eq!(worker.request_headers(1, &get, true, NOW), Directive::Continue);
-    assert_eq!(worker.request_headers(2, &post("/v1/models", "key"), true, NOW), Directive::Continue);
+    assert_eq!(worker.request_headers(1, &get, true, NOW).directive, Directive::Continue);
+    assert_eq!(worker.request_headers(2, &post("/v1/models", "key"), true, NOW).directive, Directive::Continue);
     assert!(!worker.knows(1) && !worker.knows(2));
-    assert_eq!(status(&worker.request_headers(3, &chat(), false, NOW)), 429);
+    assert_eq!(status(&worker.request_headers(3, &chat(), false, NOW).directive), 429);
 }
 
 #[test]
 fn requests_alone_are_decided_on_their_headers() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 2})));
-    let statuses: Vec<_> = (0..3).map(|n| status(&worker.request_headers(n, &chat(), false, NOW))).collect();
+    let statuses: Vec<_> = (0..3).map(|n| status(&worker.request_headers(n, &chat(), false, NOW).directive)).collect();
     assert_eq!(statuses, [200, 200, 429]);
 }
 
@@ -113,20 +113,20 @@ fn unknown_identities_can_be_rejected() {
     let memory = Memory::default();
     let config = json!({"keys": [{"key": "known", "rpm": 5}], "default": "reject"});
     let mut worker = worker(&memory, &config);
-    assert_eq!(status(&worker.request_headers(1, &post("/v1/chat/completions", "other"), false, NOW)), 401);
-    assert_eq!(status(&worker.request_headers(2, &post("/v1/chat/completions", "known"), false, NOW)), 200);
+    assert_eq!(status(&worker.request_headers(1, &post("/v1/chat/completions", "other"), false, NOW).directive), 401);
+    assert_eq!(status(&worker.request_headers(2, &post("/v1/chat/completions", "known"), false, NOW).directive), 200);
 }
 
 #[test]
 fn a_body_in_parts_is_read_once_at_its_end() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
-    assert_eq!(worker.request_headers(1, &chat(), false, NOW), Directive::Pause);
+    assert_eq!(worker.request_headers(1, &chat(), false, NOW).directive, Directive::Pause);
     for _ in 0..3 {
         let unread = || -> Vec<u8> { panic!("the body is not complete") };
-        assert_eq!(worker.request_body(1, false, unread, NOW), Directive::Pause);
+        assert_eq!(worker.request_body(1, false, unread, NOW).directive, Directive::Pause);
     }
-    assert_eq!(worker.request_body(1, true, || body(10), NOW), Directive::Continue);
+    assert_eq!(worker.request_body(1, true, || body(10), NOW).directive, Directive::Continue);
     let edits = worker.response_headers(1, OK, false, NOW);
     let remaining = &edits.set.iter().find(|(name, _)| *name == "x-ratelimit-remaining-tokens").unwrap().1;
     assert_eq!(*remaining, (1_000 - PROMPT - 10).to_string());
@@ -176,15 +176,15 @@ fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
     let mut worker = worker(&memory, &local(json!({"output_tpm": 10})));
     let grace = crate::headers_mode::GRACE_MS;
     for stream in 0..3 {
-        assert_eq!(worker.request_headers(stream, &chat(), false, NOW), Directive::Pause);
+        assert_eq!(worker.request_headers(stream, &chat(), false, NOW).directive, Directive::Pause);
         assert_eq!(worker.turn(NOW + grace - 1).directives, []);
         assert_eq!(worker.turn(NOW + grace).directives, [(stream, Directive::Continue)]);
         let expected = if stream == 0 { 200 } else { 429 };
-        assert_eq!(status(&worker.request_body(stream, true, || body(10), NOW)), expected);
+        assert_eq!(status(&worker.request_body(stream, true, || body(10), NOW).directive), expected);
     }
-    assert_eq!(worker.request_headers(9, &chat(), false, NOW), Directive::Continue, "it has learnt");
-    assert_eq!(worker.request_body(9, false, Vec::new, NOW), Directive::Pause);
-    assert_eq!(status(&worker.request_body(9, true, || body(10), NOW)), 429);
+    assert_eq!(worker.request_headers(9, &chat(), false, NOW).directive, Directive::Continue, "it has learnt");
+    assert_eq!(worker.request_body(9, false, Vec::new, NOW).directive, Directive::Pause);
+    assert_eq!(status(&worker.request_body(9, true, || body(10), NOW).directive), 429);
 }
 
 /// Answers the reserve callout under way: all admitted or all refused.
@@ -203,9 +203,9 @@ fn a_request_waits_for_the_sidecar_and_goes_on_or_is_refused() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &redis("deny", json!({"rpm": 1})));
     for (stream, admitted) in [(1, true), (2, false)] {
-        assert_eq!(worker.request_headers(stream, &chat(), false, NOW), Directive::Pause);
+        assert_eq!(worker.request_headers(stream, &chat(), false, NOW).directive, Directive::Pause);
         assert!(worker.take_wake());
-        assert_eq!(worker.request_body(stream, true, || panic!("not needed"), NOW), Directive::Pause);
+        assert_eq!(worker.request_body(stream, true, || panic!("not needed"), NOW).directive, Directive::Pause);
         let callouts = worker.turn(NOW).callouts;
         let turn = answer(&mut worker, &callouts[0], admitted);
         let (resumed, directive) = &turn.directives[0];
@@ -219,7 +219,7 @@ fn without_an_answer_on_error_decides() {
         let memory = Memory::default();
         let mut worker = worker(&memory, &redis(on_error, json!({"rpm": 1})));
         for (stream, expected) in [1, 2].into_iter().zip(expected) {
-            worker.request_headers(stream, &chat(), true, NOW);
+            worker.request_headers(stream, &chat(), true, NOW).directive;
             worker.turn(NOW);
             let turn = worker.callout_answered(Kind::Reserve, Err("away".into()), NOW);
             assert_eq!(status(&turn.directives[0].1), expected, "{on_error}");
@@ -231,7 +231,7 @@ fn without_an_answer_on_error_decides() {
 fn a_client_that_leaves_while_the_sidecar_is_asked_is_refunded() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &redis("allow", json!({"rpm": 1})));
-    worker.request_headers(1, &chat(), true, NOW);
+    worker.request_headers(1, &chat(), true, NOW).directive;
     let callouts = worker.turn(NOW).callouts;
     worker.stream_done(1, NOW);
     let turn = answer(&mut worker, &callouts[0], true);
@@ -240,7 +240,7 @@ fn a_client_that_leaves_while_the_sidecar_is_asked_is_refunded() {
     assert_eq!(settles[0].charges[0].cost, 0);
     assert!(!worker.knows(1));
 
-    worker.request_headers(2, &chat(), true, NOW);
+    worker.request_headers(2, &chat(), true, NOW).directive;
     worker.stream_done(2, NOW);
     assert_eq!(worker.turn(NOW).callouts, [], "what was not sent yet is not sent");
 }
@@ -326,9 +326,9 @@ mod storm {
                     Event::Arrive => {
                         next += 1;
                         streams.push(next);
-                        worker.request_headers(next, &chat(), false, NOW);
+                        worker.request_headers(next, &chat(), false, NOW).directive;
                     }
-                    Event::Body(end) => drop(worker.request_body(stream, end, || body(10), NOW)),
+                    Event::Body(end) => drop(worker.request_body(stream, end, || body(10), NOW).directive),
                     Event::Answer(admitted) => {
                         for callout in std::mem::take(&mut under_way) {
                             let bytes = ledger.answer(&callout, admitted);

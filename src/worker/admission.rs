@@ -1,0 +1,319 @@
+//! From a request's headers to its being forwarded or refused: the part of the worker that decides.
+
+use super::Worker;
+use crate::account::{Account, Bill, Estimate, Held};
+use crate::answer::Wording;
+use crate::config::{AcceptEncoding, OnError, OutputMode, Store, StreamUsage};
+use crate::content_encoding;
+use crate::identity::{self, RequestView};
+use crate::limits::Cost;
+use crate::policy::{Access, Subject};
+use crate::refusal::{OverLimit, Refusal};
+use crate::request::{self, Body, Endpoint, Request};
+use crate::session::{
+    Arrival, Asked, BodyVerdict, Directive, Forwarded, HeaderEdits, Opening, Pending, Session,
+};
+use crate::stats::Stat;
+use crate::store::batch::StoreAnswer;
+use crate::store::local::{Hold, SharedData};
+use crate::wire::{Reserve, WindowState};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+impl<S: SharedData> Worker<S> {
+    /// A request's headers came.
+    pub fn request_headers(
+        &mut self,
+        stream: u32,
+        request: &impl RequestView,
+        end_of_stream: bool,
+        now_ms: u64,
+    ) -> Opening {
+        let path = request.header(":path").unwrap_or_default();
+        let is_post = request.header(":method").as_deref() == Some("POST");
+        let Some(endpoint) = Endpoint::from_path(&path).filter(|_| is_post) else {
+            return Directive::Continue.into();
+        };
+        let identity = identity::find(self.config.sources(), request);
+        let subject = match self.config.access(identity.as_ref()) {
+            Access::Unlimited => return Directive::Continue.into(),
+            Access::Rejected => {
+                self.stats.add(Stat::UnknownIdentity, 1);
+                return self.refuse(&Refusal::UnknownIdentity).into();
+            }
+            Access::Limited(subject) => subject,
+        };
+        let edits = self.narrow_accept_encoding(request);
+        if end_of_stream || !subject.needs_body() {
+            let directive = self.decide(stream, &subject, Asked::unread(endpoint), Estimate::REQUEST, now_ms);
+            return Opening { directive, edits };
+        }
+        let headers_held = self.headers_mode.holds();
+        let arrival = Arrival { endpoint, subject, since_ms: now_ms, headers_held };
+        self.sessions.insert(stream, Session::AwaitBody(arrival));
+        Opening { directive: if headers_held { Directive::Pause } else { Directive::Continue }, edits }
+    }
+
+    /// Leaves in `accept-encoding` what the response can be read in, if it must be.
+    fn narrow_accept_encoding(&self, request: &impl RequestView) -> HeaderEdits {
+        let narrows = self.config.accounting().accept_encoding == AcceptEncoding::Narrow;
+        let asked =
+            self.tokenizers.as_ref().filter(|_| narrows).and_then(|_| request.header("accept-encoding"));
+        let narrowed = asked.and_then(|asked| content_encoding::narrowed(&asked));
+        HeaderEdits {
+            set: narrowed.map(|encodings| ("accept-encoding", encodings)).into_iter().collect(),
+            ..HeaderEdits::default()
+        }
+    }
+
+    /// A part of a request's body came, or its end did, which `body` then reads whole.
+    pub fn request_body(
+        &mut self,
+        stream: u32,
+        end_of_stream: bool,
+        body: impl FnOnce() -> Vec<u8>,
+        now_ms: u64,
+    ) -> BodyVerdict {
+        match self.sessions.remove(&stream) {
+            Some(Session::AwaitBody(arrival)) => {
+                if arrival.headers_held {
+                    self.headers_mode = self.headers_mode.body_came();
+                }
+                if end_of_stream {
+                    return self.read_and_decide(stream, arrival, &body(), now_ms);
+                }
+                self.sessions.insert(stream, Session::AwaitBody(arrival));
+                Directive::Pause.into()
+            }
+            Some(session @ Session::AwaitStore(_)) => {
+                self.sessions.insert(stream, session);
+                Directive::Pause.into()
+            }
+            Some(session) => {
+                self.sessions.insert(stream, session);
+                Directive::Continue.into()
+            }
+            None => Directive::Continue.into(),
+        }
+    }
+
+    fn read_and_decide(&mut self, stream: u32, arrival: Arrival, bytes: &[u8], now_ms: u64) -> BodyVerdict {
+        let body = Body::new(bytes);
+        let request = Request::read(arrival.endpoint, &body);
+        let estimate = self.estimate(&request);
+        let with_usage =
+            self.wants_usage(&arrival, &request).then(|| request::ask_for_usage(bytes)).flatten();
+        let asked = Asked {
+            endpoint: arrival.endpoint,
+            choices: request.choices,
+            hides_usage: with_usage.is_some(),
+            model: request.model.map(Cow::into_owned),
+        };
+        let directive = self.decide(stream, &arrival.subject, asked, estimate, now_ms);
+        BodyVerdict { directive, body: with_usage }
+    }
+
+    /// What `request` is expected to cost.
+    fn estimate(&self, request: &Request<'_>) -> Estimate {
+        let Some(tokenizers) = &self.tokenizers else { return Estimate::REQUEST };
+        let accounting = self.config.accounting();
+        let model = request.model.as_deref();
+        let base = Cost {
+            requests: 1,
+            input_tokens: request.input_tokens(&tokenizers.counter(model)),
+            output_tokens: 0,
+        };
+        let default = accounting.default_output_tokens;
+        let guess = || match accounting.output_mode {
+            OutputMode::Declared => default,
+            OutputMode::Learned => self.learned.expect(model, default),
+            OutputMode::None => 0,
+        };
+        let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
+        let output_tokens = cap.unwrap_or_else(|| guess().saturating_mul(request.choices));
+        Estimate { base, full: Cost { output_tokens, ..base }, is_guess: cap.is_none() }
+    }
+
+    /// Whether to ask for a stream's usage in the client's place.
+    fn wants_usage(&self, arrival: &Arrival, request: &Request<'_>) -> bool {
+        self.tokenizers.is_some()
+            && self.config.accounting().stream_usage == StreamUsage::Inject
+            && matches!(arrival.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
+            && arrival.headers_held
+            && request.stream
+            && !request.include_usage
+    }
+
+    /// Reserves what the request is expected to cost, here or by asking.
+    fn decide(
+        &mut self,
+        stream: u32,
+        subject: &Subject,
+        asked: Asked,
+        estimate: Estimate,
+        now_ms: u64,
+    ) -> Directive {
+        let bill = self.bill(subject, asked.model.as_deref(), estimate);
+        if bill.charges.is_empty() {
+            return Directive::Continue;
+        }
+        let pending = Pending { bill, asked };
+        match self.config.store() {
+            Store::Local(_) => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
+            Store::Redis(_) => {
+                let reserve = Reserve { id: pending.bill.id.clone(), charges: pending.bill.charges.clone() };
+                self.reserves.push(stream, reserve, now_ms);
+                self.sessions.insert(stream, Session::AwaitStore(pending));
+                self.wake = true;
+                Directive::Pause
+            }
+        }
+    }
+
+    fn bill(&mut self, subject: &Subject, model: Option<&str>, estimate: Estimate) -> Bill {
+        let (seed, number) = self.next_id;
+        self.next_id = (seed, number.wrapping_add(1));
+        let limits = subject.limits(model).map(Arc::clone).collect();
+        Bill::new(
+            format!("{seed:016x}-{number:x}"),
+            subject.scope(),
+            subject.id(),
+            subject.name(),
+            limits,
+            estimate,
+        )
+    }
+
+    fn reserve_locally(
+        &mut self,
+        stream: u32,
+        pending: Pending,
+        replicas: u64,
+        held: impl FnOnce(Hold) -> Held,
+        now_ms: u64,
+    ) -> Directive {
+        let Some(local) = &self.local else { return self.deny(&pending.bill) };
+        match local.reserve(&pending.bill.share(replicas), now_ms) {
+            Ok(decision) => self.decided(stream, pending, decision.hold.map(held), &decision.states),
+            Err(error) => {
+                log::error!("{error}");
+                self.deny(&pending.bill)
+            }
+        }
+    }
+
+    /// The store has decided; `held` says where the reservation is, if there is one.
+    fn decided(
+        &mut self,
+        stream: u32,
+        pending: Pending,
+        held: Option<Held>,
+        states: &[WindowState],
+    ) -> Directive {
+        let Pending { bill, asked } = pending;
+        let standings = bill.standings(states);
+        match held {
+            Some(held) => {
+                self.stats.add(Stat::Admitted, 1);
+                self.forward(stream, Forwarded { account: Account::open(bill, held), standings, asked })
+            }
+            None => {
+                self.stats.add(Stat::OverLimit, 1);
+                match OverLimit::new(standings, bill.name) {
+                    Some(over) => self.refuse(&Refusal::OverLimit(over)),
+                    None => self.refuse(&Refusal::NoStore),
+                }
+            }
+        }
+    }
+
+    fn forward(&mut self, stream: u32, forwarded: Forwarded) -> Directive {
+        self.sessions.insert(stream, Session::Forwarded(forwarded));
+        Directive::Continue
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Directive {
+        Directive::Reply(refusal.reply(&self.wording()))
+    }
+
+    fn wording(&self) -> Wording<'_> {
+        Wording { message: self.config.rejection_message(), headers: self.config.headers() }
+    }
+
+    /// What the store said about the reservation of `stream`.
+    pub(super) fn answered(
+        &mut self,
+        stream: u32,
+        answer: StoreAnswer,
+        now_ms: u64,
+    ) -> Option<(u32, Directive)> {
+        let (admitted, states) = match answer {
+            StoreAnswer::Decided { admitted, states } => (admitted, states),
+            StoreAnswer::Unknown { why } => return self.unanswered(stream, &why, now_ms),
+        };
+        match self.sessions.remove(&stream)? {
+            Session::AwaitStore(pending) => {
+                let directive = self.decided(stream, pending, admitted.then_some(Held::Redis), &states);
+                Some((stream, directive))
+            }
+            Session::Abandoned(bill) => {
+                if admitted {
+                    self.send_settlement(bill.cancel());
+                }
+                None
+            }
+            session => {
+                self.sessions.insert(stream, session);
+                None
+            }
+        }
+    }
+
+    /// The store said nothing about the reservation of `stream`, which it may hold all the same.
+    pub(super) fn unanswered(&mut self, stream: u32, why: &str, now_ms: u64) -> Option<(u32, Directive)> {
+        self.stats.add(Stat::StoreErrors, 1);
+        self.log_store_error(why, now_ms);
+        let pending = match self.sessions.remove(&stream)? {
+            Session::AwaitStore(pending) => pending,
+            Session::Abandoned(bill) => {
+                self.send_settlement(bill.cancel());
+                return None;
+            }
+            session => {
+                self.sessions.insert(stream, session);
+                return None;
+            }
+        };
+        let on_error = match self.config.store() {
+            Store::Local(_) => OnError::Deny,
+            Store::Redis(redis) => redis.on_error,
+        };
+        let directive = match on_error {
+            OnError::Allow => {
+                self.stats.add(Stat::StoreErrorsAllowed, 1);
+                let Pending { bill, asked } = pending;
+                let account = Account::open(bill, Held::Uncounted);
+                self.forward(stream, Forwarded { account, standings: Vec::new(), asked })
+            }
+            OnError::Deny => self.deny(&pending.bill),
+            OnError::Local(share) => {
+                let replicas = u64::from(share.replicas.get());
+                let cancel = pending.bill.cancel();
+                let directive = self.reserve_locally(stream, pending, replicas, Held::LocalInstead, now_ms);
+                if directive != Directive::Continue {
+                    self.send_settlement(cancel);
+                }
+                directive
+            }
+        };
+        Some((stream, directive))
+    }
+
+    fn deny(&mut self, bill: &Bill) -> Directive {
+        self.stats.add(Stat::StoreErrorsDenied, 1);
+        if matches!(self.config.store(), Store::Redis(_)) {
+            self.send_settlement(bill.cancel());
+        }
+        self.refuse(&Refusal::NoStore)
+    }
+}

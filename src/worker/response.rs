@@ -1,0 +1,200 @@
+//! From a response's headers to its end: the part of the worker that reads what a request cost and settles it.
+
+use super::Worker;
+use crate::account::{Account, Closing, Settlement};
+use crate::answer;
+use crate::config::{Headers, OnStreamOver};
+use crate::content_encoding::Decoder;
+use crate::limits::Cost;
+use crate::refusal::Standing;
+use crate::session::{Asked, Forwarded, HeaderEdits, Responding, ResponseHead, Session};
+use crate::stats::Stat;
+use crate::store::local::SharedData;
+use crate::stream_edit::StreamEditor;
+use crate::usage::{Outcome, ResponseReader};
+
+impl<S: SharedData> Worker<S> {
+    /// A response's headers came. `end_of_stream`: nothing follows.
+    pub fn response_headers(
+        &mut self,
+        stream: u32,
+        head: ResponseHead<'_>,
+        end_of_stream: bool,
+        now_ms: u64,
+    ) -> HeaderEdits {
+        let forwarded = match self.sessions.remove(&stream) {
+            Some(Session::Forwarded(forwarded)) => forwarded,
+            // An upstream that answers before it has the whole request, which it only can if the headers went first.
+            Some(Session::AwaitBody(_)) | None => return HeaderEdits::default(),
+            Some(session) => {
+                self.sessions.insert(stream, session);
+                return HeaderEdits::default();
+            }
+        };
+        let edits = self.edits(&forwarded.standings);
+        let Forwarded { account, asked, .. } = forwarded;
+        if !(200..300).contains(&head.status) {
+            // The upstream did no work: its tokens are given back.
+            let requests = u64::from(!self.config.accounting().refund_requests_on_error);
+            self.close(account, Closing::Cost(Cost { requests, ..Cost::default() }), now_ms);
+            self.sessions.insert(stream, Session::Settled(None));
+            return edits;
+        }
+        let editor = self.editor(&asked, &head);
+        let Some((decoder, reader)) = self.reader(&asked, &head) else {
+            self.close(account, Closing::AsReserved, now_ms);
+            self.sessions.insert(stream, Session::Settled(editor));
+            return edits;
+        };
+        let responding = Responding { account, asked, decoder, reader, editor };
+        if end_of_stream {
+            self.finish(responding, now_ms);
+            self.sessions.insert(stream, Session::Settled(None));
+        } else {
+            self.sessions.insert(stream, Session::Responding(responding));
+        }
+        edits
+    }
+
+    /// A part of a response's body passed. What to send in its place, if it is to be changed.
+    pub fn response_body(
+        &mut self,
+        stream: u32,
+        chunk: &[u8],
+        end_of_stream: bool,
+        now_ms: u64,
+    ) -> Option<Vec<u8>> {
+        let (session, mut editor) = match self.sessions.remove(&stream)? {
+            Session::Responding(mut responding) => {
+                let editor = responding.editor.take();
+                (self.read(responding, chunk, end_of_stream, now_ms), editor)
+            }
+            Session::Settled(editor) => (Session::Settled(None), editor),
+            other => (other, None),
+        };
+        let edited = editor.as_mut().map(|editor| {
+            let mut edited = editor.push(chunk);
+            if end_of_stream {
+                edited.extend(editor.finish());
+            }
+            edited
+        });
+        let session = match session {
+            Session::Responding(responding) => Session::Responding(Responding { editor, ..responding }),
+            Session::Settled(_) => Session::Settled(editor),
+            other => other,
+        };
+        self.sessions.insert(stream, session);
+        edited
+    }
+
+    /// Reads the next part of a response, and settles as soon as what it cost is certain.
+    fn read(
+        &mut self,
+        mut responding: Responding,
+        chunk: &[u8],
+        end_of_stream: bool,
+        now_ms: u64,
+    ) -> Session {
+        let Responding { decoder, reader, .. } = &mut responding;
+        let mut outcome = None;
+        decoder.push(chunk, |bytes| {
+            outcome = reader.push(bytes);
+            outcome.is_some()
+        });
+        match outcome {
+            Some(outcome) => self.close_by(responding.account, &responding.asked, outcome, now_ms),
+            None if end_of_stream => self.finish(responding, now_ms),
+            None => return Session::Responding(responding),
+        }
+        Session::Settled(None)
+    }
+
+    /// A response's trailers came: its body is over.
+    pub fn response_trailers(&mut self, stream: u32, now_ms: u64) {
+        self.response_body(stream, &[], true, now_ms);
+    }
+
+    /// A stream is over, however it ended.
+    pub fn stream_done(&mut self, stream: u32, now_ms: u64) {
+        match self.sessions.remove(&stream) {
+            Some(Session::AwaitStore(pending)) if !self.reserves.withdraw(stream) => {
+                self.sessions.insert(stream, Session::Abandoned(pending.bill));
+            }
+            // Nobody waited for the response to begin, and nobody knows what the upstream has done by then.
+            Some(Session::Forwarded(forwarded)) => self.close(forwarded.account, Closing::AsReserved, now_ms),
+            Some(Session::Responding(responding)) => self.finish(responding, now_ms),
+            // Its answer is still to come.
+            Some(session @ Session::Abandoned(_)) => {
+                self.sessions.insert(stream, session);
+            }
+            Some(Session::AwaitBody(_) | Session::AwaitStore(_) | Session::Settled(_)) | None => {}
+        }
+    }
+
+    fn edits(&self, standings: &[Standing]) -> HeaderEdits {
+        if standings.is_empty() || self.config.headers() == Headers::None {
+            return HeaderEdits::default();
+        }
+        HeaderEdits {
+            remove: answer::replaced_headers().collect(),
+            set: answer::rate_limit_headers(standings),
+        }
+    }
+
+    /// What reads the response; none if nothing in it can change what the request cost (only requests are limited),
+    /// or if it cannot be decompressed.
+    fn reader(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<(Decoder, ResponseReader)> {
+        let counter = self.tokenizers.as_ref()?.counter(asked.model.as_deref());
+        let decoder = Decoder::new(head.content_encoding)?;
+        Some((decoder, ResponseReader::new(head.content_type, asked.choices, counter)))
+    }
+
+    /// What changes the response, if it is a stream that is to be changed and is not compressed.
+    fn editor(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<Box<StreamEditor>> {
+        let finishes =
+            self.tokenizers.is_some() && self.config.accounting().on_stream_over == OnStreamOver::Finish;
+        let is_stream = head.content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
+        let is_plain = head.content_encoding.is_none_or(|encoding| encoding == "identity");
+        let edits = asked.hides_usage || finishes;
+        (edits && is_stream && is_plain).then(|| Box::new(StreamEditor::new(asked.hides_usage)))
+    }
+
+    /// The response is over: what it cost is what was read in it.
+    fn finish(&mut self, responding: Responding, now_ms: u64) {
+        let Responding { account, asked, reader, .. } = responding;
+        self.close_by(account, &asked, reader.finish(), now_ms);
+    }
+
+    fn close_by(&mut self, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {
+        let cost = |input_tokens, output_tokens| Cost { requests: 1, input_tokens, output_tokens };
+        let closing = match outcome {
+            Outcome::Reported(usage) => {
+                self.learned.observe(asked.model.as_deref(), usage.output_tokens / asked.choices.max(1));
+                Closing::Cost(cost(usage.input_tokens, usage.output_tokens))
+            }
+            Outcome::Counted { output_tokens } => {
+                Closing::Cost(cost(account.estimate().base.input_tokens, output_tokens))
+            }
+            Outcome::Unknown => Closing::AsReserved,
+        };
+        self.close(account, closing, now_ms);
+    }
+
+    fn close(&mut self, account: Account, closing: Closing, now_ms: u64) {
+        let cost = closing.cost(&account);
+        self.stats.add(Stat::Settled, 1);
+        self.stats.add(Stat::InputTokens, cost.input_tokens);
+        self.stats.add(Stat::OutputTokens, cost.output_tokens);
+        let Settlement { local, remote } = account.close(closing);
+        if let Some((charges, hold)) = local
+            && let Some(store) = &self.local
+            && let Err(error) = store.settle(&charges, hold, now_ms)
+        {
+            log::error!("{error}");
+        }
+        if let Some(settle) = remote {
+            self.send_settlement(settle);
+        }
+    }
+}
