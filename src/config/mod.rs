@@ -14,6 +14,7 @@ mod length;
 mod limit_set;
 mod message;
 mod number;
+mod pattern;
 mod raw;
 mod secret;
 mod sources;
@@ -31,6 +32,7 @@ use crate::policy::{Access, Grant};
 use crate::tokens::Encodings;
 use error::{Path, Problems};
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 /// Tokens reserved for the output of a request that sets no maximum, if the configuration does not say.
@@ -60,14 +62,15 @@ impl Config {
         Self::new(decode::decode(&document)?)
     }
 
-    fn new(raw: raw::Root) -> Result<Self, ConfigError> {
+    fn new(mut raw: raw::Root) -> Result<Self, ConfigError> {
         let root = Path::Root;
         let mut problems = Problems::default();
-        let store = Store::new(raw.store, &root.member("store"), &mut problems);
-        let sources = sources::sources(raw.identity, &root.member("identity"), &mut problems);
-        let plans = grants::plans(&raw.plans, &root.member("plans"), &mut problems);
-        let keys = grants::keys(&raw.keys, &plans, &root.member("keys"), &mut problems);
-        let default = grants::default(raw.default.as_ref(), &plans, &root.member("default"), &mut problems);
+        let store = Store::new(mem::take(&mut raw.store), &root.member("store"), &mut problems);
+        let sources = sources::sources(raw.identity.take(), &root.member("identity"), &mut problems);
+        let catalogue = grants::Catalogue::new(&raw, &root, &mut problems);
+        let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
+        let default = raw.default.as_ref();
+        let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
         let default_output_tokens = problems.whole_or(
             &root.member("output_reservation").member("default_tokens"),
             raw.output_reservation.default_tokens,
