@@ -3,6 +3,7 @@
 //! An account is opened once and closed once: closing consumes it, so that no ending of a request can settle twice.
 
 use crate::limits::{Cost, Limit};
+use crate::policy::Applied;
 use crate::refusal::Standing;
 use crate::store::local::Hold;
 use crate::wire::{Charge, IfAbsent, Settle, WindowState};
@@ -43,29 +44,22 @@ pub struct Bill {
     pub name: Option<String>,
     /// What the request is expected to cost.
     pub estimate: Estimate,
-    /// The limits that apply.
-    pub limits: Vec<Arc<Limit>>,
+    /// The limits that apply, those of one scope next to each other.
+    pub limits: Vec<Applied>,
     /// One per limit, in order.
     pub charges: Vec<Charge>,
 }
 
 impl Bill {
-    /// Charges `estimate` to `identity` under `limits`.
-    pub fn new(
-        id: String,
-        scope: &str,
-        identity: &str,
-        name: Option<&str>,
-        limits: Vec<Arc<Limit>>,
-        estimate: Estimate,
-    ) -> Self {
-        let charge = |limit: &Arc<Limit>| Charge {
-            scope: scope.to_owned(),
-            identity: identity.to_owned(),
-            name: limit.name.clone(),
-            window: limit.window,
-            limit: limit.amount,
-            cost: estimate.of(limit),
+    /// Charges `estimate` under `limits` to their owners.
+    pub fn new(id: String, name: Option<&str>, limits: Vec<Applied>, estimate: Estimate) -> Self {
+        let charge = |applied: &Applied| Charge {
+            scope: applied.scope.to_string(),
+            identity: applied.identity.to_string(),
+            name: applied.limit.name.clone(),
+            window: applied.limit.window,
+            limit: applied.limit.amount,
+            cost: estimate.of(&applied.limit),
         };
         let charges = limits.iter().map(charge).collect();
         Self { id, name: name.map(ToOwned::to_owned), estimate, limits, charges }
@@ -77,8 +71,9 @@ impl Bill {
             .iter()
             .zip(&self.charges)
             .zip(states)
-            .map(|((limit, charge), state)| Standing {
-                limit: Arc::clone(limit),
+            .map(|((applied, charge), state)| Standing {
+                limit: Arc::clone(&applied.limit),
+                owner: applied.owner.clone(),
                 cost: charge.cost,
                 state: *state,
             })
@@ -98,8 +93,8 @@ impl Bill {
 
     /// The charges with what `cost` really was.
     fn priced(&self, cost: &Cost) -> Vec<Charge> {
-        let price = |(charge, limit): (&Charge, &Arc<Limit>)| Charge {
-            cost: cost.of(limit.metric),
+        let price = |(charge, applied): (&Charge, &Applied)| Charge {
+            cost: cost.of(applied.limit.metric),
             ..charge.clone()
         };
         self.charges.iter().zip(&self.limits).map(price).collect()
@@ -198,18 +193,20 @@ impl Account {
 mod tests {
     use super::*;
     use crate::limits::Metric;
+    use crate::policy::Owner;
     use crate::window::Window;
     use std::num::NonZeroU64;
 
-    fn limit(metric: Metric, amount: u64) -> Arc<Limit> {
+    fn limit(metric: Metric, amount: u64) -> Applied {
         let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
-        Arc::new(Limit { name: metric.name().into(), metric, amount, window })
+        let limit = Arc::new(Limit { name: metric.name().into(), metric, amount, window });
+        Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit }
     }
 
-    fn bill(limits: Vec<Arc<Limit>>, output_tokens: u64, is_guess: bool) -> Bill {
+    fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Bill {
         let base = Cost { requests: 1, input_tokens: 30, output_tokens: 0 };
         let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess };
-        Bill::new("id".into(), "scope", "me", None, limits, estimate)
+        Bill::new("id".into(), None, limits, estimate)
     }
 
     fn costs(charges: &[Charge]) -> Vec<u64> {

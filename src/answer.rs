@@ -5,6 +5,7 @@
 
 use crate::config::{self, Message, Placeholder};
 use crate::limits::Metric;
+use crate::policy::Owner;
 use crate::refusal::{OverLimit, Refusal, Standing, closest};
 use crate::window::duration_label;
 use serde_json::json;
@@ -151,13 +152,17 @@ fn message(over: &OverLimit, wording: &Wording<'_>) -> String {
         });
     }
     let (asked, used) = (by.cost, by.state.used);
+    let whose = match &by.owner {
+        Owner::Key => name.to_owned(),
+        owner => owner.to_string(),
+    };
     match retry_after {
         Some(retry_after) => format!(
-            "Rate limit reached for {name} on {metric} per {window}: limit {limit}, used {used}, requested {asked}. \
+            "Rate limit reached for {whose} on {metric} per {window}: limit {limit}, used {used}, requested {asked}. \
              Please try again in {retry_after}."
         ),
         None => format!(
-            "Request too large for {name} on {metric} per {window}: limit {limit}, requested {asked}. \
+            "Request too large for {whose} on {metric} per {window}: limit {limit}, requested {asked}. \
              It cannot be admitted at any time; please make it smaller."
         ),
     }
@@ -278,6 +283,18 @@ mod tests {
             body,
             json!({"error": {"message": expected, "type": "tokens", "param": null, "code": "rate_limit_exceeded"}})
         );
+    }
+
+    #[test]
+    fn a_refusal_says_whose_limit_it_is() {
+        let message = |owner: Owner| {
+            let standing = Standing { owner, ..standing(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
+            message_of(&refuse(vec![standing], None)).split(" on ").next().unwrap().to_owned()
+        };
+        assert_eq!(message(Owner::Key), "Rate limit reached for demo");
+        assert_eq!(message(Owner::Group("team-a".into())), "Rate limit reached for group team-a");
+        assert_eq!(message(Owner::Model("gpt-4*".into())), "Rate limit reached for model gpt-4*");
+        assert_eq!(message(Owner::Global), "Rate limit reached for all requests (global)");
     }
 
     #[test]

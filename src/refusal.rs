@@ -1,6 +1,7 @@
 //! Why a request was not forwarded, as data. How it is told to the client is [`crate::answer`]'s business.
 
 use crate::limits::{Limit, Metric};
+use crate::policy::Owner;
 use crate::window::Fit;
 use crate::wire::WindowState;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 pub struct Standing {
     /// The limit.
     pub limit: Arc<Limit>,
+    /// Whose it is.
+    pub owner: Owner,
     /// Units that the request asked for.
     pub cost: u64,
     /// The counter after the decision.
@@ -115,7 +118,7 @@ pub(crate) mod tests {
         let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
         let limit = Arc::new(Limit { name: metric.name().into(), metric, amount, window });
         let (used, reset_ms, retry_after_ms) = state;
-        Standing { limit, cost, state: WindowState { used, reset_ms, retry_after_ms } }
+        Standing { limit, owner: Owner::Key, cost, state: WindowState { used, reset_ms, retry_after_ms } }
     }
 
     #[test]

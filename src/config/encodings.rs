@@ -1,9 +1,9 @@
 //! Which encoding counts the tokens of which models, where the configuration says so.
 
 use super::document::Number;
-use super::error::{Path, Problems, quoted};
+use super::error::{Path, Problems};
+use super::pattern;
 use super::raw;
-use crate::pattern::Pattern;
 use crate::tokens::{Counting, Encodings, Factor};
 use std::collections::BTreeMap;
 
@@ -16,14 +16,12 @@ pub(super) fn encodings(
 ) -> Encodings {
     let rules = raw.iter().filter_map(|(pattern, given)| {
         let path = path.member(pattern);
-        if pattern.is_empty() {
-            problems.expected(&path, "a pattern of model names such as \"gpt-4*\"", quoted(pattern));
-        }
+        let pattern = pattern::of_models(pattern, &path, problems);
         let factor = match given.factor {
             None => Factor::ONE,
             Some(number) => factor(number, &path.member("factor"), problems)?,
         };
-        Some((Pattern::new(pattern), Counting { encoding: given.encoding, factor }))
+        Some((pattern, Counting { encoding: given.encoding, factor }))
     });
     Encodings::new(rules)
 }

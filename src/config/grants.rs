@@ -1,37 +1,106 @@
-//! Who may do what, checked: plans, keys and the default become grants.
+//! Who may do what, checked: plans, groups, keys and the default become grants.
 
 use super::error::{Path, Problems, quoted};
-use super::limit_set::limit_set;
+use super::limit_set::{limit_set, shared};
 use super::raw;
 use super::secret::Secret;
 use crate::identity::Identity;
-use crate::policy::{Grant, LimitSet, Policy};
+use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Plans by name.
-pub(super) type Plans = BTreeMap<String, Arc<LimitSet>>;
+/// What keys and the default are made of.
+pub(super) struct Catalogue {
+    /// Plans by name.
+    plans: BTreeMap<String, Arc<LimitSet>>,
+    /// Groups by name.
+    groups: BTreeMap<String, Arc<Group>>,
+    /// The limits of all requests.
+    shared: Arc<Shared>,
+}
 
-/// Builds the plans at `path`.
-pub(super) fn plans(raw: &BTreeMap<String, raw::Plan>, path: &Path<'_>, problems: &mut Problems) -> Plans {
-    let mut plans = Plans::new();
-    for (name, plan) in raw {
+impl Catalogue {
+    /// Checks plans, groups and the limits of all requests.
+    pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Self {
+        Self {
+            plans: plans(&raw.plans, &root.member("plans"), problems),
+            groups: groups(&raw.groups, &root.member("groups"), problems),
+            shared: Arc::new(Shared::new(shared(&raw.global, &raw.models, root, problems))),
+        }
+    }
+
+    /// The plan called `name`; none given is a plan without limits. None if there is no such plan.
+    fn plan(&self, name: Option<&str>, path: &Path<'_>, problems: &mut Problems) -> Option<Arc<LimitSet>> {
+        let Some(name) = name else { return Some(Arc::default()) };
+        let plan = self.plans.get(name);
+        if plan.is_none() {
+            problems.expected(&path.member("plan"), "the name of a plan in \"plans\"", quoted(name));
+        }
+        plan.cloned()
+    }
+
+    /// The group called `name`; an error that has been noted if there is none.
+    fn group(
+        &self,
+        name: Option<&str>,
+        path: &Path<'_>,
+        problems: &mut Problems,
+    ) -> Option<Option<Arc<Group>>> {
+        let Some(name) = name else { return Some(None) };
+        let group = self.groups.get(name);
+        if group.is_none() {
+            problems.expected(&path.member("group"), "the name of a group in \"groups\"", quoted(name));
+        }
+        group.cloned().map(Some)
+    }
+}
+
+fn plans(
+    raw: &BTreeMap<String, raw::Plan>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> BTreeMap<String, Arc<LimitSet>> {
+    let plan = |(name, plan): (&String, &raw::Plan)| {
         let path = path.member(name);
         if name.trim().is_empty() {
             problems.expected(&path, "a plan with a name", quoted(name));
         }
-        if plan.limits().are_none() && plan.models.is_empty() {
-            problems.expected(&path, "at least one limit", "none");
+        (name.clone(), Arc::new(at_least_one(plan, &path, problems)))
+    };
+    raw.iter().map(plan).collect()
+}
+
+/// A group's name becomes part of the names of its counters.
+fn groups(
+    raw: &BTreeMap<String, raw::Plan>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> BTreeMap<String, Arc<Group>> {
+    const LONGEST_NAME: usize = 64;
+    let group = |(name, limits): (&String, &raw::Plan)| {
+        let path = path.member(name);
+        let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !is_plain || !(1..=LONGEST_NAME).contains(&name.len()) {
+            let expected =
+                format!("a group's name of 1 to {LONGEST_NAME} letters, digits, \".\", \"_\" and \"-\"");
+            problems.expected(&path, expected, quoted(name));
         }
-        plans.insert(name.clone(), Arc::new(limit_set(plan.limits(), &plan.models, &path, problems)));
+        (name.clone(), Arc::new(Group::new(name, at_least_one(limits, &path, problems))))
+    };
+    raw.iter().map(group).collect()
+}
+
+fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> LimitSet {
+    if raw.limits().are_none() && raw.models.is_empty() {
+        problems.expected(path, "at least one limit", "none");
     }
-    plans
+    limit_set(raw.limits(), &raw.models, path, problems)
 }
 
 /// Builds what the keys at `path` may do, by the id of their identity.
 pub(super) fn keys(
     raw: &[raw::Key],
-    plans: &Plans,
+    catalogue: &Catalogue,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> BTreeMap<Arc<str>, Grant> {
@@ -39,7 +108,7 @@ pub(super) fn keys(
     let mut places: BTreeMap<Arc<str>, String> = BTreeMap::new();
     for (index, key) in raw.iter().enumerate() {
         let path = path.element(index);
-        let grant = key_grant(key, plans, &path, problems);
+        let grant = key_grant(key, catalogue, &path, problems);
         let Some((id, field)) = key_id(key, &path, problems) else { continue };
         let path = path.member(field);
         if let Some(first) = places.get(&id) {
@@ -55,12 +124,22 @@ pub(super) fn keys(
 /// Builds what everybody else may do.
 pub(super) fn default(
     raw: Option<&raw::Fallback>,
-    plans: &Plans,
+    catalogue: &Catalogue,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Grant> {
+    let shared = Arc::clone(&catalogue.shared);
     let limits = match raw {
-        None | Some(raw::Fallback::Unlimited) => return Some(Grant::Unlimited),
+        None if shared.is_empty() => return Some(Grant::Unlimited),
+        None => {
+            return Some(Grant::Limited(Arc::new(Policy {
+                name: None,
+                own: Arc::default(),
+                group: None,
+                shared,
+            })));
+        }
+        Some(raw::Fallback::Unlimited) => return Some(Grant::Unlimited),
         Some(raw::Fallback::Reject) => return Some(Grant::Rejected),
         Some(raw::Fallback::Limited(limits)) => limits,
     };
@@ -69,11 +148,17 @@ pub(super) fn default(
     if limits.plan.is_none() && !has_own {
         problems.expected(path, "a plan or at least one limit", "neither");
     }
-    let plan = plan(limits.plan.as_deref(), plans, path, problems)?;
-    Some(Grant::Limited(Arc::new(Policy { name: None, limits: combined(plan, own, has_own) })))
+    let plan = catalogue.plan(limits.plan.as_deref(), path, problems)?;
+    let own = combined(plan, own, has_own);
+    Some(Grant::Limited(Arc::new(Policy { name: None, own, group: None, shared })))
 }
 
-fn key_grant(key: &raw::Key, plans: &Plans, path: &Path<'_>, problems: &mut Problems) -> Option<Grant> {
+fn key_grant(
+    key: &raw::Key,
+    catalogue: &Catalogue,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<Grant> {
     let has_own = !key.limits().are_none() || !key.models.is_empty();
     let own = limit_set(key.limits(), &key.models, path, problems);
     let name = key.name.clone();
@@ -82,33 +167,23 @@ fn key_grant(key: &raw::Key, plans: &Plans, path: &Path<'_>, problems: &mut Prob
     {
         problems.expected(&path.member("name"), "a name of one line", quoted(name));
     }
-    match (key.unlimited, key.plan.is_some() || has_own) {
+    let has_any = key.plan.is_some() || key.group.is_some() || has_own;
+    match (key.unlimited, has_any) {
         (true, false) => return Some(Grant::Unlimited),
         (true, true) => {
-            problems.expected(&path.member("unlimited"), "neither a plan nor limits beside it", "both");
+            let expected = "no plan, no group and no limits beside it";
+            problems.expected(&path.member("unlimited"), expected, "some");
         }
-        (false, false) => {
-            problems.expected(path, "a plan, at least one limit or \"unlimited\": true", "none of them");
+        (false, false) if catalogue.shared.is_empty() => {
+            let expected = "a plan, a group, at least one limit or \"unlimited\": true";
+            problems.expected(path, expected, "none of them");
         }
-        (false, true) => {}
+        (false, _) => {}
     }
-    let plan = plan(key.plan.as_deref(), plans, path, problems)?;
-    Some(Grant::Limited(Arc::new(Policy { name, limits: combined(plan, own, has_own) })))
-}
-
-/// The plan called `name`; none given is a plan without limits. None if there is no such plan.
-fn plan(
-    name: Option<&str>,
-    plans: &Plans,
-    path: &Path<'_>,
-    problems: &mut Problems,
-) -> Option<Arc<LimitSet>> {
-    let Some(name) = name else { return Some(Arc::default()) };
-    let plan = plans.get(name);
-    if plan.is_none() {
-        problems.expected(&path.member("plan"), "the name of a plan in \"plans\"", quoted(name));
-    }
-    plan.cloned()
+    let plan = catalogue.plan(key.plan.as_deref(), path, problems);
+    let group = catalogue.group(key.group.as_deref(), path, problems)?;
+    let own = combined(plan?, own, has_own);
+    Some(Grant::Limited(Arc::new(Policy { name, own, group, shared: Arc::clone(&catalogue.shared) })))
 }
 
 /// The plan's limits with those of its own over them; the plan itself if there are none, so that it is shared.

@@ -3,9 +3,9 @@
 use super::error::{Path, Problems, quoted};
 use super::length;
 use super::number::MAX_AMOUNT;
+use super::pattern;
 use super::raw;
 use crate::limits::{Limit, Metric};
-use crate::pattern::Pattern;
 use crate::policy::{LimitSet, ModelLimits};
 use crate::window::{Algorithm, DEFAULT_SEGMENTS, Window};
 use std::collections::BTreeMap;
@@ -32,22 +32,50 @@ pub(super) fn limit_set(
     problems: &mut Problems,
 ) -> LimitSet {
     let general = limits(general, None, path, problems);
-    let models_path = path.member("models");
-    let models = models
-        .iter()
-        .map(|(pattern, of_model)| {
-            let path = models_path.member(pattern);
-            if pattern.is_empty() {
-                problems.expected(&path, "a pattern of model names such as \"gpt-4*\"", quoted(pattern));
-            }
-            if of_model.limits().are_none() {
-                problems.expected(&path, "at least one limit", "none");
-            }
-            let limits = limits(of_model.limits(), Some(pattern), &path, problems);
-            ModelLimits { pattern: Pattern::new(pattern), limits }
-        })
-        .collect();
+    let models = model_limits(models, Naming::WithPattern, &path.member("models"), problems);
     LimitSet { general, models }
+}
+
+/// Builds the limits of all requests: those of `models` and `global` in `root`.
+pub(super) fn shared(
+    global: &raw::GlobalLimits,
+    models: &BTreeMap<String, raw::ModelLimits>,
+    root: &Path<'_>,
+    problems: &mut Problems,
+) -> LimitSet {
+    let models = model_limits(models, Naming::ByMetric, &root.member("models"), problems);
+    let general = limits(global.limits(), None, &root.member("global"), problems);
+    LimitSet { general, models }
+}
+
+/// How the limits of a model are called in the store and in messages.
+#[derive(Clone, Copy)]
+enum Naming {
+    /// With the pattern: they stand among others of their owner.
+    WithPattern,
+    /// By the metric alone: the pattern is their owner.
+    ByMetric,
+}
+
+fn model_limits(
+    models: &BTreeMap<String, raw::ModelLimits>,
+    naming: Naming,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Vec<ModelLimits> {
+    let of_pattern = |(text, of_model): (&String, &raw::ModelLimits)| {
+        let path = path.member(text);
+        let pattern = pattern::of_models(text, &path, problems);
+        if of_model.limits().are_none() {
+            problems.expected(&path, "at least one limit", "none");
+        }
+        let prefix = match naming {
+            Naming::WithPattern => Some(text.as_str()),
+            Naming::ByMetric => None,
+        };
+        ModelLimits { pattern, limits: limits(of_model.limits(), prefix, &path, problems) }
+    };
+    models.iter().map(of_pattern).collect()
 }
 
 /// Builds one list of limits; no two may have the same metric and length of window.

@@ -15,6 +15,7 @@ mod length;
 mod limit_set;
 mod message;
 mod number;
+mod pattern;
 mod raw;
 mod secret;
 mod sources;
@@ -33,6 +34,7 @@ use crate::policy::{Access, Grant};
 use crate::tokens::Encodings;
 use error::{Path, Problems};
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 /// A configuration in force.
@@ -59,15 +61,16 @@ impl Config {
         Self::new(decode::decode(&document)?)
     }
 
-    fn new(raw: raw::Root) -> Result<Self, ConfigError> {
+    fn new(mut raw: raw::Root) -> Result<Self, ConfigError> {
         let root = Path::Root;
         let mut problems = Problems::default();
         let accounting = Accounting::new(&raw, &root, &mut problems);
-        let store = Store::new(raw.store, &root.member("store"), &mut problems);
-        let sources = sources::sources(raw.identity, &root.member("identity"), &mut problems);
-        let plans = grants::plans(&raw.plans, &root.member("plans"), &mut problems);
-        let keys = grants::keys(&raw.keys, &plans, &root.member("keys"), &mut problems);
-        let default = grants::default(raw.default.as_ref(), &plans, &root.member("default"), &mut problems);
+        let store = Store::new(mem::take(&mut raw.store), &root.member("store"), &mut problems);
+        let sources = sources::sources(raw.identity.take(), &root.member("identity"), &mut problems);
+        let catalogue = grants::Catalogue::new(&raw, &root, &mut problems);
+        let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
+        let default = raw.default.as_ref();
+        let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
         let rejection_message = rejection_message(raw.rejection, &root.member("rejection"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
         // What could not be built has been noted as a problem.

@@ -24,10 +24,16 @@ pub struct Root {
     pub identity: Option<Vec<Source>>,
     /// Sets of limits, by name.
     pub plans: BTreeMap<String, Plan>,
+    /// Limits that several keys share beside their own, by name: 1 to 64 letters, digits, `.`, `_` and `-`.
+    pub groups: BTreeMap<String, Plan>,
     /// The keys that are known, and what they may do.
     pub keys: Vec<Key>,
-    /// What everybody else may do; without it everybody else is unlimited.
+    /// What everybody else may do; without it everybody else has no limits but `models` and `global`.
     pub default: Option<Fallback>,
+    /// Limits on all requests for the models that a pattern matches, whoever sends them. Who is `unlimited` is exempt.
+    pub models: BTreeMap<String, ModelLimits>,
+    /// Limits on all requests together. Who is `unlimited` is exempt.
+    pub global: GlobalLimits,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
     /// Where a stream's usage comes from if the client did not ask for it.
@@ -158,7 +164,7 @@ const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 86_400_000;
 
 with_limits! {
-    /// A set of limits.
+    /// A set of limits: a plan's, which whoever is on it has for himself, or a group's, which its keys have together.
     struct Plan {
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
@@ -167,7 +173,10 @@ with_limits! {
     /// Limits on the models that a pattern matches: together, not each.
     struct ModelLimits {}
 
-    /// A key and what it may do: `plan`, limits of its own, both, or `unlimited`.
+    /// Limits on all requests.
+    struct GlobalLimits {}
+
+    /// A key and what it may do: `plan`, limits of its own, `group`, several of these, or `unlimited`.
     struct Key {
         /// The key itself. Give it or `key_sha256`.
         key: Option<Secret>,
@@ -178,7 +187,9 @@ with_limits! {
         /// A plan's name. Limits given beside it replace the plan's for the same metric and window, and add to the
         /// others.
         plan: Option<String>,
-        /// Whether it has no limits.
+        /// A group's name. Its limits hold for all its keys together, beside those of each.
+        group: Option<String>,
+        /// Whether it has no limits, not even those of `models` and `global`.
         unlimited: bool,
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
@@ -235,7 +246,7 @@ pub enum Algorithm {
 pub enum Fallback {
     /// `"reject"`: nothing; they are answered 401.
     Reject,
-    /// `"unlimited"`: anything.
+    /// `"unlimited"`: anything, without the limits of `models` and `global` too.
     Unlimited,
     /// A plan or limits.
     Limited(FallbackLimits),

@@ -18,7 +18,6 @@ use crate::store::batch::StoreAnswer;
 use crate::store::local::{Hold, SharedData};
 use crate::wire::{Reserve, WindowState};
 use std::borrow::Cow;
-use std::sync::Arc;
 
 impl<S: SharedData> Worker<S> {
     /// A request's headers came.
@@ -173,15 +172,8 @@ impl<S: SharedData> Worker<S> {
     fn bill(&mut self, subject: &Subject, model: Option<&str>, estimate: Estimate) -> Bill {
         let (seed, number) = self.next_id;
         self.next_id = (seed, number.wrapping_add(1));
-        let limits = subject.limits(model).map(Arc::clone).collect();
-        Bill::new(
-            format!("{seed:016x}-{number:x}"),
-            subject.scope(),
-            subject.id(),
-            subject.name(),
-            limits,
-            estimate,
-        )
+        let limits = subject.limits(model).collect();
+        Bill::new(format!("{seed:016x}-{number:x}"), subject.name(), limits, estimate)
     }
 
     fn reserve_locally(

@@ -363,3 +363,25 @@ mod storm {
         }
     }
 }
+
+#[test]
+fn keys_of_a_group_share_its_limit_and_the_refusal_says_so() {
+    let memory = Memory::default();
+    let config = json!({
+        "groups": {"team": {"rpm": 2}},
+        "keys": [{"key": "a", "group": "team"}, {"key": "b", "group": "team", "rpm": 5}],
+        "global": {"rpm": 3},
+    });
+    let mut worker = worker(&memory, &config);
+    let mut send = |key, stream| {
+        let directive = worker.request_headers(stream, &post("/v1/chat/completions", key), false, NOW);
+        let Directive::Reply(reply) = &directive else { return "forwarded".to_owned() };
+        let body: Value = serde_json::from_slice(&reply.body).unwrap();
+        body["error"]["message"].as_str().unwrap().split(':').next().unwrap().to_owned()
+    };
+    let of_group = "Rate limit reached for group team on requests per 1m";
+    let answers = [send("a", 1), send("b", 2), send("a", 3), send("b", 4)];
+    assert_eq!(answers, ["forwarded", "forwarded", of_group, of_group]);
+    let answers = [send("stranger", 5), send("other", 6)];
+    assert_eq!(answers, ["forwarded", "Rate limit reached for all requests (global) on requests per 1m"]);
+}

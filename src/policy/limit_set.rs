@@ -1,0 +1,68 @@
+//! Sets of limits: those for any model, and those for patterns of models; and how one set is laid over another.
+
+use crate::limits::{Limit, Metric};
+use crate::pattern::Pattern;
+use std::sync::Arc;
+
+/// The limits of a plan, of a key or of both together, of a group, or of everybody. In each list no two have the same
+/// metric and length of window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LimitSet {
+    /// Those for any model.
+    pub(crate) general: Vec<Arc<Limit>>,
+    /// Those for some models, one element per pattern.
+    pub(crate) models: Vec<ModelLimits>,
+}
+
+/// The limits of the models that a pattern matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelLimits {
+    pub(crate) pattern: Pattern,
+    pub(crate) limits: Vec<Arc<Limit>>,
+}
+
+impl ModelLimits {
+    /// Whether they apply to a request for `model`. One that names no model is matched by `*` only.
+    pub(crate) fn applies_to(&self, model: Option<&str>) -> bool {
+        model.map_or_else(|| self.pattern.matches_all(), |model| self.pattern.matches(model))
+    }
+}
+
+impl LimitSet {
+    /// Whether there are no limits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.general.is_empty() && self.models.is_empty()
+    }
+
+    /// The limits that apply to a request for `model`.
+    pub(crate) fn of(&self, model: Option<&str>) -> impl Iterator<Item = &Arc<Limit>> {
+        let of_models = self.models.iter().filter(move |limits| limits.applies_to(model));
+        self.general.iter().chain(of_models.flat_map(|limits| &limits.limits))
+    }
+
+    /// These limits with `own` over them: `own` replaces what has the same metric, length of window and pattern.
+    pub(crate) fn overridden_by(&self, own: &Self) -> Self {
+        let mut models = self.models.clone();
+        for own in &own.models {
+            match models.iter_mut().find(|limits| limits.pattern == own.pattern) {
+                Some(limits) => limits.limits = overridden(&limits.limits, &own.limits),
+                None => models.push(own.clone()),
+            }
+        }
+        Self { general: overridden(&self.general, &own.general), models }
+    }
+
+    /// Whether any of the limits is on tokens.
+    pub(crate) fn needs_tokens(&self) -> bool {
+        let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));
+        all.into_iter().any(|limit| limit.metric != Metric::Requests)
+    }
+}
+
+/// `limits` with `own` over them, those that are replaced in their place.
+fn overridden(limits: &[Arc<Limit>], own: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
+    let same = |a: &Limit, b: &Limit| (a.metric, a.window.length_ms) == (b.metric, b.window.length_ms);
+    let replaced = limits.iter().map(|limit| own.iter().find(|own| same(own, limit)).unwrap_or(limit));
+    let added = own.iter().filter(|own| !limits.iter().any(|limit| same(own, limit)));
+    replaced.chain(added).cloned().collect()
+}

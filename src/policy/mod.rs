@@ -1,0 +1,236 @@
+//! What an identity may do: the limits that apply to its requests, and whose counters they are.
+//!
+//! A request is charged to its key, its key's group, the models that it asks for, and to everybody's limits together.
+//! Limits are built once, when the configuration is read, and shared from then on, so that a request that is under
+//! way keeps those it began with when the configuration changes. Whether a request fits them is the store's business.
+
+mod limit_set;
+
+pub(crate) use limit_set::{LimitSet, ModelLimits};
+
+use crate::identity::{ANONYMOUS, Identity};
+use crate::limits::Limit;
+use std::fmt;
+use std::sync::Arc;
+
+/// The scope and the identity of the limits that all requests share.
+pub const GLOBAL: &str = "global";
+
+/// Whether a request is limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Forward it and touch nothing.
+    Unlimited,
+    /// Answer 401: its sender is not known.
+    Rejected,
+    /// Ask the store.
+    Limited(Subject),
+}
+
+/// A limit that applies to a request, with the counter that it is counted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The counter's hash tag: whatever shares it is charged in one atomic step.
+    pub scope: Arc<str>,
+    /// Whose counter it is, in the store.
+    pub identity: Arc<str>,
+    /// Whose limit it is, in messages.
+    pub owner: Owner,
+    /// The limit.
+    pub limit: Arc<Limit>,
+}
+
+/// Whose a limit is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// That of the key, or of whatever else identifies the request.
+    Key,
+    /// That of the key's group, by its name.
+    Group(Arc<str>),
+    /// That of all requests for some models, by the pattern of their names.
+    Model(Arc<str>),
+    /// That of all requests.
+    Global,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("this key"),
+            Self::Group(name) => write!(f, "group {name}"),
+            Self::Model(pattern) => write!(f, "model {pattern}"),
+            Self::Global => f.write_str("all requests (global)"),
+        }
+    }
+}
+
+/// Somebody whose requests are limited: an identity and its policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    id: Arc<str>,
+    policy: Arc<Policy>,
+}
+
+impl Subject {
+    /// Whose own counters are charged: [`Identity::id`], or [`ANONYMOUS`].
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The hash tag of its own counters: that of its group, so that both are charged in one atomic step, else its id.
+    pub fn scope(&self) -> &str {
+        self.own_scope()
+    }
+
+    /// What the configuration calls it.
+    pub fn name(&self) -> Option<&str> {
+        self.policy.name.as_deref()
+    }
+
+    /// The group that it is in.
+    pub fn group(&self) -> Option<&str> {
+        self.policy.group.as_ref().map(|group| &*group.name)
+    }
+
+    /// Whether the body must be read to know which limits apply or what the request costs.
+    pub fn needs_body(&self) -> bool {
+        self.policy.limit_sets().any(|set| set.needs_tokens() || !set.models.is_empty())
+    }
+
+    /// The limits that apply to a request for `model`, those of one scope next to each other: those of the key, of its
+    /// group, of the models, and of everybody. Of each, first those for any model, then those of every pattern that
+    /// matches; a request that names no model matches `*` only.
+    pub fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
+        let own = self.policy.own.of(model).map(|limit| Applied {
+            scope: Arc::clone(self.own_scope()),
+            identity: Arc::clone(&self.id),
+            owner: Owner::Key,
+            limit: Arc::clone(limit),
+        });
+        let of_group = self.policy.group.iter().flat_map(move |group| {
+            group.limits.of(model).map(|limit| Applied {
+                scope: Arc::clone(&group.scope),
+                identity: Arc::clone(&group.scope),
+                owner: Owner::Group(Arc::clone(&group.name)),
+                limit: Arc::clone(limit),
+            })
+        });
+        own.chain(of_group).chain(self.policy.shared.limits(model))
+    }
+
+    fn own_scope(&self) -> &Arc<str> {
+        self.policy.group.as_ref().map_or(&self.id, |group| &group.scope)
+    }
+}
+
+/// What a configuration allows an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// Anything.
+    Unlimited,
+    /// Nothing.
+    Rejected,
+    /// What these limits allow.
+    Limited(Arc<Policy>),
+}
+
+impl Grant {
+    /// What it means for a request of `identity`.
+    pub(crate) fn access(&self, identity: Option<&Identity>) -> Access {
+        match self {
+            Self::Unlimited => Access::Unlimited,
+            Self::Rejected => Access::Rejected,
+            Self::Limited(policy) => Access::Limited(Subject {
+                id: identity.map_or_else(|| ANONYMOUS.into(), |identity| Arc::clone(identity.id())),
+                policy: Arc::clone(policy),
+            }),
+        }
+    }
+
+    /// Whether it limits tokens.
+    pub(crate) fn needs_tokens(&self) -> bool {
+        matches!(self, Self::Limited(policy) if policy.limit_sets().any(LimitSet::needs_tokens))
+    }
+}
+
+/// Limits with the name of those that have them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// For messages.
+    pub(crate) name: Option<String>,
+    /// Those of its own; shared by all that are on the same plan.
+    pub(crate) own: Arc<LimitSet>,
+    /// Its group.
+    pub(crate) group: Option<Arc<Group>>,
+    /// Those of all requests.
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Policy {
+    fn limit_sets(&self) -> impl Iterator<Item = &LimitSet> {
+        let of_group = self.group.iter().map(|group| &group.limits);
+        [&*self.own].into_iter().chain(of_group).chain([&self.shared.limits])
+    }
+}
+
+/// Keys that share limits beside their own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    name: Arc<str>,
+    scope: Arc<str>,
+    limits: LimitSet,
+}
+
+impl Group {
+    /// The group called `name`, without braces.
+    pub(crate) fn new(name: &str, limits: LimitSet) -> Self {
+        Self { name: name.into(), scope: format!("group-{name}").into(), limits }
+    }
+}
+
+/// The limits of all requests together. Those of each pattern of models are charged apart from the others.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shared {
+    limits: LimitSet,
+    /// Per pattern of models, in order: its scope, and itself.
+    models: Vec<(Arc<str>, Arc<str>)>,
+    scope: Arc<str>,
+}
+
+impl Shared {
+    /// `limits` for all requests; the patterns of their models have no braces.
+    pub(crate) fn new(limits: LimitSet) -> Self {
+        let pattern = |limits: &ModelLimits| limits.pattern.as_str().to_owned();
+        let models = limits.models.iter().map(pattern).map(|p| (format!("model-{p}").into(), p.into()));
+        Self { models: models.collect(), limits, scope: GLOBAL.into() }
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
+    fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
+        let of_models = self.limits.models.iter().zip(&self.models);
+        let of_models = of_models.filter(move |(limits, _)| limits.applies_to(model)).flat_map(
+            |(limits, (scope, pattern))| {
+                limits.limits.iter().map(|limit| Applied {
+                    scope: Arc::clone(scope),
+                    identity: Arc::clone(scope),
+                    owner: Owner::Model(Arc::clone(pattern)),
+                    limit: Arc::clone(limit),
+                })
+            },
+        );
+        let global = self.limits.general.iter().map(|limit| Applied {
+            scope: Arc::clone(&self.scope),
+            identity: Arc::clone(&self.scope),
+            owner: Owner::Global,
+            limit: Arc::clone(limit),
+        });
+        of_models.chain(global)
+    }
+}
+
+#[cfg(test)]
+mod tests;

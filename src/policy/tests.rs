@@ -1,0 +1,231 @@
+//! Which limits apply to whom.
+
+use super::*;
+use crate::config::Config;
+use serde_json::{Value, json};
+
+fn config(json: &Value) -> Config {
+    Config::from_bytes(json.to_string().as_bytes()).unwrap()
+}
+
+/// What `key` may do under `json`.
+fn subject(json: &Value, key: &str) -> Subject {
+    match config(json).access(Some(&Identity::of_key(key))) {
+        Access::Limited(subject) => subject,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The limits on a request for `model`, as `name:window=amount`.
+fn limits(subject: &Subject, model: Option<&str>) -> Vec<String> {
+    let written =
+        |Applied { limit, .. }: Applied| format!("{}:{}={}", limit.name, limit.window.label(), limit.amount);
+    subject.limits(model).map(written).collect()
+}
+
+#[test]
+fn shorthands_stand_for_windows() {
+    let json = json!({"default": {
+        "rpm": 1, "rpd": 2, "tpm": 3, "tpd": 4, "input_tpm": 5, "output_tpm": 6,
+        "windows": [
+            {"metric": "requests", "limit": 7, "window": "90s", "segments": 30},
+            {"metric": "requests", "limit": 8, "window": "50ms"},
+        ],
+    }});
+    let expected = [
+        "requests:1m=1",
+        "requests:1d=2",
+        "total_tokens:1m=3",
+        "total_tokens:1d=4",
+        "input_tokens:1m=5",
+        "output_tokens:1m=6",
+        "requests:90s-30=7",
+        "requests:50ms-50=8",
+    ];
+    assert_eq!(limits(&subject(&json, "any"), None), expected);
+}
+
+#[test]
+fn every_pattern_that_matches_has_its_own_counter() {
+    let json = json!({"default": {
+        "rpm": 9,
+        "models": {"*": {"rpm": 5}, "gpt-4*": {"rpm": 3, "tpm": 100}, "gpt-4o": {"rpm": 1}},
+    }});
+    let subject = subject(&json, "any");
+    assert_eq!(limits(&subject, None), ["requests:1m=9", "*/requests:1m=5"]);
+    assert_eq!(limits(&subject, Some("o3")), ["requests:1m=9", "*/requests:1m=5"]);
+    assert_eq!(
+        limits(&subject, Some("gpt-4o")),
+        [
+            "requests:1m=9",
+            "*/requests:1m=5",
+            "gpt-4*/requests:1m=3",
+            "gpt-4*/total_tokens:1m=100",
+            "gpt-4o/requests:1m=1"
+        ]
+    );
+}
+
+#[test]
+fn limits_of_ones_own_replace_the_plans_or_add_to_them() {
+    let json = json!({
+        "plans": {"pro": {
+            "rpm": 10, "tpm": 20,
+            "models": {"a": {"rpm": 1, "tpm": 2}, "b": {"rpm": 3}},
+            "windows": [{"metric": "requests", "limit": 30, "window": "10s"}],
+        }},
+        "keys": [{
+            "key": "k", "plan": "pro", "rpd": 50,
+            "models": {"a": {"rpm": 4}, "c": {"rpm": 5}},
+            "windows": [
+                {"metric": "requests", "limit": 60, "window": "60s", "segments": 6},
+                {"metric": "total_tokens", "limit": 70, "window": "10s"},
+            ],
+        }],
+    });
+    let subject = subject(&json, "k");
+    let general = [
+        "requests:1m-6=60",
+        "total_tokens:1m=20",
+        "requests:10s=30",
+        "requests:1d=50",
+        "total_tokens:10s=70",
+    ];
+    assert_eq!(limits(&subject, None), general);
+    let of_model = |model| limits(&subject, Some(model))[general.len()..].to_vec();
+    assert_eq!(of_model("a"), ["a/requests:1m=4", "a/total_tokens:1m=2"]);
+    assert_eq!(of_model("b"), ["b/requests:1m=3"]);
+    assert_eq!(of_model("c"), ["c/requests:1m=5"]);
+}
+
+#[test]
+fn a_body_is_needed_for_tokens_and_models() {
+    let needs_body = |limits: Value| subject(&json!({"default": limits}), "any").needs_body();
+    assert!(!needs_body(json!({"rpm": 1, "rpd": 2})));
+    assert!(needs_body(json!({"rpm": 1, "tpm": 2})));
+    assert!(needs_body(json!({"models": {"gpt-4*": {"rpm": 2}}})));
+}
+
+#[test]
+fn strangers_are_counted_apart_and_the_nameless_together() {
+    let config = config(&json!({"default": {"rpm": 1}}));
+    let id = |identity: Option<&Identity>| match config.access(identity) {
+        Access::Limited(subject) => (subject.id().to_owned(), subject.scope().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    let (a, b) = (Identity::of_key("a"), Identity::of_key("b"));
+    assert_eq!(id(Some(&a)), (a.id().to_string(), a.id().to_string()));
+    assert_ne!(id(Some(&a)), id(Some(&b)));
+    assert_eq!(id(None).0, ANONYMOUS);
+}
+
+#[test]
+fn those_on_a_plan_share_its_limits() {
+    let json =
+        json!({"plans": {"p": {"rpm": 1}}, "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p"}]});
+    let config = config(&json);
+    let limits = |key| match config.access(Some(&Identity::of_key(key))) {
+        Access::Limited(subject) => Arc::clone(&subject.policy.own),
+        other => panic!("{other:?}"),
+    };
+    assert!(Arc::ptr_eq(&limits("a"), &limits("b")));
+    assert_eq!(config.access(None), Access::Unlimited);
+}
+
+#[test]
+fn a_default_may_reject() {
+    let config = config(&json!({"keys": [{"key": "a", "rpm": 1}], "default": "reject"}));
+    assert_eq!(config.access(Some(&Identity::of_key("b"))), Access::Rejected);
+    assert_eq!(config.access(None), Access::Rejected);
+    assert!(matches!(config.access(Some(&Identity::of_key("a"))), Access::Limited(_)));
+}
+
+/// The limits on a request for `model`, as `scope:identity:name:window=amount`.
+fn counters(subject: &Subject, model: Option<&str>) -> Vec<String> {
+    let written = |applied: Applied| {
+        let Applied { scope, identity, limit, .. } = applied;
+        format!("{scope}:{identity}:{}:{}={}", limit.name, limit.window.label(), limit.amount)
+    };
+    subject.limits(model).map(written).collect()
+}
+
+/// A key in a group, one alone, one that is exempt, and limits of every owner.
+fn hierarchy() -> Value {
+    json!({
+        "groups": {"team-a": {"rpm": 4, "models": {"gpt-4*": {"rpm": 3}}}},
+        "keys": [
+            {"key": "member", "group": "team-a", "rpm": 2, "models": {"*": {"rpm": 1}}},
+            {"key": "silent", "group": "team-a"},
+            {"key": "alone", "rpm": 2},
+            {"key": "plain"},
+            {"key": "exempt", "unlimited": true},
+        ],
+        "models": {"*": {"rpm": 5}, "gpt-4*": {"rpm": 6, "rpd": 7}},
+        "global": {"rpm": 8},
+    })
+}
+
+#[test]
+fn a_request_is_charged_to_its_key_its_group_its_models_and_globally() {
+    let subject = subject(&hierarchy(), "member");
+    let id = Identity::of_key("member").id().to_string();
+    let expected = [
+        &format!("group-team-a:{id}:requests:1m=2"),
+        &format!("group-team-a:{id}:*/requests:1m=1"),
+        "group-team-a:group-team-a:requests:1m=4",
+        "group-team-a:group-team-a:gpt-4*/requests:1m=3",
+        "model-*:model-*:requests:1m=5",
+        "model-gpt-4*:model-gpt-4*:requests:1m=6",
+        "model-gpt-4*:model-gpt-4*:requests:1d=7",
+        "global:global:requests:1m=8",
+    ];
+    assert_eq!(counters(&subject, Some("gpt-4o")), expected);
+    let owners = subject.limits(Some("gpt-4o")).map(|applied| applied.owner).collect::<Vec<_>>();
+    let group = Owner::Group("team-a".into());
+    let model = |pattern: &str| Owner::Model(pattern.into());
+    let expected = [Owner::Key, Owner::Key, group.clone(), group];
+    assert_eq!(owners[..4], expected);
+    assert_eq!(owners[4..], [model("*"), model("gpt-4*"), model("gpt-4*"), Owner::Global]);
+    assert_eq!((subject.scope(), subject.group()), ("group-team-a", Some("team-a")));
+    assert!(subject.needs_body());
+}
+
+#[test]
+fn who_is_in_no_group_is_its_own_scope() {
+    let id = Identity::of_key("alone").id().to_string();
+    let alone = subject(&hierarchy(), "alone");
+    assert_eq!(
+        counters(&alone, None)[..2],
+        [&format!("{id}:{id}:requests:1m=2"), "model-*:model-*:requests:1m=5"]
+    );
+    assert_eq!(alone.scope(), id);
+}
+
+#[test]
+fn a_key_may_have_no_limits_but_those_of_others() {
+    let group = ["group-team-a:group-team-a:requests:1m=4"];
+    let shared = ["model-*:model-*:requests:1m=5", "global:global:requests:1m=8"];
+    assert_eq!(counters(&subject(&hierarchy(), "silent"), None), [&group[..], &shared].concat());
+    assert_eq!(counters(&subject(&hierarchy(), "plain"), None), shared);
+    assert_eq!(counters(&subject(&hierarchy(), "a stranger"), None), shared);
+}
+
+#[test]
+fn who_is_unlimited_is_exempt_from_all_limits() {
+    let mut json = hierarchy();
+    let access = |json: &Value, key| config(json).access(Some(&Identity::of_key(key)));
+    assert_eq!(access(&json, "exempt"), Access::Unlimited);
+    json["default"] = "unlimited".into();
+    assert_eq!(access(&json, "a stranger"), Access::Unlimited);
+    assert!(matches!(access(&json, "plain"), Access::Limited(_)));
+}
+
+#[test]
+fn tokens_of_a_group_of_models_or_of_all_must_be_counted() {
+    let needs = |json: Value| config(&json).needs_tokens();
+    assert!(needs(json!({"groups": {"g": {"tpm": 1}}, "keys": [{"key": "a", "group": "g"}]})));
+    assert!(!needs(json!({"groups": {"g": {"tpm": 1}}, "keys": [{"key": "a", "rpm": 1}]})));
+    assert!(needs(json!({"models": {"*": {"tpm": 1}}})));
+    assert!(needs(json!({"global": {"tpm": 1}})));
+    assert!(!needs(json!({"global": {"rpm": 1}})));
+}

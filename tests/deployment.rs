@@ -1,0 +1,213 @@
+//! The shipped deployments: Envoy takes the very configuration that each of them contains, and the filter in it
+//! limits.
+//!
+//! No container engine and no cluster run here. What those would do with the files is done by hand and said below;
+//! the files themselves are held against their schemas by `make check` and by `tests/istio`.
+
+use llm_rate_limit_tests::envoy::Setup;
+use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::wasm;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A file of `envoy/`, which is YAML of one document.
+fn shipped(file: &str) -> Value {
+    let text = fs::read_to_string(wasm::root().join("envoy").join(file)).unwrap();
+    yaml_serde::from_str(&text).unwrap()
+}
+
+fn local_code() -> Value {
+    json!({"local": {"filename": wasm::filter()}})
+}
+
+/// Compose's own `${NAME:-default}`, for a `NAME` that is not set.
+fn defaulted(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("${") else { return text.to_owned() };
+    let (variable, after) = rest.split_once('}').unwrap();
+    let (_, default) = variable.split_once(":-").unwrap();
+    format!("{before}{default}{after}")
+}
+
+/// What the `envoy` service of compose.yaml runs, but for the module's place and a free admin port.
+fn composed(change: &[(&str, &str)]) -> Setup {
+    let compose = shipped("compose.yaml");
+    let environment = compose["services"]["envoy"]["environment"].as_object().unwrap();
+    let mut settings: Vec<(String, String)> =
+        environment.iter().map(|(name, value)| (name.clone(), defaulted(value.as_str().unwrap()))).collect();
+    settings.extend(change.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let settings: Vec<(&str, &str)> =
+        settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    Setup::configured(&settings)
+}
+
+/// What Istio's gateway runs with envoyfilter.yaml: its cluster, its buffer limit, and its filter before the router.
+/// The agent replaces the module's address by the file that it has fetched.
+fn envoy_filter() -> Setup {
+    let mut setup = Setup::configured(&[]);
+    let document = shipped("istio/envoyfilter.yaml");
+    let mut applied = Vec::new();
+    for patch in document["spec"]["configPatches"].as_array().unwrap() {
+        let value = patch["patch"]["value"].clone();
+        let kind = patch["applyTo"].as_str().unwrap();
+        applied.push(kind);
+        match kind {
+            "EXTENSION_CONFIG" => *setup.http_filter() = value,
+            "HTTP_FILTER" => {
+                assert_eq!(value["name"], setup.http_filter()["name"], "a filter is discovered by its name");
+                let plugin = setup.http_filter()["typed_config"]["@type"].clone();
+                assert_eq!(value["config_discovery"]["type_urls"], json!([plugin]));
+            }
+            "CLUSTER" => *setup.cluster("rate-limit-sidecar") = value,
+            "LISTENER" => {
+                let listener = &mut setup.config()["static_resources"]["listeners"][0];
+                listener.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+            }
+            _ => panic!("what Istio does with {kind} is not known here"),
+        }
+    }
+    assert_eq!(applied, ["EXTENSION_CONFIG", "HTTP_FILTER", "LISTENER", "CLUSTER"]);
+    setup.plugin()["vm_config"]["code"] = local_code();
+    setup
+}
+
+/// What Istio's gateway runs with wasmplugin.yaml: the plugin's configuration reaches the filter as JSON text, its
+/// store's cluster is the one that Istio makes of the Service, and nothing allows waiting for a body.
+fn wasm_plugin() -> Setup {
+    let document = shipped("istio/wasmplugin.yaml");
+    let spec = &document["spec"];
+    let mut setup = Setup::configured(&[]).filter(&spec["pluginConfig"]);
+    setup.plugin()["name"] = spec["pluginName"].clone();
+    setup.plugin()["root_id"] = spec["pluginName"].clone();
+    setup.plugin()["failure_policy"] = spec["failStrategy"].clone();
+    setup.plugin().as_object_mut().unwrap().remove("allow_on_headers_stop_iteration");
+    setup.cluster("rate-limit-sidecar")["name"] = spec["pluginConfig"]["store"]["cluster"].clone();
+    setup
+}
+
+/// The filter's configuration within an Envoy configuration.
+fn limits(setup: &mut Setup) -> Value {
+    let configuration = setup.plugin()["configuration"]["value"].clone();
+    serde_json::from_str(configuration.as_str().unwrap()).unwrap()
+}
+
+/// Asks with the key `demo-key` until it is refused; returns how often it was answered.
+fn answered_before_429(url: &str, at_most: usize) -> usize {
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]}).to_string();
+    for asked in 0..=at_most {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let response = agent.post(url).header("authorization", "Bearer demo-key").send(&body).unwrap();
+        match response.status().as_u16() {
+            200 => assert!(response.headers().contains_key("x-ratelimit-remaining-requests")),
+            429 => {
+                assert!(response.headers().contains_key("retry-after"));
+                return asked;
+            }
+            status => panic!("the answer is {status}"),
+        }
+    }
+    panic!("{at_most} requests a minute were allowed and {} were answered", at_most + 1);
+}
+
+#[test]
+fn envoy_takes_both_stores_and_an_https_provider() {
+    for settings in [
+        [("STORE", "local"), ("LLM_UPSTREAM", "http://127.0.0.1:8000")],
+        [("STORE", "redis"), ("LLM_UPSTREAM", "https://api.openai.com")],
+    ] {
+        Setup::configured(&settings).validate().unwrap_or_else(|why| panic!("{settings:?}: {why}"));
+    }
+}
+
+#[test]
+fn envoy_takes_the_configuration_as_a_struct() {
+    let mut setup = Setup::configured(&[]);
+    let limits = limits(&mut setup);
+    setup.filter_struct(&limits).validate().unwrap();
+}
+
+#[test]
+fn envoy_takes_what_compose_runs() {
+    composed(&[]).validate().unwrap();
+    composed(&[("LLM_UPSTREAM", "https://api.openai.com")]).validate().unwrap();
+}
+
+#[test]
+fn envoy_takes_what_istio_runs() {
+    envoy_filter().validate().unwrap();
+    wasm_plugin().validate().unwrap();
+}
+
+#[test]
+fn an_https_provider_is_spoken_to_in_tls_under_its_own_name() {
+    let mut setup = Setup::configured(&[("LLM_UPSTREAM", "https://api.openai.com")]);
+    let cluster = setup.cluster("llm");
+    let place = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"];
+    assert_eq!(place["socket_address"], json!({"address": "api.openai.com", "port_value": 443}));
+    let tls = &cluster["transport_socket"]["typed_config"];
+    assert_eq!((&tls["auto_host_sni"], &tls["auto_sni_san_validation"]), (&json!(true), &json!(true)));
+    assert!(Setup::configured(&[]).cluster("llm").get("transport_socket").is_none());
+}
+
+#[test]
+fn a_setting_that_cannot_be_is_refused_by_name() {
+    for (name, value, complaint) in [
+        ("LISTEN", "10000", "LISTEN: expected host:port, found '10000'"),
+        ("SIDECAR", "side car:1", "SIDECAR: expected a host name or IPv4 address, found 'side car'"),
+        ("ADMIN", "localhost:x", "ADMIN: expected a port number, found 'x'"),
+        (
+            "LLM_UPSTREAM",
+            "api.openai.com",
+            "LLM_UPSTREAM: expected http://host or https://host, found 'api.openai.com'",
+        ),
+        (
+            "LLM_UPSTREAM",
+            "http://a/v1",
+            "LLM_UPSTREAM: expected no path, found 'http://a/v1' (clients send the path)",
+        ),
+        ("STORE", "memory", "STORE: expected local or redis, found 'memory'"),
+    ] {
+        let script = wasm::root().join("envoy/configure.sh");
+        let output = Command::new("sh").arg(script).env(name, value).output().unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap().trim(), format!("configure.sh: {complaint}"));
+        assert!(!output.status.success());
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+#[test]
+fn the_same_images_are_built_and_run() {
+    let dockerfile = fs::read_to_string(wasm::root().join("envoy/Dockerfile")).unwrap();
+    let compose = shipped("compose.yaml");
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let Some(build) = service.get("build") else { continue };
+        let target = build["target"].as_str().unwrap();
+        assert!(dockerfile.contains(&format!(" AS {target}\n")), "{name}: the Dockerfile has no {target}");
+        let context = wasm::root().join("envoy").join(build["context"].as_str().unwrap());
+        assert!(context.join(build["dockerfile"].as_str().unwrap()).exists());
+    }
+    for copied in dockerfile.lines().filter_map(|line| line.strip_prefix("COPY envoy/")) {
+        for file in copied.split(' ').filter(|file| !file.starts_with('/')) {
+            let file = file.trim_start_matches("envoy/");
+            assert!(Path::new(wasm::root()).join("envoy").join(file).exists(), "{file} is copied");
+        }
+    }
+}
+
+#[test]
+fn the_shipped_limits_are_kept_in_envoy() {
+    let upstream = MockLlm::start();
+    let envoy = Setup::new(upstream.address()).start();
+    assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
+    assert_eq!(upstream.report().requests, 3);
+}
+
+#[test]
+fn the_same_limits_as_a_struct_are_kept() {
+    let upstream = MockLlm::start();
+    let mut setup = Setup::new(upstream.address());
+    let limits = limits(&mut setup);
+    let envoy = setup.filter_struct(&limits).start();
+    assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
+}
