@@ -6,6 +6,7 @@
 //! forwarded or refused ([`refusal`], [`answer`]). When its response has told what it really cost ([`usage`],
 //! [`sse`]), the account is closed. [`worker`] drives requests through their phases ([`session`]).
 
+pub mod access_log;
 pub mod account;
 pub mod answer;
 pub mod config;

@@ -15,6 +15,7 @@ use crate::worker::{Turn, Worker};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -47,8 +48,8 @@ struct Running {
     config: Arc<Config>,
     /// Callouts under way, by the host's token.
     callouts: HashMap<u32, Kind>,
-    /// Envoy's ids of our counters.
-    metrics: Vec<(Stat, u32)>,
+    /// Envoy's ids of our counters, by name.
+    metrics: HashMap<Cow<'static, str>, u32>,
 }
 
 type SharedWorker = Rc<RefCell<Worker<Host>>>;
@@ -149,6 +150,7 @@ impl Running {
         while let Some(turn) = turns.pop() {
             for (stream, directive) in turn.directives {
                 if hostcalls::set_effective_context(stream).is_ok() {
+                    write_notes(&self.worker, stream);
                     match directive {
                         Directive::Continue => drop(hostcalls::resume_http_request()),
                         Directive::Reply(reply) => send(&reply),
@@ -190,12 +192,27 @@ impl Running {
     }
 
     /// Hands what was counted over to Envoy.
-    fn report(&self) {
-        for (stat, count) in self.worker.borrow_mut().take_stats() {
-            if let Some((_, metric)) = self.metrics.iter().find(|(known, _)| *known == stat) {
-                let _ = hostcalls::increment_metric(*metric, i64::try_from(count).unwrap_or(i64::MAX));
-            }
+    fn report(&mut self) {
+        let counts = self.worker.borrow_mut().take_stats();
+        for (name, count) in counts {
+            let known = self.metrics.get(&name).copied();
+            let Some(metric) = known.or_else(|| counter(&name)) else { continue };
+            self.metrics.insert(name, metric);
+            let _ = hostcalls::increment_metric(metric, i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+}
+
+/// Envoy's id of the counter called `name`.
+fn counter(name: &str) -> Option<u32> {
+    hostcalls::define_metric(MetricType::Counter, name).ok()
+}
+
+/// Writes what the access log is to say of the current stream into its filter state.
+fn write_notes(worker: &SharedWorker, stream: u32) {
+    let notes = worker.borrow_mut().take_notes(stream);
+    for (field, value) in notes {
+        let _ = hostcalls::set_property(vec![field.name()], Some(value.as_bytes()));
     }
 }
 
@@ -209,6 +226,7 @@ struct Stream {
 impl Stream {
     /// Does what the worker says, and asks for a turn of the root context if something was queued.
     fn obey(&self, directive: &Directive) -> Action {
+        write_notes(&self.worker, self.id);
         self.wake();
         match directive {
             Directive::Continue => Action::Continue,
@@ -218,6 +236,13 @@ impl Stream {
                 Action::Pause
             }
         }
+    }
+
+    /// The stream is over. Envoy says so twice, before it writes the access log and after.
+    fn end(&self) {
+        self.worker.borrow_mut().stream_done(self.id, now_ms());
+        write_notes(&self.worker, self.id);
+        self.wake();
     }
 
     fn wake(&self) {
@@ -239,13 +264,16 @@ impl Stream {
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.worker.borrow_mut().stream_done(self.id, now_ms());
-        self.wake();
+        self.end();
         true
     }
 }
 
 impl HttpContext for Stream {
+    fn on_log(&mut self) {
+        self.end();
+    }
+
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let opening = self.worker.borrow_mut().request_headers(self.id, &Host, end_of_stream, now_ms());
         edit_headers(MapType::HttpRequestHeaders, &opening.edits);

@@ -1,5 +1,9 @@
 //! What the filter counts about itself. Envoy shows it as `wasmcustom.llm_rate_limit.*`.
 
+use crate::tokens;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 /// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -58,22 +62,79 @@ impl Stat {
     }
 }
 
+/// Families of models that are told apart, by what their names begin with; longer names first. Names are the client's
+/// to choose, so the list is closed.
+const FAMILIES: [&str; 20] = [
+    "text-embedding",
+    "gpt-3.5",
+    "gpt-4.1",
+    "gpt-4o",
+    "gpt-4",
+    "gpt-5",
+    "gpt-oss",
+    "o1",
+    "o3",
+    "o4",
+    "claude",
+    "gemini",
+    "gemma",
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen",
+    "deepseek",
+    "command",
+    "grok",
+];
+
+/// The family of `model`; `other` if it is of none that is known.
+pub fn family(model: Option<&str>) -> &'static str {
+    let model = tokens::without_provider(model.unwrap_or_default());
+    FAMILIES.into_iter().find(|family| model.starts_with(family)).unwrap_or("other")
+}
+
+/// How far estimates were off, for one family of models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accuracy {
+    /// Tokens, prompt and completion, that were reserved for the accounts that were closed.
+    pub reserved_tokens: u64,
+    /// Tokens that they were charged in the end.
+    pub settled_tokens: u64,
+}
+
 /// What has been counted since it was last taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats([u64; Stat::ALL.len()]);
+pub struct Stats {
+    counts: [u64; Stat::ALL.len()],
+    accuracy: BTreeMap<&'static str, Accuracy>,
+}
 
 impl Stats {
     /// Adds `n`.
     pub fn add(&mut self, stat: Stat, n: u64) {
-        if let Some(count) = self.0.get_mut(stat as usize) {
+        if let Some(count) = self.counts.get_mut(stat as usize) {
             *count = count.saturating_add(n);
         }
     }
 
-    /// What has been counted since this was last asked, zeros left out.
-    pub fn take(&mut self) -> impl Iterator<Item = (Stat, u64)> {
-        let taken = std::mem::take(&mut self.0);
-        Stat::ALL.into_iter().zip(taken).filter(|(_, n)| *n > 0)
+    /// An account of a request for `model` was closed.
+    pub fn settled(&mut self, model: Option<&str>, reserved_tokens: u64, settled_tokens: u64) {
+        let accuracy = self.accuracy.entry(family(model)).or_default();
+        accuracy.reserved_tokens = accuracy.reserved_tokens.saturating_add(reserved_tokens);
+        accuracy.settled_tokens = accuracy.settled_tokens.saturating_add(settled_tokens);
+    }
+
+    /// What has been counted since this was last asked, by its name in Envoy, zeros left out.
+    pub fn take(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        let taken = std::mem::take(self);
+        let counts = Stat::ALL.into_iter().zip(taken.counts).map(|(stat, n)| (stat.name().into(), n));
+        let accuracy = taken.accuracy.into_iter().flat_map(|(family, accuracy)| {
+            [
+                (format!("llm_rate_limit.reserved_tokens.{family}").into(), accuracy.reserved_tokens),
+                (format!("llm_rate_limit.settled_tokens.{family}").into(), accuracy.settled_tokens),
+            ]
+        });
+        counts.chain(accuracy).filter(|(_, n)| *n > 0).collect()
     }
 }
 
@@ -87,7 +148,23 @@ mod tests {
         let mut stats = Stats::default();
         stats.add(Stat::OutputTokens, 2);
         stats.add(Stat::OutputTokens, 3);
-        assert_eq!(stats.take().collect::<Vec<_>>(), [(Stat::OutputTokens, 5)]);
-        assert_eq!(stats.take().count(), 0);
+        assert_eq!(stats.take(), [("llm_rate_limit.output_tokens".into(), 5)]);
+        assert_eq!(stats.take(), []);
+    }
+
+    #[test]
+    fn accuracy_is_told_by_family() {
+        let mut stats = Stats::default();
+        stats.settled(Some("gpt-4o-mini"), 100, 60);
+        stats.settled(Some("openai/gpt-4o"), 10, 12);
+        stats.settled(Some("whatever-the-client-likes"), 1, 0);
+        assert_eq!(
+            stats.take(),
+            [
+                ("llm_rate_limit.reserved_tokens.gpt-4o".into(), 110),
+                ("llm_rate_limit.settled_tokens.gpt-4o".into(), 72),
+                ("llm_rate_limit.reserved_tokens.other".into(), 1),
+            ]
+        );
     }
 }

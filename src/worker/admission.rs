@@ -1,6 +1,7 @@
 //! From a request's headers to its being forwarded or refused: the part of the worker that decides.
 
 use super::Worker;
+use crate::access_log::Field;
 use crate::account::{Account, Bill, Estimate, Held};
 use crate::answer::Wording;
 use crate::config::{AcceptEncoding, OnError, OutputMode, Store, StreamUsage};
@@ -38,6 +39,7 @@ impl<S: SharedData> Worker<S> {
             Access::Unlimited => return Directive::Continue.into(),
             Access::Rejected => {
                 self.stats.add(Stat::UnknownIdentity, 1);
+                self.notes.add(stream, Field::Decision, "unknown_identity");
                 return self.refuse(&Refusal::UnknownIdentity).into();
             }
             Access::Limited(subject) => subject,
@@ -156,6 +158,7 @@ impl<S: SharedData> Worker<S> {
         if bill.charges.is_empty() {
             return Directive::Continue;
         }
+        self.note_estimate(stream, &bill, &asked);
         let pending = Pending { bill, asked };
         match self.config.store() {
             Store::Local(_) => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
@@ -166,6 +169,18 @@ impl<S: SharedData> Worker<S> {
                 self.wake = true;
                 Directive::Pause
             }
+        }
+    }
+
+    fn note_estimate(&mut self, stream: u32, bill: &Bill, asked: &Asked) {
+        let name = bill.name.as_deref().map(|name| (Field::Name, name));
+        let model = asked.model.as_deref().map(|model| (Field::Model, model));
+        for (field, value) in name.into_iter().chain(model) {
+            self.notes.add(stream, field, value);
+        }
+        if self.tokenizers.is_some() {
+            self.notes.add(stream, Field::EstimatedInputTokens, bill.estimate.full.input_tokens);
+            self.notes.add(stream, Field::ReservedOutputTokens, bill.estimate.full.output_tokens);
         }
     }
 
@@ -184,12 +199,12 @@ impl<S: SharedData> Worker<S> {
         held: impl FnOnce(Hold) -> Held,
         now_ms: u64,
     ) -> Directive {
-        let Some(local) = &self.local else { return self.deny(&pending.bill) };
+        let Some(local) = &self.local else { return self.deny(stream, &pending.bill) };
         match local.reserve(&pending.bill.share(replicas), now_ms) {
             Ok(decision) => self.decided(stream, pending, decision.hold.map(held), &decision.states),
             Err(error) => {
                 log::error!("{error}");
-                self.deny(&pending.bill)
+                self.deny(stream, &pending.bill)
             }
         }
     }
@@ -207,12 +222,19 @@ impl<S: SharedData> Worker<S> {
         match held {
             Some(held) => {
                 self.stats.add(Stat::Admitted, 1);
+                self.notes.add(stream, Field::Decision, "admitted");
                 self.forward(stream, Forwarded { account: Account::open(bill, held), standings, asked })
             }
             None => {
                 self.stats.add(Stat::OverLimit, 1);
+                self.notes.add(stream, Field::Decision, "over_limit");
                 match OverLimit::new(standings, bill.name) {
-                    Some(over) => self.refuse(&Refusal::OverLimit(over)),
+                    Some(over) => {
+                        if let Some(by) = over.by() {
+                            self.notes.add(stream, Field::Limit, &by.limit.name);
+                        }
+                        self.refuse(&Refusal::OverLimit(over))
+                    }
                     None => self.refuse(&Refusal::NoStore),
                 }
             }
@@ -283,11 +305,12 @@ impl<S: SharedData> Worker<S> {
         let directive = match on_error {
             OnError::Allow => {
                 self.stats.add(Stat::StoreErrorsAllowed, 1);
+                self.notes.add(stream, Field::Decision, "uncounted");
                 let Pending { bill, asked } = pending;
                 let account = Account::open(bill, Held::Uncounted);
                 self.forward(stream, Forwarded { account, standings: Vec::new(), asked })
             }
-            OnError::Deny => self.deny(&pending.bill),
+            OnError::Deny => self.deny(stream, &pending.bill),
             OnError::Local(share) => {
                 let replicas = u64::from(share.replicas.get());
                 let cancel = pending.bill.cancel();
@@ -301,8 +324,9 @@ impl<S: SharedData> Worker<S> {
         Some((stream, directive))
     }
 
-    fn deny(&mut self, bill: &Bill) -> Directive {
+    fn deny(&mut self, stream: u32, bill: &Bill) -> Directive {
         self.stats.add(Stat::StoreErrorsDenied, 1);
+        self.notes.add(stream, Field::Decision, "no_store");
         if matches!(self.config.store(), Store::Redis(_)) {
             self.send_settlement(bill.cancel());
         }

@@ -5,6 +5,9 @@
 
 mod admission;
 mod response;
+#[cfg(test)]
+mod tests;
+use crate::access_log::{Field, Notes};
 use crate::config::{Config, Store};
 use crate::headers_mode::HeadersMode;
 use crate::learned::Learned;
@@ -14,6 +17,7 @@ use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue};
 use crate::store::local::{LocalStore, SharedData};
 use crate::tokens::Tokenizers;
 use crate::wire::Settle;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -36,6 +40,7 @@ pub struct Worker<S> {
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
     stats: Stats,
+    notes: Notes,
     /// Whether something was queued since [`Worker::take_wake`] was last asked.
     wake: bool,
     logged_ms: u64,
@@ -73,16 +78,22 @@ impl<S: SharedData> Worker<S> {
             headers_mode: HeadersMode::default(),
             next_id: (seed, 0),
             stats: Stats::default(),
+            notes: Notes::default(),
             wake: false,
             logged_ms: 0,
         }
     }
 
     /// What was counted since this was last asked.
-    pub fn take_stats(&mut self) -> impl Iterator<Item = (Stat, u64)> {
+    pub fn take_stats(&mut self) -> Vec<(Cow<'static, str>, u64)> {
         let dropped = self.settles.take_dropped();
         self.stats.add(Stat::SettlementsDropped, dropped);
         self.stats.take()
+    }
+
+    /// What the access log is to say of `stream`, as far as it was noted since this was last asked.
+    pub fn take_notes(&mut self, stream: u32) -> Vec<(Field, String)> {
+        self.notes.take(stream)
     }
 
     /// Whether [`Worker::turn`] has something to send that it had not when this was last asked.

@@ -1,11 +1,12 @@
 //! From a response's headers to its end: the part of the worker that reads what a request cost and settles it.
 
 use super::Worker;
+use crate::access_log::Field;
 use crate::account::{Account, Closing, Settlement};
 use crate::answer;
 use crate::config::{Headers, OnStreamOver};
 use crate::content_encoding::Decoder;
-use crate::limits::Cost;
+use crate::limits::{Cost, Metric};
 use crate::refusal::Standing;
 use crate::session::{Asked, Forwarded, HeaderEdits, Responding, ResponseHead, Session};
 use crate::stats::Stat;
@@ -36,19 +37,19 @@ impl<S: SharedData> Worker<S> {
         if !(200..300).contains(&head.status) {
             // The upstream did no work: its tokens are given back.
             let requests = u64::from(!self.config.accounting().refund_requests_on_error);
-            self.close(account, Closing::Cost(Cost { requests, ..Cost::default() }), now_ms);
+            self.close(stream, account, &asked, Closing::Cost(Cost { requests, ..Cost::default() }), now_ms);
             self.sessions.insert(stream, Session::Settled(None));
             return edits;
         }
         let editor = self.editor(&asked, &head);
         let Some((decoder, reader)) = self.reader(&asked, &head) else {
-            self.close(account, Closing::AsReserved, now_ms);
+            self.close(stream, account, &asked, Closing::AsReserved, now_ms);
             self.sessions.insert(stream, Session::Settled(editor));
             return edits;
         };
         let responding = Responding { account, asked, decoder, reader, editor };
         if end_of_stream {
-            self.finish(responding, now_ms);
+            self.finish(stream, responding, now_ms);
             self.sessions.insert(stream, Session::Settled(None));
         } else {
             self.sessions.insert(stream, Session::Responding(responding));
@@ -67,7 +68,7 @@ impl<S: SharedData> Worker<S> {
         let (session, mut editor) = match self.sessions.remove(&stream)? {
             Session::Responding(mut responding) => {
                 let editor = responding.editor.take();
-                (self.read(responding, chunk, end_of_stream, now_ms), editor)
+                (self.read(stream, responding, chunk, end_of_stream, now_ms), editor)
             }
             Session::Settled(editor) => (Session::Settled(None), editor),
             other => (other, None),
@@ -91,6 +92,7 @@ impl<S: SharedData> Worker<S> {
     /// Reads the next part of a response, and settles as soon as what it cost is certain.
     fn read(
         &mut self,
+        stream: u32,
         mut responding: Responding,
         chunk: &[u8],
         end_of_stream: bool,
@@ -103,8 +105,8 @@ impl<S: SharedData> Worker<S> {
             outcome.is_some()
         });
         match outcome {
-            Some(outcome) => self.close_by(responding.account, &responding.asked, outcome, now_ms),
-            None if end_of_stream => self.finish(responding, now_ms),
+            Some(outcome) => self.close_by(stream, responding.account, &responding.asked, outcome, now_ms),
+            None if end_of_stream => self.finish(stream, responding, now_ms),
             None => return Session::Responding(responding),
         }
         Session::Settled(None)
@@ -122,8 +124,11 @@ impl<S: SharedData> Worker<S> {
                 self.sessions.insert(stream, Session::Abandoned(pending.bill));
             }
             // Nobody waited for the response to begin, and nobody knows what the upstream has done by then.
-            Some(Session::Forwarded(forwarded)) => self.close(forwarded.account, Closing::AsReserved, now_ms),
-            Some(Session::Responding(responding)) => self.finish(responding, now_ms),
+            Some(Session::Forwarded(forwarded)) => {
+                let Forwarded { account, asked, .. } = forwarded;
+                self.close(stream, account, &asked, Closing::AsReserved, now_ms);
+            }
+            Some(Session::Responding(responding)) => self.finish(stream, responding, now_ms),
             // Its answer is still to come.
             Some(session @ Session::Abandoned(_)) => {
                 self.sessions.insert(stream, session);
@@ -161,12 +166,12 @@ impl<S: SharedData> Worker<S> {
     }
 
     /// The response is over: what it cost is what was read in it.
-    fn finish(&mut self, responding: Responding, now_ms: u64) {
+    fn finish(&mut self, stream: u32, responding: Responding, now_ms: u64) {
         let Responding { account, asked, reader, .. } = responding;
-        self.close_by(account, &asked, reader.finish(), now_ms);
+        self.close_by(stream, account, &asked, reader.finish(), now_ms);
     }
 
-    fn close_by(&mut self, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {
+    fn close_by(&mut self, stream: u32, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {
         let cost = |input_tokens, output_tokens| Cost { requests: 1, input_tokens, output_tokens };
         let closing = match outcome {
             Outcome::Reported(usage) => {
@@ -178,14 +183,22 @@ impl<S: SharedData> Worker<S> {
             }
             Outcome::Unknown => Closing::AsReserved,
         };
-        self.close(account, closing, now_ms);
+        self.close(stream, account, asked, closing, now_ms);
     }
 
-    fn close(&mut self, account: Account, closing: Closing, now_ms: u64) {
+    fn close(&mut self, stream: u32, account: Account, asked: &Asked, closing: Closing, now_ms: u64) {
         let cost = closing.cost(&account);
         self.stats.add(Stat::Settled, 1);
         self.stats.add(Stat::InputTokens, cost.input_tokens);
         self.stats.add(Stat::OutputTokens, cost.output_tokens);
+        let reserved = account.estimate().full;
+        self.stats.settled(
+            asked.model.as_deref(),
+            reserved.of(Metric::TotalTokens),
+            cost.of(Metric::TotalTokens),
+        );
+        self.notes.add(stream, Field::InputTokens, cost.input_tokens);
+        self.notes.add(stream, Field::OutputTokens, cost.output_tokens);
         let Settlement { local, remote } = account.close(closing);
         if let Some((charges, hold)) = local
             && let Some(store) = &self.local

@@ -1,8 +1,10 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 use super::*;
+use crate::identity::RequestView;
+use crate::session::ResponseHead;
 use crate::store::local::tests::Memory;
-use crate::wire::{Reserved, Settled};
+use crate::wire::{Reserve, Reserved, Settled, WindowState};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -95,7 +97,10 @@ fn what_is_not_an_llm_call_passes() {
     let mut worker = worker(&memory, &local(json!({"rpm": 0})));
     let get = Request(vec![(":method", "GET".into()), (":path", "/v1/chat/completions".into())]);
     assert_eq!(worker.request_headers(1, &get, true, NOW).directive, Directive::Continue);
-    assert_eq!(worker.request_headers(2, &post("/v1/models", "key"), true, NOW).directive, Directive::Continue);
+    assert_eq!(
+        worker.request_headers(2, &post("/v1/models", "key"), true, NOW).directive,
+        Directive::Continue
+    );
     assert!(!worker.knows(1) && !worker.knows(2));
     assert_eq!(status(&worker.request_headers(3, &chat(), false, NOW).directive), 429);
 }
@@ -104,7 +109,8 @@ fn what_is_not_an_llm_call_passes() {
 fn requests_alone_are_decided_on_their_headers() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 2})));
-    let statuses: Vec<_> = (0..3).map(|n| status(&worker.request_headers(n, &chat(), false, NOW).directive)).collect();
+    let statuses: Vec<_> =
+        (0..3).map(|n| status(&worker.request_headers(n, &chat(), false, NOW).directive)).collect();
     assert_eq!(statuses, [200, 200, 429]);
 }
 
@@ -113,8 +119,14 @@ fn unknown_identities_can_be_rejected() {
     let memory = Memory::default();
     let config = json!({"keys": [{"key": "known", "rpm": 5}], "default": "reject"});
     let mut worker = worker(&memory, &config);
-    assert_eq!(status(&worker.request_headers(1, &post("/v1/chat/completions", "other"), false, NOW).directive), 401);
-    assert_eq!(status(&worker.request_headers(2, &post("/v1/chat/completions", "known"), false, NOW).directive), 200);
+    assert_eq!(
+        status(&worker.request_headers(1, &post("/v1/chat/completions", "other"), false, NOW).directive),
+        401
+    );
+    assert_eq!(
+        status(&worker.request_headers(2, &post("/v1/chat/completions", "known"), false, NOW).directive),
+        200
+    );
 }
 
 #[test]
@@ -143,6 +155,125 @@ fn the_providers_usage_replaces_the_estimate_at_once() {
     assert!(!worker.reads_response(1), "it is settled before the stream ends");
     worker.stream_done(1, NOW);
     assert_eq!(used(&mut worker, 2), 50 + PROMPT);
+}
+
+#[test]
+fn the_access_log_learns_the_decision_the_estimate_and_the_charge() {
+    let memory = Memory::default();
+    let config = json!({"keys": [{"key": "key", "name": "Ann", "output_tpm": 100}]});
+    let mut worker = worker(&memory, &config);
+    let noted = |worker: &mut Worker<&Memory>, stream| {
+        let notes = worker.take_notes(stream);
+        notes
+            .iter()
+            .map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", "")))
+            .collect::<Vec<_>>()
+    };
+    send(&mut worker, 1, 70);
+    let estimate = ["name=Ann", "model=gpt-4o", "estimated_input_tokens=8", "reserved_output_tokens=70"];
+    assert_eq!(noted(&mut worker, 1), [&estimate[..], &["decision=admitted"]].concat());
+    worker.response_headers(1, OK, false, NOW);
+    worker.response_body(1, &usage(9, 30), true, NOW);
+    assert_eq!(noted(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
+    send(&mut worker, 2, 71);
+    assert_eq!(noted(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
+    let stats = worker.take_stats();
+    assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
+    assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
+}
+
+#[test]
+fn usage_is_asked_for_in_the_clients_place_and_hidden_from_it() {
+    let memory = Memory::default();
+    let config = json!({"default": {"tpm": 1_000}, "stream_usage": "inject"});
+    let mut worker = worker(&memory, &config);
+    worker.request_headers(1, &chat(), false, NOW);
+    let body = br#"{"model":"gpt-4o","messages":[],"stream":true,"max_tokens":9}"#;
+    let sent = worker.request_body(1, true, || body.to_vec(), NOW).body.unwrap();
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["stream_options"], json!({"include_usage": true}));
+    worker.response_headers(1, ResponseHead { content_type: Some("text/event-stream"), ..OK }, false, NOW);
+    let hello =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    let extra = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}\n\n";
+    let done = "data: [DONE]\n\n";
+    let (begin, end) = extra.split_at(20);
+    let chunks = [format!("{hello}{begin}"), format!("{end}{done}")];
+    let seen: Vec<u8> = chunks
+        .iter()
+        .flat_map(|chunk| worker.response_body(1, chunk.as_bytes(), false, NOW).unwrap())
+        .collect();
+    assert_eq!(String::from_utf8(seen).unwrap(), format!("{hello}{done}"));
+    assert_eq!(used(&mut worker, 2), 7 + PROMPT);
+
+    worker.request_headers(3, &chat(), false, NOW);
+    let asked = br#"{"stream":true,"stream_options":{"include_usage":true}}"#;
+    assert_eq!(worker.request_body(3, true, || asked.to_vec(), NOW).body, None, "the client asked itself");
+}
+
+#[test]
+fn compressed_answers_are_read_and_others_are_charged_as_reserved() {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&usage(20, 30)).unwrap();
+    let gzip = gzip.finish().unwrap();
+    for (encoding, expected) in [("gzip", 50), ("br", PROMPT + 500)] {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+        send(&mut worker, 1, 500);
+        worker.response_headers(1, ResponseHead { content_encoding: Some(encoding), ..OK }, false, NOW);
+        worker.response_body(1, &gzip, true, NOW);
+        assert_eq!(used(&mut worker, 2), expected + PROMPT, "{encoding}");
+    }
+}
+
+#[test]
+fn only_readable_encodings_are_asked_for_where_tokens_are_limited() {
+    let edits = |config: Value| {
+        let memory = Memory::default();
+        let mut request = chat();
+        request.0.push(("accept-encoding", "gzip, br".into()));
+        worker(&memory, &config).request_headers(1, &request, false, NOW).edits.set
+    };
+    assert_eq!(edits(local(json!({"tpm": 5}))), [("accept-encoding", "gzip".to_owned())]);
+    assert_eq!(edits(local(json!({"rpm": 5}))), []);
+    assert_eq!(edits(json!({"default": {"tpm": 5}, "accept_encoding": "keep"})), []);
+}
+
+#[test]
+fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
+    for (mode, expected) in [("learned", true), ("declared", false)] {
+        let memory = Memory::default();
+        let config = json!({"default": {"output_tpm": 1_000_000}, "output_reservation": {"mode": mode}});
+        let mut worker = worker(&memory, &config);
+        let guess = |worker: &mut Worker<&Memory>, stream| {
+            worker.request_headers(stream, &chat(), false, NOW);
+            worker.request_body(stream, true, || br#"{"model":"gpt-4o","messages":[]}"#.to_vec(), NOW);
+            let (_, value) = worker
+                .take_notes(stream)
+                .into_iter()
+                .find(|(f, _)| *f == Field::ReservedOutputTokens)
+                .unwrap();
+            value.parse::<u64>().unwrap()
+        };
+        assert_eq!(guess(&mut worker, 0), 512);
+        for stream in 1..600 {
+            guess(&mut worker, stream);
+            worker.response_headers(stream, OK, false, NOW);
+            worker.response_body(stream, &usage(5, 100), true, NOW);
+        }
+        assert_eq!(guess(&mut worker, 999) < 120, expected, "{mode}");
+    }
+}
+
+#[test]
+fn a_request_that_failed_can_be_given_back() {
+    let memory = Memory::default();
+    let config = json!({"default": {"rpm": 1}, "refund_requests_on_error": true});
+    let mut worker = worker(&memory, &config);
+    send(&mut worker, 1, 1);
+    worker.response_headers(1, ResponseHead { status: 500, ..OK }, true, NOW);
+    assert_eq!(status(&send(&mut worker, 2, 1)), 200);
 }
 
 #[test]
@@ -182,7 +313,11 @@ fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
         let expected = if stream == 0 { 200 } else { 429 };
         assert_eq!(status(&worker.request_body(stream, true, || body(10), NOW).directive), expected);
     }
-    assert_eq!(worker.request_headers(9, &chat(), false, NOW).directive, Directive::Continue, "it has learnt");
+    assert_eq!(
+        worker.request_headers(9, &chat(), false, NOW).directive,
+        Directive::Continue,
+        "it has learnt"
+    );
     assert_eq!(worker.request_body(9, false, Vec::new, NOW).directive, Directive::Pause);
     assert_eq!(status(&worker.request_body(9, true, || body(10), NOW).directive), 429);
 }
@@ -205,7 +340,10 @@ fn a_request_waits_for_the_sidecar_and_goes_on_or_is_refused() {
     for (stream, admitted) in [(1, true), (2, false)] {
         assert_eq!(worker.request_headers(stream, &chat(), false, NOW).directive, Directive::Pause);
         assert!(worker.take_wake());
-        assert_eq!(worker.request_body(stream, true, || panic!("not needed"), NOW).directive, Directive::Pause);
+        assert_eq!(
+            worker.request_body(stream, true, || panic!("not needed"), NOW).directive,
+            Directive::Pause
+        );
         let callouts = worker.turn(NOW).callouts;
         let turn = answer(&mut worker, &callouts[0], admitted);
         let (resumed, directive) = &turn.directives[0];
@@ -219,7 +357,7 @@ fn without_an_answer_on_error_decides() {
         let memory = Memory::default();
         let mut worker = worker(&memory, &redis(on_error, json!({"rpm": 1})));
         for (stream, expected) in [1, 2].into_iter().zip(expected) {
-            worker.request_headers(stream, &chat(), true, NOW).directive;
+            worker.request_headers(stream, &chat(), true, NOW);
             worker.turn(NOW);
             let turn = worker.callout_answered(Kind::Reserve, Err("away".into()), NOW);
             assert_eq!(status(&turn.directives[0].1), expected, "{on_error}");
@@ -231,7 +369,7 @@ fn without_an_answer_on_error_decides() {
 fn a_client_that_leaves_while_the_sidecar_is_asked_is_refunded() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &redis("allow", json!({"rpm": 1})));
-    worker.request_headers(1, &chat(), true, NOW).directive;
+    worker.request_headers(1, &chat(), true, NOW);
     let callouts = worker.turn(NOW).callouts;
     worker.stream_done(1, NOW);
     let turn = answer(&mut worker, &callouts[0], true);
@@ -240,7 +378,7 @@ fn a_client_that_leaves_while_the_sidecar_is_asked_is_refunded() {
     assert_eq!(settles[0].charges[0].cost, 0);
     assert!(!worker.knows(1));
 
-    worker.request_headers(2, &chat(), true, NOW).directive;
+    worker.request_headers(2, &chat(), true, NOW);
     worker.stream_done(2, NOW);
     assert_eq!(worker.turn(NOW).callouts, [], "what was not sent yet is not sent");
 }
@@ -326,7 +464,7 @@ mod storm {
                     Event::Arrive => {
                         next += 1;
                         streams.push(next);
-                        worker.request_headers(next, &chat(), false, NOW).directive;
+                        worker.request_headers(next, &chat(), false, NOW);
                     }
                     Event::Body(end) => drop(worker.request_body(stream, end, || body(10), NOW).directive),
                     Event::Answer(admitted) => {
@@ -375,7 +513,7 @@ fn keys_of_a_group_share_its_limit_and_the_refusal_says_so() {
     let mut worker = worker(&memory, &config);
     let mut send = |key, stream| {
         let directive = worker.request_headers(stream, &post("/v1/chat/completions", key), false, NOW);
-        let Directive::Reply(reply) = &directive else { return "forwarded".to_owned() };
+        let Directive::Reply(reply) = &directive.directive else { return "forwarded".to_owned() };
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
         body["error"]["message"].as_str().unwrap().split(':').next().unwrap().to_owned()
     };
