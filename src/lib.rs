@@ -1,7 +1,7 @@
 //! The llm-rate-limit filter: pure logic that compiles and is tested natively, and one file, `proxy.rs`, that
 //! speaks to Envoy.
 //!
-//! A request is read ([`config`], [`identity`], [`request`]), priced ([`tokens`], [`policy`]) and entered into an
+//! A request is read ([`config`], [`identity`], [`request`]), priced ([`tokens`], [`pricing`], [`policy`]) and entered into an
 //! account ([`account`]), reserved in a store ([`store`], [`window`], and [`wire`] on the way to the sidecar), and
 //! forwarded or refused ([`refusal`], [`answer`]). When its response has told what it really cost ([`usage`],
 //! [`sse`]), the account is closed. [`worker`] drives requests through their phases ([`session`]).
@@ -18,6 +18,7 @@ pub mod lenient;
 pub mod limits;
 pub mod pattern;
 pub mod policy;
+pub mod pricing;
 #[cfg(target_family = "wasm")]
 mod proxy;
 pub mod refusal;

@@ -1,46 +1,94 @@
-//! How requests and their responses are accounted for, checked.
+//! What a request costs and how that becomes known, checked: reservation, streams, errors, weights and prices.
 
+use super::decimal::ONE;
+use super::document::Number;
 use super::error::{Path, Problems};
 use super::number::MAX_AMOUNT;
+use super::pattern;
 use super::raw::{self, AcceptEncoding, OnStreamOver, OutputMode, StreamUsage};
+use crate::pricing::{ByModel, Price, Weights};
+use std::collections::BTreeMap;
 
 /// Tokens reserved for the output of a request that sets no maximum, if the configuration does not say.
 const DEFAULT_OUTPUT_TOKENS: u64 = 512;
+/// The largest factor of a model, in millionths.
+const MAX_MODEL_FACTOR: u64 = 1_000 * ONE;
+/// The largest factor of reasoning, in millionths.
+const MAX_REASONING_FACTOR: u64 = 10 * ONE;
+/// A million dollars for a million tokens, in micro-dollars: more than any model costs.
+const MAX_PRICE: u64 = 1_000_000 * ONE;
 
-/// How requests and their responses are accounted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a request costs and how that becomes known.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accounting {
-    /// How the output of a request that sets no maximum is guessed.
-    pub output_mode: OutputMode,
-    /// Tokens to reserve for it as long as nothing better is known. Zero reserves nothing.
+    /// Tokens to reserve for the output of a request that sets no maximum. Zero reserves nothing.
     pub default_output_tokens: u64,
-    /// Where a stream's usage comes from if the client did not ask for it.
+    /// What the reservation of output goes by.
+    pub output_mode: OutputMode,
+    /// How the usage of a stream is known when the client did not ask for it.
     pub stream_usage: StreamUsage,
-    /// What happens to a stream that has passed a limit.
+    /// What happens to a stream that passes a limit on tokens while it runs.
     pub on_stream_over: OnStreamOver,
-    /// Whether a request that the upstream answered with an error is given back.
+    /// Whether a request that the upstream answers with an error is given back to limits on requests.
     pub refund_requests_on_error: bool,
-    /// What becomes of `accept-encoding` where tokens are limited.
+    /// What becomes of a request's `accept-encoding` where tokens are limited.
     pub accept_encoding: AcceptEncoding,
+    /// How many tokens a token counts for under limits on tokens.
+    pub weights: Weights,
+    /// What models cost.
+    pub prices: ByModel<Price>,
 }
 
 impl Accounting {
-    /// Checks what `raw` says of it.
+    /// Checks what is in `raw`.
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Option<Self> {
-        let reservation = &raw.output_reservation;
         let default_output_tokens = problems.whole_or(
             &root.member("output_reservation").member("default_tokens"),
-            reservation.default_tokens,
+            raw.output_reservation.default_tokens,
             0..=MAX_AMOUNT,
             DEFAULT_OUTPUT_TOKENS,
-        )?;
+        );
+        let weights = weights(&raw.weights, &root.member("weights"), problems);
+        let prices = prices(&raw.prices, &root.member("prices"), problems);
         Some(Self {
-            output_mode: reservation.mode,
-            default_output_tokens,
+            default_output_tokens: default_output_tokens?,
+            output_mode: raw.output_reservation.mode,
             stream_usage: raw.stream_usage,
             on_stream_over: raw.on_stream_over,
             refund_requests_on_error: raw.refund_requests_on_error,
             accept_encoding: raw.accept_encoding,
+            weights: weights?,
+            prices,
         })
     }
+}
+
+fn weights(raw: &raw::Weights, path: &Path<'_>, problems: &mut Problems) -> Option<Weights> {
+    let mut factor = |name, given, most| problems.millionths_or(&path.member(name), given, 0..=most, ONE);
+    let cached_input = factor("cached_input_factor", raw.cached_input_factor, ONE);
+    let reasoning = factor("reasoning_factor", raw.reasoning_factor, MAX_REASONING_FACTOR);
+    let models_path = path.member("models");
+    let models = ByModel::new(raw.models.iter().filter_map(|(text, factor)| {
+        let path = models_path.member(text);
+        let pattern = pattern::of_models(text, &path, problems);
+        Some((pattern, problems.millionths(&path, *factor, 0..=MAX_MODEL_FACTOR)?))
+    }));
+    Some(Weights { cached_input: cached_input?, reasoning: reasoning?, models })
+}
+
+fn prices(raw: &BTreeMap<String, raw::Price>, path: &Path<'_>, problems: &mut Problems) -> ByModel<Price> {
+    ByModel::new(raw.iter().filter_map(|(text, given)| {
+        let path = path.member(text);
+        let pattern = pattern::of_models(text, &path, problems);
+        Some((pattern, price(given, &path, problems)?))
+    }))
+}
+
+fn price(raw: &raw::Price, path: &Path<'_>, problems: &mut Problems) -> Option<Price> {
+    let mut dollars = |name, number: Number| problems.millionths(&path.member(name), number, 0..=MAX_PRICE);
+    let input = dollars("input", raw.input);
+    let cached_input = raw.cached_input.map_or(input, |number| dollars("cached_input", number));
+    let cache_write = raw.cache_write.map_or(input, |number| dollars("cache_write", number));
+    let output = dollars("output", raw.output);
+    Some(Price { input: input?, cached_input: cached_input?, cache_write: cache_write?, output: output? })
 }

@@ -6,6 +6,7 @@
 //! is misspelt would be a limit that does not hold. How the bytes get here is the host's business.
 
 mod accounting;
+mod decimal;
 mod decode;
 mod document;
 mod encodings;
@@ -31,6 +32,7 @@ pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{Identity, Source};
 use crate::policy::{Access, Grant};
+use crate::pricing::Price;
 use crate::tokens::Encodings;
 use error::{Path, Problems};
 use std::collections::BTreeMap;
@@ -64,13 +66,13 @@ impl Config {
     fn new(mut raw: raw::Root) -> Result<Self, ConfigError> {
         let root = Path::Root;
         let mut problems = Problems::default();
-        let accounting = Accounting::new(&raw, &root, &mut problems);
         let store = Store::new(mem::take(&mut raw.store), &root.member("store"), &mut problems);
         let sources = sources::sources(raw.identity.take(), &root.member("identity"), &mut problems);
         let catalogue = grants::Catalogue::new(&raw, &root, &mut problems);
         let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
         let default = raw.default.as_ref();
         let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
+        let accounting = Accounting::new(&raw, &root, &mut problems);
         let rejection_message = rejection_message(raw.rejection, &root.member("rejection"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
         // What could not be built has been noted as a problem.
@@ -109,9 +111,14 @@ impl Config {
         self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
     }
 
-    /// How requests and their responses are accounted for.
+    /// What a request costs and how that becomes known.
     pub const fn accounting(&self) -> &Accounting {
         &self.accounting
+    }
+
+    /// What `model` costs. None costs nothing.
+    pub fn price(&self, model: Option<&str>) -> Option<&Price> {
+        self.accounting.prices.of(model)
     }
 
     /// What a refusal says; none is the filter's own message.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity;
+use crate::pricing::{ByModel, Weights};
 use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -98,7 +99,17 @@ fn an_empty_object_limits_nobody() {
     assert_eq!(config.access(None), Access::Unlimited);
     assert_eq!(config.access(Some(&Identity::of_key("any"))), Access::Unlimited);
     assert!(!config.needs_tokens());
-    assert_eq!(config.accounting().default_output_tokens, 512);
+    let expected = Accounting {
+        default_output_tokens: 512,
+        output_mode: OutputMode::Learned,
+        stream_usage: StreamUsage::Count,
+        on_stream_over: OnStreamOver::Continue,
+        refund_requests_on_error: false,
+        accept_encoding: AcceptEncoding::Narrow,
+        weights: Weights::default(),
+        prices: ByModel::default(),
+    };
+    assert_eq!(config.accounting(), &expected);
     assert_eq!(config.rejection_message(), None);
     assert_eq!(config.headers(), Headers::Auto);
     assert_eq!(config.encodings(), &Encodings::default());
@@ -119,17 +130,6 @@ fn every_field_takes_effect() {
         config.sources(),
         [Source::Header("x-api-key".to_owned()), Source::Metadata(claim), Source::ClientIp]
     );
-    assert_eq!(
-        *config.accounting(),
-        Accounting {
-            output_mode: OutputMode::None,
-            default_output_tokens: 0,
-            stream_usage: StreamUsage::Inject,
-            on_stream_over: OnStreamOver::Finish,
-            refund_requests_on_error: true,
-            accept_encoding: AcceptEncoding::Keep,
-        }
-    );
     let message = config.rejection_message().unwrap().render(|placeholder| format!("{placeholder:?}"));
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);
@@ -141,6 +141,27 @@ fn every_field_takes_effect() {
     assert_eq!(encoding("davinci"), without_factor(Encoding::R50kBase));
     assert_eq!(encoding("codex"), without_factor(Encoding::P50kBase));
     assert_eq!(encoding("gpt-4"), without_factor(Encoding::O200kBase));
+}
+
+#[test]
+fn every_field_of_the_accounting_takes_effect() {
+    let config = good("every_field");
+    let accounting = config.accounting();
+    assert_eq!((accounting.default_output_tokens, accounting.output_mode), (0, OutputMode::None));
+    assert_eq!(accounting.stream_usage, StreamUsage::Inject);
+    assert_eq!(accounting.on_stream_over, OnStreamOver::Finish);
+    assert!(accounting.refund_requests_on_error);
+    assert_eq!(accounting.accept_encoding, AcceptEncoding::Keep);
+    let weights = &accounting.weights;
+    assert_eq!((weights.cached_input, weights.reasoning), (250_000, 10_000_000));
+    let factors = ["o3", "gpt-4o", "llama"].map(|model| weights.models.of(Some(model)).copied());
+    assert_eq!(factors, [1_000_000_000, 1_500_000, 0].map(Some));
+    let price = |input, cached_input, cache_write, output| Price { input, cached_input, cache_write, output };
+    let of = |model| config.price(Some(model)).copied();
+    assert_eq!(of("gpt-4o-mini"), Some(price(2_500_000, 1_250_000, 2_500_000, 10_000_000)));
+    assert_eq!(of("claude-4"), Some(price(3_000_000, 300_000, 3_750_000, 15_000_000)));
+    assert_eq!(of("dear"), Some(price(1_000_000_000_000, 1_000_000_000_000, 1_000_000_000_000, 1)));
+    assert_eq!((of("free"), of("gpt-5")), (Some(price(0, 0, 0, 0)), None));
 }
 
 #[test]

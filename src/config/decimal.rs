@@ -1,0 +1,94 @@
+//! Decimal numbers, held exactly: as whole millionths.
+//!
+//! JSON numbers are read as doubles, and a `Struct` has nothing else. A double's shortest text is what the user wrote
+//! as long as that had at most 15 digits, so the text is what is read here, and binary fractions never matter.
+
+use super::document::Number;
+use super::error::{Path, Problems};
+use std::ops::RangeInclusive;
+
+/// Decimals that a number may have.
+const DECIMALS: usize = 6;
+/// One, in millionths.
+pub(super) const ONE: u64 = 1_000_000;
+
+impl Problems {
+    /// `number` in millionths, within `range` (also in millionths); else notes a problem.
+    pub(super) fn millionths(
+        &mut self,
+        path: &Path<'_>,
+        number: Number,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let millionths = millionths(number).filter(|value| range.contains(value));
+        if millionths.is_none() {
+            let (from, to) = (text(*range.start()), text(*range.end()));
+            let expected = format!("a number from {from} to {to} with at most {DECIMALS} decimals");
+            self.expected(path, expected, number);
+        }
+        millionths
+    }
+
+    /// The same for a member that may be left out and is `default` then.
+    pub(super) fn millionths_or(
+        &mut self,
+        path: &Path<'_>,
+        number: Option<Number>,
+        range: RangeInclusive<u64>,
+        default: u64,
+    ) -> Option<u64> {
+        number.map_or(Some(default), |number| self.millionths(path, number, range))
+    }
+}
+
+fn millionths(number: Number) -> Option<u64> {
+    let text = match number {
+        Number::Whole(value) => value.to_string(),
+        Number::Real(value) => value.to_string(),
+    };
+    let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+    if decimals.len() > DECIMALS {
+        return None;
+    }
+    let decimals: u64 = format!("{decimals:0<DECIMALS$}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(ONE)?.checked_add(decimals)
+}
+
+/// `millionths` as a decimal number.
+pub(super) fn text(millionths: u64) -> String {
+    let (whole, decimals) = (millionths / ONE, millionths % ONE);
+    format!("{whole}.{decimals:0>DECIMALS$}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn decimals_are_exact() {
+        for (number, expected) in [
+            (0.075, Some(75_000)),
+            (0.1, Some(100_000)),
+            (1e-6, Some(1)),
+            (1e-7, None),
+            (0.123_456_7, None),
+            (-0.5, None),
+            (f64::NAN, None),
+            (1e300, None),
+        ] {
+            assert_eq!(millionths(Number::Real(number)), expected, "{number}");
+        }
+        assert_eq!(millionths(Number::Whole(3)), Some(3 * ONE));
+        assert_eq!(millionths(Number::Whole(-3)), None);
+        assert_eq!(millionths(Number::Whole(i64::MAX)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn up_to_a_billion_every_decimal_is_read_as_written(value in 0..=1_000_000_000 * ONE) {
+            let written: f64 = text(value).parse().unwrap();
+            prop_assert_eq!(millionths(Number::from(written)), Some(value));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The fields that say what a request costs: reservation, streams, errors, encodings, weights and prices.
+
+use super::Number;
+use crate::tokens;
+use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, de};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How much output is reserved before a request is forwarded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub struct OutputReservation {
+    /// Tokens to reserve for a request that sets no maximum; 512 by default.
+    pub default_tokens: Option<Number>,
+    /// How to guess the output of such a request.
+    pub mode: OutputMode,
+}
+
+/// How much output to reserve for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputMode {
+    /// The maximum that the request sets, else `default_tokens`.
+    Declared,
+    /// The maximum that the request sets, else what its model's answers stay within nineteen times of twenty,
+    /// beginning with `default_tokens`.
+    #[default]
+    Learned,
+    /// Nothing: output is charged when it has been produced.
+    None,
+}
+
+/// Where a stream's usage comes from if the client did not ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamUsage {
+    /// Its text is counted here.
+    #[default]
+    Count,
+    /// The filter asks the upstream (`stream_options.include_usage`) and hides the answer from the client.
+    Inject,
+}
+
+/// What happens to a stream that has passed a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStreamOver {
+    /// It goes on, and later requests wait.
+    #[default]
+    Continue,
+    /// It is ended as if it had reached its maximum: `finish_reason` `length`, then `[DONE]`.
+    Finish,
+}
+
+/// What becomes of `accept-encoding` where tokens are limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceptEncoding {
+    /// The upstream is asked for encodings that the filter can read only.
+    #[default]
+    Narrow,
+    /// It stays; a response that cannot be read is charged as reserved.
+    Keep,
+}
+
+/// How many tokens a token counts for under limits on tokens. Costs in dollars go by `prices` alone.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub struct Weights {
+    /// A prompt token that was read from a cache, 0 to 1; 1 by default.
+    pub cached_input_factor: Option<Number>,
+    /// A reasoning token, 0 to 10; 1 by default.
+    pub reasoning_factor: Option<Number>,
+    /// Any token of a model, by a pattern of model names, 0 to 1000. The most specific pattern counts.
+    pub models: BTreeMap<String, Number>,
+}
+
+/// What a model costs, in dollars per million tokens, with at most 6 decimals.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct Price {
+    /// The prompt.
+    pub input: Number,
+    /// The prompt, where it is read from a cache; as `input` by default.
+    #[serde(default)]
+    pub cached_input: Option<Number>,
+    /// The prompt, where it is written to a cache; as `input` by default.
+    #[serde(default)]
+    pub cache_write: Option<Number>,
+    /// The answer, reasoning included.
+    pub output: Number,
+}
+
+/// The encoding of a model: its name, or its name and a factor.
+#[derive(Debug)]
+pub struct Encoding {
+    /// The encoding.
+    pub encoding: tokens::Encoding,
+    /// What to multiply its count by, for models whose own encoding is not public; 1 by default.
+    pub factor: Option<Number>,
+}
+
+impl<'de> Deserialize<'de> for Encoding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct WithFactor {
+            encoding: tokens::Encoding,
+            #[serde(default)]
+            factor: Option<Number>,
+        }
+
+        struct NameOrObject;
+
+        impl<'de> Visitor<'de> for NameOrObject {
+            type Value = Encoding;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an encoding's name or an object")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Encoding, E> {
+                let encoding = tokens::Encoding::deserialize(de::value::StrDeserializer::new(name))?;
+                Ok(Encoding { encoding, factor: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Encoding, A::Error> {
+                let given = WithFactor::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Encoding { encoding: given.encoding, factor: given.factor })
+            }
+        }
+
+        deserializer.deserialize_any(NameOrObject)
+    }
+}

@@ -1,0 +1,176 @@
+//! The fields of whatever has limits: plans, groups, models, keys, the default and all together.
+
+use super::Number;
+use crate::config::error::quoted;
+use crate::config::secret::Secret;
+use crate::limits::Metric;
+use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, de};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Defines structs that hold limits: the fields given, then those that every such struct has. serde's `flatten` would
+/// do the same but loses the path of an error.
+macro_rules! with_limits {
+    ($($(#[$outer:meta])* struct $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$outer])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default, expecting = "an object")]
+        pub struct $name {
+            $($(#[$inner])* pub $field: $type,)*
+            /// Requests in any minute.
+            pub rpm: Option<Number>,
+            /// Requests in any day.
+            pub rpd: Option<Number>,
+            /// Prompt and completion tokens in any minute.
+            pub tpm: Option<Number>,
+            /// Prompt and completion tokens in any day.
+            pub tpd: Option<Number>,
+            /// Prompt tokens in any minute.
+            pub input_tpm: Option<Number>,
+            /// Completion tokens in any minute.
+            pub output_tpm: Option<Number>,
+            /// Limits over other windows.
+            pub windows: Vec<Window>,
+        }
+
+        impl $name {
+            /// The limits that are not a model's.
+            pub fn limits(&self) -> Limits<'_> {
+                Limits {
+                    shorthands: [
+                        ("rpm", Metric::Requests, MINUTE_MS, self.rpm),
+                        ("rpd", Metric::Requests, DAY_MS, self.rpd),
+                        ("tpm", Metric::TotalTokens, MINUTE_MS, self.tpm),
+                        ("tpd", Metric::TotalTokens, DAY_MS, self.tpd),
+                        ("input_tpm", Metric::InputTokens, MINUTE_MS, self.input_tpm),
+                        ("output_tpm", Metric::OutputTokens, MINUTE_MS, self.output_tpm),
+                    ],
+                    windows: &self.windows,
+                }
+            }
+        }
+    )*};
+}
+
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 86_400_000;
+
+with_limits! {
+    /// A set of limits: a plan's, which whoever is on it has for himself, or a group's, which its keys have together.
+    struct Plan {
+        /// Limits on models, by a pattern of model names, beside the others.
+        models: BTreeMap<String, ModelLimits>,
+    }
+
+    /// Limits on the models that a pattern matches: together, not each.
+    struct ModelLimits {}
+
+    /// Limits on all requests.
+    struct GlobalLimits {}
+
+    /// A key and what it may do: `plan`, limits of its own, `group`, several of these, or `unlimited`.
+    struct Key {
+        /// The key itself. Give it or `key_sha256`.
+        key: Option<Secret>,
+        /// The SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`.
+        key_sha256: Option<Secret>,
+        /// What to call it in messages.
+        name: Option<String>,
+        /// A plan's name. Limits given beside it replace the plan's for the same metric and window, and add to the
+        /// others.
+        plan: Option<String>,
+        /// A group's name. Its limits hold for all its keys together, beside those of each.
+        group: Option<String>,
+        /// Whether it has no limits, not even those of `models` and `global`.
+        unlimited: bool,
+        /// Limits on models, by a pattern of model names, beside the others.
+        models: BTreeMap<String, ModelLimits>,
+    }
+
+    /// Limits for those who are not listed: each has its own counters.
+    struct FallbackLimits {
+        /// A plan's name, as for a key.
+        plan: Option<String>,
+        /// Limits on models, by a pattern of model names, beside the others.
+        models: BTreeMap<String, ModelLimits>,
+    }
+}
+
+/// Limits as they are written, shorthands with what they stand for.
+#[derive(Clone, Copy)]
+pub struct Limits<'a> {
+    /// Field name, metric, length of the window in milliseconds, and the amount if the field is given.
+    pub shorthands: [(&'static str, Metric, u64, Option<Number>); 6],
+    /// Limits over other windows.
+    pub windows: &'a [Window],
+}
+
+/// A limit over a window.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct Window {
+    /// What is counted.
+    pub metric: Metric,
+    /// The most that any window admits.
+    pub limit: Number,
+    /// Its length: an integer with a unit, `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most.
+    pub window: String,
+    /// How use is counted over it.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// `sliding_window`: how many segments it is cut into, 1 to 1000 and none shorter than a millisecond; 60 by
+    /// default.
+    #[serde(default)]
+    pub segments: Option<Number>,
+}
+
+/// How use is counted over a window.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// Use leaves segment by segment.
+    #[default]
+    SlidingWindow,
+}
+
+/// What those who are not listed may do.
+#[derive(Debug)]
+pub enum Fallback {
+    /// `"reject"`: nothing; they are answered 401.
+    Reject,
+    /// `"unlimited"`: anything, without the limits of `models` and `global` too.
+    Unlimited,
+    /// A plan or limits.
+    Limited(FallbackLimits),
+}
+
+impl<'de> Deserialize<'de> for Fallback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "\"reject\", \"unlimited\" or an object";
+
+        struct WordOrLimits;
+
+        impl<'de> Visitor<'de> for WordOrLimits {
+            type Value = Fallback;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Fallback, E> {
+                match word {
+                    "reject" => Ok(Fallback::Reject),
+                    "unlimited" => Ok(Fallback::Unlimited),
+                    _ => Err(E::custom(format_args!("expected {EXPECTED}, found {}", quoted(word)))),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fallback, A::Error> {
+                FallbackLimits::deserialize(MapAccessDeserializer::new(map)).map(Fallback::Limited)
+            }
+        }
+
+        deserializer.deserialize_any(WordOrLimits)
+    }
+}

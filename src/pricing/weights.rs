@@ -1,0 +1,100 @@
+//! Weights: how many tokens a token counts for under limits on tokens, for platforms that do not treat all alike.
+
+use super::{ByModel, MILLION, Tokens, rounded_up};
+
+/// Factors in millionths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// Of prompt tokens read from a cache; at most one.
+    pub cached_input: u64,
+    /// Of reasoning tokens; at most ten.
+    pub reasoning: u64,
+    /// Of all tokens of a model; at most a thousand.
+    pub models: ByModel<u64>,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { cached_input: MILLION, reasoning: MILLION, models: ByModel::default() }
+    }
+}
+
+/// Tokens as limits count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighed {
+    /// Of the prompt.
+    pub input_tokens: u64,
+    /// Of the answer.
+    pub output_tokens: u64,
+}
+
+impl Weights {
+    /// What `tokens` of `model` count for, each of the two rounded up.
+    pub fn weigh(&self, model: Option<&str>, tokens: &Tokens) -> Weighed {
+        let factor = u128::from(self.models.of(model).copied().unwrap_or(MILLION));
+        let weigh = |plain: u64, special: u64, special_factor: u64| {
+            let sum = u128::from(plain)
+                .saturating_mul(u128::from(MILLION))
+                .saturating_add(u128::from(special).saturating_mul(u128::from(special_factor)));
+            rounded_up(sum.saturating_mul(factor), u128::from(MILLION).pow(2))
+        };
+        let cached = tokens.cached_input.min(tokens.input);
+        let reasoning = tokens.reasoning.min(tokens.output);
+        Weighed {
+            input_tokens: weigh(tokens.input.saturating_sub(cached), cached, self.cached_input),
+            output_tokens: weigh(tokens.output.saturating_sub(reasoning), reasoning, self.reasoning),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::Pattern;
+    use proptest::prelude::*;
+
+    fn weigh(weights: &Weights, model: &str, tokens: Tokens) -> (u64, u64) {
+        let weighed = weights.weigh(Some(model), &tokens);
+        (weighed.input_tokens, weighed.output_tokens)
+    }
+
+    #[test]
+    fn cached_and_reasoning_tokens_and_models_count_as_configured() {
+        let models = ByModel::new([(Pattern::new("gpt-4*"), 2_500_000)]);
+        let weights = Weights { cached_input: 100_000, reasoning: 4_000_000, models };
+        let tokens = Tokens { input: 100, cached_input: 60, output: 30, reasoning: 10, ..Tokens::default() };
+        assert_eq!(weigh(&weights, "o3", tokens), (46, 60));
+        assert_eq!(weigh(&weights, "gpt-4", tokens), (115, 150));
+        let one = Tokens { input: 1, cached_input: 1, ..Tokens::default() };
+        assert_eq!(weigh(&weights, "o3", one), (1, 0), "a tenth, rounded up");
+        let too_much = Tokens { input: 10, cached_input: 20, output: 1, reasoning: 5, ..Tokens::default() };
+        assert_eq!(weigh(&weights, "o3", too_much), (1, 4), "parts are cut to the whole");
+    }
+
+    proptest! {
+        #[test]
+        fn without_weights_a_token_is_a_token(input: u64, cached_input: u64, output: u64, reasoning: u64) {
+            let tokens = Tokens { input, cached_input, cache_write: 0, output, reasoning };
+            prop_assert_eq!(weigh(&Weights::default(), "any", tokens), (input, output));
+        }
+
+        #[test]
+        fn it_is_rounded_up_once(
+            input in 0..1_000_000_000_u64, part in 0..=1_000_u64,
+            cached_input in 0..=1_000_000_u64, model in 0..1_000_000_000_u64,
+        ) {
+            let cached = input * part / 1_000;
+            let weights = Weights {
+                cached_input,
+                models: ByModel::new([(Pattern::new("*"), model)]),
+                ..Weights::default()
+            };
+            let (weighed, _) =
+                weigh(&weights, "any", Tokens { input, cached_input: cached, ..Tokens::default() });
+            let exact = (u128::from(input - cached) * 1_000_000 + u128::from(cached) * u128::from(cached_input))
+                * u128::from(model);
+            let weighed = u128::from(weighed) * 1_000_000_000_000;
+            prop_assert!(exact <= weighed && weighed < exact + 1_000_000_000_000);
+        }
+    }
+}
