@@ -136,8 +136,7 @@ impl Running {
         let worker = Worker::new(Arc::clone(&config), Host, seed);
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
         hostcalls::set_tick_period(TICK).ok()?;
-        let metric =
-            |stat: Stat| Some((stat, hostcalls::define_metric(MetricType::Counter, stat.name()).ok()?));
+        let metric = |stat: Stat| Some((stat.name().into(), counter(stat.name())?));
         let metrics = Stat::ALL.into_iter().filter_map(metric).collect();
         let worker = Rc::new(RefCell::new(worker));
         Some(Self { worker, queue, config, callouts: HashMap::new(), metrics })
