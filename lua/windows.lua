@@ -36,8 +36,7 @@ local function read_windows(now, key, arg)
       limit = tonumber(ARGV[at + 3]),
       cost = tonumber(ARGV[at + 4]),
       index = KEYS[key + 1],
-      field = ARGV[at + 5],
-      entry = table.concat({ ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] }, ' '),
+      arg = at,
     }
     key = key + 2
   end
@@ -50,7 +49,8 @@ end
 local function write_windows(windows, set)
   for _, window in ipairs(windows) do
     if window.algorithm.write(window.state) then
-      redis.call(set, window.index, window.field, window.entry)
+      -- The entry is the window's first four arguments.
+      redis.call(set, window.index, ARGV[window.arg + 5], table.concat(ARGV, ' ', window.arg, window.arg + 3))
       local keep_ms = window.algorithm.keep_ms(window.state)
       if redis.call('PTTL', window.index) < keep_ms then
         redis.call('PEXPIRE', window.index, keep_ms)

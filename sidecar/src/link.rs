@@ -10,7 +10,6 @@ use crate::error::Away;
 use crate::metrics::Metrics;
 use crate::topology::{Connection, Topology};
 use futures_util::future::join_all;
-use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,7 +175,7 @@ impl Connection {
             Self::Cluster(connection) => {
                 let replies = join_all(commands.iter().map(|command| {
                     let mut connection = connection.clone();
-                    async move { connection.req_packed_command(command).await }
+                    async move { command.query_async(&mut connection).await }
                 }))
                 .await;
                 match replies.first() {

@@ -3,4 +3,6 @@
 pub mod envoy;
 pub mod mock_llm;
 pub mod process;
+pub mod redis;
+pub mod sidecar;
 pub mod wasm;

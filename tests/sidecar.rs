@@ -1,0 +1,397 @@
+//! The sidecar's calls, on a real Redis and by its real binary: batches, bounds, the token, usage, metrics, sockets.
+//!
+//! What it does while Redis is away and when it is stopped is in `sidecar_outage.rs`; clusters and sentinels are in
+//! `sidecar_topology.rs`.
+
+use llm_rate_limit::window::Window;
+use llm_rate_limit::wire::{Charge, Reserve, Reserved, Settle, Settled, WindowState};
+use llm_rate_limit_tests::redis::Redis;
+use llm_rate_limit_tests::sidecar::{Sidecar, answer, launch};
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::json;
+use std::fs;
+use std::num::NonZeroU64;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Long enough for nothing to leave the window during a test.
+const HOUR_MS: NonZeroU64 = NonZeroU64::new(3_600_000).unwrap();
+
+fn charge(owner: &str, limit: u64, cost: u64) -> Charge {
+    Charge {
+        scope: owner.to_owned(),
+        identity: owner.to_owned(),
+        name: "requests".to_owned(),
+        window: Window::sliding(HOUR_MS),
+        limit,
+        cost,
+    }
+}
+
+fn reserve(id: impl ToString, charges: &[Charge]) -> Reserve {
+    Reserve { id: id.to_string(), charges: charges.to_vec() }
+}
+
+fn settle(id: impl ToString, charges: &[Charge]) -> Settle {
+    Settle { id: id.to_string(), if_absent: None, charges: charges.to_vec() }
+}
+
+/// Whether it was admitted, and what is used of each window.
+fn decided(answer: &Reserved) -> (bool, Vec<u64>) {
+    match answer {
+        Reserved::Decided { admitted, windows } => {
+            (*admitted, windows.iter().map(|window| window.used).collect())
+        }
+        Reserved::Failed { error } => panic!("{error}"),
+    }
+}
+
+fn admitted(answers: &[Reserved]) -> usize {
+    answers.iter().filter(|answer| decided(answer).0).count()
+}
+
+fn error(answer: &Reserved) -> &str {
+    match answer {
+        Reserved::Failed { error } => error,
+        Reserved::Decided { .. } => panic!("{answer:?} is no error"),
+    }
+}
+
+/// A batch whose elements can be told apart by their answers.
+async fn check_order(sidecar: &Sidecar) {
+    let batch: Vec<Reserve> = (1..=50)
+        .map(|at| reserve(at, &[charge("a", 20, 1), charge(&format!("own-{at}"), 100, at)]))
+        .collect();
+    for (at, answer) in (1..).zip(sidecar.reserve(&batch).await) {
+        let expected = if at <= 20 { (true, vec![at, at]) } else { (false, vec![20, 0]) };
+        assert_eq!(decided(&answer), expected, "element {at}");
+    }
+    let batch: Vec<Settle> =
+        (1..=50).map(|at| settle(at, &[charge("a", 20, 0), charge(&format!("own-{at}"), 100, 0)])).collect();
+    for (at, answer) in (1..).zip(sidecar.settle(&batch).await) {
+        assert_eq!(answer, Settled::Done { settled: at <= 20 }, "element {at}");
+    }
+    assert_eq!(admitted(&sidecar.reserve(&[reserve("last", &[charge("a", 20, 20)])]).await), 1);
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_order_over_tcp() {
+    let redis = Redis::start();
+    check_order(&Sidecar::start(&redis.url(), &[])).await;
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_order_over_a_unix_socket() {
+    let redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sidecar.sock");
+    let mut sidecar = Sidecar::start_unix(&socket, &redis.url(), &[("SOCKET_MODE", "600")]);
+    sidecar.wait_until_ready_is(200).await;
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    check_order(&sidecar).await;
+    sidecar.process().signal(Signal::SIGTERM);
+    assert!(sidecar.process().wait(Duration::from_secs(10)).unwrap().success());
+    assert!(!socket.exists(), "the socket's file is left behind");
+}
+
+#[tokio::test]
+async fn a_socket_that_a_crash_left_is_replaced_and_one_in_use_is_not() {
+    let redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sidecar.sock");
+    let mut crashed = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    crashed.process().kill();
+    assert!(socket.exists());
+    let sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    assert_eq!(sidecar.get("/healthz").await, (200, "ok\n".to_owned()));
+
+    let mut second = launch(&format!("unix:{}", socket.display()), &redis.url(), &[]);
+    assert_eq!(second.wait(Duration::from_secs(10)).unwrap().code(), Some(1));
+    assert!(second.log().contains("somebody listens there"), "{}", second.log());
+    assert_eq!(sidecar.get("/healthz").await.0, 200);
+
+    let file = directory.path().join("notes.txt");
+    fs::write(&file, "keep").unwrap();
+    let mut third = launch(&format!("unix:{}", file.display()), &redis.url(), &[]);
+    assert_eq!(third.wait(Duration::from_secs(10)).unwrap().code(), Some(1));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "keep");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_the_limit_is_admitted_of_many_at_once_through_two_sidecars() {
+    let redis = Redis::start();
+    let sidecars = [(); 2].map(|()| Arc::new(Sidecar::start(&redis.url(), &[])));
+    for sidecar in &sidecars {
+        sidecar.wait_until_ready_is(200).await;
+    }
+    let calls: Vec<_> = (0..1000)
+        .map(|at| {
+            let sidecar = Arc::clone(&sidecars[at % 2]);
+            tokio::spawn(
+                async move { admitted(&sidecar.reserve(&[reserve(at, &[charge("a", 100, 1)])]).await) },
+            )
+        })
+        .collect();
+    let mut total = 0;
+    for call in calls {
+        total += call.await.unwrap();
+    }
+    assert_eq!(total, 100);
+}
+
+#[tokio::test]
+async fn a_later_scope_that_refuses_leaves_the_earlier_uncharged_and_every_state_true() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let before = [
+        reserve("x", &[charge("key", 10, 4)]),
+        reserve("y", &[charge("model", 10, 9)]),
+        reserve("z", &[charge("all", 10, 5)]),
+    ];
+    assert_eq!(admitted(&sidecar.reserve(&before).await), 3);
+    let charges = [charge("key", 10, 2), charge("model", 10, 2), charge("all", 10, 6)];
+    let answers = sidecar.reserve(&[reserve("a", &charges), reserve("b", &[charge("key", 10, 6)])]).await;
+    let Reserved::Decided { admitted: false, windows } = &answers[0] else { panic!("{answers:?}") };
+    let used: Vec<u64> = windows.iter().map(|window| window.used).collect();
+    // The key's window counts what b charged in the same batch, and nothing of a.
+    assert_eq!(used[1..], [9, 5]);
+    assert!(used[0] == 4 || used[0] == 10, "{used:?}");
+    assert!(windows[1].retry_after_ms > 0, "the refusing window says when: {windows:?}");
+    assert!(windows[2].retry_after_ms > 0, "a window that was not reached says so too: {windows:?}");
+    let now = sidecar.reserve(&[reserve("c", &[charge("key", 100, 0), charge("all", 100, 0)])]).await;
+    let key = if decided(&answers[1]).0 { 10 } else { 4 };
+    assert_eq!(decided(&now[0]), (true, vec![key, 5]));
+}
+
+#[tokio::test]
+async fn an_element_that_fails_does_not_touch_the_others() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let () = redis.ask(&["SET", &charge("broken", 1, 1).key(), "not a counter"]);
+    let batch = [
+        reserve(1, &[charge("a", 10, 1)]),
+        reserve(2, &[charge("a", 10, 1 << 53)]),
+        reserve(3, &[charge("broken", 10, 1)]),
+        reserve(4, &[charge("a", 10, 1), charge("broken", 10, 1)]),
+        reserve(5, &[charge("a", 10, 1)]),
+    ];
+    let answers = sidecar.reserve(&batch).await;
+    assert_eq!(decided(&answers[0]), (true, vec![1]));
+    assert_eq!(
+        error(&answers[1]),
+        "charges[0]: cost is 9007199254740992, more than 9007199254740991 (2^53 - 1)"
+    );
+    assert!(error(&answers[2]).contains("WRONGTYPE"), "{answers:?}");
+    assert!(error(&answers[3]).contains("WRONGTYPE"), "{answers:?}");
+    assert!(decided(&answers[4]).0);
+    let settled =
+        sidecar.settle(&[settle(3, &[charge("broken", 10, 1)]), settle(1, &[charge("a", 10, 1)])]).await;
+    assert_eq!(settled[1], Settled::Done { settled: true });
+    // The first scope of the fourth was given back: what is left is the first and the fifth.
+    let now = sidecar.reserve(&[reserve(6, &[charge("a", 10, 0)])]).await;
+    assert_eq!(decided(&now[0]), (true, vec![2]));
+    assert_eq!(sidecar.metric("llm_rate_limit_sidecar_reservations_total{outcome=\"failed\"}").await, 3.0);
+}
+
+#[tokio::test]
+async fn a_malformed_body_is_refused_and_the_answer_says_where() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[("MAX_BODY_BYTES", "2000")]);
+    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    for (body, expected) in [
+        ("", "EOF while parsing"),
+        ("{", "expected a sequence"),
+        ("{}", "expected a sequence"),
+        ("null", "expected a sequence"),
+        ("[1]", "[0]: invalid type: integer `1`"),
+        ("[] []", "trailing characters"),
+        ("\u{0}\u{1}", "expected value"),
+        (deep.as_str(), "[0]: "),
+        (r#"[{"id":"a","charges":[]},{"id":"b"}]"#, "[1]: missing field `charges`"),
+        (r#"[{"id":"a","charges":[],"limit":1}]"#, "[0].limit: unknown field `limit`"),
+        (r#"[{"id":"a","charges":[{"scope":7}]}]"#, "[0].charges[0].scope: invalid type: integer `7`"),
+        (
+            r#"[{"id":"a","charges":[{"scope":"s","identity":"i","name":"n","limit":1,"cost":-1}]}]"#,
+            "[0].charges[0].cost: invalid value: integer `-1`",
+        ),
+        (
+            r#"[{"id":"a","charges":[{"scope":"s","identity":"i","name":"n","limit":1,"cost":1,
+                "window":{"window_ms":0,"algorithm":"sliding_window","segments":60}}]}]"#,
+            "[0].charges[0].window",
+        ),
+        (
+            r#"[{"id":"a","charges":[{"scope":"s","identity":"i","name":"n","limit":1,"cost":1,
+                "window":{"window_ms":1000,"algorithm":"leaky_bucket"}}]}]"#,
+            "unknown variant `leaky_bucket`",
+        ),
+    ] {
+        for path in ["/v1/reserve", "/v1/settle"] {
+            let (status, answer) = sidecar.post(path, body.to_owned()).await;
+            let message = serde_json::from_str::<serde_json::Value>(&answer).unwrap()["error"].to_string();
+            let message: String = serde_json::from_str(&message).unwrap();
+            assert!(status == 400 && message.contains(expected), "{path} {body}: {status} {message}");
+        }
+    }
+    let (status, answer) = sidecar.post("/v1/reserve", " ".repeat(2001)).await;
+    assert_eq!((status, answer.as_str()), (413, r#"{"error":"the body is larger than 2000 bytes"}"#));
+    assert_eq!(sidecar.get("/v1/nothing").await.0, 404);
+    assert_eq!(sidecar.get("/v1/reserve").await.0, 405);
+    assert_eq!(sidecar.post("/v1/reserve", "[]").await, (200, "[]".to_owned()));
+}
+
+#[tokio::test]
+async fn with_a_token_calls_must_show_it() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[("AUTH_TOKEN", "open-sesame")]);
+    sidecar.wait_until_ready_is(200).await;
+    for (shown, expected) in [
+        (None, 401),
+        (Some("open-sesame"), 401),
+        (Some("Bearer "), 401),
+        (Some("Bearer open-sesam"), 401),
+        (Some("Bearer open-sesame2"), 401),
+        (Some("Basic open-sesame"), 401),
+        (Some("Bearer open-sesame"), 200),
+        (Some("bearer open-sesame"), 200),
+    ] {
+        for (method, path) in [
+            (Method::POST, "/v1/reserve"),
+            (Method::POST, "/v1/settle"),
+            (Method::GET, "/v1/usage?identity=a"),
+            (Method::DELETE, "/v1/usage?identity=a"),
+        ] {
+            let mut request = sidecar.request(method.clone(), path).body("[]");
+            if let Some(shown) = shown {
+                request = request.header("authorization", shown);
+            }
+            let (status, body) = answer(request).await.unwrap();
+            assert_eq!(status, expected, "{method} {path} with {shown:?}: {body}");
+        }
+    }
+    assert_eq!(sidecar.get("/healthz").await.0, 200);
+    assert_eq!(sidecar.get("/metrics").await.0, 200);
+}
+
+#[tokio::test]
+async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let in_team = |name: &str, minutes: u64, limit, cost| Charge {
+        scope: "team".to_owned(),
+        name: name.to_owned(),
+        window: Window::sliding(NonZeroU64::new(minutes * 60_000).unwrap()),
+        ..charge("key", limit, cost)
+    };
+    let charges = [
+        in_team("requests", 60, 10, 3),
+        in_team("requests", 1440, 5, 3),
+        in_team("input_tokens", 60, 100, 0),
+    ];
+    let answers = sidecar.reserve(&[reserve("a", &charges), reserve("b", &[charge("key", 7, 1)])]).await;
+    assert_eq!(admitted(&answers), 2);
+
+    for _ in 0..2 {
+        let usage = sidecar.usage(Method::GET, "identity=key&scope=team").await;
+        assert_eq!((&usage["identity"], &usage["scope"]), (&json!("key"), &json!("team")));
+        // A window that nothing was charged to is not known.
+        let windows = usage["windows"].as_array().unwrap();
+        assert_eq!(windows.len(), 2, "{usage}");
+        for (window, (label, limit, remaining, hours)) in
+            windows.iter().zip([("1h", 10, 7, 1), ("1d", 5, 2, 24)])
+        {
+            let reset_ms = window["reset_ms"].as_u64().unwrap();
+            let mut rest = window.clone();
+            rest["reset_ms"] = json!(null);
+            let expected = json!({"name": "requests", "window": label, "algorithm": "sliding_window", "limit": limit,
+                "used": 3, "remaining": remaining, "reset_ms": null});
+            assert_eq!(rest, expected);
+            assert!((hours * 3_590_000..=hours * 3_662_000).contains(&reset_ms), "{reset_ms}");
+        }
+    }
+    let own = sidecar.usage(Method::GET, "identity=key").await;
+    assert_eq!(own["scope"], "key");
+    assert_eq!(own["windows"][0]["limit"], 7);
+
+    let reset = sidecar.usage(Method::DELETE, "identity=key&scope=team").await;
+    let removed: Vec<_> =
+        reset["removed"].as_array().unwrap().iter().map(|window| &window["window"]).collect();
+    assert_eq!(removed, ["1h", "1d"]);
+    let usage = sidecar.usage(Method::GET, "identity=key&scope=team").await;
+    assert_eq!(usage["windows"], json!([]));
+    assert_eq!(sidecar.usage(Method::DELETE, "identity=key&scope=team").await["removed"], json!([]));
+    let again = sidecar.reserve(&[reserve("c", &[in_team("requests", 60, 10, 10)])]).await;
+    assert_eq!(admitted(&again), 1, "the whole limit is there again");
+    assert_eq!(
+        sidecar.usage(Method::GET, "identity=key").await["windows"][0]["used"],
+        1,
+        "another scope is left alone"
+    );
+
+    let (status, body) = sidecar.get("/v1/usage").await;
+    assert!(status == 400 && body.contains("identity"), "{status} {body}");
+    assert_eq!(sidecar.get("/v1/usage?identity=a&scope=b%7D").await.0, 400);
+}
+
+#[tokio::test]
+async fn metrics_count_what_was_decided() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let batch: Vec<Reserve> = (0..5).map(|at| reserve(at, &[charge("a", 3, 1)])).collect();
+    sidecar.reserve(&batch).await;
+    sidecar.settle(&[settle(0, &[charge("a", 3, 1)]), settle(4, &[charge("a", 3, 1)])]).await;
+    sidecar.post("/v1/reserve", "?").await;
+    for (name, expected) in [
+        ("reservations_total{outcome=\"admitted\"}", 3.0),
+        ("reservations_total{outcome=\"refused\"}", 2.0),
+        ("settlements_total{outcome=\"settled\"}", 1.0),
+        ("settlements_total{outcome=\"absent\"}", 1.0),
+        ("errors_total{kind=\"malformed\"}", 1.0),
+        ("batch_size_sum{call=\"reserve\"}", 5.0),
+        ("batch_size_count{call=\"settle\"}", 1.0),
+        ("redis_connected", 1.0),
+        ("redis_connections_total", 1.0),
+        ("queue_depth", 0.0),
+    ] {
+        assert_eq!(sidecar.metric(&format!("llm_rate_limit_sidecar_{name}")).await, expected, "{name}");
+    }
+    assert!(sidecar.metric("llm_rate_limit_sidecar_redis_seconds_count").await >= 2.0);
+}
+
+#[tokio::test]
+async fn redis_tells_the_time() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let short = Charge { window: Window::sliding(NonZeroU64::new(300).unwrap()), ..charge("a", 1, 1) };
+    let answers = sidecar
+        .reserve(&[reserve(1, std::slice::from_ref(&short)), reserve(2, std::slice::from_ref(&short))])
+        .await;
+    assert_eq!(admitted(&answers), 1);
+    let Reserved::Decided { windows, .. } = &answers[1] else { panic!("{answers:?}") };
+    let WindowState { retry_after_ms, .. } = windows[0];
+    // At most the window and the segment that is leaving.
+    assert!((1..=305).contains(&retry_after_ms), "{retry_after_ms}");
+    tokio::time::sleep(Duration::from_millis(u64::try_from(retry_after_ms).unwrap() + 1)).await;
+    assert_eq!(admitted(&sidecar.reserve(&[reserve(3, &[short])]).await), 1, "it fits when it was said to");
+}
+
+#[test]
+fn a_setting_that_makes_no_sense_ends_it_with_status_2() {
+    for (listen, redis_url, settings, expected) in [
+        ("nowhere", "redis://localhost", ("LOG", "info"), "expected host:port or unix:/path"),
+        ("127.0.0.1:0", "http://me:secret@localhost", ("LOG", "info"), "REDIS_URL: "),
+        ("127.0.0.1:0", "redis://localhost", ("MAX_QUEUE", "0"), "0 is not in 1..=1000000"),
+    ] {
+        let mut process = launch(listen, redis_url, &[settings]);
+        let status = process.wait(Duration::from_secs(10)).unwrap();
+        let log = process.log();
+        assert_eq!(status.code(), Some(2), "{log}");
+        assert!(log.contains(expected) && !log.contains("secret"), "{log}");
+    }
+}

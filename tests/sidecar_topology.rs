@@ -1,0 +1,104 @@
+//! The sidecar with the forms that Redis comes in: with a password, as a cluster, behind a sentinel.
+
+use llm_rate_limit::window::Window;
+use llm_rate_limit::wire::{Charge, Reserve, Reserved, Settle, Settled};
+use llm_rate_limit_tests::redis::{Cluster, Redis, Sentinel};
+use llm_rate_limit_tests::sidecar::Sidecar;
+use reqwest::Method;
+use std::num::NonZeroU64;
+
+fn charge(owner: &str, name: &str, limit: u64, cost: u64) -> Charge {
+    Charge {
+        scope: owner.to_owned(),
+        identity: owner.to_owned(),
+        name: name.to_owned(),
+        window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
+        limit,
+        cost,
+    }
+}
+
+fn reserve(id: impl ToString, charges: &[Charge]) -> Reserve {
+    Reserve { id: id.to_string(), charges: charges.to_vec() }
+}
+
+fn used(answer: &Reserved) -> (bool, Vec<u64>) {
+    match answer {
+        Reserved::Decided { admitted, windows } => {
+            (*admitted, windows.iter().map(|window| window.used).collect())
+        }
+        Reserved::Failed { error } => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
+    let cluster = Cluster::start();
+    let sidecar = Sidecar::start(&cluster.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let all = |cost| charge("all", "requests", 20, cost);
+    let batch: Vec<Reserve> = (0..30)
+        .map(|at| {
+            let owner = format!("key-{at}");
+            reserve(at, &[charge(&owner, "requests", 5, 1), charge(&owner, "input_tokens", 50, 10), all(1)])
+        })
+        .collect();
+    let answers: Vec<_> = sidecar.reserve(&batch).await.iter().map(used).collect();
+    assert_eq!(answers.iter().filter(|(admitted, _)| *admitted).count(), 20);
+    for (admitted, used) in &answers {
+        assert_eq!(used[..2], if *admitted { [1, 10] } else { [0, 0] }, "{used:?}");
+    }
+    let keys: Vec<u64> = cluster.nodes().iter().map(|node| node.ask(&["DBSIZE"])).collect();
+    assert!(keys.iter().all(|keys| *keys > 0), "all nodes are used: {keys:?}");
+
+    let settlements: Vec<Settle> = batch
+        .iter()
+        .map(|one| {
+            let charges = one.charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+            Settle { id: one.id.clone(), if_absent: None, charges }
+        })
+        .collect();
+    let settled = sidecar.settle(&settlements).await;
+    for (settled, (admitted, _)) in settled.iter().zip(&answers) {
+        assert_eq!(*settled, Settled::Done { settled: *admitted });
+    }
+    let usage = sidecar.usage(Method::GET, "identity=all").await;
+    assert_eq!(usage["windows"][0]["used"], 0);
+    let removed = sidecar.usage(Method::DELETE, "identity=key-0").await;
+    assert_eq!(removed["removed"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_sentinel_leads_to_the_master() {
+    let master = Redis::start();
+    let sentinel = Sentinel::start("main", &master);
+    let sidecar = Sidecar::start(&format!("redis+sentinel://{}/main/3", sentinel.address()), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let answers = sidecar.reserve(&[reserve(1, &[charge("key", "requests", 5, 1)])]).await;
+    assert_eq!(used(&answers[0]), (true, vec![1]));
+    let keyspace: String = master.ask(&["INFO", "keyspace"]);
+    assert!(keyspace.contains("db3:keys=3"), "the database that the URL names is used: {keyspace}");
+}
+
+#[tokio::test]
+async fn an_acl_user_needs_no_more_rights_than_it_should() {
+    let redis = Redis::start();
+    let commands = "+evalsha +eval +hmget +hget +hset +hsetnx +hdel +hgetall +get +set +del +exists +pexpire +pttl +time +ping";
+    let words = ["ACL", "SETUSER", "limiter", "on", ">p@ss", "~llmrl:*", "resetchannels", "-@all"];
+    let () = redis.ask(&words.into_iter().chain(commands.split(' ')).collect::<Vec<_>>());
+    let sidecar = Sidecar::start(&format!("redis://limiter:p%40ss@127.0.0.1:{}", redis.port()), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let charges = [charge("key", "requests", 2, 1)];
+    let batch: Vec<Reserve> = (0..3).map(|at| reserve(at, &charges)).collect();
+    let answers: Vec<_> = sidecar.reserve(&batch).await.iter().map(used).collect();
+    assert_eq!(answers, [(true, vec![1]), (true, vec![2]), (false, vec![2])]);
+    let settlement =
+        Settle { id: "0".to_owned(), if_absent: None, charges: vec![charge("key", "requests", 2, 0)] };
+    assert_eq!(sidecar.settle(&[settlement]).await, [Settled::Done { settled: true }]);
+    assert_eq!(sidecar.usage(Method::DELETE, "identity=key").await["removed"][0]["used"], 1);
+
+    let wrong = Sidecar::start(&format!("redis://limiter:wrong@127.0.0.1:{}", redis.port()), &[]);
+    wrong.wait_until_ready_is(503).await;
+    let (_, why) = wrong.get("/readyz").await;
+    assert!(!why.contains("wrong"), "{why}");
+}

@@ -1,0 +1,203 @@
+//! A real redis-server, alone or as part of a cluster or behind a sentinel, with nothing on disk that outlives it.
+//!
+//! The environment variable `REDIS_BIN` chooses another binary (Valkey's, for instance); the default is `redis-server`.
+
+use crate::process::{Process, free_port};
+use nix::sys::signal::Signal;
+use redis::{Client, Connection, FromRedisValue};
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a server may take to be ready.
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running redis-server; killed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    port: u16,
+    flags: Vec<String>,
+    /// Where it runs; a cluster's node writes a file there.
+    directory: TempDir,
+}
+
+impl Redis {
+    /// Starts a server on a free port.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server on a free port with more flags (`--name value` pairs).
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with(flags: &[&str]) -> Self {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let port = free_port();
+        let directory = tempfile::tempdir().unwrap();
+        Self { process: launch(port, &flags, directory.path()), port, flags, directory }
+    }
+
+    /// Its TCP port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its URL, without a password.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of the test's own.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub fn connection(&self) -> Connection {
+        Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Asks for the answer to a command given as words.
+    ///
+    /// # Panics
+    /// If it is an error, or not a `T`.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let (name, args) = words.split_first().unwrap();
+        let mut command = redis::cmd(name);
+        command.arg(args);
+        command.query(&mut self.connection()).unwrap_or_else(|why| panic!("{words:?}: {why}"))
+    }
+
+    /// Kills it; its data are gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, empty, on the same port.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        self.process = launch(self.port, &self.flags, self.directory.path());
+    }
+
+    /// Stops it from answering, while its connections stay open, until [`Redis::thaw`].
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it answer again, what has come in meanwhile too.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+}
+
+/// Three masters that share the slots; killed when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Redis>,
+}
+
+impl Cluster {
+    /// Starts it and waits until every node serves every slot.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn start() -> Self {
+        let start =
+            || Redis::start_with(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
+        let nodes: Vec<Redis> = (0..3).map(|_| start()).collect();
+        let slots = 16384 / nodes.len();
+        for (at, node) in nodes.iter().enumerate() {
+            let first = at * slots;
+            let last = if at + 1 == nodes.len() { 16383 } else { first + slots - 1 };
+            let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+            let words: Vec<&str> =
+                ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+            node.ask::<()>(&words);
+        }
+        let (first, others) = nodes.split_first().unwrap();
+        for node in others {
+            let bus = node.flags.last().unwrap();
+            first.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), bus]);
+        }
+        let deadline = Instant::now() + STARTS_WITHIN;
+        let whole = |node: &Redis| {
+            let info: String = node.ask(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        };
+        while !nodes.iter().all(whole) {
+            assert!(Instant::now() < deadline, "the cluster does not come up");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { nodes }
+    }
+
+    /// The URLs of all nodes, separated by commas.
+    pub fn url(&self) -> String {
+        self.nodes.iter().map(Redis::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+}
+
+/// A sentinel that watches one master; killed when dropped.
+#[derive(Debug)]
+pub struct Sentinel {
+    port: u16,
+    // In this order: the file in the directory goes after the process that writes it.
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Sentinel {
+    /// Starts one that calls `master` by `service`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(service: &str, master: &Redis) -> Self {
+        let port = free_port();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("sentinel.conf");
+        fs::write(&file, format!("sentinel monitor {service} 127.0.0.1 {} 1\n", master.port)).unwrap();
+        let mut command = server();
+        command.arg(&file).args(["--sentinel", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        let mut process = Process::start("sentinel", command);
+        process.wait_until("ready", STARTS_WITHIN, |_| answers(port));
+        Self { port, _process: process, _directory: directory }
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+fn server() -> Command {
+    Command::new(env::var_os("REDIS_BIN").unwrap_or_else(|| "redis-server".into()))
+}
+
+fn launch(port: u16, flags: &[String], directory: &Path) -> Process {
+    let mut command = server();
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    command.args(flags).current_dir(directory);
+    let mut process = Process::start("redis", command);
+    process
+        .wait_until("ready", STARTS_WITHIN, |process| process.log().contains("Ready to accept connections"));
+    process
+}
+
+/// Whether a server on `port` answers at all, be it with an error.
+fn answers(port: u16) -> bool {
+    let client = Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    client.get_connection_with_timeout(Duration::from_secs(1)).is_ok()
+}
