@@ -192,6 +192,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Manner;
     use crate::limits::Metric;
     use crate::policy::Owner;
     use crate::window::Window;
@@ -199,8 +200,9 @@ mod tests {
 
     fn limit(metric: Metric, amount: u64) -> Applied {
         let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
-        let limit = Arc::new(Limit { name: metric.name().into(), metric, amount, window });
-        Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit }
+        let limit =
+            Arc::new(Limit { name: metric.name().into(), metric, amount, window, manner: Manner::default() });
+        Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit, dry_run: false }
     }
 
     fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Bill {

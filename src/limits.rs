@@ -67,4 +67,16 @@ pub struct Limit {
     pub amount: u64,
     /// Over which time, and how it is counted.
     pub window: Window,
+    /// What becomes of a request that does not fit.
+    pub manner: Manner,
+}
+
+/// What becomes of a request that does not fit under a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether it is counted and forwarded all the same.
+    pub dry_run: bool,
+    /// For how long it is held, in milliseconds, if it fits by then. A request that does not fit under several limits
+    /// waits for the shortest of their times.
+    pub max_wait_ms: u64,
 }

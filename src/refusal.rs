@@ -111,12 +111,14 @@ impl OverLimit {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::limits::Manner;
     use crate::window::Window;
     use std::num::NonZeroU64;
 
     pub(crate) fn standing(metric: Metric, amount: u64, cost: u64, state: (u64, u64, i64)) -> Standing {
         let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
-        let limit = Arc::new(Limit { name: metric.name().into(), metric, amount, window });
+        let limit =
+            Arc::new(Limit { name: metric.name().into(), metric, amount, window, manner: Manner::default() });
         let (used, reset_ms, retry_after_ms) = state;
         Standing { limit, owner: Owner::Key, cost, state: WindowState { used, reset_ms, retry_after_ms } }
     }

@@ -1,10 +1,11 @@
 //! Who may do what, checked: plans, groups, keys and the default become grants.
 
 use super::error::{Path, Problems, quoted};
-use super::limit_set::{limit_set, shared};
+use super::limit_set::{OwnManner, limit_set, shared};
 use super::raw;
 use super::secret::Secret;
 use crate::identity::Identity;
+use crate::limits::Manner;
 use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> Li
     if raw.limits().are_none() && raw.models.is_empty() {
         problems.expected(path, "at least one limit", "none");
     }
-    limit_set(raw.limits(), &raw.models, path, problems)
+    limit_set(raw.limits(), &raw.models, Manner::default(), path, problems)
 }
 
 /// Builds what the keys at `path` may do, by the id of their identity.
@@ -144,12 +145,11 @@ pub(super) fn default(
         Some(raw::Fallback::Limited(limits)) => limits,
     };
     let has_own = !limits.limits().are_none() || !limits.models.is_empty();
-    let own = limit_set(limits.limits(), &limits.models, path, problems);
     if limits.plan.is_none() && !has_own {
         problems.expected(path, "a plan or at least one limit", "neither");
     }
-    let plan = catalogue.plan(limits.plan.as_deref(), path, problems)?;
-    let own = combined(plan, own, has_own);
+    let plan = catalogue.plan(limits.plan.as_deref(), path, problems);
+    let own = combined(plan, limits.limits(), &limits.models, path, problems)?;
     Some(Grant::Limited(Arc::new(Policy { name: None, own, group: None, shared })))
 }
 
@@ -160,7 +160,6 @@ fn key_grant(
     problems: &mut Problems,
 ) -> Option<Grant> {
     let has_own = !key.limits().are_none() || !key.models.is_empty();
-    let own = limit_set(key.limits(), &key.models, path, problems);
     let name = key.name.clone();
     if let Some(name) =
         name.as_deref().filter(|name| name.trim().is_empty() || name.contains(char::is_control))
@@ -181,14 +180,28 @@ fn key_grant(
         (false, _) => {}
     }
     let plan = catalogue.plan(key.plan.as_deref(), path, problems);
+    let own = combined(plan, key.limits(), &key.models, path, problems);
     let group = catalogue.group(key.group.as_deref(), path, problems)?;
-    let own = combined(plan?, own, has_own);
+    let own = own?;
     Some(Grant::Limited(Arc::new(Policy { name, own, group, shared: Arc::clone(&catalogue.shared) })))
 }
 
-/// The plan's limits with those of its own over them; the plan itself if there are none, so that it is shared.
-fn combined(plan: Arc<LimitSet>, own: LimitSet, has_own: bool) -> Arc<LimitSet> {
-    if has_own { Arc::new(plan.overridden_by(&own)) } else { plan }
+/// The plan's limits with those given at `path` over them, in the manner that is given there; the plan itself if nothing
+/// is, so that it is shared. None without a plan, but the limits are checked.
+fn combined(
+    plan: Option<Arc<LimitSet>>,
+    given: raw::Limits<'_>,
+    models: &BTreeMap<String, raw::ModelLimits>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<LimitSet>> {
+    let outer = plan.as_ref().map_or_else(Manner::default, |plan| plan.manner);
+    let own = limit_set(given, models, outer, path, problems);
+    let plan = plan?;
+    // Its problems have been noted.
+    let manner = OwnManner::of(given, path, &mut Problems::default());
+    let plan = if manner.is_none() { plan } else { Arc::new(plan.with_manner(|plans| manner.over(plans))) };
+    Some(if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) })
 }
 
 /// The id of the identity that presents `key`, and the field that gave it. Problems say nothing about the value: what

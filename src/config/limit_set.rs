@@ -5,7 +5,7 @@ use super::length;
 use super::number::MAX_AMOUNT;
 use super::pattern;
 use super::raw;
-use crate::limits::{Limit, Metric};
+use crate::limits::{Limit, Manner, Metric};
 use crate::policy::{LimitSet, ModelLimits};
 use crate::window::{Algorithm, DEFAULT_SEGMENTS, Window};
 use std::collections::BTreeMap;
@@ -17,6 +17,9 @@ const MAX_WINDOW_MS: u64 = 31 * 86_400_000;
 /// Segments are a counter's size in the store, so they are few.
 const MAX_SEGMENTS: u64 = 1000;
 
+/// A minute: a client that waits longer has given up.
+const MAX_WAIT_MS: u64 = 60_000;
+
 impl raw::Limits<'_> {
     /// Whether no limit is given.
     pub(super) fn are_none(&self) -> bool {
@@ -24,16 +27,18 @@ impl raw::Limits<'_> {
     }
 }
 
-/// Builds the limits of whatever is at `path`.
+/// Builds the limits of whatever is at `path`. Those that do not say how, behave in the manner of `outer`.
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
     models: &BTreeMap<String, raw::ModelLimits>,
+    outer: Manner,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
-    let general = limits(general, None, path, problems);
-    let models = model_limits(models, Naming::WithPattern, &path.member("models"), problems);
-    LimitSet { general, models }
+    let manner = OwnManner::of(general, path, problems).over(outer);
+    let general = limits(general, manner, None, path, problems);
+    let models = model_limits(models, manner, Naming::WithPattern, &path.member("models"), problems);
+    LimitSet { general, models, manner }
 }
 
 /// Builds the limits of all requests: those of `models` and `global` in `root`.
@@ -43,9 +48,40 @@ pub(super) fn shared(
     root: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
-    let models = model_limits(models, Naming::ByMetric, &root.member("models"), problems);
-    let general = limits(global.limits(), None, &root.member("global"), problems);
-    LimitSet { general, models }
+    let models = model_limits(models, Manner::default(), Naming::ByMetric, &root.member("models"), problems);
+    let global =
+        limit_set(global.limits(), &BTreeMap::new(), Manner::default(), &root.member("global"), problems);
+    LimitSet { models, ..global }
+}
+
+/// What limits say of their manner themselves.
+#[derive(Clone, Copy)]
+pub(super) struct OwnManner {
+    dry_run: Option<bool>,
+    max_wait_ms: Option<u64>,
+}
+
+impl OwnManner {
+    /// That of the limits at `path`.
+    pub(super) fn of(given: raw::Limits<'_>, path: &Path<'_>, problems: &mut Problems) -> Self {
+        let max_wait_ms = given
+            .max_wait_ms
+            .and_then(|number| problems.whole(&path.member("max_wait_ms"), number, 0..=MAX_WAIT_MS));
+        Self { dry_run: given.dry_run, max_wait_ms }
+    }
+
+    /// Whether it says nothing.
+    pub(super) const fn is_none(self) -> bool {
+        self.dry_run.is_none() && self.max_wait_ms.is_none()
+    }
+
+    /// The manner that follows where `outer` holds otherwise.
+    pub(super) fn over(self, outer: Manner) -> Manner {
+        Manner {
+            dry_run: self.dry_run.unwrap_or(outer.dry_run),
+            max_wait_ms: self.max_wait_ms.unwrap_or(outer.max_wait_ms),
+        }
+    }
 }
 
 /// How the limits of a model are called in the store and in messages.
@@ -59,6 +95,7 @@ enum Naming {
 
 fn model_limits(
     models: &BTreeMap<String, raw::ModelLimits>,
+    outer: Manner,
     naming: Naming,
     path: &Path<'_>,
     problems: &mut Problems,
@@ -66,14 +103,16 @@ fn model_limits(
     let of_pattern = |(text, of_model): (&String, &raw::ModelLimits)| {
         let path = path.member(text);
         let pattern = pattern::of_models(text, &path, problems);
-        if of_model.limits().are_none() {
+        let given = of_model.limits();
+        if given.are_none() {
             problems.expected(&path, "at least one limit", "none");
         }
         let prefix = match naming {
             Naming::WithPattern => Some(text.as_str()),
             Naming::ByMetric => None,
         };
-        ModelLimits { pattern, limits: limits(of_model.limits(), prefix, &path, problems) }
+        let manner = OwnManner::of(given, &path, problems).over(outer);
+        ModelLimits { pattern, limits: limits(given, manner, prefix, &path, problems) }
     };
     models.iter().map(of_pattern).collect()
 }
@@ -81,36 +120,43 @@ fn model_limits(
 /// Builds one list of limits; no two may have the same metric and length of window.
 fn limits(
     given: raw::Limits<'_>,
+    manner: Manner,
     pattern: Option<&str>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Vec<Arc<Limit>> {
-    let mut limits = Vec::new();
+    let mut limits: Vec<Arc<Limit>> = Vec::new();
     let mut places: BTreeMap<(Metric, NonZeroU64), String> = BTreeMap::new();
-    let mut add = |metric, amount, window: Window, path: &Path<'_>, problems: &mut Problems| {
-        if let Some(first) = places.get(&(metric, window.length_ms)) {
+    let mut add = |limit: Limit, path: &Path<'_>, problems: &mut Problems| {
+        let same = (limit.metric, limit.window.length_ms);
+        if let Some(first) = places.get(&same) {
             problems.add(path, format!("the same metric and window as {first}, expected one limit for both"));
             return;
         }
-        places.insert((metric, window.length_ms), path.to_string());
-        let name = pattern.map_or_else(|| metric.name().to_owned(), |p| format!("{p}/{}", metric.name()));
-        limits.push(Arc::new(Limit { name, metric, amount, window }));
+        places.insert(same, path.to_string());
+        limits.push(Arc::new(limit));
+    };
+    let name = |metric: Metric| {
+        pattern.map_or_else(|| metric.name().to_owned(), |pattern| format!("{pattern}/{}", metric.name()))
     };
     for (field, metric, length_ms, number) in given.shorthands {
         let path = path.member(field);
         let Some(number) = number else { continue };
         let amount = problems.whole(&path, number, 0..=MAX_AMOUNT);
         if let (Some(amount), Some(length_ms)) = (amount, NonZeroU64::new(length_ms)) {
-            add(metric, amount, Window::sliding(length_ms), &path, problems);
+            let window = Window::sliding(length_ms);
+            add(Limit { name: name(metric), metric, amount, window, manner }, &path, problems);
         }
     }
     let windows_path = path.member("windows");
     for (index, raw) in given.windows.iter().enumerate() {
         let path = windows_path.element(index);
+        let metric = raw.metric;
         let amount = problems.whole(&path.member("limit"), raw.limit, 0..=MAX_AMOUNT);
         let window = window(raw, &path, problems);
+        let manner = OwnManner { dry_run: raw.dry_run, max_wait_ms: None }.over(manner);
         if let (Some(amount), Some(window)) = (amount, window) {
-            add(raw.metric, amount, window, &path, problems);
+            add(Limit { name: name(metric), metric, amount, window, manner }, &path, problems);
         }
     }
     limits

@@ -30,7 +30,7 @@ pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
-use crate::identity::{Identity, Source};
+use crate::identity::{HashSecret, Identity, Source};
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
 use crate::tokens::Encodings;
@@ -39,13 +39,21 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
+/// Requests that may wait in a worker if the configuration does not say.
+const DEFAULT_MAX_WAITING: u64 = 1_000;
+/// Requests that may wait in a worker at most; each holds its body.
+const MAX_MAX_WAITING: u64 = 1_000_000;
+
 /// A configuration in force.
 #[derive(Debug, PartialEq)]
 pub struct Config {
     store: Store,
     sources: Vec<Source>,
+    hash_secret: Option<HashSecret>,
     keys: BTreeMap<Arc<str>, Grant>,
     default: Grant,
+    dry_run: bool,
+    max_waiting: u64,
     accounting: Accounting,
     rejection_message: Option<Message>,
     headers: Headers,
@@ -68,22 +76,35 @@ impl Config {
         let mut problems = Problems::default();
         let store = Store::new(mem::take(&mut raw.store), &root.member("store"), &mut problems);
         let sources = sources::sources(raw.identity.take(), &root.member("identity"), &mut problems);
+        let hash_secret =
+            sources::hash_secret(raw.hash_secret.as_ref(), &root.member("hash_secret"), &mut problems);
         let catalogue = grants::Catalogue::new(&raw, &root, &mut problems);
         let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
         let default = raw.default.as_ref();
         let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
+        let max_waiting = problems.whole_or(
+            &root.member("max_waiting"),
+            raw.max_waiting,
+            0..=MAX_MAX_WAITING,
+            DEFAULT_MAX_WAITING,
+        );
         let accounting = Accounting::new(&raw, &root, &mut problems);
         let rejection_message = rejection_message(raw.rejection, &root.member("rejection"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
         // What could not be built has been noted as a problem.
-        let (Some(store), Some(default), Some(accounting)) = (store, default, accounting) else {
+        let (Some(store), Some(default), Some(accounting), Some(max_waiting)) =
+            (store, default, accounting, max_waiting)
+        else {
             return Err(problems.into());
         };
         problems.none_or(Self {
             store,
             sources,
+            hash_secret,
             keys,
             default,
+            dry_run: raw.dry_run,
+            max_waiting,
             accounting,
             rejection_message,
             headers: raw.headers,
@@ -103,7 +124,25 @@ impl Config {
 
     /// What `identity` may do; none is somebody in whose request no source yields a value.
     pub fn access(&self, identity: Option<&Identity>) -> Access {
-        identity.and_then(|identity| self.keys.get(identity.id())).unwrap_or(&self.default).access(identity)
+        let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
+        grant.access(identity.map(|identity| self.store_id(identity)), self.dry_run)
+    }
+
+    /// The id of `identity` in the store.
+    fn store_id(&self, identity: &Identity) -> Arc<str> {
+        let id = identity.id();
+        self.hash_secret.as_ref().map_or_else(|| Arc::clone(id), |secret| secret.hash(id).into())
+    }
+
+    /// Whether nothing is refused, whatever the reason: everything is counted, and what would have been refused is
+    /// told.
+    pub const fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// How many requests may wait at a time, in each worker, for a limit that they do not fit under.
+    pub const fn max_waiting(&self) -> u64 {
+        self.max_waiting
     }
 
     /// Whether anybody's tokens are limited, so that the filter must be able to count them.

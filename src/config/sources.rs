@@ -2,11 +2,18 @@
 
 use super::error::{Path, Problems, quoted};
 use super::raw;
-use crate::identity::Source;
+use super::secret::Secret;
+use crate::identity::{HashSecret, Prefixes, Source};
+use std::num::NonZeroUsize;
 
 /// The headers in which clients of LLM APIs send their keys, in the order in which they are looked at: OpenAI's,
 /// Anthropic's and Azure's.
 const DEFAULT_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
+
+/// The largest number of a path's segment; no API has paths as deep.
+const MAX_SEGMENT: u64 = 64;
+/// Bytes of a secret: 128 bits, which nobody can try.
+const SHORTEST_SECRET: usize = 16;
 
 /// Builds the sources at `path`; by default the known headers, then the client's address.
 pub(super) fn sources(
@@ -16,26 +23,76 @@ pub(super) fn sources(
 ) -> Vec<Source> {
     let Some(given) = given else {
         let headers = DEFAULT_HEADERS.iter().map(|name| Source::Header((*name).to_owned()));
-        return headers.chain([Source::ClientIp]).collect();
+        return headers.chain([Source::ClientIp(Prefixes::default())]).collect();
     };
     if given.is_empty() {
         problems.expected(path, "at least one source", "none");
     }
-    given
-        .into_iter()
-        .enumerate()
-        .map(|(index, raw)| {
-            let path = path.element(index);
-            match raw {
-                raw::Source::Header(name) => Source::Header(header(name, &path.member("header"), problems)),
-                raw::Source::ClientIp(raw::ClientIp {}) => Source::ClientIp,
-                raw::Source::Metadata(names) => {
-                    metadata(&names, &path.member("metadata"), problems);
-                    Source::Metadata(names)
-                }
+    let given = given.into_iter().enumerate();
+    given.filter_map(|(index, raw)| source(raw, &path.element(index), problems)).collect()
+}
+
+fn source(raw: raw::Source, path: &Path<'_>, problems: &mut Problems) -> Option<Source> {
+    Some(match raw {
+        raw::Source::Header(name) => Source::Header(header(name, &path.member("header"), problems)),
+        raw::Source::ClientIp(given) => {
+            Source::ClientIp(prefixes(&given, &path.member("client_ip"), problems)?)
+        }
+        raw::Source::Metadata(names) => {
+            metadata(&names, &path.member("metadata"), problems);
+            Source::Metadata(names)
+        }
+        raw::Source::PathSegment(number) => {
+            let number = problems.whole(&path.member("path_segment"), number, 1..=MAX_SEGMENT)?;
+            Source::PathSegment(usize::try_from(number).ok().and_then(NonZeroUsize::new)?)
+        }
+        raw::Source::Query(name) => {
+            if name.is_empty() {
+                problems.expected(&path.member("query"), "the name of a query parameter", quoted(&name));
             }
-        })
-        .collect()
+            Source::Query(name)
+        }
+        raw::Source::Constant(text) => {
+            if text.is_empty() {
+                problems.expected(&path.member("constant"), "a text", quoted(&text));
+            }
+            Source::Constant(text)
+        }
+        raw::Source::All(parts) => {
+            let path = path.member("all");
+            if parts.len() < 2 {
+                problems.expected(&path, "two sources or more", parts.len());
+            }
+            let parts = parts.into_iter().enumerate();
+            Source::All(
+                parts.filter_map(|(index, raw)| source(raw, &path.element(index), problems)).collect(),
+            )
+        }
+    })
+}
+
+fn prefixes(raw: &raw::ClientIp, path: &Path<'_>, problems: &mut Problems) -> Option<Prefixes> {
+    let default = Prefixes::default();
+    let mut prefix = |name, given, whole: u8| {
+        let bits = problems.whole_or(&path.member(name), given, 1..=whole.into(), whole.into());
+        bits.and_then(|bits| u8::try_from(bits).ok())
+    };
+    let ipv4 = prefix("ipv4_prefix", raw.ipv4_prefix, default.ipv4);
+    let ipv6 = prefix("ipv6_prefix", raw.ipv6_prefix, default.ipv6);
+    Some(Prefixes { ipv4: ipv4?, ipv6: ipv6? })
+}
+
+/// The secret at `path`. A short one could be found by trying.
+pub(super) fn hash_secret(
+    given: Option<&Secret>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<HashSecret> {
+    let text = given?.expose();
+    if text.len() < SHORTEST_SECRET {
+        problems.add(path, format!("expected a secret of {SHORTEST_SECRET} bytes or more"));
+    }
+    HashSecret::new(text)
 }
 
 /// The name in lower case, as Envoy has it. A name is a token of RFC 9110, section 5.6.2.

@@ -1,7 +1,7 @@
 //! What configurations mean, and what is wrong with bad ones: every file in `tests/data/config`.
 
 use super::*;
-use crate::identity;
+use crate::identity::{self, Prefixes};
 use crate::pricing::{ByModel, Weights};
 use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use prost::Message as _;
 use prost_types::value::Kind;
 use serde_json::{Value, json};
 use std::fs;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn an_empty_object_limits_nobody() {
     let local = LocalStore { max_identities: NonZeroU32::new(65_536).unwrap() };
     assert_eq!(config.store(), &Store::Local(local));
     let headers = ["authorization", "x-api-key", "api-key"].map(|name| Source::Header(name.to_owned()));
-    assert_eq!(config.sources(), [&headers[..], &[Source::ClientIp]].concat());
+    assert_eq!(config.sources(), [&headers[..], &[Source::ClientIp(Prefixes::default())]].concat());
     assert_eq!(config.access(None), Access::Unlimited);
     assert_eq!(config.access(Some(&Identity::of_key("any"))), Access::Unlimited);
     assert!(!config.needs_tokens());
@@ -111,6 +111,8 @@ fn an_empty_object_limits_nobody() {
     };
     assert_eq!(config.accounting(), &expected);
     assert_eq!(config.rejection_message(), None);
+    assert!(!config.dry_run());
+    assert_eq!(config.max_waiting(), 1000);
     assert_eq!(config.headers(), Headers::Auto);
     assert_eq!(config.encodings(), &Encodings::default());
 }
@@ -128,8 +130,20 @@ fn every_field_takes_effect() {
     let claim = ["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec();
     assert_eq!(
         config.sources(),
-        [Source::Header("x-api-key".to_owned()), Source::Metadata(claim), Source::ClientIp]
+        [
+            Source::Header("x-api-key".to_owned()),
+            Source::Metadata(claim),
+            Source::PathSegment(NonZeroUsize::new(2).unwrap()),
+            Source::Query("key".to_owned()),
+            Source::All(vec![
+                Source::Constant("everybody".to_owned()),
+                Source::ClientIp(Prefixes { ipv4: 24, ipv6: 64 })
+            ]),
+            Source::ClientIp(Prefixes::default()),
+        ]
     );
+    assert!(config.dry_run());
+    assert_eq!(config.max_waiting(), 0);
     let message = config.rejection_message().unwrap().render(|placeholder| format!("{placeholder:?}"));
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);
@@ -263,6 +277,9 @@ proptest! {
             json!({"keys": [key]}),
             json!({"keys": {key: {"rpm": 5}}}),
             json!({"keys": key}),
+            json!({"hash_secret": key, "default": {"rpm": 5}}),
+            json!({"hash_secret": key.get(..15), "default": {"rpm": 5}}),
+            json!({"hash_secret": [key]}),
             json!({"store": {"auth_token": key}}),
             json!({"store": {"type": "redis", "cluster": "c", "auth_token": key.replace(' ', "-")}}),
             json!({"store": {"type": "redis", "auth_token": format!("{key}\n")}}),

@@ -1,6 +1,6 @@
 //! Sets of limits: those for any model, and those for patterns of models; and how one set is laid over another.
 
-use crate::limits::{Limit, Metric};
+use crate::limits::{Limit, Manner, Metric};
 use crate::pattern::Pattern;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub(crate) struct LimitSet {
     pub(crate) general: Vec<Arc<Limit>>,
     /// Those for some models, one element per pattern.
     pub(crate) models: Vec<ModelLimits>,
+    /// That of limits which do not say otherwise, also of those laid over these.
+    pub(crate) manner: Manner,
 }
 
 /// The limits of the models that a pattern matches.
@@ -40,6 +42,23 @@ impl LimitSet {
         self.general.iter().chain(of_models.flat_map(|limits| &limits.limits))
     }
 
+    /// These limits, each with what `change` makes of its manner.
+    pub(crate) fn with_manner(&self, change: impl Fn(Manner) -> Manner) -> Self {
+        let changed = |limits: &[Arc<Limit>]| {
+            let changed = |limit: &Arc<Limit>| Limit { manner: change(limit.manner), ..Limit::clone(limit) };
+            limits.iter().map(changed).map(Arc::new).collect()
+        };
+        let of_model = |of_model: &ModelLimits| ModelLimits {
+            pattern: of_model.pattern.clone(),
+            limits: changed(&of_model.limits),
+        };
+        Self {
+            general: changed(&self.general),
+            models: self.models.iter().map(of_model).collect(),
+            manner: change(self.manner),
+        }
+    }
+
     /// These limits with `own` over them: `own` replaces what has the same metric, length of window and pattern.
     pub(crate) fn overridden_by(&self, own: &Self) -> Self {
         let mut models = self.models.clone();
@@ -49,7 +68,7 @@ impl LimitSet {
                 None => models.push(own.clone()),
             }
         }
-        Self { general: overridden(&self.general, &own.general), models }
+        Self { general: overridden(&self.general, &own.general), models, manner: own.manner }
     }
 
     /// Whether any of the limits is on tokens.

@@ -8,7 +8,7 @@ mod limit_set;
 
 pub(crate) use limit_set::{LimitSet, ModelLimits};
 
-use crate::identity::{ANONYMOUS, Identity};
+use crate::identity::ANONYMOUS;
 use crate::limits::Limit;
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +38,20 @@ pub struct Applied {
     pub owner: Owner,
     /// The limit.
     pub limit: Arc<Limit>,
+    /// Whether it refuses nothing: in a dry run of its own, or of everything.
+    pub dry_run: bool,
+}
+
+impl Applied {
+    fn new(scope: &Arc<str>, identity: &Arc<str>, owner: Owner, limit: &Arc<Limit>) -> Self {
+        Self {
+            scope: Arc::clone(scope),
+            identity: Arc::clone(identity),
+            owner,
+            limit: Arc::clone(limit),
+            dry_run: limit.manner.dry_run,
+        }
+    }
 }
 
 /// Whose a limit is.
@@ -69,10 +83,13 @@ impl fmt::Display for Owner {
 pub struct Subject {
     id: Arc<str>,
     policy: Arc<Policy>,
+    /// Whether nothing is refused anyhow.
+    dry_run: bool,
 }
 
 impl Subject {
-    /// Whose own counters are charged: [`Identity::id`], or [`ANONYMOUS`].
+    /// Whose own counters are charged: [`Identity::id`](crate::identity::Identity::id), hashed with the secret if there
+    /// is one, or [`ANONYMOUS`].
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -101,21 +118,16 @@ impl Subject {
     /// group, of the models, and of everybody. Of each, first those for any model, then those of every pattern that
     /// matches; a request that names no model matches `*` only.
     pub fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
-        let own = self.policy.own.of(model).map(|limit| Applied {
-            scope: Arc::clone(self.own_scope()),
-            identity: Arc::clone(&self.id),
-            owner: Owner::Key,
-            limit: Arc::clone(limit),
-        });
+        let scope = self.own_scope();
+        let own = self.policy.own.of(model).map(|limit| Applied::new(scope, &self.id, Owner::Key, limit));
         let of_group = self.policy.group.iter().flat_map(move |group| {
-            group.limits.of(model).map(|limit| Applied {
-                scope: Arc::clone(&group.scope),
-                identity: Arc::clone(&group.scope),
-                owner: Owner::Group(Arc::clone(&group.name)),
-                limit: Arc::clone(limit),
-            })
+            let owner = Owner::Group(Arc::clone(&group.name));
+            let scope = &group.scope;
+            group.limits.of(model).map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
         });
-        own.chain(of_group).chain(self.policy.shared.limits(model))
+        own.chain(of_group)
+            .chain(self.policy.shared.limits(model))
+            .map(|applied| Applied { dry_run: applied.dry_run || self.dry_run, ..applied })
     }
 
     fn own_scope(&self) -> &Arc<str> {
@@ -135,14 +147,15 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    /// What it means for a request of `identity`.
-    pub(crate) fn access(&self, identity: Option<&Identity>) -> Access {
+    /// What it means for a request of whoever has `id` in the store; none is [`ANONYMOUS`].
+    pub(crate) fn access(&self, id: Option<Arc<str>>, dry_run: bool) -> Access {
         match self {
             Self::Unlimited => Access::Unlimited,
             Self::Rejected => Access::Rejected,
             Self::Limited(policy) => Access::Limited(Subject {
-                id: identity.map_or_else(|| ANONYMOUS.into(), |identity| Arc::clone(identity.id())),
+                id: id.unwrap_or_else(|| ANONYMOUS.into()),
                 policy: Arc::clone(policy),
+                dry_run,
             }),
         }
     }
@@ -212,22 +225,14 @@ impl Shared {
 
     fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
         let of_models = self.limits.models.iter().zip(&self.models);
-        let of_models = of_models.filter(move |(limits, _)| limits.applies_to(model)).flat_map(
-            |(limits, (scope, pattern))| {
-                limits.limits.iter().map(|limit| Applied {
-                    scope: Arc::clone(scope),
-                    identity: Arc::clone(scope),
-                    owner: Owner::Model(Arc::clone(pattern)),
-                    limit: Arc::clone(limit),
-                })
-            },
-        );
-        let global = self.limits.general.iter().map(|limit| Applied {
-            scope: Arc::clone(&self.scope),
-            identity: Arc::clone(&self.scope),
-            owner: Owner::Global,
-            limit: Arc::clone(limit),
+        let of_models = of_models.filter(move |(limits, _)| limits.applies_to(model));
+        let of_models = of_models.flat_map(|(limits, (scope, pattern))| {
+            let owner = Owner::Model(Arc::clone(pattern));
+            limits.limits.iter().map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
         });
+        let scope = &self.scope;
+        let global =
+            self.limits.general.iter().map(move |limit| Applied::new(scope, scope, Owner::Global, limit));
         of_models.chain(global)
     }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::Config;
+use crate::identity::Identity;
+use crate::limits::Manner;
 use serde_json::{Value, json};
 
 fn config(json: &Value) -> Config {
@@ -228,4 +230,98 @@ fn tokens_of_a_group_of_models_or_of_all_must_be_counted() {
     assert!(needs(json!({"models": {"*": {"tpm": 1}}})));
     assert!(needs(json!({"global": {"tpm": 1}})));
     assert!(!needs(json!({"global": {"rpm": 1}})));
+}
+
+#[test]
+fn the_manner_of_a_limit_is_the_closest_that_is_given() {
+    let json = json!({
+        "plans": {"p": {
+            "rpm": 1, "rpd": 2, "max_wait_ms": 100,
+            "models": {"a": {"rpm": 3, "dry_run": true}, "b": {"rpm": 4, "max_wait_ms": 0}},
+            "windows": [{"metric": "requests", "limit": 5, "window": "1s", "dry_run": true}],
+        }},
+        "keys": [
+            {"key": "as-planned", "plan": "p"},
+            {"key": "own-limit", "plan": "p", "rpm": 6},
+            {"key": "own-manner", "plan": "p", "max_wait_ms": 7, "dry_run": false},
+        ],
+        "global": {"rpm": 8, "dry_run": true},
+    });
+    let manners = |json: &Value, key, model| {
+        let manner = |applied: Applied| (applied.limit.manner.max_wait_ms, applied.dry_run);
+        subject(json, key).limits(Some(model)).map(manner).collect::<Vec<_>>()
+    };
+    let (general, window, global) = ((100, false), (100, true), (0, true));
+    assert_eq!(manners(&json, "as-planned", "a"), [general, general, window, (100, true), global]);
+    assert_eq!(manners(&json, "as-planned", "b"), [general, general, window, (0, false), global]);
+    assert_eq!(manners(&json, "own-limit", "c"), [general, general, window, global]);
+    let own = (7, false);
+    assert_eq!(manners(&json, "own-manner", "a"), [own, own, own, own, global]);
+    let mut all_dry = json;
+    all_dry["dry_run"] = true.into();
+    assert!(manners(&all_dry, "own-manner", "a").iter().all(|(_, dry_run)| *dry_run));
+    assert!(config(&all_dry).dry_run());
+}
+
+#[test]
+fn limits_of_those_on_a_plan_are_shared_unless_their_manner_differs() {
+    let json = json!({
+        "plans": {"p": {"rpm": 1}},
+        "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p", "max_wait_ms": 5}],
+    });
+    let limit = |key| subject(&json, key).limits(None).next().unwrap().limit;
+    assert_eq!(limit("a").manner, Manner::default());
+    assert_eq!(
+        *limit("b"),
+        Limit { manner: Manner { dry_run: false, max_wait_ms: 5 }, ..Limit::clone(&limit("a")) }
+    );
+}
+
+#[test]
+fn a_key_may_do_the_same_in_each_of_its_combinations() {
+    struct From(&'static str, &'static str);
+
+    impl crate::identity::RequestView for From {
+        fn header(&self, name: &str) -> Option<String> {
+            Some(if name == "authorization" { self.0 } else { self.1 }.to_owned())
+        }
+
+        fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    let json = json!({
+        "identity": [{"all": [{"header": "authorization"}, {"header": "x-user"}]}],
+        "keys": [{"key": "k", "name": "named", "rpm": 5}],
+        "default": "reject",
+    });
+    let config = config(&json);
+    let subject =
+        |key, user| match config.access(crate::identity::find(config.sources(), &From(key, user)).as_ref()) {
+            Access::Limited(subject) => Some(subject),
+            _ => None,
+        };
+    let (one, other) = (subject("k", "one").unwrap(), subject("k", "other").unwrap());
+    assert_eq!((one.name(), other.name()), (Some("named"), Some("named")));
+    assert_ne!(one.id(), other.id());
+    assert_eq!(subject("another", "one"), None);
+}
+
+#[test]
+fn with_a_secret_no_id_in_the_store_is_the_digest_of_a_key() {
+    let mut json = json!({
+        "keys": [{"key": "a", "name": "by-key", "rpm": 5}, {"key_sha256": &**Identity::of_key("b").id(), "rpm": 6}],
+        "default": {"rpm": 7},
+    });
+    let plain = ["a", "b", "c"].map(|key| subject(&json, key));
+    json["hash_secret"] = "sixteen bytes at least".into();
+    let hashed = ["a", "b", "c"].map(|key| subject(&json, key));
+    for (plain, hashed) in plain.iter().zip(&hashed) {
+        assert_eq!(limits(plain, None), limits(hashed, None));
+        assert_ne!(plain.id(), hashed.id());
+        assert!(hashed.id().len() == 64 && !hashed.id().contains(plain.id()));
+    }
+    json["hash_secret"] = "another secret, as long".into();
+    assert_ne!(subject(&json, "a").id(), hashed[0].id());
 }

@@ -32,6 +32,11 @@ macro_rules! with_limits {
             pub output_tpm: Option<Number>,
             /// Limits over other windows.
             pub windows: Vec<Window>,
+            /// How long a request that does not fit is held, if it fits by then, instead of being refused, in
+            /// milliseconds, 0 to 60000; 0 by default.
+            pub max_wait_ms: Option<Number>,
+            /// Whether these limits refuse nothing: everything is counted, and what would have been refused is told.
+            pub dry_run: Option<bool>,
         }
 
         impl $name {
@@ -47,6 +52,8 @@ macro_rules! with_limits {
                         ("output_tpm", Metric::OutputTokens, MINUTE_MS, self.output_tpm),
                     ],
                     windows: &self.windows,
+                    max_wait_ms: self.max_wait_ms,
+                    dry_run: self.dry_run,
                 }
             }
         }
@@ -104,6 +111,10 @@ pub struct Limits<'a> {
     pub shorthands: [(&'static str, Metric, u64, Option<Number>); 6],
     /// Limits over other windows.
     pub windows: &'a [Window],
+    /// How long a request is held.
+    pub max_wait_ms: Option<Number>,
+    /// Whether nothing is refused.
+    pub dry_run: Option<bool>,
 }
 
 /// A limit over a window.
@@ -123,6 +134,9 @@ pub struct Window {
     /// default.
     #[serde(default)]
     pub segments: Option<Number>,
+    /// Whether this limit refuses nothing; by default as the other limits that it stands among.
+    #[serde(default)]
+    pub dry_run: Option<bool>,
 }
 
 /// How use is counted over a window.

@@ -18,6 +18,7 @@ pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};
 
 use super::document::Number;
+use super::secret::Secret;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub struct Root {
     /// Where a request says who sent it: the first source that yields a value decides. By default the headers
     /// `authorization`, `x-api-key` and `api-key`, then the client's address.
     pub identity: Option<Vec<Source>>,
+    /// A secret of 16 bytes or more. With it the ids of keys and clients in the store, in logs and in metrics are HMACs, of
+    /// which nobody without it can tell whose they are. Another secret starts new counters.
+    pub hash_secret: Option<Secret>,
     /// Sets of limits, by name.
     pub plans: BTreeMap<String, Plan>,
     /// Limits that several keys share beside their own, by name: 1 to 64 letters, digits, `.`, `_` and `-`.
@@ -44,6 +48,10 @@ pub struct Root {
     pub models: BTreeMap<String, ModelLimits>,
     /// Limits on all requests together. Who is `unlimited` is exempt.
     pub global: GlobalLimits,
+    /// Whether nothing is refused: everything is counted, and what would have been refused is told.
+    pub dry_run: bool,
+    /// How many requests may wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See `max_wait_ms`.
+    pub max_waiting: Option<Number>,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
     /// Where a stream's usage comes from if the client did not ask for it.
