@@ -24,7 +24,7 @@ pub struct Estimate {
 impl Estimate {
     /// The estimate of a request without a body.
     pub const REQUEST: Self = {
-        let cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0 };
+        let cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0, cost_micro_usd: 0 };
         Self { base: cost, full: cost, is_guess: false }
     };
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Bill {
-        let base = Cost { requests: 1, input_tokens: 30, output_tokens: 0 };
+        let base = Cost { requests: 1, input_tokens: 30, ..Cost::default() };
         let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess };
         Bill::new("id".into(), None, limits, estimate)
     }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn closing_says_where_to_settle() {
         let close = |held| {
-            let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9 };
+            let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9, cost_micro_usd: 0 };
             Account::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held)
                 .close(Closing::Cost(cost))
         };

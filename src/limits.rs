@@ -18,6 +18,12 @@ pub enum Metric {
     OutputTokens,
     /// Prompt and completion tokens together.
     TotalTokens,
+    /// Requests in flight. Configured by `max_concurrency`, never as the metric of a window.
+    #[serde(skip_deserializing)]
+    Concurrency,
+    /// Cost in millionths of a US dollar.
+    #[serde(skip_deserializing)]
+    CostUsd,
 }
 
 impl Metric {
@@ -28,6 +34,8 @@ impl Metric {
             Self::InputTokens => "input_tokens",
             Self::OutputTokens => "output_tokens",
             Self::TotalTokens => "total_tokens",
+            Self::Concurrency => "concurrency",
+            Self::CostUsd => "cost_usd",
         }
     }
 }
@@ -41,16 +49,19 @@ pub struct Cost {
     pub input_tokens: u64,
     /// Completion tokens.
     pub output_tokens: u64,
+    /// Millionths of a US dollar.
+    pub cost_micro_usd: u64,
 }
 
 impl Cost {
     /// The part of this cost that counts towards `metric`.
     pub const fn of(&self, metric: Metric) -> u64 {
         match metric {
-            Metric::Requests => self.requests,
+            Metric::Requests | Metric::Concurrency => self.requests,
             Metric::InputTokens => self.input_tokens,
             Metric::OutputTokens => self.output_tokens,
             Metric::TotalTokens => self.input_tokens.saturating_add(self.output_tokens),
+            Metric::CostUsd => self.cost_micro_usd,
         }
     }
 }

@@ -42,6 +42,14 @@ pub enum Invalid {
         /// Which charge.
         at: usize,
     },
+    /// An algorithm that the scripts do not have.
+    #[error("charges[{at}]: the algorithm {name} is not known")]
+    Algorithm {
+        /// Which charge.
+        at: usize,
+        /// Which algorithm.
+        name: &'static str,
+    },
     /// A text that is empty or too long for a key.
     #[error("{field} is empty or longer than {LONGEST_NAME} bytes")]
     Name {
@@ -131,7 +139,9 @@ fn check(at: usize, charge: &Charge) -> Result<(), Invalid> {
             return Err(Invalid::TooMany { at, field, value });
         }
     }
-    let Algorithm::SlidingWindow { segments } = charge.window.algorithm;
+    let Algorithm::SlidingWindow { segments } = charge.window.algorithm else {
+        return Err(Invalid::Algorithm { at, name: charge.window.algorithm.name() });
+    };
     if charge.window.length_ms.get() > LONGEST_WINDOW_MS || segments.get() > MOST_SEGMENTS {
         return Err(Invalid::Window { at });
     }
@@ -140,8 +150,12 @@ fn check(at: usize, charge: &Charge) -> Result<(), Invalid> {
 
 /// The first three of a window's arguments, which also begin its entry in the index.
 fn shape(window: &Window) -> [String; 3] {
-    let Algorithm::SlidingWindow { segments } = window.algorithm;
-    ["sliding_window".to_owned(), window.length_ms.to_string(), segments.to_string()]
+    let parameter = match window.algorithm {
+        Algorithm::SlidingWindow { segments } => u64::from(segments.get()),
+        Algorithm::TokenBucket { burst } => burst,
+        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => 0,
+    };
+    [window.algorithm.name().to_owned(), window.length_ms.to_string(), parameter.to_string()]
 }
 
 impl Group<'_> {

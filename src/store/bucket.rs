@@ -4,7 +4,7 @@
 //! Counters that have emptied are let go of whenever the bucket is written, which is what keeps it small.
 
 use crate::window::sliding::{Counter, Shape};
-use crate::window::{Algorithm, Fit};
+use crate::window::{Algorithm, DEFAULT_SEGMENTS, Fit};
 use crate::wire::{Charge, WindowState};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -70,7 +70,11 @@ pub struct Attempt {
 }
 
 const fn shape(charge: &Charge) -> Shape {
-    let Algorithm::SlidingWindow { segments } = charge.window.algorithm;
+    let segments = match charge.window.algorithm {
+        Algorithm::SlidingWindow { segments } => segments,
+        // Nothing configures these yet. A sliding window never admits more than they do.
+        _ => DEFAULT_SEGMENTS,
+    };
     Shape::new(charge.window.length_ms, segments)
 }
 

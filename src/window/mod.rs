@@ -31,7 +31,35 @@ pub enum Algorithm {
         /// How many segments the window is cut into.
         segments: NonZeroU32,
     },
+    /// Windows follow one another, aligned to the epoch; each begins empty.
+    FixedWindow,
+    /// As a fixed window, but a month of the calendar, in UTC. Its length is nominal.
+    CalendarMonth,
+    /// A bucket that holds `burst` units and is refilled evenly, by the limit in each window (GCRA).
+    TokenBucket {
+        /// How much fits at once. Not part of the label: like a limit, it can change while the counter stays.
+        burst: u64,
+    },
+    /// Requests in flight: the limit is how many, the window's length is how long a slot is held for one that is never
+    /// heard of again.
+    Concurrency,
 }
+
+impl Algorithm {
+    /// The name on the wire and in store keys.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlidingWindow { .. } => "sliding_window",
+            Self::FixedWindow => "fixed_window",
+            Self::CalendarMonth => "calendar_month",
+            Self::TokenBucket { .. } => "token_bucket",
+            Self::Concurrency => "concurrency",
+        }
+    }
+}
+
+/// The nominal length of a calendar month in milliseconds: 31 days.
+const MONTH_MS: NonZeroU64 = NonZeroU64::new(31 * 86_400_000).unwrap();
 
 impl Window {
     /// A sliding window of `length_ms` in [`DEFAULT_SEGMENTS`].
@@ -39,14 +67,49 @@ impl Window {
         Self { length_ms, algorithm: Algorithm::SlidingWindow { segments: DEFAULT_SEGMENTS } }
     }
 
-    /// How the window is written in store keys and messages: its length in the largest unit that divides it
-    /// (`1m`, `90s`, `1d`, `250ms`), and what sets it apart from the default algorithm (`1m-30` has 30 segments).
-    /// Two windows that count differently never share a label, so that changing one starts a new counter.
+    /// Windows of `length_ms`, aligned to the epoch.
+    pub const fn fixed(length_ms: NonZeroU64) -> Self {
+        Self { length_ms, algorithm: Algorithm::FixedWindow }
+    }
+
+    /// Calendar months in UTC.
+    pub const fn calendar_month() -> Self {
+        Self { length_ms: MONTH_MS, algorithm: Algorithm::CalendarMonth }
+    }
+
+    /// A bucket of `burst` units that the limit refills in each `length_ms`.
+    pub const fn token_bucket(length_ms: NonZeroU64, burst: u64) -> Self {
+        Self { length_ms, algorithm: Algorithm::TokenBucket { burst } }
+    }
+
+    /// Requests in flight, each for `lease_ms` at most unless its lease is renewed.
+    pub const fn concurrency(lease_ms: NonZeroU64) -> Self {
+        Self { length_ms: lease_ms, algorithm: Algorithm::Concurrency }
+    }
+
+    /// The most that fits at once under `limit`: what `remaining` is counted from, and the largest cost that is not
+    /// refused for ever.
+    pub const fn capacity(&self, limit: u64) -> u64 {
+        match self.algorithm {
+            Algorithm::TokenBucket { .. } if limit == 0 => 0,
+            Algorithm::TokenBucket { burst } => burst,
+            _ => limit,
+        }
+    }
+
+    /// How the window is written in store keys and messages: its length in the largest unit that divides it (`1m`,
+    /// `90s`, `1d`, `250ms`), and what sets it apart from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
+    /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Two windows that count differently never share a label,
+    /// so that changing one starts a new counter.
     pub fn label(&self) -> String {
         let length = duration_label(self.length_ms.get());
         match self.algorithm {
             Algorithm::SlidingWindow { segments } if segments == DEFAULT_SEGMENTS => length,
             Algorithm::SlidingWindow { segments } => format!("{length}-{segments}"),
+            Algorithm::FixedWindow => format!("{length}-fixed"),
+            Algorithm::CalendarMonth => "1mo".to_owned(),
+            Algorithm::TokenBucket { .. } => format!("{length}-bucket"),
+            Algorithm::Concurrency => format!("{length}-leases"),
         }
     }
 }
@@ -87,5 +150,26 @@ mod tests {
         assert_eq!(label(86_400_000, 60), "1d");
         assert_eq!(label(250, 60), "250ms");
         assert_eq!(label(60_000, 30), "1m-30");
+        let minute = NonZeroU64::new(60_000).unwrap();
+        assert_eq!(Window::fixed(minute).label(), "1m-fixed");
+        assert_eq!(Window::calendar_month().label(), "1mo");
+        assert_eq!(Window::token_bucket(minute, 5).label(), "1m-bucket");
+        assert_eq!(Window::concurrency(minute).label(), "1m-leases");
+    }
+
+    #[test]
+    fn every_algorithm_has_its_form_on_the_wire() {
+        let minute = NonZeroU64::new(60_000).unwrap();
+        for (window, json) in [
+            (Window::sliding(minute), r#"{"window_ms":60000,"algorithm":"sliding_window","segments":60}"#),
+            (Window::fixed(minute), r#"{"window_ms":60000,"algorithm":"fixed_window"}"#),
+            (Window::calendar_month(), r#"{"window_ms":2678400000,"algorithm":"calendar_month"}"#),
+            (Window::token_bucket(minute, 5), r#"{"window_ms":60000,"algorithm":"token_bucket","burst":5}"#),
+            (Window::concurrency(minute), r#"{"window_ms":60000,"algorithm":"concurrency"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&window).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Window>(json).unwrap(), window);
+            assert!(json.contains(&format!("\"{}\"", window.algorithm.name())));
+        }
     }
 }

@@ -123,6 +123,7 @@ impl<S: SharedData> Worker<S> {
             requests: 1,
             input_tokens: request.input_tokens(&tokenizers.counter(model)),
             output_tokens: 0,
+            ..Cost::default()
         };
         let default = accounting.default_output_tokens;
         let guess = || match accounting.output_mode {

@@ -172,7 +172,12 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn close_by(&mut self, stream: u32, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {
-        let cost = |input_tokens, output_tokens| Cost { requests: 1, input_tokens, output_tokens };
+        let cost = |input_tokens, output_tokens| Cost {
+            requests: 1,
+            input_tokens,
+            output_tokens,
+            ..Cost::default()
+        };
         let closing = match outcome {
             Outcome::Reported(usage) => {
                 self.learned.observe(asked.model.as_deref(), usage.output_tokens / asked.choices.max(1));
