@@ -15,6 +15,8 @@ pub enum Field {
     Model,
     /// The limit that refused it.
     Limit,
+    /// The limit in a dry run that would have refused it.
+    DryRun,
     /// Prompt tokens, as counted.
     EstimatedInputTokens,
     /// Completion tokens that were reserved.
@@ -33,6 +35,7 @@ impl Field {
             Self::Name => "llm_rate_limit.name",
             Self::Model => "llm_rate_limit.model",
             Self::Limit => "llm_rate_limit.limit",
+            Self::DryRun => "llm_rate_limit.dry_run",
             Self::EstimatedInputTokens => "llm_rate_limit.estimated_input_tokens",
             Self::ReservedOutputTokens => "llm_rate_limit.reserved_output_tokens",
             Self::InputTokens => "llm_rate_limit.input_tokens",

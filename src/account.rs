@@ -6,6 +6,7 @@ use crate::limits::{Cost, Limit};
 use crate::policy::Applied;
 use crate::refusal::Standing;
 use crate::store::local::Hold;
+use crate::window::Fit;
 use crate::wire::{Charge, IfAbsent, Settle, WindowState};
 use std::sync::Arc;
 
@@ -60,17 +61,19 @@ impl Bill {
             window: applied.limit.window,
             limit: applied.limit.amount,
             cost: estimate.of(&applied.limit),
+            enforced: !applied.dry_run,
         };
         let charges = limits.iter().map(charge).collect();
         Self { id, name: name.map(ToOwned::to_owned), estimate, limits, charges }
     }
 
-    /// The limits with the states that the store answered.
-    pub fn standings(&self, states: &[WindowState]) -> Vec<Standing> {
+    /// The limits that are enforced, or those in a dry run, with the states that the store answered.
+    pub fn standings(&self, states: &[WindowState], dry_run: bool) -> Vec<Standing> {
         self.limits
             .iter()
             .zip(&self.charges)
             .zip(states)
+            .filter(|((applied, _), _)| applied.dry_run == dry_run)
             .map(|((applied, charge), state)| Standing {
                 limit: Arc::clone(&applied.limit),
                 owner: applied.owner.clone(),
@@ -78,6 +81,23 @@ impl Bill {
                 state: *state,
             })
             .collect()
+    }
+
+    /// For how long a request that does not fit under all of `standings` may wait: the shortest time of those limits
+    /// that refuse it, in milliseconds.
+    pub fn max_wait_ms(standings: &[Standing]) -> u64 {
+        let refusing = standings.iter().filter(|standing| standing.state.fit() != Fit::Now);
+        refusing.map(|standing| standing.limit.manner.max_wait_ms).min().unwrap_or(0)
+    }
+
+    /// The longest that any of the limits lets the request wait, in milliseconds.
+    pub fn longest_wait_ms(&self) -> u64 {
+        self.limits.iter().map(|applied| applied.limit.manner.max_wait_ms).max().unwrap_or(0)
+    }
+
+    /// Whose requests wait in one queue.
+    pub fn queue(&self) -> &str {
+        self.charges.first().map_or("", |charge| &charge.identity)
     }
 
     /// The same bill for one of `replicas` Envoys that share the limits between them while they cannot ask each other:

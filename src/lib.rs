@@ -30,6 +30,7 @@ pub mod store;
 pub mod stream_edit;
 pub mod tokens;
 pub mod usage;
+pub mod waiting_room;
 pub mod window;
 pub mod wire;
 pub mod worker;

@@ -19,6 +19,8 @@ pub enum Session {
     AwaitBody(Arrival),
     /// It is held back until the store has answered.
     AwaitStore(Pending),
+    /// It did not fit, and is held back until it does.
+    Waiting(Pending),
     /// It ended while the store was being asked; what the store charged must be undone.
     Abandoned(Bill),
     /// It was forwarded, and its response has not begun.
@@ -49,6 +51,10 @@ pub struct Pending {
     pub bill: Bill,
     /// What it asks for.
     pub asked: Asked,
+    /// When it first asked, in milliseconds.
+    pub since_ms: u64,
+    /// Whether it may be held back if it does not fit.
+    pub may_wait: bool,
 }
 
 /// What a request asks for, as far as its response must be read by it.
@@ -78,6 +84,10 @@ pub struct Forwarded {
     pub account: Account,
     /// How its limits stand; empty if the store gave no answer.
     pub standings: Vec<Standing>,
+    /// The limit in a dry run that would have refused it.
+    pub would_refuse: Option<String>,
+    /// For how long it was held back, in milliseconds, if it was.
+    pub waited_ms: Option<u64>,
     /// What it asked for.
     pub asked: Asked,
 }

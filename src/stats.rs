@@ -12,6 +12,8 @@ pub enum Stat {
     Admitted,
     /// Requests that were answered 429.
     OverLimit,
+    /// Requests that a limit in a dry run would have refused.
+    DryRunOverLimit,
     /// Requests that were answered 401.
     UnknownIdentity,
     /// Reservations that the store did not answer in time.
@@ -32,9 +34,10 @@ pub enum Stat {
 
 impl Stat {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Admitted,
         Self::OverLimit,
+        Self::DryRunOverLimit,
         Self::UnknownIdentity,
         Self::StoreErrors,
         Self::StoreErrorsAllowed,
@@ -50,6 +53,7 @@ impl Stat {
         match self {
             Self::Admitted => "llm_rate_limit.admitted",
             Self::OverLimit => "llm_rate_limit.over_limit",
+            Self::DryRunOverLimit => "llm_rate_limit.dry_run_over_limit",
             Self::UnknownIdentity => "llm_rate_limit.unknown_identity",
             Self::StoreErrors => "llm_rate_limit.store_errors",
             Self::StoreErrorsAllowed => "llm_rate_limit.store_errors_allowed",

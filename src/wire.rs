@@ -23,6 +23,18 @@ pub struct Charge {
     pub limit: u64,
     /// To reserve; in a settlement, what it really was.
     pub cost: u64,
+    /// False: the cost is charged whether or not it fits, and whether it did is told. For limits in a dry run.
+    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
+    pub enforced: bool,
+}
+
+const fn enforced() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_enforced(enforced: &bool) -> bool {
+    *enforced
 }
 
 impl Charge {

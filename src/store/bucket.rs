@@ -94,7 +94,7 @@ impl Bucket {
     pub fn reserve(&mut self, charges: &[Charge], now_ms: u64) -> Attempt {
         let mut counters = self.counters(charges, now_ms);
         let fits: Vec<Fit> = counters.each(charges, |slot, charge| slot.fit(charge, now_ms));
-        let admitted = fits.iter().all(|fit| *fit == Fit::Now);
+        let admitted = charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
         let parts = admitted.then(|| {
             counters.each(charges, |slot, charge| Part {
                 segment: slot.counter.charge(slot.shape, charge.cost, now_ms),
@@ -213,6 +213,7 @@ mod tests {
             window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
             limit,
             cost,
+            enforced: true,
         }
     }
 
@@ -233,6 +234,17 @@ mod tests {
         assert_eq!(attempt.parts, None);
         assert_eq!(attempt.states.iter().map(|s| s.used).collect::<Vec<_>>(), [0, 0]);
         assert_eq!(attempt.states.iter().map(WindowState::fit).collect::<Vec<_>>(), [Fit::Now, Fit::Never]);
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_charged_and_told() {
+        let mut bucket = Bucket::default();
+        let charge = Charge { enforced: false, ..charge("a", 1, 1) };
+        let fits: Vec<_> = (0..3)
+            .map(|_| bucket.reserve(std::slice::from_ref(&charge), 0).states[0].fit() == Fit::Now)
+            .collect();
+        assert_eq!(fits, [true, false, false]);
+        assert_eq!(bucket.peek(&[charge], 0)[0].used, 3);
     }
 
     #[test]

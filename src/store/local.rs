@@ -210,6 +210,7 @@ pub(crate) mod tests {
             window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
             limit,
             cost,
+            enforced: true,
         }
     }
 

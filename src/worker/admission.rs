@@ -40,6 +40,9 @@ impl<S: SharedData> Worker<S> {
             Access::Rejected => {
                 self.stats.add(Stat::UnknownIdentity, 1);
                 self.notes.add(stream, Field::Decision, "unknown_identity");
+                if self.config.dry_run() {
+                    return Directive::Continue.into();
+                }
                 return self.refuse(&Refusal::UnknownIdentity).into();
             }
             Access::Limited(subject) => subject,
@@ -86,7 +89,7 @@ impl<S: SharedData> Worker<S> {
                 self.sessions.insert(stream, Session::AwaitBody(arrival));
                 Directive::Pause.into()
             }
-            Some(session @ Session::AwaitStore(_)) => {
+            Some(session @ (Session::AwaitStore(_) | Session::Waiting(_))) => {
                 self.sessions.insert(stream, session);
                 Directive::Pause.into()
             }
@@ -160,7 +163,21 @@ impl<S: SharedData> Worker<S> {
             return Directive::Continue;
         }
         self.note_estimate(stream, &bill, &asked);
-        let pending = Pending { bill, asked };
+        let longest_ms = bill.longest_wait_ms();
+        let pending = Pending { bill, asked, since_ms: now_ms, may_wait: longest_ms > 0 };
+        let queue = pending.bill.queue();
+        if pending.may_wait
+            && self.waiting.has(queue)
+            && self.waiting.enter(queue, stream, now_ms.saturating_add(longest_ms))
+        {
+            self.sessions.insert(stream, Session::Waiting(pending));
+            return Directive::Pause;
+        }
+        self.ask(stream, pending, now_ms)
+    }
+
+    /// Asks the store, here or by way of the sidecar.
+    pub(super) fn ask(&mut self, stream: u32, pending: Pending, now_ms: u64) -> Directive {
         match self.config.store() {
             Store::Local(_) => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
             Store::Redis(_) => {
@@ -200,12 +217,12 @@ impl<S: SharedData> Worker<S> {
         held: impl FnOnce(Hold) -> Held,
         now_ms: u64,
     ) -> Directive {
-        let Some(local) = &self.local else { return self.deny(stream, &pending.bill) };
+        let Some(local) = &self.local else { return self.deny(stream, &pending, now_ms) };
         match local.reserve(&pending.bill.share(replicas), now_ms) {
-            Ok(decision) => self.decided(stream, pending, decision.hold.map(held), &decision.states),
+            Ok(decision) => self.decided(stream, pending, decision.hold.map(held), &decision.states, now_ms),
             Err(error) => {
                 log::error!("{error}");
-                self.deny(stream, &pending.bill)
+                self.deny(stream, &pending, now_ms)
             }
         }
     }
@@ -217,26 +234,85 @@ impl<S: SharedData> Worker<S> {
         pending: Pending,
         held: Option<Held>,
         states: &[WindowState],
+        now_ms: u64,
     ) -> Directive {
-        let Pending { bill, asked } = pending;
-        let standings = bill.standings(states);
-        match held {
-            Some(held) => {
-                self.stats.add(Stat::Admitted, 1);
-                self.notes.add(stream, Field::Decision, "admitted");
-                self.forward(stream, Forwarded { account: Account::open(bill, held), standings, asked })
+        let standings = pending.bill.standings(states, false);
+        let Some(held) = held else {
+            return match OverLimit::new(standings, pending.bill.name.clone()) {
+                Some(over) => self.wait_or_refuse(stream, pending, over, now_ms),
+                None => self.refuse(&Refusal::NoStore),
+            };
+        };
+        self.stats.add(Stat::Admitted, 1);
+        self.notes.add(stream, Field::Decision, "admitted");
+        let would_refuse = OverLimit::new(pending.bill.standings(states, true), None);
+        let would_refuse = would_refuse.as_ref().and_then(OverLimit::by).map(|by| by.limit.name.clone());
+        if let Some(limit) = &would_refuse {
+            self.stats.add(Stat::DryRunOverLimit, 1);
+            self.notes.add(stream, Field::DryRun, limit);
+        }
+        let waited_ms = self.leave_waiting(stream, &pending, now_ms);
+        let Pending { bill, asked, .. } = pending;
+        self.forward(
+            stream,
+            Forwarded { account: Account::open(bill, held), standings, would_refuse, waited_ms, asked },
+        )
+    }
+
+    /// A request is over a limit: it waits if it fits soon enough and there is room, else it is refused.
+    fn wait_or_refuse(&mut self, stream: u32, pending: Pending, over: OverLimit, now_ms: u64) -> Directive {
+        let until_ms = pending.since_ms.saturating_add(Bill::max_wait_ms(over.standings()));
+        let at_ms =
+            over.retry_after_ms().map(|ms| now_ms.saturating_add(ms)).filter(|at_ms| *at_ms <= until_ms);
+        if let (Some(at_ms), true) = (at_ms, pending.may_wait) {
+            let queue = pending.bill.queue();
+            if self.waiting.is_first(queue, stream) || self.waiting.enter(queue, stream, until_ms) {
+                self.waiting.ask_again(queue, at_ms);
+                self.sessions.insert(stream, Session::Waiting(pending));
+                return Directive::Pause;
             }
-            None => {
-                self.stats.add(Stat::OverLimit, 1);
-                self.notes.add(stream, Field::Decision, "over_limit");
-                match OverLimit::new(standings, bill.name) {
-                    Some(over) => {
-                        if let Some(by) = over.by() {
-                            self.notes.add(stream, Field::Limit, &by.limit.name);
-                        }
-                        self.refuse(&Refusal::OverLimit(over))
+        }
+        self.leave_waiting(stream, &pending, now_ms);
+        self.stats.add(Stat::OverLimit, 1);
+        self.notes.add(stream, Field::Decision, "over_limit");
+        if let Some(by) = over.by() {
+            self.notes.add(stream, Field::Limit, &by.limit.name);
+        }
+        self.refuse(&Refusal::OverLimit(over))
+    }
+
+    /// The request waits no more. For how long it has, in milliseconds, if it did.
+    fn leave_waiting(&mut self, stream: u32, pending: &Pending, now_ms: u64) -> Option<u64> {
+        if !pending.may_wait && pending.bill.longest_wait_ms() == 0 {
+            return None;
+        }
+        self.waiting.leave(pending.bill.queue(), stream);
+        let waited_ms = now_ms.saturating_sub(pending.since_ms);
+        (waited_ms > 0).then_some(waited_ms)
+    }
+
+    /// Asks again for those that wait and whose time has come.
+    pub(super) fn call_waiting(&mut self, now_ms: u64) -> Vec<(u32, Directive)> {
+        let mut directives = Vec::new();
+        // Each that leaves makes way for the next.
+        loop {
+            let due = self.waiting.due(now_ms);
+            if due.is_empty() {
+                return directives;
+            }
+            for (stream, may_wait) in due {
+                let directive = match self.sessions.remove(&stream) {
+                    Some(Session::Waiting(pending)) => {
+                        self.ask(stream, Pending { may_wait, ..pending }, now_ms)
                     }
-                    None => self.refuse(&Refusal::NoStore),
+                    Some(session) => {
+                        self.sessions.insert(stream, session);
+                        continue;
+                    }
+                    None => continue,
+                };
+                if directive != Directive::Pause {
+                    directives.push((stream, directive));
                 }
             }
         }
@@ -268,8 +344,9 @@ impl<S: SharedData> Worker<S> {
         };
         match self.sessions.remove(&stream)? {
             Session::AwaitStore(pending) => {
-                let directive = self.decided(stream, pending, admitted.then_some(Held::Redis), &states);
-                Some((stream, directive))
+                let directive =
+                    self.decided(stream, pending, admitted.then_some(Held::Redis), &states, now_ms);
+                (directive != Directive::Pause).then_some((stream, directive))
             }
             Session::Abandoned(bill) => {
                 if admitted {
@@ -307,29 +384,33 @@ impl<S: SharedData> Worker<S> {
             OnError::Allow => {
                 self.stats.add(Stat::StoreErrorsAllowed, 1);
                 self.notes.add(stream, Field::Decision, "uncounted");
-                let Pending { bill, asked } = pending;
+                let waited_ms = self.leave_waiting(stream, &pending, now_ms);
+                let Pending { bill, asked, .. } = pending;
                 let account = Account::open(bill, Held::Uncounted);
-                self.forward(stream, Forwarded { account, standings: Vec::new(), asked })
+                let standings = Vec::new();
+                self.forward(stream, Forwarded { account, standings, would_refuse: None, waited_ms, asked })
             }
-            OnError::Deny => self.deny(stream, &pending.bill),
+            OnError::Deny => self.deny(stream, &pending, now_ms),
             OnError::Local(share) => {
                 let replicas = u64::from(share.replicas.get());
                 let cancel = pending.bill.cancel();
                 let directive = self.reserve_locally(stream, pending, replicas, Held::LocalInstead, now_ms);
-                if directive != Directive::Continue {
+                // A request that waits asks again under the same id.
+                if matches!(directive, Directive::Reply(_)) {
                     self.send_settlement(cancel);
                 }
                 directive
             }
         };
-        Some((stream, directive))
+        (directive != Directive::Pause).then_some((stream, directive))
     }
 
-    fn deny(&mut self, stream: u32, bill: &Bill) -> Directive {
+    fn deny(&mut self, stream: u32, pending: &Pending, now_ms: u64) -> Directive {
+        self.leave_waiting(stream, pending, now_ms);
         self.stats.add(Stat::StoreErrorsDenied, 1);
         self.notes.add(stream, Field::Decision, "no_store");
         if matches!(self.config.store(), Store::Redis(_)) {
-            self.send_settlement(bill.cancel());
+            self.send_settlement(pending.bill.cancel());
         }
         self.refuse(&Refusal::NoStore)
     }

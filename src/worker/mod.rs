@@ -16,6 +16,7 @@ use crate::stats::{Stat, Stats};
 use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue};
 use crate::store::local::{LocalStore, SharedData};
 use crate::tokens::Tokenizers;
+use crate::waiting_room::WaitingRoom;
 use crate::wire::Settle;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ pub struct Worker<S> {
     settles: SettleQueue,
     sessions: HashMap<u32, Session>,
     learned: Learned,
+    waiting: WaitingRoom,
     headers_mode: HeadersMode,
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
@@ -67,6 +69,7 @@ impl<S: SharedData> Worker<S> {
         if let Some(local) = &local {
             local.prepare();
         }
+        let waiting = WaitingRoom::new(config.max_waiting());
         Self {
             tokenizers: config.needs_tokens().then(|| Tokenizers::load(config.encodings().clone())),
             config,
@@ -75,6 +78,7 @@ impl<S: SharedData> Worker<S> {
             settles: SettleQueue::default(),
             sessions: HashMap::new(),
             learned: Learned::default(),
+            waiting,
             headers_mode: HeadersMode::default(),
             next_id: (seed, 0),
             stats: Stats::default(),
@@ -123,6 +127,7 @@ impl<S: SharedData> Worker<S> {
             directives.extend(self.unanswered(stream, "it was not asked in time", now_ms));
         }
         directives.extend(self.let_headers_go(now_ms));
+        directives.extend(self.call_waiting(now_ms));
         let callouts =
             self.reserves.next_callout(now_ms).into_iter().chain(self.settles.next_callout(now_ms)).collect();
         Turn { callouts, directives }

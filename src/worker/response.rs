@@ -7,7 +7,6 @@ use crate::answer;
 use crate::config::{Headers, OnStreamOver};
 use crate::content_encoding::Decoder;
 use crate::limits::{Cost, Metric};
-use crate::refusal::Standing;
 use crate::session::{Asked, Forwarded, HeaderEdits, Responding, ResponseHead, Session};
 use crate::stats::Stat;
 use crate::store::local::SharedData;
@@ -32,7 +31,7 @@ impl<S: SharedData> Worker<S> {
                 return HeaderEdits::default();
             }
         };
-        let edits = self.edits(&forwarded.standings);
+        let edits = self.edits(&forwarded);
         let Forwarded { account, asked, .. } = forwarded;
         if !(200..300).contains(&head.status) {
             // The upstream did no work: its tokens are given back.
@@ -120,9 +119,13 @@ impl<S: SharedData> Worker<S> {
     /// A stream is over, however it ended.
     pub fn stream_done(&mut self, stream: u32, now_ms: u64) {
         match self.sessions.remove(&stream) {
-            Some(Session::AwaitStore(pending)) if !self.reserves.withdraw(stream) => {
-                self.sessions.insert(stream, Session::Abandoned(pending.bill));
+            Some(Session::AwaitStore(pending)) => {
+                self.waiting.leave(pending.bill.queue(), stream);
+                if !self.reserves.withdraw(stream) {
+                    self.sessions.insert(stream, Session::Abandoned(pending.bill));
+                }
             }
+            Some(Session::Waiting(pending)) => self.waiting.leave(pending.bill.queue(), stream),
             // Nobody waited for the response to begin, and nobody knows what the upstream has done by then.
             Some(Session::Forwarded(forwarded)) => {
                 let Forwarded { account, asked, .. } = forwarded;
@@ -133,18 +136,23 @@ impl<S: SharedData> Worker<S> {
             Some(session @ Session::Abandoned(_)) => {
                 self.sessions.insert(stream, session);
             }
-            Some(Session::AwaitBody(_) | Session::AwaitStore(_) | Session::Settled(_)) | None => {}
+            Some(Session::AwaitBody(_) | Session::Settled(_)) | None => {}
         }
     }
 
-    fn edits(&self, standings: &[Standing]) -> HeaderEdits {
-        if standings.is_empty() || self.config.headers() == Headers::None {
-            return HeaderEdits::default();
+    fn edits(&self, forwarded: &Forwarded) -> HeaderEdits {
+        let mut edits = HeaderEdits::default();
+        if self.config.headers() == Headers::None {
+            return edits;
         }
-        HeaderEdits {
-            remove: answer::replaced_headers().collect(),
-            set: answer::rate_limit_headers(standings),
+        if !forwarded.standings.is_empty() {
+            edits.remove = answer::replaced_headers().collect();
+            edits.set = answer::rate_limit_headers(&forwarded.standings);
         }
+        let waited = forwarded.waited_ms.map(|ms| ("x-ratelimit-waited-ms", ms.to_string()));
+        let would_refuse = forwarded.would_refuse.clone().map(|limit| ("x-ratelimit-dry-run", limit));
+        edits.set.extend(waited.into_iter().chain(would_refuse));
+        edits
     }
 
     /// What reads the response; none if nothing in it can change what the request cost (only requests are limited),
