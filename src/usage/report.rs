@@ -142,8 +142,8 @@ mod tests {
         };
         let start = r#"{"input_tokens":25,"cache_read_input_tokens":0,"output_tokens":1}"#;
         assert_eq!(update(start), (true, Some(Usage { cached_tokens: Some(0), ..of(25, 1) })));
-        assert_eq!(update("{}").0, false);
-        assert_eq!(update(r#"{"input_tokens":0,"output_tokens":0}"#).0, false);
+        assert!(!update("{}").0);
+        assert!(!update(r#"{"input_tokens":0,"output_tokens":0}"#).0);
         let end = r#"{"output_tokens":15}"#;
         assert_eq!(update(end), (true, Some(Usage { cached_tokens: Some(0), ..of(25, 15) })));
         let whole = r#"{"input_tokens":20,"cache_read_input_tokens":10,"output_tokens":16}"#;

@@ -141,15 +141,16 @@ fn count_patches(width: f64, height: f64, bounds: Bounds) -> u64 {
 fn count_claude_patches(width: f64, height: f64, bounds: Bounds) -> u64 {
     let (width, height) = within(width, height, bounds.side);
     let count = |scale: f64| count_squares(width * scale, height * scale, 28.0);
-    let (mut fits, mut scale) = (0.0, 1.0);
-    let mut step = 1.0;
+    if count(1.0) <= bounds.patches {
+        return count(1.0);
+    }
+    let (mut fits, mut step) = (0.0, 0.5);
     // Halving 40 times finds the scale to far less than a pixel.
     for _ in 0..40 {
-        if count(scale) <= bounds.patches {
-            fits = scale;
+        if count(fits + step) <= bounds.patches {
+            fits += step;
         }
         step /= 2.0;
-        scale = fits + step;
     }
     count(fits)
 }
