@@ -23,6 +23,9 @@ pub trait Accept<'de>: Sized {
     /// Takes a string.
     fn string(&mut self, _text: Cow<'de, str>) {}
 
+    /// Takes a number, which one it does not say.
+    fn number(&mut self) {}
+
     /// Takes one element of an array, if there is another.
     ///
     /// # Errors
@@ -151,14 +154,17 @@ impl<'de, P: Accept<'de>> Visitor<'de> for Offer<'_, P> {
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        self.0.number();
         Ok(())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.0.number();
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.0.number();
         Ok(())
     }
 

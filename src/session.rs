@@ -36,6 +36,8 @@ pub enum Session {
 pub struct Arrival {
     /// Which API it calls.
     pub endpoint: Endpoint,
+    /// The deployment that its path names.
+    pub deployment: Option<String>,
     /// Whose it is, and what limits them.
     pub subject: Subject,
     /// When its headers came, in milliseconds.

@@ -106,7 +106,7 @@ enum Record {
 impl Model {
     fn new(limits: &[(Window, u64)]) -> Self {
         let windows = limits.iter().map(|(window, limit)| {
-            let Algorithm::SlidingWindow { segments } = window.algorithm;
+            let Algorithm::SlidingWindow { segments } = window.algorithm else { panic!("{window:?}") };
             (Shape::new(window.length_ms, segments), *limit, Counter::default())
         });
         Self { windows: windows.collect(), records: HashMap::new() }
@@ -266,7 +266,7 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
         prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
     }
     for charge in charges_of(&nothing) {
-        let Algorithm::SlidingWindow { segments } = charge.window.algorithm;
+        let Algorithm::SlidingWindow { segments } = charge.window.algorithm else { panic!("{charge:?}") };
         // The segments of the window, the one that is leaving, and the three fields of the whole.
         let most = u64::from(segments.get()) + 4;
         let fields: u64 = scripts.redis.ask(&["HLEN", &charge.key()]);

@@ -1,6 +1,7 @@
-//! Which of the APIs' endpoints a path is.
+//! Which of the APIs' endpoints a path is, and which deployment of Azure's it names.
 
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 
 /// An endpoint that models are called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,9 +22,7 @@ impl Endpoint {
     /// The endpoint that `path`, which may have a query, ends in, whatever stands before. None for paths that are
     /// not limited.
     pub fn from_path(path: &str) -> Option<Self> {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        // Many servers decode a path and forgive a slash too many; a limit must not be evaded by one.
-        let path = percent_decode_str(path).decode_utf8_lossy();
+        let path = decoded(path);
         let mut segments = path.split('/').rev().filter(|segment| !segment.is_empty());
         match (segments.next()?, segments.next()) {
             ("completions", Some("chat")) => Some(Self::ChatCompletions),
@@ -36,9 +35,42 @@ impl Endpoint {
     }
 }
 
+/// The deployment that `path` names: Azure's `/openai/deployments/{name}/…`, behind any prefix.
+pub fn deployment(path: &str) -> Option<String> {
+    let path = decoded(path);
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    while let Some(segment) = segments.next() {
+        if segment == "openai" && segments.clone().next() == Some("deployments") {
+            return segments.nth(1).map(str::to_owned);
+        }
+    }
+    None
+}
+
+/// The path without its query. Many servers decode a path and forgive a slash too many; a limit must not be evaded by
+/// one.
+fn decoded(path: &str) -> Cow<'_, str> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    percent_decode_str(path).decode_utf8_lossy()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn azures_deployments_are_known() {
+        for (path, name) in [
+            ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", Some("gpt-4o")),
+            ("/azure//openai/deployments/my%20model/embeddings", Some("my model")),
+            ("/openai/deployments", None),
+            ("/openai/v1/responses", None),
+            ("/deployments/gpt-4o/chat/completions", None),
+            ("", None),
+        ] {
+            assert_eq!(deployment(path).as_deref(), name, "{path}");
+        }
+    }
 
     #[test]
     fn endpoints_are_known_by_the_end_of_their_path() {
@@ -49,6 +81,7 @@ mod tests {
                 "/openai/deployments/gpt-4/chat/completions?api-version=2024-06-01",
                 Some(Endpoint::ChatCompletions),
             ),
+            ("/openai/v1/responses?api-version=preview", Some(Endpoint::Responses)),
             ("/v1/chat/completions/", Some(Endpoint::ChatCompletions)),
             ("/v1//chat//completions", Some(Endpoint::ChatCompletions)),
             ("/v1/%63hat/completion%73", Some(Endpoint::ChatCompletions)),

@@ -3,6 +3,7 @@
 //! The reference is tiktoken-rs's table of OpenAI's models. The configuration overrides it by patterns, for models
 //! that the table does not know or whose tokenizer is not one of OpenAI's.
 
+use super::Claude;
 use crate::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -80,6 +81,16 @@ impl Factor {
         (1.0..=1e9).contains(&millionths).then_some(Self { millionths: millionths as u64 })
     }
 
+    /// The factor that corrects [`Encoding::for_model`] where nothing is configured: one but for Claude.
+    pub fn for_model(model: &str) -> Self {
+        Claude::from_model(model).map_or(Self::ONE, Claude::factor)
+    }
+
+    /// A factor of so many tenths.
+    pub(super) const fn from_tenths(tenths: u32) -> Self {
+        Self { millionths: tenths as u64 * 100_000 }
+    }
+
     /// `tokens` times the factor, rounded up.
     pub fn of(self, tokens: u64) -> u64 {
         let product = u128::from(tokens).saturating_mul(u128::from(self.millionths));
@@ -117,7 +128,7 @@ impl Encodings {
         let model = model.unwrap_or_default();
         let rule = self.rules.iter().find(|(pattern, _)| pattern.matches(model));
         rule.map_or_else(
-            || Counting { encoding: Encoding::for_model(model), factor: Factor::ONE },
+            || Counting { encoding: Encoding::for_model(model), factor: Factor::for_model(model) },
             |(_, counting)| *counting,
         )
     }
@@ -190,6 +201,16 @@ mod tests {
     #[test]
     fn without_overrides_the_models_of_today_are_ready() {
         assert_eq!(Encodings::default().needed(), [Encoding::O200kBase, Encoding::Cl100kBase]);
+    }
+
+    #[test]
+    fn claude_has_a_factor_until_one_is_configured() {
+        let factor = |encodings: &Encodings, model| encodings.of(Some(model)).factor;
+        assert_eq!(factor(&Encodings::default(), "claude-opus-4-7"), Factor::new(1.6).unwrap());
+        assert_eq!(factor(&Encodings::default(), "claude-3-haiku"), Factor::new(1.2).unwrap());
+        assert_eq!(factor(&Encodings::default(), "gpt-4o"), Factor::ONE);
+        let configured = Encodings::new([(Pattern::new("claude*"), counting(Encoding::O200kBase))]);
+        assert_eq!(factor(&configured, "claude-opus-4-7"), Factor::ONE);
     }
 
     #[test]

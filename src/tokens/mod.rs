@@ -5,12 +5,14 @@
 //! text is [`crate::request`]'s business. Special tokens (`<|endoftext|>`) in a text are ordinary text: no client
 //! can write one.
 
+mod claude;
 mod encoding;
 mod running;
 mod slices;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use claude::Claude;
 pub use encoding::{Counting, Encoding, Encodings, Factor, without_provider};
 pub use running::Running;
 pub use slices::SLICE_BYTES;

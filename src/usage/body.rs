@@ -1,9 +1,10 @@
-//! A JSON body: its top-level `usage`, or else the text of its choices.
+//! A JSON body of any of the formats: its top-level `usage`, or else the text of what it answers.
 
 use super::Outcome;
-use super::choice::Choice;
+use super::chat::Choice;
 use super::member::Finder;
 use super::report::Report;
+use super::said::Said;
 use crate::lenient::{self, Accept};
 use crate::tokens::Counter;
 use serde::de::{MapAccess, SeqAccess};
@@ -55,7 +56,7 @@ impl Reader {
         self.outcome.or_else(|| self.counted()).unwrap_or(Outcome::Unknown)
     }
 
-    /// The text's tokens, if the body is whole and has any choices.
+    /// The text's tokens, if the body is whole and has any answer.
     fn counted(&self) -> Option<Outcome> {
         let mut answer = Answer { counter: self.counter, tokens: None };
         lenient::read(&lenient::mend(self.kept.as_deref()?), &mut answer).ok()?;
@@ -68,10 +69,19 @@ struct Answer {
     tokens: Option<u64>,
 }
 
+impl Answer {
+    fn says(&mut self, text: &str) {
+        let tokens = self.counter.count(text);
+        self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
+    }
+}
+
 impl<'b> Accept<'b> for Answer {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
+            // The items of a response, and the blocks of a message.
+            "output" | "content" => lenient::offer(object, &mut Items(self)),
             _ => lenient::skip(object),
         }
     }
@@ -84,8 +94,20 @@ impl<'b> Accept<'b> for Choices<'_> {
         let mut choice = Choice::default();
         let read = lenient::offer_element(array, &mut choice)?;
         if read.is_some() {
-            let tokens = self.0.counter.count(&choice.text);
-            self.0.tokens = Some(self.0.tokens.unwrap_or(0).saturating_add(tokens));
+            self.0.says(&choice.text);
+        }
+        Ok(read)
+    }
+}
+
+struct Items<'a>(&'a mut Answer);
+
+impl<'b> Accept<'b> for Items<'_> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let mut text = String::new();
+        let read = lenient::offer_element(array, &mut Said(&mut text))?;
+        if read.is_some() {
+            self.0.says(&text);
         }
         Ok(read)
     }

@@ -4,49 +4,71 @@ use super::Usage;
 use crate::lenient::{self, Accept};
 use serde::de::MapAccess;
 
-/// What a `usage` object holds.
-#[derive(Debug, Default)]
+/// What `usage` objects hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
+    /// `prompt_tokens`: the whole prompt, whatever else is told of it.
+    prompt: Option<u64>,
+    /// `input_tokens`: beside which Anthropic counts what it writes to and reads from its cache.
     input: Option<u64>,
     output: Option<u64>,
     total: Option<u64>,
-    /// Anthropic counts what it writes to and reads from its cache beside `input_tokens`.
-    beside_input: u64,
+    cache_creation: Option<u64>,
+    cache_read: Option<u64>,
+    /// Of OpenAI's details, within the prompt.
     cached: Option<u64>,
     reasoning: Option<u64>,
 }
 
 impl Report {
-    /// The usage, if the object says enough of it: the prompt's tokens at least. Zeros are what some servers send
-    /// until they know; no prompt has no token.
+    /// The usage, if what is told is enough: the prompt's tokens at least. Zeros are what some servers send until
+    /// they know; no prompt has no token.
     pub(super) fn usage(&self) -> Option<Usage> {
+        let beside = self.cache_creation.unwrap_or(0).saturating_add(self.cache_read.unwrap_or(0));
+        let input = self.prompt.or_else(|| self.input.map(|input| input.saturating_add(beside)));
         let rest = |part: Option<u64>| self.total.zip(part).map(|(total, part)| total.saturating_sub(part));
-        let output_tokens = self.output.or_else(|| rest(self.input)).unwrap_or(0);
-        let input = self.input.or_else(|| rest(self.output).or(self.total))?;
-        let input_tokens = input.saturating_add(self.beside_input);
         let usage = Usage {
-            input_tokens,
-            output_tokens,
-            cached_tokens: self.cached,
+            input_tokens: input.or_else(|| rest(self.output).or(self.total))?,
+            output_tokens: self.output.or_else(|| rest(input)).unwrap_or(0),
+            cached_tokens: self.cached.or(self.cache_read),
+            cache_creation_tokens: self.cache_creation,
             reasoning_tokens: self.reasoning,
         };
-        (input_tokens > 0 || output_tokens > 0).then_some(usage)
+        (usage.input_tokens > 0 || usage.output_tokens > 0).then_some(usage)
+    }
+
+    /// Takes what `later` tells, and leaves what it does not: a stream may tell the prompt's tokens at its beginning
+    /// and the answer's at its end. Returns whether it tells anything.
+    pub(super) fn update(&mut self, later: &Self) -> bool {
+        let mut tells = false;
+        let mut update = |field: &mut Option<u64>, later: Option<u64>| {
+            // A count of what is used never falls to zero.
+            if later.is_some_and(|tokens| tokens > 0) || field.is_none() {
+                *field = later;
+            }
+            tells |= later.is_some_and(|tokens| tokens > 0);
+        };
+        update(&mut self.prompt, later.prompt);
+        update(&mut self.input, later.input);
+        update(&mut self.output, later.output);
+        update(&mut self.total, later.total);
+        update(&mut self.cache_creation, later.cache_creation);
+        update(&mut self.cache_read, later.cache_read);
+        update(&mut self.cached, later.cached);
+        update(&mut self.reasoning, later.reasoning);
+        tells
     }
 }
 
 impl<'b> Accept<'b> for Report {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "prompt_tokens" | "input_tokens" => self.input = lenient::number(object)?,
+            "prompt_tokens" => self.prompt = lenient::number(object)?,
+            "input_tokens" => self.input = lenient::number(object)?,
             "completion_tokens" | "output_tokens" => self.output = lenient::number(object)?,
             "total_tokens" => self.total = lenient::number(object)?,
-            "cache_creation_input_tokens" => {
-                self.beside_input = self.beside_input.saturating_add(lenient::number(object)?.unwrap_or(0));
-            }
-            "cache_read_input_tokens" => {
-                self.cached = lenient::number(object)?;
-                self.beside_input = self.beside_input.saturating_add(self.cached.unwrap_or(0));
-            }
+            "cache_creation_input_tokens" => self.cache_creation = lenient::number(object)?,
+            "cache_read_input_tokens" => self.cache_read = lenient::number(object)?,
             "prompt_tokens_details" | "input_tokens_details" => {
                 lenient::offer(object, &mut Detail("cached_tokens", &mut self.cached))?;
             }
@@ -83,7 +105,13 @@ mod tests {
     }
 
     const fn of(input_tokens: u64, output_tokens: u64) -> Usage {
-        Usage { input_tokens, output_tokens, cached_tokens: None, reasoning_tokens: None }
+        Usage {
+            input_tokens,
+            output_tokens,
+            cached_tokens: None,
+            cache_creation_tokens: None,
+            reasoning_tokens: None,
+        }
     }
 
     #[test]
@@ -97,7 +125,29 @@ mod tests {
         assert_eq!(usage(chat), Some(expected));
         assert_eq!(usage(responses), Some(expected));
         let anthropic = r#"{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"output_tokens":7}"#;
-        assert_eq!(usage(anthropic), Some(Usage { cached_tokens: Some(100), ..of(123, 7) }));
+        let expected = Usage { cached_tokens: Some(100), cache_creation_tokens: Some(20), ..of(123, 7) };
+        assert_eq!(usage(anthropic), Some(expected));
+        // Gateways that translate tell Anthropic's counts beside OpenAI's, which has them in it.
+        let translated = r#"{"prompt_tokens":123,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"completion_tokens":7}"#;
+        assert_eq!(usage(translated), Some(expected));
+    }
+
+    #[test]
+    fn a_later_report_updates_what_it_tells() {
+        let mut report = Report::default();
+        let mut update = |json| {
+            let mut later = Report::default();
+            lenient::read(json, &mut later).unwrap();
+            (report.update(&later), report.usage())
+        };
+        let start = r#"{"input_tokens":25,"cache_read_input_tokens":0,"output_tokens":1}"#;
+        assert_eq!(update(start), (true, Some(Usage { cached_tokens: Some(0), ..of(25, 1) })));
+        assert!(!update("{}").0);
+        assert!(!update(r#"{"input_tokens":0,"output_tokens":0}"#).0);
+        let end = r#"{"output_tokens":15}"#;
+        assert_eq!(update(end), (true, Some(Usage { cached_tokens: Some(0), ..of(25, 15) })));
+        let whole = r#"{"input_tokens":20,"cache_read_input_tokens":10,"output_tokens":16}"#;
+        assert_eq!(update(whole), (true, Some(Usage { cached_tokens: Some(10), ..of(30, 16) })));
     }
 
     #[test]

@@ -1,21 +1,20 @@
-//! A streamed chat completion or completion: chunks as Server-Sent Events.
+//! A streamed answer, as Server-Sent Events of any of the formats.
 //!
-//! Usage may come in a chunk of its own at the end (OpenAI's `include_usage`), beside the last `finish_reason`, or in
-//! every chunk for the text so far (vLLM's `continuous_usage_stats`); a later one replaces an earlier one. Which is
-//! the last is known once every choice has finished, or from `[DONE]`. The text is gathered meanwhile, and counted
-//! only if it must be.
+//! An event is read in the format that the endpoint has, until one is met in another: some gateways answer in a format
+//! that was not asked for. What is told later replaces what was told before. The text is gathered meanwhile, and
+//! counted only if it must be.
 
-use super::choice::Choice;
 use super::report::Report;
-use super::{Outcome, Usage};
-use crate::lenient::{self, Accept};
+use super::told::Told;
+use super::{Outcome, Usage, chat, messages, responses};
+use crate::lenient;
+use crate::request::Endpoint;
 use crate::sse;
 use crate::tokens::{Counter, Running};
-use serde::de::{MapAccess, SeqAccess};
 use std::collections::BTreeMap;
 
-/// Choices that are told apart: OpenAI's largest `n`. Those beyond count with the last.
-const MAX_CHOICES: u64 = 128;
+/// Parts of an answer that are told apart: OpenAI's largest `n`. Those beyond count with the last.
+const MAX_PARTS: u64 = 128;
 
 /// Reads a stream.
 #[derive(Debug)]
@@ -26,9 +25,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Of an answer with so many `choices`.
-    pub(super) fn new(choices: u64, counter: Counter) -> Self {
-        Self { events: sse::Parser::default(), answer: Answer::new(choices, counter), outcome: None }
+    /// Of an answer with so many `choices` from `endpoint`.
+    pub(super) fn new(endpoint: Endpoint, choices: u64, counter: Counter) -> Self {
+        let answer = Answer::new(Format::of(endpoint), choices, counter);
+        Self { events: sse::Parser::default(), answer, outcome: None }
     }
 
     /// Takes a chunk of bytes; the outcome, once, when it is certain.
@@ -46,6 +46,16 @@ impl Reader {
         self.outcome
     }
 
+    /// About how many tokens the answer has so far.
+    pub(super) fn so_far(&self) -> u64 {
+        match self.outcome {
+            Some(Outcome::Reported(usage)) => usage.output_tokens,
+            Some(Outcome::Counted { output_tokens }) => output_tokens,
+            Some(Outcome::Unknown) => 0,
+            None => self.answer.about(),
+        }
+    }
+
     /// The outcome of a stream that has ended.
     pub(super) fn finish(self) -> Outcome {
         let Self { events, mut answer, mut outcome } = self;
@@ -56,31 +66,58 @@ impl Reader {
     }
 }
 
+/// A format of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Chat,
+    Responses,
+    Messages,
+}
+
+impl Format {
+    const fn of(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => Self::Chat,
+            Endpoint::Responses => Self::Responses,
+            Endpoint::Messages => Self::Messages,
+        }
+    }
+
+    fn read(self, data: &str) -> Option<Told> {
+        match self {
+            Self::Chat => chat::read(data),
+            Self::Responses => responses::read(data),
+            Self::Messages => messages::read(data),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Answer {
     counter: Counter,
+    format: Format,
+    /// Whether any event was of a format known here, which is `format` then.
+    is_known: bool,
     choices: u64,
     /// One bit for each choice that has finished.
     finished: u128,
     texts: BTreeMap<u64, Running>,
-    usage: Option<Usage>,
+    usage: Report,
     /// Whether text has come since the usage did.
     usage_is_old: bool,
-    /// Whether any event was a chunk of a format known here.
-    is_known: bool,
 }
 
 impl Answer {
-    fn new(choices: u64, counter: Counter) -> Self {
-        let choices = choices.clamp(1, MAX_CHOICES);
+    fn new(format: Format, choices: u64, counter: Counter) -> Self {
         Self {
             counter,
-            choices,
+            format,
+            is_known: false,
+            choices: choices.clamp(1, MAX_PARTS),
             finished: 0,
             texts: BTreeMap::new(),
-            usage: None,
+            usage: Report::default(),
             usage_is_old: false,
-            is_known: false,
         }
     }
 
@@ -89,29 +126,39 @@ impl Answer {
         if data.trim_ascii() == b"[DONE]" {
             return Some(self.outcome_so_far());
         }
-        let mut chunk = Chunk { answer: self, usage: Report::default() };
-        // An event that is not JSON, or breaks off, has told what it told.
-        let _ = lenient::read(&lenient::mend(data), &mut chunk);
-        let usage = chunk.usage.usage()?;
-        (self.usage, self.usage_is_old) = (Some(usage), false);
+        let told = self.told(&lenient::mend(data))?;
+        for (part, text) in &told.says {
+            self.say(*part, text);
+        }
+        for choice in told.finished {
+            self.finished |= 1_u128.unbounded_shl(choice.min(MAX_PARTS.saturating_sub(1)) as u32);
+        }
+        let tells_usage = self.usage.update(&told.usage);
+        self.usage_is_old &= !tells_usage;
         let all_finished = u64::from(self.finished.count_ones()) >= self.choices;
-        all_finished.then_some(Outcome::Reported(usage))
+        (told.is_last || (tells_usage && all_finished)).then(|| self.outcome_so_far())
     }
 
-    fn take(&mut self, choice: &Choice) {
-        let index = choice.index.min(MAX_CHOICES.saturating_sub(1));
-        if choice.finished {
-            self.finished |= 1_u128.unbounded_shl(index as u32);
-        }
-        if !choice.text.is_empty() {
+    fn told(&mut self, data: &str) -> Option<Told> {
+        let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
+        let tried = if self.is_known { 1 } else { formats.len() };
+        let (format, told) =
+            formats.into_iter().take(tried).find_map(|format| Some((format, format.read(data)?)))?;
+        (self.format, self.is_known) = (format, true);
+        Some(told)
+    }
+
+    fn say(&mut self, part: u64, text: &str) {
+        if !text.is_empty() {
             self.usage_is_old = true;
-            self.texts.entry(index).or_default().push(&choice.text, &self.counter);
+            let part = part.min(MAX_PARTS.saturating_sub(1));
+            self.texts.entry(part).or_default().push(text, &self.counter);
         }
     }
 
     /// What is known if no more comes.
     fn outcome_so_far(&self) -> Outcome {
-        match self.usage {
+        match self.usage.usage() {
             Some(usage) if !self.usage_is_old => Outcome::Reported(usage),
             Some(usage) => {
                 Outcome::Reported(Usage { output_tokens: usage.output_tokens.max(self.counted()), ..usage })
@@ -126,31 +173,11 @@ impl Answer {
         let tokens = self.texts.values().map(|text| text.total(&self.counter));
         self.counter.weigh(tokens.fold(0, u64::saturating_add))
     }
-}
 
-struct Chunk<'a> {
-    answer: &'a mut Answer,
-    usage: Report,
-}
-
-impl<'b> Accept<'b> for Chunk<'_> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "choices" => lenient::offer(object, &mut Choices(self.answer)),
-            "usage" => lenient::offer(object, &mut self.usage),
-            _ => lenient::skip(object),
-        }
-    }
-}
-
-struct Choices<'a>(&'a mut Answer);
-
-impl<'b> Accept<'b> for Choices<'_> {
-    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        self.0.is_known = true;
-        let mut choice = Choice::default();
-        let read = lenient::offer_element(array, &mut choice);
-        self.0.take(&choice);
-        read
+    /// About as many, or what the usage so far tells, if that is more.
+    fn about(&self) -> u64 {
+        let tokens = self.texts.values().map(Running::about);
+        let reported = self.usage.usage().map_or(0, |usage| usage.output_tokens);
+        self.counter.weigh(tokens.fold(0, u64::saturating_add)).max(reported)
     }
 }

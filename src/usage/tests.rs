@@ -18,7 +18,13 @@ fn tokens(text: &str) -> u64 {
 }
 
 const fn reported(input_tokens: u64, output_tokens: u64) -> Outcome {
-    Outcome::Reported(Usage { input_tokens, output_tokens, cached_tokens: None, reasoning_tokens: None })
+    Outcome::Reported(Usage {
+        input_tokens,
+        output_tokens,
+        cached_tokens: None,
+        cache_creation_tokens: None,
+        reasoning_tokens: None,
+    })
 }
 
 fn counted(text: &str) -> Outcome {
@@ -31,7 +37,17 @@ fn read<'c>(
     choices: u64,
     chunks: impl IntoIterator<Item = &'c [u8]>,
 ) -> (Option<(usize, Outcome)>, Outcome) {
-    let mut reader = ResponseReader::new(Some(kind), choices, counter(1.0));
+    read_of(Endpoint::ChatCompletions, kind, choices, chunks)
+}
+
+/// The same of a response from `endpoint`.
+fn read_of<'c>(
+    endpoint: Endpoint,
+    kind: &str,
+    choices: u64,
+    chunks: impl IntoIterator<Item = &'c [u8]>,
+) -> (Option<(usize, Outcome)>, Outcome) {
+    let mut reader = ResponseReader::new(endpoint, Some(kind), choices, counter(1.0));
     let mut given = None;
     for (number, chunk) in chunks.into_iter().enumerate() {
         if let Some(outcome) = reader.push(chunk) {
@@ -186,7 +202,7 @@ fn choices_are_counted_apart() {
 #[test]
 fn the_factor_corrects_what_was_counted_and_not_what_was_reported() {
     let finish = |events: &str| {
-        let mut reader = ResponseReader::new(Some(SSE), 1, counter(2.0));
+        let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, counter(2.0));
         reader.push(events.as_bytes());
         reader.finish()
     };
@@ -219,6 +235,7 @@ fn bodies_tell_their_usage_as_soon_as_it_ends() {
         input_tokens: 9,
         output_tokens: 4,
         cached_tokens: None,
+        cache_creation_tokens: None,
         reasoning_tokens: Some(3),
     });
     assert_eq!(read(JSON, 1, [chat.to_string().as_bytes()]), (Some((0, outcome)), outcome));
@@ -257,31 +274,84 @@ fn bodies_without_usage_are_counted_if_they_are_whole() {
 }
 
 #[test]
-fn types_are_known_by_their_names() {
-    let body = br#"{"usage":{"prompt_tokens":5}}"#;
-    for (kind, outcome) in [
-        (Some("application/json"), reported(5, 0)),
-        (Some("Application/JSON; charset=utf-8"), reported(5, 0)),
-        (Some("application/problem+json"), reported(5, 0)),
-        (None, reported(5, 0)),
-        (Some("text/plain"), Outcome::Unknown),
-        (Some("text/event-stream"), Outcome::Unknown),
+fn bodies_and_streams_are_known_by_their_beginning_and_else_by_their_type() {
+    let body = br#" {"usage":{"prompt_tokens":5}}"#;
+    let events = b"\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
+    let with_id = b"id: 1\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
+    for (kind, response, outcome) in [
+        (Some("application/json"), &body[..], reported(5, 0)),
+        (Some("Application/JSON; charset=utf-8"), body, reported(5, 0)),
+        (Some("application/problem+json"), body, reported(5, 0)),
+        (None, body, reported(5, 0)),
+        (Some("text/plain"), body, reported(5, 0)),
+        (Some(SSE), body, reported(5, 0)),
+        (Some(SSE), events, reported(5, 0)),
+        (Some(SSE), with_id, reported(5, 0)),
+        (Some(JSON), events, reported(5, 0)),
+        (None, events, reported(5, 0)),
+        (Some("text/plain"), events, reported(5, 0)),
+        (Some("text/plain"), with_id, Outcome::Unknown),
+        (Some("text/html"), b"<html>", Outcome::Unknown),
+        (Some("audio/mpeg"), b"\xFF\xFBd", Outcome::Unknown),
+        (Some(JSON), b" \n", Outcome::Unknown),
     ] {
-        let mut reader = ResponseReader::new(kind, 1, counter(1.0));
-        reader.push(body);
-        assert_eq!(reader.finish(), outcome, "{kind:?}");
+        for size in [response.len(), 1] {
+            let mut reader = ResponseReader::new(Endpoint::ChatCompletions, kind, 1, counter(1.0));
+            response.chunks(size).for_each(|chunk| {
+                reader.push(chunk);
+            });
+            assert_eq!(reader.finish(), outcome, "{kind:?}");
+        }
     }
 }
 
 #[test]
-fn streams_of_other_formats_tell_nothing() {
+fn streams_are_read_in_their_own_format_whatever_was_asked_for() {
     let anthropic = [
         json!({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}),
         json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}),
-        json!({"type": "message_delta", "usage": {"output_tokens": 15}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 15}}),
     ];
-    assert_eq!(stream(1, &anthropic), (None, Outcome::Unknown));
+    assert_eq!(stream(1, &anthropic), (Some(2), reported(25, 15)));
+    let responses = [
+        json!({"type": "response.created", "response": {"usage": null}}),
+        json!({"type": "response.completed", "response": {"usage": {"input_tokens": 9, "output_tokens": 2}}}),
+    ];
+    assert_eq!(stream(1, &responses), (Some(1), reported(9, 2)));
+    let chat = [says("Hello"), with_usage(stops(), &used(9, 1))];
+    let chat: Vec<_> = chat.iter().map(|event| format!("data: {event}\n\n")).collect();
+    for endpoint in [Endpoint::Responses, Endpoint::Messages, Endpoint::Embeddings] {
+        let (_, outcome) = read_of(endpoint, SSE, 1, [chat.concat().as_bytes()]);
+        assert_eq!(outcome, reported(9, 1));
+    }
+    // What is in a format of its own later belongs to somebody else.
+    let mixed = [says("Hello"), anthropic[0].clone(), anthropic[2].clone()];
+    assert_eq!(stream(1, &mixed), (None, counted("Hello")));
     assert_eq!(stream(1, &[json!("[DONE]")]), (Some(0), Outcome::Unknown));
+    assert_eq!(stream(1, &[json!({"type": "error"}), json!({"error": {}})]), (None, Outcome::Unknown));
+}
+
+#[test]
+fn the_output_so_far_is_known_at_any_time() {
+    let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, counter(1.0));
+    assert_eq!(reader.so_far(), 0);
+    let sentence = "The quick brown fox jumps over the lazy dog, and the dog does not mind it. ";
+    let event = format!("data: {}\n\n", says(sentence));
+    let mut least = 0;
+    for times in 1..1_000 {
+        reader.push(event.as_bytes());
+        let exact = tokens(sentence) * times;
+        assert!(reader.so_far().abs_diff(exact) <= 1_000 + exact / 100, "{} {exact}", reader.so_far());
+        assert!(reader.so_far() + 1_000 >= least);
+        least = least.max(reader.so_far());
+    }
+    let reported = format!("data: {}\n\n", with_usage(says(""), &used(9, 100_000)));
+    reader.push(reported.as_bytes());
+    assert_eq!(reader.so_far(), 100_000);
+    let last = format!("data: {}\n\n", with_usage(stops(), &used(9, 100_001)));
+    reader.push(last.as_bytes());
+    assert_eq!(reader.so_far(), 100_001);
+    assert_eq!(reader.finish(), super::tests::reported(9, 100_001));
 }
 
 /// Streams of chunks as servers send them, with any line ends, comments and garbage between.

@@ -53,7 +53,8 @@ impl<S: SharedData> Worker<S> {
             return Opening { directive, edits };
         }
         let headers_held = self.headers_mode.holds();
-        let arrival = Arrival { endpoint, subject, since_ms: now_ms, headers_held };
+        let deployment = request::deployment(&path);
+        let arrival = Arrival { endpoint, deployment, subject, since_ms: now_ms, headers_held };
         self.sessions.insert(stream, Session::AwaitBody(arrival));
         Opening { directive: if headers_held { Directive::Pause } else { Directive::Continue }, edits }
     }
@@ -103,13 +104,13 @@ impl<S: SharedData> Worker<S> {
 
     fn read_and_decide(&mut self, stream: u32, arrival: Arrival, bytes: &[u8], now_ms: u64) -> BodyVerdict {
         let body = Body::new(bytes);
-        let request = Request::read(arrival.endpoint, &body);
+        let request = Request::read(arrival.endpoint, &body).to_deployment(arrival.deployment.as_deref());
         let estimate = self.estimate(&request);
         let with_usage =
             self.wants_usage(&arrival, &request).then(|| request::ask_for_usage(bytes)).flatten();
         let asked = Asked {
             endpoint: arrival.endpoint,
-            choices: request.choices,
+            choices: request.choices(),
             hides_usage: with_usage.is_some(),
             model: request.model.map(Cow::into_owned),
         };
@@ -135,7 +136,7 @@ impl<S: SharedData> Worker<S> {
             OutputMode::None => 0,
         };
         let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
-        let output_tokens = cap.unwrap_or_else(|| guess().saturating_mul(request.choices));
+        let output_tokens = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
         Estimate { base, full: Cost { output_tokens, ..base }, is_guess: cap.is_none() }
     }
 

@@ -160,7 +160,7 @@ impl<S: SharedData> Worker<S> {
     fn reader(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<(Decoder, ResponseReader)> {
         let counter = self.tokenizers.as_ref()?.counter(asked.model.as_deref());
         let decoder = Decoder::new(head.content_encoding)?;
-        Some((decoder, ResponseReader::new(head.content_type, asked.choices, counter)))
+        Some((decoder, ResponseReader::new(asked.endpoint, head.content_type, asked.choices, counter)))
     }
 
     /// What changes the response, if it is a stream that is to be changed and is not compressed.

@@ -4,8 +4,12 @@
 //! constant and its line `name:type:description`; a list of values a constant (that is negative) and every value a
 //! constant and its text; and all tools together a constant. A full stop at the end of a description is not counted.
 //! The cookbook says nothing of objects within properties and of arrays: here they count by the same rule, as an
-//! estimate, down to [`DEPTH`] levels. Tools that are not functions count nothing.
+//! estimate, down to [`DEPTH`] levels. A custom tool counts as a function with its grammar as text; tools that the
+//! provider itself runs count nothing, because what they put into the prompt is not published.
+//!
+//! The Responses API writes a function without the object around it, as chats did in `functions`.
 
+use super::content::Texts;
 use crate::lenient::{self, Accept, Text};
 use crate::tokens::Counter;
 use serde::de::{MapAccess, SeqAccess};
@@ -35,7 +39,7 @@ pub(super) struct Tools<'b> {
     enumerations: u64,
     values: u64,
     /// The lines and values, each counted by itself.
-    lines: Vec<Cow<'b, str>>,
+    lines: Texts<'b>,
 }
 
 impl Tools<'_> {
@@ -69,7 +73,7 @@ impl<'b> Accept<'b> for Tools<'b> {
     }
 }
 
-/// `{"type": "function", "function": {…}}`, or the function itself in `functions`.
+/// `{"type": "function", "function": {…}}`, `{"type": "custom", "custom": {…}}`, or the function itself.
 struct Tool<'t, 'b> {
     function: Function<'t, 'b>,
 }
@@ -77,7 +81,7 @@ struct Tool<'t, 'b> {
 impl<'b> Accept<'b> for Tool<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "function" => lenient::offer(object, &mut Function::new(self.function.tools)),
+            "function" | "custom" => lenient::offer(object, &mut Function::new(self.function.tools)),
             _ => self.function.member(name, object),
         }
     }
@@ -105,6 +109,7 @@ impl<'b> Accept<'b> for Function<'_, 'b> {
             "name" => lenient::offer(object, &mut self.name),
             "description" => lenient::offer(object, &mut self.description),
             "parameters" => lenient::offer(object, &mut Schema::new(self.tools, DEPTH)),
+            "format" => lenient::offer(object, &mut Grammar(&mut self.tools.lines)),
             _ => lenient::skip(object),
         }
     }
@@ -114,6 +119,19 @@ impl<'b> Accept<'b> for Function<'_, 'b> {
         if let Some(name) = &self.name.0 {
             self.tools.functions = self.tools.functions.saturating_add(1);
             self.tools.lines.push(line(&[name, without_full_stop(&self.description)]));
+        }
+    }
+}
+
+/// What a custom tool's input must be: `{"definition": …}`, in chats with an object `grammar` around it.
+struct Grammar<'t, 'b>(&'t mut Texts<'b>);
+
+impl<'b> Accept<'b> for Grammar<'_, 'b> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "grammar" => lenient::offer(object, &mut Grammar(self.0)),
+            "definition" => lenient::offer(object, self.0),
+            _ => lenient::skip(object),
         }
     }
 }

@@ -4,32 +4,26 @@
 //! (<https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb>): every
 //! message costs 3 tokens and the tokens of its role, content and name, a name 1 more, and the reply's beginning 3;
 //! tools as `tools.rs` says. That is exact for text and simple tools. These are estimates, settled by the response's
-//! usage: calls of tools in the history count their names and arguments; an image counts [`LOW_DETAIL_IMAGE`] or
-//! [`IMAGE`], whatever its size; audio, files and other parts count nothing, nor does a response format.
+//! usage: calls of tools in the history count their names and arguments, a response format its schema, parts that are
+//! not text what `content.rs` says. An answer's audio that is named by its id, and a prediction, count nothing.
 
-mod content;
-mod tools;
-
+use super::Tally;
+use super::content::{Content, Texts};
+use super::format::Format;
+use super::tools::Tools;
 use crate::lenient::{self, Accept};
 use crate::tokens::{Counter, Encoding, without_provider};
-use content::Content;
 use serde::de::{MapAccess, SeqAccess};
-use std::borrow::Cow;
-use tools::Tools;
 
-/// Tokens of an image at low detail, which is one tile of any size: OpenAI's guide "Images and vision".
-pub const LOW_DETAIL_IMAGE: u64 = 85;
-
-/// Tokens of an image at high detail whose size is not known: a square of 1024 pixels, which is scaled to 768 and
-/// makes four tiles of 170 after the first 85 (the same guide's example).
-pub const IMAGE: u64 = 765;
+/// Tokens of a message, beside its role and content.
+pub(super) const MESSAGE: u64 = 3;
 
 /// Tokens that begin the reply.
-const REPLY: u64 = 3;
+pub(super) const REPLY: u64 = 3;
 
 /// A chat's messages and tools. Borrows their text where it has no escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prompt<'b> {
+pub(super) struct Prompt<'b> {
     messages: u64,
     names: u64,
     content: Content<'b>,
@@ -41,34 +35,34 @@ impl<'b> Prompt<'b> {
     ///
     /// # Errors
     /// The value is not JSON.
-    pub fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "messages" => lenient::offer(object, &mut Messages(self)),
             // `functions` is what `tools` was called before November 2023.
             "tools" | "functions" => lenient::offer(object, &mut self.tools),
+            "response_format" => lenient::offer(object, &mut Format(&mut self.content.texts)),
             _ => lenient::skip(object),
         }
     }
 
     /// Whether there are no messages.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.messages == 0
     }
 
-    /// Tokens of the prompt, the model's factor not applied.
-    pub fn tokens(&self, model: Option<&str>, counter: &Counter) -> u64 {
-        let model = model.unwrap_or_default();
+    /// What it costs, sent to `model`.
+    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
         let messages = if without_provider(model) == "gpt-3.5-turbo-0301" {
             // This model's messages cost 4, and its names replace the role: see the cookbook's early revisions.
             self.messages.saturating_mul(4).saturating_sub(self.names)
         } else {
-            self.messages.saturating_mul(3).saturating_add(self.names)
+            self.messages.saturating_mul(MESSAGE).saturating_add(self.names)
         };
         // A model that OpenAI's table does not know counts as GPT-4o does.
         let before_4o = Encoding::for_model(model) != Encoding::O200kBase;
-        [messages, self.content.tokens(counter), self.tools.tokens(before_4o, counter), REPLY]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        let text =
+            [messages, self.content.text_tokens(counter), self.tools.tokens(before_4o, counter), REPLY];
+        Tally::new(text, self.content.other_tokens(model))
     }
 }
 
@@ -135,14 +129,5 @@ impl<'b> Accept<'b> for Named<'_, 'b> {
             "name" | "arguments" | "input" => lenient::offer(object, self.0),
             _ => lenient::skip(object),
         }
-    }
-}
-
-/// Texts that are counted each by itself. Accepts strings.
-type Texts<'b> = Vec<Cow<'b, str>>;
-
-impl<'b> Accept<'b> for Texts<'b> {
-    fn string(&mut self, text: Cow<'b, str>) {
-        self.push(text);
     }
 }

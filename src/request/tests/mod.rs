@@ -1,5 +1,8 @@
 //! Requests whole and broken, and the counts that OpenAI publishes.
 
+mod content;
+mod formats;
+
 use super::*;
 use crate::tokens::{Counting, Encodings, Factor, Vocabularies};
 use proptest::prelude::*;
@@ -13,9 +16,17 @@ fn counter(model: Option<&str>) -> Counter {
 
 /// Input tokens, output cap.
 fn read(body: &[u8]) -> (u64, Option<u64>) {
+    read_at(Endpoint::ChatCompletions, body)
+}
+
+fn read_at(endpoint: Endpoint, body: &[u8]) -> (u64, Option<u64>) {
     let body = Body::new(body);
-    let request = Request::read(Endpoint::ChatCompletions, &body);
+    let request = Request::read(endpoint, &body);
     (request.input_tokens(&counter(request.model.as_deref())), request.output_cap())
+}
+
+fn input_tokens_at(endpoint: Endpoint, body: &Value) -> u64 {
+    read_at(endpoint, body.to_string().as_bytes()).0
 }
 
 fn input_tokens(body: &Value) -> u64 {
@@ -88,7 +99,7 @@ fn content_is_counted_for_what_it_holds() {
         (user(json!([{"type": "image_url", "image_url": {"url": "data:…", "detail": "low"}}])), nothing + 85),
         (user(json!([{"type": "image_url", "image_url": {"url": "https://…"}}])), nothing + 765),
         (user(json!([{"type": "image_url", "image_url": "https://…"}])), nothing + 765),
-        (user(json!([{"type": "input_audio", "input_audio": {"data": "AAAA"}}, {"type": "?"}, 3])), nothing),
+        (user(json!([{"type": "video_url", "video_url": {"url": "AAAA"}}, {"type": "?"}, 3])), nothing),
         (user(json!(null)), nothing),
         (user(json!({"text": "hello"})), nothing),
         // The role, the name and the arguments; ids and types are not part of the prompt.
@@ -171,16 +182,17 @@ fn streaming_is_known() {
 }
 
 #[test]
-fn other_endpoints_are_charged_for_their_size() {
-    let body = br#"{"model":"text-embedding-3-small","input":"hello","max_tokens":3}"#;
-    let body = Body::new(body);
-    for (endpoint, cap) in [(Endpoint::Embeddings, Some(3)), (Endpoint::Messages, Some(3))] {
-        let request = Request::read(endpoint, &body);
-        assert_eq!(request.model.as_deref(), Some("text-embedding-3-small"));
-        assert_eq!((request.input_tokens(&counter(None)), request.output_cap()), (17, cap));
+fn a_body_without_a_prompt_is_charged_for_its_size() {
+    let body = br#"{"model":"text-embedding-3-small","inputs":"hello","max_tokens":3}"#;
+    for (endpoint, cap) in [
+        (Endpoint::ChatCompletions, Some(3)),
+        (Endpoint::Completions, Some(3)),
+        (Endpoint::Embeddings, Some(0)),
+        (Endpoint::Responses, Some(3)),
+        (Endpoint::Messages, Some(3)),
+    ] {
+        assert_eq!(read_at(endpoint, body), (17, cap));
     }
-    let body = Body::new(b"{}");
-    assert_eq!(Request::read(Endpoint::Embeddings, &body).output_cap(), Some(0));
 }
 
 /// Bodies that clients get wrong or bend on purpose. None may panic, and each is charged for something.
@@ -241,10 +253,15 @@ fn value() -> impl Strategy<Value = Value> {
         "type",
         "text",
         "image_url",
+        "url",
         "detail",
         "tools",
         "functions",
         "function",
+        "custom",
+        "format",
+        "grammar",
+        "definition",
         "parameters",
         "properties",
         "items",
@@ -252,8 +269,30 @@ fn value() -> impl Strategy<Value = Value> {
         "description",
         "tool_calls",
         "arguments",
+        "input_audio",
+        "data",
+        "file",
+        "file_data",
+        "source",
+        "media_type",
+        "file_id",
+        "system",
+        "input_schema",
+        "thinking",
+        "input",
+        "output",
+        "summary",
+        "action",
+        "instructions",
+        "prompt",
+        "variables",
+        "suffix",
+        "response_format",
+        "json_schema",
+        "schema",
         "max_tokens",
         "n",
+        "best_of",
         "stream",
         "stream_options",
         "include_usage",
@@ -265,6 +304,13 @@ fn value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         "\\PC{0,12}".prop_map(Value::from),
+        prop::sample::select(vec![
+            "text",
+            "image",
+            "base64",
+            "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAB4AAAAQ4"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 60, 8, move |inner| {
         prop_oneof![
@@ -275,25 +321,38 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    prop::sample::select(vec![
+        Endpoint::ChatCompletions,
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::Responses,
+        Endpoint::Messages,
+    ])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn any_json_is_read(body in value()) {
+    fn any_json_is_read(body in value(), endpoint in endpoint()) {
         let bytes = body.to_string().into_bytes();
         let body = Body::new(&bytes);
-        let request = Request::read(Endpoint::ChatCompletions, &body);
+        let request = Request::read(endpoint, &body);
         prop_assert!(request.is_json);
-        prop_assert!(request.input_tokens(&counter(None)) > 0);
+        let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
+        prop_assert!(request.input_tokens(&counter(None)) >= least);
     }
 
     #[test]
-    fn a_body_cut_short_or_bent_is_charged_for_something(body in value(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_body_cut_short_or_bent_is_charged_for_something(body in value(), endpoint in endpoint(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = body.to_string().into_bytes();
         let at = at.index(bytes.len());
-        prop_assert!(read(&bytes[..=at]).0 > 0);
+        // Completions and embeddings of nothing cost nothing.
+        let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
+        prop_assert!(read_at(endpoint, &bytes[..=at]).0 >= least);
         bytes[at] = byte;
-        prop_assert!(read(&bytes).0 > 0);
+        prop_assert!(read_at(endpoint, &bytes).0 >= least);
     }
 
     #[test]

@@ -1,0 +1,41 @@
+//! Completions, the older API: a prompt, or several, and perhaps what is to follow the answer.
+
+use super::Tally;
+use super::input::Input;
+use crate::lenient;
+use crate::tokens::Counter;
+use serde::de::MapAccess;
+
+/// Prompts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prompt<'b> {
+    prompt: Input<'b>,
+    suffix: Input<'b>,
+}
+
+impl<'b> Prompt<'b> {
+    /// Takes a member of the request's body.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "prompt" => lenient::offer(object, &mut self.prompt),
+            "suffix" => lenient::offer(object, &mut self.suffix),
+            _ => lenient::skip(object),
+        }
+    }
+
+    /// How many there are: each has answers of its own.
+    pub(super) const fn prompts(&self) -> u64 {
+        self.prompt.prompts
+    }
+
+    /// What they cost, sent to `model`.
+    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+        // Every prompt is completed before the suffix.
+        let suffix = self.suffix.content.text_tokens(counter).saturating_mul(self.prompts());
+        let prompt = self.prompt.tally(model, counter);
+        Tally { counted: prompt.counted.saturating_add(suffix), ..prompt }
+    }
+}

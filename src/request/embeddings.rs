@@ -1,0 +1,34 @@
+//! Embeddings: an input, or several, and no output.
+
+use super::Tally;
+use super::input::Input;
+use crate::lenient;
+use crate::tokens::Counter;
+use serde::de::MapAccess;
+
+/// Inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prompt<'b>(Input<'b>);
+
+impl<'b> Prompt<'b> {
+    /// Takes a member of the request's body.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "input" => lenient::offer(object, &mut self.0),
+            _ => lenient::skip(object),
+        }
+    }
+
+    /// Whether there is no input.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.prompts == 0
+    }
+
+    /// What they cost, sent to `model`.
+    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+        self.0.tally(model, counter)
+    }
+}

@@ -1,0 +1,65 @@
+//! Images in a prompt: how large they are, and what that costs.
+//!
+//! The size is read from the image's own header, as far as it is sent along; the image itself is never decoded. One
+//! that is only named, by an address or a file's id, counts as [`UNSEEN`].
+
+mod header;
+mod rule;
+
+pub(super) use rule::Rule;
+
+use super::payload::Payload;
+
+/// What an image whose size is not known counts as: a square of 1,024 pixels, the example in OpenAI's guide
+/// "Images and vision".
+pub(super) const UNSEEN: Size = Size { width: 1024, height: 1024 };
+
+/// Width and height in pixels, neither of them zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+/// How closely a model is to look at an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// The model's default.
+    #[default]
+    Auto,
+    /// A small version.
+    Low,
+    /// A version of usual size.
+    High,
+    /// As it is, as far as the model can.
+    Original,
+}
+
+impl Detail {
+    /// The one called `name`; what is not known is the default.
+    pub(super) fn from_name(name: &str) -> Self {
+        match name {
+            "low" => Self::Low,
+            "high" => Self::High,
+            "original" => Self::Original,
+            _ => Self::Auto,
+        }
+    }
+}
+
+/// An image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) size: Size,
+    pub(super) detail: Detail,
+}
+
+/// The size of the image at `url`, a JSON string with or without quotes: told by its header if it is a data URL.
+pub(super) fn size_at(url: &str) -> Size {
+    Payload::in_url(url).map_or(UNSEEN, |(_, payload)| size_in(payload))
+}
+
+/// The size of the image in `payload`.
+pub(super) fn size_in(payload: Payload<'_>) -> Size {
+    header::size(payload.bytes()).unwrap_or(UNSEEN)
+}

@@ -1,0 +1,84 @@
+//! The input of completions and embeddings: a string, or an array of strings, or what a tokenizer made of them:
+//! token ids, or an array of arrays of token ids.
+//!
+//! Texts cost their tokens and nothing beside, and ids one each, so that both are exact.
+
+use super::Tally;
+use super::content::Content;
+use crate::lenient::{self, Accept};
+use crate::tokens::Counter;
+use serde::de::{MapAccess, SeqAccess};
+use std::borrow::Cow;
+
+/// An input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Input<'b> {
+    pub(super) content: Content<'b>,
+    /// Token ids.
+    ids: u64,
+    /// Texts and arrays of ids: each has an answer of its own.
+    pub(super) prompts: u64,
+}
+
+impl Input<'_> {
+    /// What it costs, sent to `model`.
+    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+        let other = self.content.other_tokens(model).saturating_add(self.ids);
+        Tally::new([self.content.text_tokens(counter)], other)
+    }
+}
+
+impl<'b> Accept<'b> for Input<'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.prompts = self.prompts.saturating_add(1);
+        self.content.texts.push(text);
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let (ids, prompts) = (self.ids, self.prompts);
+        let read = lenient::offer_element(array, &mut Element(self))?;
+        // Ids that stand in the array itself are one prompt together.
+        if read.is_some() && self.ids > ids && self.prompts == prompts && prompts == 0 {
+            self.prompts = 1;
+        }
+        Ok(read)
+    }
+}
+
+/// An element of an input that is an array.
+struct Element<'i, 'b>(&'i mut Input<'b>);
+
+impl<'b> Accept<'b> for Element<'_, 'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.0.string(text);
+    }
+
+    fn number(&mut self) {
+        self.0.ids = self.0.ids.saturating_add(1);
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let before = self.0.ids;
+        let mut ids = Ids(&mut self.0.ids);
+        while lenient::offer_element(array, &mut ids)?.is_some() {}
+        self.0.prompts = self.0.prompts.saturating_add(u64::from(self.0.ids > before));
+        Ok(None)
+    }
+
+    /// Servers of models that embed images too take parts.
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "content" => lenient::offer(object, &mut self.0.content),
+            "text" => lenient::offer(object, self.0),
+            _ => lenient::skip(object),
+        }
+    }
+}
+
+struct Ids<'i>(&'i mut u64);
+
+impl<'b> Accept<'b> for Ids<'_> {
+    fn number(&mut self) {
+        *self.0 = self.0.saturating_add(1);
+    }
+}

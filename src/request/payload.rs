@@ -1,0 +1,165 @@
+//! Base64 within a JSON string, as images, audio and files are sent: read where it stands, never copied, and no
+//! further than somebody asks.
+//!
+//! The string is taken as it is written in the JSON, because unescaping it would copy it: some clients write `\/` for
+//! every `/` and `\u002B` for every `+`. Whether it is base64 to its end is not checked.
+
+/// The longest beginning of a data URL before its data, in bytes: `data:`, a media type with parameters, `;base64,`.
+const MAX_PREFIX_BYTES: usize = 256;
+
+/// A payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Payload<'b> {
+    /// Base64, perhaps with JSON's escapes in it.
+    base64: &'b str,
+}
+
+impl<'b> Payload<'b> {
+    /// Of a JSON string, with or without its quotes, that is base64 or a data URL of base64, and its media type if
+    /// it tells one.
+    pub(super) fn read(raw: &'b str) -> (Option<String>, Self) {
+        Self::in_url(raw).map_or_else(
+            || (None, Self { base64: raw.trim_matches('"') }),
+            |(media_type, payload)| (Some(media_type), payload),
+        )
+    }
+
+    /// Of a JSON string that is a data URL of base64, and its media type in small letters. None for other addresses.
+    pub(super) fn in_url(raw: &'b str) -> Option<(String, Self)> {
+        let url = raw.trim_matches('"');
+        let prefix = url.as_bytes().get(..url.len().min(MAX_PREFIX_BYTES))?;
+        let (prefix, base64) = url.split_at_checked(memchr::memchr(b',', prefix)?.saturating_add(1))?;
+        let prefix: Vec<u8> = Unescaped(prefix).collect();
+        let prefix = String::from_utf8(prefix).ok()?.to_ascii_lowercase();
+        let media_type = prefix.strip_prefix("data:")?.strip_suffix(";base64,")?;
+        let media_type = media_type.split(';').next().unwrap_or_default().to_owned();
+        Some((media_type, Self { base64 }))
+    }
+
+    /// Its length when decoded, in bytes; a little too much where it has escapes.
+    pub(super) const fn bytes_len(self) -> u64 {
+        (self.base64.len() as u64).saturating_mul(3).div_ceil(4)
+    }
+
+    /// What it decodes to, up to what is not base64. Costs what is taken from it.
+    pub(super) const fn bytes(self) -> Bytes<'b> {
+        Bytes { base64: Unescaped(self.base64), bits: 0, held: 0 }
+    }
+}
+
+/// Decoded bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Bytes<'b> {
+    base64: Unescaped<'b>,
+    /// What has been read and not given out, in the lowest `held` bits.
+    bits: u32,
+    held: u32,
+}
+
+impl Iterator for Bytes<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        while self.held < 8 {
+            let digit = match self.base64.next()? {
+                digit @ b'A'..=b'Z' => digit.wrapping_sub(b'A'),
+                digit @ b'a'..=b'z' => digit.wrapping_sub(b'a').wrapping_add(26),
+                digit @ b'0'..=b'9' => digit.wrapping_sub(b'0').wrapping_add(52),
+                b'+' | b'-' => 62,
+                b'/' | b'_' => 63,
+                b' ' | b'\t' | b'\r' | b'\n' => continue,
+                _ => return None,
+            };
+            self.bits = self.bits << 6 | u32::from(digit);
+            self.held = self.held.saturating_add(6);
+        }
+        self.held = self.held.saturating_sub(8);
+        Some((self.bits >> self.held) as u8)
+    }
+}
+
+/// The bytes of a JSON string without its escapes; ends at an escape that is not one of ASCII.
+#[derive(Clone, Debug)]
+struct Unescaped<'b>(&'b str);
+
+impl Unescaped<'_> {
+    fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
+    }
+}
+
+impl Iterator for Unescaped<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = *self.0.as_bytes().first()?;
+        if byte != b'\\' {
+            self.skip(1)?;
+            return Some(byte);
+        }
+        let escaped = *self.0.as_bytes().get(1)?;
+        if escaped == b'u' {
+            let unit = u32::from_str_radix(self.0.get(2..6)?, 16).ok()?;
+            self.skip(6)?;
+            return u8::try_from(unit).ok().filter(u8::is_ascii);
+        }
+        self.skip(2)?;
+        Some(match escaped {
+            b'n' | b'r' | b't' => b'\n',
+            other => other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(raw: &str) -> Vec<u8> {
+        Payload::read(raw).1.bytes().collect()
+    }
+
+    #[test]
+    fn base64_is_decoded_as_clients_write_it() {
+        for (raw, bytes) in [
+            ("aGVsbG8=", &b"hello"[..]),
+            ("\"aGVsbG8\"", b"hello"),
+            (r"\/+8=", b"\xFF\xEF"),
+            (r"\u002f\u002B8=", b"\xFF\xEF"),
+            ("_-8", b"\xFF\xEF"),
+            (r"aGVs\nbG8=", b"hello"),
+            ("aGV!bG8=", b"he"),
+            (r"aGV\u00e9", b"he"),
+            (r"aGV\", b"he"),
+            (r"aGV\u00", b"he"),
+            ("é", b""),
+            ("", b""),
+        ] {
+            assert_eq!(decoded(raw), bytes, "{raw}");
+        }
+        assert_eq!(Payload::read("aGVsbG8=").1.bytes_len(), 6);
+    }
+
+    #[test]
+    fn data_urls_tell_their_media_type() {
+        for (raw, media_type) in [
+            ("data:image/png;base64,aGk=", Some("image/png")),
+            (r#""data:image\/png;base64,aGk=""#, Some("image/png")),
+            ("DATA:Image/JPEG;charset=x;BASE64,aGk=", Some("image/jpeg")),
+            ("data:;base64,aGk=", Some("")),
+            ("data:image/svg+xml,%3Csvg", None),
+            ("https://example.com/data:image/png;base64,aGk=", None),
+            ("data:image/png;base64", None),
+            ("", None),
+        ] {
+            let found = Payload::in_url(raw);
+            assert_eq!(found.as_ref().map(|(media_type, _)| media_type.as_str()), media_type, "{raw}");
+            if let Some((_, payload)) = found {
+                assert_eq!(payload.bytes().collect::<Vec<_>>(), b"hi");
+            }
+        }
+        let (unknown, _) = Payload::read(&"é".repeat(1000));
+        assert_eq!(unknown, None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Images, audio and documents, in every form that they are sent in.
+
+use super::*;
+
+const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAB4AAAAQ4CAYAAAA=";
+
+fn of_chat(model: &str, part: &Value) -> u64 {
+    let body = |content: Value| json!({"model": model, "messages": [{"role": "user", "content": content}]});
+    input_tokens(&body(json!([part]))) - input_tokens(&body(json!([])))
+}
+
+/// An image of 1920 x 1080 pixels: 1365 x 768 in six tiles.
+#[test]
+fn an_image_costs_its_size_wherever_it_stands() {
+    let url = format!("data:image/png;base64,{PNG}");
+    for (part, expected) in [
+        (json!({"type": "image_url", "image_url": {"url": url}}), 85 + 6 * 170),
+        (json!({"type": "image_url", "image_url": {"url": url, "detail": "high"}}), 85 + 6 * 170),
+        (json!({"type": "image_url", "image_url": {"detail": "low", "url": url}}), 85),
+        (json!({"type": "input_image", "image_url": url}), 85 + 6 * 170),
+        (json!({"type": "input_image", "detail": "low", "image_url": url}), 85),
+        (json!({"type": "input_image", "file_id": "file-1"}), 765),
+        (json!({"type": "input_image", "image_url": "https://example.com/a.png"}), 765),
+        (
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}),
+            85 + 6 * 170,
+        ),
+        (
+            json!({"source": {"data": PNG, "media_type": "image/png", "type": "base64"}, "type": "image"}),
+            85 + 6 * 170,
+        ),
+        (json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}), 765),
+        (json!({"type": "image", "source": {"type": "file", "file_id": "file_1"}}), 765),
+        (json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}), 765),
+        (json!({"type": "image_url", "image_url": {"url": 7}}), 765),
+        (json!({"type": "image"}), 0),
+    ] {
+        assert_eq!(of_chat("gpt-4o", &part), expected, "{part}");
+    }
+    let part = json!({"type": "image_url", "image_url": {"url": url}});
+    assert_eq!(of_chat("gpt-4.1-mini", &part), (52 * 29_u64 * 162).div_ceil(100));
+    assert_eq!(of_chat("claude-opus-4-7", &part), 69 * 39);
+}
+
+#[test]
+fn clients_that_escape_base64_are_counted_alike() {
+    let body = |url: &str| {
+        format!(r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#)
+    };
+    let plain = read(body(&format!("data:image/png;base64,{PNG}")).as_bytes());
+    assert_eq!(plain.0, 3 + 85 + 6 * 170 + 3);
+    let escaped = PNG.replace('/', r"\/").replace('A', r"\u0041");
+    assert_eq!(read(body(&format!(r"data:image\/png;base64,{escaped}")).as_bytes()), plain);
+}
+
+#[test]
+fn audio_and_documents_cost_what_their_size_says() {
+    let megabyte = "A".repeat(1_398_104);
+    for (part, expected) in [
+        // 1,048,578 bytes at 4,000 a second are 262.2 seconds.
+        (json!({"type": "input_audio", "input_audio": {"data": megabyte, "format": "mp3"}}), 2_622),
+        (json!({"type": "input_audio", "input_audio": {}}), 0),
+        (
+            json!({"type": "file", "file": {"filename": "a.pdf", "file_data": format!("data:application/pdf;base64,{megabyte}")}}),
+            17 * 2_334,
+        ),
+        (
+            json!({"type": "input_file", "filename": "a.pdf", "file_data": format!("data:application/pdf;base64,{megabyte}")}),
+            17 * 2_334,
+        ),
+        (
+            json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": megabyte}}),
+            17 * 2_334,
+        ),
+        (json!({"type": "input_file", "file_data": format!("data:text/plain;base64,{megabyte}")}), 262_145),
+        (json!({"type": "file", "file": {"file_id": "file-1"}}), 2_334),
+        (json!({"type": "input_file", "file_url": "https://example.com/a.pdf"}), 2_334),
+        (json!({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}), 2_334),
+        (
+            json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hello\nworld"}}),
+            3,
+        ),
+        (
+            json!({"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "hello"}]}, "title": "world"}),
+            2,
+        ),
+        (
+            json!({"type": "search_result", "source": "hello", "title": "world", "content": [{"type": "text", "text": "hello"}]}),
+            3,
+        ),
+    ] {
+        let name: String = part.to_string().chars().take(80).collect();
+        assert_eq!(of_chat("gpt-4o", &part), expected, "{name}");
+    }
+}
+
+/// The factor corrects a tokenizer that is not at hand. An image's rule is the model's own.
+#[test]
+fn no_factor_applies_to_images_and_token_ids() {
+    let part = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    let body = json!({"model": "gpt-4o", "messages": [{"content": [part, {"type": "text", "text": "hi"}]}]})
+        .to_string();
+    let factor = Factor::new(2.0).unwrap();
+    let counting = Counting { factor, encoding: crate::tokens::Encoding::O200kBase };
+    let counter = Vocabularies::load(&[counting.encoding]).counter(counting);
+    let tokens = |endpoint, body: &str| {
+        let body = Body::new(body.as_bytes());
+        Request::read(endpoint, &body).input_tokens(&counter)
+    };
+    assert_eq!(tokens(Endpoint::ChatCompletions, &body), 2 * 7 + 765);
+    assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);
+}
+
+/// 20 MB of base64 are read in a time that would not be noticed. The bound is generous: tests run unoptimised, on
+/// machines that do other things.
+#[test]
+fn a_large_image_is_not_tokenized() {
+    let body = format!(
+        r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{PNG}{}"}}}}]}}]}}"#,
+        "A".repeat(20_000_000)
+    );
+    let begun = std::time::Instant::now();
+    assert_eq!(read(body.as_bytes()).0, 3 + 85 + 6 * 170 + 3);
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}

@@ -1,0 +1,214 @@
+//! Completions, embeddings, responses and messages.
+
+use super::*;
+
+fn tokens(texts: &[&str]) -> u64 {
+    texts.iter().map(|text| counter(None).count(text)).sum()
+}
+
+#[test]
+fn inputs_are_texts_or_token_ids() {
+    for (input, expected, prompts) in [
+        (json!("hello world"), 2, 1),
+        (json!(["hello world", "hello"]), 3, 2),
+        (json!([15339, 1917, 0]), 3, 1),
+        (json!([[15339, 1917], [15339]]), 3, 2),
+        (json!(["hello", [15339], []]), 2, 2),
+        (json!([{"text": "hello"}, {"content": [{"type": "text", "text": "world"}]}]), 2, 1),
+        (json!([[[15339]], null, true]), 0, 0),
+        (json!(""), 0, 1),
+    ] {
+        let body = json!({"model": "gpt-4o", "input": input, "prompt": input, "max_tokens": 5, "n": 2});
+        let size = (body.to_string().len() as u64).div_ceil(4);
+        let expected = if prompts == 0 { size } else { expected };
+        assert_eq!(
+            read_at(Endpoint::Embeddings, body.to_string().as_bytes()),
+            (expected, Some(0)),
+            "{input}"
+        );
+        let cap = Some(5 * 2 * prompts.max(1));
+        assert_eq!(read_at(Endpoint::Completions, body.to_string().as_bytes()), (expected, cap), "{input}");
+    }
+}
+
+#[test]
+fn completions_are_paid_for_as_often_as_they_are_made() {
+    let request = |body: Value| {
+        let bytes = body.to_string().into_bytes();
+        let body = Body::new(&bytes);
+        let request = Request::read(Endpoint::Completions, &body);
+        (request.choices(), request.answers(), request.output_cap(), request.input_tokens(&counter(None)))
+    };
+    assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
+    assert_eq!(
+        request(json!({"prompt": "hello", "n": 2, "best_of": 5, "max_tokens": 10})),
+        (2, 5, Some(50), 1)
+    );
+    assert_eq!(request(json!({"prompt": ["hello", "world"], "n": 3, "best_of": 1})), (6, 6, None, 2));
+    assert_eq!(request(json!({"prompt": ["hello", "hello"], "suffix": "hello world"})).3, 2 + 2 * 2);
+}
+
+#[test]
+fn a_deployment_is_the_model_of_a_body_that_names_none() {
+    for (body, model) in
+        [(&b"{}"[..], Some("gpt-4")), (br#"{"model":"gpt-4o"}"#, Some("gpt-4o")), (b"\0", Some("gpt-4"))]
+    {
+        let body = Body::new(body);
+        let request = Request::read(Endpoint::ChatCompletions, &body).to_deployment(Some("gpt-4"));
+        assert_eq!(request.model.as_deref(), model);
+    }
+    let body = Body::new(b"{}");
+    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).to_deployment(None).model, None);
+}
+
+#[test]
+fn response_formats_count_their_schema() {
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let more = tokens(&["weather", &schema.to_string()]);
+    let chat =
+        |format: Value| input_tokens(&json!({"messages": [{"content": "hi"}], "response_format": format}));
+    let none = chat(json!({"type": "text"}));
+    assert_eq!(chat(json!({"type": "json_object"})), none);
+    let format = json!({"name": "weather", "strict": true, "schema": schema});
+    assert_eq!(chat(json!({"type": "json_schema", "json_schema": format})), none + more);
+
+    let format = json!({"type": "json_schema", "name": "weather", "schema": schema});
+    let response = |text: Value| input_tokens_at(Endpoint::Responses, &json!({"input": "hi", "text": text}));
+    assert_eq!(response(json!({"format": format})), response(json!({"verbosity": "low"})) + more);
+    let message = |config: Value| {
+        input_tokens_at(
+            Endpoint::Messages,
+            &json!({"messages": [{"content": "hi"}], "output_config": config}),
+        )
+    };
+    let schema_alone = json!({"format": {"type": "json_schema", "schema": schema}});
+    assert_eq!(message(schema_alone), message(json!({})) + tokens(&[&schema.to_string()]));
+}
+
+#[test]
+fn responses_count_as_a_chat_would() {
+    let of = |body: Value| input_tokens_at(Endpoint::Responses, &body);
+    let chat = |body: Value| input_tokens(&body);
+    let hello = chat(json!({"messages": [{"role": "user", "content": "hello"}]}));
+    assert_eq!(of(json!({"input": "hello"})), hello);
+    assert_eq!(of(json!({"input": [{"role": "user", "content": "hello"}]})), hello);
+    let parts =
+        json!([{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}]);
+    assert_eq!(
+        of(json!({"input": parts, "previous_response_id": "resp_1", "metadata": {"text": "hello"}})),
+        hello
+    );
+    assert_eq!(
+        of(json!({"input": "hello", "instructions": "Be kind."})),
+        chat(
+            json!({"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]})
+        )
+    );
+    assert_eq!(
+        of(
+            json!({"prompt": {"id": "pmpt_1", "variables": {"city": "hello", "a": {"type": "input_text", "text": "world"}}}})
+        ),
+        3 + 2 + 3
+    );
+
+    let mut example = published("tools.json");
+    let functions: Vec<_> = example["body"]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| {
+            let mut flat = tool["function"].clone();
+            flat["type"] = json!("function");
+            flat
+        })
+        .collect();
+    let input = example["body"]["messages"].take();
+    let web_search = json!({"type": "web_search"});
+    let tools = [functions, vec![web_search]].concat();
+    assert_eq!(of(json!({"model": "gpt-4o", "input": input, "tools": tools})), 101);
+}
+
+#[test]
+fn items_count_what_they_hold() {
+    let of = |item: Value| input_tokens_at(Endpoint::Responses, &json!({"input": [item]}));
+    let nothing = of(json!({}));
+    assert_eq!(nothing, 6);
+    for (item, texts) in [
+        (
+            json!({"type": "function_call", "call_id": "c", "name": "hello", "arguments": "{\"a\":1}"}),
+            &["hello", "{\"a\":1}"][..],
+        ),
+        (json!({"type": "function_call_output", "call_id": "c", "output": "hello world"}), &["hello world"]),
+        (
+            json!({"type": "function_call_output", "output": [{"type": "input_text", "text": "hello"}]}),
+            &["hello"],
+        ),
+        (json!({"type": "custom_tool_call", "name": "hello", "input": "world"}), &["hello", "world"]),
+        (
+            json!({"type": "reasoning", "encrypted_content": "AAAA", "summary": [{"type": "summary_text", "text": "hello"}]}),
+            &["hello"],
+        ),
+        (json!({"type": "code_interpreter_call", "code": "1 + 1"}), &["1 + 1"]),
+        (json!({"type": "computer_call", "action": {"type": "wait"}}), &["{\"type\":\"wait\"}"]),
+        (json!({"type": "item_reference", "id": "msg_1"}), &[]),
+        (json!({"type": "image_generation_call", "result": "AAAA"}), &[]),
+        (json!("hello"), &["hello"]),
+    ] {
+        assert_eq!(of(item.clone()), nothing + tokens(texts), "{item}");
+    }
+    let screenshot = json!({"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "https://…"}});
+    assert_eq!(of(screenshot), nothing + 765);
+}
+
+#[test]
+fn messages_count_what_they_hold() {
+    let of = |body: Value| input_tokens_at(Endpoint::Messages, &body);
+    let user = |content: Value| of(json!({"messages": [{"role": "user", "content": content}]}));
+    let nothing = user(json!(""));
+    assert_eq!(nothing, 3 + 1 + 3);
+    for (content, texts) in [
+        (json!("hello world"), &["hello world"][..]),
+        (
+            json!([{"type": "text", "text": "hello world", "cache_control": {"type": "ephemeral"}}]),
+            &["hello world"],
+        ),
+        (json!([{"type": "thinking", "thinking": "hello", "signature": "AAAA"}]), &["hello"]),
+        (json!([{"type": "redacted_thinking", "data": "AAAA"}]), &[]),
+        (
+            json!([{"type": "tool_use", "id": "toolu_1", "name": "hello", "input": {"city": "Rome"}}]),
+            &["hello", "{\"city\":\"Rome\"}"],
+        ),
+        (json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "hello"}]), &["hello"]),
+        (
+            json!([{"type": "tool_result", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]}]),
+            &["hello", "world"],
+        ),
+        (json!([{"type": "tool_result", "is_error": true}]), &[]),
+    ] {
+        assert_eq!(user(content.clone()), nothing + tokens(texts), "{content}");
+    }
+    let with = |name: &str, value: Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": ""}]});
+        body[name] = value;
+        of(body)
+    };
+    assert_eq!(with("system", json!("hello")), nothing + 1);
+    assert_eq!(with("system", json!([{"type": "text", "text": "hello"}])), nothing + 1);
+    assert_eq!(with("tools", json!([])), nothing);
+    let schema = json!({"type": "object"});
+    let tool = json!([{"name": "hello", "description": "world", "input_schema": schema}]);
+    assert_eq!(with("tools", tool), nothing + tokens(&["hello", "world", &schema.to_string()]) + 500);
+}
+
+/// Anthropic's documentation counts this as 14 tokens; the estimate must not be less, nor much more.
+#[test]
+fn an_estimate_of_messages_is_near_the_published_count() {
+    let body = json!({"model": "claude-opus-4-1", "system": "You are a scientist",
+        "messages": [{"role": "user", "content": "Hello, Claude"}]});
+    let bytes = body.to_string().into_bytes();
+    let body = Body::new(&bytes);
+    let encodings = Encodings::default();
+    let counter = Vocabularies::load(&encodings.needed()).counter(encodings.of(Some("claude-opus-4-1")));
+    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&counter);
+    assert!((14..=20).contains(&tokens), "{tokens}");
+}
