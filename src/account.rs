@@ -4,6 +4,7 @@
 
 use crate::limits::{Cost, Limit};
 use crate::policy::Applied;
+use crate::pricing::Tokens;
 use crate::refusal::Standing;
 use crate::store::local::Hold;
 use crate::window::Fit;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 /// What a request is expected to cost, before it is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
+    /// The tokens of its prompt, as they were counted.
+    pub tokens: Tokens,
     /// What it costs without any output.
     pub base: Cost,
     /// What it costs with the output that is expected.
@@ -26,7 +29,7 @@ impl Estimate {
     /// The estimate of a request without a body.
     pub const REQUEST: Self = {
         let cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0, cost_micro_usd: 0 };
-        Self { base: cost, full: cost, is_guess: false }
+        Self { tokens: Tokens::NONE, base: cost, full: cost, is_guess: false }
     };
 
     /// Units to reserve under `limit`.
@@ -227,7 +230,8 @@ mod tests {
 
     fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Bill {
         let base = Cost { requests: 1, input_tokens: 30, ..Cost::default() };
-        let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess };
+        let estimate =
+            Estimate { tokens: Tokens::NONE, base, full: Cost { output_tokens, ..base }, is_guess };
         Bill::new("id".into(), None, limits, estimate)
     }
 

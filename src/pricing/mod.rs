@@ -31,6 +31,9 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// None at all.
+    pub const NONE: Self = Self { input: 0, cached_input: 0, cache_write: 0, output: 0, reasoning: 0 };
+
     /// Of `input`: neither read from nor written to a cache; read from one; written to one. Parts that say more than
     /// the whole, which some upstreams report, are cut to it.
     fn input_parts(&self) -> [u64; 3] {

@@ -17,6 +17,7 @@ mod said;
 mod stream;
 mod told;
 
+use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Counter;
 
@@ -33,6 +34,19 @@ pub struct Usage {
     pub cache_creation_tokens: Option<u64>,
     /// Of the answer's tokens, those of reasoning.
     pub reasoning_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// The same, as prices and weights see it.
+    pub fn tokens(&self) -> Tokens {
+        Tokens {
+            input: self.input_tokens,
+            cached_input: self.cached_tokens.unwrap_or(0),
+            cache_write: self.cache_creation_tokens.unwrap_or(0),
+            output: self.output_tokens,
+            reasoning: self.reasoning_tokens.unwrap_or(0),
+        }
+    }
 }
 
 /// What is known when a response has been read.

@@ -9,6 +9,7 @@ use crate::content_encoding;
 use crate::identity::{self, RequestView};
 use crate::limits::Cost;
 use crate::policy::{Access, Subject};
+use crate::pricing::Tokens;
 use crate::refusal::{OverLimit, Refusal};
 use crate::request::{self, Body, Endpoint, Request};
 use crate::session::{
@@ -123,12 +124,6 @@ impl<S: SharedData> Worker<S> {
         let Some(tokenizers) = &self.tokenizers else { return Estimate::REQUEST };
         let accounting = self.config.accounting();
         let model = request.model.as_deref();
-        let base = Cost {
-            requests: 1,
-            input_tokens: request.input_tokens(&tokenizers.counter(model)),
-            output_tokens: 0,
-            ..Cost::default()
-        };
         let default = accounting.default_output_tokens;
         let guess = || match accounting.output_mode {
             OutputMode::Declared => default,
@@ -136,8 +131,25 @@ impl<S: SharedData> Worker<S> {
             OutputMode::None => 0,
         };
         let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
-        let output_tokens = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
-        Estimate { base, full: Cost { output_tokens, ..base }, is_guess: cap.is_none() }
+        let output = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
+        let tokens = Tokens { input: request.input_tokens(&tokenizers.counter(model)), ..Tokens::default() };
+        Estimate {
+            tokens,
+            base: self.cost(model, &tokens),
+            full: self.cost(model, &Tokens { output, ..tokens }),
+            is_guess: cap.is_none(),
+        }
+    }
+
+    /// What a request for `model` costs that uses `tokens`.
+    pub(super) fn cost(&self, model: Option<&str>, tokens: &Tokens) -> Cost {
+        let weighed = self.config.accounting().weights.weigh(model, tokens);
+        Cost {
+            requests: 1,
+            input_tokens: weighed.input_tokens,
+            output_tokens: weighed.output_tokens,
+            cost_micro_usd: self.config.price(model).map_or(0, |price| price.cost_micro_usd(tokens)),
+        }
     }
 
     /// Whether to ask for a stream's usage in the client's place.

@@ -7,6 +7,7 @@ use crate::answer;
 use crate::config::{Headers, OnStreamOver};
 use crate::content_encoding::Decoder;
 use crate::limits::{Cost, Metric};
+use crate::pricing::Tokens;
 use crate::session::{Asked, Forwarded, HeaderEdits, Responding, ResponseHead, Session};
 use crate::stats::Stat;
 use crate::store::local::SharedData;
@@ -180,19 +181,15 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn close_by(&mut self, stream: u32, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {
-        let cost = |input_tokens, output_tokens| Cost {
-            requests: 1,
-            input_tokens,
-            output_tokens,
-            ..Cost::default()
-        };
+        let model = asked.model.as_deref();
         let closing = match outcome {
             Outcome::Reported(usage) => {
-                self.learned.observe(asked.model.as_deref(), usage.output_tokens / asked.choices.max(1));
-                Closing::Cost(cost(usage.input_tokens, usage.output_tokens))
+                self.learned.observe(model, usage.output_tokens / asked.choices.max(1));
+                Closing::Cost(self.cost(model, &usage.tokens()))
             }
             Outcome::Counted { output_tokens } => {
-                Closing::Cost(cost(account.estimate().base.input_tokens, output_tokens))
+                let tokens = Tokens { output: output_tokens, ..account.estimate().tokens };
+                Closing::Cost(self.cost(model, &tokens))
             }
             Outcome::Unknown => Closing::AsReserved,
         };

@@ -267,6 +267,24 @@ fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
 }
 
 #[test]
+fn cached_and_reasoning_tokens_count_as_the_configuration_weighs_them() {
+    let memory = Memory::default();
+    let config = json!({
+        "default": {"tpm": 10_000},
+        "weights": {"cached_input_factor": 0.5, "reasoning_factor": 2.0, "models": {"gpt-4o": 3}},
+    });
+    let mut worker = worker(&memory, &config);
+    send(&mut worker, 1, 500);
+    worker.response_headers(1, OK, false, NOW);
+    let usage = json!({"choices": [], "usage": {
+        "prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 20},
+    }});
+    worker.response_body(1, usage.to_string().as_bytes(), true, NOW);
+    assert_eq!(used(&mut worker, 2), 3 * (60 + 20 + 30 + 40) + 3 * PROMPT);
+}
+
+#[test]
 fn a_request_that_failed_can_be_given_back() {
     let memory = Memory::default();
     let config = json!({"default": {"rpm": 1}, "refund_requests_on_error": true});
