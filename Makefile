@@ -59,6 +59,10 @@ check: $(TOOLS) wasm ## formatting, lints for both targets, shipped configuratio
 test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
 	cargo test --locked --workspace
 
+.PHONY: bench
+bench: $(TOOLS) wasm ## what the filter costs, as ratios to the same Envoy without it
+	cargo bench --locked --package llm-rate-limit-tests --bench gateway
+
 .PHONY: demo
 demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; with STORE=redis the sidecar and Redis too
 	@scripts/demo $(or $(STORE),local)

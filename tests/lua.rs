@@ -84,6 +84,7 @@ fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
         window,
         limit,
         cost,
+        enforced: true,
     }
 }
 
@@ -282,6 +283,20 @@ fn scripts_and_model_agree_on_every_history() {
     let steps = prop::collection::vec(a_step(), 1..80);
     let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
+}
+
+#[test]
+fn what_is_not_enforced_is_charged_and_told() {
+    let scripts = Scripts::start();
+    let counted = Charge { enforced: false, ..charge("input_tokens", window(60_000, 60), 5, 3) };
+    let charges = [minute(3, 1), counted];
+    let answers = ["a", "b", "c"].map(|id| scripts.reserve(id, &charges, BEGIN_MS));
+    let admitted = answers.each_ref().map(|(admitted, _)| *admitted);
+    let would_fit = answers.each_ref().map(|(_, states)| states[1].fit() == Fit::Now);
+    assert_eq!((admitted, would_fit), ([true; 3], [true, false, false]));
+    assert_eq!(answers[2].1[1].used, 9);
+    let (admitted, states) = scripts.reserve("d", &charges, BEGIN_MS);
+    assert_eq!((admitted, states[1].used), (false, 9), "nothing is charged that another limit refuses");
 }
 
 #[test]

@@ -166,7 +166,9 @@ impl Group<'_> {
 
     /// Reserve all or nothing. `now_ms` is 0 for Redis's clock.
     pub fn reserve(&self, id: &str, now_ms: u64) -> Call {
-        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string()], |charge| charge.cost)
+        let letter = |charge: &Charge| if charge.enforced { 'e' } else { 'c' };
+        let enforced = self.charges.iter().map(|(_, charge)| letter(charge)).collect();
+        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string(), enforced], |charge| charge.cost)
     }
 
     /// Settle to the costs of the charges. `now_ms` is 0 for Redis's clock.
@@ -291,6 +293,7 @@ mod tests {
             window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
             limit: 100,
             cost: 1,
+            enforced: true,
         }
     }
 
