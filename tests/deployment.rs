@@ -95,7 +95,8 @@ fn limits(setup: &mut Setup) -> Value {
 
 /// Asks with the key `demo-key` until it is refused; returns how often it was answered.
 fn answered_before_429(url: &str, at_most: usize) -> usize {
-    let body = json!({"model": "gpt-4o", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
+    let body =
+        json!({"model": "gpt-4o", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
     let body = body.to_string();
     for asked in 0..=at_most {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -226,8 +227,7 @@ fn what_compose_runs_limits_in_redis() {
     let (redis, sidecar) = store();
     let upstream = MockLlm::start();
     let provider = format!("http://{}", upstream.address());
-    let places =
-        [("LISTEN", "127.0.0.1:0"), ("LLM_UPSTREAM", &*provider), ("SIDECAR", sidecar.address())];
+    let places = [("LISTEN", "127.0.0.1:0"), ("LLM_UPSTREAM", &*provider), ("SIDECAR", sidecar.address())];
     let envoy = composed(&places).start();
     assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
     assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
