@@ -13,6 +13,7 @@ pub mod config;
 pub mod content_encoding;
 pub mod headers_mode;
 pub mod identity;
+pub mod language;
 pub mod learned;
 pub mod lenient;
 pub mod limits;

@@ -6,6 +6,9 @@ use crate::window::Fit;
 use crate::wire::WindowState;
 use std::sync::Arc;
 
+/// After how many milliseconds a request is told to try again that found no free slot.
+const RETRY_SLOT_MS: u64 = 1_000;
+
 /// A limit that applies to a request, what the request asked of it, and how its counter stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -20,16 +23,32 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The most that fits at once.
+    pub fn capacity(&self) -> u64 {
+        self.limit.window.capacity(self.limit.amount)
+    }
+
     /// Units that are left.
     pub fn remaining(&self) -> u64 {
-        self.limit.amount.saturating_sub(self.state.used)
+        self.capacity().saturating_sub(self.state.used)
+    }
+
+    /// Milliseconds until the request fits, zero if it does now; none if it never does. When a slot is free depends on
+    /// the requests that hold one, most of which end long before their leases do: it is worth trying soon.
+    pub fn wait_ms(&self) -> Option<u64> {
+        match self.state.fit() {
+            Fit::Now => Some(0),
+            Fit::After(_) if self.limit.metric == Metric::Concurrency => Some(RETRY_SLOT_MS),
+            Fit::After(ms) => Some(ms.get()),
+            Fit::Never => None,
+        }
     }
 
     /// Whether less of this limit is left than of `other`, in proportion. Of two that are as far, the one that takes
     /// longer to be whole again is closer to its limit.
     fn is_closer_than(&self, other: &Self) -> bool {
         let left =
-            |a: &Self, b: &Self| u128::from(a.remaining()).saturating_mul(u128::from(b.limit.amount.max(1)));
+            |a: &Self, b: &Self| u128::from(a.remaining()).saturating_mul(u128::from(b.capacity().max(1)));
         let (mine, theirs) = (left(self, other), left(other, self));
         mine < theirs || (mine == theirs && self.state.reset_ms > other.state.reset_ms)
     }
@@ -69,17 +88,11 @@ impl OverLimit {
     /// The refusal that follows from `standings`: by the limit for which the request has to wait longest, since only
     /// then does it fit into all. None if it fits into all of them now.
     pub fn new(standings: Vec<Standing>, name: Option<String>) -> Option<Self> {
-        let wait = |fit| match fit {
-            Fit::Now => 0,
-            Fit::After(ms) => ms.get(),
-            Fit::Never => u64::MAX,
-        };
-        let (refused_by, longest) =
-            standings
-                .iter()
-                .map(|standing| wait(standing.state.fit()))
-                .enumerate()
-                .reduce(|longest, next| if next.1 > longest.1 { next } else { longest })?;
+        let (refused_by, longest) = standings
+            .iter()
+            .map(|standing| standing.wait_ms().unwrap_or(u64::MAX))
+            .enumerate()
+            .reduce(|longest, next| if next.1 > longest.1 { next } else { longest })?;
         (longest > 0).then_some(Self { standings, refused_by, name })
     }
 
@@ -100,11 +113,7 @@ impl OverLimit {
 
     /// Milliseconds after which this request would fit if nobody else spends; none if it never does.
     pub fn retry_after_ms(&self) -> Option<u64> {
-        match self.by()?.state.fit() {
-            Fit::Now => Some(0),
-            Fit::After(ms) => Some(ms.get()),
-            Fit::Never => None,
-        }
+        self.by()?.wait_ms()
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Arrival {
     pub deployment: Option<String>,
     /// Whose it is, and what limits them.
     pub subject: Subject,
+    /// Its `accept-language`, if that makes a difference.
+    pub languages: Option<String>,
     /// When its headers came, in milliseconds.
     pub since_ms: u64,
     /// Whether its headers are still held back.
@@ -64,6 +66,8 @@ pub struct Pending {
 pub struct Asked {
     /// Which API it calls.
     pub endpoint: Endpoint,
+    /// Its `accept-language`, if that makes a difference.
+    pub languages: Option<String>,
     /// The model that it names.
     pub model: Option<String>,
     /// How many answers.
@@ -74,8 +78,8 @@ pub struct Asked {
 
 impl Asked {
     /// What is known of a request to `endpoint` whose body was not read.
-    pub const fn unread(endpoint: Endpoint) -> Self {
-        Self { endpoint, model: None, choices: 1, hides_usage: false }
+    pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
+        Self { endpoint, languages, model: None, choices: 1, hides_usage: false }
     }
 }
 

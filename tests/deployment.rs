@@ -6,6 +6,8 @@
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::redis::Redis;
+use llm_rate_limit_tests::sidecar::Sidecar;
 use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::fs;
@@ -44,8 +46,7 @@ fn composed(change: &[(&str, &str)]) -> Setup {
 
 /// What Istio's gateway runs with envoyfilter.yaml: its cluster, its buffer limit, and its filter before the router.
 /// The agent replaces the module's address by the file that it has fetched.
-fn envoy_filter() -> Setup {
-    let mut setup = Setup::configured(&[]);
+fn envoy_filter(mut setup: Setup) -> Setup {
     let document = shipped("istio/envoyfilter.yaml");
     let mut applied = Vec::new();
     for patch in document["spec"]["configPatches"].as_array().unwrap() {
@@ -74,10 +75,10 @@ fn envoy_filter() -> Setup {
 
 /// What Istio's gateway runs with wasmplugin.yaml: the plugin's configuration reaches the filter as JSON text, its
 /// store's cluster is the one that Istio makes of the Service, and nothing allows waiting for a body.
-fn wasm_plugin() -> Setup {
+fn wasm_plugin(setup: Setup) -> Setup {
     let document = shipped("istio/wasmplugin.yaml");
     let spec = &document["spec"];
-    let mut setup = Setup::configured(&[]).filter(&spec["pluginConfig"]);
+    let mut setup = setup.filter(&spec["pluginConfig"]);
     setup.plugin()["name"] = spec["pluginName"].clone();
     setup.plugin()["root_id"] = spec["pluginName"].clone();
     setup.plugin()["failure_policy"] = spec["failStrategy"].clone();
@@ -94,7 +95,9 @@ fn limits(setup: &mut Setup) -> Value {
 
 /// Asks with the key `demo-key` until it is refused; returns how often it was answered.
 fn answered_before_429(url: &str, at_most: usize) -> usize {
-    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]}).to_string();
+    let body =
+        json!({"model": "gpt-4o", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
+    let body = body.to_string();
     for asked in 0..=at_most {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let response = agent.post(url).header("authorization", "Bearer demo-key").send(&body).unwrap();
@@ -135,8 +138,8 @@ fn envoy_takes_what_compose_runs() {
 
 #[test]
 fn envoy_takes_what_istio_runs() {
-    envoy_filter().validate().unwrap();
-    wasm_plugin().validate().unwrap();
+    envoy_filter(Setup::configured(&[])).validate().unwrap();
+    wasm_plugin(Setup::configured(&[])).validate().unwrap();
 }
 
 #[test]
@@ -210,4 +213,36 @@ fn the_same_limits_as_a_struct_are_kept() {
     let limits = limits(&mut setup);
     let envoy = setup.filter_struct(&limits).start();
     assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
+}
+
+/// Redis and a sidecar that uses it.
+fn store() -> (Redis, Sidecar) {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    (redis, sidecar)
+}
+
+#[test]
+fn what_compose_runs_limits_in_redis() {
+    let (redis, sidecar) = store();
+    let upstream = MockLlm::start();
+    let provider = format!("http://{}", upstream.address());
+    let places = [("LISTEN", "127.0.0.1:0"), ("LLM_UPSTREAM", &*provider), ("SIDECAR", sidecar.address())];
+    let envoy = composed(&places).start();
+    assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
+    assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
+}
+
+#[test]
+fn what_istio_runs_limits_in_redis() {
+    for form in [envoy_filter as fn(Setup) -> Setup, wasm_plugin] {
+        let (redis, sidecar) = store();
+        let upstream = MockLlm::start();
+        let place = sidecar.address().parse().unwrap();
+        let mut setup = form(Setup::new(upstream.address()));
+        let cluster = limits(&mut setup)["store"]["cluster"].as_str().unwrap().to_owned();
+        let envoy = setup.sidecar_of(&cluster, place).start();
+        assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 20), 20);
+        assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
+    }
 }

@@ -15,6 +15,7 @@ mod grants;
 mod length;
 mod limit_set;
 mod message;
+mod messages;
 mod number;
 mod pattern;
 mod raw;
@@ -25,6 +26,7 @@ mod store;
 pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
+pub use messages::Messages;
 pub use number::MAX_AMOUNT;
 pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
 pub use secret::Secret;
@@ -55,7 +57,7 @@ pub struct Config {
     dry_run: bool,
     max_waiting: u64,
     accounting: Accounting,
-    rejection_message: Option<Message>,
+    messages: Option<Messages>,
     headers: Headers,
     encodings: Encodings,
 }
@@ -89,7 +91,9 @@ impl Config {
             DEFAULT_MAX_WAITING,
         );
         let accounting = Accounting::new(&raw, &root, &mut problems);
-        let rejection_message = rejection_message(raw.rejection, &root.member("rejection"), &mut problems);
+        let rejection = root.member("rejection");
+        let messages =
+            Messages::new(raw.rejection.message.as_ref(), &rejection.member("message"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
         // What could not be built has been noted as a problem.
         let (Some(store), Some(default), Some(accounting), Some(max_waiting)) =
@@ -106,7 +110,7 @@ impl Config {
             dry_run: raw.dry_run,
             max_waiting,
             accounting,
-            rejection_message,
+            messages,
             headers: raw.headers,
             encodings,
         })
@@ -161,8 +165,8 @@ impl Config {
     }
 
     /// What a refusal says; none is the filter's own message.
-    pub const fn rejection_message(&self) -> Option<&Message> {
-        self.rejection_message.as_ref()
+    pub const fn messages(&self) -> Option<&Messages> {
+        self.messages.as_ref()
     }
 
     /// Which headers tell clients about their limits.
@@ -174,15 +178,6 @@ impl Config {
     pub const fn encodings(&self) -> &Encodings {
         &self.encodings
     }
-}
-
-fn rejection_message(raw: raw::Rejection, path: &Path<'_>, problems: &mut Problems) -> Option<Message> {
-    let text = raw.message?;
-    let path = path.member("message");
-    if text.trim().is_empty() {
-        problems.expected(&path, "a message", error::quoted(&text));
-    }
-    Message::parse(&text).map_err(|problem| problems.add(&path, problem)).ok()
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ fn an_empty_object_limits_nobody() {
         prices: ByModel::default(),
     };
     assert_eq!(config.accounting(), &expected);
-    assert_eq!(config.rejection_message(), None);
+    assert_eq!(config.messages(), None);
     assert!(!config.dry_run());
     assert_eq!(config.max_waiting(), 1000);
     assert_eq!(config.headers(), Headers::Auto);
@@ -144,7 +144,7 @@ fn every_field_takes_effect() {
     );
     assert!(config.dry_run());
     assert_eq!(config.max_waiting(), 0);
-    let message = config.rejection_message().unwrap().render(|placeholder| format!("{placeholder:?}"));
+    let message = config.messages().unwrap().of(None).render(|placeholder| format!("{placeholder:?}"));
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);
     assert!(config.needs_tokens());
@@ -155,6 +155,19 @@ fn every_field_takes_effect() {
     assert_eq!(encoding("davinci"), without_factor(Encoding::R50kBase));
     assert_eq!(encoding("codex"), without_factor(Encoding::P50kBase));
     assert_eq!(encoding("gpt-4"), without_factor(Encoding::O200kBase));
+}
+
+#[test]
+fn a_refusal_speaks_the_clients_language() {
+    let config = good("dialects");
+    let messages = config.messages().unwrap();
+    assert!(messages.differ());
+    let message = |accepted| messages.of(accepted).render(|_| "…".to_owned());
+    assert_eq!(message(Some("zh-CN,zh;q=0.9,en;q=0.5")), "您的速度太快啦，请慢点！");
+    assert_eq!(message(Some("de-AT, en;q=0.5")), "Zu schnell! … pro ….");
+    assert_eq!(message(Some("fr")), "Slow down.");
+    assert_eq!(message(None), "Slow down.");
+    assert_eq!(config.headers(), Headers::Ietf);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::Worker;
 use crate::access_log::Field;
 use crate::account::{Account, Bill, Estimate, Held};
-use crate::answer::Wording;
-use crate::config::{AcceptEncoding, OnError, OutputMode, Store, StreamUsage};
+use crate::answer::{Dialect, Wording};
+use crate::config::{AcceptEncoding, Messages, OnError, OutputMode, Store, StreamUsage};
 use crate::content_encoding;
 use crate::identity::{self, RequestView};
 use crate::limits::Cost;
@@ -44,18 +44,21 @@ impl<S: SharedData> Worker<S> {
                 if self.config.dry_run() {
                     return Directive::Continue.into();
                 }
-                return self.refuse(&Refusal::UnknownIdentity).into();
+                return self.refuse(&Refusal::UnknownIdentity, endpoint, None, now_ms).into();
             }
             Access::Limited(subject) => subject,
         };
         let edits = self.narrow_accept_encoding(request);
+        let speaks = self.config.messages().is_some_and(Messages::differ);
+        let languages = speaks.then(|| request.header("accept-language")).flatten();
         if end_of_stream || !subject.needs_body() {
-            let directive = self.decide(stream, &subject, Asked::unread(endpoint), Estimate::REQUEST, now_ms);
+            let directive =
+                self.decide(stream, &subject, Asked::unread(endpoint, languages), Estimate::REQUEST, now_ms);
             return Opening { directive, edits };
         }
         let headers_held = self.headers_mode.holds();
         let deployment = request::deployment(&path);
-        let arrival = Arrival { endpoint, deployment, subject, since_ms: now_ms, headers_held };
+        let arrival = Arrival { endpoint, deployment, subject, languages, since_ms: now_ms, headers_held };
         self.sessions.insert(stream, Session::AwaitBody(arrival));
         Opening { directive: if headers_held { Directive::Pause } else { Directive::Continue }, edits }
     }
@@ -111,6 +114,7 @@ impl<S: SharedData> Worker<S> {
             self.wants_usage(&arrival, &request).then(|| request::ask_for_usage(bytes)).flatten();
         let asked = Asked {
             endpoint: arrival.endpoint,
+            languages: arrival.languages,
             choices: request.choices(),
             hides_usage: with_usage.is_some(),
             model: request.model.map(Cow::into_owned),
@@ -253,7 +257,7 @@ impl<S: SharedData> Worker<S> {
         let Some(held) = held else {
             return match OverLimit::new(standings, pending.bill.name.clone()) {
                 Some(over) => self.wait_or_refuse(stream, pending, over, now_ms),
-                None => self.refuse(&Refusal::NoStore),
+                None => self.refuse(&Refusal::NoStore, pending.asked.endpoint, None, now_ms),
             };
         };
         self.stats.add(Stat::Admitted, 1);
@@ -291,7 +295,8 @@ impl<S: SharedData> Worker<S> {
         if let Some(by) = over.by() {
             self.notes.add(stream, Field::Limit, &by.limit.name);
         }
-        self.refuse(&Refusal::OverLimit(over))
+        let Asked { endpoint, languages, .. } = &pending.asked;
+        self.refuse(&Refusal::OverLimit(over), *endpoint, languages.as_deref(), now_ms)
     }
 
     /// The request waits no more. For how long it has, in milliseconds, if it did.
@@ -336,12 +341,21 @@ impl<S: SharedData> Worker<S> {
         Directive::Continue
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Directive {
-        Directive::Reply(refusal.reply(&self.wording()))
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        endpoint: Endpoint,
+        languages: Option<&str>,
+        now_ms: u64,
+    ) -> Directive {
+        let message = self.config.messages().map(|messages| messages.of(languages));
+        let dialect = self.dialect(endpoint);
+        Directive::Reply(refusal.reply(&Wording { message, dialect, now_ms }))
     }
 
-    fn wording(&self) -> Wording<'_> {
-        Wording { message: self.config.rejection_message(), headers: self.config.headers() }
+    /// In whose terms a client of `endpoint` is told.
+    pub(super) fn dialect(&self, endpoint: Endpoint) -> Dialect {
+        Dialect { headers: self.config.headers(), endpoint }
     }
 
     /// What the store said about the reservation of `stream`.
@@ -425,6 +439,6 @@ impl<S: SharedData> Worker<S> {
         if matches!(self.config.store(), Store::Redis(_)) {
             self.send_settlement(pending.bill.cancel());
         }
-        self.refuse(&Refusal::NoStore)
+        self.refuse(&Refusal::NoStore, pending.asked.endpoint, None, now_ms)
     }
 }

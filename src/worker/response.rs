@@ -32,7 +32,7 @@ impl<S: SharedData> Worker<S> {
                 return HeaderEdits::default();
             }
         };
-        let edits = self.edits(&forwarded);
+        let edits = self.edits(&forwarded, now_ms);
         let Forwarded { account, asked, .. } = forwarded;
         if !(200..300).contains(&head.status) {
             // The upstream did no work: its tokens are given back.
@@ -141,14 +141,15 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    fn edits(&self, forwarded: &Forwarded) -> HeaderEdits {
+    fn edits(&self, forwarded: &Forwarded, now_ms: u64) -> HeaderEdits {
         let mut edits = HeaderEdits::default();
         if self.config.headers() == Headers::None {
             return edits;
         }
         if !forwarded.standings.is_empty() {
             edits.remove = answer::replaced_headers().collect();
-            edits.set = answer::rate_limit_headers(&forwarded.standings);
+            let dialect = self.dialect(forwarded.asked.endpoint);
+            edits.set = dialect.rate_limit_headers(&forwarded.standings, now_ms);
         }
         let waited = forwarded.waited_ms.map(|ms| ("x-ratelimit-waited-ms", ms.to_string()));
         let would_refuse = forwarded.would_refuse.clone().map(|limit| ("x-ratelimit-dry-run", limit));

@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(60);
 /// The name of the filter in `envoy.yaml`.
 const FILTER: &str = "llm-rate-limit";
 
+/// The name of the sidecar's cluster in `envoy.yaml`.
+const SIDECAR: &str = "rate-limit-sidecar";
+
 /// What an Envoy is started from.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -60,16 +63,24 @@ impl Setup {
     }
 
     /// Where the sidecar listens.
-    pub fn sidecar(mut self, address: SocketAddr) -> Self {
+    pub fn sidecar(self, address: SocketAddr) -> Self {
+        self.sidecar_of(SIDECAR, address)
+    }
+
+    /// The same for a cluster of another name.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn sidecar_of(mut self, cluster: &str, address: SocketAddr) -> Self {
         let place = json!({"socket_address": {"address": address.ip(), "port_value": address.port()}});
-        *self.sidecar_address() = place;
+        *self.endpoint(cluster) = place;
         self
     }
 
     /// The unix socket that the sidecar listens on.
     pub fn sidecar_socket(mut self, path: &Path) -> Self {
-        *self.sidecar_address() = json!({"pipe": {"path": path}});
-        self.cluster("rate-limit-sidecar")["type"] = json!("STATIC");
+        *self.endpoint(SIDECAR) = json!({"pipe": {"path": path}});
+        self.cluster(SIDECAR)["type"] = json!("STATIC");
         self
     }
 
@@ -129,9 +140,10 @@ impl Setup {
         &mut self.http_filter()["typed_config"]["config"]
     }
 
-    fn sidecar_address(&mut self) -> &mut Value {
-        &mut self.cluster("rate-limit-sidecar")["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-            ["address"]
+    /// The address of a cluster's one endpoint.
+    fn endpoint(&mut self, cluster: &str) -> &mut Value {
+        let assignment = &mut self.cluster(cluster)["load_assignment"];
+        &mut assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
     }
 
     /// Asks Envoy whether it would take the configuration, the filter's included.

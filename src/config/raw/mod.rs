@@ -12,7 +12,7 @@ mod store;
 pub use accounting::{
     AcceptEncoding, Encoding, OnStreamOver, OutputMode, OutputReservation, Price, StreamUsage, Weights,
 };
-pub use answer::{Headers, Rejection};
+pub use answer::{Headers, Messages, Rejection};
 pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window};
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};

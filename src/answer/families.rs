@@ -1,0 +1,223 @@
+//! Rate-limit headers in families of three: a limit, what remains of it, and when it is whole again.
+//!
+//! OpenAI's write the time as a duration (<https://platform.openai.com/docs/guides/rate-limits>), Anthropic's as a date
+//! (<https://docs.anthropic.com/en/api/rate-limits#response-headers>).
+
+use super::Headers;
+use super::units::{amount, date, go_duration};
+use crate::limits::Metric;
+use crate::refusal::{Standing, closest};
+
+/// The names of a family: limit, remaining, reset.
+type Family = [&'static str; 3];
+
+const REQUESTS: Family =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS: Family =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+const INPUT_TOKENS: Family = [
+    "x-ratelimit-limit-input-tokens",
+    "x-ratelimit-remaining-input-tokens",
+    "x-ratelimit-reset-input-tokens",
+];
+const OUTPUT_TOKENS: Family = [
+    "x-ratelimit-limit-output-tokens",
+    "x-ratelimit-remaining-output-tokens",
+    "x-ratelimit-reset-output-tokens",
+];
+const COST: Family =
+    ["x-ratelimit-limit-cost-usd", "x-ratelimit-remaining-cost-usd", "x-ratelimit-reset-cost-usd"];
+const CONCURRENCY: Family =
+    ["x-ratelimit-limit-concurrency", "x-ratelimit-remaining-concurrency", "x-ratelimit-reset-concurrency"];
+const CLOSEST: Family = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+
+const ANTHROPIC_REQUESTS: Family = [
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-requests-reset",
+];
+const ANTHROPIC_TOKENS: Family = [
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
+];
+const ANTHROPIC_INPUT_TOKENS: Family = [
+    "anthropic-ratelimit-input-tokens-limit",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-reset",
+];
+const ANTHROPIC_OUTPUT_TOKENS: Family = [
+    "anthropic-ratelimit-output-tokens-limit",
+    "anthropic-ratelimit-output-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-reset",
+];
+
+/// All names that a family has.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    [
+        REQUESTS,
+        TOKENS,
+        INPUT_TOKENS,
+        OUTPUT_TOKENS,
+        COST,
+        CONCURRENCY,
+        CLOSEST,
+        ANTHROPIC_REQUESTS,
+        ANTHROPIC_TOKENS,
+        ANTHROPIC_INPUT_TOKENS,
+        ANTHROPIC_OUTPUT_TOKENS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// For each metric, the limit on it that is closest to being reached.
+struct ByMetric<'a> {
+    standings: &'a [Standing],
+}
+
+impl<'a> ByMetric<'a> {
+    fn of(&self, metric: Metric) -> Option<&'a Standing> {
+        closest(self.standings, |found| found == metric)
+    }
+
+    /// The limit on tokens as such: on their total if there is one, else the tighter of those on its parts.
+    fn tokens(&self) -> Option<&'a Standing> {
+        let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
+        self.of(Metric::TotalTokens).or_else(|| closest(self.standings, is_part))
+    }
+}
+
+/// OpenAI's headers, and those of the limit that is closest to being reached, or of `refused_by`, in seconds.
+pub(super) fn openai(standings: &[Standing], refused_by: Option<&Standing>) -> Headers {
+    let limits = ByMetric { standings };
+    let families = [
+        (REQUESTS, limits.of(Metric::Requests)),
+        (TOKENS, limits.tokens()),
+        (INPUT_TOKENS, limits.of(Metric::InputTokens)),
+        (OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
+        (COST, limits.of(Metric::CostUsd)),
+        (CONCURRENCY, limits.of(Metric::Concurrency)),
+    ];
+    let mut headers = written(families, |standing| go_duration(standing.state.reset_ms));
+    // Clients read these as integers of something that comes back by itself.
+    let is_plain = |metric| !matches!(metric, Metric::CostUsd | Metric::Concurrency);
+    let closest = match refused_by {
+        Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
+        None => closest(standings, is_plain),
+    };
+    let seconds = |standing: &Standing| standing.state.reset_ms.div_ceil(1_000).to_string();
+    headers.extend(written([(CLOSEST, closest)], seconds));
+    headers
+}
+
+/// Anthropic's headers; `now_ms` is the time, in milliseconds since the epoch.
+pub(super) fn anthropic(standings: &[Standing], now_ms: u64) -> Headers {
+    let limits = ByMetric { standings };
+    let families = [
+        (ANTHROPIC_REQUESTS, limits.of(Metric::Requests)),
+        (ANTHROPIC_TOKENS, limits.tokens()),
+        (ANTHROPIC_INPUT_TOKENS, limits.of(Metric::InputTokens)),
+        (ANTHROPIC_OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
+    ];
+    written(families, |standing| date(now_ms.saturating_add(standing.state.reset_ms)))
+}
+
+fn written<'a>(
+    families: impl IntoIterator<Item = (Family, Option<&'a Standing>)>,
+    reset: impl Fn(&Standing) -> String,
+) -> Headers {
+    let family = |([limit, remaining, reset_name], standing): (Family, Option<&Standing>)| {
+        let standing = standing?;
+        let metric = standing.limit.metric;
+        Some([
+            (limit, amount(metric, standing.capacity())),
+            (remaining, amount(metric, standing.remaining())),
+            (reset_name, reset(standing)),
+        ])
+    };
+    families.into_iter().filter_map(family).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::tests::standing;
+
+    fn value<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+        headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn requests_and_tokens() -> [Standing; 3] {
+        [
+            standing(Metric::Requests, 20, 1, (1, 61_000, 0)),
+            standing(Metric::InputTokens, 100, 10, (90, 61_500, 0)),
+            standing(Metric::OutputTokens, 1_000, 10, (10, 61_000, 0)),
+        ]
+    }
+
+    #[test]
+    fn openai_has_a_family_per_metric_and_there_is_one_for_the_closest() {
+        let headers = openai(&requests_and_tokens(), None);
+        let value = |name: &str| value(&headers, name);
+        assert_eq!(value("x-ratelimit-limit-requests"), Some("20"));
+        assert_eq!(value("x-ratelimit-remaining-requests"), Some("19"));
+        assert_eq!(value("x-ratelimit-reset-requests"), Some("1m1s"));
+        assert_eq!(value("x-ratelimit-remaining-input-tokens"), Some("10"));
+        assert_eq!(value("x-ratelimit-remaining-output-tokens"), Some("990"));
+        let tokens = value("x-ratelimit-limit-tokens");
+        assert_eq!(tokens, Some("100"), "no total is limited: the tighter of the two");
+        assert_eq!(value("x-ratelimit-remaining"), Some("10"));
+        assert_eq!(value("x-ratelimit-reset"), Some("62"), "whole seconds, rounded up");
+    }
+
+    #[test]
+    fn anthropic_has_a_family_per_metric_with_dates() {
+        let headers = anthropic(&requests_and_tokens(), 1_755_780_000_000);
+        let value = |name: &str| value(&headers, name);
+        assert_eq!(value("anthropic-ratelimit-requests-limit"), Some("20"));
+        assert_eq!(value("anthropic-ratelimit-requests-remaining"), Some("19"));
+        assert_eq!(value("anthropic-ratelimit-requests-reset"), Some("2025-08-21T12:41:01Z"));
+        assert_eq!(value("anthropic-ratelimit-tokens-limit"), Some("100"));
+        assert_eq!(value("anthropic-ratelimit-input-tokens-reset"), Some("2025-08-21T12:41:02Z"));
+        assert_eq!(value("anthropic-ratelimit-output-tokens-remaining"), Some("990"));
+        assert_eq!(headers.len(), 12);
+    }
+
+    #[test]
+    fn what_is_not_limited_has_no_headers() {
+        let requests = [standing(Metric::Requests, 20, 1, (1, 61_000, 0))];
+        for headers in [openai(&requests, None), anthropic(&requests, 0)] {
+            assert!(headers.iter().all(|(name, _)| !name.contains("tokens")), "{headers:?}");
+        }
+        assert_eq!((openai(&[], None), anthropic(&[], 0)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn costs_are_in_dollars_and_have_a_family_of_their_own() {
+        let cost = standing(Metric::CostUsd, 5_000_000, 1, (4_500_000, 61_000, 0));
+        let requests = standing(Metric::Requests, 20, 1, (1, 61_000, 0));
+        let headers = openai(&[cost.clone(), requests], None);
+        assert_eq!(value(&headers, "x-ratelimit-limit-cost-usd"), Some("5"));
+        assert_eq!(value(&headers, "x-ratelimit-remaining-cost-usd"), Some("0.5"));
+        assert_eq!(
+            value(&headers, "x-ratelimit-limit"),
+            Some("20"),
+            "an integer, though the budget is closer"
+        );
+        assert_eq!(value(&headers, "x-ratelimit-limit-tokens"), None);
+        let refused = openai(std::slice::from_ref(&cost), Some(&cost));
+        assert_eq!(value(&refused, "x-ratelimit-limit"), None);
+    }
+
+    #[test]
+    fn slots_have_a_family_of_their_own() {
+        let slots = standing(Metric::Concurrency, 4, 1, (4, 600_000, 0));
+        let requests = standing(Metric::Requests, 20, 1, (1, 61_000, 0));
+        let headers = openai(&[slots.clone(), requests], None);
+        assert_eq!(value(&headers, "x-ratelimit-remaining-concurrency"), Some("0"));
+        assert_eq!(value(&headers, "x-ratelimit-limit"), Some("20"));
+        let refused = openai(std::slice::from_ref(&slots), Some(&slots));
+        assert_eq!(value(&refused, "x-ratelimit-remaining"), Some("0"));
+    }
+}

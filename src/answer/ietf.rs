@@ -1,0 +1,158 @@
+//! Rate-limit headers of the IETF's draft: `ratelimit-policy` says what the limits are, `ratelimit` how they stand.
+//!
+//! Both are lists of names with parameters, as revision 08 and later of the draft have them.
+//! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>
+
+use super::Headers;
+use crate::limits::Metric;
+use crate::policy::Owner;
+use crate::refusal::Standing;
+use crate::window::Algorithm;
+use std::collections::BTreeMap;
+
+/// The names.
+pub(super) const NAMES: [&str; 2] = ["ratelimit-policy", "ratelimit"];
+
+/// The largest integer of a structured field: 15 digits (RFC 9651, section 3.3.1).
+const MAX_INTEGER: u64 = 999_999_999_999_999;
+
+/// Both headers, with every limit.
+pub(super) fn headers(standings: &[Standing]) -> Headers {
+    let names = names(standings);
+    let list = |item: fn(&Standing) -> String| {
+        let items =
+            standings.iter().zip(&names).map(|(standing, name)| format!("\"{name}\"{}", item(standing)));
+        items.collect::<Vec<_>>().join(", ")
+    };
+    let values = [list(policy), list(state)];
+    NAMES.into_iter().zip(values).filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// The limits' names, each once: what does not say enough says its window and, if it must, its number too.
+fn names(standings: &[Standing]) -> Vec<String> {
+    let plain: Vec<_> = standings.iter().map(|standing| printable(&name(standing))).collect();
+    let with_window = standings
+        .iter()
+        .zip(&plain)
+        .map(|(standing, name)| format!("{name}-{}", printable(&standing.limit.window.label())));
+    let named = told_apart(plain.clone(), with_window);
+    let numbered: Vec<_> = named.iter().enumerate().map(|(at, name)| format!("{name}-{at}")).collect();
+    told_apart(named, numbered)
+}
+
+/// `names`, those that stand more than once replaced by the `longer`.
+fn told_apart(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for name in &names {
+        let times = times.entry(name.clone()).or_default();
+        *times = times.saturating_add(1);
+    }
+    let is_once = |name: &String| times.get(name).is_some_and(|times| *times == 1);
+    names.into_iter().zip(longer).map(|(name, longer)| if is_once(&name) { name } else { longer }).collect()
+}
+
+fn name(standing: &Standing) -> String {
+    let name = &standing.limit.name;
+    match &standing.owner {
+        Owner::Key => name.clone(),
+        Owner::Group(group) => format!("group-{group}/{name}"),
+        Owner::Model(pattern) => format!("model-{pattern}/{name}"),
+        Owner::Global => format!("global/{name}"),
+    }
+}
+
+/// `text` without what a string of a structured field cannot have, or could only have escaped.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '_' }).collect()
+}
+
+/// What the limit is: the quota, its unit if it is none of requests, and its window in seconds.
+fn policy(standing: &Standing) -> String {
+    let limit = &standing.limit;
+    let quota = limit.amount.min(MAX_INTEGER);
+    let unit = match limit.metric {
+        Metric::Requests => "",
+        Metric::InputTokens | Metric::OutputTokens | Metric::TotalTokens => ";qu=\"tokens\"",
+        Metric::CostUsd => ";qu=\"micro-usd\"",
+        Metric::Concurrency => ";qu=\"concurrent-requests\"",
+    };
+    match limit.window.algorithm {
+        Algorithm::Concurrency => format!(";q={quota}{unit}"),
+        _ => format!(";q={quota}{unit};w={}", limit.window.length_ms.get().div_ceil(1_000)),
+    }
+}
+
+/// How it stands: what remains, and the seconds until it is whole again.
+fn state(standing: &Standing) -> String {
+    let remaining = standing.remaining().min(MAX_INTEGER);
+    match standing.limit.window.algorithm {
+        Algorithm::Concurrency => format!(";r={remaining}"),
+        _ => format!(";r={remaining};t={}", standing.state.reset_ms.div_ceil(1_000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limit;
+    use crate::refusal::tests::standing;
+    use crate::window::Window;
+    use std::num::NonZeroU64;
+    use std::sync::Arc;
+
+    fn values(standings: &[Standing]) -> [String; 2] {
+        let values: Vec<_> = headers(standings).into_iter().map(|(_, value)| value).collect();
+        values.try_into().unwrap()
+    }
+
+    fn over(standing: &Standing, window: Window) -> Standing {
+        let limit = Limit { window, ..Limit::clone(&standing.limit) };
+        Standing { limit: Arc::new(limit), ..standing.clone() }
+    }
+
+    #[test]
+    fn a_policy_and_a_state_are_told_for_each_limit() {
+        let requests = standing(Metric::Requests, 100, 1, (50, 29_001, 0));
+        let tokens = standing(Metric::TotalTokens, u64::MAX, 1, (0, 500, 0));
+        assert_eq!(
+            values(&[requests.clone(), tokens]),
+            [
+                r#""requests";q=100;w=60, "total_tokens";q=999999999999999;qu="tokens";w=60"#,
+                r#""requests";r=50;t=30, "total_tokens";r=999999999999999;t=1"#,
+            ]
+        );
+        assert_eq!(headers(&[requests])[0].0, "ratelimit-policy");
+        assert_eq!(headers(&[]), []);
+    }
+
+    #[test]
+    fn every_name_is_there_once() {
+        let requests = standing(Metric::Requests, 1, 1, (1, 0, 0));
+        let second = over(&requests, Window::sliding(NonZeroU64::new(1_000).unwrap()));
+        let of_group = Standing { owner: Owner::Group("a".into()), ..requests.clone() };
+        let of_model = Standing { owner: Owner::Model("\"gpt\\é*".into()), ..requests.clone() };
+        let of_all = Standing { owner: Owner::Global, ..requests.clone() };
+        let standings = [requests, second.clone(), second, of_group, of_model, of_all];
+        let [policy, _] = values(&standings);
+        let names: Vec<_> = policy.split(", ").map(|item| item.split(';').next().unwrap()).collect();
+        assert_eq!(
+            names,
+            [
+                r#""requests-1m""#,
+                r#""requests-1s-1""#,
+                r#""requests-1s-2""#,
+                r#""group-a/requests""#,
+                r#""model-_gpt__*/requests""#,
+                r#""global/requests""#
+            ]
+        );
+    }
+
+    #[test]
+    fn slots_have_no_window() {
+        let slots = standing(Metric::Concurrency, 4, 1, (1, 600_000, 0));
+        let slots = over(&slots, Window::concurrency(NonZeroU64::new(600_000).unwrap()));
+        let expected = [r#""concurrency";q=4;qu="concurrent-requests""#, r#""concurrency";r=3"#];
+        assert_eq!(values(&[slots]), expected);
+    }
+}

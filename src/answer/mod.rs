@@ -1,0 +1,200 @@
+//! What the client is told: rate-limit headers on every limited answer, and the body of a refusal.
+//!
+//! Each API has its own names and shapes, which its clients know: they back off and raise `RateLimitError` by
+//! themselves. This file says what a refusal says; `families` and `ietf` write the headers.
+
+mod families;
+mod ietf;
+mod units;
+
+pub use units::go_duration;
+
+use crate::config::{self, Message, Placeholder};
+use crate::limits::Metric;
+use crate::policy::Owner;
+use crate::refusal::{OverLimit, Refusal, Standing};
+use crate::request::Endpoint;
+use serde_json::{Value, json};
+
+/// A wait longer than this is not worth a client's retry.
+const LONGEST_RETRY_MS: u64 = 60_000;
+
+/// Headers to set, in order.
+pub type Headers = Vec<(&'static str, String)>;
+
+/// A response made by the filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u32,
+    /// Headers, `content-type` included.
+    pub headers: Headers,
+    /// JSON.
+    pub body: Vec<u8>,
+}
+
+/// In which API's terms a client is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialect {
+    /// Which headers the configuration wants.
+    pub headers: config::Headers,
+    /// Which API the client calls.
+    pub endpoint: Endpoint,
+}
+
+/// How refusals are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Wording<'a> {
+    /// The message of a 429; none is the default one.
+    pub message: Option<&'a Message>,
+    /// In whose terms.
+    pub dialect: Dialect,
+    /// The time, in milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
+impl Dialect {
+    /// The rate-limit headers of `standings` at `now_ms`, milliseconds since the epoch.
+    pub fn rate_limit_headers(self, standings: &[Standing], now_ms: u64) -> Headers {
+        self.headers_of(standings, None, now_ms)
+    }
+
+    fn headers_of(self, standings: &[Standing], refused_by: Option<&Standing>, now_ms: u64) -> Headers {
+        match self.headers {
+            config::Headers::None => Headers::new(),
+            config::Headers::Ietf => ietf::headers(standings),
+            config::Headers::Openai => families::openai(standings, refused_by),
+            config::Headers::Anthropic => families::anthropic(standings, now_ms),
+            config::Headers::Auto => {
+                let mut headers = families::openai(standings, refused_by);
+                if self.endpoint == Endpoint::Messages {
+                    headers.extend(families::anthropic(standings, now_ms));
+                }
+                headers
+            }
+        }
+    }
+
+    /// Whether errors have Anthropic's shape, not OpenAI's.
+    fn is_anthropic(self) -> bool {
+        match self.headers {
+            config::Headers::Openai => false,
+            config::Headers::Anthropic => true,
+            config::Headers::Auto | config::Headers::Ietf | config::Headers::None => {
+                self.endpoint == Endpoint::Messages
+            }
+        }
+    }
+}
+
+/// The names that a limited answer must not carry from its upstream: its limits are not those of this proxy.
+pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
+    families::names().chain(ietf::NAMES)
+}
+
+impl Refusal {
+    /// The response that says so.
+    pub fn reply(&self, wording: &Wording<'_>) -> Reply {
+        let error = match self {
+            Self::OverLimit(over) => return over_limit(over, wording),
+            Self::UnknownIdentity => Fault {
+                status: 401,
+                message: "This API key is not known here.",
+                openai: ("invalid_request_error", "invalid_api_key"),
+                anthropic: "authentication_error",
+            },
+            Self::NoStore => Fault {
+                status: 503,
+                message: "Rate limits cannot be checked at the moment. Please try again.",
+                openai: ("server_error", "rate_limit_unavailable"),
+                anthropic: "api_error",
+            },
+        };
+        let retry = matches!(self, Self::NoStore).then(|| ("retry-after", "1".to_owned()));
+        error.reply(wording.dialect, retry.into_iter().collect())
+    }
+}
+
+fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
+    let mut headers = wording.dialect.headers_of(over.standings(), over.by(), wording.now_ms);
+    if let Some(ms) = over.retry_after_ms() {
+        headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
+        headers.push(("retry-after-ms", ms.to_string()));
+    }
+    if over.retry_after_ms().is_none_or(|ms| ms > LONGEST_RETRY_MS) {
+        headers.push(("x-should-retry", "false".into()));
+    }
+    let is_requests = |by: &Standing| matches!(by.limit.metric, Metric::Requests | Metric::Concurrency);
+    let kind = if over.by().is_none_or(is_requests) { "requests" } else { "tokens" };
+    let message = message(over, wording.message);
+    let openai = (kind, "rate_limit_exceeded");
+    let error = Fault { status: 429, message: &message, openai, anthropic: "rate_limit_error" };
+    error.reply(wording.dialect, headers)
+}
+
+/// The text of a 429.
+fn message(over: &OverLimit, custom: Option<&Message>) -> String {
+    let Some(by) = over.by() else { return String::new() };
+    let amount = |units| units::amount(by.limit.metric, units);
+    let name = over.name().unwrap_or("this key");
+    let metric = units::metric(&by.limit);
+    let window = units::window(&by.limit.window);
+    let limit = amount(by.limit.amount);
+    let retry_after = over.retry_after_ms().map(go_duration);
+    if let Some(message) = custom {
+        return message.render(|placeholder| match placeholder {
+            Placeholder::Name => name.to_owned(),
+            Placeholder::Metric => metric.clone(),
+            Placeholder::Window => window.clone(),
+            Placeholder::Limit => limit.clone(),
+            Placeholder::RetryAfter => retry_after.clone().unwrap_or_else(|| "never".to_owned()),
+        });
+    }
+    let whose = match &by.owner {
+        Owner::Key => name.to_owned(),
+        owner => owner.to_string(),
+    };
+    let (asked, used, most) = (amount(by.cost), amount(by.state.used), amount(by.capacity()));
+    match retry_after {
+        Some(retry_after) => format!(
+            "Rate limit reached for {whose} on {metric} per {window}: limit {limit}, used {used}, requested {asked}. \
+             Please try again in {retry_after}."
+        ),
+        None => format!(
+            "Request too large for {whose} on {metric} per {window}: limit {limit}, requested {asked}. \
+             It cannot be admitted at any time; the largest that fits is {most}."
+        ),
+    }
+}
+
+/// An error in the terms of either API.
+struct Fault<'a> {
+    status: u32,
+    message: &'a str,
+    /// Type and code.
+    openai: (&'a str, &'a str),
+    /// Type.
+    anthropic: &'a str,
+}
+
+impl Fault<'_> {
+    fn reply(&self, dialect: Dialect, mut headers: Headers) -> Reply {
+        headers.insert(0, ("content-type", "application/json".into()));
+        let body = if dialect.is_anthropic() { self.for_anthropic() } else { self.for_openai() };
+        Reply { status: self.status, headers, body: body.to_string().into_bytes() }
+    }
+
+    /// <https://platform.openai.com/docs/guides/error-codes>
+    fn for_openai(&self) -> Value {
+        let (kind, code) = self.openai;
+        json!({"error": {"message": self.message, "type": kind, "param": null, "code": code}})
+    }
+
+    /// <https://docs.anthropic.com/en/api/errors#error-shapes>
+    fn for_anthropic(&self) -> Value {
+        json!({"type": "error", "error": {"type": self.anthropic, "message": self.message}})
+    }
+}
+
+#[cfg(test)]
+mod tests;

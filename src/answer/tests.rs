@@ -1,0 +1,210 @@
+//! What refusals say.
+
+use super::*;
+use crate::limits::{Limit, Manner};
+use crate::refusal::tests::standing;
+use crate::window::Window;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+const CHAT: Wording<'_> = wording(config::Headers::Auto, Endpoint::ChatCompletions);
+
+const fn wording(headers: config::Headers, endpoint: Endpoint) -> Wording<'static> {
+    Wording { message: None, dialect: Dialect { headers, endpoint }, now_ms: 1_755_780_000_000 }
+}
+
+fn refuse(standings: Vec<Standing>, message: Option<&str>) -> Reply {
+    let over = OverLimit::new(standings, Some("demo".into())).unwrap();
+    let message = message.map(|text| Message::parse(text).unwrap());
+    Refusal::OverLimit(over).reply(&Wording { message: message.as_ref(), ..CHAT })
+}
+
+fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+}
+
+fn message_of(reply: &Reply) -> String {
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    body["error"]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_refusal_names_its_limit_and_says_when_to_come_back() {
+    let reply = refuse(
+        vec![
+            standing(Metric::Requests, 1_000, 1, (3, 61_000, 0)),
+            standing(Metric::TotalTokens, 100, 40, (80, 61_000, 1_001)),
+        ],
+        None,
+    );
+    assert_eq!(reply.status, 429);
+    assert_eq!(header(&reply.headers, "retry-after"), Some("2"));
+    assert_eq!(header(&reply.headers, "retry-after-ms"), Some("1001"));
+    assert_eq!(header(&reply.headers, "x-should-retry"), None);
+    assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("100"), "the limit that refused");
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    let expected = "Rate limit reached for demo on total tokens per 1m: limit 100, used 80, requested 40. \
+                    Please try again in 1.001s.";
+    assert_eq!(
+        body,
+        json!({"error": {"message": expected, "type": "tokens", "param": null, "code": "rate_limit_exceeded"}})
+    );
+}
+
+#[test]
+fn a_refusal_says_whose_limit_it_is() {
+    let message = |owner: Owner| {
+        let standing = Standing { owner, ..standing(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
+        message_of(&refuse(vec![standing], None)).split(" on ").next().unwrap().to_owned()
+    };
+    assert_eq!(message(Owner::Key), "Rate limit reached for demo");
+    assert_eq!(message(Owner::Group("team-a".into())), "Rate limit reached for group team-a");
+    assert_eq!(message(Owner::Model("gpt-4*".into())), "Rate limit reached for model gpt-4*");
+    assert_eq!(message(Owner::Global), "Rate limit reached for all requests (global)");
+}
+
+#[test]
+fn a_request_that_never_fits_is_not_told_to_retry() {
+    let reply = refuse(vec![standing(Metric::OutputTokens, 100, 140, (0, 0, -1))], None);
+    assert_eq!(header(&reply.headers, "retry-after"), None);
+    assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
+    assert_eq!(
+        message_of(&reply),
+        "Request too large for demo on output tokens per 1m: limit 100, requested 140. \
+         It cannot be admitted at any time; the largest that fits is 100."
+    );
+}
+
+#[test]
+fn a_long_wait_is_told_but_not_worth_a_retry() {
+    let reply = refuse(vec![standing(Metric::Requests, 1, 1, (1, 90_000, 60_001))], None);
+    assert_eq!(header(&reply.headers, "retry-after"), Some("61"));
+    assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
+}
+
+#[test]
+fn messages_are_the_operators_to_write() {
+    let reply = refuse(
+        vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))],
+        Some("您的速度太快啦，请慢点！ {name} {limit}/{window} {metric} {retry_after} {{limit}}"),
+    );
+    assert_eq!(message_of(&reply), "您的速度太快啦，请慢点！ demo 1/1m requests 1.5s {limit}");
+}
+
+#[test]
+fn headers_can_be_left_out_but_not_the_time_to_retry() {
+    let over = OverLimit::new(vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
+    let reply = Refusal::OverLimit(over).reply(&wording(config::Headers::None, Endpoint::ChatCompletions));
+    let names: Vec<_> = reply.headers.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["content-type", "retry-after", "retry-after-ms"]);
+}
+
+#[test]
+fn other_refusals_have_their_own_status() {
+    assert_eq!(Refusal::UnknownIdentity.reply(&CHAT).status, 401);
+    let reply = Refusal::NoStore.reply(&CHAT);
+    assert_eq!((reply.status, header(&reply.headers, "retry-after")), (503, Some("1")));
+}
+
+/// A refusal of one request, told in some dialect.
+fn told(headers: config::Headers, endpoint: Endpoint) -> Reply {
+    let over = OverLimit::new(vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
+    Refusal::OverLimit(over).reply(&wording(headers, endpoint))
+}
+
+fn names(reply: &Reply) -> Vec<&'static str> {
+    let of_families = |name: &&str| name.contains("ratelimit");
+    reply.headers.iter().map(|(name, _)| *name).filter(of_families).collect()
+}
+
+#[test]
+fn messages_have_anthropics_headers_and_errors() {
+    let reply = told(config::Headers::Auto, Endpoint::Messages);
+    let body: Value = serde_json::from_slice(&reply.body).unwrap();
+    let message = message_of(&reply);
+    assert!(message.starts_with("Rate limit reached for this key on requests per 1m"), "{message}");
+    assert_eq!(body, json!({"type": "error", "error": {"type": "rate_limit_error", "message": message}}));
+    assert_eq!(header(&reply.headers, "anthropic-ratelimit-requests-reset"), Some("2025-08-21T12:40:02Z"));
+    assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("1"), "as on every limited answer");
+    assert_eq!(header(&reply.headers, "retry-after"), Some("2"));
+    let kind = |refusal: &Refusal| {
+        let reply = refusal.reply(&wording(config::Headers::Auto, Endpoint::Messages));
+        serde_json::from_slice::<Value>(&reply.body).unwrap()["error"]["type"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(kind(&Refusal::UnknownIdentity), "authentication_error");
+    assert_eq!(kind(&Refusal::NoStore), "api_error");
+}
+
+#[test]
+fn the_configuration_decides_which_headers_there_are() {
+    use config::Headers::{Anthropic, Auto, Ietf, None, Openai};
+    let is = |reply: &Reply, prefix: &str| names(reply).iter().all(|name| name.starts_with(prefix));
+    assert!(is(&told(Auto, Endpoint::ChatCompletions), "x-ratelimit-"));
+    for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
+        assert!(is(&told(Openai, endpoint), "x-ratelimit-"));
+        assert!(is(&told(Anthropic, endpoint), "anthropic-ratelimit-"));
+        assert_eq!(names(&told(Ietf, endpoint)), ["ratelimit-policy", "ratelimit"]);
+        assert!(names(&told(None, endpoint)).is_empty());
+    }
+}
+
+#[test]
+fn errors_have_the_shape_of_the_api_unless_the_configuration_names_one() {
+    use config::Headers::{Anthropic, Auto, Ietf, None, Openai};
+    let is_anthropic = |headers, endpoint| {
+        serde_json::from_slice::<Value>(&told(headers, endpoint).body).unwrap()["type"] == "error"
+    };
+    for headers in [Auto, Ietf, None] {
+        assert!(is_anthropic(headers, Endpoint::Messages) && !is_anthropic(headers, Endpoint::Responses));
+    }
+    assert!(is_anthropic(Anthropic, Endpoint::ChatCompletions) && !is_anthropic(Openai, Endpoint::Messages));
+}
+
+#[test]
+fn the_upstreams_headers_of_every_dialect_are_replaced() {
+    use config::Headers::{Auto, Ietf};
+    for reply in [told(Auto, Endpoint::Messages), told(Ietf, Endpoint::Messages)] {
+        assert!(names(&reply).iter().all(|name| replaced_headers().any(|replaced| replaced == *name)));
+    }
+}
+
+#[test]
+fn requests_in_flight_and_budgets_are_told_in_their_own_terms() {
+    let slots = standing(Metric::Concurrency, 16, 1, (16, 600_000, 600_000));
+    let window = Window::concurrency(NonZeroU64::new(600_000).unwrap());
+    let slots = Standing { limit: Arc::new(Limit { window, ..Limit::clone(&slots.limit) }), ..slots };
+    let reply = refuse(vec![slots], None);
+    assert_eq!(
+        message_of(&reply),
+        "Rate limit reached for demo on concurrent requests per moment: limit 16, used 16, requested 1. \
+         Please try again in 1s."
+    );
+    assert_eq!(header(&reply.headers, "retry-after"), Some("1"), "a slot is free as soon as a request ends");
+    assert_eq!(header(&reply.headers, "x-should-retry"), None);
+    let reply =
+        refuse(vec![standing(Metric::CostUsd, 5_000_000, 250_000, (4_999_999, 60_000, 60_000))], None);
+    assert_eq!(
+        message_of(&reply),
+        "Rate limit reached for demo on cost in USD per 1m: limit 5, used 4.999999, requested 0.25. \
+         Please try again in 1m0s."
+    );
+}
+
+#[test]
+fn a_bucket_holds_less_than_its_limit() {
+    let window = Window::token_bucket(NonZeroU64::new(60_000).unwrap(), 10);
+    let limit = Limit {
+        name: "requests".into(),
+        metric: Metric::Requests,
+        amount: 600,
+        window,
+        manner: Manner::default(),
+    };
+    let standing = Standing { limit: Arc::new(limit), ..standing(Metric::Requests, 1, 11, (4, 400, -1)) };
+    let reply = refuse(vec![standing], None);
+    assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("10"));
+    assert_eq!(header(&reply.headers, "x-ratelimit-remaining"), Some("6"));
+    assert!(message_of(&reply).ends_with(
+        "limit 600, requested 11. It cannot be admitted at any time; the largest that fits is 10."
+    ));
+}
