@@ -84,6 +84,7 @@ fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
         window,
         limit,
         cost,
+        enforced: true,
     }
 }
 

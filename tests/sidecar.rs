@@ -27,6 +27,7 @@ fn charge(owner: &str, limit: u64, cost: u64) -> Charge {
         window: Window::sliding(HOUR_MS),
         limit,
         cost,
+        enforced: true,
     }
 }
 

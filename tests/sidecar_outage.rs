@@ -22,6 +22,7 @@ fn reserve(id: impl ToString) -> Vec<Reserve> {
         window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
         limit: 1000,
         cost: 1,
+        enforced: true,
     };
     vec![Reserve { id: id.to_string(), charges: vec![charge] }]
 }

@@ -15,6 +15,7 @@ fn charge(owner: &str, name: &str, limit: u64, cost: u64) -> Charge {
         window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
         limit,
         cost,
+        enforced: true,
     }
 }
 

@@ -291,6 +291,7 @@ mod tests {
             window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
             limit: 100,
             cost: 1,
+            enforced: true,
         }
     }
 

@@ -141,6 +141,7 @@ fn charge(scope: &str, identity: &str, field: &str, entry: &str) -> Option<Charg
         },
         limit: limit.parse().ok()?,
         cost: 0,
+        enforced: true,
     })
 }
 
