@@ -4,11 +4,9 @@
 //! [`crate::window`]'s.
 
 use crate::window::Window;
-use serde::{Deserialize, Serialize};
 
 /// A quantity that limits are set on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {
     /// Requests; each costs one.
     Requests,
@@ -19,10 +17,8 @@ pub enum Metric {
     /// Prompt and completion tokens together.
     TotalTokens,
     /// Requests in flight. Configured by `max_concurrency`, never as the metric of a window.
-    #[serde(skip_deserializing)]
     Concurrency,
     /// Cost in millionths of a US dollar.
-    #[serde(skip_deserializing)]
     CostUsd,
 }
 
@@ -36,6 +32,14 @@ impl Metric {
             Self::TotalTokens => "total_tokens",
             Self::Concurrency => "concurrency",
             Self::CostUsd => "cost_usd",
+        }
+    }
+
+    /// Whether tokens must be counted to know what a request costs of it.
+    pub const fn needs_tokens(self) -> bool {
+        match self {
+            Self::Requests | Self::Concurrency => false,
+            Self::InputTokens | Self::OutputTokens | Self::TotalTokens | Self::CostUsd => true,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::limit_set::{OwnManner, limit_set, shared};
 use super::raw;
 use super::secret::Secret;
 use crate::identity::Identity;
-use crate::limits::Manner;
+use crate::limits::{Manner, Metric};
 use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +28,14 @@ impl Catalogue {
             groups: groups(&raw.groups, &root.member("groups"), problems),
             shared: Arc::new(Shared::new(shared(&raw.global, &raw.models, root, problems))),
         }
+    }
+
+    /// Whether there is a limit on `metric`.
+    pub(super) fn limits(&self, metric: Metric) -> bool {
+        let of_plans = self.plans.values().map(|plan| &**plan);
+        let of_groups = self.groups.values().map(|group| group.limit_set());
+        let mut sets = of_plans.chain(of_groups).chain([self.shared.limit_set()]);
+        sets.any(|set| set.limits(|found| found == metric))
     }
 
     /// The plan called `name`; none given is a plan without limits. None if there is no such plan.

@@ -1,21 +1,16 @@
 //! Limits, checked and built: shorthands and windows, for any model and for patterns of models.
 
-use super::error::{Path, Problems, quoted};
-use super::length;
+use super::error::{Path, Problems};
 use super::number::MAX_AMOUNT;
 use super::pattern;
 use super::raw;
+use super::windows;
 use crate::limits::{Limit, Manner, Metric};
-use crate::policy::{LimitSet, ModelLimits};
-use crate::window::{Algorithm, DEFAULT_SEGMENTS, Window};
+use crate::policy::{LimitSet, ModelLimits, Slot};
+use crate::window::Window;
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::sync::Arc;
-
-/// The longest window, in milliseconds: 31 days, which is any month. A counter lives as long as its window.
-const MAX_WINDOW_MS: u64 = 31 * 86_400_000;
-/// Segments are a counter's size in the store, so they are few.
-const MAX_SEGMENTS: u64 = 1000;
 
 /// A minute: a client that waits longer has given up.
 const MAX_WAIT_MS: u64 = 60_000;
@@ -23,7 +18,9 @@ const MAX_WAIT_MS: u64 = 60_000;
 impl raw::Limits<'_> {
     /// Whether no limit is given.
     pub(super) fn are_none(&self) -> bool {
-        self.windows.is_empty() && self.shorthands.iter().all(|(.., amount)| amount.is_none())
+        self.windows.is_empty()
+            && self.max_concurrency.is_none()
+            && self.shorthands.iter().all(|(.., amount)| amount.is_none())
     }
 }
 
@@ -117,7 +114,7 @@ fn model_limits(
     models.iter().map(of_pattern).collect()
 }
 
-/// Builds one list of limits; no two may have the same metric and length of window.
+/// Builds one list of limits; no two may be on the same metric over the same window.
 fn limits(
     given: raw::Limits<'_>,
     manner: Manner,
@@ -126,61 +123,37 @@ fn limits(
     problems: &mut Problems,
 ) -> Vec<Arc<Limit>> {
     let mut limits: Vec<Arc<Limit>> = Vec::new();
-    let mut places: BTreeMap<(Metric, NonZeroU64), String> = BTreeMap::new();
-    let mut add = |limit: Limit, path: &Path<'_>, problems: &mut Problems| {
-        let same = (limit.metric, limit.window.length_ms);
-        if let Some(first) = places.get(&same) {
+    let mut places: BTreeMap<Slot, String> = BTreeMap::new();
+    let mut add = |metric: Metric, amount, window, manner, path: &Path<'_>, problems: &mut Problems| {
+        let name = metric.name();
+        let name = pattern.map_or_else(|| name.to_owned(), |pattern| format!("{pattern}/{name}"));
+        let limit = Limit { name, metric, amount, window, manner };
+        if let Some(first) = places.get(&Slot::of(&limit)) {
             problems.add(path, format!("the same metric and window as {first}, expected one limit for both"));
             return;
         }
-        places.insert(same, path.to_string());
+        places.insert(Slot::of(&limit), path.to_string());
         limits.push(Arc::new(limit));
-    };
-    let name = |metric: Metric| {
-        pattern.map_or_else(|| metric.name().to_owned(), |pattern| format!("{pattern}/{}", metric.name()))
     };
     for (field, metric, length_ms, number) in given.shorthands {
         let path = path.member(field);
         let Some(number) = number else { continue };
         let amount = problems.whole(&path, number, 0..=MAX_AMOUNT);
         if let (Some(amount), Some(length_ms)) = (amount, NonZeroU64::new(length_ms)) {
-            let window = Window::sliding(length_ms);
-            add(Limit { name: name(metric), metric, amount, window, manner }, &path, problems);
+            add(metric, amount, Window::sliding(length_ms), manner, &path, problems);
         }
+    }
+    if let Some((amount, window)) = windows::concurrency(given, path, problems) {
+        let path = path.member("max_concurrency");
+        add(Metric::Concurrency, amount, window, manner, &path, problems);
     }
     let windows_path = path.member("windows");
     for (index, raw) in given.windows.iter().enumerate() {
         let path = windows_path.element(index);
-        let metric = raw.metric;
-        let amount = problems.whole(&path.member("limit"), raw.limit, 0..=MAX_AMOUNT);
-        let window = window(raw, &path, problems);
         let manner = OwnManner { dry_run: raw.dry_run, max_wait_ms: None }.over(manner);
-        if let (Some(amount), Some(window)) = (amount, window) {
-            add(Limit { name: name(metric), metric, amount, window, manner }, &path, problems);
+        if let Some((amount, window)) = windows::window(raw, &path, problems) {
+            add(raw.metric.into(), amount, window, manner, &path, problems);
         }
     }
     limits
-}
-
-fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<Window> {
-    let length_ms = window_ms(&raw.window, &path.member("window"), problems);
-    let raw::Algorithm::SlidingWindow = raw.algorithm;
-    // A segment is a millisecond or more, which a very short window has fewer of than the default.
-    let most = MAX_SEGMENTS.min(length_ms.map_or(MAX_SEGMENTS, NonZeroU64::get));
-    let default = u64::from(DEFAULT_SEGMENTS.get()).min(most);
-    let segments = problems.whole_or(&path.member("segments"), raw.segments, 1..=most, default)?;
-    let segments = u32::try_from(segments).ok().and_then(NonZeroU32::new)?;
-    Some(Window { length_ms: length_ms?, algorithm: Algorithm::SlidingWindow { segments } })
-}
-
-fn window_ms(text: &str, path: &Path<'_>, problems: &mut Problems) -> Option<NonZeroU64> {
-    let Some(length_ms) = length::parse_ms(text) else {
-        problems.expected(path, "a length of time such as \"10s\", \"1m\" or \"1d\"", quoted(text));
-        return None;
-    };
-    let within = Some(length_ms).filter(|length_ms| *length_ms <= MAX_WINDOW_MS).and_then(NonZeroU64::new);
-    if within.is_none() {
-        problems.expected(path, "a length of time from \"1ms\" to \"31d\"", quoted(text));
-    }
-    within
 }

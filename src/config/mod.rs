@@ -22,6 +22,7 @@ mod raw;
 mod secret;
 mod sources;
 mod store;
+mod windows;
 
 pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
@@ -33,6 +34,7 @@ pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{HashSecret, Identity, Source};
+use crate::limits::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
 use crate::tokens::Encodings;
@@ -95,6 +97,12 @@ impl Config {
         let messages =
             Messages::new(raw.rejection.message.as_ref(), &rejection.member("message"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
+        let has_budgets = catalogue.limits(Metric::CostUsd)
+            || keys.values().chain(&default).any(|grant| grant.limits(Metric::CostUsd));
+        if has_budgets && raw.prices.is_empty() {
+            let expected = "prices of the models that limits on \"cost_usd\" are for";
+            problems.expected(&root.member("prices"), expected, "none");
+        }
         // What could not be built has been noted as a problem.
         let (Some(store), Some(default), Some(accounting), Some(max_waiting)) =
             (store, default, accounting, max_waiting)

@@ -2,10 +2,11 @@
 
 use crate::limits::{Limit, Manner, Metric};
 use crate::pattern::Pattern;
+use crate::window::Algorithm;
 use std::sync::Arc;
 
 /// The limits of a plan, of a key or of both together, of a group, or of everybody. In each list no two have the same
-/// metric and length of window.
+/// [`Slot`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LimitSet {
     /// Those for any model.
@@ -59,7 +60,7 @@ impl LimitSet {
         }
     }
 
-    /// These limits with `own` over them: `own` replaces what has the same metric, length of window and pattern.
+    /// These limits with `own` over them: `own` replaces what has the same slot and pattern.
     pub(crate) fn overridden_by(&self, own: &Self) -> Self {
         let mut models = self.models.clone();
         for own in &own.models {
@@ -71,16 +72,39 @@ impl LimitSet {
         Self { general: overridden(&self.general, &own.general), models, manner: own.manner }
     }
 
-    /// Whether any of the limits is on tokens.
-    pub(crate) fn needs_tokens(&self) -> bool {
+    /// Whether any of the limits is on a metric that `which` picks.
+    pub(crate) fn limits(&self, which: impl Fn(Metric) -> bool) -> bool {
         let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));
-        all.into_iter().any(|limit| limit.metric != Metric::Requests)
+        all.into_iter().any(|limit| which(limit.metric))
+    }
+}
+
+/// What there is one limit for in a list: a metric over a length of time, a month of the calendar, or the requests in
+/// flight, however long their leases are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Slot {
+    /// By the length in milliseconds.
+    Length(Metric, u64),
+    Month(Metric),
+    Concurrency,
+}
+
+impl Slot {
+    /// That of `limit`.
+    pub(crate) const fn of(limit: &Limit) -> Self {
+        match limit.window.algorithm {
+            Algorithm::Concurrency => Self::Concurrency,
+            Algorithm::CalendarMonth => Self::Month(limit.metric),
+            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow | Algorithm::TokenBucket { .. } => {
+                Self::Length(limit.metric, limit.window.length_ms.get())
+            }
+        }
     }
 }
 
 /// `limits` with `own` over them, those that are replaced in their place.
 fn overridden(limits: &[Arc<Limit>], own: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
-    let same = |a: &Limit, b: &Limit| (a.metric, a.window.length_ms) == (b.metric, b.window.length_ms);
+    let same = |a: &Limit, b: &Limit| Slot::of(a) == Slot::of(b);
     let replaced = limits.iter().map(|limit| own.iter().find(|own| same(own, limit)).unwrap_or(limit));
     let added = own.iter().filter(|own| !limits.iter().any(|limit| same(own, limit)));
     replaced.chain(added).cloned().collect()

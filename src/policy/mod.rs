@@ -6,10 +6,10 @@
 
 mod limit_set;
 
-pub(crate) use limit_set::{LimitSet, ModelLimits};
+pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 
 use crate::identity::ANONYMOUS;
-use crate::limits::Limit;
+use crate::limits::{Limit, Metric};
 use std::fmt;
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ impl Subject {
 
     /// Whether the body must be read to know which limits apply or what the request costs.
     pub fn needs_body(&self) -> bool {
-        self.policy.limit_sets().any(|set| set.needs_tokens() || !set.models.is_empty())
+        self.policy.limit_sets().any(|set| set.limits(Metric::needs_tokens) || !set.models.is_empty())
     }
 
     /// The limits that apply to a request for `model`, those of one scope next to each other: those of the key, of its
@@ -160,9 +160,19 @@ impl Grant {
         }
     }
 
-    /// Whether it limits tokens.
+    /// Whether it has a limit on a metric that `which` picks.
+    fn has(&self, which: impl Fn(Metric) -> bool) -> bool {
+        matches!(self, Self::Limited(policy) if policy.limit_sets().any(|set| set.limits(&which)))
+    }
+
+    /// Whether it limits `metric`.
+    pub(crate) fn limits(&self, metric: Metric) -> bool {
+        self.has(|found| found == metric)
+    }
+
+    /// Whether it limits what tokens must be counted for.
     pub(crate) fn needs_tokens(&self) -> bool {
-        matches!(self, Self::Limited(policy) if policy.limit_sets().any(LimitSet::needs_tokens))
+        self.has(Metric::needs_tokens)
     }
 }
 
@@ -199,6 +209,11 @@ impl Group {
     pub(crate) fn new(name: &str, limits: LimitSet) -> Self {
         Self { name: name.into(), scope: format!("group-{name}").into(), limits }
     }
+
+    /// Its limits.
+    pub(crate) const fn limit_set(&self) -> &LimitSet {
+        &self.limits
+    }
 }
 
 /// The limits of all requests together. Those of each pattern of models are charged apart from the others.
@@ -221,6 +236,11 @@ impl Shared {
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.limits.is_empty()
+    }
+
+    /// All of them.
+    pub(crate) const fn limit_set(&self) -> &LimitSet {
+        &self.limits
     }
 
     fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {

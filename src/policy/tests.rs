@@ -325,3 +325,73 @@ fn with_a_secret_no_id_in_the_store_is_the_digest_of_a_key() {
     json["hash_secret"] = "another secret, as long".into();
     assert_ne!(subject(&json, "a").id(), hashed[0].id());
 }
+
+#[test]
+fn windows_are_counted_as_configured() {
+    let window =
+        |metric: &str, limit: f64, length: &str| json!({"metric": metric, "limit": limit, "window": length});
+    let with = |mut window: Value, more: Value| {
+        window.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        window
+    };
+    let json = json!({
+        "prices": {"*": {"input": 1, "output": 1}},
+        "default": {
+            "max_concurrency": 9, "lease_ttl": "90s",
+            "windows": [
+                with(window("requests", 1.0, "1d"), json!({"algorithm": "fixed_window"})),
+                with(window("requests", 2.0, "1m"), json!({"algorithm": "token_bucket"})),
+                with(window("requests", 3.0, "2m"), json!({"algorithm": "token_bucket", "burst": 7})),
+                window("requests", 4.0, "1mo"),
+                window("requests", 5.0, "31d"),
+                window("cost_usd", 6.5, "1mo"),
+                window("cost_usd", 7.0, "1d"),
+                with(window("cost_usd", 8.0, "1m"), json!({"algorithm": "token_bucket", "burst": 0.5})),
+                with(window("cost_usd", 8.0, "2m"), json!({"algorithm": "sliding_window"})),
+            ],
+        },
+    });
+    let subject = subject(&json, "any");
+    let expected = [
+        "concurrency:90s-leases=9",
+        "requests:1d-fixed=1",
+        "requests:1m-bucket=2",
+        "requests:2m-bucket=3",
+        "requests:1mo=4",
+        "requests:31d=5",
+        "cost_usd:1mo=6500000",
+        "cost_usd:1d-fixed=7000000",
+        "cost_usd:1m-bucket=8000000",
+        "cost_usd:2m=8000000",
+    ];
+    assert_eq!(limits(&subject, None), expected);
+    let capacities: Vec<_> =
+        subject.limits(None).map(|Applied { limit, .. }| limit.window.capacity(limit.amount)).collect();
+    assert_eq!(capacities[2..4], [2, 7], "a bucket holds its limit unless it says otherwise");
+    assert_eq!(capacities[8], 500_000);
+}
+
+#[test]
+fn slots_are_limited_once_however_long_their_leases() {
+    let json = json!({
+        "plans": {"p": {"max_concurrency": 5, "lease_ttl": "1m", "windows": [{"metric": "requests", "limit": 1, "window": "1mo"}]}},
+        "keys": [{
+            "key": "k", "plan": "p", "max_concurrency": 3,
+            "windows": [{"metric": "requests", "limit": 2, "window": "31d"}],
+        }],
+    });
+    assert_eq!(
+        limits(&subject(&json, "k"), None),
+        ["concurrency:10m-leases=3", "requests:1mo=1", "requests:31d=2"]
+    );
+}
+
+#[test]
+fn slots_and_requests_are_decided_without_a_body_and_budgets_are_not() {
+    let needs = |limits: Value| {
+        let json = json!({"default": limits, "prices": {"*": {"input": 1, "output": 1}}});
+        (subject(&json, "any").needs_body(), config(&json).needs_tokens())
+    };
+    assert_eq!(needs(json!({"max_concurrency": 1})), (false, false));
+    assert_eq!(needs(json!({"windows": [{"metric": "cost_usd", "limit": 1, "window": "1d"}]})), (true, true));
+}

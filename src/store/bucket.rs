@@ -3,8 +3,7 @@
 //! A bucket is read, changed and written back whole, so a change to any number of its counters is one atomic step.
 //! Counters that have emptied are let go of whenever the bucket is written, which is what keeps it small.
 
-use crate::window::sliding::{Counter, Shape};
-use crate::window::{Algorithm, DEFAULT_SEGMENTS, Fit};
+use crate::window::{Counter, Fit, Parts};
 use crate::wire::{Charge, WindowState};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -43,21 +42,11 @@ struct Scope {
     counters: Vec<Slot>,
 }
 
-/// One counter and the shape that says when it is empty.
+/// One counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Slot {
     name: Digest16,
-    shape: Shape,
     counter: Counter,
-}
-
-/// Units charged to one segment of a counter, to be refunded there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The segment's index.
-    pub segment: u64,
-    /// Units.
-    pub amount: u64,
 }
 
 /// What came of trying to charge some counters of one scope.
@@ -66,16 +55,7 @@ pub struct Attempt {
     /// Per charge, in order: the counter after the decision.
     pub states: Vec<WindowState>,
     /// Per charge, what was charged; nothing was if any of them did not fit.
-    pub parts: Option<Vec<Part>>,
-}
-
-const fn shape(charge: &Charge) -> Shape {
-    let segments = match charge.window.algorithm {
-        Algorithm::SlidingWindow { segments } => segments,
-        // Nothing configures these yet. A sliding window never admits more than they do.
-        _ => DEFAULT_SEGMENTS,
-    };
-    Shape::new(charge.window.length_ms, segments)
+    pub parts: Option<Vec<Parts>>,
 }
 
 impl Bucket {
@@ -93,28 +73,30 @@ impl Bucket {
     /// Charges all of `charges`, which share one scope, or none.
     pub fn reserve(&mut self, charges: &[Charge], now_ms: u64) -> Attempt {
         let mut counters = self.counters(charges, now_ms);
-        let fits: Vec<Fit> = counters.each(charges, |slot, charge| slot.fit(charge, now_ms));
+        let fits = counters.fits(charges, now_ms);
         let admitted = charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
-        let parts = admitted.then(|| {
-            counters.each(charges, |slot, charge| Part {
-                segment: slot.counter.charge(slot.shape, charge.cost, now_ms),
-                amount: charge.cost,
-            })
-        });
-        let mut fits = fits.into_iter();
-        let states = counters.each(charges, |slot, _| slot.state(fits.next().unwrap_or(Fit::Now), now_ms));
-        Attempt { states, parts }
+        let parts = admitted
+            .then(|| counters.each(charges, |slot, charge| slot.counter.reserve(charge.cost, now_ms)));
+        Attempt { states: counters.states(charges, fits, now_ms), parts }
+    }
+
+    /// Charges what running requests cost by now beyond their `parts`, and renews leases. Returns the parts with what
+    /// was added.
+    pub fn extend(&mut self, charges: &[Charge], parts: &[Parts], now_ms: u64) -> Vec<Parts> {
+        let mut parts = parts.iter().cloned();
+        self.counters(charges, now_ms).each(charges, |slot, charge| {
+            let mut parts = parts.next().unwrap_or_default();
+            slot.counter.extend(&mut parts, charge.limit, charge.cost, now_ms);
+            parts
+        })
     }
 
     /// Replaces what `charges` took, as `parts` tells, by what they really cost.
-    pub fn settle(&mut self, charges: &[Charge], parts: &[Part], now_ms: u64) {
+    pub fn settle(&mut self, charges: &[Charge], parts: &[Parts], now_ms: u64) {
         let mut parts = parts.iter();
         self.counters(charges, now_ms).each(charges, |slot, charge| {
-            let Some(part) = parts.next() else { return };
-            if charge.cost > part.amount {
-                slot.counter.charge(slot.shape, charge.cost.saturating_sub(part.amount), now_ms);
-            } else {
-                slot.counter.refund(part.segment, part.amount.saturating_sub(charge.cost));
+            if let Some(parts) = parts.next() {
+                slot.counter.settle(parts, charge.cost, now_ms);
             }
         });
     }
@@ -122,7 +104,8 @@ impl Bucket {
     /// The counters of `charges` as they are.
     pub fn peek(&mut self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
         let mut counters = self.counters(charges, now_ms);
-        counters.each(charges, |slot, charge| slot.state(slot.fit(charge, now_ms), now_ms))
+        let fits = counters.fits(charges, now_ms);
+        counters.states(charges, fits, now_ms)
     }
 
     /// The counters of `charges`, made where there are none, as of `now_ms`.
@@ -141,7 +124,11 @@ impl Bucket {
             .map(|charge| {
                 let identity = if shared { "" } else { &charge.identity };
                 let name = digest(&[identity, &charge.name, &charge.window.label()]);
-                let slot = || Slot { name, shape: shape(charge), counter: Counter::default() };
+                let slot = || {
+                    let mut counter = Counter::new(&charge.window, charge.limit);
+                    counter.advance(now_ms);
+                    Slot { name, counter }
+                };
                 at_or_push(counters, |slot| slot.name == name, slot)
             })
             .collect();
@@ -152,7 +139,7 @@ impl Bucket {
     fn forget_empty(&mut self, now_ms: u64) {
         self.scopes.retain_mut(|scope| {
             scope.counters.retain_mut(|slot| {
-                slot.counter.advance(slot.shape, now_ms);
+                slot.counter.advance(now_ms);
                 !slot.counter.is_empty()
             });
             !scope.counters.is_empty()
@@ -175,19 +162,23 @@ impl Counters<'_> {
             .filter_map(|(at, charge)| slots.get_mut(*at).map(|s| f(s, charge)))
             .collect()
     }
-}
 
-impl Slot {
-    fn fit(&self, charge: &Charge, now_ms: u64) -> Fit {
-        self.counter.fit(self.shape, charge.limit, charge.cost, now_ms)
+    /// Whether each charge fits. Its limit is in force from now on.
+    fn fits(&mut self, charges: &[Charge], now_ms: u64) -> Vec<Fit> {
+        self.each(charges, |slot, charge| {
+            slot.counter.set_limit(&charge.window, charge.limit);
+            slot.counter.fit(charge.limit, charge.cost, now_ms)
+        })
     }
 
-    fn state(&self, fit: Fit, now_ms: u64) -> WindowState {
-        WindowState {
-            used: self.counter.used(),
-            reset_ms: self.counter.reset_ms(self.shape, now_ms),
-            retry_after_ms: WindowState::retry_after(fit),
-        }
+    /// How the counters stand, with what was found of each charge before it was made.
+    fn states(&mut self, charges: &[Charge], fits: Vec<Fit>, now_ms: u64) -> Vec<WindowState> {
+        let mut fits = fits.into_iter();
+        self.each(charges, |slot, _| WindowState {
+            used: slot.counter.used(),
+            reset_ms: slot.counter.reset_ms(now_ms),
+            retry_after_ms: WindowState::retry_after(fits.next().unwrap_or(Fit::Now)),
+        })
     }
 }
 
@@ -275,5 +266,33 @@ mod tests {
         let state = bucket.peek(&[charge("a", 100, 1)], 9_000)[0];
         assert_eq!(state.used, 160, "an excess is spent already and may pass the limit");
         assert!(matches!(state.fit(), Fit::After(_)));
+    }
+
+    #[test]
+    fn a_changed_burst_or_limit_keeps_a_buckets_level_and_is_in_force_at_once() {
+        let second = NonZeroU64::new(1_000).unwrap();
+        let of = |limit, burst, cost| {
+            [Charge { window: Window::token_bucket(second, burst), ..charge("a", limit, cost) }]
+        };
+        let mut bucket = Bucket::default();
+        assert!(bucket.reserve(&of(10, 20, 20), 0).parts.is_some());
+        // Ten a second until now, then a hundred a second and no more than twelve at once.
+        let state = bucket.peek(&of(100, 12, 5), 1_000)[0];
+        assert_eq!((state.used, state.retry_after_ms), (10, 30));
+        assert!(bucket.reserve(&of(100, 12, 5), 1_029).parts.is_none());
+        assert!(bucket.reserve(&of(100, 12, 5), 1_030).parts.is_some());
+    }
+
+    #[test]
+    fn many_slots_take_little_room_and_come_free_by_themselves() {
+        let ten_minutes = Window::concurrency(NonZeroU64::new(600_000).unwrap());
+        let slot = [Charge { window: ten_minutes, ..charge("a", 100_000, 1) }];
+        let mut bucket = Bucket::default();
+        for at in 0..5_000 {
+            assert!(bucket.reserve(&slot, at * 100).parts.is_some());
+        }
+        assert_eq!(bucket.peek(&slot, 500_000)[0].used, 5_000);
+        assert!(bucket.encode().len() < 500, "{} bytes", bucket.encode().len());
+        assert_eq!(bucket.peek(&slot, 1_110_000)[0].used, 0);
     }
 }

@@ -4,7 +4,8 @@
 //! keys are never freed. So the store is a fixed number of buckets, created when the filter is configured (which Envoy
 //! does on the main thread before any worker), and a scope always lives in the one bucket that its name hashes to.
 
-use super::bucket::{Bucket, Digest16, Part, digest};
+use super::bucket::{Bucket, Digest16, digest};
+use crate::window::Parts;
 use crate::wire::{Charge, WindowState};
 use std::num::NonZeroU32;
 use thiserror::Error;
@@ -37,10 +38,11 @@ pub enum LocalError {
     Contended(u32),
 }
 
-/// What a reservation took from the local store; needed to settle it.
+/// What a reservation took from the local store; needed to extend and to settle it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
-    parts: Vec<Part>,
+    /// One per charge, in order.
+    parts: Vec<Parts>,
 }
 
 /// The answer to a reservation.
@@ -86,7 +88,7 @@ impl<S: SharedData> LocalStore<S> {
     pub fn reserve(&self, charges: &[Charge], now_ms: u64) -> Result<Decision, LocalError> {
         let mut decision =
             Decision { hold: Some(Hold::default()), states: Vec::with_capacity(charges.len()) };
-        let mut charged: Vec<(&[Charge], Vec<Part>)> = Vec::new();
+        let mut charged: Vec<(&[Charge], Vec<Parts>)> = Vec::new();
         for scope in by_scope(charges) {
             if decision.hold.is_none() {
                 decision.states.extend(self.change(scope, |bucket| bucket.peek(scope, now_ms))?);
@@ -113,6 +115,22 @@ impl<S: SharedData> LocalStore<S> {
         Ok(decision)
     }
 
+    /// Charges what a running request costs by now beyond what `hold` has taken, and renews its leases. Each charge's
+    /// `cost` is all that it cost so far, so that calling this again changes nothing. Nothing is given back.
+    ///
+    /// # Errors
+    /// [`LocalError`]; scopes from the one that failed on are as before.
+    pub fn extend(&self, charges: &[Charge], hold: &mut Hold, now_ms: u64) -> Result<(), LocalError> {
+        let mut begin = 0_usize;
+        for scope in by_scope(charges) {
+            let end = begin.saturating_add(scope.len());
+            let Some(parts) = hold.parts.get_mut(begin..end) else { break };
+            parts.clone_from_slice(&self.change(scope, |bucket| bucket.extend(scope, parts, now_ms))?);
+            begin = end;
+        }
+        Ok(())
+    }
+
     /// Replaces what was reserved by the real `cost` of each charge. `hold` is consumed: there is no settling twice.
     ///
     /// # Errors
@@ -128,7 +146,7 @@ impl<S: SharedData> LocalStore<S> {
         Ok(())
     }
 
-    fn give_back(&self, charged: &[(&[Charge], Vec<Part>)], now_ms: u64) -> Result<(), LocalError> {
+    fn give_back(&self, charged: &[(&[Charge], Vec<Parts>)], now_ms: u64) -> Result<(), LocalError> {
         for (scope, parts) in charged {
             let nothing: Vec<Charge> = scope.iter().map(|c| Charge { cost: 0, ..c.clone() }).collect();
             self.change(scope, |bucket| bucket.settle(&nothing, parts, now_ms))?;
@@ -158,9 +176,10 @@ impl<S: SharedData> LocalStore<S> {
         u32::from_be_bytes([a, b, c, d]) % self.buckets
     }
 
-    /// The number of buckets is part of the name: another number spreads the scopes in another way.
+    /// The number of buckets is part of the name: another number spreads the scopes in another way. So is the version
+    /// of what the bytes mean.
     fn key(&self, bucket: u32) -> String {
-        format!("llmrl/1/{}/{bucket}", self.buckets)
+        format!("llmrl/2/{}/{bucket}", self.buckets)
     }
 }
 
@@ -255,6 +274,30 @@ pub(crate) mod tests {
         let hold = store.reserve(&[charge("key", 5, 2), charge("all", 5, 2)], 0).unwrap().hold.unwrap();
         store.settle(&[charge("key", 5, 1), charge("all", 5, 0)], hold, 0).unwrap();
         assert_eq!([used("key"), used("all")], [1, 0]);
+    }
+
+    #[test]
+    fn a_running_request_takes_more_and_keeps_its_slot() {
+        let memory = Memory::default();
+        let store = store(&memory);
+        let slot = |cost| Charge {
+            name: "concurrency".into(),
+            window: Window::concurrency(NonZeroU64::new(6_000).unwrap()),
+            ..charge("key", 1, cost)
+        };
+        let costs = |tokens| [charge("key", 100, tokens), slot(1), charge("all", 100, tokens)];
+        let used = |now_ms| -> Vec<u64> {
+            let decision = store.reserve(&costs(0).map(|c| Charge { cost: 0, ..c }), now_ms).unwrap();
+            decision.states.iter().map(|state| state.used).collect()
+        };
+        let mut hold = store.reserve(&costs(10), 0).unwrap().hold.unwrap();
+        for (now_ms, tokens, charged) in [(4_000, 5, 10), (8_000, 25, 25), (8_000, 25, 25), (12_000, 40, 40)]
+        {
+            store.extend(&costs(tokens), &mut hold, now_ms).unwrap();
+            assert_eq!(used(now_ms), [charged, 1, charged]);
+        }
+        store.settle(&costs(12), hold, 12_000).unwrap();
+        assert_eq!(used(12_000), [12, 0, 12]);
     }
 
     #[test]

@@ -2,8 +2,21 @@
 //!
 //! It serves the local store and is the model that the Lua scripts are tested against. Time is an argument in
 //! milliseconds; nothing here reads a clock.
+//!
+//! This file names the windows; each algorithm is a file of its own, and [`Counter`] is any of them. All keep three
+//! rules: a cost equal to what is left fits, a refund goes to where the charge went and never lets in more than if the
+//! charge had been smaller from the start, and a clock that steps back never opens a window early.
 
+pub mod bucket;
+mod counter;
+pub mod fixed;
+pub mod leases;
+mod parts;
+pub mod period;
 pub mod sliding;
+
+pub use counter::Counter;
+pub use parts::{MOST_PARTS, Part, Parts};
 
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -54,6 +67,22 @@ impl Algorithm {
             Self::CalendarMonth => "calendar_month",
             Self::TokenBucket { .. } => "token_bucket",
             Self::Concurrency => "concurrency",
+        }
+    }
+
+    /// The units that a request of `cost` takes: a request in flight takes one slot, however it is priced.
+    pub const fn units(self, cost: u64) -> u64 {
+        match self {
+            Self::Concurrency if cost > 1 => 1,
+            _ => cost,
+        }
+    }
+
+    /// The units that stay taken when a request of `cost` is over: a slot is free then.
+    pub const fn units_kept(self, cost: u64) -> u64 {
+        match self {
+            Self::Concurrency => 0,
+            _ => cost,
         }
     }
 }

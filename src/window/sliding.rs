@@ -113,6 +113,12 @@ impl Counter {
         index
     }
 
+    /// Whether the segment `index` is in the window and holds something. Call [`Counter::advance`] first.
+    pub fn holds(&self, index: u64) -> bool {
+        let found = self.segments.binary_search_by_key(&index, |s| s.index).ok();
+        found.and_then(|at| self.segments.get(at)).is_some_and(|segment| segment.count > 0)
+    }
+
     /// Gives `amount` back to the segment that was charged, if it is still in the window.
     /// Call [`Counter::advance`] first.
     pub fn refund(&mut self, index: u64, amount: u64) {

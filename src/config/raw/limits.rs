@@ -30,6 +30,11 @@ macro_rules! with_limits {
             pub input_tpm: Option<Number>,
             /// Completion tokens in any minute.
             pub output_tpm: Option<Number>,
+            /// Requests in flight at any moment, at most 10000.
+            pub max_concurrency: Option<Number>,
+            /// `max_concurrency`: for how long a request that is never heard of again keeps its place, `1s` to `1d`;
+            /// `10m` by default.
+            pub lease_ttl: Option<String>,
             /// Limits over other windows.
             pub windows: Vec<Window>,
             /// How long a request that does not fit is held, if it fits by then, instead of being refused, in
@@ -51,6 +56,8 @@ macro_rules! with_limits {
                         ("input_tpm", Metric::InputTokens, MINUTE_MS, self.input_tpm),
                         ("output_tpm", Metric::OutputTokens, MINUTE_MS, self.output_tpm),
                     ],
+                    max_concurrency: self.max_concurrency,
+                    lease_ttl: self.lease_ttl.as_deref(),
                     windows: &self.windows,
                     max_wait_ms: self.max_wait_ms,
                     dry_run: self.dry_run,
@@ -109,6 +116,10 @@ with_limits! {
 pub struct Limits<'a> {
     /// Field name, metric, length of the window in milliseconds, and the amount if the field is given.
     pub shorthands: [(&'static str, Metric, u64, Option<Number>); 6],
+    /// Requests in flight.
+    pub max_concurrency: Option<Number>,
+    /// How long a place is kept.
+    pub lease_ttl: Option<&'a str>,
     /// Limits over other windows.
     pub windows: &'a [Window],
     /// How long a request is held.
@@ -122,30 +133,76 @@ pub struct Limits<'a> {
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct Window {
     /// What is counted.
-    pub metric: Metric,
-    /// The most that any window admits.
+    pub metric: WindowMetric,
+    /// The most that any window admits: a whole number, or dollars with at most 6 decimals for `cost_usd`.
     pub limit: Number,
-    /// Its length: an integer with a unit, `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most.
+    /// Its length: an integer with a unit, `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most. `1mo` is a month of the
+    /// calendar in UTC, for `fixed_window`.
     pub window: String,
-    /// How use is counted over it.
+    /// How use is counted over it; `fixed_window` by default for `cost_usd` and for months, else `sliding_window`.
     #[serde(default)]
-    pub algorithm: Algorithm,
+    pub algorithm: Option<Algorithm>,
     /// `sliding_window`: how many segments it is cut into, 1 to 1000 and none shorter than a millisecond; 60 by
     /// default.
     #[serde(default)]
     pub segments: Option<Number>,
+    /// `token_bucket`: the most that fits at once, 1 or more; as `limit` by default.
+    #[serde(default)]
+    pub burst: Option<Number>,
     /// Whether this limit refuses nothing; by default as the other limits that it stands among.
     #[serde(default)]
     pub dry_run: Option<bool>,
 }
 
+/// What is counted over a window.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowMetric {
+    /// Requests.
+    Requests,
+    /// Prompt tokens.
+    InputTokens,
+    /// Completion tokens, reasoning included.
+    OutputTokens,
+    /// Prompt and completion tokens together.
+    TotalTokens,
+    /// What requests cost in US dollars, by `prices`.
+    CostUsd,
+}
+
+impl From<WindowMetric> for Metric {
+    fn from(metric: WindowMetric) -> Self {
+        match metric {
+            WindowMetric::Requests => Self::Requests,
+            WindowMetric::InputTokens => Self::InputTokens,
+            WindowMetric::OutputTokens => Self::OutputTokens,
+            WindowMetric::TotalTokens => Self::TotalTokens,
+            WindowMetric::CostUsd => Self::CostUsd,
+        }
+    }
+}
+
 /// How use is counted over a window.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
-    /// Use leaves segment by segment.
-    #[default]
+    /// Use leaves segment by segment: no window of this length, wherever it begins, admits more than the limit.
     SlidingWindow,
+    /// Windows follow one another, aligned to the epoch in UTC, and each begins empty.
+    FixedWindow,
+    /// A bucket of `burst`, refilled evenly by the limit in each window.
+    TokenBucket,
+}
+
+impl Algorithm {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlidingWindow => "sliding_window",
+            Self::FixedWindow => "fixed_window",
+            Self::TokenBucket => "token_bucket",
+        }
+    }
 }
 
 /// What those who are not listed may do.

@@ -13,7 +13,7 @@ pub use accounting::{
     AcceptEncoding, Encoding, OnStreamOver, OutputMode, OutputReservation, Price, StreamUsage, Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
-pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window};
+pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window, WindowMetric};
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};
 

@@ -1,0 +1,125 @@
+//! Windows, checked: lengths, algorithms and what goes with each, and how much they admit.
+
+use super::decimal::ONE;
+use super::document::Number;
+use super::error::{Path, Problems, quoted};
+use super::length;
+use super::number::MAX_AMOUNT;
+use super::raw::{self, Algorithm, WindowMetric};
+use crate::window::{self, DEFAULT_SEGMENTS, Window};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::RangeInclusive;
+
+/// The longest window, in milliseconds: 31 days, which is any month. A counter lives as long as its window.
+const MAX_WINDOW_MS: u64 = 31 * DAY_MS;
+/// Segments are a counter's size in the store, so they are few.
+const MAX_SEGMENTS: u64 = 1000;
+/// The largest budget, in micro-dollars: a billion dollars.
+const MAX_BUDGET: u64 = 1_000_000_000 * ONE;
+/// Slots are counted one by one, so they are not too many.
+const MAX_CONCURRENCY: u64 = 10_000;
+/// For how long a place is kept if the configuration does not say, in milliseconds: longer than any model answers.
+const DEFAULT_LEASE: NonZeroU64 = NonZeroU64::new(600_000).unwrap();
+const DAY_MS: u64 = 86_400_000;
+
+/// How a month of the calendar is written.
+const MONTH: &str = "1mo";
+
+/// How much may be in flight, and the window that counts it, if `given` says so.
+pub(super) fn concurrency(
+    given: raw::Limits<'_>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<(u64, Window)> {
+    let lease_path = path.member("lease_ttl");
+    if given.lease_ttl.is_some() && given.max_concurrency.is_none() {
+        problems.expected(&lease_path, "\"max_concurrency\" beside it", "none");
+    }
+    let lease = given
+        .lease_ttl
+        .map_or(Some(DEFAULT_LEASE), |text| length_ms(text, 1_000..=DAY_MS, &lease_path, problems));
+    let path = path.member("max_concurrency");
+    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_CONCURRENCY));
+    Some((amount?, Window::concurrency(lease?)))
+}
+
+/// How much the window at `path` admits, and the window.
+pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(u64, Window)> {
+    let mut units = |name, number: Number, least: u64| {
+        let path = path.member(name);
+        match raw.metric {
+            WindowMetric::CostUsd => problems.millionths(&path, number, least..=MAX_BUDGET),
+            _ => problems.whole(&path, number, least..=MAX_AMOUNT),
+        }
+    };
+    let amount = units("limit", raw.limit, 0);
+    let burst = raw.burst.map_or(amount, |number| units("burst", number, 1));
+    let is_month = raw.window == MONTH;
+    let algorithm = algorithm(raw, is_month, path, problems);
+    if is_month {
+        return Some((amount?, Window::calendar_month()));
+    }
+    let length_ms = length_ms(&raw.window, 1..=MAX_WINDOW_MS, &path.member("window"), problems);
+    let segments = segments(raw.segments, length_ms, &path.member("segments"), problems);
+    let length_ms = length_ms?;
+    let window = match algorithm {
+        Algorithm::SlidingWindow => {
+            Window { length_ms, algorithm: window::Algorithm::SlidingWindow { segments: segments? } }
+        }
+        Algorithm::FixedWindow => Window::fixed(length_ms),
+        Algorithm::TokenBucket => Window::token_bucket(length_ms, burst?),
+    };
+    Some((amount?, window))
+}
+
+/// The algorithm that is given or follows, and whether what only another one uses is given.
+fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut Problems) -> Algorithm {
+    let is_fixed = is_month || matches!(raw.metric, WindowMetric::CostUsd);
+    let default = if is_fixed { Algorithm::FixedWindow } else { Algorithm::SlidingWindow };
+    let algorithm = raw.algorithm.unwrap_or(default);
+    if is_month && algorithm != Algorithm::FixedWindow {
+        let expected = "\"fixed_window\" for a month of the calendar";
+        problems.expected(&path.member("algorithm"), expected, quoted(algorithm.name()));
+    }
+    for (field, is_given, of) in [
+        ("segments", raw.segments.is_some(), Algorithm::SlidingWindow),
+        ("burst", raw.burst.is_some(), Algorithm::TokenBucket),
+    ] {
+        if is_given && algorithm != of {
+            let expected = format!("the algorithm {}", quoted(of.name()));
+            problems.expected(&path.member(field), expected, quoted(algorithm.name()));
+        }
+    }
+    algorithm
+}
+
+/// A segment is a millisecond or more, which a very short window has fewer of than the default.
+fn segments(
+    given: Option<Number>,
+    length_ms: Option<NonZeroU64>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<NonZeroU32> {
+    let most = MAX_SEGMENTS.min(length_ms.map_or(MAX_SEGMENTS, NonZeroU64::get));
+    let default = u64::from(DEFAULT_SEGMENTS.get()).min(most);
+    let segments = problems.whole_or(path, given, 1..=most, default)?;
+    u32::try_from(segments).ok().and_then(NonZeroU32::new)
+}
+
+fn length_ms(
+    text: &str,
+    range: RangeInclusive<u64>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<NonZeroU64> {
+    let Some(length_ms) = length::parse_ms(text) else {
+        problems.expected(path, "a length of time such as \"10s\", \"1m\" or \"1d\"", quoted(text));
+        return None;
+    };
+    let within = Some(length_ms).filter(|length_ms| range.contains(length_ms)).and_then(NonZeroU64::new);
+    if within.is_none() {
+        let [from, to] = [range.start(), range.end()].map(|ms| window::duration_label(*ms));
+        problems.expected(path, format!("a length of time from \"{from}\" to \"{to}\""), quoted(text));
+    }
+    within
+}

@@ -1,0 +1,371 @@
+//! The token bucket: `burst` units fit at once, and what was used drains evenly, the limit in each window (GCRA, with
+//! the level kept instead of the time at which it will be zero, so that it stays true when the rate changes).
+//!
+//! Hence what is admitted in any time `t` is at most `burst + limit * t / window`. All numbers are whole: the level is
+//! `used` units less a fraction `drained / window_ms` of one.
+//!
+//! **Refunds.** A unit given back must not let in more than if it had never been charged. While the bucket holds
+//! something, less charged is exactly as much less held; but had the bucket run dry meanwhile, the refund was drained
+//! already. So what goes back is at most the lowest level since the charge. The counter remembers lows for that: for
+//! each charge that matters still, the lowest level from then until the next. A low that is no lower than a later one
+//! says nothing more than it, so few are kept: bursts from an empty bucket have many, and beyond [`MOST_LOWS`] the two
+//! closest become the lower one, which gives back less, never more.
+//!
+//! `lua/window/bucket.lua` does the same arithmetic.
+
+use super::Fit;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
+
+/// The most lows that are remembered. Charges of one millisecond share one.
+pub const MOST_LOWS: usize = 64;
+
+/// The longest time that is told, in milliseconds: 2^53 - 1, up to which a Lua number counts without gaps.
+const LONGEST_MS: u64 = (1 << 53) - 1;
+
+/// How fast a bucket drains and how much it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    window_ms: NonZeroU64,
+    limit: u64,
+    burst: u64,
+}
+
+impl Rate {
+    /// `limit` units in each `window_ms`, and `burst` at once. Where nothing is refilled, nothing is admitted.
+    pub const fn new(window_ms: NonZeroU64, limit: u64, burst: u64) -> Self {
+        Self { window_ms, limit, burst: if limit == 0 { 0 } else { burst } }
+    }
+}
+
+/// A bucket's counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// The level, rounded up to whole units.
+    used: u64,
+    /// By how much it is rounded up: of `window_ms` parts of a unit, how many have drained.
+    drained: u64,
+    /// As of when, in milliseconds since the epoch.
+    at_ms: u64,
+    /// By time, oldest first.
+    lows: Vec<Low>,
+}
+
+/// The lowest level, in whole units, from a charge until the next low begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Low {
+    since_ms: u64,
+    level: u64,
+}
+
+impl Counter {
+    /// Units that have not drained, as of the last [`Counter::advance`]; a part of one counts as one.
+    pub const fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Whether nothing is remembered, as of the last [`Counter::advance`].
+    pub const fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// The level in whole units, rounded down.
+    const fn level(&self) -> u64 {
+        if self.drained > 0 { self.used.saturating_sub(1) } else { self.used }
+    }
+
+    /// Lets drain what has drained by `now_ms`: nothing if the clock has stepped back.
+    pub fn advance(&mut self, rate: Rate, now_ms: u64) {
+        if now_ms > self.at_ms && self.used > 0 {
+            let elapsed = u128::from(now_ms.saturating_sub(self.at_ms));
+            let window = u128::from(rate.window_ms.get());
+            // 64 bits times 64 bits and 64 bits more fit 128.
+            let parts = elapsed.saturating_mul(rate.limit.into()).saturating_add(self.drained.into());
+            let units = u64::try_from(parts / window).unwrap_or(u64::MAX);
+            self.used = self.used.saturating_sub(units);
+            self.drained = u64::try_from(parts % window).unwrap_or(0);
+            self.at_ms = now_ms;
+        }
+        if self.used == 0 {
+            *self = Self { at_ms: now_ms, ..Self::default() };
+        }
+    }
+
+    /// Whether `cost` fits. Call [`Counter::advance`] first.
+    pub fn fit(&self, rate: Rate, cost: u64, now_ms: u64) -> Fit {
+        if cost > rate.burst {
+            return Fit::Never;
+        }
+        // Less than a unit of what is used has drained, so whole units decide.
+        let too_much = self.used.saturating_sub(rate.burst.saturating_sub(cost));
+        if too_much == 0 {
+            return Fit::Now;
+        }
+        match self.drains_in(rate, too_much, now_ms) {
+            Some(wait) => Fit::After(wait),
+            None => Fit::Never,
+        }
+    }
+
+    /// Milliseconds until `units` more have drained; none if nothing drains.
+    fn drains_in(&self, rate: Rate, units: u64, now_ms: u64) -> Option<NonZeroU64> {
+        let limit = NonZeroU64::new(rate.limit)?;
+        let parts =
+            u128::from(units).saturating_mul(rate.window_ms.get().into()).saturating_sub(self.drained.into());
+        let wait = u64::try_from(parts.div_ceil(limit.get().into())).unwrap_or(u64::MAX);
+        let behind = self.at_ms.saturating_sub(now_ms);
+        Some(NonZeroU64::new(wait.saturating_add(behind).min(LONGEST_MS)).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Charges `cost`, whether or not it fits, and returns when. A cost of zero leaves no trace.
+    /// Call [`Counter::advance`] first.
+    pub fn charge(&mut self, cost: u64) -> u64 {
+        if cost > 0 {
+            let level = self.level();
+            let mut merged = None;
+            while let Some(low) = self.lows.pop_if(|low| low.level >= level) {
+                merged = Some(low.since_ms);
+            }
+            self.used = self.used.saturating_add(cost);
+            // Charges of one millisecond are one charge: nothing drains between them.
+            if let Some(since_ms) = merged.filter(|since_ms| *since_ms < self.at_ms) {
+                self.lows.push(Low { since_ms, level });
+            }
+            self.lows.push(Low { since_ms: self.at_ms, level: self.level() });
+            if self.lows.len() > MOST_LOWS {
+                self.merge_closest_lows();
+            }
+        }
+        self.at_ms
+    }
+
+    /// Makes one of the two lows next to each other that differ least; of several such pairs, of the oldest.
+    fn merge_closest_lows(&mut self) {
+        let gaps = self.lows.windows(2).map(|pair| match pair {
+            [one, next] => next.level.saturating_sub(one.level),
+            _ => u64::MAX,
+        });
+        let closest = gaps.enumerate().min_by_key(|(_, gap)| *gap);
+        if let Some((at, _)) = closest {
+            let next = self.lows.remove(at.saturating_add(1));
+            if let Some(low) = self.lows.get_mut(at) {
+                low.level = low.level.min(next.level);
+            }
+        }
+    }
+
+    /// Gives back what of `amount`, charged at `place_ms`, has not drained. Call [`Counter::advance`] first.
+    pub fn refund(&mut self, place_ms: u64, amount: u64) {
+        let Some(first) = self.lows.iter().rposition(|low| low.since_ms <= place_ms) else { return };
+        let mut amount = amount;
+        for low in self.lows.iter_mut().skip(first) {
+            amount = amount.min(low.level);
+            low.level = low.level.saturating_sub(amount);
+        }
+        if amount >= self.used {
+            *self = Self { at_ms: self.at_ms, ..Self::default() };
+        } else {
+            self.used = self.used.saturating_sub(amount);
+        }
+    }
+
+    /// Milliseconds until the bucket is as it was before any use, if nobody spends; 0 if it is.
+    pub fn reset_ms(&self, rate: Rate, now_ms: u64) -> u64 {
+        if self.used == 0 {
+            return 0;
+        }
+        self.drains_in(rate, self.used, now_ms).map_or(LONGEST_MS, NonZeroU64::get)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Ten units a second.
+    fn rate(burst: u64) -> Rate {
+        Rate::new(NonZeroU64::new(1_000).unwrap(), 10, burst)
+    }
+
+    fn after(ms: u64) -> Fit {
+        Fit::After(NonZeroU64::new(ms).unwrap())
+    }
+
+    #[test]
+    fn a_burst_fits_at_once_and_then_the_rate() {
+        let (rate, mut counter) = (rate(5), Counter::default());
+        counter.advance(rate, 1_000);
+        assert_eq!(counter.fit(rate, 6, 1_000), Fit::Never);
+        assert_eq!(counter.fit(rate, 5, 1_000), Fit::Now);
+        counter.charge(5);
+        assert_eq!(counter.fit(rate, 1, 1_000), after(100));
+        assert_eq!(counter.fit(rate, 3, 1_000), after(300));
+        counter.advance(rate, 1_050);
+        assert_eq!((counter.used(), counter.fit(rate, 1, 1_050)), (5, after(50)));
+        counter.advance(rate, 1_100);
+        assert_eq!((counter.used(), counter.fit(rate, 1, 1_100)), (4, Fit::Now));
+        assert_eq!(counter.reset_ms(rate, 1_100), 400);
+        counter.advance(rate, 1_500);
+        assert_eq!(counter, Counter { at_ms: 1_500, ..Counter::default() });
+    }
+
+    #[test]
+    fn where_nothing_is_refilled_nothing_is_admitted() {
+        let none = Rate::new(NonZeroU64::MIN, 0, 5);
+        let mut counter = Counter::default();
+        assert_eq!([counter.fit(none, 1, 0), counter.fit(none, 0, 0)], [Fit::Never, Fit::Now]);
+        counter.charge(1);
+        assert_eq!((counter.fit(none, 0, 0), counter.reset_ms(none, 0)), (Fit::Never, LONGEST_MS));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_drains_nothing() {
+        let (rate, mut counter) = (rate(5), Counter::default());
+        counter.advance(rate, 1_000);
+        counter.charge(5);
+        counter.advance(rate, 400);
+        assert_eq!((counter.used(), counter.fit(rate, 1, 400)), (5, after(700)));
+        counter.advance(rate, 1_100);
+        assert_eq!(counter.used(), 4);
+    }
+
+    #[test]
+    fn a_refund_of_what_has_drained_gives_nothing() {
+        let (rate, mut counter) = (rate(10), Counter::default());
+        counter.advance(rate, 0);
+        let first = counter.charge(10);
+        counter.advance(rate, 900);
+        counter.charge(5);
+        counter.refund(first, 10);
+        assert_eq!(counter.used(), 5, "one unit of the first had not drained, the five of the second stay");
+        counter.advance(rate, 2_000);
+        let _ = counter.charge(5);
+        counter.refund(first, 10);
+        assert_eq!(counter.used(), 5, "the bucket has been empty since");
+    }
+
+    #[test]
+    fn a_full_bucket_gets_all_of_a_refund_back() {
+        let (rate, mut counter) = (rate(100), Counter::default());
+        counter.advance(rate, 0);
+        counter.charge(50);
+        let second = counter.charge(40);
+        counter.advance(rate, 3_000);
+        counter.charge(30);
+        counter.refund(second, 35);
+        assert_eq!(counter.used(), 50 + 40 - 30 + 30 - 35);
+    }
+
+    #[test]
+    fn concurrent_requests_get_all_back_in_any_order() {
+        let (rate, mut counter) = (rate(100_000), Counter::default());
+        let places: Vec<u64> = (0..u64::try_from(MOST_LOWS).unwrap())
+            .map(|ms| {
+                counter.advance(rate, ms);
+                counter.charge(1_000)
+            })
+            .collect();
+        for place in places.iter().rev() {
+            counter.refund(*place, 900);
+        }
+        assert_eq!(counter.used(), 6_400, "in 63 ms not one unit has drained");
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let rate = Rate::new(NonZeroU64::MAX, u64::MAX, u64::MAX);
+        let mut counter = Counter::default();
+        counter.charge(u64::MAX);
+        counter.charge(u64::MAX);
+        counter.advance(rate, u64::MAX);
+        assert_eq!(counter.used(), 0);
+    }
+
+    /// One charge: when, how much, and how much of it is given back when, if it is.
+    type Spent = (u64, u64, Option<(u64, u64)>);
+
+    /// The level after `spent`, in thousandths of a unit, had every cost been from the start what it was in the end.
+    fn level_in_hindsight(spent: &[Spent], now_ms: u64) -> u64 {
+        let (mut level, mut at) = (0_u64, 0);
+        for (at_ms, cost, refund) in spent {
+            level = level.saturating_sub((at_ms - at) * 10);
+            level += (cost - refund.map_or(0, |(_, amount)| amount)) * 1_000;
+            at = *at_ms;
+        }
+        level.saturating_sub((now_ms - at) * 10)
+    }
+
+    proptest! {
+        /// The promise: in any time, what is admitted less what is given back is at most the burst and what is refilled
+        /// in that time. And the level is what it would be had each cost been known from the start, never lower, and
+        /// higher by less than a unit for each refund.
+        #[test]
+        fn nothing_exceeds_the_burst_and_the_rate(
+            burst in 1u64..40, steps in prop::collection::vec((0u64..400, 0u64..15, 0u64..15, 0usize..6), 1..100),
+        ) {
+            let (rate, mut counter, mut now) = (rate(burst), Counter::default(), 0);
+            let mut spent: Vec<Spent> = Vec::new();
+            let mut refunds = 0;
+            for (step, cost, refund, which) in steps {
+                now += step;
+                counter.advance(rate, now);
+                match counter.fit(rate, cost, now) {
+                    Fit::Now if cost > 0 => {
+                        counter.charge(cost);
+                        spent.push((now, cost, None));
+                    }
+                    Fit::Never => prop_assert!(cost > burst),
+                    _ => {}
+                }
+                let open = spent.iter_mut().filter(|(.., refund)| refund.is_none()).nth(which);
+                if let Some((at_ms, cost, refunded)) = open {
+                    let amount = refund.min(*cost);
+                    counter.refund(*at_ms, amount);
+                    *refunded = Some((now, amount));
+                    refunds += 1;
+                }
+                let hindsight = level_in_hindsight(&spent, now);
+                let level = counter.used() * 1_000 - counter.drained;
+                prop_assert!(level >= hindsight, "{level} below {hindsight} at {now}: {spent:?}");
+                prop_assert!(level <= hindsight + 1_000 * refunds, "{level} above {hindsight} at {now}: {spent:?}");
+            }
+            for (first, (from, ..)) in spent.iter().enumerate() {
+                let mut sum = 0;
+                for (at, cost, refund) in &spent[first..] {
+                    sum += cost - refund.map_or(0, |(_, amount)| amount);
+                    prop_assert!(sum * 1_000 <= burst * 1_000 + (at - from) * 10, "{sum} in {from}..{at} of {spent:?}");
+                }
+            }
+        }
+
+        /// With more lows than are remembered, too little is given back, never too much.
+        #[test]
+        fn forgetting_lows_never_lowers_the_level(
+            steps in prop::collection::vec((1u64..30, 1u64..50, 0u64..50, 0usize..200), 80..200),
+        ) {
+            let (rate, mut counter, mut now) = (rate(1_000_000), Counter::default(), 0);
+            let mut spent: Vec<Spent> = Vec::new();
+            for (step, cost, _, _) in &steps {
+                now += step;
+                counter.advance(rate, now);
+                counter.charge(*cost);
+                spent.push((now, *cost, None));
+                prop_assert!(counter.lows.len() <= MOST_LOWS);
+            }
+            for (step, _, refund, which) in &steps {
+                now += step;
+                counter.advance(rate, now);
+                let which = which % spent.len();
+                let (at_ms, cost, refunded) = &mut spent[which];
+                if refunded.is_none() {
+                    let amount = (*cost).min(*refund);
+                    counter.refund(*at_ms, amount);
+                    *refunded = Some((now, amount));
+                }
+                let level = counter.used() * 1_000 - counter.drained;
+                prop_assert!(level >= level_in_hindsight(&spent, now));
+            }
+        }
+    }
+}
