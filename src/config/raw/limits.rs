@@ -213,7 +213,7 @@ pub enum Fallback {
     /// `"unlimited"`: anything, without the limits of `models` and `global` too.
     Unlimited,
     /// A plan or limits.
-    Limited(FallbackLimits),
+    Limited(Box<FallbackLimits>),
 }
 
 impl<'de> Deserialize<'de> for Fallback {
@@ -238,7 +238,8 @@ impl<'de> Deserialize<'de> for Fallback {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fallback, A::Error> {
-                FallbackLimits::deserialize(MapAccessDeserializer::new(map)).map(Fallback::Limited)
+                FallbackLimits::deserialize(MapAccessDeserializer::new(map))
+                    .map(|limits| Fallback::Limited(Box::new(limits)))
             }
         }
 
