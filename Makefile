@@ -63,6 +63,10 @@ test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
 bench: $(TOOLS) wasm ## what the filter costs, as ratios to the same Envoy without it
 	cargo bench --locked --package llm-rate-limit-tests --bench gateway
 
+.PHONY: fuzz
+fuzz: ## fuzz the parsers of requests, responses and events, FUZZ_SECONDS (30) each
+	@scripts/fuzz
+
 .PHONY: demo
 demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; with STORE=redis the sidecar and Redis too
 	@scripts/demo $(or $(STORE),local)

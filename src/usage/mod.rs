@@ -161,3 +161,5 @@ impl ResponseReader {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcripts;

@@ -1,0 +1,43 @@
+//! Bodies of requests to every endpoint: none may panic, and none may be read differently when read again.
+//!
+//! The last byte chooses the endpoint.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llm_rate_limit::request::{Body, Endpoint, Request, ask_for_usage};
+use llm_rate_limit::tokens::Tokenizers;
+use std::sync::LazyLock;
+
+static TOKENIZERS: LazyLock<Tokenizers> = LazyLock::new(|| Tokenizers::load(Default::default()));
+
+const ENDPOINTS: [Endpoint; 5] = [
+    Endpoint::ChatCompletions,
+    Endpoint::Completions,
+    Endpoint::Embeddings,
+    Endpoint::Responses,
+    Endpoint::Messages,
+];
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, bytes)) = data.split_last() else { return };
+    let endpoint = ENDPOINTS[usize::from(*choice) % ENDPOINTS.len()];
+    let body = Body::new(bytes);
+    let request = Request::read(endpoint, &body);
+    let tokens = request.input_tokens(&TOKENIZERS.counter(request.model.as_deref()));
+    assert!(request.answers() >= request.choices());
+    if endpoint == Endpoint::Embeddings {
+        assert_eq!(request.output_cap(), Some(0));
+    }
+    let again = Request::read(endpoint, &body);
+    assert_eq!(request, again);
+    assert_eq!(tokens, again.input_tokens(&TOKENIZERS.counter(again.model.as_deref())));
+    // A number that no float holds is a fault where a number is looked at, and passes where it is not.
+    if request.is_json
+        && let Some(with_usage) = ask_for_usage(bytes)
+    {
+        let body = Body::new(&with_usage);
+        let asking = Request::read(endpoint, &body);
+        assert!(asking.is_json && asking.include_usage);
+    }
+});

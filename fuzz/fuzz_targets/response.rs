@@ -1,0 +1,49 @@
+//! Responses from every endpoint: none may panic, and in whatever chunks one comes, its outcome is the same and is
+//! given once.
+//!
+//! The last byte chooses the endpoint and the content type, the one before the size of the chunks.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use llm_rate_limit::request::Endpoint;
+use llm_rate_limit::tokens::{Counter, Tokenizers};
+use llm_rate_limit::usage::{Outcome, ResponseReader};
+use std::sync::LazyLock;
+
+static TOKENIZERS: LazyLock<Tokenizers> = LazyLock::new(|| Tokenizers::load(Default::default()));
+
+const ENDPOINTS: [Endpoint; 5] = [
+    Endpoint::ChatCompletions,
+    Endpoint::Completions,
+    Endpoint::Embeddings,
+    Endpoint::Responses,
+    Endpoint::Messages,
+];
+
+const TYPES: [Option<&str>; 3] = [Some("text/event-stream"), Some("application/json"), None];
+
+fn read(endpoint: Endpoint, kind: Option<&str>, counter: Counter, bytes: &[u8], size: usize) -> Outcome {
+    let mut reader = ResponseReader::new(endpoint, kind, 1, counter);
+    let mut given = None;
+    for chunk in bytes.chunks(size) {
+        let _ = reader.so_far();
+        if let Some(outcome) = reader.push(chunk) {
+            assert_eq!(given, None, "given twice");
+            given = Some(outcome);
+        }
+    }
+    let outcome = reader.finish();
+    assert!(given.is_none_or(|given| given == outcome));
+    outcome
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [bytes @ .., size, choice] = data else { return };
+    let choice = usize::from(*choice);
+    let endpoint = ENDPOINTS[choice % ENDPOINTS.len()];
+    let kind = TYPES[choice / ENDPOINTS.len() % TYPES.len()];
+    let counter = TOKENIZERS.counter(None);
+    let whole = read(endpoint, kind, counter, bytes, bytes.len().max(1));
+    assert_eq!(read(endpoint, kind, counter, bytes, usize::from(*size).max(1)), whole);
+});
