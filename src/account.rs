@@ -7,7 +7,7 @@ use crate::policy::Applied;
 use crate::pricing::Tokens;
 use crate::refusal::Standing;
 use crate::store::local::Hold;
-use crate::window::Fit;
+use crate::window::{Algorithm, Fit, Window};
 use crate::wire::{Charge, IfAbsent, Settle, WindowState};
 use std::sync::Arc;
 
@@ -128,6 +128,7 @@ impl Bill {
         Settle {
             id: self.id.clone(),
             if_absent: Some(IfAbsent::Charge),
+            extend: false,
             charges: self.priced(&Cost::default()),
         }
     }
@@ -151,6 +152,21 @@ pub enum Held {
 pub struct Account {
     bill: Bill,
     held: Held,
+    /// Per charge, the most that the store has been told.
+    told: Vec<u64>,
+    /// When it was told so, in milliseconds.
+    told_ms: u64,
+}
+
+/// What a running request costs beyond what the store has been told.
+#[derive(Debug)]
+pub struct Extension<'a> {
+    /// All that it costs so far.
+    pub charges: Vec<Charge>,
+    /// Where the local store holds its reservation, if it does.
+    pub local: Option<&'a mut Hold>,
+    /// For the sidecar, if Redis holds the reservation.
+    pub remote: Option<Settle>,
 }
 
 /// How an account is closed.
@@ -183,8 +199,57 @@ pub struct Settlement {
 
 impl Account {
     /// Opens the account of a request that goes ahead.
-    pub const fn open(bill: Bill, held: Held) -> Self {
-        Self { bill, held }
+    pub fn open(bill: Bill, held: Held, now_ms: u64) -> Self {
+        let told = bill.charges.iter().map(|charge| charge.cost).collect();
+        Self { bill, held, told, told_ms: now_ms }
+    }
+
+    /// Its reservation's id.
+    pub fn id(&self) -> &str {
+        &self.bill.id
+    }
+
+    /// Whether it holds slots that must be renewed while the request runs.
+    pub fn has_leases(&self) -> bool {
+        self.leases().next().is_some()
+    }
+
+    /// Whether a third of its shortest lease is over since the store was told that the request runs.
+    pub fn is_to_be_renewed(&self, now_ms: u64) -> bool {
+        let shortest_ms = self.leases().map(|window| window.length_ms.get()).min();
+        shortest_ms.is_some_and(|ms| now_ms >= self.told_ms.saturating_add(ms / 3))
+    }
+
+    fn leases(&self) -> impl Iterator<Item = Window> {
+        let windows = self.bill.limits.iter().map(|applied| applied.limit.window);
+        windows.filter(|window| window.algorithm == Algorithm::Concurrency)
+    }
+
+    /// Whether a request that costs `cost` by now has outgrown what the store was told.
+    pub fn is_outgrown_by(&self, cost: &Cost) -> bool {
+        self.bill.limits.iter().zip(&self.told).any(|(applied, told)| cost.of(applied.limit.metric) > *told)
+    }
+
+    /// Tells the store that the request costs `cost` by now, and that it still runs. What it was told before stands.
+    pub fn extend(&mut self, cost: &Cost, now_ms: u64) -> Extension<'_> {
+        self.told_ms = now_ms;
+        for (applied, told) in self.bill.limits.iter().zip(&mut self.told) {
+            *told = cost.of(applied.limit.metric).max(*told);
+        }
+        let charges = self.told_charges();
+        let settle =
+            Settle { id: self.bill.id.clone(), if_absent: None, extend: true, charges: charges.clone() };
+        let (local, remote) = match &mut self.held {
+            Held::Local(hold) | Held::LocalInstead(hold) => (Some(hold), None),
+            Held::Redis => (None, Some(settle)),
+            Held::Uncounted => (None, None),
+        };
+        Extension { charges, local, remote }
+    }
+
+    fn told_charges(&self) -> Vec<Charge> {
+        let charges = self.bill.charges.iter().zip(&self.told);
+        charges.map(|(charge, told)| Charge { cost: *told, ..charge.clone() }).collect()
     }
 
     /// What was expected.
@@ -196,9 +261,10 @@ impl Account {
     pub fn close(self, closing: Closing) -> Settlement {
         let charges = match closing {
             Closing::Cost(cost) => self.bill.priced(&cost),
-            Closing::AsReserved => self.bill.charges,
+            Closing::AsReserved => self.told_charges(),
         };
-        let remote = |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, charges });
+        let remote =
+            |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
         match self.held {
             Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
             Held::Redis | Held::Uncounted => Settlement { local: None, remote: remote(None, charges) },
@@ -258,7 +324,7 @@ mod tests {
     fn closing_says_where_to_settle() {
         let close = |held| {
             let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9, cost_micro_usd: 0 };
-            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held)
+            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held, 0)
                 .close(Closing::Cost(cost))
         };
         let local = close(Held::Local(Hold::default()));
@@ -271,6 +337,19 @@ mod tests {
         assert!(instead.local.is_some());
         assert_eq!(instead.remote.unwrap().if_absent, Some(IfAbsent::Charge));
         assert_eq!(close(Held::Uncounted).remote.unwrap().if_absent, None);
+    }
+
+    #[test]
+    fn a_running_request_tells_what_it_has_outgrown() {
+        let mut account =
+            Account::open(bill(vec![limit(Metric::OutputTokens, 100)], 5, false), Held::Redis, 0);
+        let output = |output_tokens| Cost { output_tokens, ..Cost::default() };
+        assert!(!account.is_outgrown_by(&output(5)) && account.is_outgrown_by(&output(6)));
+        let settle = account.extend(&output(9), 0).remote.unwrap();
+        assert_eq!((costs(&settle.charges), settle.extend), (vec![9], true));
+        assert!(!account.is_outgrown_by(&output(9)));
+        assert_eq!(costs(&account.extend(&output(0), 0).charges), [9], "what was told stands");
+        assert_eq!(costs(&account.close(Closing::AsReserved).remote.unwrap().charges), [9]);
     }
 
     #[test]

@@ -105,10 +105,13 @@ pub struct Responding {
     pub account: Account,
     /// What it asked for.
     pub asked: Asked,
-    /// Undoes the response's compression.
-    pub decoder: Decoder,
-    /// Looks for the usage in the response.
-    pub reader: ResponseReader,
+    /// Undoes the response's compression and looks for the usage in it. None if nothing in it can change what the
+    /// request cost, or if it cannot be read; then only its end is waited for.
+    pub reader: Option<(Decoder, ResponseReader)>,
+    /// Output tokens from which on the store is told again what the request costs.
+    pub tell_at: u64,
+    /// Whether a limit was passed by what was told.
+    pub is_over: bool,
     /// Changes the response on its way, if it is a stream that is to be changed.
     pub editor: Option<Box<StreamEditor>>,
 }

@@ -208,16 +208,18 @@ impl SettleQueue {
     }
 
     /// The callout has ended. What did not arrive is sent again later, which is safe: settling twice is settling once.
-    /// Returns why, if something has to be.
-    pub fn answered(&mut self, answer: Result<&[u8], String>, now_ms: u64) -> Option<String> {
+    pub fn answered(&mut self, answer: Result<&[u8], String>, now_ms: u64) -> SettleAnswer {
         let sent = std::mem::take(&mut self.in_flight);
-        let mut why = None;
+        let (mut why, mut over) = (None, Vec::new());
         let again: Vec<Settle> = match answer.and_then(|body| parse::<Settled>(body, sent.len())) {
             Ok(answers) => sent
                 .into_iter()
                 .zip(answers)
                 .filter_map(|(settle, answer)| match answer {
-                    Settled::Done { .. } => None,
+                    Settled::Done { over: is_over, .. } => {
+                        over.extend(is_over.then_some(settle.id));
+                        None
+                    }
                     Settled::Failed { error } => {
                         why = Some(error);
                         Some(settle)
@@ -237,8 +239,17 @@ impl SettleQueue {
         for settle in again.into_iter().rev() {
             self.gathering.push_front(settle);
         }
-        why
+        SettleAnswer { why, over }
     }
+}
+
+/// What came of a callout of settlements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettleAnswer {
+    /// Why something has to be sent again, if it has.
+    pub why: Option<String>,
+    /// The reservations that were extended past a limit.
+    pub over: Vec<String>,
 }
 
 /// `elements` as a JSON array.
@@ -269,7 +280,7 @@ mod tests {
     }
 
     fn settle(id: &str) -> Settle {
-        Settle { id: id.into(), if_absent: None, charges: Vec::new() }
+        Settle { id: id.into(), if_absent: None, extend: false, charges: Vec::new() }
     }
 
     const ADMITTED: StoreAnswer = StoreAnswer::Decided { admitted: true, states: Vec::new() };
@@ -327,14 +338,15 @@ mod tests {
         queue.push(settle("a"));
         queue.push(settle("b"));
         queue.next_callout(0).unwrap();
-        assert_eq!(queue.answered(Ok(br#"[{"settled":true},{"error":"busy"}]"#), 0).as_deref(), Some("busy"));
+        let answer = queue.answered(Ok(br#"[{"settled":true,"over":true},{"error":"busy"}]"#), 0);
+        assert_eq!((answer.why.as_deref(), answer.over), (Some("busy"), vec!["a".to_owned()]));
         assert_eq!(queue.next_callout(99), None);
         let again = queue.next_callout(100).unwrap();
         assert_eq!(again.body, br#"[{"id":"b","charges":[]}]"#);
-        assert!(queue.answered(Err("away".into()), 100).is_some());
+        assert!(queue.answered(Err("away".into()), 100).why.is_some());
         assert_eq!(queue.next_callout(299), None, "the second pause is twice as long");
         queue.next_callout(300).unwrap();
-        assert_eq!(queue.answered(Ok(br#"[{"settled":false}]"#), 300), None);
+        assert_eq!(queue.answered(Ok(br#"[{"settled":false}]"#), 300), SettleAnswer::default());
         assert!(queue.is_empty());
     }
 

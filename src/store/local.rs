@@ -116,19 +116,23 @@ impl<S: SharedData> LocalStore<S> {
     }
 
     /// Charges what a running request costs by now beyond what `hold` has taken, and renews its leases. Each charge's
-    /// `cost` is all that it cost so far, so that calling this again changes nothing. Nothing is given back.
+    /// `cost` is all that it cost so far, so that calling this again changes nothing. Nothing is given back. Returns
+    /// whether a limit is passed now.
     ///
     /// # Errors
     /// [`LocalError`]; scopes from the one that failed on are as before.
-    pub fn extend(&self, charges: &[Charge], hold: &mut Hold, now_ms: u64) -> Result<(), LocalError> {
-        let mut begin = 0_usize;
+    pub fn extend(&self, charges: &[Charge], hold: &mut Hold, now_ms: u64) -> Result<bool, LocalError> {
+        let (mut begin, mut is_over) = (0_usize, false);
         for scope in by_scope(charges) {
             let end = begin.saturating_add(scope.len());
             let Some(parts) = hold.parts.get_mut(begin..end) else { break };
-            parts.clone_from_slice(&self.change(scope, |bucket| bucket.extend(scope, parts, now_ms))?);
+            let (extended, states) = self
+                .change(scope, |bucket| (bucket.extend(scope, parts, now_ms), bucket.peek(scope, now_ms)))?;
+            parts.clone_from_slice(&extended);
+            is_over |= scope.iter().zip(states).any(|(c, state)| c.enforced && state.used > c.limit);
             begin = end;
         }
-        Ok(())
+        Ok(is_over)
     }
 
     /// Replaces what was reserved by the real `cost` of each charge. `hold` is consumed: there is no settling twice.

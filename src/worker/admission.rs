@@ -272,7 +272,13 @@ impl<S: SharedData> Worker<S> {
         let Pending { bill, asked, .. } = pending;
         self.forward(
             stream,
-            Forwarded { account: Account::open(bill, held), standings, would_refuse, waited_ms, asked },
+            Forwarded {
+                account: Account::open(bill, held, now_ms),
+                standings,
+                would_refuse,
+                waited_ms,
+                asked,
+            },
         )
     }
 
@@ -413,7 +419,7 @@ impl<S: SharedData> Worker<S> {
                 self.notes.add(stream, Field::Decision, "uncounted");
                 let waited_ms = self.leave_waiting(stream, &pending, now_ms);
                 let Pending { bill, asked, .. } = pending;
-                let account = Account::open(bill, Held::Uncounted);
+                let account = Account::open(bill, Held::Uncounted, now_ms);
                 let standings = Vec::new();
                 self.forward(stream, Forwarded { account, standings, would_refuse: None, waited_ms, asked })
             }

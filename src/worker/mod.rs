@@ -46,6 +46,8 @@ pub struct Worker<S> {
     /// Whether something was queued since [`Worker::take_wake`] was last asked.
     wake: bool,
     logged_ms: u64,
+    /// When leases were last looked through.
+    renewed_ms: u64,
 }
 
 /// What a turn of the event loop brought: callouts to make, and requests to resume or answer.
@@ -85,6 +87,7 @@ impl<S: SharedData> Worker<S> {
             notes: Notes::default(),
             wake: false,
             logged_ms: 0,
+            renewed_ms: 0,
         }
     }
 
@@ -128,6 +131,7 @@ impl<S: SharedData> Worker<S> {
         }
         directives.extend(self.let_headers_go(now_ms));
         directives.extend(self.call_waiting(now_ms));
+        self.renew_leases(now_ms);
         let callouts =
             self.reserves.next_callout(now_ms).into_iter().chain(self.settles.next_callout(now_ms)).collect();
         Turn { callouts, directives }
@@ -137,8 +141,12 @@ impl<S: SharedData> Worker<S> {
     pub fn callout_answered(&mut self, kind: Kind, answer: Result<&[u8], String>, now_ms: u64) -> Turn {
         let directives = match kind {
             Kind::Settle => {
-                if let Some(why) = self.settles.answered(answer, now_ms) {
+                let answer = self.settles.answered(answer, now_ms);
+                if let Some(why) = answer.why {
                     self.log_store_error(&why, now_ms);
+                }
+                if !answer.over.is_empty() {
+                    self.passed_limits(&answer.over);
                 }
                 Vec::new()
             }

@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::access_log::Field;
-use crate::account::{Account, Closing, Settlement};
+use crate::account::{Account, Closing, Extension, Settlement};
 use crate::answer;
 use crate::config::{Headers, OnStreamOver};
 use crate::content_encoding::Decoder;
@@ -13,6 +13,12 @@ use crate::stats::Stat;
 use crate::store::local::SharedData;
 use crate::stream_edit::StreamEditor;
 use crate::usage::{Outcome, ResponseReader};
+
+/// Output tokens after which the store is told again what a stream that outgrew its reservation costs.
+const TELL_STEP: u64 = 64;
+
+/// How often leases are looked through, in milliseconds.
+const SWEEP_MS: u64 = 1_000;
 
 impl<S: SharedData> Worker<S> {
     /// A response's headers came. `end_of_stream`: nothing follows.
@@ -42,12 +48,13 @@ impl<S: SharedData> Worker<S> {
             return edits;
         }
         let editor = self.editor(&asked, &head);
-        let Some((decoder, reader)) = self.reader(&asked, &head) else {
+        let reader = self.reader(&asked, &head);
+        if reader.is_none() && !account.has_leases() {
             self.close(stream, account, &asked, Closing::AsReserved, now_ms);
             self.sessions.insert(stream, Session::Settled(editor));
             return edits;
-        };
-        let responding = Responding { account, asked, decoder, reader, editor };
+        }
+        let responding = Responding { account, asked, reader, tell_at: TELL_STEP, is_over: false, editor };
         if end_of_stream {
             self.finish(stream, responding, now_ms);
             self.sessions.insert(stream, Session::Settled(None));
@@ -78,6 +85,11 @@ impl<S: SharedData> Worker<S> {
             if end_of_stream {
                 edited.extend(editor.finish());
             }
+            if let Session::Responding(Responding { is_over: true, asked, .. }) = &session
+                && self.config.accounting().on_stream_over == OnStreamOver::Finish
+            {
+                edited.extend(editor.cut(asked.choices).into_iter().flatten());
+            }
             edited
         });
         let session = match session {
@@ -98,18 +110,83 @@ impl<S: SharedData> Worker<S> {
         end_of_stream: bool,
         now_ms: u64,
     ) -> Session {
-        let Responding { decoder, reader, .. } = &mut responding;
         let mut outcome = None;
-        decoder.push(chunk, |bytes| {
-            outcome = reader.push(bytes);
-            outcome.is_some()
-        });
+        if let Some((decoder, reader)) = &mut responding.reader {
+            decoder.push(chunk, |bytes| {
+                outcome = reader.push(bytes);
+                outcome.is_some()
+            });
+        }
         match outcome {
             Some(outcome) => self.close_by(stream, responding.account, &responding.asked, outcome, now_ms),
             None if end_of_stream => self.finish(stream, responding, now_ms),
-            None => return Session::Responding(responding),
+            None => {
+                self.tell(&mut responding, now_ms);
+                return Session::Responding(responding);
+            }
         }
         Session::Settled(None)
+    }
+
+    /// Tells the store what a stream costs by now if it has outgrown its reservation, so that others see the spend
+    /// while it happens.
+    fn tell(&mut self, responding: &mut Responding, now_ms: u64) {
+        let so_far = responding.reader.as_ref().map_or(0, |(_, reader)| reader.so_far());
+        if so_far < responding.tell_at {
+            return;
+        }
+        responding.tell_at = so_far.saturating_add(TELL_STEP);
+        let tokens = Tokens { output: so_far, ..responding.account.estimate().tokens };
+        let cost = self.cost(responding.asked.model.as_deref(), &tokens);
+        if responding.account.is_outgrown_by(&cost) {
+            responding.is_over |= self.extend(&mut responding.account, &cost, now_ms);
+        }
+    }
+
+    /// Tells the store that a request costs `cost` by now and still runs. Whether it says at once that a limit is
+    /// passed.
+    fn extend(&mut self, account: &mut Account, cost: &Cost, now_ms: u64) -> bool {
+        let Extension { charges, local, remote } = account.extend(cost, now_ms);
+        let mut is_over = false;
+        if let (Some(hold), Some(store)) = (local, &self.local) {
+            match store.extend(&charges, hold, now_ms) {
+                Ok(over) => is_over = over,
+                Err(error) => log::error!("{error}"),
+            }
+        }
+        if let Some(settle) = remote {
+            self.send_settlement(settle);
+        }
+        is_over
+    }
+
+    /// Renews the slots of requests that run, every [`SWEEP_MS`] for those whose lease is a third over.
+    pub(super) fn renew_leases(&mut self, now_ms: u64) {
+        if now_ms < self.renewed_ms.saturating_add(SWEEP_MS) {
+            return;
+        }
+        self.renewed_ms = now_ms;
+        let mut sessions = std::mem::take(&mut self.sessions);
+        for session in sessions.values_mut() {
+            let account = match session {
+                Session::Forwarded(forwarded) => &mut forwarded.account,
+                Session::Responding(responding) => &mut responding.account,
+                _ => continue,
+            };
+            if account.is_to_be_renewed(now_ms) {
+                self.extend(account, &Cost::default(), now_ms);
+            }
+        }
+        self.sessions = sessions;
+    }
+
+    /// Reservations were extended past a limit: their streams may have to end.
+    pub(super) fn passed_limits(&mut self, ids: &[String]) {
+        for session in self.sessions.values_mut() {
+            if let Session::Responding(responding) = session {
+                responding.is_over |= ids.iter().any(|id| id == responding.account.id());
+            }
+        }
     }
 
     /// A response's trailers came: its body is over.
@@ -178,7 +255,8 @@ impl<S: SharedData> Worker<S> {
     /// The response is over: what it cost is what was read in it.
     fn finish(&mut self, stream: u32, responding: Responding, now_ms: u64) {
         let Responding { account, asked, reader, .. } = responding;
-        self.close_by(stream, account, &asked, reader.finish(), now_ms);
+        let outcome = reader.map_or(Outcome::Unknown, |(_, reader)| reader.finish());
+        self.close_by(stream, account, &asked, outcome, now_ms);
     }
 
     fn close_by(&mut self, stream: u32, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {

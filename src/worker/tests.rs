@@ -227,6 +227,66 @@ fn compressed_answers_are_read_and_others_are_charged_as_reserved() {
     }
 }
 
+/// A stream's event with `text`.
+fn event(text: &str) -> Vec<u8> {
+    format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": text}}]})).into_bytes()
+}
+
+const SSE: ResponseHead<'_> = ResponseHead { content_type: Some("text/event-stream"), ..OK };
+
+#[test]
+fn others_see_what_a_stream_spends_beyond_its_reservation_while_it_spends() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"output_tpm": 1_000})));
+    send(&mut worker, 1, 1);
+    worker.response_headers(1, SSE, false, NOW);
+    for _ in 0..100 {
+        worker.response_body(1, &event(" word and word"), false, NOW);
+    }
+    let seen = used(&mut worker, 2);
+    assert!((300..400).contains(&seen), "{seen}");
+    worker.stream_done(1, NOW);
+    assert_eq!(used(&mut worker, 3), 300, "in the end it is what was counted");
+}
+
+#[test]
+fn a_stream_that_passes_its_limit_can_be_finished() {
+    for (mode, is_cut) in [("finish", true), ("continue", false)] {
+        let memory = Memory::default();
+        let config = json!({"default": {"output_tpm": 200}, "on_stream_over": mode});
+        let mut worker = worker(&memory, &config);
+        send(&mut worker, 1, 1);
+        worker.response_headers(1, SSE, false, NOW);
+        let mut seen = Vec::new();
+        for _ in 0..200 {
+            let event = event(" word and word");
+            seen.extend(worker.response_body(1, &event, false, NOW).unwrap_or(event));
+        }
+        let seen = String::from_utf8(seen).unwrap();
+        let words = seen.matches(" word and word").count() * 3;
+        assert_eq!(seen.contains("\"finish_reason\":\"length\""), is_cut, "{mode}");
+        assert_eq!(seen.ends_with("data: [DONE]\n\n"), is_cut, "{mode}");
+        assert!(if is_cut { (200..300).contains(&words) } else { words == 600 }, "{mode}: {words}");
+    }
+}
+
+#[test]
+fn slots_are_held_to_the_end_of_the_response_and_renewed() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"max_concurrency": 1, "lease_ttl": "30s"})));
+    let arrive = |worker: &mut Worker<&Memory>, stream, now_ms| {
+        status(&worker.request_headers(stream, &chat(), true, now_ms).directive)
+    };
+    assert_eq!((arrive(&mut worker, 1, NOW), arrive(&mut worker, 2, NOW)), (200, 429));
+    worker.response_headers(1, OK, false, NOW);
+    assert_eq!(arrive(&mut worker, 3, NOW), 429, "its response is under way");
+    worker.turn(NOW + 11_000);
+    assert_eq!(arrive(&mut worker, 4, NOW + 35_000), 429, "it was renewed");
+    worker.response_body(1, &[], true, NOW + 35_000);
+    assert_eq!(arrive(&mut worker, 5, NOW + 35_000), 200);
+    assert_eq!(arrive(&mut worker, 6, NOW + 66_000), 200, "a worker that died renews nothing");
+}
+
 #[test]
 fn only_readable_encodings_are_asked_for_where_tokens_are_limited() {
     let edits = |config: Value| {
@@ -430,7 +490,7 @@ impl Ledger {
                     let settled = self.open.remove(&call.id);
                     assert!(settled, "settled twice, or never reserved: {}", call.id);
                     self.settled += 1;
-                    Settled::Done { settled }
+                    Settled::Done { settled, over: false }
                 });
                 serde_json::to_vec(&answers.collect::<Vec<_>>())
             }
