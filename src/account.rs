@@ -70,15 +70,20 @@ impl Bill {
         Self { id, name: name.map(ToOwned::to_owned), estimate, limits, charges }
     }
 
-    /// The limits that are enforced, or those in a dry run, with the states that the store answered.
-    pub fn standings(&self, states: &[WindowState], dry_run: bool) -> Vec<Standing> {
+    /// The limits that are enforced, or those in a dry run, as they were `reserved` (whole, or this Envoy's share),
+    /// with the states that the store answered.
+    pub fn standings(&self, reserved: &[Charge], states: &[WindowState], dry_run: bool) -> Vec<Standing> {
         self.limits
             .iter()
-            .zip(&self.charges)
+            .zip(reserved)
             .zip(states)
             .filter(|((applied, _), _)| applied.dry_run == dry_run)
             .map(|((applied, charge), state)| Standing {
-                limit: Arc::clone(&applied.limit),
+                limit: if charge.limit == applied.limit.amount {
+                    Arc::clone(&applied.limit)
+                } else {
+                    Arc::new(Limit { amount: charge.limit, ..(*applied.limit).clone() })
+                },
                 owner: applied.owner.clone(),
                 cost: charge.cost,
                 state: *state,
@@ -362,7 +367,14 @@ mod tests {
     fn a_share_is_an_equal_part_in_which_what_fits_the_whole_still_fits() {
         let limits =
             vec![limit(Metric::Requests, 3), limit(Metric::InputTokens, 100), limit(Metric::OutputTokens, 0)];
-        let share = bill(limits, 7, false).share(4);
+        let bill = bill(limits, 7, false);
+        let share = bill.share(4);
         assert_eq!(share.iter().map(|c| (c.limit, c.cost)).collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
+        let states = [WindowState { used: 0, reset_ms: 0, retry_after_ms: 0 }; 3];
+        let told = bill.standings(&share, &states, false);
+        assert_eq!(
+            told.iter().map(|s| (s.limit.amount, s.cost)).collect::<Vec<_>>(),
+            [(1, 1), (25, 25), (0, 7)]
+        );
     }
 }

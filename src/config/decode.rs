@@ -93,7 +93,7 @@ fn in_json_words(expected: &dyn Expected) -> String {
 }
 
 /// The type of a value, without the value.
-fn type_name(found: &Unexpected<'_>) -> &'static str {
+fn type_name<'a>(found: &Unexpected<'a>) -> &'a str {
     match found {
         Unexpected::Bool(true) => "true",
         Unexpected::Bool(false) => "false",
@@ -102,6 +102,7 @@ fn type_name(found: &Unexpected<'_>) -> &'static str {
         Unexpected::Unit => "null",
         Unexpected::Seq => "an array",
         Unexpected::Map => "an object",
+        Unexpected::Other(what) => what,
         _ => "something else",
     }
 }
@@ -123,6 +124,7 @@ impl Node {
             Self::Text(value) => Unexpected::Str(value),
             Self::Array(_) => Unexpected::Seq,
             Self::Object(_) => Unexpected::Map,
+            Self::Tagged => Unexpected::Other("a YAML tag"),
         }
     }
 }
@@ -137,6 +139,7 @@ impl<'de> de::Deserializer<'de> for At<'de, '_> {
             Node::Number(Number::Whole(value)) => visitor.visit_i64(*value),
             Node::Number(Number::Real(value)) => visitor.visit_f64(*value),
             Node::Text(value) => visitor.visit_borrowed_str(value),
+            Node::Tagged => Err(de::Error::invalid_type(self.node.unexpected(), &visitor)),
             Node::Array(elements) => {
                 visitor.visit_seq(Elements { rest: elements.iter().enumerate(), path: self.path })
             }

@@ -1,13 +1,15 @@
 //! A configuration as it arrived, before it means anything: a tree of JSON values.
 //!
-//! Envoy hands the text of a `StringValue` over as it is, but a `google.protobuf.Struct` as serialised protobuf; both
-//! become the same tree here. The tree keeps members that are given twice, which other JSON trees drop silently, so
+//! Envoy hands the text of a `StringValue` over as it is, JSON or YAML, but a `google.protobuf.Struct` as serialised
+//! protobuf; all become the same tree here. Text that begins with a brace or a bracket is JSON, and strictly so. The tree keeps members that are given twice, which other JSON trees drop silently, so
 //! that they can be reported. It may hold API keys, so it has no `Debug`.
 
 use super::error::{ConfigError, Path, Problem, Problems};
 use prost::Message as _;
 use prost_types::value::Kind;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess};
+use serde::de::{
+    self, Deserialize, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
+};
 use std::fmt;
 
 /// The first byte of every serialised `Struct` that is not empty: field 1, length-delimited.
@@ -23,6 +25,8 @@ pub(super) enum Node {
     Text(String),
     Array(Vec<Node>),
     Object(Vec<(String, Node)>),
+    /// YAML has tags, which mean nothing here.
+    Tagged,
 }
 
 /// A number. A `Struct` knows doubles only, so that one that is whole is an integer however it was written.
@@ -71,7 +75,7 @@ impl fmt::Display for Number {
 }
 
 impl Node {
-    /// Reads JSON text or a serialised `Struct`.
+    /// Reads JSON or YAML text or a serialised `Struct`.
     ///
     /// # Errors
     /// Bytes that are neither, none at all, and objects with a member given twice.
@@ -80,23 +84,41 @@ impl Node {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(whole("expected a configuration, found none".to_owned()));
         }
-        // Text first: a `Struct` holds control characters, which JSON allows nowhere, but text that begins with a
-        // line feed may also decode as a `Struct` by chance.
-        let node = match (serde_json::from_slice(bytes), bytes.first()) {
+        // Text first: a `Struct` holds control characters, which text has nowhere, but text that begins with a line
+        // feed may also decode as a `Struct` by chance.
+        let node = match (Self::from_text(bytes), bytes.first()) {
             (Ok(node), _) => node,
             (Err(text_error), Some(&STRUCT_TAG)) => match prost_types::Struct::decode(bytes) {
                 Ok(decoded) => Self::from(decoded),
                 Err(struct_error) => {
-                    return Err(whole(format!(
-                        "expected JSON or a google.protobuf.Struct: {text_error}, {struct_error}"
-                    )));
+                    return Err(whole(format!("{text_error}; nor a google.protobuf.Struct: {struct_error}")));
                 }
             },
-            (Err(error), _) => return Err(whole(format!("expected JSON: {error}"))),
+            (Err(error), _) => return Err(whole(error)),
         };
         let mut problems = Problems::default();
         node.find_repeated(&Path::Root, &mut problems);
         problems.none_or(node)
+    }
+
+    /// Reads JSON or YAML; else says what was expected. YAML contains JSON, but forgives much that is an oversight there.
+    fn from_text(bytes: &[u8]) -> Result<Self, String> {
+        if matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            serde_json::from_slice(bytes).map_err(|error| format!("expected JSON: {error}"))
+        } else {
+            yaml_serde::from_slice(bytes).map_err(|error| format!("expected JSON or YAML: {error}"))
+        }
+    }
+
+    /// The name of a member, which YAML lets be any value. No field is called what such a value becomes here.
+    fn into_name(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+            Self::Bool(value) => value.to_string(),
+            Self::Null => "null".to_owned(),
+            Self::Array(_) | Self::Object(_) | Self::Tagged => "?".to_owned(),
+        }
     }
 
     /// Notes every member that its object has before it.
@@ -117,7 +139,7 @@ impl Node {
                     element.find_repeated(&path.element(index), problems);
                 }
             }
-            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) => {}
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::Tagged => {}
         }
     }
 }
@@ -156,6 +178,11 @@ impl<'de> Deserialize<'de> for Node {
                 Ok(Node::Null)
             }
 
+            // YAML without a document.
+            fn visit_none<E>(self) -> Result<Node, E> {
+                Ok(Node::Null)
+            }
+
             fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
                 Ok(Node::Bool(value))
             }
@@ -172,6 +199,16 @@ impl<'de> Deserialize<'de> for Node {
                 Ok(Node::Number(value.into()))
             }
 
+            // YAML has them. What is as large is allowed nowhere, and serde's own message would show it, which may be a
+            // key.
+            fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
+                Ok(Node::Number(Number::Real(value as f64)))
+            }
+
+            fn visit_u128<E>(self, value: u128) -> Result<Node, E> {
+                Ok(Node::Number(Number::Real(value as f64)))
+            }
+
             fn visit_str<E>(self, value: &str) -> Result<Node, E> {
                 Ok(Node::Text(value.to_owned()))
             }
@@ -186,10 +223,15 @@ impl<'de> Deserialize<'de> for Node {
 
             fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = access.next_entry()? {
-                    members.push(member);
+                while let Some((name, value)) = access.next_entry::<Node, Node>()? {
+                    members.push((name.into_name(), value));
                 }
                 Ok(Node::Object(members))
+            }
+
+            fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Node, A::Error> {
+                let (IgnoredAny, content) = access.variant()?;
+                content.newtype_variant::<IgnoredAny>().map(|_| Node::Tagged)
             }
         }
 
@@ -224,10 +266,7 @@ mod tests {
     #[test]
     fn text_may_begin_with_a_line_feed() {
         assert!(Node::from_bytes(b"\n{\"plans\": {}}").is_ok());
-        assert!(
-            message(b"\n{\"plans\": {}")
-                .starts_with("configuration: expected JSON or a google.protobuf.Struct: EOF")
-        );
+        assert!(message(b"\n{\"plans\": {}").starts_with("configuration: expected JSON: EOF"));
     }
 
     #[test]
@@ -239,7 +278,47 @@ mod tests {
     }
 
     #[test]
+    fn yaml_is_read_and_what_is_wrong_with_it_has_its_place() {
+        let text = "# limits\ndefault:\n  rpm: 5\n  models: {gpt-4*: {rpm: 1.5}}\nlist: [no, ~, 0x10, '1']\n1: true\n";
+        let yaml = Node::from_bytes(text.as_bytes()).ok().unwrap();
+        let json = br#"{"default": {"rpm": 5, "models": {"gpt-4*": {"rpm": 1.5}}}, "list": ["no", null, 16, "1"], "1": true}"#;
+        assert!(yaml == Node::from_bytes(json).ok().unwrap());
+        assert_eq!(
+            message(b"a: b: c\n"),
+            "configuration: expected JSON or YAML: mapping values are not allowed in this context at line 1 column 5"
+        );
+        assert_eq!(message(b"a: {b: 1, b: 2}"), "a.b: expected once, found again");
+        assert!(message(b"a: 1\n---\nb: 2\n").contains("more than one document"));
+    }
+
+    #[test]
+    fn what_begins_as_json_is_held_to_it() {
+        assert!(message(b"{rpm: 5}").starts_with("configuration: expected JSON: key must be a string"));
+        assert!(message(b" [1,]").starts_with("configuration: expected JSON: trailing comma"));
+    }
+
+    #[test]
+    fn values_that_only_yaml_has_are_kept_for_the_decoder_to_refuse() {
+        let node = |text: &str| Node::from_bytes(text.as_bytes()).ok().unwrap();
+        assert!(node("a: !tag x") == Node::Object(vec![("a".to_owned(), Node::Tagged)]));
+        assert!(node("? [a]\n: x") == Node::Object(vec![("?".to_owned(), Node::Text("x".to_owned()))]));
+        let large = Node::Number(Number::Real(1e38));
+        assert!(
+            node("a: 100000000000000000000000000000000000000") == Node::Object(vec![("a".to_owned(), large)])
+        );
+    }
+
+    #[test]
     fn nesting_is_bounded() {
         assert!(message("[".repeat(100_000).as_bytes()).contains("recursion limit"));
+        assert!(message(format!("a: {}", "[".repeat(1_000)).as_bytes()).contains("recursion limit"));
+        let laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned()
+            + &('b'..='i')
+                .map(|c| {
+                    let before = char::from(c as u8 - 1);
+                    format!("{c}: &{c} [{}]\n", vec![format!("*{before}"); 10].join(", "))
+                })
+                .collect::<String>();
+        assert!(message(laughs.as_bytes()).contains("repetition limit"));
     }
 }

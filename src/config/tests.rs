@@ -54,7 +54,8 @@ fn good(name: &str) -> Config {
 #[test]
 fn every_bad_file_is_refused_with_its_message() {
     let messages = files("bad", "txt");
-    let bad = files("bad", "json");
+    let mut bad = files("bad", "json");
+    bad.extend(files("bad", "yaml"));
     assert!(messages.keys().eq(bad.keys()), "every .json needs its .txt, and no .txt is without its .json");
     for (name, bytes) in bad {
         let found = Config::from_bytes(&bytes).err().map(|error| format!("{error}\n")).unwrap_or_default();
@@ -86,6 +87,15 @@ fn every_good_file_is_accepted_as_text_and_as_struct() {
         if !from_struct.is_empty() {
             assert_eq!(Config::from_bytes(&from_struct).unwrap(), from_text, "{name}");
         }
+    }
+}
+
+#[test]
+fn every_good_yaml_file_means_what_its_json_means() {
+    let json = files("good", "json");
+    for (name, yaml) in files("good", "yaml") {
+        let config = Config::from_bytes(&yaml).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(config, Config::from_bytes(&json[&name]).unwrap(), "{name}");
     }
 }
 
@@ -269,6 +279,22 @@ proptest! {
                 bytes.splice(start..end, with.iter().copied());
                 let _ = Config::from_bytes(&bytes);
             }
+        }
+    }
+
+    #[test]
+    fn no_yaml_shows_a_key(rest in "[ -~]{8,40}") {
+        let key = &format!("sk-{}", rest.trim_end());
+        for text in [
+            format!("keys: {{{key}: !t x}}"), format!("keys:\n  {key}: !t x\n"), format!("keys:\n  {key}: {{? [a] : b}}"),
+            format!("keys:\n  {key}: [\n"), format!("keys: *{key}"), format!("keys: &{key} [*{key}]"),
+            format!("keys: !{key} x"), format!("%{key}\n"), key.clone(), format!("keys: \"{key}"),
+            format!("keys:\n - key: {key}\n   rpm: {{}}"), format!("keys:\n - {key}: {key}\n - b: !x"),
+            format!("keys:\n - key: !{key} {key}"), format!("keys:\n - {key}: {key}\n   {key}: {key}\n"),
+        ] {
+            let Err(error) = Config::from_bytes(text.as_bytes()) else { continue };
+            let shown = format!("{error} {error:?}");
+            prop_assert!(!shown.contains(key.as_str()), "{}", shown);
         }
     }
 

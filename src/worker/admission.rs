@@ -18,7 +18,7 @@ use crate::session::{
 use crate::stats::Stat;
 use crate::store::batch::StoreAnswer;
 use crate::store::local::{Hold, SharedData};
-use crate::wire::{Reserve, WindowState};
+use crate::wire::{Charge, Reserve, WindowState};
 use std::borrow::Cow;
 
 impl<S: SharedData> Worker<S> {
@@ -235,8 +235,12 @@ impl<S: SharedData> Worker<S> {
         now_ms: u64,
     ) -> Directive {
         let Some(local) = &self.local else { return self.deny(stream, &pending, now_ms) };
-        match local.reserve(&pending.bill.share(replicas), now_ms) {
-            Ok(decision) => self.decided(stream, pending, decision.hold.map(held), &decision.states, now_ms),
+        let share = pending.bill.share(replicas);
+        match local.reserve(&share, now_ms) {
+            Ok(decision) => {
+                let held = decision.hold.map(held);
+                self.decided(stream, pending, held, Some(&share), &decision.states, now_ms)
+            }
             Err(error) => {
                 log::error!("{error}");
                 self.deny(stream, &pending, now_ms)
@@ -244,16 +248,20 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    /// The store has decided; `held` says where the reservation is, if there is one.
+    /// The store has decided; `held` says where the reservation is, if there is one, and `share` what was reserved
+    /// instead of the whole bill. That is told to the client then: of its whole limits nothing is known.
     fn decided(
         &mut self,
         stream: u32,
         pending: Pending,
         held: Option<Held>,
+        share: Option<&[Charge]>,
         states: &[WindowState],
         now_ms: u64,
     ) -> Directive {
-        let standings = pending.bill.standings(states, false);
+        let reserved = share.unwrap_or(&pending.bill.charges);
+        let standings = pending.bill.standings(reserved, states, false);
+        let would_refuse = OverLimit::new(pending.bill.standings(reserved, states, true), None);
         let Some(held) = held else {
             return match OverLimit::new(standings, pending.bill.name.clone()) {
                 Some(over) => self.wait_or_refuse(stream, pending, over, now_ms),
@@ -262,7 +270,6 @@ impl<S: SharedData> Worker<S> {
         };
         self.stats.add(Stat::Admitted, 1);
         self.notes.add(stream, Field::Decision, "admitted");
-        let would_refuse = OverLimit::new(pending.bill.standings(states, true), None);
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by).map(|by| by.limit.name.clone());
         if let Some(limit) = &would_refuse {
             self.stats.add(Stat::DryRunOverLimit, 1);
@@ -378,7 +385,7 @@ impl<S: SharedData> Worker<S> {
         match self.sessions.remove(&stream)? {
             Session::AwaitStore(pending) => {
                 let directive =
-                    self.decided(stream, pending, admitted.then_some(Held::Redis), &states, now_ms);
+                    self.decided(stream, pending, admitted.then_some(Held::Redis), None, &states, now_ms);
                 (directive != Directive::Pause).then_some((stream, directive))
             }
             Session::Abandoned(bill) => {
