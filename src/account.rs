@@ -128,6 +128,7 @@ impl Bill {
         Settle {
             id: self.id.clone(),
             if_absent: Some(IfAbsent::Charge),
+            extend: false,
             charges: self.priced(&Cost::default()),
         }
     }
@@ -198,7 +199,8 @@ impl Account {
             Closing::Cost(cost) => self.bill.priced(&cost),
             Closing::AsReserved => self.bill.charges,
         };
-        let remote = |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, charges });
+        let remote =
+            |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
         match self.held {
             Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
             Held::Redis | Held::Uncounted => Settlement { local: None, remote: remote(None, charges) },

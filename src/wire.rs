@@ -37,6 +37,11 @@ const fn is_enforced(enforced: &bool) -> bool {
     *enforced
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_over(extend: &bool) -> bool {
+    !*extend
+}
+
 impl Charge {
     /// The counter's key in Redis: `llmrl:{<scope>}:<identity>:<limit name>:<window>`.
     pub fn key(&self) -> String {
@@ -102,7 +107,8 @@ impl WindowState {
     }
 }
 
-/// One element of `POST /v1/settle`: replace what a reservation charged by what it really cost.
+/// One element of `POST /v1/settle`: replace what a reservation charged by what it really cost, or what it has cost so
+/// far.
 ///
 /// An excess is charged now, and may take a counter above its limit; what was too much goes back to the segment
 /// that was charged, while that is still in the window. Settling an id again changes nothing.
@@ -114,6 +120,11 @@ pub struct Settle {
     /// What to do if the store knows no such reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_absent: Option<IfAbsent>,
+    /// True: the request still runs. What it has cost so far beyond what is charged is charged now, nothing is given
+    /// back, its leases begin anew, and the reservation stays open. Costs are absolute, so that saying the same again
+    /// changes nothing.
+    #[serde(default, skip_serializing_if = "is_over")]
+    pub extend: bool,
     /// The charges of the reservation, in its order, with what they really were.
     pub charges: Vec<Charge>,
 }
@@ -133,7 +144,7 @@ pub enum IfAbsent {
 pub enum Settled {
     /// It is settled.
     Done {
-        /// False if there was nothing to settle: it had been settled before, or its windows have passed.
+        /// False if there was nothing to settle or extend: it had been settled before, or its windows have passed.
         settled: bool,
     },
     /// It could not be settled and may be tried again.

@@ -36,7 +36,7 @@ fn reserve(id: impl ToString, charges: &[Charge]) -> Reserve {
 }
 
 fn settle(id: impl ToString, charges: &[Charge]) -> Settle {
-    Settle { id: id.to_string(), if_absent: None, charges: charges.to_vec() }
+    Settle { id: id.to_string(), if_absent: None, extend: false, charges: charges.to_vec() }
 }
 
 /// Whether it was admitted, and what is used of each window.

@@ -63,7 +63,7 @@ impl Store {
         Ok(answers)
     }
 
-    /// Settles a batch; one answer for each element, in order.
+    /// Settles a batch, or extends what still runs; one answer for each element, in order.
     ///
     /// # Errors
     /// Redis is away. The batch may be sent again.
@@ -74,7 +74,7 @@ impl Store {
             .zip(&elements)
             .flat_map(|(one, groups)| {
                 let groups = groups.as_deref().unwrap_or_default();
-                groups.iter().map(|group| group.settle(&one.id, one.if_absent, REDIS_CLOCK))
+                groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
             })
             .collect();
         let mut answers = self.run(&calls).await?.into_iter();
@@ -85,7 +85,7 @@ impl Store {
                 Err(why) => Settled::Failed { error: why.to_string() },
             })
             .collect();
-        self.metrics.settled(&answers);
+        self.metrics.settled(batch, &answers);
         Ok(answers)
     }
 

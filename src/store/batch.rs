@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn settle(id: &str) -> Settle {
-        Settle { id: id.into(), if_absent: None, charges: Vec::new() }
+        Settle { id: id.into(), if_absent: None, extend: false, charges: Vec::new() }
     }
 
     const ADMITTED: StoreAnswer = StoreAnswer::Decided { admitted: true, states: Vec::new() };
