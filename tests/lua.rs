@@ -1,288 +1,21 @@
-//! The scripts of `lua/` on a real Redis: the same answers as the arithmetic in Rust, and keys that keep to what
-//! is promised of them. The time is the tests' own unless a test is about Redis's clock.
+//! The scripts of `lua/` on a real Redis: what they promise of repeated calls, of keys, and of numbers. That they count
+//! as the arithmetic in Rust does is in `histories.rs`. The time is the tests' own unless a test is about Redis's clock.
 
-use llm_rate_limit::window::sliding::{Counter, Shape};
-use llm_rate_limit::window::{Algorithm, Fit, Window};
-use llm_rate_limit::wire::{Charge, IfAbsent, WindowState};
+use llm_rate_limit::window::Fit;
+use llm_rate_limit::window::{Algorithm, Window};
+use llm_rate_limit::wire::{Charge, IfAbsent};
 use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
-use llm_rate_limit_sidecar::link::{Link, Times};
-use llm_rate_limit_sidecar::metrics::Metrics;
-use llm_rate_limit_sidecar::store::Store;
-use llm_rate_limit_sidecar::topology::Topology;
-use llm_rate_limit_tests::redis::Redis;
-use proptest::prelude::*;
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, settle};
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
-
-/// When histories begin, in milliseconds since the epoch.
-const BEGIN_MS: u64 = 1_700_000_000_000;
-
-/// A Redis and the sidecar's own way to call scripts on it.
-struct Scripts {
-    redis: Redis,
-    store: Store,
-    runtime: Runtime,
-}
-
-impl Scripts {
-    fn start() -> Self {
-        let redis = Redis::start();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let store = runtime.block_on(async {
-            let times = Times { answer: Duration::from_secs(10), connect: Duration::from_secs(10) };
-            let metrics = Arc::new(Metrics::new());
-            let topology = Topology::parse(&redis.url(), times.answer, times.connect).unwrap();
-            let link = Link::start(topology, times, 64, Arc::clone(&metrics));
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while link.ping().await.is_err() {
-                assert!(Instant::now() < deadline, "no connection to Redis");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Store::new(link, metrics)
-        });
-        Self { redis, store, runtime }
-    }
-
-    fn run(&self, call: Call) -> Result<Vec<i64>, String> {
-        self.runtime.block_on(self.store.run(&[call])).unwrap().remove(0)
-    }
-
-    fn reserve(&self, id: &str, charges: &[Charge], now_ms: u64) -> (bool, Vec<WindowState>) {
-        let reply = self.run(call::groups(id, charges).unwrap()[0].reserve(id, now_ms)).unwrap();
-        (reply[0] == 1, call::window_states(&reply[1..]).unwrap())
-    }
-
-    fn settle(&self, id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, now_ms: u64) -> bool {
-        self.run(call::groups(id, charges).unwrap()[0].settle(id, if_absent, now_ms)).unwrap() == [1]
-    }
-
-    fn peek(&self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
-        let reply = self.run(call::groups("peek", charges).unwrap()[0].peek(now_ms)).unwrap();
-        call::window_states(&reply).unwrap()
-    }
-
-    fn keys(&self) -> Vec<String> {
-        self.redis.ask(&["KEYS", "*"])
-    }
-}
 
 fn window(length_ms: u64, segments: u32) -> Window {
     let algorithm = Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() };
     Window { length_ms: NonZeroU64::new(length_ms).unwrap(), algorithm }
 }
 
-/// A charge to a counter of one identity, all under one scope.
-fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
-    Charge {
-        scope: "team".to_owned(),
-        identity: "key".to_owned(),
-        name: name.to_owned(),
-        window,
-        limit,
-        cost,
-        enforced: true,
-    }
-}
-
 fn minute(limit: u64, cost: u64) -> Charge {
     charge("requests", window(60_000, 60), limit, cost)
-}
-
-/// What the scripts must answer: the counters of `src/window/`, and what is remembered of each reservation.
-struct Model {
-    windows: Vec<(Shape, u64, Counter)>,
-    records: HashMap<u8, Record>,
-}
-
-enum Record {
-    /// For each window what was charged: segment and amount.
-    Open(Vec<Vec<(u64, u64)>>),
-    Settled,
-}
-
-impl Model {
-    fn new(limits: &[(Window, u64)]) -> Self {
-        let windows = limits.iter().map(|(window, limit)| {
-            let Algorithm::SlidingWindow { segments } = window.algorithm else { panic!("{window:?}") };
-            (Shape::new(window.length_ms, segments), *limit, Counter::default())
-        });
-        Self { windows: windows.collect(), records: HashMap::new() }
-    }
-
-    fn advance(&mut self, now_ms: u64) {
-        for (shape, _, counter) in &mut self.windows {
-            counter.advance(*shape, now_ms);
-        }
-    }
-
-    fn fits(&self, costs: &[u64], now_ms: u64) -> Vec<Fit> {
-        self.windows
-            .iter()
-            .zip(costs)
-            .map(|((shape, limit, counter), cost)| counter.fit(*shape, *limit, *cost, now_ms))
-            .collect()
-    }
-
-    fn states(&self, fits: &[Fit], now_ms: u64) -> Vec<WindowState> {
-        let state = |((shape, _, counter), fit): (&(Shape, u64, Counter), &Fit)| WindowState {
-            used: counter.used(),
-            reset_ms: counter.reset_ms(*shape, now_ms),
-            retry_after_ms: WindowState::retry_after(*fit),
-        };
-        self.windows.iter().zip(fits).map(state).collect()
-    }
-
-    fn reserve(&mut self, id: u8, costs: &[u64], now_ms: u64) -> (bool, Vec<WindowState>) {
-        self.advance(now_ms);
-        let mut fits = self.fits(costs, now_ms);
-        let known = self.records.contains_key(&id);
-        let admitted = known || fits.iter().all(|fit| *fit == Fit::Now);
-        if admitted {
-            fits.fill(Fit::Now);
-        }
-        if admitted && !known {
-            let charged = self.windows.iter_mut().zip(costs).map(|((shape, _, counter), cost)| {
-                let segment = counter.charge(*shape, *cost, now_ms);
-                if *cost > 0 { vec![(segment, *cost)] } else { vec![] }
-            });
-            self.records.insert(id, Record::Open(charged.collect()));
-        }
-        (admitted, self.states(&fits, now_ms))
-    }
-
-    fn settle(&mut self, id: u8, costs: &[u64], if_absent: Option<IfAbsent>, now_ms: u64) -> bool {
-        let charged = match (self.records.remove(&id), if_absent) {
-            (Some(Record::Open(charged)), _) => charged,
-            (None, Some(IfAbsent::Charge)) => vec![vec![]; costs.len()],
-            (None, None) => return false,
-            (Some(Record::Settled), _) => {
-                self.records.insert(id, Record::Settled);
-                return false;
-            }
-        };
-        self.advance(now_ms);
-        for (((shape, _, counter), cost), parts) in self.windows.iter_mut().zip(costs).zip(charged) {
-            let total: u64 = parts.iter().map(|(_, amount)| amount).sum();
-            counter.charge(*shape, cost.saturating_sub(total), now_ms);
-            let mut excess = total.saturating_sub(*cost);
-            for (segment, amount) in parts.into_iter().rev() {
-                counter.refund(segment, amount.min(excess));
-                excess -= amount.min(excess);
-            }
-        }
-        if if_absent.is_some() {
-            self.records.insert(id, Record::Settled);
-        }
-        true
-    }
-
-    fn peek(&self, costs: &[u64], now_ms: u64) -> Vec<WindowState> {
-        let mut now = Self { windows: self.windows.clone(), records: HashMap::new() };
-        now.advance(now_ms);
-        now.states(&now.fits(costs, now_ms), now_ms)
-    }
-}
-
-/// One step of a history. Costs are in hundredths of the limits; some are larger.
-#[derive(Clone, Debug)]
-enum Step {
-    Reserve { id: u8, costs: [u64; 3] },
-    Settle { id: u8, costs: [u64; 3], if_absent: bool },
-    Peek { costs: [u64; 3] },
-    Pass { ms: i64 },
-}
-
-fn a_step() -> impl Strategy<Value = Step> {
-    let cost = || prop_oneof![3 => Just(0_u64), 10 => 1..30_u64, 3 => 30..=100_u64, 1 => 101..130_u64];
-    let costs = || [cost(), cost(), cost()];
-    let ms = prop_oneof![
-        6 => 0..3_000_i64,
-        3 => 3_000..40_000_i64,
-        1 => 40_000..400_000_i64,
-        2 => -4_000..0_i64,
-    ];
-    prop_oneof![
-        8 => (0..12_u8, costs()).prop_map(|(id, costs)| Step::Reserve { id, costs }),
-        5 => (0..12_u8, costs(), any::<bool>())
-            .prop_map(|(id, costs, if_absent)| Step::Settle { id, costs, if_absent }),
-        1 => costs().prop_map(|costs| Step::Peek { costs }),
-        5 => ms.prop_map(|ms| Step::Pass { ms }),
-    ]
-}
-
-/// Windows of at least half a minute: in Redis's own time no key may expire during a history.
-fn a_limit() -> impl Strategy<Value = (Window, u64)> {
-    let segments = prop_oneof![Just(1), Just(2), Just(7), Just(60), Just(250)];
-    (30_000..120_000_u64, segments, 0..1_000_u64)
-        .prop_map(|(length, segments, limit)| (window(length, segments), limit))
-}
-
-/// Runs a history on the scripts and on the model and compares every answer.
-fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Result<(), TestCaseError> {
-    let () = scripts.redis.ask(&["FLUSHALL"]);
-    let mut model = Model::new(limits);
-    let mut now_ms = BEGIN_MS;
-    let costs_of = |hundredths: &[u64; 3]| -> Vec<u64> {
-        limits.iter().zip(hundredths).map(|((_, limit), cost)| (limit * cost).div_ceil(100)).collect()
-    };
-    let charges_of = |costs: &[u64]| -> Vec<Charge> {
-        let named = limits.iter().zip(costs).zip(["requests", "input_tokens", "output_tokens"]);
-        named.map(|(((window, limit), cost), name)| charge(name, *window, *limit, *cost)).collect()
-    };
-    for step in steps {
-        match step {
-            Step::Reserve { id, costs } => {
-                let costs = costs_of(costs);
-                let answer = scripts.reserve(&id.to_string(), &charges_of(&costs), now_ms);
-                prop_assert_eq!(answer, model.reserve(*id, &costs, now_ms), "{:?} at {}", step, now_ms);
-            }
-            Step::Settle { id, costs, if_absent } => {
-                let costs = costs_of(costs);
-                let if_absent = if_absent.then_some(IfAbsent::Charge);
-                let answer = scripts.settle(&id.to_string(), &charges_of(&costs), if_absent, now_ms);
-                prop_assert_eq!(
-                    answer,
-                    model.settle(*id, &costs, if_absent, now_ms),
-                    "{:?} at {}",
-                    step,
-                    now_ms
-                );
-            }
-            Step::Peek { costs } => {
-                let costs = costs_of(costs);
-                let answer = scripts.peek(&charges_of(&costs), now_ms);
-                prop_assert_eq!(answer, model.peek(&costs, now_ms), "{:?} at {}", step, now_ms);
-            }
-            Step::Pass { ms } => now_ms = now_ms.saturating_add_signed(*ms),
-        }
-    }
-    let nothing = vec![0; limits.len()];
-    prop_assert_eq!(scripts.peek(&charges_of(&nothing), now_ms), model.peek(&nothing, now_ms), "at the end");
-    for key in scripts.keys() {
-        prop_assert!(key.starts_with("llmrl:{team}:"), "{} has another tag", key);
-        prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
-    }
-    for charge in charges_of(&nothing) {
-        let Algorithm::SlidingWindow { segments } = charge.window.algorithm else { panic!("{charge:?}") };
-        // The segments of the window, the one that is leaving, and the three fields of the whole.
-        let most = u64::from(segments.get()) + 4;
-        let fields: u64 = scripts.redis.ask(&["HLEN", &charge.key()]);
-        prop_assert!(fields <= most, "{} has {} fields", charge.key(), fields);
-    }
-    Ok(())
-}
-
-#[test]
-fn scripts_and_model_agree_on_every_history() {
-    let scripts = Scripts::start();
-    let limits = prop::collection::vec(a_limit(), 1..=3);
-    let steps = prop::collection::vec(a_step(), 1..80);
-    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
 }
 
 #[test]
@@ -393,10 +126,9 @@ fn a_settlement_of_other_windows_is_an_error_and_changes_nothing() {
     let scripts = Scripts::start();
     let two = [minute(10, 4), charge("tokens", window(60_000, 60), 100, 50)];
     assert!(scripts.reserve("a", &two, BEGIN_MS).0);
-    let one = call::groups("a", &two[..1]).unwrap()[0].settle("a", None, BEGIN_MS);
-    let why = scripts.run(one).unwrap_err();
+    let why = scripts.run(&[settle("a", &two[..1], None, false, BEGIN_MS)]).remove(0).unwrap_err();
     assert!(why.contains("the reservation has 2 windows, the settlement 1"), "{why}");
-    assert_eq!(scripts.peek(&two, BEGIN_MS).iter().map(|state| state.used).collect::<Vec<_>>(), [4, 50]);
+    assert_eq!(scripts.used(&two, BEGIN_MS), [4, 50]);
 }
 
 #[test]
@@ -420,7 +152,7 @@ fn scripts_that_redis_has_forgotten_are_sent_again() {
     let charges = [minute(10, 1)];
     let calls: Vec<Call> =
         ["b", "c"].map(|id| call::groups(id, &charges).unwrap()[0].reserve(id, BEGIN_MS)).into();
-    let answers = scripts.runtime.block_on(scripts.store.run(&calls)).unwrap();
+    let answers = scripts.run(&calls);
     assert_eq!(answers.iter().map(|answer| answer.as_ref().unwrap()[1]).collect::<Vec<_>>(), [2, 3]);
 }
 

@@ -36,7 +36,7 @@ fn reserve(id: impl ToString, charges: &[Charge]) -> Reserve {
 }
 
 fn settle(id: impl ToString, charges: &[Charge]) -> Settle {
-    Settle { id: id.to_string(), if_absent: None, charges: charges.to_vec() }
+    Settle { id: id.to_string(), if_absent: None, extend: false, charges: charges.to_vec() }
 }
 
 /// Whether it was admitted, and what is used of each window.
@@ -72,7 +72,7 @@ async fn check_order(sidecar: &Sidecar) {
     let batch: Vec<Settle> =
         (1..=50).map(|at| settle(at, &[charge("a", 20, 0), charge(&format!("own-{at}"), 100, 0)])).collect();
     for (at, answer) in (1..).zip(sidecar.settle(&batch).await) {
-        assert_eq!(answer, Settled::Done { settled: at <= 20 }, "element {at}");
+        assert_eq!(answer, Settled::Done { settled: at <= 20, over: false }, "element {at}");
     }
     assert_eq!(admitted(&sidecar.reserve(&[reserve("last", &[charge("a", 20, 20)])]).await), 1);
 }
@@ -191,7 +191,7 @@ async fn an_element_that_fails_does_not_touch_the_others() {
     assert!(decided(&answers[4]).0);
     let settled =
         sidecar.settle(&[settle(3, &[charge("broken", 10, 1)]), settle(1, &[charge("a", 10, 1)])]).await;
-    assert_eq!(settled[1], Settled::Done { settled: true });
+    assert_eq!(settled[1], Settled::Done { settled: true, over: false });
     // The first scope of the fourth was given back: what is left is the first and the fifth.
     let now = sidecar.reserve(&[reserve(6, &[charge("a", 10, 0)])]).await;
     assert_eq!(decided(&now[0]), (true, vec![2]));

@@ -56,12 +56,12 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
         .iter()
         .map(|one| {
             let charges = one.charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
-            Settle { id: one.id.clone(), if_absent: None, charges }
+            Settle { id: one.id.clone(), if_absent: None, extend: false, charges }
         })
         .collect();
     let settled = sidecar.settle(&settlements).await;
     for (settled, (admitted, _)) in settled.iter().zip(&answers) {
-        assert_eq!(*settled, Settled::Done { settled: *admitted });
+        assert_eq!(*settled, Settled::Done { settled: *admitted, over: false });
     }
     let usage = sidecar.usage(Method::GET, "identity=all").await;
     assert_eq!(usage["windows"][0]["used"], 0);
@@ -93,9 +93,13 @@ async fn an_acl_user_needs_no_more_rights_than_it_should() {
     let batch: Vec<Reserve> = (0..3).map(|at| reserve(at, &charges)).collect();
     let answers: Vec<_> = sidecar.reserve(&batch).await.iter().map(used).collect();
     assert_eq!(answers, [(true, vec![1]), (true, vec![2]), (false, vec![2])]);
-    let settlement =
-        Settle { id: "0".to_owned(), if_absent: None, charges: vec![charge("key", "requests", 2, 0)] };
-    assert_eq!(sidecar.settle(&[settlement]).await, [Settled::Done { settled: true }]);
+    let settlement = Settle {
+        id: "0".to_owned(),
+        if_absent: None,
+        extend: false,
+        charges: vec![charge("key", "requests", 2, 0)],
+    };
+    assert_eq!(sidecar.settle(&[settlement]).await, [Settled::Done { settled: true, over: false }]);
     assert_eq!(sidecar.usage(Method::DELETE, "identity=key").await["removed"][0]["used"], 1);
 
     let wrong = Sidecar::start(&format!("redis://limiter:wrong@127.0.0.1:{}", redis.port()), &[]);

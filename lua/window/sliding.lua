@@ -38,7 +38,7 @@ end
 
 local sliding = {}
 
--- Reads the window under `key` and lets go of what has left it by `now`, all in memory.
+-- Reads the window under `key` and lets go of what has left it by `now`, all in memory. Limits are not its business.
 function sliding.read(key, now, window_ms, segments)
   local segment_ms = math.ceil(window_ms / segments)
   local current = math.floor(now / segment_ms)
@@ -102,8 +102,8 @@ function sliding.fit(window, limit, cost)
   return wait
 end
 
--- The segment that a charge would go to now.
-function sliding.segment(window)
+-- Where a charge would go now: the segment.
+function sliding.place(window)
   return window.current
 end
 
@@ -126,14 +126,19 @@ function sliding.charge(window, cost)
   end
 end
 
+-- What was charged in `segment`, less refunds; 0 if it has left the window.
+function sliding.count(window, segment)
+  if not window.last or segment < window.oldest or segment > window.last then
+    return 0
+  end
+  return window.counts[segment] or tonumber(redis.call('HGET', window.key, segment)) or 0
+end
+
 -- Gives `amount` back to the segment that was charged, if it is still in the window.
 function sliding.refund(window, segment, amount)
-  if not window.last or segment < window.oldest or segment > window.last then
-    return
-  end
-  local count = window.counts[segment] or tonumber(redis.call('HGET', window.key, segment))
-  if count then
-    amount = math.min(amount, count)
+  local count = sliding.count(window, segment)
+  amount = math.min(amount, count)
+  if amount > 0 then
     window.counts[segment] = count - amount
     window.dirty[segment] = true
     window.total = window.total - amount

@@ -5,7 +5,7 @@
 
 use crate::script::{self, Script};
 use llm_rate_limit::window::{Algorithm, Window};
-use llm_rate_limit::wire::{Charge, IfAbsent, WindowState};
+use llm_rate_limit::wire::{Charge, IfAbsent, Settle, WindowState};
 use redis::Cmd;
 use std::fmt;
 
@@ -29,7 +29,7 @@ pub enum Invalid {
     TooMany {
         /// Which charge.
         at: usize,
-        /// `cost` or `limit`.
+        /// `cost`, `limit` or `burst`.
         field: &'static str,
         /// What it was.
         value: u64,
@@ -41,14 +41,6 @@ pub enum Invalid {
     Window {
         /// Which charge.
         at: usize,
-    },
-    /// An algorithm that the scripts do not have.
-    #[error("charges[{at}]: the algorithm {name} is not known")]
-    Algorithm {
-        /// Which charge.
-        at: usize,
-        /// Which algorithm.
-        name: &'static str,
     },
     /// A text that is empty or too long for a key.
     #[error("{field} is empty or longer than {LONGEST_NAME} bytes")]
@@ -114,7 +106,7 @@ pub fn groups<'a>(id: &str, charges: &'a [Charge]) -> Result<Vec<Group<'a>>, Inv
 }
 
 fn same_counter(one: &Charge, other: &Charge) -> bool {
-    one.identity == other.identity && one.name == other.name && one.window == other.window
+    one.identity == other.identity && one.name == other.name && one.window.label() == other.window.label()
 }
 
 fn check_name(field: &'static str, name: &str) -> Result<(), Invalid> {
@@ -134,15 +126,17 @@ pub fn check_owner(at: usize, scope: &str, identity: &str) -> Result<(), Invalid
 fn check(at: usize, charge: &Charge) -> Result<(), Invalid> {
     check_owner(at, &charge.scope, &charge.identity)?;
     check_name("name", &charge.name)?;
-    for (field, value) in [("cost", charge.cost), ("limit", charge.limit)] {
+    let (segments, burst) = match charge.window.algorithm {
+        Algorithm::SlidingWindow { segments } => (segments.get(), 0),
+        Algorithm::TokenBucket { burst } => (0, burst),
+        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => (0, 0),
+    };
+    for (field, value) in [("cost", charge.cost), ("limit", charge.limit), ("burst", burst)] {
         if value > MOST_UNITS {
             return Err(Invalid::TooMany { at, field, value });
         }
     }
-    let Algorithm::SlidingWindow { segments } = charge.window.algorithm else {
-        return Err(Invalid::Algorithm { at, name: charge.window.algorithm.name() });
-    };
-    if charge.window.length_ms.get() > LONGEST_WINDOW_MS || segments.get() > MOST_SEGMENTS {
+    if charge.window.length_ms.get() > LONGEST_WINDOW_MS || segments > MOST_SEGMENTS {
         return Err(Invalid::Window { at });
     }
     Ok(())
@@ -158,6 +152,19 @@ fn shape(window: &Window) -> [String; 3] {
     [window.algorithm.name().to_owned(), window.length_ms.to_string(), parameter.to_string()]
 }
 
+/// The window whose first three arguments these are; none if there is no such window.
+pub fn window([algorithm, length_ms, parameter]: [&str; 3]) -> Option<Window> {
+    let algorithm = match algorithm {
+        "sliding_window" => Algorithm::SlidingWindow { segments: parameter.parse().ok()? },
+        "fixed_window" => Algorithm::FixedWindow,
+        "calendar_month" => Algorithm::CalendarMonth,
+        "token_bucket" => Algorithm::TokenBucket { burst: parameter.parse().ok()? },
+        "concurrency" => Algorithm::Concurrency,
+        _ => return None,
+    };
+    Some(Window { length_ms: length_ms.parse().ok()?, algorithm })
+}
+
 impl Group<'_> {
     /// The places of its charges in the request, in the order of the call's windows.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
@@ -166,30 +173,30 @@ impl Group<'_> {
 
     /// Reserve all or nothing. `now_ms` is 0 for Redis's clock.
     pub fn reserve(&self, id: &str, now_ms: u64) -> Call {
-        let letter = |charge: &Charge| if charge.enforced { 'e' } else { 'c' };
-        let enforced = self.charges.iter().map(|(_, charge)| letter(charge)).collect();
-        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string(), enforced], |charge| charge.cost)
+        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string()], units)
     }
 
-    /// Settle to the costs of the charges. `now_ms` is 0 for Redis's clock.
-    pub fn settle(&self, id: &str, if_absent: Option<IfAbsent>, now_ms: u64) -> Call {
-        let if_absent = match if_absent {
+    /// Settle, or extend, the reservation of `one` to the costs of its charges. `now_ms` is 0 for Redis's clock.
+    pub fn settle(&self, one: &Settle, now_ms: u64) -> Call {
+        let if_absent = match one.if_absent {
             None => "ignore",
             Some(IfAbsent::Charge) => "charge",
         };
-        let args = vec![now_ms.to_string(), if_absent.to_owned()];
-        self.call(&script::SETTLE, Some(id), args, |charge| charge.cost)
+        let then = if one.extend { "extend" } else { "end" };
+        let args = vec![now_ms.to_string(), if_absent.to_owned(), then.to_owned()];
+        let cost = if one.extend { units } else { units_kept };
+        self.call(&script::SETTLE, Some(&one.id), args, cost)
     }
 
     /// Give back all that was reserved.
     pub fn release(&self, id: &str, now_ms: u64) -> Call {
-        let args = vec![now_ms.to_string(), "ignore".to_owned()];
+        let args = vec![now_ms.to_string(), "ignore".to_owned(), "end".to_owned()];
         self.call(&script::SETTLE, Some(id), args, |_| 0)
     }
 
     /// Ask how the windows stand and whether the costs would fit. `now_ms` is 0 for Redis's clock.
     pub fn peek(&self, now_ms: u64) -> Call {
-        self.call(&script::PEEK, None, vec![now_ms.to_string()], |charge| charge.cost)
+        self.call(&script::PEEK, None, vec![now_ms.to_string()], units)
     }
 
     /// A call of `script` with the group's windows after `args`, and the record of the reservation `id` first in KEYS.
@@ -202,17 +209,28 @@ impl Group<'_> {
     ) -> Call {
         let mut keys = Vec::with_capacity(1 + 2 * self.charges.len());
         keys.extend(id.map(|id| record_key(self.scope, id)));
-        args.reserve(6 * self.charges.len());
+        args.reserve(7 * self.charges.len());
         for (_, charge) in &self.charges {
             keys.push(charge.key());
             keys.push(index_key(self.scope, &charge.identity));
             args.extend(shape(&charge.window));
             args.push(charge.limit.to_string());
             args.push(cost(charge).to_string());
+            args.push(u8::from(charge.enforced).to_string());
             args.push(index_field(&charge.name, &charge.window.label()));
         }
         Call { script, keys, args }
     }
+}
+
+/// Units that `charge` takes while its request runs.
+fn units(charge: &Charge) -> u64 {
+    charge.window.algorithm.units(charge.cost)
+}
+
+/// Units that `charge` leaves when its request is over.
+fn units_kept(charge: &Charge) -> u64 {
+    charge.window.algorithm.units_kept(charge.cost)
 }
 
 /// The field of a window in its identity's index. A label has no colon, so the name can be told from it.
@@ -314,15 +332,15 @@ mod tests {
         let charges = [charge("a", "requests")];
         let call = groups("id", &charges).unwrap()[0].reserve("id", 7);
         assert_eq!(call.keys(), ["llmrl:{a}:reservation:id", "llmrl:{a}:key:requests:1m", "llmrl:{a}:key"]);
-        assert_eq!(call.args, ["7", "sliding_window", "60000", "60", "100", "1", "requests:1m"]);
+        assert_eq!(call.args, ["7", "sliding_window", "60000", "60", "100", "1", "1", "requests:1m"]);
     }
 
     #[test]
     fn releasing_settles_to_nothing() {
         let charges = [charge("a", "requests")];
         let call = groups("id", &charges).unwrap()[0].release("id", 0);
-        assert_eq!(call.args[1], "ignore");
-        assert_eq!(call.args[6], "0");
+        assert_eq!(call.args[1..3], ["ignore", "end"]);
+        assert_eq!(call.args[7], "0");
     }
 
     #[test]
@@ -338,6 +356,12 @@ mod tests {
         assert!(
             refusal(&[Charge { window: long, ..charge("a", "x") }]).starts_with("charges[0]: the window is")
         );
+        let bucket = |burst| Charge {
+            window: Window::token_bucket(NonZeroU64::new(60_000).unwrap(), burst),
+            ..charge("a", "x")
+        };
+        assert!(refusal(&[bucket(MOST_UNITS + 1)]).starts_with("charges[0]: burst is 9007199254740992"));
+        assert_eq!(refusal(&[bucket(1), bucket(2)]), "charges[0] and charges[1] are the same counter");
         assert_eq!(
             refusal(&[charge("a}b", "x")]),
             "charges[0]: scope has a brace, so it cannot be a hash tag"
@@ -348,6 +372,40 @@ mod tests {
             "charges[0] and charges[2] are the same counter"
         );
         assert_eq!(groups("", &[]).unwrap_err(), Invalid::Name { field: "id" });
+    }
+
+    #[test]
+    fn a_lease_is_one_slot_while_its_request_runs_and_none_after() {
+        let window = Window::concurrency(NonZeroU64::new(60_000).unwrap());
+        let charges = [Charge { window, cost: 3, ..charge("a", "concurrency") }];
+        let group = &groups("id", &charges).unwrap()[0];
+        let settle = |extend| {
+            group.settle(&Settle { id: "id".into(), if_absent: None, extend, charges: charges.to_vec() }, 0)
+        };
+        assert_eq!(group.reserve("id", 0).args[5], "1");
+        assert_eq!(
+            (&settle(true).args[2..3], &settle(true).args[7]),
+            (&["extend".to_owned()][..], &"1".into())
+        );
+        assert_eq!(settle(false).args[7], "0");
+    }
+
+    #[test]
+    fn every_window_is_read_from_its_arguments() {
+        let minute = NonZeroU64::new(60_000).unwrap();
+        for it in [
+            Window::sliding(minute),
+            Window::fixed(minute),
+            Window::calendar_month(),
+            Window::token_bucket(minute, 7),
+            Window::concurrency(minute),
+        ] {
+            let [algorithm, length_ms, parameter] = shape(&it);
+            assert_eq!(window([&algorithm, &length_ms, &parameter]), Some(it));
+        }
+        for none in [["leaky", "1", "1"], ["fixed_window", "0", "0"], ["token_bucket", "1", "x"]] {
+            assert_eq!(window(none), None, "{none:?}");
+        }
     }
 
     #[test]

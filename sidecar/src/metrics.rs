@@ -1,7 +1,7 @@
 //! What the sidecar counts and measures, for Prometheus. No label takes its values from requests, so that their number
 //! is fixed whatever is sent.
 
-use llm_rate_limit::wire::{Reserved, Settled};
+use llm_rate_limit::wire::{Reserved, Settle, Settled};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -106,13 +106,14 @@ impl Metrics {
         }
     }
 
-    /// Counts the answers to a batch of settlements.
-    pub fn settled(&self, answers: &[Settled]) {
+    /// Counts the answers to a batch of settlements, one for each.
+    pub fn settled(&self, batch: &[Settle], answers: &[Settled]) {
         self.batches.get_or_create(&CallName { call: "settle" }).observe(size(answers.len()));
-        for answer in answers {
+        for (one, answer) in batch.iter().zip(answers) {
             let outcome = match answer {
-                Settled::Done { settled: true } => "settled",
-                Settled::Done { settled: false } => "absent",
+                Settled::Done { settled: true, .. } if one.extend => "extended",
+                Settled::Done { settled: true, .. } => "settled",
+                Settled::Done { settled: false, .. } => "absent",
                 Settled::Failed { .. } => "failed",
             };
             self.settlements.get_or_create(&Outcome { outcome }).inc();

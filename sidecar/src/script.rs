@@ -27,6 +27,9 @@ macro_rules! source {
     ($file:literal) => {
         concat!(
             include_str!("../../lua/window/sliding.lua"),
+            include_str!("../../lua/window/fixed.lua"),
+            include_str!("../../lua/window/bucket.lua"),
+            include_str!("../../lua/window/leases.lua"),
             include_str!("../../lua/windows.lua"),
             include_str!(concat!("../../lua/", $file)),
         )
@@ -36,7 +39,7 @@ macro_rules! source {
 /// Charges all windows or none.
 pub static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new("reserve", source!("reserve.lua")));
 
-/// Replaces what a reservation charged by what it really cost.
+/// Replaces what a reservation charged by what it really cost, or brings one that still runs up to date.
 pub static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new("settle", source!("settle.lua")));
 
 /// Says how windows stand and changes nothing.

@@ -63,7 +63,7 @@ impl Store {
         Ok(answers)
     }
 
-    /// Settles a batch; one answer for each element, in order.
+    /// Settles a batch, or extends what still runs; one answer for each element, in order.
     ///
     /// # Errors
     /// Redis is away. The batch may be sent again.
@@ -74,7 +74,7 @@ impl Store {
             .zip(&elements)
             .flat_map(|(one, groups)| {
                 let groups = groups.as_deref().unwrap_or_default();
-                groups.iter().map(|group| group.settle(&one.id, one.if_absent, REDIS_CLOCK))
+                groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
             })
             .collect();
         let mut answers = self.run(&calls).await?.into_iter();
@@ -85,7 +85,7 @@ impl Store {
                 Err(why) => Settled::Failed { error: why.to_string() },
             })
             .collect();
-        self.metrics.settled(&answers);
+        self.metrics.settled(batch, &answers);
         Ok(answers)
     }
 
@@ -253,15 +253,18 @@ impl<'a> Pending<'a> {
 
 /// What settling each group of a request says of the whole.
 fn settled(answers: impl Iterator<Item = Answer>) -> Settled {
-    let mut settled = false;
+    let (mut settled, mut over) = (false, false);
     let mut error = None;
     for answer in answers {
         match answer {
-            Ok(reply) => settled |= reply == [1],
+            Ok(reply) => {
+                settled |= reply == [1] || reply == [2];
+                over |= reply == [2];
+            }
             Err(why) => error = Some(why),
         }
     }
-    error.map_or(Settled::Done { settled }, |error| Settled::Failed { error })
+    error.map_or(Settled::Done { settled, over }, |error| Settled::Failed { error })
 }
 
 fn states(windows: &[i64]) -> Result<Vec<WindowState>, String> {

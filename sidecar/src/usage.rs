@@ -6,7 +6,7 @@
 use crate::call::{self, Invalid};
 use crate::error::Refusal;
 use crate::store::Store;
-use llm_rate_limit::window::{Algorithm, Window};
+use llm_rate_limit::window::Algorithm;
 use llm_rate_limit::wire::Charge;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use serde::{Deserialize, Serialize};
@@ -37,8 +37,11 @@ pub struct WindowUsage {
     pub window: String,
     /// How it counts.
     pub algorithm: String,
-    /// The most that it admits.
+    /// The most that it admits; of a bucket, what refills it in its window.
     pub limit: u64,
+    /// How much a bucket holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
     /// Units in it.
     pub used: u64,
     /// Units that still fit.
@@ -122,11 +125,11 @@ async fn indexed(store: &Store, owner: &Owner) -> Result<Vec<Charge>, Refusal> {
     Ok(charges)
 }
 
-/// Reads an index entry: `<algorithm> <window_ms> <segments> <limit>` under `<limit name>:<window label>`.
+/// Reads an index entry: `<algorithm> <window_ms> <parameter> <limit>` under `<limit name>:<window label>`.
 fn charge(scope: &str, identity: &str, field: &str, entry: &str) -> Option<Charge> {
     let (name, _) = field.rsplit_once(':')?;
     let mut parts = entry.split(' ');
-    let (Some("sliding_window"), Some(length), Some(segments), Some(limit), None) =
+    let (Some(algorithm), Some(length), Some(parameter), Some(limit), None) =
         (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return None;
@@ -135,10 +138,7 @@ fn charge(scope: &str, identity: &str, field: &str, entry: &str) -> Option<Charg
         scope: scope.to_owned(),
         identity: identity.to_owned(),
         name: name.to_owned(),
-        window: Window {
-            length_ms: length.parse().ok()?,
-            algorithm: Algorithm::SlidingWindow { segments: segments.parse().ok()? },
-        },
+        window: call::window([algorithm, length, parameter])?,
         limit: limit.parse().ok()?,
         cost: 0,
         enforced: true,
@@ -173,10 +173,14 @@ async fn stand(store: &Store, charges: &[Charge]) -> Result<Vec<WindowUsage>, Re
         .map(|((charge, state), _)| WindowUsage {
             name: charge.name.clone(),
             window: charge.window.label(),
-            algorithm: "sliding_window".to_owned(),
+            algorithm: charge.window.algorithm.name().to_owned(),
             limit: charge.limit,
+            burst: match charge.window.algorithm {
+                Algorithm::TokenBucket { burst } => Some(burst),
+                _ => None,
+            },
             used: state.used,
-            remaining: charge.limit.saturating_sub(state.used),
+            remaining: charge.window.capacity(charge.limit).saturating_sub(state.used),
             reset_ms: state.reset_ms,
         })
         .collect())
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_version_is_left_out() {
-        for entry in ["", "token_bucket 60000 60 100", "sliding_window 60000 60", "sliding_window 0 60 100"] {
+        for entry in ["", "leaky 60000 60 100", "sliding_window 60000 60", "sliding_window 0 60 100"] {
             assert_eq!(charge("s", "key", "requests:1m", entry), None, "{entry}");
         }
         assert_eq!(charge("s", "key", "requests", "sliding_window 60000 60 100"), None);

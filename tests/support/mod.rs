@@ -4,5 +4,6 @@ pub mod envoy;
 pub mod mock_llm;
 pub mod process;
 pub mod redis;
+pub mod scripts;
 pub mod sidecar;
 pub mod wasm;

@@ -1,0 +1,294 @@
+//! The scripts of `lua/` against the arithmetic in Rust: random histories of reservations, settlements and passing time
+//! on windows of every kind, alone and together, answered alike to the last number.
+
+use llm_rate_limit::window::{Algorithm, Counter, Fit, Parts, Window};
+use llm_rate_limit::wire::{Charge, IfAbsent, WindowState};
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroU64};
+
+/// What the scripts must answer: the counters of `src/window/`, and what is remembered of each reservation.
+#[derive(Clone)]
+struct Model {
+    counters: Vec<Counter>,
+    records: HashMap<u8, Record>,
+}
+
+#[derive(Clone)]
+enum Record {
+    /// For each window what was charged where.
+    Open(Vec<Parts>),
+    Settled,
+}
+
+impl Model {
+    fn new(charges: &[Charge]) -> Self {
+        let counters = charges.iter().map(|charge| Counter::new(&charge.window, charge.limit)).collect();
+        Self { counters, records: HashMap::new() }
+    }
+
+    /// Lets time pass. What is empty is forgotten, as stores do, and begins anew under the limit of `charges`.
+    fn advance(&mut self, charges: &[Charge], now_ms: u64) {
+        for (counter, charge) in self.counters.iter_mut().zip(charges) {
+            counter.advance(now_ms);
+            if counter.is_empty() {
+                *counter = Counter::new(&charge.window, charge.limit);
+                counter.advance(now_ms);
+            }
+        }
+    }
+
+    fn fits(&mut self, charges: &[Charge], now_ms: u64) -> Vec<Fit> {
+        let fit = |(counter, charge): (&mut Counter, &Charge)| {
+            counter.set_limit(&charge.window, charge.limit);
+            counter.fit(charge.limit, charge.cost, now_ms)
+        };
+        self.counters.iter_mut().zip(charges).map(fit).collect()
+    }
+
+    fn states(&self, fits: &[Fit], now_ms: u64) -> Vec<WindowState> {
+        let state = |(counter, fit): (&Counter, &Fit)| WindowState {
+            used: counter.used(),
+            reset_ms: counter.reset_ms(now_ms),
+            retry_after_ms: WindowState::retry_after(*fit),
+        };
+        self.counters.iter().zip(fits).map(state).collect()
+    }
+
+    fn reserve(&mut self, id: u8, charges: &[Charge], now_ms: u64) -> (bool, Vec<WindowState>) {
+        self.advance(charges, now_ms);
+        let mut fits = self.fits(charges, now_ms);
+        let known = self.records.contains_key(&id);
+        if known {
+            fits.fill(Fit::Now);
+        }
+        let admitted = charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
+        if admitted && !known {
+            let charged = self.counters.iter_mut().zip(charges);
+            let charged = charged.map(|(counter, charge)| counter.reserve(charge.cost, now_ms)).collect();
+            self.records.insert(id, Record::Open(charged));
+        }
+        (admitted, self.states(&fits, now_ms))
+    }
+
+    fn settle(
+        &mut self,
+        id: u8,
+        charges: &[Charge],
+        if_absent: Option<IfAbsent>,
+        extend: bool,
+        now_ms: u64,
+    ) -> bool {
+        let mut charged = match (self.records.remove(&id), if_absent) {
+            (Some(Record::Open(charged)), _) => charged,
+            (None, Some(IfAbsent::Charge)) => vec![Parts::default(); charges.len()],
+            (None, None) => return false,
+            (Some(Record::Settled), _) => {
+                self.records.insert(id, Record::Settled);
+                return false;
+            }
+        };
+        self.advance(charges, now_ms);
+        for ((counter, charge), parts) in self.counters.iter_mut().zip(charges).zip(&mut charged) {
+            if extend {
+                counter.extend(parts, charge.limit, charge.cost, now_ms);
+            } else {
+                counter.settle(parts, charge.cost, now_ms);
+            }
+        }
+        if extend {
+            self.records.insert(id, Record::Open(charged));
+        } else if if_absent.is_some() {
+            self.records.insert(id, Record::Settled);
+        }
+        true
+    }
+
+    fn peek(&self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
+        let mut now = self.clone();
+        now.advance(charges, now_ms);
+        let fits = now.fits(charges, now_ms);
+        now.states(&fits, now_ms)
+    }
+}
+
+/// One step of a history. Costs are in hundredths of the limits; some are larger.
+#[derive(Clone, Debug)]
+enum Step {
+    Reserve {
+        id: u8,
+        costs: [u64; 3],
+        enforced: [bool; 3],
+    },
+    Settle {
+        id: u8,
+        costs: [u64; 3],
+        if_absent: bool,
+        extend: bool,
+    },
+    Peek {
+        costs: [u64; 3],
+    },
+    Pass {
+        ms: i64,
+    },
+    /// From now on limits are this many hundredths of what they were at first.
+    Limit {
+        hundredths: u64,
+    },
+}
+
+/// Steps of requests `0..ids`, between which more than `unit_ms` passes rarely.
+fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
+    let cost = || prop_oneof![3 => Just(0_u64), 10 => 1..30_u64, 3 => 30..=100_u64, 1 => 101..130_u64];
+    let costs = || [cost(), cost(), cost()];
+    let enforced = || prop::bool::weighted(0.95);
+    let ms = prop_oneof![
+        6 => 0..unit_ms,
+        3 => unit_ms..20 * unit_ms,
+        1 => 20 * unit_ms..200 * unit_ms,
+        2 => -unit_ms..0_i64,
+    ];
+    prop_oneof![
+        16 => (0..ids, costs(), [enforced(), enforced(), enforced()])
+            .prop_map(|(id, costs, enforced)| Step::Reserve { id, costs, enforced }),
+        10 => (0..ids, costs(), any::<bool>(), prop::bool::weighted(0.4))
+            .prop_map(|(id, costs, if_absent, extend)| Step::Settle { id, costs, if_absent, extend }),
+        2 => costs().prop_map(|costs| Step::Peek { costs }),
+        10 => ms.prop_map(|ms| Step::Pass { ms }),
+        1 => (0..200_u64).prop_map(|hundredths| Step::Limit { hundredths }),
+    ]
+}
+
+/// A window of this length and any algorithm. At least half a minute: in Redis's own time no key may expire during a
+/// history.
+fn a_window(length_ms: impl Strategy<Value = u64>, most_burst: u64) -> impl Strategy<Value = Window> {
+    let segments = prop_oneof![Just(1), Just(2), Just(7), Just(60), Just(250)];
+    (length_ms, segments, 0..most_burst, 0..6_u8).prop_map(|(length_ms, segments, burst, which)| {
+        let algorithm = match which {
+            0 | 1 => Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() },
+            2 => Algorithm::FixedWindow,
+            3 => Algorithm::CalendarMonth,
+            4 => Algorithm::TokenBucket { burst },
+            _ => Algorithm::Concurrency,
+        };
+        Window { length_ms: NonZeroU64::new(length_ms).unwrap(), algorithm }
+    })
+}
+
+/// Runs a history on the scripts and on the model and compares every answer.
+fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Result<(), TestCaseError> {
+    let () = scripts.redis.ask(&["FLUSHALL"]);
+    let (mut now_ms, mut hundredths) = (BEGIN_MS, 100);
+    let part = |of: u64, hundredths: u64| {
+        u64::try_from((u128::from(of) * u128::from(hundredths)).div_ceil(100)).unwrap()
+    };
+    let charges = |costs: &[u64; 3], enforced: &[bool; 3], limit_hundredths| -> Vec<Charge> {
+        let named =
+            limits.iter().zip(costs.iter().zip(enforced)).zip(["requests", "input_tokens", "cost_usd"]);
+        named
+            .map(|(((window, limit), (cost, enforced)), name)| Charge {
+                enforced: *enforced,
+                ..charge(name, *window, part(*limit, limit_hundredths), part(*limit, *cost))
+            })
+            .collect()
+    };
+    let all = [true; 3];
+    let mut model = Model::new(&charges(&[0; 3], &all, hundredths));
+    for step in steps {
+        match step {
+            Step::Reserve { id, costs, enforced } => {
+                let charges = charges(costs, enforced, hundredths);
+                let answer = scripts.reserve(&id.to_string(), &charges, now_ms);
+                prop_assert_eq!(answer, model.reserve(*id, &charges, now_ms), "{:?} at {}", step, now_ms);
+            }
+            Step::Settle { id, costs, if_absent, extend } => {
+                let charges = charges(costs, &all, hundredths);
+                let if_absent = if_absent.then_some(IfAbsent::Charge);
+                let name = id.to_string();
+                let answer = if *extend {
+                    scripts.extend(&name, &charges, if_absent, now_ms)
+                } else {
+                    scripts.settle(&name, &charges, if_absent, now_ms)
+                };
+                let expected = model.settle(*id, &charges, if_absent, *extend, now_ms);
+                prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
+            }
+            Step::Peek { costs } => {
+                let charges = charges(costs, &all, hundredths);
+                let answer = scripts.peek(&charges, now_ms);
+                prop_assert_eq!(answer, model.peek(&charges, now_ms), "{:?} at {}", step, now_ms);
+            }
+            Step::Pass { ms } => now_ms = now_ms.saturating_add_signed(*ms),
+            Step::Limit { hundredths: new } => hundredths = *new,
+        }
+    }
+    let nothing = charges(&[0; 3], &all, hundredths);
+    prop_assert_eq!(scripts.peek(&nothing, now_ms), model.peek(&nothing, now_ms), "at the end");
+    for key in scripts.keys() {
+        prop_assert!(key.starts_with("llmrl:{team}:"), "{} has another tag", key);
+        prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
+    }
+    for charge in nothing {
+        let most = match charge.window.algorithm {
+            // The segments of the window, the one that is leaving, and the three fields of the whole.
+            Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 4,
+            Algorithm::Concurrency => 64,
+            Algorithm::FixedWindow | Algorithm::CalendarMonth => 2,
+            Algorithm::TokenBucket { .. } => 6,
+        };
+        let fields: u64 = scripts.redis.ask(&["HLEN", &charge.key()]);
+        prop_assert!(fields <= most, "{} has {} fields", charge.key(), fields);
+    }
+    Ok(())
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+#[test]
+fn scripts_and_model_agree_on_every_history() {
+    let scripts = Scripts::start();
+    let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), 0..1_000_u64), 1..=3);
+    let steps = prop::collection::vec(a_step(12, 3_000), 1..80);
+    proptest!(config(128), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
+}
+
+/// Over months and years, and with numbers whose products do not fit a Lua number.
+#[test]
+fn scripts_and_model_agree_on_long_windows_and_large_limits() {
+    const DAY_MS: u64 = 86_400_000;
+    // So that no sum of a history passes 2^53.
+    const LARGE: u64 = 1 << 45;
+    let scripts = Scripts::start();
+    let limit = prop_oneof![0..1_000_u64, LARGE / 2..LARGE];
+    let lengths = prop_oneof![DAY_MS..60 * DAY_MS, 60 * DAY_MS..3_660 * DAY_MS];
+    let limits = prop::collection::vec((a_window(lengths, LARGE), limit), 1..=3);
+    let steps = prop::collection::vec(a_step(12, 5 * 86_400_000), 1..60);
+    proptest!(config(96), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
+}
+
+/// More charges since a bucket was empty than it remembers apart, given back in any order.
+#[test]
+fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
+    let scripts = Scripts::start();
+    let window = (30_000..90_000_u64)
+        .prop_map(|length_ms| Window::token_bucket(NonZeroU64::new(length_ms).unwrap(), 1_000_000));
+    let charge = (1..40_u64, 0..20_i64);
+    let rush = prop::collection::vec(charge, 60..120).prop_map(|charges| {
+        let steps = (0..).zip(charges).flat_map(|(id, (cost, ms))| {
+            [Step::Pass { ms }, Step::Reserve { id, costs: [cost; 3], enforced: [true; 3] }]
+        });
+        steps.collect::<Vec<_>>()
+    });
+    let settle = (0..120_u8, 0..40_u64, 0..200_i64).prop_map(|(id, cost, ms)| {
+        [Step::Settle { id, costs: [cost; 3], if_absent: false, extend: false }, Step::Pass { ms }]
+    });
+    let settles = prop::collection::vec(settle, 40..100);
+    proptest!(config(16), |(window in window, limit in 100..20_000_u64, rush in rush, settles in settles)| {
+        let steps = [rush, settles.concat()].concat();
+        compare(&scripts, &[(window, limit)], &steps)?;
+    });
+}
