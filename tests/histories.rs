@@ -1,8 +1,10 @@
 //! The scripts of `lua/` against the arithmetic in Rust: random histories of reservations, settlements and passing time
 //! on windows of every kind, alone and together, answered alike to the last number.
 
+use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, Counter, Fit, Parts, Window};
 use llm_rate_limit::wire::{Charge, IfAbsent, WindowState};
+use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -251,9 +253,11 @@ fn config(cases: u32) -> ProptestConfig {
 #[test]
 fn scripts_and_model_agree_on_every_history() {
     let scripts = Scripts::start();
-    let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), 0..1_000_u64), 1..=3);
+    // Few enough, too, for all slots to be taken.
+    let limit = prop_oneof![0..6_u64, 0..1_000_u64];
+    let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), limit), 1..=3);
     let steps = prop::collection::vec(a_step(12, 3_000), 1..80);
-    proptest!(config(128), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
+    proptest!(config(192), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
 }
 
 /// Over months and years, and with numbers whose products do not fit a Lua number.
@@ -277,18 +281,95 @@ fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
     let window = (30_000..90_000_u64)
         .prop_map(|length_ms| Window::token_bucket(NonZeroU64::new(length_ms).unwrap(), 1_000_000));
     let charge = (1..40_u64, 0..20_i64);
-    let rush = prop::collection::vec(charge, 60..120).prop_map(|charges| {
+    let rush = prop::collection::vec(charge, 90..120).prop_map(|charges| {
         let steps = (0..).zip(charges).flat_map(|(id, (cost, ms))| {
             [Step::Pass { ms }, Step::Reserve { id, costs: [cost; 3], enforced: [true; 3] }]
         });
         steps.collect::<Vec<_>>()
     });
-    let settle = (0..120_u8, 0..40_u64, 0..200_i64).prop_map(|(id, cost, ms)| {
-        [Step::Settle { id, costs: [cost; 3], if_absent: false, extend: false }, Step::Pass { ms }]
-    });
-    let settles = prop::collection::vec(settle, 40..100);
-    proptest!(config(16), |(window in window, limit in 100..20_000_u64, rush in rush, settles in settles)| {
+    let settle =
+        (0..120_u8, prop_oneof![3 => Just(0), 1 => 0..40_u64], 0..20_i64).prop_map(|(id, cost, ms)| {
+            [Step::Settle { id, costs: [cost; 3], if_absent: false, extend: false }, Step::Pass { ms }]
+        });
+    let settles = prop::collection::vec(settle, 120..200);
+    proptest!(config(24), |(window in window, limit in 100..20_000_u64, rush in rush, settles in settles)| {
         let steps = [rush, settles.concat()].concat();
         compare(&scripts, &[(window, limit)], &steps)?;
     });
+}
+
+/// Streams that outgrow their reservations many times, so that their parts are more than are told apart.
+#[test]
+fn scripts_and_model_agree_on_long_streams() {
+    let scripts = Scripts::start();
+    let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), 100..1_000_u64), 1..=3);
+    let grow = (0..2_u8, 0..4_u64, 0..4_000_i64);
+    let grown = prop::collection::vec(grow, 30..80).prop_map(|grown| {
+        let mut costs = [1, 1];
+        let steps = grown.into_iter().flat_map(|(id, more, ms)| {
+            costs[usize::from(id)] += more;
+            let costs = [costs[usize::from(id)]; 3];
+            [Step::Settle { id, costs, if_absent: true, extend: true }, Step::Pass { ms }]
+        });
+        steps.collect::<Vec<_>>()
+    });
+    let ends = [0..100_u64, 0..100_u64];
+    proptest!(config(32), |(limits in limits, grown in grown, ends in ends)| {
+        let end = |(id, cost): (u8, &u64)| {
+            Step::Settle { id, costs: [*cost; 3], if_absent: true, extend: false }
+        };
+        let ends: Vec<Step> = (0..).zip(&ends).map(end).collect();
+        compare(&scripts, &limits, &[grown, ends].concat())?;
+    });
+}
+
+#[test]
+fn months_begin_on_redis_as_in_the_calendar() {
+    let scripts = Scripts::start();
+    let month = charge("cost_usd", Window::calendar_month(), 10, 1);
+    // Years enough for the calendar to repeat, from the epoch on; Redis's own clock is asked for by a zero.
+    let mut at_ms = 1;
+    let mut begins_and_ends = Vec::new();
+    for index in 0..400 * 12 {
+        let ends_at = Period::Month.ends_at(index);
+        begins_and_ends.extend([(at_ms, 1, ends_at - at_ms), (ends_at - 1, 2, 1)]);
+        at_ms = ends_at;
+    }
+    let one = std::slice::from_ref(&month);
+    let calls: Vec<Call> = begins_and_ends
+        .iter()
+        .map(|(now_ms, ..)| call::groups("x", one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
+        .collect();
+    for (answer, (now_ms, used, reset_ms)) in scripts.run(&calls).into_iter().zip(begins_and_ends) {
+        let expected = [1, used, i64::try_from(reset_ms).unwrap(), 0];
+        assert_eq!(answer.unwrap(), expected, "at {now_ms}");
+    }
+}
+
+/// Products of a limit and a time that a Lua number cannot hold, one more or one less than a multiple of what they are
+/// divided by.
+#[test]
+fn a_bucket_on_redis_is_exact_where_numbers_are_large() {
+    const DAY_MS: u64 = 86_400_000;
+    // Prime, so that it has an inverse modulo a day; each time is one after which its product leaves such a rest.
+    const LIMIT: u64 = 1_000_000_007;
+    let scripts = Scripts::start();
+    let window = Window::token_bucket(NonZeroU64::new(DAY_MS).unwrap(), MOST_UNITS);
+    let inverse = (1..DAY_MS).find(|x| LIMIT % DAY_MS * x % DAY_MS == 1).unwrap();
+    let charge = |cost| [charge("tokens", window, LIMIT, cost)];
+    for (at, elapsed) in (0..).zip([inverse, DAY_MS - inverse, DAY_MS, DAY_MS - 1, 3 * DAY_MS - inverse]) {
+        let () = scripts.redis.ask(&["FLUSHALL"]);
+        let mut model = Counter::new(&window, LIMIT);
+        model.advance(BEGIN_MS);
+        let _ = model.reserve(MOST_UNITS, BEGIN_MS);
+        assert!(scripts.reserve("x", &charge(MOST_UNITS), BEGIN_MS).0);
+        let now_ms = BEGIN_MS + elapsed;
+        model.advance(now_ms);
+        for cost in [0, 1, LIMIT, LIMIT * 7 - 1, LIMIT * 1_000_000 + at, MOST_UNITS] {
+            let state = scripts.peek(&charge(cost), now_ms)[0];
+            assert_eq!(state.used, model.used(), "after {elapsed}");
+            assert_eq!(state.reset_ms, model.reset_ms(now_ms), "after {elapsed}");
+            assert_eq!(state.fit(), model.fit(LIMIT, cost, now_ms), "{cost} after {elapsed}");
+        }
+    }
 }
