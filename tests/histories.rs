@@ -209,13 +209,17 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
                 let charges = charges(costs, &all, hundredths);
                 let if_absent = if_absent.then_some(IfAbsent::Charge);
                 let name = id.to_string();
-                let answer = if *extend {
-                    scripts.extend(&name, &charges, if_absent, now_ms)
-                } else {
-                    scripts.settle(&name, &charges, if_absent, now_ms)
-                };
                 let expected = model.settle(*id, &charges, if_absent, *extend, now_ms);
-                prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
+                if *extend {
+                    let states = model.peek(&charges, now_ms);
+                    let is_over =
+                        states.iter().zip(&charges).any(|(state, charge)| state.used > charge.limit);
+                    let answer = scripts.extend(&name, &charges, if_absent, now_ms);
+                    prop_assert_eq!(answer, expected.then_some(is_over), "{:?} at {}", step, now_ms);
+                } else {
+                    let answer = scripts.settle(&name, &charges, if_absent, now_ms);
+                    prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
+                }
             }
             Step::Peek { costs } => {
                 let charges = charges(costs, &all, hundredths);

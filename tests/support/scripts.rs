@@ -77,12 +77,23 @@ impl Scripts {
         self.run_one(settle(id, charges, if_absent, false, now_ms)) == [1]
     }
 
-    /// Whether there was something to extend.
+    /// Whether there was something to extend, and then whether it took a window past its limit.
     ///
     /// # Panics
     /// If the script fails.
-    pub fn extend(&self, id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, now_ms: u64) -> bool {
-        self.run_one(settle(id, charges, if_absent, true, now_ms)) == [1]
+    pub fn extend(
+        &self,
+        id: &str,
+        charges: &[Charge],
+        if_absent: Option<IfAbsent>,
+        now_ms: u64,
+    ) -> Option<bool> {
+        match self.run_one(settle(id, charges, if_absent, true, now_ms))[..] {
+            [0] => None,
+            [1] => Some(false),
+            [2] => Some(true),
+            ref other => panic!("{other:?}"),
+        }
     }
 
     /// How windows stand.
