@@ -197,7 +197,8 @@ impl<'de, P: Accept<'de>> Visitor<'de> for Offer<'_, P> {
 /// U+FFFD for what is not UTF-8 and for halves of surrogate pairs (`\ud83d`). Copies only what needs mending.
 pub fn mend(bytes: &[u8]) -> Cow<'_, str> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let text = String::from_utf8_lossy(bytes);
+    // Strict validation passes over ASCII words at a time, which the lossy conversion does not.
+    let text = std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     let halves = lone_surrogates(&text);
     if halves.is_empty() {
         return text;

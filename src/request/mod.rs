@@ -3,7 +3,7 @@
 //!
 //! Nothing here rejects a request: the upstream is the judge of its own API. A body that is not JSON is charged for
 //! its size, with the model and the caps that stand before the fault. One module per wire format ([`Endpoint`]) says
-//! what a prompt costs, in the same terms ([`Tally`]); the members that all formats share are read here. What is exact
+//! what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. What is exact
 //! and what is an estimate is a table in `docs/counting.md`.
 
 mod audio;
