@@ -4,7 +4,7 @@
 //! wrong type is named by its type only.
 
 use super::document::{Node, Number};
-use super::error::{Path, Problem, one_of, quoted};
+use super::error::{Path, Problem, Step, one_of, quoted};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     self, Deserialize, DeserializeSeed, EnumAccess, Expected, MapAccess, SeqAccess, Unexpected,
@@ -18,8 +18,16 @@ use std::slice;
 ///
 /// # Errors
 /// The first value that is missing, not known, or of the wrong type.
-pub(super) fn decode<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Problem> {
-    T::deserialize(At { node, path: &Path::Root }).map_err(|fault| fault.into_problem(&Path::Root))
+pub(super) fn decode<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Misfit> {
+    T::deserialize(At { node, path: &Path::Root }).map_err(|fault| fault.into_misfit(&Path::Root))
+}
+
+/// A problem, and what in the tree is in the way.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    pub(super) problem: Problem,
+    /// The value to leave out so that the rest can be read.
+    pub(super) trail: Vec<Step>,
 }
 
 /// What went wrong, and where as soon as that is known: serde makes errors without telling their place.
@@ -27,23 +35,31 @@ pub(super) fn decode<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Pro
 enum Fault {
     /// About the value itself.
     Value(String),
-    /// About a member of the value, by its name.
-    Member(String, String),
+    /// About a member of the value, by its name, that should not be there.
+    Unknown(String, String),
+    /// About a member of the value, by its name, that is not there.
+    Missing(String, String),
     /// The place is known.
-    Placed(Problem),
+    Placed(Box<Misfit>),
 }
 
 impl Fault {
     /// Places a fault that has no place yet.
     fn at(self, path: &Path<'_>) -> Self {
-        Self::Placed(self.into_problem(path))
+        Self::Placed(Box::new(self.into_misfit(path)))
     }
 
-    fn into_problem(self, path: &Path<'_>) -> Problem {
+    fn into_misfit(self, path: &Path<'_>) -> Misfit {
         match self {
-            Self::Value(message) => Problem::new(path, message),
-            Self::Member(name, message) => Problem::new(&path.member(&name), message),
-            Self::Placed(problem) => problem,
+            Self::Value(message) => Misfit { problem: Problem::new(path, message), trail: path.steps() },
+            Self::Unknown(name, message) => {
+                let path = path.member(&name);
+                Misfit { problem: Problem::new(&path, message), trail: path.steps() }
+            }
+            Self::Missing(name, message) => {
+                Misfit { problem: Problem::new(&path.member(&name), message), trail: path.steps() }
+            }
+            Self::Placed(misfit) => *misfit,
         }
     }
 }
@@ -51,8 +67,10 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value(message) | Self::Member(_, message) => f.write_str(message),
-            Self::Placed(problem) => problem.fmt(f),
+            Self::Value(message) | Self::Unknown(_, message) | Self::Missing(_, message) => {
+                f.write_str(message)
+            }
+            Self::Placed(misfit) => misfit.problem.fmt(f),
         }
     }
 }
@@ -73,11 +91,11 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {
-        Self::Member(name.to_owned(), format!("unknown field, expected {}", one_of(expected)))
+        Self::Unknown(name.to_owned(), format!("unknown field, expected {}", one_of(expected)))
     }
 
     fn missing_field(name: &'static str) -> Self {
-        Self::Member(name.to_owned(), "expected a value, found none".to_owned())
+        Self::Missing(name.to_owned(), "expected a value, found none".to_owned())
     }
 }
 
@@ -125,6 +143,7 @@ impl Node {
             Self::Array(_) => Unexpected::Seq,
             Self::Object(_) => Unexpected::Map,
             Self::Tagged => Unexpected::Other("a YAML tag"),
+            Self::LeftOut => Unexpected::Other("nothing"),
         }
     }
 }
@@ -139,7 +158,7 @@ impl<'de> de::Deserializer<'de> for At<'de, '_> {
             Node::Number(Number::Whole(value)) => visitor.visit_i64(*value),
             Node::Number(Number::Real(value)) => visitor.visit_f64(*value),
             Node::Text(value) => visitor.visit_borrowed_str(value),
-            Node::Tagged => Err(de::Error::invalid_type(self.node.unexpected(), &visitor)),
+            Node::Tagged | Node::LeftOut => Err(de::Error::invalid_type(self.node.unexpected(), &visitor)),
             Node::Array(elements) => {
                 visitor.visit_seq(Elements { rest: elements.iter().enumerate(), path: self.path })
             }
@@ -219,7 +238,8 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
-        let Some((index, node)) = self.rest.next() else { return Ok(None) };
+        let next = self.rest.find(|(_, node)| !matches!(node, Node::LeftOut));
+        let Some((index, node)) = next else { return Ok(None) };
         let path = self.path.element(index);
         seed.deserialize(At { node, path: &path }).map(Some).map_err(|fault| fault.at(&path))
     }

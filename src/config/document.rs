@@ -4,7 +4,7 @@
 //! protobuf; all become the same tree here. Text that begins with a brace or a bracket is JSON, and strictly so. The tree keeps members that are given twice, which other JSON trees drop silently, so
 //! that they can be reported. It may hold API keys, so it has no `Debug`.
 
-use super::error::{ConfigError, Path, Problem, Problems};
+use super::error::{ConfigError, Path, Problem, Problems, Step};
 use prost::Message as _;
 use prost_types::value::Kind;
 use serde::de::{
@@ -27,6 +27,8 @@ pub(super) enum Node {
     Object(Vec<(String, Node)>),
     /// YAML has tags, which mean nothing here.
     Tagged,
+    /// An element of an array that is left out, so that the others keep their numbers.
+    LeftOut,
 }
 
 /// A number. A `Struct` knows doubles only, so that one that is whole is an integer however it was written.
@@ -110,6 +112,28 @@ impl Node {
         }
     }
 
+    /// Leaves out what is at the end of `trail`. False if nothing is there, or if it is the whole.
+    pub(super) fn leave_out(&mut self, trail: &[Step]) -> bool {
+        match (trail, self) {
+            ([Step::Member(name)], Self::Object(members)) => {
+                let before = members.len();
+                members.retain(|(found, _)| found != name);
+                members.len() < before
+            }
+            ([Step::Element(index)], Self::Array(elements)) => {
+                let element = elements.get_mut(*index);
+                element.is_some_and(|element| std::mem::replace(element, Self::LeftOut) != Self::LeftOut)
+            }
+            ([Step::Member(name), rest @ ..], Self::Object(members)) => {
+                members.iter_mut().any(|(found, value)| found == name && value.leave_out(rest))
+            }
+            ([Step::Element(index), rest @ ..], Self::Array(elements)) => {
+                elements.get_mut(*index).is_some_and(|element| element.leave_out(rest))
+            }
+            _ => false,
+        }
+    }
+
     /// The name of a member, which YAML lets be any value. No field is called what such a value becomes here.
     fn into_name(self) -> String {
         match self {
@@ -117,7 +141,7 @@ impl Node {
             Self::Number(number) => number.to_string(),
             Self::Bool(value) => value.to_string(),
             Self::Null => "null".to_owned(),
-            Self::Array(_) | Self::Object(_) | Self::Tagged => "?".to_owned(),
+            Self::Array(_) | Self::Object(_) | Self::Tagged | Self::LeftOut => "?".to_owned(),
         }
     }
 
@@ -139,7 +163,7 @@ impl Node {
                     element.find_repeated(&path.element(index), problems);
                 }
             }
-            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::Tagged => {}
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::Tagged | Self::LeftOut => {}
         }
     }
 }

@@ -43,6 +43,15 @@ impl Problem {
         &self.path
     }
 
+    /// Whether it is about `other`'s place or what that stands in.
+    pub(super) fn encloses(&self, other: &Self) -> bool {
+        self.path == Path::Root.to_string()
+            || other
+                .path
+                .strip_prefix(&self.path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
     /// What is wrong there.
     pub fn message(&self) -> &str {
         &self.message
@@ -73,6 +82,11 @@ impl Problems {
         found: impl fmt::Display,
     ) {
         self.add(path, format!("expected {expected}, found {found}"));
+    }
+
+    /// Notes a problem.
+    pub(super) fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
     }
 
     /// `value`, if there are no problems.
@@ -117,6 +131,28 @@ impl<'a> Path<'a> {
             Self::Element(parent, _) => matches!(parent, Self::Member(Self::Root, "keys")),
             _ => false,
         }
+    }
+}
+
+/// A step of a path, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To a member of an object.
+    Member(String),
+    /// To an element of an array.
+    Element(usize),
+}
+
+impl Path<'_> {
+    /// The steps that lead here from the root.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let (mut steps, step) = match self {
+            Self::Root => return Vec::new(),
+            Self::Member(parent, name) => (parent.steps(), Step::Member((*name).to_owned())),
+            Self::Element(parent, index) => (parent.steps(), Step::Element(*index)),
+        };
+        steps.push(step);
+        steps
     }
 }
 

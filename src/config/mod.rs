@@ -19,6 +19,9 @@ mod messages;
 mod number;
 mod pattern;
 mod raw;
+mod reading;
+#[cfg(test)]
+mod schema;
 mod secret;
 mod sources;
 mod store;
@@ -65,14 +68,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a configuration: JSON text, or a serialised `google.protobuf.Struct`.
+    /// Reads a configuration: JSON or YAML text, or a serialised `google.protobuf.Struct`.
     ///
     /// # Errors
-    /// Bytes that are neither; a value of the wrong type or with a name that is not known, which is reported alone; or
-    /// all values that make no sense.
+    /// Bytes that are none of these, or all values that are of the wrong type, have a name that is not known, or make no
+    /// sense.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let document = document::Node::from_bytes(bytes)?;
-        Self::new(decode::decode(&document)?)
+        reading::read(document::Node::from_bytes(bytes)?)
     }
 
     fn new(mut raw: raw::Root) -> Result<Self, ConfigError> {

@@ -9,6 +9,7 @@ use std::fmt;
 
 /// How much output is reserved before a request is forwarded.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct OutputReservation {
     /// Tokens to reserve for a request that sets no maximum; 512 by default.
@@ -19,6 +20,7 @@ pub struct OutputReservation {
 
 /// How much output to reserve for a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OutputMode {
     /// The maximum that the request sets, else `default_tokens`.
@@ -33,6 +35,7 @@ pub enum OutputMode {
 
 /// Where a stream's usage comes from if the client did not ask for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StreamUsage {
     /// Its text is counted here.
@@ -44,6 +47,7 @@ pub enum StreamUsage {
 
 /// What happens to a stream that has passed a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnStreamOver {
     /// It goes on, and later requests wait.
@@ -55,6 +59,7 @@ pub enum OnStreamOver {
 
 /// What becomes of `accept-encoding` where tokens are limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AcceptEncoding {
     /// The upstream is asked for encodings that the filter can read only.
@@ -66,6 +71,7 @@ pub enum AcceptEncoding {
 
 /// How many tokens a token counts for under limits on tokens. Costs in dollars go by `prices` alone.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Weights {
     /// A prompt token that was read from a cache, 0 to 1; 1 by default.
@@ -78,6 +84,7 @@ pub struct Weights {
 
 /// What a model costs, in dollars per million tokens, with at most 6 decimals.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct Price {
     /// The prompt.

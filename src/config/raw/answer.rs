@@ -7,6 +7,7 @@ use std::fmt;
 
 /// What a refusal says.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Rejection {
     /// The error's message, or messages by language. `{limit}`, `{metric}`, `{window}`, `{retry_after}` and `{name}` are
@@ -25,6 +26,7 @@ pub enum Messages {
 
 /// Which headers tell clients about their limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Headers {
     /// Those of the API that is called: `x-ratelimit-*` everywhere, `anthropic-ratelimit-*` too on `/messages`.

@@ -15,6 +15,7 @@ macro_rules! with_limits {
     ($($(#[$outer:meta])* struct $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$outer])*
         #[derive(Debug, Default, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(deny_unknown_fields, default, expecting = "an object")]
         pub struct $name {
             $($(#[$inner])* pub $field: $type,)*
@@ -130,6 +131,7 @@ pub struct Limits<'a> {
 
 /// A limit over a window.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct Window {
     /// What is counted.
@@ -156,6 +158,7 @@ pub struct Window {
 
 /// What is counted over a window.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WindowMetric {
     /// Requests.
@@ -184,6 +187,7 @@ impl From<WindowMetric> for Metric {
 
 /// How use is counted over a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// Use leaves segment by segment: no window of this length, wherever it begins, admits more than the limit.

@@ -13,6 +13,8 @@ pub use accounting::{
     AcceptEncoding, Encoding, OnStreamOver, OutputMode, OutputReservation, Price, StreamUsage, Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
+#[cfg(test)]
+pub use limits::FallbackLimits;
 pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window, WindowMetric};
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};
@@ -26,6 +28,7 @@ use std::fmt;
 
 /// The whole configuration.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Root {
     /// Where use is counted.

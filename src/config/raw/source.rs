@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 /// Where a request says who sent it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// A request header, by name; `Bearer` before its value is left out.
@@ -27,6 +28,7 @@ pub enum Source {
 
 /// The client's address, or the network that it is in.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct ClientIp {
     /// How many leading bits of an IPv4 address count, 1 to 32; 32 by default. Clients that share them are one.

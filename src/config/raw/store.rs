@@ -7,6 +7,7 @@ use serde::Deserialize;
 /// Where use is counted. The fields that only one type uses may stand beside the other, so that changing the type is
 /// changing one word.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Store {
     /// Which store.
@@ -28,6 +29,7 @@ pub struct Store {
 
 /// A kind of store.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StoreType {
     /// This Envoy process, all its workers.
@@ -39,6 +41,7 @@ pub enum StoreType {
 
 /// What happens to a request whose limits could not be asked for.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// It is forwarded.
