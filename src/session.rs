@@ -70,8 +70,10 @@ pub struct Asked {
     pub languages: Option<String>,
     /// The model that it names.
     pub model: Option<String>,
-    /// How many answers.
+    /// How many answers its response holds.
     pub choices: u64,
+    /// How many answers are made for them: more if the best of several is asked for.
+    pub answers: u64,
     /// Whether the filter asked for usage in the client's place, and must hide it.
     pub hides_usage: bool,
 }
@@ -79,7 +81,7 @@ pub struct Asked {
 impl Asked {
     /// What is known of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
-        Self { endpoint, languages, model: None, choices: 1, hides_usage: false }
+        Self { endpoint, languages, model: None, choices: 1, answers: 1, hides_usage: false }
     }
 }
 

@@ -4,6 +4,7 @@
 //! calls Envoy, so all of it runs in native tests; time is an argument, in milliseconds since the epoch.
 
 mod admission;
+mod decision;
 mod response;
 #[cfg(test)]
 mod tests;

@@ -263,7 +263,7 @@ impl<S: SharedData> Worker<S> {
         let model = asked.model.as_deref();
         let closing = match outcome {
             Outcome::Reported(usage) => {
-                self.learned.observe(model, usage.output_tokens / asked.choices.max(1));
+                self.learned.observe(model, usage.output_tokens / asked.answers.max(1));
                 Closing::Cost(self.cost(model, &usage.tokens()))
             }
             Outcome::Counted { output_tokens } => {
