@@ -317,7 +317,7 @@ fn scripts_and_model_agree_on_long_streams() {
         });
         steps.collect::<Vec<_>>()
     });
-    let ends = [0..100_u64, 0..100_u64];
+    let ends = [0..40_u64, 0..40_u64];
     proptest!(config(32), |(limits in limits, grown in grown, ends in ends)| {
         let end = |(id, cost): (u8, &u64)| {
             Step::Settle { id, costs: [*cost; 3], if_absent: true, extend: false }
