@@ -62,7 +62,7 @@ write_windows(windows, 'HSETNX')
 
 if extend then
   for _, window in ipairs(windows) do
-    if window.enforced and window.algorithm.used(window.state) > window.limit then
+    if window.enforced and window.algorithm.used(window.state) > (window.state.burst or window.limit) then
       return 2
     end
   end

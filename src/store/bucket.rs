@@ -81,14 +81,16 @@ impl Bucket {
     }
 
     /// Charges what running requests cost by now beyond their `parts`, and renews leases. Returns the parts with what
-    /// was added.
-    pub fn extend(&mut self, charges: &[Charge], parts: &[Parts], now_ms: u64) -> Vec<Parts> {
-        let mut parts = parts.iter().cloned();
-        self.counters(charges, now_ms).each(charges, |slot, charge| {
+    /// was added, and whether that takes a counter past a limit that is enforced.
+    pub fn extend(&mut self, charges: &[Charge], parts: &[Parts], now_ms: u64) -> (Vec<Parts>, bool) {
+        let (mut parts, mut is_over) = (parts.iter().cloned(), false);
+        let parts = self.counters(charges, now_ms).each(charges, |slot, charge| {
             let mut parts = parts.next().unwrap_or_default();
             slot.counter.extend(&mut parts, charge.limit, charge.cost, now_ms);
+            is_over |= charge.enforced && slot.counter.used() > charge.window.capacity(charge.limit);
             parts
-        })
+        });
+        (parts, is_over)
     }
 
     /// Replaces what `charges` took, as `parts` tells, by what they really cost.

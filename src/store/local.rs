@@ -126,10 +126,9 @@ impl<S: SharedData> LocalStore<S> {
         for scope in by_scope(charges) {
             let end = begin.saturating_add(scope.len());
             let Some(parts) = hold.parts.get_mut(begin..end) else { break };
-            let (extended, states) = self
-                .change(scope, |bucket| (bucket.extend(scope, parts, now_ms), bucket.peek(scope, now_ms)))?;
+            let (extended, past) = self.change(scope, |bucket| bucket.extend(scope, parts, now_ms))?;
             parts.clone_from_slice(&extended);
-            is_over |= scope.iter().zip(states).any(|(c, state)| c.enforced && state.used > c.limit);
+            is_over |= past;
             begin = end;
         }
         Ok(is_over)
