@@ -3,11 +3,12 @@
 //!
 //! A batch comes in ([`app`]), is turned into script calls ([`call`], [`script`]), which are sent in one round trip
 //! for each scope ([`store`], [`link`]) to a Redis of any form ([`topology`]). [`usage`] lists and resets an
-//! identity's windows. [`settings`] and [`server`] are how it is started and stopped, [`metrics`] what it tells.
+//! identity's windows. [`command`] is what the binary does besides serving. [`settings`] and [`server`] are how it is started and stopped, [`metrics`] what it tells.
 //! It is a library so that the tests can run the very scripts and calls that it sends.
 
 pub mod app;
 pub mod call;
+pub mod command;
 pub mod error;
 pub mod link;
 pub mod metrics;

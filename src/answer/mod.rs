@@ -7,7 +7,7 @@ mod families;
 mod ietf;
 mod units;
 
-pub use units::go_duration;
+pub use units::{amount, go_duration, metric as metric_name};
 
 use crate::config::{self, Message, Placeholder};
 use crate::limits::Metric;

@@ -168,7 +168,10 @@ fn listening(process: &mut Process, field: &str) -> String {
 }
 
 /// The binary's path; built at the first call.
-fn binary() -> &'static Path {
+///
+/// # Panics
+/// If it does not build.
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match env::var_os("SIDECAR_BIN") {
         Some(path) => path.into(),

@@ -1,0 +1,85 @@
+//! A client of a running sidecar, on TCP or a unix socket.
+
+use super::Failure;
+use crate::settings::Secret;
+use reqwest::{Client as Http, Method};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use url::Url;
+
+/// The longest that an answer may take; the sidecar's own bounds are shorter.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A client of one sidecar.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: Http,
+    base: Url,
+    token: Option<Secret>,
+    runtime: Runtime,
+}
+
+/// The body of an answer that is none.
+#[derive(Deserialize)]
+struct Complaint {
+    error: String,
+}
+
+impl Client {
+    /// A client of the sidecar at `url`: `http://host:port`, or `unix:/path`.
+    pub(super) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
+        let builder = Http::builder().timeout(ANSWERS_WITHIN);
+        let (builder, base) = match url.strip_prefix("unix:") {
+            Some(path) => (builder.unix_socket(path), "http://sidecar"),
+            None => (builder, url),
+        };
+        let base = Url::parse(base).ok().filter(|base| base.scheme() == "http");
+        let base = base.ok_or_else(|| Failure(format!("{url}: expected http://host:port or unix:/path")))?;
+        let http = builder.build().map_err(|why| Failure(why.to_string()))?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let token = token.filter(|token| !token.expose().is_empty()).cloned();
+        Ok(Self { http, base, token, runtime })
+    }
+
+    /// How the windows of `identity` in `scope` stand.
+    pub(super) fn usage<T: DeserializeOwned>(&self, scope: &str, identity: &str) -> Result<T, Failure> {
+        self.ask(Method::GET, scope, identity)
+    }
+
+    /// Starts the windows of `identity` in `scope` anew.
+    pub(super) fn reset<T: DeserializeOwned>(&self, scope: &str, identity: &str) -> Result<T, Failure> {
+        self.ask(Method::DELETE, scope, identity)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: Method, scope: &str, identity: &str) -> Result<T, Failure> {
+        let mut url = self.base.clone();
+        url.set_path("/v1/usage");
+        url.query_pairs_mut().append_pair("identity", identity).append_pair("scope", scope);
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let answered = self.runtime.block_on(async {
+            let response = request.send().await?;
+            Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
+        });
+        let (status, body) = answered.map_err(|why| self.unreachable(&why))?;
+        if status.is_success() {
+            return Ok(serde_json::from_slice(&body)?);
+        }
+        let complaint = serde_json::from_slice::<Complaint>(&body).map(|complaint| complaint.error);
+        let complaint = complaint.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
+        Err(Failure(format!("the sidecar answers {}: {complaint}", status.as_u16())))
+    }
+
+    fn unreachable(&self, why: &reqwest::Error) -> Failure {
+        // The cause is more telling than reqwest's own words.
+        let mut cause: &dyn std::error::Error = why;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        Failure(format!("the sidecar at {} cannot be asked: {cause}", self.base))
+    }
+}

@@ -1,0 +1,322 @@
+//! The sidecar's commands, by its real binary: what they print, and how they end.
+
+use llm_rate_limit::identity::Identity;
+use llm_rate_limit::window::Window;
+use llm_rate_limit::wire::{Charge, Reserve};
+use llm_rate_limit_tests::redis::Redis;
+use llm_rate_limit_tests::sidecar::{Sidecar, binary};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::NamedTempFile;
+
+/// How a command ended, and what it printed.
+struct Run {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn run_with(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Run {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_clear().envs(environment.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    // A command that reads nothing may be gone already.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = process.wait_with_output().unwrap();
+    Run {
+        status: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn run(arguments: &[&str]) -> Run {
+    run_with(arguments, &[], "")
+}
+
+/// A configuration of the filter's own tests.
+fn data(name: &str) -> String {
+    format!("{}/data/config/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn file(json: &Value) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), json.to_string()).unwrap();
+    file
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+#[test]
+fn a_good_configuration_is_ok() {
+    for name in ["good/example.json", "good/example.yaml"] {
+        let Run { status, out, err } = run(&["check-config", &data(name)]);
+        assert_eq!((status, out, err.as_str()), (0, format!("{}: ok\n", data(name)), ""));
+    }
+}
+
+#[test]
+fn every_problem_of_a_bad_configuration_is_printed_with_its_place() {
+    let name = data("bad/misfits_and_bad_values.json");
+    let Run { status, out, err } = run(&["check-config", &data("good/example.json"), &name]);
+    assert_eq!((status, err.as_str()), (1, ""));
+    let problems = fs::read_to_string(Path::new(&name).with_extension("txt")).unwrap();
+    let expected: Vec<_> = problems.lines().map(|problem| format!("{name}: {problem}")).collect();
+    let (first, rest) = out.split_once('\n').unwrap();
+    assert!(first.ends_with("good/example.json: ok"), "{first}");
+    assert_eq!(rest.lines().collect::<Vec<_>>(), expected);
+    assert!(expected.len() > 5);
+}
+
+#[test]
+fn a_configuration_is_read_from_standard_input() {
+    let checked = run_with(&["check-config", "-"], &[], "plans: {pro: {rpm: -1}}");
+    let expected = "-: plans.pro.rpm: expected a whole number from 0 to 9007199254740991, found -1\n";
+    assert_eq!((checked.status, checked.out.as_str()), (1, expected));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_no_configuration() {
+    let Run { status, out, err } = run(&["check-config", "/nowhere.json"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.starts_with("error: /nowhere.json: No such file"), "{err}");
+}
+
+#[test]
+fn a_command_that_makes_no_sense_ends_with_two() {
+    for arguments in [
+        &["check-config"][..],
+        &["explain"],
+        &["usage"],
+        &["usage", "--key", "a", "--global"],
+        &["reset", "--id", "a", "--config", "b"],
+        &["usage", "--key", "a", "--scope", "b"],
+        &["unknown"],
+    ] {
+        assert_eq!(run(arguments).status, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_settings_of_a_server_are_no_hindrance() {
+    let environment = [("LISTEN", "127.0.0.1:1"), ("REDIS_URL", "redis://nowhere"), ("LOG", "debug")];
+    let checked = run_with(&["check-config", &data("good/example.json")], &environment, "");
+    assert_eq!((checked.status, checked.err.as_str()), (0, ""));
+}
+
+fn hierarchy() -> NamedTempFile {
+    file(&json!({
+        "prices": {"gpt-4*": {"input": 2.5, "output": 10}},
+        "plans": {"pro": {
+            "rpm": 1000, "max_wait_ms": 1500, "models": {"gpt-4*": {"tpm": 5000}},
+            "windows": [
+                {"metric": "cost_usd", "limit": 12.5, "window": "1mo"},
+                {"metric": "requests", "limit": 600, "window": "1h", "algorithm": "token_bucket", "burst": 20, "dry_run": true},
+            ],
+        }},
+        "groups": {"team-a": {"max_concurrency": 8}},
+        "keys": [
+            {"key": "in-a-group", "name": "demo", "plan": "pro", "group": "team-a"},
+            {"key": "free", "unlimited": true},
+        ],
+        "default": "reject",
+        "models": {"gpt-4*": {"rpd": 9}},
+        "global": {"rpm": 60000},
+    }))
+}
+
+#[test]
+fn a_request_is_explained() {
+    let config = hierarchy();
+    let explained = run(&["explain", path(&config), "--key", "in-a-group", "--model", "gpt-4o"]);
+    let id = Identity::of_key("in-a-group").id().to_string();
+    let expected = format!(
+        "\"demo\", group \"team-a\", model \"gpt-4o\", id {id}
+WHOSE                  LIMIT ON             AMOUNT  AT ONCE  WINDOW      ALGORITHM       OTHERWISE
+this key               requests               1000     1000  1m          sliding_window  waits up to 1.5s
+this key               cost in USD            12.5     12.5  1mo         calendar_month  waits up to 1.5s
+this key               requests                600       20  1h-bucket   token_bucket    forwarded (dry run)
+this key               gpt-4*/total tokens    5000     5000  1m          sliding_window  waits up to 1.5s
+group team-a           concurrent requests       8        8  10m-leases  concurrency     refused
+model gpt-4*           requests                  9        9  1d          sliding_window  refused
+all requests (global)  requests              60000    60000  1m          sliding_window  refused
+"
+    );
+    assert_eq!((explained.status, explained.err.as_str()), (0, ""));
+    assert_eq!(explained.out, expected, "{}", explained.out);
+}
+
+#[test]
+fn what_is_not_limited_or_not_known_is_explained_too() {
+    let config = hierarchy();
+    let explain = |arguments: &[&str]| run(&[&["explain", path(&config)], arguments].concat()).out;
+    assert_eq!(explain(&["--key", "free"]), "unlimited: nothing is counted\n");
+    assert_eq!(explain(&["--key", "a stranger"]), "rejected: answered 401\n");
+    assert_eq!(explain(&[]), "rejected: answered 401\n");
+    let other_model = explain(&["--key", "in-a-group", "--model", "o3"]);
+    assert!(
+        other_model.contains("\nthere is no price for this model, so it costs nothing\n"),
+        "{other_model}"
+    );
+    assert!(!other_model.contains("gpt-4*"), "{other_model}");
+    assert_eq!(explain(&["--key", "free", "--json"]), "{\n  \"access\": \"unlimited\"\n}\n");
+}
+
+#[test]
+fn an_explanation_as_json_names_the_counters() {
+    let config = hierarchy();
+    let arguments = ["explain", path(&config), "--key", "-", "--json", "--model", "gpt-4o"];
+    let explained: Value = serde_json::from_str(&run_with(&arguments, &[], "in-a-group\n").out).unwrap();
+    let id = Identity::of_key("in-a-group").id().to_string();
+    assert_eq!(explained["access"], "limited");
+    assert_eq!((&explained["name"], &explained["group"]), (&json!("demo"), &json!("team-a")));
+    assert_eq!((&explained["identity"], &explained["scope"]), (&json!(id), &json!("group-team-a")));
+    let windows = explained["windows"].as_array().unwrap();
+    assert_eq!(
+        windows[2],
+        json!({
+            "owner": "this key", "name": "requests", "metric": "requests", "limit": 600, "capacity": 20,
+            "window": "1h-bucket", "window_ms": 3_600_000, "algorithm": "token_bucket", "max_wait_ms": 1500,
+            "dry_run": true, "counter": format!("llmrl:{{group-team-a}}:{id}:requests:1h-bucket"),
+        })
+    );
+    assert_eq!(windows[5]["counter"], "llmrl:{model-gpt-4*}:model-gpt-4*:requests:1d");
+    assert_eq!(windows.len(), 7);
+}
+
+#[test]
+fn a_bad_configuration_explains_nothing() {
+    let config = file(&json!({"default": {"rpm": -1}}));
+    let Run { status, out, err } = run(&["explain", path(&config)]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.contains("default.rpm: expected a whole number"), "{err}");
+}
+
+fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> Charge {
+    Charge {
+        scope: scope.to_owned(),
+        identity: identity.to_owned(),
+        name: name.to_owned(),
+        window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
+        limit,
+        cost,
+        enforced: true,
+    }
+}
+
+/// A sidecar that has counted what a key in a group spent.
+async fn spent(redis: &Redis, settings: &[(&str, &str)]) -> Sidecar {
+    let sidecar = Sidecar::start(&redis.url(), settings);
+    let alone = Identity::of_key("alone").id().to_string();
+    let member = Identity::of_key("in-a-group").id().to_string();
+    let charges = [
+        charge(&alone, &alone, "requests", 10, 3),
+        charge(&alone, &alone, "cost_usd", 12_500_000, 2_250_000),
+        charge("group-team-a", &member, "requests", 1000, 4),
+        charge("group-team-a", "group-team-a", "total_tokens", 500, 5),
+        charge("model-gpt-4*", "model-gpt-4*", "requests", 9, 6),
+        charge("global", "global", "requests", 60_000, 7),
+    ];
+    let token = settings.iter().find(|(name, _)| *name == "AUTH_TOKEN").map(|(_, token)| *token);
+    let body = serde_json::to_vec(&[Reserve { id: "r".to_owned(), charges: charges.to_vec() }]).unwrap();
+    let mut request = sidecar.request(reqwest::Method::POST, "/v1/reserve").body(body);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    sidecar
+}
+
+/// The columns of a line that do not change with the time.
+fn columns(line: &str) -> Vec<&str> {
+    let columns: Vec<_> = line.split_whitespace().collect();
+    columns[..columns.len() - 1].to_vec()
+}
+
+#[tokio::test]
+async fn the_counters_of_each_owner_are_shown() {
+    let redis = Redis::start();
+    let sidecar = spent(&redis, &[]).await;
+    let config = hierarchy();
+    let url = format!("http://{}", sidecar.address());
+    let used = |whose: &[&str]| {
+        let shown = run(&[&["usage", "--json", "--url", &url], whose].concat());
+        assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{whose:?}");
+        let usage: Value = serde_json::from_str(&shown.out).unwrap();
+        usage["windows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|window| window["used"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(used(&["--key", "alone"]), [2_250_000, 3]);
+    assert_eq!(used(&["--id", Identity::of_key("alone").id()]), [2_250_000, 3]);
+    assert_eq!(used(&["--key", "in-a-group", "--config", path(&config)]), [4]);
+    assert_eq!(used(&["--key", "in-a-group"]), [0; 0], "without the configuration its scope is not known");
+    let id = Identity::of_key("in-a-group").id().to_string();
+    assert_eq!(used(&["--id", &id, "--scope", "group-team-a"]), [4]);
+    assert_eq!(used(&["--group", "team-a"]), [5]);
+    assert_eq!(used(&["--model", "gpt-4*"]), [6]);
+    assert_eq!(used(&["--global"]), [7]);
+    let unlimited = run(&["usage", "--url", &url, "--key", "free", "--config", path(&config)]);
+    assert_eq!(unlimited.err, "error: this key is unlimited: nothing of it is counted\n");
+    assert_eq!(unlimited.status, 1);
+}
+
+#[tokio::test]
+async fn counters_are_shown_as_a_table_and_reset() {
+    let redis = Redis::start();
+    let sidecar = spent(&redis, &[("AUTH_TOKEN", "token")]).await;
+    let url = format!("http://{}", sidecar.address());
+    let environment = [("SIDECAR_URL", url.as_str()), ("AUTH_TOKEN", "token")];
+    let run = |command| run_with(&[command, "--key", "-"], &environment, "alone\n").out;
+    let shown = run("usage");
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>().join(" "),
+        "LIMIT ON WINDOW USED LIMIT REMAINING RESET"
+    );
+    assert_eq!(columns(lines[1]), ["cost_usd", "1h", "$2.25", "$12.5", "$10.25"]);
+    assert_eq!(columns(lines[2]), ["requests", "1h", "3", "10", "7"]);
+    assert!(lines[2].ends_with('s'), "the time until it is whole: {}", lines[2]);
+    let reset = run("reset");
+    assert_eq!(reset.lines().next(), Some("these windows start anew; they stood so:"));
+    assert_eq!(reset.lines().count(), 4);
+    assert_eq!(run("usage"), "nothing is counted\n");
+    assert_eq!(run("reset"), "nothing was counted\n");
+}
+
+#[tokio::test]
+async fn why_a_sidecar_does_not_answer_is_told() {
+    let redis = Redis::start();
+    let sidecar = spent(&redis, &[("AUTH_TOKEN", "token")]).await;
+    let url = format!("http://{}", sidecar.address());
+    let err = |arguments: &[&str]| {
+        let failed = run(&[&["usage", "--key", "alone"], arguments].concat());
+        assert_eq!((failed.status, failed.out.as_str()), (1, ""));
+        failed.err
+    };
+    let refused = err(&["--url", &url]);
+    assert!(refused.starts_with("error: the sidecar answers 401: the authorization header"), "{refused}");
+    let nobody = err(&["--url", "http://127.0.0.1:1"]);
+    assert!(nobody.starts_with("error: the sidecar at http://127.0.0.1:1/ cannot be asked:"), "{nobody}");
+    assert_eq!(err(&["--url", "ftp://a"]), "error: ftp://a: expected http://host:port or unix:/path\n");
+}
+
+#[test]
+fn a_sidecar_on_a_unix_socket_is_asked() {
+    let redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sidecar.sock");
+    let _sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    let url = format!("unix:{}", socket.display());
+    assert_eq!(run(&["usage", "--global", "--url", &url]).out, "nothing is counted\n");
+}
