@@ -1,7 +1,7 @@
 //! The mock LLM inside the test's process, on a runtime of its own: a test that blocks does not stall its upstream.
 
 use mock_llm::journal::{Journal, Received, Report};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{self, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -18,11 +18,13 @@ impl MockLlm {
     /// Starts one on a free loopback port.
     pub fn start() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let journal = Arc::<Journal>::default();
         let router = mock_llm::router(Arc::clone(&journal));
-        runtime.spawn(async move { axum::serve(listener, router).await });
+        // Not `block_on`, which the thread of an asynchronous test may not do.
+        runtime.spawn(async move { axum::serve(TcpListener::from_std(listener).unwrap(), router).await });
         Self { address, journal, runtime: Some(runtime) }
     }
 

@@ -61,6 +61,11 @@ impl Sidecar {
         &mut self.process
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// A request to `path`, to be sent by the caller.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
