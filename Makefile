@@ -29,7 +29,7 @@ help: ## list what can be made
 setup: $(TOOLS) ## fetch the tools that the rest needs (done by itself where it is needed)
 
 # Envoy and the clients share a virtual environment: one after the other.
-.tools/clients: | $(filter .tools/envoy,$(TOOLS))
+.tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
 .tools/wasm .tools/envoy .tools/clients .tools/redis-server: .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 

@@ -1,0 +1,117 @@
+//! Whatever a client sends, it reaches the upstream as it was sent, is charged for something, and harms nobody else.
+
+use crate::caller::{Answer, CHAT, hello};
+use crate::gateway::{Gateway, Store};
+use crate::hostile;
+use llm_rate_limit_tests::envoy::Envoy;
+use reqwest::Method;
+use rstest::rstest;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Nothing is too large for these limits, so that everything is forwarded: 2^53 - 1.
+const NO_END: u64 = 9_007_199_254_740_991;
+
+/// The longest that the largest of these bodies may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[rstest]
+#[tokio::test]
+async fn no_body_stops_the_filter_and_every_one_is_forwarded_as_it_is(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let limits = json!({"default": {"rpm": 1000, "input_tpm": NO_END, "output_tpm": NO_END}});
+    let gateway = Gateway::start(store, limits).await;
+    let machines = machines(&gateway.envoy);
+    let bodies = hostile::bodies();
+    assert!(bodies.len() >= 90, "{}", bodies.len());
+    for (at, (name, body)) in bodies.iter().enumerate() {
+        let began = Instant::now();
+        // What one is charged must not refuse the next.
+        let caller = gateway.caller(&format!("sender-{at}"));
+        let request = caller.request(Method::POST, CHAT).header("content-type", "application/json");
+        let answer = Answer::to(request.header("x-case", at).body(body.clone())).await;
+        let took = began.elapsed();
+        assert!(matches!(answer.status, 200 | 400), "{name}: {} {}", answer.status, answer.text());
+        assert_eq!(answer.number("x-ratelimit-remaining-requests"), 999, "{name}");
+        assert!(took < PATIENCE, "{name} took {took:?}");
+        let received = gateway.mock.received();
+        let received = received.iter().rev().find(|request| request.headers["x-case"] == at.to_string());
+        assert!(received.is_some_and(|received| received.body == *body), "{name} was changed on its way");
+    }
+    assert_eq!(gateway.mock.report().requests, bodies.len() as u64);
+    check_unharmed(&gateway.envoy, &machines);
+}
+
+/// Not only chats: every path that is limited takes every body. Those above half a megabyte take long, and differ from
+/// the others in the counting only, which is the same on every path.
+#[tokio::test]
+async fn no_endpoint_is_weaker_than_another() {
+    let limits = json!({"default": {"rpm": 1000, "input_tpm": NO_END, "output_tpm": NO_END}});
+    let gateway = Gateway::start(Store::Local, limits).await;
+    let machines = machines(&gateway.envoy);
+    let bodies = || hostile::bodies().into_iter().filter(|(_, body)| body.len() <= 1 << 19);
+    for path in ["/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"] {
+        for (at, (name, body)) in bodies().enumerate() {
+            let caller = gateway.caller(&format!("{path}-{at}"));
+            let answer = Answer::to(caller.request(Method::POST, path).body(body)).await;
+            assert!(matches!(answer.status, 200 | 400), "{path} {name}: {}", answer.status);
+        }
+    }
+    check_unharmed(&gateway.envoy, &machines);
+}
+
+/// Headers and paths that are strange but legal.
+#[rstest]
+#[tokio::test]
+async fn no_header_or_path_stops_the_filter(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let machines = machines(&gateway.envoy);
+    let long = "k".repeat(20_000);
+    let keys: [&[u8]; 9] = [
+        b"",
+        b" ",
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer \xff\xfe",
+        b"\xe4\xb8\xad",
+        b"a,b",
+        b"{\"",
+        long.as_bytes(),
+    ];
+    let caller = gateway.caller("");
+    for key in keys {
+        let request =
+            caller.request(Method::POST, CHAT).header("x-api-key", key).json(&hello()).build().unwrap();
+        let mut headers = request.headers().clone();
+        headers.insert("authorization", key.try_into().unwrap());
+        let answer = Answer::to(caller.request(Method::POST, CHAT).headers(headers).json(&hello())).await;
+        assert_eq!(answer.status, 200, "{:?}", String::from_utf8_lossy(key));
+    }
+    for path in [
+        "/chat/completions?\u{e9}",
+        "/%FF/%/chat/completions",
+        "/chat%2fcompletions",
+        "//chat//completions//",
+    ] {
+        let answer = Answer::to(caller.request(Method::POST, path).json(&hello())).await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    check_unharmed(&gateway.envoy, &machines);
+}
+
+/// How many virtual machines were ever created, and what became of them: the same for as long as none has crashed.
+fn machines(envoy: &Envoy) -> String {
+    let stats = envoy.admin("/stats?filter=%5Ewasm%5C.%28envoy%7Cllm-rate-limit%29");
+    assert!(stats.contains("runtime.v8.created") && stats.contains("vm_reload"), "{stats}");
+    stats
+}
+
+/// No machine has stopped or was started, and nothing has panicked.
+fn check_unharmed(envoy: &Envoy, before: &str) {
+    assert_eq!(machines(envoy), before);
+    let log = envoy.log();
+    for sign in ["panicked", "Wasm VM failed", "Function: proxy_on_", "RuntimeError", "[critical]"] {
+        assert!(!log.contains(sign), "the log has {sign:?}");
+    }
+}

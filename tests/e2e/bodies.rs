@@ -1,0 +1,208 @@
+//! Request bodies in every way in which HTTP can bring them: what is decided and what is forwarded stays the same.
+
+use crate::caller::{Answer, CHAT, HELLO_TOKENS, hello, hello_with};
+use crate::gateway::{STRANGER_TOKENS, Store, eventually};
+use crate::raw::Connection;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use llm_rate_limit_tests::mock_llm::MockLlm;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderValue};
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// The keys that these tests use, strangers' aside.
+pub fn keys() -> Value {
+    json!([
+        {"key": "bodies-once", "input_tpm": 1000, "rpm": 1},
+    ])
+}
+
+/// The last body that the mock has received with this key.
+fn received(mock: &MockLlm, key: &str) -> Bytes {
+    let value = format!("Bearer {key}");
+    let received = mock.received();
+    let mut of_key = received.iter().rev().filter(|request| request.headers["authorization"] == value);
+    of_key.next().unwrap_or_else(|| panic!("nothing came from {key}")).body.clone()
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_body_in_chunks_of_a_byte_is_one_body(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let body = hello().to_string();
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    let headers = ["authorization: Bearer bodies-bytes", "transfer-encoding: chunked"];
+    connection.post(CHAT, &headers).await;
+    for byte in body.as_bytes() {
+        connection.send([b"1\r\n", &[*byte][..], b"\r\n"].concat()).await;
+    }
+    connection.send("0\r\n\r\n").await;
+    let answer = connection.answer().await;
+    assert_eq!(answer.status, 200);
+    let left = STRANGER_TOKENS - HELLO_TOKENS;
+    assert!(
+        answer.head.contains(&format!("x-ratelimit-remaining-input-tokens: {left}\r\n")),
+        "{}",
+        answer.head
+    );
+    assert_eq!(received(&gateway.mock, "bodies-bytes"), body);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_slow_body_is_waited_for(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    // That bodies come at all is seen at the first one; from then on a slow one is only slow.
+    assert_eq!(gateway.caller("bodies-first").hello().await.status, 200);
+    let body = hello().to_string();
+    let (head, tail) = body.split_at(20);
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    let length = format!("content-length: {}", body.len());
+    connection.post(CHAT, &["authorization: Bearer bodies-slow", &length]).await;
+    connection.send(head).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    connection.send(tail).await;
+    assert_eq!(connection.answer().await.status, 200);
+    assert_eq!(received(&gateway.mock, "bodies-slow"), body);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_client_that_expects_to_be_told_to_continue_is(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let body = hello().to_string();
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    let length = format!("content-length: {}", body.len());
+    let headers = ["authorization: Bearer bodies-continue", "expect: 100-continue", &length];
+    connection.post(CHAT, &headers).await;
+    assert!(connection.read_until(b"\r\n\r\n").await.starts_with(b"HTTP/1.1 100 Continue"));
+    connection.send(&body).await;
+    assert_eq!(connection.answer().await.status, 200);
+}
+
+#[rstest]
+#[tokio::test]
+async fn no_body_at_all_costs_a_request(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    for (key, headers) in
+        [("bodies-none", "content-length: 0"), ("bodies-none-chunked", "transfer-encoding: chunked")]
+    {
+        let mut connection = Connection::open(gateway.envoy.address()).await;
+        connection.post(CHAT, &[&format!("authorization: Bearer {key}"), headers]).await;
+        if headers.ends_with("chunked") {
+            connection.send("0\r\n\r\n").await;
+        }
+        let answer = connection.answer().await;
+        assert_eq!(answer.status, 400, "by the upstream: {answer:?}");
+        assert!(answer.body.contains("mock_error"));
+        gateway.charged(key, 1, 0, 0).await;
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_body_larger_than_envoy_buffers_is_refused_and_leaves_nothing(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    connection.post(CHAT, &["authorization: Bearer bodies-huge", "transfer-encoding: chunked"]).await;
+    let chunk = [b"100000\r\n", &vec![b' '; 1 << 20][..], b"\r\n"].concat();
+    for _ in 0..32 {
+        connection.send(&chunk).await;
+    }
+    // The one that is too many may already meet a closed connection.
+    let _ = connection.try_send(&chunk).await;
+    assert_eq!(connection.answer().await.status, 413);
+    gateway.charged("bodies-huge", 0, 0, 0).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_large_body_is_forwarded_whole(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let content = "All work and no play makes Jack a dull boy.\n".repeat(24_000);
+    let chat = hello_with(json!({"messages": [{"role": "user", "content": content}]}));
+    let answer = Answer::to(gateway.caller("bodies-large").chat(&chat)).await;
+    assert_eq!(answer.status, 200);
+    // 11 tokens a line, by tiktoken, and 7 around them.
+    assert_eq!(answer.number("x-ratelimit-remaining-input-tokens"), STRANGER_TOKENS - 24_000 * 11 - 7);
+    assert_eq!(received(&gateway.mock, "bodies-large"), chat.to_string());
+}
+
+#[rstest]
+#[tokio::test]
+async fn requests_over_http2_are_limited_too(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let caller = gateway.caller("bodies-http2").over_http2();
+    let answers = caller.hellos(20).await;
+    let mut left: Vec<_> =
+        answers.iter().map(|answer| answer.number("x-ratelimit-remaining-requests")).collect();
+    left.sort_unstable();
+    assert_eq!(left, (980..1000).collect::<Vec<_>>());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_body_may_end_with_trailers(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let caller = gateway.caller("bodies-trailers").over_http2();
+    let text = hello().to_string();
+    let (head, tail) = text.split_at(30);
+    let trailers = HeaderMap::from_iter([("x-checksum".parse().unwrap(), HeaderValue::from_static("1"))]);
+    let data = |text: &str| Frame::data(Bytes::copy_from_slice(text.as_bytes()));
+    let frames = [data(head), data(tail), Frame::trailers(trailers)];
+    let body = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
+    let request = caller.request(Method::POST, CHAT).body(reqwest::Body::wrap(body));
+    let answer = Answer::to(request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.number("x-ratelimit-remaining-input-tokens"), STRANGER_TOKENS - HELLO_TOKENS);
+    assert_eq!(received(&gateway.mock, "bodies-trailers"), text);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_connection_is_of_use_after_a_refusal(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let body = hello().to_string();
+    let length = format!("content-length: {}", body.len());
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    for (key, status) in [
+        ("bodies-once", 200),
+        ("bodies-once", 429),
+        ("bodies-after", 200),
+        ("bodies-once", 429),
+        ("bodies-after", 200),
+    ] {
+        connection.post(CHAT, &[&format!("authorization: Bearer {key}"), &length]).await;
+        connection.send(&body).await;
+        let answer = connection.answer().await;
+        assert_eq!(answer.status, status, "{key}: {answer:?}");
+        assert!(!answer.head.contains("connection: close"), "{}", answer.head);
+    }
+}
+
+/// Nothing is decided before the body is there: who never sends it is charged nothing.
+#[rstest]
+#[tokio::test]
+async fn who_leaves_before_the_body_is_there_is_charged_nothing(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let before = gateway.envoy.stat("http.llm.downstream_rq_rx_reset").unwrap();
+    for part in ["", r#"{"model": "gpt-4o", "mess"#] {
+        let mut connection = Connection::open(gateway.envoy.address()).await;
+        connection.post(CHAT, &["authorization: Bearer bodies-left", "content-length: 1000"]).await;
+        connection.send(part).await;
+    }
+    eventually("requests given up", true, async || {
+        gateway.envoy.stat("http.llm.downstream_rq_rx_reset").unwrap() >= before + 2
+    })
+    .await;
+    gateway.charged("bodies-left", 0, 0, 0).await;
+}

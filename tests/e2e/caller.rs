@@ -1,0 +1,186 @@
+//! A client with a key: what it sends, and what it is answered.
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The path of chat completions.
+pub const CHAT: &str = "/v1/chat/completions";
+
+/// Longer than any answer may take: a test that hangs must end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tokens of [`hello`], by OpenAI's published rule: 3 for the message, 1 for its role, 2 for its text, and 3 before
+/// the reply.
+pub const HELLO_TOKENS: u64 = 9;
+
+/// The smallest chat.
+pub fn hello() -> Value {
+    json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]})
+}
+
+/// [`hello`] with other members.
+pub fn hello_with(members: Value) -> Value {
+    let mut chat = hello();
+    chat.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    chat
+}
+
+/// Somebody who sends requests.
+#[derive(Clone)]
+pub struct Caller {
+    http: Client,
+    base: String,
+    key: Option<String>,
+}
+
+impl Caller {
+    /// Who sends `authorization: Bearer <key>` to what listens at `base`, over HTTP/1.1.
+    pub fn new(base: &str, key: &str) -> Self {
+        let http = Client::builder().timeout(PATIENCE).build().unwrap();
+        Self { http, base: base.to_owned(), key: Some(key.to_owned()) }
+    }
+
+    /// Who sends no key.
+    pub fn anonymous(http: Client, base: &str) -> Self {
+        Self { http, base: base.to_owned(), key: None }
+    }
+
+    /// The same over HTTP/2 without TLS.
+    pub fn over_http2(mut self) -> Self {
+        self.http = Client::builder().timeout(PATIENCE).http2_prior_knowledge().build().unwrap();
+        self
+    }
+
+    /// A request, to be completed.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// A chat completion, to be completed.
+    pub fn chat(&self, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, CHAT).json(body)
+    }
+
+    /// Says hello.
+    pub async fn hello(&self) -> Answer {
+        Answer::to(self.chat(&hello())).await
+    }
+
+    /// Says hello `count` times, all at once.
+    pub async fn hellos(&self, count: usize) -> Vec<Answer> {
+        futures_util::future::join_all((0..count).map(|_| self.hello())).await
+    }
+
+    /// Asks for more output than any key here may have. The refusal tells how the limits stand and charges nothing.
+    pub async fn too_large(&self) -> Answer {
+        let answer = Answer::to(self.chat(&hello_with(json!({"max_tokens": 1_000_000_000_u64})))).await;
+        assert_eq!(answer.status, 429, "{}", answer.text());
+        answer
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Sends a request and reads the answer to its end.
+    ///
+    /// # Panics
+    /// If there is none, or it breaks off.
+    pub async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.bytes().await.unwrap() }
+    }
+
+    /// A header's value; none if it is not there.
+    ///
+    /// # Panics
+    /// If it is there more than once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?;
+        assert_eq!(values.next(), None, "{name} twice in {:?}", self.headers);
+        Some(value.to_str().unwrap())
+    }
+
+    /// A header's value as a number.
+    ///
+    /// # Panics
+    /// If it is not one.
+    pub fn number(&self, name: &str) -> u64 {
+        let value = self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"));
+        value.parse().unwrap_or_else(|_| panic!("{name}: {value} is no number"))
+    }
+
+    /// The names of all headers about rate limits, in alphabetical order.
+    pub fn limit_headers(&self) -> Vec<&str> {
+        let about = |name: &&str| name.starts_with("x-ratelimit") || name.starts_with("retry-after");
+        let mut names: Vec<&str> = self.headers.keys().map(|name| name.as_str()).filter(about).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.text()))
+    }
+
+    /// The message of an error in OpenAI's shape.
+    ///
+    /// # Panics
+    /// If it is not one.
+    pub fn message(&self) -> String {
+        self.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The statuses of `answers`, in ascending order.
+pub fn statuses(answers: &[Answer]) -> Vec<u16> {
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+/// How many of `answers` have this status.
+pub fn count(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.status == status).count()
+}
+
+/// Milliseconds of a duration as OpenAI writes it: `12ms`, `1.5s`, `6m0s`.
+///
+/// # Panics
+/// If it is written in another way.
+pub fn milliseconds(text: &str) -> u64 {
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no duration"));
+    if let Some(ms) = text.strip_suffix("ms") {
+        return number(ms);
+    }
+    let text = text.strip_suffix('s').unwrap_or_else(|| panic!("{text} is no duration"));
+    let (minutes, seconds) = text.split_once('m').unwrap_or(("0", text));
+    let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    number(minutes) * 60_000 + number(seconds) * 1_000 + number(&format!("{fraction:0<3}"))
+}

@@ -1,0 +1,43 @@
+//! The option `allow_on_headers_stop_iteration` is missing: Envoy then keeps the body back as long as the filter keeps
+//! the headers, and nothing would ever happen.
+
+use crate::caller::{Answer, HELLO_TOKENS, hello};
+use crate::gateway::{Gateway, Store};
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+#[rstest]
+#[case::told_to_do_without(Store::Redis, Some(json!(false)))]
+#[case::not_told(Store::Local, None)]
+#[tokio::test]
+async fn no_request_hangs_and_limits_hold(#[case] store: Store, #[case] option: Option<Value>) {
+    let mut limits = json!({"keys": [{"key": "patient", "rpm": 8, "input_tpm": 1000}]});
+    limits["store"] = store.configuration();
+    let gateway = Gateway::start_with(store, |setup| {
+        let mut setup = setup.filter(&limits);
+        let plugin = setup.plugin().as_object_mut().unwrap();
+        assert!(plugin.remove("allow_on_headers_stop_iteration").is_some());
+        plugin.extend(option.map(|value| ("allow_on_headers_stop_iteration".to_owned(), value)));
+        setup
+    })
+    .await;
+    let caller = gateway.caller("patient");
+    let mut times = Vec::new();
+    for left in (0..8_u64).rev() {
+        let began = Instant::now();
+        let request = caller.chat(&hello()).header("x-mock-prompt-tokens", HELLO_TOKENS);
+        let answer = Answer::to(request).await;
+        times.push(began.elapsed());
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.number("x-ratelimit-remaining-requests"), left);
+        assert_eq!(answer.number("x-ratelimit-remaining-input-tokens"), 1000 - (8 - left) * HELLO_TOKENS);
+    }
+    let refused = caller.hello().await;
+    assert_eq!(refused.status, 429, "limits hold");
+    assert_eq!(gateway.mock.received().len(), 8);
+    assert!(times.iter().all(|time| *time < Duration::from_secs(2)), "{times:?}");
+    // The first ones wait for a body that does not come; then the filter knows.
+    assert!(times.iter().skip(3).all(|time| *time < Duration::from_millis(280)), "{times:?}");
+    assert!(gateway.envoy.log().contains("set allow_on_headers_stop_iteration: true"));
+}

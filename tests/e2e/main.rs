@@ -1,0 +1,25 @@
+//! Real clients, a real Envoy with the real filter, the real sidecar on a real Redis, and a mock LLM behind them.
+//!
+//! What a client can see is tested, and what an operator can: answers, `/v1/usage`, Envoy's metrics and log. Most tests
+//! share one gateway for each store, in which every test has keys of its own; those that break something, or need
+//! another configuration, start their own. No test here looks into the filter: that is what its unit tests are for.
+
+mod abuse;
+mod admission;
+mod answers;
+mod bodies;
+mod caller;
+mod clients;
+mod concurrency;
+mod configuration;
+mod endings;
+mod gateway;
+mod headers_first;
+mod hostile;
+mod identities;
+mod metrics;
+mod outages;
+mod raw;
+mod reload;
+mod streams;
+mod tokens;

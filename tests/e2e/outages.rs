@@ -1,0 +1,297 @@
+//! The sidecar or Redis is away, stuck, or talks nonsense: requests are answered as `on_error` says, soon, and limits
+//! hold again as soon as they can.
+
+use crate::caller::{Answer, CHAT, Caller, hello};
+use crate::gateway::{Gateway, Store, eventually};
+use llm_rate_limit_tests::process::Process;
+use llm_rate_limit_tests::sidecar::launch;
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// How long the filter waits for the store.
+const TIMEOUT_MS: u64 = 200;
+
+/// The longest that a request may take then, on a machine that does much else.
+const SOON: Duration = Duration::from_millis(1500);
+
+/// What can happen.
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    RedisKilled,
+    RedisStuck,
+    SidecarKilled,
+    SidecarStuck,
+}
+
+/// A gateway whose sidecar can be replaced.
+struct Frail {
+    gateway: Gateway,
+    /// The sidecar that took the place of the gateway's first.
+    replacement: Option<Process>,
+}
+
+impl Frail {
+    async fn start(on_error: Value) -> Self {
+        let mut limits = json!({
+            "keys": [
+                {"key": "load", "rpm": 1_000_000},
+                {"key": "ten", "rpm": 10, "output_tpm": 1_000_000},
+            ],
+            "default": {"rpm": 3},
+            "output_reservation": {"mode": "declared"},
+        });
+        limits["store"] = json!({"type": "redis", "cluster": "rate-limit-sidecar", "timeout_ms": TIMEOUT_MS});
+        limits["store"].as_object_mut().unwrap().extend(on_error.as_object().unwrap().clone());
+        let gateway = Gateway::start_with(Store::Redis, |setup| setup.filter(&limits)).await;
+        Self { gateway, replacement: None }
+    }
+
+    fn begin(&mut self, outage: Outage) {
+        let fleet = self.gateway.fleet.as_mut().unwrap();
+        match outage {
+            Outage::RedisKilled => fleet.redis.kill(),
+            Outage::RedisStuck => fleet.redis.freeze(),
+            Outage::SidecarKilled => self.sidecar().kill(),
+            Outage::SidecarStuck => self.sidecar().signal(Signal::SIGSTOP),
+        }
+    }
+
+    async fn end(&mut self, outage: Outage) {
+        let fleet = self.gateway.fleet.as_mut().unwrap();
+        match outage {
+            Outage::RedisKilled => fleet.redis.restart(),
+            Outage::RedisStuck => fleet.redis.thaw(),
+            Outage::SidecarKilled => {
+                self.replacement = Some(launch(fleet.sidecar.address(), &fleet.redis.url(), &[]));
+            }
+            Outage::SidecarStuck => self.sidecar().signal(Signal::SIGCONT),
+        }
+        let ready = format!("http://{}/readyz", self.gateway.fleet.as_ref().unwrap().address());
+        eventually("the sidecar is ready", true, async || {
+            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    fn sidecar(&mut self) -> &mut Process {
+        let first = self.gateway.fleet.as_mut().unwrap().sidecar.process();
+        self.replacement.as_mut().unwrap_or(first)
+    }
+}
+
+/// Requests one after the other from four clients, until told to stop: how each was answered, and how long it took.
+fn load(caller: &Caller) -> (tokio::sync::watch::Sender<bool>, JoinHandle<Vec<(u16, Duration)>>) {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let caller = caller.clone();
+    let clients = async move {
+        let clients = (0..4).map(async |_| {
+            let mut answers = Vec::new();
+            while !*stopped.borrow() {
+                let began = Instant::now();
+                let status = caller.hello().await.status;
+                answers.push((status, began.elapsed()));
+            }
+            answers
+        });
+        futures_util::future::join_all(clients).await.concat()
+    };
+    (stop, tokio::spawn(clients))
+}
+
+/// Whether a stranger that was never here is refused the fourth request of a minute.
+async fn is_limited(frail: &Frail, stranger: &str) -> bool {
+    let caller = frail.gateway.caller(stranger);
+    for _ in 0..3 {
+        caller.hello().await;
+    }
+    caller.hello().await.status == 429
+}
+
+#[tokio::test]
+async fn allow_serves_every_request_and_limits_when_it_can() {
+    let mut frail = Frail::start(json!({"on_error": "allow"})).await;
+    let (stop, load) = load(&frail.gateway.caller("load"));
+    for outage in [Outage::RedisKilled, Outage::RedisStuck, Outage::SidecarKilled, Outage::SidecarStuck] {
+        assert!(is_limited(&frail, &format!("before {outage:?}")).await);
+        frail.begin(outage);
+        let stranger = frail.gateway.caller(&format!("during {outage:?}"));
+        for _ in 0..8 {
+            let answer = stranger.hello().await;
+            assert_eq!(answer.status, 200, "{outage:?}");
+        }
+        frail.end(outage).await;
+        let (frail, at) = (&frail, std::cell::Cell::new(0));
+        eventually("limits are back", true, async || {
+            at.set(at.get() + 1);
+            is_limited(frail, &format!("after {outage:?} {}", at.get())).await
+        })
+        .await;
+    }
+    stop.send(true).unwrap();
+    let answers = load.await.unwrap();
+    assert!(answers.len() > 50, "{}", answers.len());
+    for (status, took) in answers {
+        assert_eq!(status, 200);
+        assert!(took < SOON, "a request took {took:?}");
+    }
+    assert!(frail.gateway.envoy.log().contains("the store did not answer"));
+    assert!(frail.gateway.envoy.stat("wasmcustom.llm_rate_limit.store_errors_allowed").unwrap() >= 32);
+}
+
+#[tokio::test]
+async fn deny_answers_in_the_apis_shape_and_charges_nothing() {
+    let mut frail = Frail::start(json!({"on_error": "deny"})).await;
+    let caller = frail.gateway.caller("ten");
+    for (at, outage) in
+        [Outage::SidecarStuck, Outage::RedisStuck, Outage::SidecarKilled].into_iter().enumerate()
+    {
+        let outage_began = frail.gateway.mock.report().requests;
+        frail.begin(outage);
+        for _ in 0..3 {
+            let began = Instant::now();
+            let answer = caller.hello().await;
+            assert!(began.elapsed() < SOON, "{outage:?}: {:?}", began.elapsed());
+            assert_eq!(answer.status, 503);
+            assert_eq!(answer.header("content-type"), Some("application/json"));
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            assert_eq!(answer.json()["error"]["code"], "rate_limit_unavailable");
+            assert_eq!(answer.json()["error"]["type"], "server_error");
+        }
+        assert_eq!(frail.gateway.mock.report().requests, outage_began, "nothing was forwarded");
+        frail.end(outage).await;
+        let frail = &frail;
+        eventually("requests are answered again", 200, async || {
+            frail.gateway.caller("ten").hello().await.status
+        })
+        .await;
+        // What was refused may have reached Redis late, and is taken back.
+        let admitted = frail.gateway.mock.report().requests;
+        assert_eq!(admitted, at as u64 + 1);
+        eventually("only what was answered is charged", admitted, async || {
+            frail.gateway.used("ten", "requests").await
+        })
+        .await;
+    }
+}
+
+#[rstest]
+#[case(Outage::SidecarKilled)]
+#[case(Outage::SidecarStuck)]
+#[case(Outage::RedisStuck)]
+#[tokio::test]
+async fn local_enforces_this_envoys_share_and_tells_the_fleet_later(#[case] outage: Outage) {
+    let mut frail = Frail::start(json!({"on_error": "local", "replicas": 2})).await;
+    let caller = frail.gateway.caller("ten");
+    assert_eq!(caller.hello().await.status, 200);
+    eventually("one is charged", 1, async || frail.gateway.used("ten", "requests").await).await;
+    frail.begin(outage);
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        let began = Instant::now();
+        answers.push(caller.hello().await);
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    }
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429, 429], "half of the ten, for one of two Envoys");
+    assert_eq!(answers.last().unwrap().number("x-ratelimit-remaining-requests"), 0);
+    frail.end(outage).await;
+    // Redis learns of the five, and that the three came to nothing; from then on it decides again.
+    eventually("all that was served is charged", 6, async || frail.gateway.used("ten", "requests").await)
+        .await;
+    eventually("the fleet's limit", 4, async || {
+        caller.too_large().await.number("x-ratelimit-remaining-requests")
+    })
+    .await;
+    for left in (0..4).rev() {
+        let answer = caller.hello().await;
+        assert_eq!((answer.status, answer.number("x-ratelimit-remaining-requests")), (200, left));
+    }
+    assert_eq!(caller.hello().await.status, 429);
+}
+
+/// Whatever answers in the sidecar's place, no client waits or sees anything but the API's errors.
+#[tokio::test]
+async fn nonsense_from_the_sidecar_is_no_answer() {
+    let limits = json!({
+        "store": {"type": "redis", "cluster": "rate-limit-sidecar", "timeout_ms": TIMEOUT_MS, "on_error": "deny"},
+        "default": {"rpm": 1000},
+    });
+    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let nonsense = [
+        ok(""),
+        ok("hello"),
+        ok("[]"),
+        ok("{}"),
+        ok("null"),
+        ok(r#"[{"admitted": true, "windows": []}]"#),
+        ok(r#"[{"admitted": "yes", "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#),
+        ok(r#"[{"admitted": true, "windows": [{"used": -1, "reset_ms": 1e99, "retry_after_ms": 0}]}]"#),
+        ok(r#"[{"error": "no"}]"#),
+        // Refused, by a window in which it fits.
+        ok(r#"[{"admitted": false, "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#),
+        ok(&"[".repeat(1_000_000)),
+        ok(&r#"[{"admitted": true, "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#
+            .repeat(2)),
+        "HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops".to_owned(),
+        "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+        "HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{\"adm".to_owned(),
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(),
+        "\u{0}".repeat(100),
+        String::new(),
+    ];
+    let count = nonsense.len();
+    let impostor = Impostor::start(nonsense.into()).await;
+    let gateway =
+        Gateway::start_with(Store::Local, |setup| setup.sidecar(impostor.address).filter(&limits)).await;
+    let caller = gateway.caller("anybody");
+    for at in 0..count {
+        let began = Instant::now();
+        let answer = Answer::to(caller.request(Method::POST, CHAT).json(&hello())).await;
+        assert!(began.elapsed() < SOON, "{at}: {:?}", began.elapsed());
+        assert_eq!(answer.status, 503, "{at}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "rate_limit_unavailable", "{at}");
+    }
+    assert_eq!(gateway.mock.report().requests, 0);
+    assert!(!gateway.envoy.log().contains("panicked"));
+}
+
+/// Answers each reservation with the next of its sentences, and settlements with whatever.
+struct Impostor {
+    address: std::net::SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Impostor {
+    async fn start(sentences: Vec<String>) -> Self {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let mut sentences = sentences.into_iter();
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 64 * 1024];
+                let length = connection.read(&mut request).await.unwrap_or(0);
+                let sentence = if request[..length].starts_with(b"POST /v1/reserve") {
+                    sentences.next().unwrap_or_default()
+                } else {
+                    String::new()
+                };
+                // Closing comes next; whether anybody still listens does not matter.
+                let _ = connection.write_all(sentence.as_bytes()).await;
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Impostor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
