@@ -10,6 +10,7 @@
 
 pub mod behaviour;
 mod completion;
+mod compress;
 pub mod journal;
 
 use axum::Router;
@@ -58,6 +59,7 @@ async fn complete(State(journal): State<Arc<Journal>>, request: Request) -> Resp
     let Ok(content) = body::to_bytes(incoming, MAX_BODY).await else {
         return refuse(StatusCode::BAD_REQUEST, "the body did not arrive whole");
     };
+    let encoding = behaviour.compress.then(|| compress::Encoding::accepted(&parts.headers)).flatten();
     journal.record(Received {
         method: parts.method.to_string(),
         path: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
@@ -75,10 +77,17 @@ async fn complete(State(journal): State<Arc<Journal>>, request: Request) -> Resp
             in_flight.complete(None);
             refuse(StatusCode::BAD_REQUEST, &why)
         }
-        Ok(answer) => {
+        Ok(mut answer) => {
+            if let Some(encoding) = encoding {
+                answer.pieces = encoding.compress(&answer.pieces);
+            }
             let content_type = if answer.streamed { "text/event-stream" } else { "application/json" };
             let body = Body::from_stream(paced(answer, behaviour.clone(), in_flight));
-            ([(header::CONTENT_TYPE, content_type)], body).into_response()
+            let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
+            if let Some(encoding) = encoding {
+                response.headers_mut().insert(header::CONTENT_ENCODING, encoding.name());
+            }
+            response
         }
     };
     behaviour.add_headers(response.headers_mut());

@@ -5,11 +5,13 @@
 //! another configuration, start their own. No test here looks into the filter: that is what its unit tests are for.
 
 mod abuse;
+mod accounting;
 mod admission;
 mod answers;
 mod bodies;
 mod caller;
 mod clients;
+mod compression;
 mod concurrency;
 mod configuration;
 mod endings;
