@@ -21,5 +21,6 @@ mod metrics;
 mod outages;
 mod raw;
 mod reload;
+mod sidecars;
 mod streams;
 mod tokens;
