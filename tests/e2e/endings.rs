@@ -150,7 +150,7 @@ async fn a_stream_that_envoy_gives_up_on_is_charged_what_has_passed(
         .request(Method::POST, &format!("/hasty{CHAT}"))
         .json(&hello_with(json!({"stream": true})))
         .header("x-mock-completion-tokens", "400")
-        .header("x-mock-chunk-delay-ms", "20");
+        .header("x-mock-chunk-delay-ms", "50");
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.bytes().await.is_err(), "it is cut off");
@@ -158,7 +158,7 @@ async fn a_stream_that_envoy_gives_up_on_is_charged_what_has_passed(
     eventually("output charged by the text that passed", true, async || {
         let answer = caller.too_large().await;
         let output = 1_000_000 - answer.number("x-ratelimit-remaining-output-tokens");
-        (1..=15).contains(&output)
+        (1..100).contains(&output)
     })
     .await;
 }

@@ -237,7 +237,7 @@ fn add_routes(setup: &mut Setup) {
     let routes = &mut setup.config()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
         ["route_config"]["virtual_hosts"][0]["routes"];
     let routes = routes.as_array_mut().unwrap();
-    routes.insert(0, json!({"match": {"prefix": "/hasty/"}, "route": {"cluster": "llm", "timeout": "0.3s"}}));
+    routes.insert(0, json!({"match": {"prefix": "/hasty/"}, "route": {"cluster": "llm", "timeout": "1s"}}));
     routes.insert(
         0,
         json!({"match": {"prefix": "/nowhere/"}, "route": {"cluster": "nowhere", "timeout": "5s"}}),

@@ -23,5 +23,6 @@ mod metrics;
 mod outages;
 mod raw;
 mod reload;
+mod sidecars;
 mod streams;
 mod tokens;
