@@ -1,11 +1,10 @@
 -- The token bucket on a Redis hash: the same arithmetic as src/window/bucket.rs, which argues it.
 --
 -- What was used drains evenly, the limit in each window. The hash holds
---   u          the level, rounded up to whole units
---   d          by how much: of window_ms parts of a unit, how many have drained
+--   u, d       the level: u units less d parts of one, of which a unit has window_ms
 --   a          as of when, in milliseconds
 --   r          the limit that is in force
---   l          the lows, oldest first, as <since>:<level> separated by commas
+--   l          the lows, oldest first, as <since>:<u>:<d> separated by commas
 --   x          when the key expires
 -- Products of a cost or a limit and a time may not fit into the 53 bits of a Lua number, so they are never formed where
 -- they do not. Complexity: O(MOST_LOWS).
@@ -57,7 +56,7 @@ local function drains_in(window, units)
     return LONGEST_MS
   end
   local whole, rest = multiply_divide(units % limit, window_ms, limit)
-  local wait = math.floor(units / limit) * window_ms + whole + math.ceil((rest - window.drained) / limit)
+  local wait = math.floor(units / limit) * window_ms + whole + math.ceil((rest - window.level[2]) / limit)
   return math.max(math.min(wait + math.max(window.at - window.now, 0), LONGEST_MS), 1)
 end
 
@@ -68,18 +67,18 @@ local function drain(window, limit)
     local window_ms = window.window_ms
     local units, parts = multiply_divide(elapsed % window_ms, limit, window_ms)
     units = units + math.floor(elapsed / window_ms) * limit
-    parts = parts + window.drained
+    parts = parts + window.level[2]
     if parts >= window_ms then
       units, parts = units + 1, parts - window_ms
     end
-    window.used, window.drained, window.at = math.max(window.used - units, 0), parts, window.now
+    window.level, window.at = { math.max(window.level[1] - units, 0), parts }, window.now
     window.dirty = true
   end
 end
 
 -- Makes it as one that was never charged.
 local function empty(window)
-  window.used, window.drained, window.lows = 0, 0, {}
+  window.level, window.lows = { 0, 0 }, {}
 end
 
 -- Reads the bucket under `key`. `limit` and `burst` are in force from now on if `in_force`; else they are where none is
@@ -91,8 +90,7 @@ function bucket.read(key, now, window_ms, burst, limit, in_force)
     window_ms = window_ms,
     burst = limit > 0 and burst or 0,
     limit = limit,
-    used = 0,
-    drained = 0,
+    level = { 0, 0 },
     at = now,
     lows = {},
     expires = 0,
@@ -102,14 +100,14 @@ function bucket.read(key, now, window_ms, burst, limit, in_force)
     return window
   end
   window.stored = true
-  window.used, window.drained, window.at = tonumber(stored[1]), tonumber(stored[2]), tonumber(stored[3])
+  window.level, window.at = { tonumber(stored[1]), tonumber(stored[2]) }, tonumber(stored[3])
   window.expires = tonumber(stored[6])
-  for since, level in string.gmatch(stored[5], '(%d+):(%d+)') do
-    window.lows[#window.lows + 1] = { tonumber(since), tonumber(level) }
+  for since, units, drained in string.gmatch(stored[5], '(%d+):(%d+):(%d+)') do
+    window.lows[#window.lows + 1] = { tonumber(since), { tonumber(units), tonumber(drained) } }
   end
   local limit_before = tonumber(stored[4])
   drain(window, limit_before)
-  if window.used == 0 then
+  if window.level[1] == 0 then
     -- As if none were stored.
     empty(window)
     window.at = now
@@ -126,7 +124,7 @@ function bucket.fit(window, _, cost)
   if cost > window.burst then
     return -1
   end
-  local too_much = window.used - (window.burst - cost)
+  local too_much = window.level[1] - (window.burst - cost)
   if too_much <= 0 then
     return 0
   end
@@ -138,22 +136,36 @@ function bucket.place(window)
   return window.at
 end
 
--- The level in whole units, rounded down.
-local function level_of(window)
-  return window.drained > 0 and window.used - 1 or window.used
+-- Whether the level `one` is lower than `other`.
+local function lower(one, other)
+  return one[1] < other[1] or one[1] == other[1] and one[2] > other[2]
+end
+
+-- What is left of a level without `less`.
+local function without(level, less, window_ms)
+  if not lower(less, level) then
+    return { 0, 0 }
+  end
+  local units, drained = level[1] - less[1], level[2] - less[2]
+  if drained < 0 then
+    return { units + 1, drained + window_ms }
+  end
+  return { units, drained }
 end
 
 -- Makes one of the two lows next to each other that differ least; of several such pairs, of the oldest.
-local function merge_closest_lows(lows)
-  local closest, least = 1, math.huge
+local function merge_closest_lows(lows, window_ms)
+  local closest, least
   for i = 1, #lows - 1 do
-    local gap = math.max(lows[i + 1][2] - lows[i][2], 0)
-    if gap < least then
+    local gap = without(lows[i + 1][2], lows[i][2], window_ms)
+    if not least or lower(gap, least) then
       closest, least = i, gap
     end
   end
   local gone = table.remove(lows, closest + 1)
-  lows[closest][2] = math.min(lows[closest][2], gone[2])
+  if lower(gone[2], lows[closest][2]) then
+    lows[closest][2] = gone[2]
+  end
 end
 
 -- Charges `cost`, whether or not it fits. A cost of zero leaves no trace.
@@ -161,18 +173,18 @@ function bucket.charge(window, cost)
   if cost == 0 then
     return
   end
-  local lows, level, merged = window.lows, level_of(window), nil
-  while #lows > 0 and lows[#lows][2] >= level do
+  local lows, before, merged = window.lows, window.level, nil
+  while #lows > 0 and not lower(lows[#lows][2], before) do
     merged = table.remove(lows)[1]
   end
-  window.used = window.used + cost
+  window.level = { before[1] + cost, before[2] }
   -- Charges of one millisecond are one charge: nothing drains between them.
   if merged and merged < window.at then
-    lows[#lows + 1] = { merged, level }
+    lows[#lows + 1] = { merged, before }
   end
-  lows[#lows + 1] = { window.at, level_of(window) }
+  lows[#lows + 1] = { window.at, window.level }
   if #lows > MOST_LOWS then
-    merge_closest_lows(lows)
+    merge_closest_lows(lows, window.window_ms)
   end
   window.dirty = true
 end
@@ -187,31 +199,33 @@ function bucket.refund(window, place, amount)
   if first == 0 then
     return
   end
+  local back = { amount, 0 }
   for i = first, #lows do
-    amount = math.min(amount, lows[i][2])
-    lows[i][2] = lows[i][2] - amount
+    if lower(lows[i][2], back) then
+      back = lows[i][2]
+    end
+    lows[i][2] = without(lows[i][2], back, window.window_ms)
   end
-  if amount >= window.used then
+  window.level = without(window.level, back, window.window_ms)
+  if window.level[1] == 0 then
     empty(window)
-  else
-    window.used = window.used - amount
   end
   window.dirty = true
 end
 
 -- Units that have not drained; a part of one counts as one.
 function bucket.used(window)
-  return window.used
+  return window.level[1]
 end
 
 -- Milliseconds until the bucket is as it was before any use, if nobody spends; 0 if it is.
 function bucket.reset_ms(window)
-  return window.used == 0 and 0 or drains_in(window, window.used) or LONGEST_MS
+  return window.level[1] == 0 and 0 or drains_in(window, window.level[1]) or LONGEST_MS
 end
 
 -- How long the counter must be kept, in milliseconds.
 function bucket.keep_ms(window)
-  local full = drains_in(window, math.max(window.used, window.burst, 1)) or LONGEST_MS
+  local full = drains_in(window, math.max(window.level[1], window.burst, 1)) or LONGEST_MS
   return math.min(2 * full + MARGIN_MS, MOST_KEEP_MS)
 end
 
@@ -221,7 +235,7 @@ function bucket.write(window)
   if not window.dirty then
     return false
   end
-  if window.used == 0 then
+  if window.level[1] == 0 then
     if window.stored then
       redis.call('DEL', window.key)
     end
@@ -234,10 +248,10 @@ function bucket.write(window)
   end
   local lows = {}
   for i, low in ipairs(window.lows) do
-    lows[i] = string.format('%.0f:%.0f', low[1], low[2])
+    lows[i] = string.format('%.0f:%.0f:%.0f', low[1], low[2][1], low[2][2])
   end
   redis.call(
-    'HSET', window.key, 'u', window.used, 'd', window.drained, 'a', window.at, 'r', window.limit,
+    'HSET', window.key, 'u', window.level[1], 'd', window.level[2], 'a', window.at, 'r', window.limit,
     'l', table.concat(lows, ','), 'x', window.expires
   )
   if prolong then

@@ -17,6 +17,8 @@ mod limit_set;
 mod message;
 mod messages;
 mod number;
+#[cfg(test)]
+mod page;
 mod pattern;
 mod raw;
 mod reading;

@@ -101,11 +101,13 @@ fn a_configuration_that_is_all_wrong_is_refused_soon() {
 }
 
 #[test]
-fn every_good_yaml_file_means_what_its_json_means() {
+fn every_good_yaml_file_is_accepted_and_means_what_its_json_means() {
     let json = files("good", "json");
     for (name, yaml) in files("good", "yaml") {
         let config = Config::from_bytes(&yaml).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(config, Config::from_bytes(&json[&name]).unwrap(), "{name}");
+        if let Some(json) = json.get(&name) {
+            assert_eq!(config, Config::from_bytes(json).unwrap(), "{name}");
+        }
     }
 }
 

@@ -16,8 +16,6 @@ const MAX_WINDOW_MS: u64 = 31 * DAY_MS;
 const MAX_SEGMENTS: u64 = 1000;
 /// The largest budget, in micro-dollars: a billion dollars.
 const MAX_BUDGET: u64 = 1_000_000_000 * ONE;
-/// Slots are counted one by one, so they are not too many.
-const MAX_CONCURRENCY: u64 = 10_000;
 /// For how long a place is kept if the configuration does not say, in milliseconds: longer than any model answers.
 const DEFAULT_LEASE: NonZeroU64 = NonZeroU64::new(600_000).unwrap();
 const DAY_MS: u64 = 86_400_000;
@@ -39,7 +37,7 @@ pub(super) fn concurrency(
         .lease_ttl
         .map_or(Some(DEFAULT_LEASE), |text| length_ms(text, 1_000..=DAY_MS, &lease_path, problems));
     let path = path.member("max_concurrency");
-    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_CONCURRENCY));
+    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_AMOUNT));
     Some((amount?, Window::concurrency(lease?)))
 }
 

@@ -4,9 +4,11 @@
 //! neither a limit nor a budget is ever passed by rounding. Which tokens a request used is [`crate::usage`]'s business.
 
 mod price;
+mod unpriced;
 mod weights;
 
 pub use price::Price;
+pub use unpriced::Unpriced;
 pub use weights::{Weighed, Weights};
 
 use crate::pattern::Pattern;

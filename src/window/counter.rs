@@ -118,7 +118,7 @@ impl Counter {
                 (counter.charge(*shape, slots, now_ms), slots)
             }
             Self::Fixed(_, counter) => (counter.charge(cost), cost),
-            Self::Bucket(_, counter) => (counter.charge(cost), cost),
+            Self::Bucket(rate, counter) => (counter.charge(*rate, cost), cost),
         };
         parts.add(place, amount);
     }
@@ -127,7 +127,7 @@ impl Counter {
         match self {
             Self::Sliding(_, counter) | Self::Leases(_, counter) => counter.refund(place, amount),
             Self::Fixed(_, counter) => counter.refund(place, amount),
-            Self::Bucket(_, counter) => counter.refund(place, amount),
+            Self::Bucket(rate, counter) => counter.refund(*rate, place, amount),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::account::{Bill, Estimate};
 use crate::config::{AcceptEncoding, Messages, OutputMode, StreamUsage};
 use crate::content_encoding;
 use crate::identity::{self, RequestView};
-use crate::limits::Cost;
+use crate::limits::{Cost, Metric};
 use crate::policy::{Access, Subject};
 use crate::pricing::Tokens;
 use crate::refusal::Refusal;
@@ -176,6 +176,7 @@ impl<S: SharedData> Worker<S> {
             return Directive::Continue;
         }
         self.note_estimate(stream, &bill, &asked);
+        self.tell_unpriced(&bill, asked.model.as_deref());
         let longest_ms = bill.longest_wait_ms();
         let pending = Pending { bill, asked, since_ms: now_ms, may_wait: longest_ms > 0 };
         let queue = pending.bill.queue();
@@ -187,6 +188,17 @@ impl<S: SharedData> Worker<S> {
             return Directive::Pause;
         }
         self.ask(stream, pending, now_ms)
+    }
+
+    /// Says once that a budget does not hold for `model`, because the configuration has no price for it.
+    fn tell_unpriced(&mut self, bill: &Bill, model: Option<&str>) {
+        let has_budget = bill.limits.iter().any(|applied| applied.limit.metric == Metric::CostUsd);
+        if has_budget && self.config.price(model).is_none() && self.unpriced.is_news(model) {
+            let model = model.unwrap_or("none");
+            log::warn!(
+                "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"
+            );
+        }
     }
 
     fn note_estimate(&mut self, stream: u32, bill: &Bill, asked: &Asked) {

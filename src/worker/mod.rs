@@ -12,6 +12,7 @@ use crate::access_log::{Field, Notes};
 use crate::config::{Config, Store};
 use crate::headers_mode::HeadersMode;
 use crate::learned::Learned;
+use crate::pricing::Unpriced;
 use crate::session::{Directive, Session};
 use crate::stats::{Stat, Stats};
 use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue};
@@ -49,6 +50,7 @@ pub struct Worker<S> {
     logged_ms: u64,
     /// When leases were last looked through.
     renewed_ms: u64,
+    unpriced: Unpriced,
 }
 
 /// What a turn of the event loop brought: callouts to make, and requests to resume or answer.
@@ -89,6 +91,7 @@ impl<S: SharedData> Worker<S> {
             wake: false,
             logged_ms: 0,
             renewed_ms: 0,
+            unpriced: Unpriced::default(),
         }
     }
 

@@ -31,7 +31,7 @@ macro_rules! with_limits {
             pub input_tpm: Option<Number>,
             /// Completion tokens in any minute.
             pub output_tpm: Option<Number>,
-            /// Requests in flight at any moment, at most 10000.
+            /// Requests in flight at any moment.
             pub max_concurrency: Option<Number>,
             /// `max_concurrency`: for how long a request that is never heard of again keeps its place, `1s` to `1d`;
             /// `10m` by default.
