@@ -19,6 +19,7 @@ mod hostile;
 mod identities;
 mod metrics;
 mod outages;
+mod policy;
 mod raw;
 mod reload;
 mod streams;
