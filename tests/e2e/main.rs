@@ -21,6 +21,7 @@ mod hostile;
 mod identities;
 mod metrics;
 mod outages;
+mod policy;
 mod raw;
 mod reload;
 mod sidecars;

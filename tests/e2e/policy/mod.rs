@@ -1,0 +1,3 @@
+//! What a platform team can say in its configuration, and that it is so: a story for each, as clients see it.
+
+mod dialects;
