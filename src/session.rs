@@ -59,6 +59,8 @@ pub struct Pending {
     pub since_ms: u64,
     /// Whether it may be held back if it does not fit.
     pub may_wait: bool,
+    /// Whether it has been held back.
+    pub was_held: bool,
 }
 
 /// What a request asks for, as far as its response must be read by it.

@@ -178,13 +178,13 @@ impl<S: SharedData> Worker<S> {
         self.note_estimate(stream, &bill, &asked);
         self.tell_unpriced(&bill, asked.model.as_deref());
         let longest_ms = bill.longest_wait_ms();
-        let pending = Pending { bill, asked, since_ms: now_ms, may_wait: longest_ms > 0 };
+        let pending = Pending { bill, asked, since_ms: now_ms, may_wait: longest_ms > 0, was_held: false };
         let queue = pending.bill.queue();
         if pending.may_wait
             && self.waiting.has(queue)
             && self.waiting.enter(queue, stream, now_ms.saturating_add(longest_ms))
         {
-            self.sessions.insert(stream, Session::Waiting(pending));
+            self.sessions.insert(stream, Session::Waiting(Pending { was_held: true, ..pending }));
             return Directive::Pause;
         }
         self.ask(stream, pending, now_ms)

@@ -100,7 +100,7 @@ impl<S: SharedData> Worker<S> {
             let queue = pending.bill.queue();
             if self.waiting.is_first(queue, stream) || self.waiting.enter(queue, stream, until_ms) {
                 self.waiting.ask_again(queue, at_ms);
-                self.sessions.insert(stream, Session::Waiting(pending));
+                self.sessions.insert(stream, Session::Waiting(Pending { was_held: true, ..pending }));
                 return Directive::Pause;
             }
         }
@@ -116,12 +116,11 @@ impl<S: SharedData> Worker<S> {
 
     /// The request waits no more. For how long it has, in milliseconds, if it did.
     fn leave_waiting(&mut self, stream: u32, pending: &Pending, now_ms: u64) -> Option<u64> {
-        if !pending.may_wait && pending.bill.longest_wait_ms() == 0 {
+        if !pending.was_held {
             return None;
         }
         self.waiting.leave(pending.bill.queue(), stream);
-        let waited_ms = now_ms.saturating_sub(pending.since_ms);
-        (waited_ms > 0).then_some(waited_ms)
+        Some(now_ms.saturating_sub(pending.since_ms))
     }
 
     /// Asks again for those that wait and whose time has come.

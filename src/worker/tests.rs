@@ -402,13 +402,18 @@ fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
 
 /// Answers the reserve callout under way: all admitted or all refused.
 fn answer(worker: &mut Worker<&Memory>, callout: &Callout, admitted: bool) -> Turn {
+    worker.callout_answered(callout.kind, Ok(&decided(callout, admitted)), NOW)
+}
+
+/// The sidecar's answer to a reserve callout.
+fn decided(callout: &Callout, admitted: bool) -> Vec<u8> {
     let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
     let state = WindowState { used: 1, reset_ms: 60_000, retry_after_ms: if admitted { 0 } else { 1_000 } };
     let answers: Vec<_> = calls
         .iter()
         .map(|call| Reserved::Decided { admitted, windows: vec![state; call.charges.len()] })
         .collect();
-    worker.callout_answered(callout.kind, Ok(&serde_json::to_vec(&answers).unwrap()), NOW)
+    serde_json::to_vec(&answers).unwrap()
 }
 
 #[test]
@@ -686,4 +691,13 @@ fn those_who_wait_are_asked_for_at_the_sidecar_too() {
     let callouts = worker.turn(NOW + 1_000).callouts;
     assert_eq!(callouts.len(), 1, "it is asked again when it should fit");
     assert_eq!(answer(&mut worker, &callouts[0], true).directives, [(1, Directive::Continue)]);
+
+    worker.request_headers(2, &chat(), true, NOW);
+    let callouts = worker.turn(NOW).callouts;
+    worker.callout_answered(Kind::Reserve, Ok(&decided(&callouts[0], true)), NOW + 30);
+    let edits = worker.response_headers(2, OK, true, NOW + 30);
+    assert!(
+        edits.set.iter().all(|(name, _)| *name != "x-ratelimit-waited-ms"),
+        "the sidecar's time is no wait"
+    );
 }
