@@ -69,7 +69,7 @@ async fn exactly_a_hundred_of_three_hundred_through_two_envoys_on_one_redis() {
     assert_eq!((count(&answers, 200), count(&answers, 429)), (100, 200));
     assert_eq!(first.mock.report().requests + mock.report().requests, 100);
     assert!(first.mock.report().requests.min(mock.report().requests) > 0, "both Envoys had a part");
-    assert_eq!(first.used("fleet", "requests").await, 100);
+    assert_eq!(first.used("fleet", "requests").await, Some(100));
 
     fn limits() -> Value {
         json!({

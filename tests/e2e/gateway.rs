@@ -140,17 +140,18 @@ impl Gateway {
         Caller::new(&self.envoy.url(""), key)
     }
 
-    /// What is used of the limit `name` of `key`, by the sidecar, which lists what is used only.
+    /// What is used of the limit `name` of `key`, by the sidecar, which lists what is used only; none if it cannot tell
+    /// at the moment.
     ///
     /// # Panics
     /// If there is no sidecar.
-    pub async fn used(&self, key: &str, name: &str) -> u64 {
+    pub async fn used(&self, key: &str, name: &str) -> Option<u64> {
         let address = self.fleet.as_ref().unwrap().address();
         let url = format!("http://{address}/v1/usage?identity={}", Identity::of_key(key).id());
         let usage: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-        let windows = usage["windows"].as_array().unwrap();
+        let windows = usage["windows"].as_array()?;
         let window = windows.iter().find(|window| window["name"] == name);
-        window.map_or(0, |window| window["used"].as_u64().unwrap())
+        Some(window.map_or(0, |window| window["used"].as_u64().unwrap()))
     }
 
     /// Waits until `key` has used exactly this much input and output and this many requests, by a request that is
@@ -170,7 +171,7 @@ impl Gateway {
             for (used, name) in
                 used.iter_mut().zip(["requests", "input_tokens", "output_tokens", "total_tokens"])
             {
-                *used = self.used(key, name).await;
+                *used = self.used(key, name).await.expect("the sidecar can tell");
             }
             assert_eq!(used, expected, "by /v1/usage");
         }
