@@ -9,23 +9,29 @@
 -- Repeat  A reservation whose record is there, open or settled, is admitted and charged nothing.
 -- Takes   O(windows), amortised; a refusal O(segments) for each window that refuses.
 local windows = read_windows(clock(tonumber(ARGV[1])), 2, 2, true)
-local known = redis.call('EXISTS', KEYS[1]) == 1
 
-local admitted = true
-for _, window in ipairs(windows) do
-  window.retry_after_ms = known and 0 or window.algorithm.fit(window.state, window.limit, window.cost)
-  admitted = admitted and (window.retry_after_ms == 0 or not window.enforced)
+local fits, charged = true, {}
+for i, window in ipairs(windows) do
+  window.retry_after_ms = window.algorithm.fit(window.state, window.limit, window.cost)
+  fits = fits and (window.retry_after_ms == 0 or not window.enforced)
+  charged[i] = window.cost > 0 and { { window.algorithm.place(window.state), window.cost } } or {}
 end
 
-if admitted and not known then
-  local charged = {}
-  for i, window in ipairs(windows) do
-    charged[i] = {}
-    charge_part(window, charged[i], window.cost)
+local known
+if fits then
+  known = not write_record(KEYS[1], windows, charged, 'NX')
+else
+  known = redis.call('EXISTS', KEYS[1]) == 1
+end
+
+for _, window in ipairs(windows) do
+  if known then
+    window.retry_after_ms = 0
+  elseif fits then
+    window.algorithm.charge(window.state, window.cost)
   end
-  write_record(KEYS[1], windows, charged)
 end
 -- A refusal writes too: what has left a window is not to be visited again.
 write_windows(windows, 'HSET')
 
-return report({ admitted and 1 or 0 }, windows)
+return report({ (fits or known) and 1 or 0 }, windows)

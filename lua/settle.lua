@@ -52,7 +52,7 @@ for i, window in ipairs(windows) do
 end
 
 if extend then
-  write_record(KEYS[1], windows, charged)
+  write_record(KEYS[1], windows, charged, record and 'XX' or 'NX')
 elseif if_absent == 'charge' then
   redis.call('SET', KEYS[1], SETTLED, 'PX', SETTLED_MS)
 else

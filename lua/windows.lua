@@ -2,14 +2,17 @@
 -- put in front of each script, after the algorithms of lua/window/, when the sidecar is compiled.
 --
 -- An algorithm is a table of functions (read, fit, place, charge, refund, used, reset_ms, keep_ms, write: see
--- lua/window/sliding.lua; renew if its charges are leases). A new one is a file in lua/window/ and a line here.
-local algorithms = {
-  sliding_window = sliding,
+-- lua/window/sliding.lua; renew if its charges are leases). Here is what makes them: Redis runs a script from its first
+-- line at every call, so only the algorithms that a call names are made. A new one is a file in lua/window/ and a line
+-- here.
+local makers = {
+  sliding_window = sliding_window,
   fixed_window = fixed_window,
   calendar_month = calendar_month,
-  token_bucket = bucket,
-  concurrency = leases,
+  token_bucket = token_bucket,
+  concurrency = concurrency,
 }
+local algorithms = {}
 
 -- What a settled reservation leaves under its record's key when a late reserve must find it, and for how long.
 local SETTLED = 'settled'
@@ -32,14 +35,17 @@ end
 
 -- The windows that a call names, read. Each has a counter key and an index key in KEYS, from `key` on, and seven
 -- arguments in ARGV, from `arg` on: algorithm, window_ms, parameter (segments or burst, else 0), limit, cost, 1 if the
--- limit is enforced or 0, field in the index. The limits are in force from now on if `in_force`; a settlement's are those
--- that were in force when the reservation was made.
+-- limit is enforced or 0, field in the index. The limits are in force from now on if `in_force`; a settlement's are
+-- those that were in force when the reservation was made.
 local function read_windows(now, key, arg, in_force)
   local windows = {}
   for at = arg, #ARGV, 7 do
-    local algorithm = algorithms[ARGV[at]]
+    local name = ARGV[at]
+    local algorithm = algorithms[name]
     if not algorithm then
-      error('unknown algorithm ' .. ARGV[at])
+      local make = makers[name] or error('unknown algorithm ' .. name)
+      algorithm = make()
+      algorithms[name] = algorithm
     end
     local window_ms, parameter, limit = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
     windows[#windows + 1] = {
@@ -126,8 +132,9 @@ local function read_record(record)
   return charged
 end
 
--- Writes a record of what `windows` were charged.
-local function write_record(key, windows, charged)
+-- Writes a record of what `windows` were charged: `how` is XX to replace one, NX to write it only where there is none.
+-- Returns whether it was written.
+local function write_record(key, windows, charged, how)
   local lists, keep_ms = {}, RECORD_MS_LEAST
   for i, window in ipairs(windows) do
     local list = {}
@@ -137,5 +144,5 @@ local function write_record(key, windows, charged)
     lists[i] = table.concat(list, ',')
     keep_ms = math.max(keep_ms, math.min(window.algorithm.keep_ms(window.state), RECORD_MS_MOST))
   end
-  redis.call('SET', key, table.concat(lists, ';'), 'PX', keep_ms)
+  return redis.call('SET', key, table.concat(lists, ';'), 'PX', keep_ms, how) and true or false
 end

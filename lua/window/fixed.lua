@@ -5,13 +5,13 @@
 --   u          what was charged in it, less refunds
 -- Complexity: O(1).
 
--- How much longer than its period a counter is kept, in milliseconds: the clock of a replica that takes over may be
--- behind.
-local CLOCKS_DIFFER_MS = 60000
-
 -- An algorithm for periods: index(now, window_ms) is the number of the period that a time is in, and
 -- ends_at(index, window_ms) when it ends.
 local function fixed(index, ends_at)
+  -- How much longer than its period a counter is kept, in milliseconds: the clock of a replica that takes over may be
+  -- behind.
+  local CLOCKS_DIFFER_MS = 60000
+
   local windows = {}
 
   -- Reads the counter under `key`. Nothing counts that is of an earlier period; one of a later period counts, should
@@ -100,32 +100,35 @@ local function fixed(index, ends_at)
 end
 
 -- Windows of one length, aligned to the epoch.
-local fixed_window = fixed(function(now, window_ms)
-  return math.floor(now / window_ms)
-end, function(index, window_ms)
-  return (index + 1) * window_ms
-end)
-
--- Months of the Gregorian calendar in UTC, counted from January 1970. Years begin in March and eras of 400 years on
--- 0000-03-01, 719468 days before the epoch; MARCH_0 is the months from then to January 1970.
-local DAY_MS, EPOCH_DAY, ERA_DAYS, MARCH_0 = 86400000, 719468, 146097, 23638
-
-local function days_before_year(year)
-  return 365 * year + math.floor(year / 4) - math.floor(year / 100)
+local function fixed_window()
+  return fixed(function(now, window_ms)
+    return math.floor(now / window_ms)
+  end, function(index, window_ms)
+    return (index + 1) * window_ms
+  end)
 end
 
-local calendar_month = fixed(function(now)
-  local day = math.floor(now / DAY_MS) + EPOCH_DAY
-  local era, day_of_era = math.floor(day / ERA_DAYS), day % ERA_DAYS
-  local year = math.floor(
-    (day_of_era - math.floor(day_of_era / 1460) + math.floor(day_of_era / 36524) - math.floor(day_of_era / 146096))
-      / 365
-  )
-  local month = math.floor((5 * (day_of_era - days_before_year(year)) + 2) / 153)
-  return (400 * era + year) * 12 + month - MARCH_0
-end, function(index)
-  local months = index + 1 + MARCH_0
-  local years, month = math.floor(months / 12), months % 12
-  local era, year = math.floor(years / 400), years % 400
-  return (era * ERA_DAYS + days_before_year(year) + math.floor((153 * month + 2) / 5) - EPOCH_DAY) * DAY_MS
-end)
+-- Months of the Gregorian calendar in UTC, counted from January 1970.
+local function calendar_month()
+  -- Years begin in March and eras of 400 years on 0000-03-01, 719468 days before the epoch; MARCH_0 is the months from
+  -- then to January 1970.
+  local DAY_MS, EPOCH_DAY, ERA_DAYS, MARCH_0 = 86400000, 719468, 146097, 23638
+
+  local function days_before_year(year)
+    return 365 * year + math.floor(year / 4) - math.floor(year / 100)
+  end
+
+  return fixed(function(now)
+    local day = math.floor(now / DAY_MS) + EPOCH_DAY
+    local era, day_of_era = math.floor(day / ERA_DAYS), day % ERA_DAYS
+    local leaps, centuries = math.floor(day_of_era / 1460), math.floor(day_of_era / 36524)
+    local year = math.floor((day_of_era - leaps + centuries - math.floor(day_of_era / 146096)) / 365)
+    local month = math.floor((5 * (day_of_era - days_before_year(year)) + 2) / 153)
+    return (400 * era + year) * 12 + month - MARCH_0
+  end, function(index)
+    local months = index + 1 + MARCH_0
+    local years, month = math.floor(months / 12), months % 12
+    local era, year = math.floor(years / 400), years % 400
+    return (era * ERA_DAYS + days_before_year(year) + math.floor((153 * month + 2) / 5) - EPOCH_DAY) * DAY_MS
+  end)
+end
