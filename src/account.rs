@@ -111,10 +111,16 @@ impl Bill {
     /// The same bill for one of `replicas` Envoys that share the limits between them while they cannot ask each other:
     /// each takes an equal part, at least one, and a request that fits the whole limit fits an unused part.
     pub fn share(&self, replicas: u64) -> Vec<Charge> {
+        let divided = |units: u64| units.checked_div(replicas).unwrap_or(units).max(units.min(1));
         let part = |charge: &Charge| {
-            let limit = charge.limit.checked_div(replicas).unwrap_or(charge.limit).max(charge.limit.min(1));
-            let cost = if charge.cost <= charge.limit { charge.cost.min(limit) } else { charge.cost };
-            Charge { limit, cost, ..charge.clone() }
+            let limit = divided(charge.limit);
+            let mut window = charge.window;
+            if let Algorithm::TokenBucket { burst } = &mut window.algorithm {
+                *burst = divided(*burst);
+            }
+            let fits_whole = charge.cost <= charge.window.capacity(charge.limit);
+            let cost = if fits_whole { charge.cost.min(window.capacity(limit)) } else { charge.cost };
+            Charge { limit, window, cost, ..charge.clone() }
         };
         self.charges.iter().map(part).collect()
     }
@@ -376,5 +382,14 @@ mod tests {
             told.iter().map(|s| (s.limit.amount, s.cost)).collect::<Vec<_>>(),
             [(1, 1), (25, 25), (0, 7)]
         );
+    }
+
+    #[test]
+    fn a_share_of_a_bucket_has_its_part_of_the_burst() {
+        let mut bucket = limit(Metric::OutputTokens, 100);
+        Arc::make_mut(&mut bucket.limit).window = Window::token_bucket(NonZeroU64::new(60_000).unwrap(), 8);
+        let share = bill(vec![bucket], 6, false).share(4);
+        assert_eq!(share[0].window.capacity(share[0].limit), 2, "the burst is shared too");
+        assert_eq!((share[0].limit, share[0].cost), (25, 2));
     }
 }
