@@ -1,0 +1,57 @@
+//! A request that would fit soon is held instead of refused: in its turn, within bounds, and only while its client waits.
+
+use crate::gateway::{Gateway, Store, eventually};
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// One request in any window of this length; who comes too early waits.
+fn limits(window: &str, max_waiting: u64) -> Value {
+    let window = json!({"metric": "requests", "limit": 1, "window": window, "segments": 1});
+    json!({"default": {"windows": [window], "max_wait_ms": 20_000}, "max_waiting": max_waiting})
+}
+
+/// Long enough for a request to have reached the filter.
+async fn arrives() {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn who_came_first_is_forwarded_first(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = Gateway::start(store, limits("1s", 10)).await;
+    let caller = gateway.caller("waiting-turns");
+    assert_eq!(caller.hello().await.header("x-ratelimit-waited-ms"), None);
+    let one = async || (caller.hello().await, Instant::now());
+    let later = async || {
+        arrives().await;
+        one().await
+    };
+    let ((first, first_at), (second, second_at)) = futures_util::future::join(one(), later()).await;
+    assert_eq!((first.status, second.status), (200, 200));
+    assert!(first_at < second_at, "who came first goes first");
+    for answer in [first, second] {
+        assert!((1..20_000).contains(&answer.number("x-ratelimit-waited-ms")));
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_room_is_bounded_and_who_leaves_makes_way(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = Gateway::start(store, limits("3s", 1)).await;
+    let caller = gateway.caller("waiting-room");
+    assert_eq!(caller.hello().await.status, 200);
+    let waiting = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.hello().await }
+    });
+    arrives().await;
+    assert_eq!(caller.hello().await.status, 429, "the one place is taken");
+    waiting.abort();
+    eventually("a place", (200, true), async || {
+        let answer = caller.hello().await;
+        (answer.status, answer.header("x-ratelimit-waited-ms").is_some())
+    })
+    .await;
+    assert_eq!(gateway.mock.report().requests, 2, "who has left is not forwarded");
+}
