@@ -28,6 +28,8 @@ pub struct Behaviour {
     pub no_done: bool,
     /// `x-mock-reset-after`: break the connection off instead of sending the piece after this many.
     pub reset_after: Option<usize>,
+    /// `x-mock-recorded`: answer with this recorded transcript ([`crate::recorded`]) instead.
+    pub recorded: Option<String>,
     /// `x-mock-compress`: compress the answer, as `accept-encoding` allows.
     pub compress: bool,
     /// `x-mock-header`, as often as wanted: `name: value` to answer with.
@@ -63,6 +65,7 @@ impl Behaviour {
                 "no-usage" => behaviour.no_usage = true,
                 "no-done" => behaviour.no_done = true,
                 "reset-after" => behaviour.reset_after = Some(read(name, text, "a number")?),
+                "recorded" => behaviour.recorded = Some(text.to_owned()),
                 "compress" => behaviour.compress = true,
                 "header" => {
                     let (key, value) =

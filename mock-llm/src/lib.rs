@@ -12,6 +12,7 @@ pub mod behaviour;
 mod completion;
 mod compress;
 pub mod journal;
+mod recorded;
 
 use axum::Router;
 use axum::body::Body;

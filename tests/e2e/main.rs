@@ -15,6 +15,7 @@ mod compression;
 mod concurrency;
 mod configuration;
 mod endings;
+mod endpoints;
 mod gateway;
 mod headers_first;
 mod hostile;
