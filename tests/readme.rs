@@ -5,6 +5,7 @@ use llm_rate_limit_tests::mock_llm::MockLlm;
 use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::{Duration, Instant};
 
 fn document(name: &str) -> String {
     fs::read_to_string(wasm::root().join(name)).unwrap()
@@ -35,6 +36,41 @@ fn the_limits_are_enforced() {
         assert_eq!(ask(), 200, "request {asked} of {allowed}");
     }
     assert_eq!(ask(), 429);
+}
+
+#[test]
+fn limits_change_while_envoy_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let readme = document("README.md");
+    let entry = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let entry = entry.replace("/etc/envoy/reload", directory.path().to_str().unwrap());
+    let built = wasm::filter();
+    let filter = document("envoy/reload/filter.yaml")
+        .replace("target/wasm32-wasip1/release/llm_rate_limit.wasm", built.to_str().unwrap());
+    let put = |rpm: u64| {
+        let draft = directory.path().join("filter.new");
+        fs::write(&draft, filter.replace("\"rpm\": 3}", &format!("\"rpm\": {rpm}}}"))).unwrap();
+        fs::rename(draft, directory.path().join("filter.yaml")).unwrap();
+    };
+    put(3);
+    let upstream = MockLlm::start();
+    let mut setup = Setup::new(upstream.address()).concurrency(1);
+    *setup.http_filter() = yaml_serde::from_str(&entry).unwrap();
+    let envoy = setup.start();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let body = json!({"model": "gpt-4o", "max_tokens": 1, "messages": []}).to_string();
+    let ask = || {
+        let request =
+            agent.post(envoy.url("/v1/chat/completions")).header("authorization", "Bearer demo-key");
+        request.send(&body).unwrap().status().as_u16()
+    };
+    assert_eq!([ask(), ask(), ask(), ask()], [200, 200, 200, 429]);
+    put(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while ask() != 200 {
+        assert!(Instant::now() < deadline, "the new limit is not in force:\n{}", envoy.log());
+    }
+    assert_eq!([ask(), ask()], [200, 429], "what was used before counts");
 }
 
 #[test]
