@@ -27,6 +27,8 @@ struct Place {
     stream: u32,
     /// When its patience ends.
     until_ms: u64,
+    /// Whether it was asked for because its patience had ended, and the answer is awaited.
+    is_leaving: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl WaitingRoom {
             return false;
         }
         self.taken = self.taken.saturating_add(1);
-        let place = Place { stream, until_ms };
+        let place = Place { stream, until_ms, is_leaving: false };
         self.queues.entry(identity.to_owned()).or_default().places.push_back(place);
         true
     }
@@ -93,8 +95,8 @@ impl WaitingRoom {
     pub fn due(&mut self, now_ms: u64) -> Vec<(u32, bool)> {
         let mut due = Vec::new();
         for queue in self.queues.values_mut() {
-            let mut places = queue.places.iter().enumerate();
-            if let Some((_, first)) = places.next() {
+            let mut places = queue.places.iter_mut();
+            if let Some(first) = places.next() {
                 let is_due = match queue.next {
                     Next::Asked => false,
                     Next::At(at_ms) => at_ms <= now_ms || first.until_ms <= now_ms,
@@ -105,7 +107,10 @@ impl WaitingRoom {
                     due.push((first.stream, first.until_ms > now_ms));
                 }
             }
-            due.extend(places.filter(|(_, p)| p.until_ms <= now_ms).map(|(_, place)| (place.stream, false)));
+            for place in places.filter(|place| place.until_ms <= now_ms && !place.is_leaving) {
+                place.is_leaving = true;
+                due.push((place.stream, false));
+            }
         }
         due
     }
@@ -138,6 +143,7 @@ mod tests {
         assert!(room.enter("a", 1, 500) && room.enter("a", 2, 100));
         room.ask_again("a", 400);
         assert_eq!(room.due(100), [(2, false)]);
+        assert_eq!(room.due(100), [], "its answer is awaited");
         room.leave("a", 2);
         assert_eq!((room.due(399), room.due(400)), (vec![], vec![(1, true)]));
         room.ask_again("a", 600);

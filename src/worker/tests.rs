@@ -701,3 +701,18 @@ fn those_who_wait_are_asked_for_at_the_sidecar_too() {
         "the sidecar's time is no wait"
     );
 }
+
+#[test]
+fn patience_that_ends_while_the_sidecar_is_asked_stalls_nobody() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("deny", json!({"rpm": 1, "max_wait_ms": 1_500})));
+    worker.request_headers(1, &chat(), true, NOW);
+    let callouts = worker.turn(NOW).callouts;
+    answer(&mut worker, &callouts[0], false);
+    worker.request_headers(2, &chat(), true, NOW);
+    let callouts = worker.turn(NOW + 1_500).callouts;
+    let turn = answer(&mut worker, &callouts[0], false);
+    let refused: Vec<_> = turn.directives.iter().map(|(stream, d)| (*stream, status(d))).collect();
+    assert_eq!(refused, [(1, 429), (2, 429)]);
+    assert!(worker.sessions.is_empty());
+}
