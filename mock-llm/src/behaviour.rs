@@ -12,6 +12,8 @@ const MAX_COMPLETION_TOKENS: u64 = 1_000_000;
 pub struct Behaviour {
     /// `x-mock-status`: answer with this status, and an error body unless it is 200.
     pub status: StatusCode,
+    /// `x-mock-fail-attempts`: answer this many attempts with 503 first, by `x-envoy-attempt-count`.
+    pub fail_attempts: u64,
     /// `x-mock-delay-ms`: the time before the answer begins.
     pub delay: Duration,
     /// `x-mock-chunk-delay-ms`: the time between two pieces of the body.
@@ -28,8 +30,8 @@ pub struct Behaviour {
     pub no_done: bool,
     /// `x-mock-reset-after`: break the connection off instead of sending the piece after this many.
     pub reset_after: Option<usize>,
-    /// `x-mock-recorded`: answer with this recorded transcript ([`crate::recorded`]) instead.
-    pub recorded: Option<String>,
+    /// `x-mock-trailers`: end the answer with a trailer.
+    pub trailers: bool,
     /// `x-mock-compress`: compress the answer, as `accept-encoding` allows.
     pub compress: bool,
     /// `x-mock-header`, as often as wanted: `name: value` to answer with.
@@ -49,6 +51,7 @@ impl Behaviour {
             let text = value.to_str().map_err(|_| format!("{name}: expected text"))?;
             match wish {
                 "status" => behaviour.status = read(name, text, "an HTTP status")?,
+                "fail-attempts" => behaviour.fail_attempts = read(name, text, "a number")?,
                 "delay-ms" => behaviour.delay = Duration::from_millis(read(name, text, "a number")?),
                 "chunk-delay-ms" => {
                     behaviour.chunk_delay = Duration::from_millis(read(name, text, "a number")?)
@@ -65,7 +68,7 @@ impl Behaviour {
                 "no-usage" => behaviour.no_usage = true,
                 "no-done" => behaviour.no_done = true,
                 "reset-after" => behaviour.reset_after = Some(read(name, text, "a number")?),
-                "recorded" => behaviour.recorded = Some(text.to_owned()),
+                "trailers" => behaviour.trailers = true,
                 "compress" => behaviour.compress = true,
                 "header" => {
                     let (key, value) =
@@ -79,6 +82,16 @@ impl Behaviour {
             }
         }
         Ok(behaviour)
+    }
+
+    /// The status to refuse a request with these headers with, if it is to be refused.
+    pub fn fails(&self, headers: &HeaderMap) -> Option<StatusCode> {
+        let attempt: Option<u64> =
+            headers.get("x-envoy-attempt-count").and_then(|count| count.to_str().ok()?.parse().ok());
+        if attempt.unwrap_or(1) <= self.fail_attempts {
+            return Some(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        (self.status != StatusCode::OK).then_some(self.status)
     }
 
     /// Adds what `x-mock-header` asked for.

@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many of the last requests are kept whole.
-const KEPT: usize = 256;
+/// How many of the last requests are kept.
+const KEPT: usize = 4096;
+
+/// How many bytes of bodies are kept, the last request's aside: 64 MiB.
+const KEPT_BYTES: usize = 64 << 20;
 
 /// Tokens of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,22 @@ pub struct Usage {
     pub prompt_tokens: u64,
     /// Of all choices together.
     pub completion_tokens: u64,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With the whole answer.
+    Answered {
+        /// What it cost.
+        usage: Usage,
+        /// Whether the answer told so.
+        told: bool,
+    },
+    /// With an error.
+    Refused,
+    /// The client left, or the mock was asked to break off.
+    Aborted,
 }
 
 /// A request as it arrived.
@@ -29,6 +48,8 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+    /// How it ended, if it has.
+    pub ended: Option<Ended>,
 }
 
 /// The answer to `GET /mock/requests`: counts since the start, or since the last `DELETE`.
@@ -62,6 +83,10 @@ pub struct Journal {
 struct Pages {
     report: Report,
     received: VecDeque<Received>,
+    /// Bytes of their bodies.
+    bytes: usize,
+    /// How many came before the first that is kept.
+    forgotten: usize,
 }
 
 impl Journal {
@@ -70,7 +95,7 @@ impl Journal {
         self.pages().report
     }
 
-    /// The last requests, oldest first; at most 256.
+    /// The last requests, oldest first: at most 4,096, and not many more than 64 MiB.
     pub fn received(&self) -> Vec<Received> {
         self.pages().received.iter().cloned().collect()
     }
@@ -79,10 +104,9 @@ impl Journal {
     pub fn forget(&self) {
         let mut pages = self.pages();
         let in_flight = pages.report.in_flight;
-        *pages = Pages {
-            report: Report { in_flight, in_flight_max: in_flight, ..Report::default() },
-            received: VecDeque::new(),
-        };
+        let forgotten = pages.forgotten + pages.received.len();
+        let report = Report { in_flight, in_flight_max: in_flight, ..Report::default() };
+        *pages = Pages { report, forgotten, ..Pages::default() };
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
@@ -90,15 +114,7 @@ impl Journal {
         report.requests += 1;
         report.in_flight += 1;
         report.in_flight_max = report.in_flight_max.max(report.in_flight);
-        InFlight { journal: Arc::clone(self), completed: None }
-    }
-
-    pub(crate) fn record(&self, received: Received) {
-        let kept = &mut self.pages().received;
-        if kept.len() == KEPT {
-            kept.pop_front();
-        }
-        kept.push_back(received);
+        InFlight { journal: Arc::clone(self), number: None, ended: Ended::Aborted }
     }
 
     /// A panic while the lock was held leaves counts that are still counts.
@@ -107,32 +123,60 @@ impl Journal {
     }
 }
 
+impl Pages {
+    /// Keeps a request; its number, by which it is found again.
+    fn keep(&mut self, received: Received) -> usize {
+        self.bytes += received.body.len();
+        self.received.push_back(received);
+        while self.received.len() > KEPT || (self.bytes > KEPT_BYTES && self.received.len() > 1) {
+            let dropped = self.received.pop_front();
+            self.bytes -= dropped.map_or(0, |dropped| dropped.body.len());
+            self.forgotten += 1;
+        }
+        self.forgotten + self.received.len() - 1
+    }
+
+    fn end(&mut self, number: Option<usize>, ended: Ended) {
+        let at = number.and_then(|number| number.checked_sub(self.forgotten));
+        if let Some(received) = at.and_then(|at| self.received.get_mut(at)) {
+            received.ended = Some(ended);
+        }
+        self.report.in_flight = self.report.in_flight.saturating_sub(1);
+        match ended {
+            Ended::Aborted => self.report.aborted += 1,
+            Ended::Refused => self.report.completed += 1,
+            Ended::Answered { usage, .. } => {
+                self.report.completed += 1;
+                self.report.prompt_tokens += usage.prompt_tokens;
+                self.report.completion_tokens += usage.completion_tokens;
+                self.report.total_tokens += usage.prompt_tokens + usage.completion_tokens;
+            }
+        }
+    }
+}
+
 /// A request that is being answered. Dropping it says that the answer did not come to its end.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     journal: Arc<Journal>,
-    completed: Option<Usage>,
+    number: Option<usize>,
+    ended: Ended,
 }
 
 impl InFlight {
-    /// The answer is whole; `usage` if it was a completion.
-    pub(crate) fn complete(mut self, usage: Option<Usage>) {
-        self.completed = Some(usage.unwrap_or_default());
+    /// The request has arrived whole.
+    pub(crate) fn record(&mut self, received: Received) {
+        self.number = Some(self.journal.pages().keep(received));
+    }
+
+    /// It has been answered.
+    pub(crate) fn end(mut self, ended: Ended) {
+        self.ended = ended;
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let report = &mut self.journal.pages().report;
-        report.in_flight = report.in_flight.saturating_sub(1);
-        match self.completed {
-            None => report.aborted += 1,
-            Some(usage) => {
-                report.completed += 1;
-                report.prompt_tokens += usage.prompt_tokens;
-                report.completion_tokens += usage.completion_tokens;
-                report.total_tokens += usage.prompt_tokens + usage.completion_tokens;
-            }
-        }
+        self.journal.pages().end(self.number, self.ended);
     }
 }

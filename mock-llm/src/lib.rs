@@ -1,29 +1,32 @@
 //! An LLM API that answers at once and says what it was asked: the upstream of the demo and the tests.
 //!
-//! It speaks OpenAI's chat completions, as JSON and as a stream of events, with a `usage` that adds up. How it
-//! answers one request is chosen by that request's own `x-mock-*` headers ([`behaviour::Behaviour`]), so that many
-//! tests can share it and any HTTP client can drive it; what it has been asked is at `GET /mock/requests`
-//! ([`journal::Report`]), and `DELETE /mock/requests` forgets it.
+//! It speaks OpenAI's chat completions, completions, embeddings and responses and Anthropic's messages, as JSON and as
+//! a stream of events, with a `usage` that adds up. How it answers one request is chosen by that request's own
+//! `x-mock-*` headers ([`behaviour::Behaviour`]), so that many tests can share it and any HTTP client can drive it;
+//! what it has been asked is at `GET /mock/requests` ([`journal::Report`]), and `DELETE /mock/requests` forgets it.
 //!
-//! It leaves out everything a model is for: the completion is the word "token", as often as asked, and a prompt's
-//! tokens are its bytes divided by four unless `x-mock-prompt-tokens` says otherwise.
+//! It leaves out everything a model is for: the answer is the word "token", as often as asked, and a prompt's tokens
+//! are its bytes divided by four unless `x-mock-prompt-tokens` says otherwise.
 
+mod answer;
 pub mod behaviour;
-mod completion;
-mod compress;
 pub mod journal;
-mod recorded;
 
+use answer::Answer;
+use answer::compress::Encoding;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, body};
 use behaviour::Behaviour;
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use journal::{InFlight, Journal, Received};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use journal::{Ended, InFlight, Journal, Received};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +35,12 @@ use tokio::time::sleep;
 /// The largest body that it reads; Envoy's own limit in the shipped configuration is the same.
 const MAX_BODY: usize = 32 << 20;
 
-/// The API with its journal. Every path answers as chat completions do, except those under `/mock`.
+/// The API with its journal. A path's end says which endpoint it is; every other path but those under `/mock` answers
+/// as chat completions do.
 pub fn router(journal: Arc<Journal>) -> Router {
     Router::new()
         .route("/mock/requests", get(report).delete(forget))
-        .fallback(complete)
+        .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(journal)
 }
@@ -50,40 +54,43 @@ async fn forget(State(journal): State<Arc<Journal>>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn complete(State(journal): State<Arc<Journal>>, request: Request) -> Response {
+async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Response {
     let (parts, incoming) = request.into_parts();
     let behaviour = match Behaviour::from_headers(&parts.headers) {
         Ok(behaviour) => behaviour,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
     };
-    let in_flight = journal.begin();
+    let mut in_flight = journal.begin();
     let Ok(content) = body::to_bytes(incoming, MAX_BODY).await else {
         return refuse(StatusCode::BAD_REQUEST, "the body did not arrive whole");
     };
-    let encoding = behaviour.compress.then(|| compress::Encoding::accepted(&parts.headers)).flatten();
-    journal.record(Received {
+    let encoding = behaviour.compress.then(|| Encoding::accepted(&parts.headers)).flatten();
+    let fails = behaviour.fails(&parts.headers);
+    let path = parts.uri.path().to_owned();
+    in_flight.record(Received {
         method: parts.method.to_string(),
         path: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         headers: parts.headers,
         body: content.clone(),
+        ended: None,
     });
     sleep(behaviour.delay).await;
 
-    let mut response = match completion::Answer::to(&content, &behaviour) {
-        _ if behaviour.status != StatusCode::OK => {
-            in_flight.complete(None);
-            refuse(behaviour.status, "the mock was asked for this status")
-        }
-        Err(why) => {
-            in_flight.complete(None);
-            refuse(StatusCode::BAD_REQUEST, &why)
+    let answer = match fails {
+        Some(status) => Err((status, "the mock was asked for this status".to_owned())),
+        None => Answer::to(&path, &content, &behaviour).map_err(|why| (StatusCode::BAD_REQUEST, why)),
+    };
+    let mut response = match answer {
+        Err((status, why)) => {
+            in_flight.end(Ended::Refused);
+            refuse(status, &why)
         }
         Ok(mut answer) => {
             if let Some(encoding) = encoding {
                 answer.pieces = encoding.compress(&answer.pieces);
             }
             let content_type = if answer.streamed { "text/event-stream" } else { "application/json" };
-            let body = Body::from_stream(paced(answer, behaviour.clone(), in_flight));
+            let body = Body::new(StreamBody::new(paced(answer, behaviour.clone(), in_flight)));
             let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
             if let Some(encoding) = encoding {
                 response.headers_mut().insert(header::CONTENT_ENCODING, encoding.name());
@@ -98,27 +105,38 @@ async fn complete(State(journal): State<Arc<Journal>>, request: Request) -> Resp
 /// The answer's pieces with the pauses between them; the request counts as in flight until the last is taken, or
 /// until the client has gone and the stream is dropped.
 fn paced(
-    answer: completion::Answer,
+    answer: Answer,
     behaviour: Behaviour,
     in_flight: InFlight,
-) -> impl Stream<Item = io::Result<bytes::Bytes>> {
-    let usage = answer.usage;
+) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
+    let whole = Ended::Answered { usage: answer.usage, told: answer.tells_usage };
     let last = answer.pieces.len().saturating_sub(1);
     let mut in_flight = Some(in_flight);
-    stream::iter(answer.pieces.into_iter().enumerate()).then(move |(index, piece)| {
+    let trailers = behaviour.trailers.then(|| {
+        Ok(Frame::trailers(HeaderMap::from_iter([(
+            HeaderName::from_static("x-mock-trailer"),
+            HeaderValue::from_static("1"),
+        )])))
+    });
+    let pieces = stream::iter(answer.pieces.into_iter().enumerate()).then(move |(index, piece)| {
         let broken = behaviour.reset_after.is_some_and(|pieces| index >= pieces);
         if index == last && !broken {
             // Before the last piece is out, so that whoever has the whole answer finds it in the report.
             if let Some(in_flight) = in_flight.take() {
-                in_flight.complete(Some(usage));
+                in_flight.end(whole);
             }
         }
         let pause = if index == 0 { Duration::ZERO } else { behaviour.chunk_delay };
         async move {
             sleep(pause).await;
-            if broken { Err(io::Error::other("the mock was asked to break off")) } else { Ok(piece) }
+            if broken {
+                Err(io::Error::other("the mock was asked to break off"))
+            } else {
+                Ok(Frame::data(piece))
+            }
         }
-    })
+    });
+    pieces.chain(stream::iter(trailers))
 }
 
 /// An error in OpenAI's shape.
@@ -133,13 +151,16 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 mod tests {
     use super::*;
     use axum::http::Request;
-    use bytes::Bytes;
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
     async fn ask(journal: &Arc<Journal>, headers: &[(&str, &str)], body: &Value) -> Response {
-        let mut request = Request::post("/v1/chat/completions");
+        ask_at("/v1/chat/completions", journal, headers, body).await
+    }
+
+    async fn ask_at(path: &str, journal: &Arc<Journal>, headers: &[(&str, &str)], body: &Value) -> Response {
+        let mut request = Request::post(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -254,5 +275,111 @@ mod tests {
         assert!(received[0].body.starts_with(b"{"));
         journal.forget();
         assert_eq!((journal.received().len(), journal.report().requests), (0, 0));
+    }
+
+    /// The data of a stream's events.
+    fn data(text: &str) -> Vec<Value> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        lines.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn each_endpoint_answers_in_its_own_format_and_tells_what_it_costs() {
+        let headers = [("x-mock-prompt-tokens", "9"), ("x-mock-completion-tokens", "3")];
+        for (path, text, usage) in [
+            ("/chat/completions", "/choices/0/message/content", ["prompt", "completion"]),
+            ("/completions", "/choices/0/text", ["prompt", "completion"]),
+            ("/responses", "/output/0/content/0/text", ["input", "output"]),
+            ("/messages", "/content/0/text", ["input", "output"]),
+        ] {
+            let response = ask_at(path, &Arc::default(), &headers, &json!({"prompt": "a"})).await;
+            let body: Value = serde_json::from_str(&self::text(response).await).unwrap();
+            assert_eq!(body.pointer(text).unwrap(), "token token token", "{path}: {body}");
+            let usage = usage.map(|name| body["usage"][format!("{name}_tokens")].as_u64().unwrap());
+            assert_eq!(usage, [9, 3], "{path}");
+        }
+        let response = ask_at("/embeddings", &Arc::default(), &headers, &json!({"input": ["a", "b"]})).await;
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(body["data"].as_array().unwrap().len(), 2);
+        assert_eq!(body["usage"], json!({"prompt_tokens": 9, "total_tokens": 9}));
+    }
+
+    #[tokio::test]
+    async fn each_endpoint_streams_the_words_of_its_body_and_ends_as_its_format_does() {
+        let body = json!({"stream": true, "stream_options": {"include_usage": true}, "max_output_tokens": 9});
+        for (path, delta, usage, end) in [
+            ("/chat/completions", "/choices/0/delta/content", "/usage/completion_tokens", "data: [DONE]"),
+            ("/completions", "/choices/0/text", "/usage/completion_tokens", "data: [DONE]"),
+            ("/responses", "/delta", "/response/usage/output_tokens", "response.completed"),
+            ("/messages", "/delta/text", "/usage/output_tokens", "message_stop"),
+        ] {
+            for (headers, tells) in [
+                (&[("x-mock-completion-tokens", "4")][..], true),
+                (
+                    &[("x-mock-completion-tokens", "4"), ("x-mock-no-usage", "1"), ("x-mock-no-done", "1")],
+                    false,
+                ),
+            ] {
+                let stream = text(ask_at(path, &Arc::default(), headers, &body).await).await;
+                let events = data(&stream);
+                let said: String = events.iter().filter_map(|event| event.pointer(delta)?.as_str()).collect();
+                assert_eq!(said, "token token token token", "{path}");
+                let told = events.iter().filter_map(|event| event.pointer(usage)?.as_u64()).next_back();
+                assert_eq!(told, tells.then_some(4), "{path}");
+                assert_eq!(stream.contains(end), tells, "{path}: {stream}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn attempts_fail_until_there_were_enough() {
+        for (attempt, status) in [("1", 503), ("2", 503), ("3", 200)] {
+            let headers = [("x-mock-fail-attempts", "2"), ("x-envoy-attempt-count", attempt)];
+            assert_eq!(ask(&Arc::default(), &headers, &chat(json!({}))).await.status(), status);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_end_with_a_trailer() {
+        let response = ask(&Arc::default(), &[("x-mock-trailers", "1")], &chat(json!({}))).await;
+        let collected = response.into_body().collect().await.unwrap();
+        assert_eq!(collected.trailers().unwrap()["x-mock-trailer"], "1");
+    }
+
+    #[tokio::test]
+    async fn the_journal_knows_how_each_request_ended() {
+        let journal = Arc::default();
+        let usage = journal::Usage { prompt_tokens: 7, completion_tokens: 2 };
+        let headers = [("x-mock-prompt-tokens", "7"), ("x-mock-completion-tokens", "2")];
+        text(ask(&journal, &headers, &chat(json!({}))).await).await;
+        text(ask(&journal, &headers, &chat(json!({"stream": true}))).await).await;
+        text(ask(&journal, &[("x-mock-status", "500")], &chat(json!({}))).await).await;
+        drop(ask(&journal, &[], &chat(json!({"stream": true}))).await);
+        let running = ask(&journal, &[], &chat(json!({"stream": true}))).await;
+        let ended: Vec<_> = journal.received().iter().map(|received| received.ended).collect();
+        assert_eq!(
+            ended,
+            [
+                Some(Ended::Answered { usage, told: true }),
+                Some(Ended::Answered { usage, told: false }),
+                Some(Ended::Refused),
+                Some(Ended::Aborted),
+                None,
+            ]
+        );
+        drop(running);
+        assert_eq!(journal.received()[4].ended, Some(Ended::Aborted));
+    }
+
+    #[tokio::test]
+    async fn the_journal_keeps_no_more_than_it_can_hold() {
+        let journal = Arc::default();
+        let large = chat(json!({"messages": "a".repeat(30 << 20)}));
+        for _ in 0..4 {
+            ask(&journal, &[], &large).await;
+        }
+        assert_eq!(journal.received().len(), 2);
+        assert!(journal.received().iter().all(|received| received.ended.is_some()));
+        assert_eq!(journal.report().requests, 4);
     }
 }

@@ -1,25 +1,14 @@
 //! What is configured about what a request costs, and about streams that cost more than they may.
 
 use crate::caller::{Answer, hello, hello_with};
-use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually};
+use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually, strangers};
 use futures_util::StreamExt;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 /// A gateway where everybody is a stranger as in the shared ones, with these members in its configuration.
 async fn gateway(store: Store, members: Value) -> Gateway {
-    let mut limits = json!({
-        "plans": {"stranger": {
-            "rpm": 1000,
-            "input_tpm": STRANGER_TOKENS,
-            "output_tpm": STRANGER_TOKENS,
-            "tpm": 2 * STRANGER_TOKENS,
-        }},
-        "default": {"plan": "stranger"},
-        "output_reservation": {"mode": "declared"},
-    });
-    limits.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    Gateway::start(store, limits).await
+    Gateway::start(store, strangers(members)).await
 }
 
 #[rstest]

@@ -1,7 +1,7 @@
 //! Compressed answers: what is asked of the upstream, what the client gets, and what is charged.
 
-use crate::caller::{Answer, hello_with};
-use crate::gateway::Store;
+use crate::caller::{Answer, HELLO_TOKENS, hello_with};
+use crate::gateway::{Gateway, Store, strangers};
 use rstest::rstest;
 use serde_json::json;
 
@@ -10,12 +10,13 @@ use serde_json::json;
 #[case::deflate("zstd, deflate", "deflate", "deflate")]
 #[tokio::test]
 async fn a_compressed_answer_is_charged_and_passes_untouched(
+    #[values(Store::Local, Store::Redis)] store: Store,
     #[values(false, true)] stream: bool,
     #[case] accept: &str,
     #[case] narrowed: &str,
     #[case] encoding: &str,
 ) {
-    let gateway = Store::Local.gateway().await;
+    let gateway = store.gateway().await;
     let key = format!("compression-{encoding}-{stream}");
     let body = hello_with(json!({"stream": stream, "stream_options": {"include_usage": true}}));
     let ask = |caller: &crate::caller::Caller| {
@@ -31,4 +32,35 @@ async fn a_compressed_answer_is_charged_and_passes_untouched(
     let received = received.iter().find(|request| request.headers["authorization"] == authorization).unwrap();
     assert_eq!(received.headers["accept-encoding"], narrowed);
     gateway.charged(&key, 1, 70, 16).await;
+}
+
+/// With `accept_encoding: keep` the client's own `accept-encoding` goes upstream: what can be read is charged by its
+/// usage, what cannot be read as it was reserved.
+#[rstest]
+#[case::readable("zstd, gzip", None, (70, 16))]
+#[case::not_readable("br", Some("content-encoding: br"), (HELLO_TOKENS, 30))]
+#[tokio::test]
+async fn compressions_that_cannot_be_read_may_be_kept(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] accept: &str,
+    #[case] answered: Option<&str>,
+    #[case] (input, output): (u64, u64),
+) {
+    let gateway = Gateway::start(store, strangers(json!({"accept_encoding": "keep"}))).await;
+    let request = gateway
+        .caller("keep")
+        .chat(&hello_with(json!({"max_tokens": 30})))
+        .header("accept-encoding", accept)
+        .header("x-mock-compress", "1")
+        .header("x-mock-prompt-tokens", "70")
+        .header("x-mock-completion-tokens", "16");
+    let request = match answered {
+        // The mock knows no brotli: whatever it sends, it says that it is.
+        Some(header) => request.header("x-mock-header", header),
+        None => request,
+    };
+    let answer = Answer::to(request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(gateway.mock.received()[0].headers["accept-encoding"], accept);
+    gateway.charged("keep", 1, input, output).await;
 }

@@ -5,11 +5,10 @@
 //! exits, so that nothing outlives the tests, files included.
 
 use crate::caller::{Answer, Caller};
-use crate::{admission, answers, bodies, clients, concurrency, identities, tokens};
+use crate::{admission, answers, bodies, clients, concurrency, identities, routes, tokens};
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
-use llm_rate_limit_tests::process::free_port;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::Sidecar;
 use serde_json::{Value, json};
@@ -130,7 +129,7 @@ impl Gateway {
         if let Some(fleet) = &fleet {
             setup = setup.sidecar(fleet.address());
         }
-        add_routes(&mut setup);
+        routes::add(&mut setup);
         let envoy = change(setup).start();
         Self { envoy, fleet, mock }
     }
@@ -216,7 +215,12 @@ fn shared_limits() -> Value {
     .into_iter()
     .flat_map(|keys| keys.as_array().unwrap().clone())
     .collect();
-    json!({
+    strangers(json!({"keys": keys}))
+}
+
+/// Limits for whoever is not in the keys that `members` may have: counters of his own that nobody fills by chance.
+pub fn strangers(members: Value) -> Value {
+    let mut limits = json!({
         "plans": {
             "stranger": {
                 "rpm": 1000,
@@ -225,31 +229,10 @@ fn shared_limits() -> Value {
                 "tpm": 2 * STRANGER_TOKENS,
             },
         },
-        "keys": keys,
         "default": {"plan": "stranger"},
         // What is reserved must not depend on which tests ran before.
         "output_reservation": {"mode": "declared"},
-    })
-}
-
-/// Two ways for a request to end that a client cannot choose: under `/hasty` the route's time is short, and nobody
-/// listens behind `/nowhere`.
-fn add_routes(setup: &mut Setup) {
-    let routes = &mut setup.config()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-        ["route_config"]["virtual_hosts"][0]["routes"];
-    let routes = routes.as_array_mut().unwrap();
-    routes.insert(0, json!({"match": {"prefix": "/hasty/"}, "route": {"cluster": "llm", "timeout": "1s"}}));
-    routes.insert(
-        0,
-        json!({"match": {"prefix": "/nowhere/"}, "route": {"cluster": "nowhere", "timeout": "5s"}}),
-    );
-    let mut nowhere = setup.cluster("llm").clone();
-    nowhere["name"] = json!("nowhere");
-    nowhere["load_assignment"] = json!({
-        "cluster_name": "nowhere",
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
-            "socket_address": {"address": "127.0.0.1", "port_value": free_port()}
-        }}}]}],
     });
-    setup.config()["static_resources"]["clusters"].as_array_mut().unwrap().push(nowhere);
+    limits.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    limits
 }

@@ -47,6 +47,11 @@ impl Connection {
         self.stream.write_all(bytes).await
     }
 
+    /// Says that nothing more will be sent, and goes on listening.
+    pub async fn close_half(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Sends the head of `POST path` with these header lines besides `host`.
     pub async fn post(&mut self, path: &str, headers: &[&str]) {
         let mut head = format!("POST {path} HTTP/1.1\r\nhost: gateway\r\n");

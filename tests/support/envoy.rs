@@ -173,6 +173,8 @@ impl Setup {
         let admin_path = scratch.path().join("admin");
         let mut command = Command::new(binary());
         command.args(["--disable-hot-restart", "--log-level", "info", "--drain-time-s", "1"]);
+        // The access log must not keep a test waiting.
+        command.args(["--file-flush-interval-msec", "50"]);
         command.arg("--concurrency").arg(self.concurrency.to_string());
         command.arg("--admin-address-path").arg(&admin_path).arg("-c").arg(config);
         let mut process = Process::start("envoy", command);
@@ -236,6 +238,14 @@ impl Envoy {
     /// What the admin interface answers to `GET path`.
     pub fn admin(&self, path: &str) -> String {
         get(&format!("http://{}{path}", self.admin)).unwrap()
+    }
+
+    /// Sends `POST path` to the admin interface.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn post(&self, path: &str) {
+        agent().post(format!("http://{}{path}", self.admin)).send_empty().unwrap();
     }
 
     /// A counter or gauge by its full name; `None` if Envoy has none of that name.
@@ -339,7 +349,10 @@ fn replace_file(path: &Path, content: &Value) {
 
 /// `GET url`; an error also if the status is one.
 fn get(url: &str) -> Result<String, ureq::Error> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into();
-    agent.get(url).call()?.body_mut().read_to_string()
+    agent().get(url).call()?.body_mut().read_to_string()
+}
+
+/// What asks the admin interface.
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into()
 }

@@ -1,0 +1,15 @@
+//! Embeddings: <https://platform.openai.com/docs/api-reference/embeddings>. All texts are in the same place.
+
+use super::Plan;
+use serde_json::{Value, json};
+
+pub(super) fn body(plan: &Plan) -> Value {
+    let embedding = |index| json!({"object": "embedding", "index": index, "embedding": [0.25, -0.5, 0.125]});
+    let data: Value = (0..plan.answers).map(embedding).collect();
+    let mut body = json!({"object": "list", "data": data, "model": plan.model});
+    if plan.tells_usage {
+        let prompt_tokens = plan.usage.prompt_tokens;
+        body["usage"] = json!({"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens});
+    }
+    body
+}

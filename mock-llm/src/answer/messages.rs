@@ -1,0 +1,58 @@
+//! Messages: <https://docs.anthropic.com/en/api/messages>. One block of text.
+
+use super::Plan;
+use serde_json::{Value, json};
+
+pub(super) fn body(plan: &Plan) -> Value {
+    let content = json!([{"type": "text", "text": plan.text()}]);
+    message(plan, content, Some(reason(plan)), plan.usage.completion_tokens)
+}
+
+/// As there, the prompt's usage is told at the beginning, and the answer's with the reason why it stops.
+pub(super) fn events(plan: &Plan) -> Vec<String> {
+    let mut events = vec![
+        ("message_start", json!({"message": message(plan, json!([]), None, 1)})),
+        ("content_block_start", json!({"index": 0, "content_block": {"type": "text", "text": ""}})),
+        ("ping", json!({})),
+    ];
+    for text in plan.deltas() {
+        events.push((
+            "content_block_delta",
+            json!({"index": 0, "delta": {"type": "text_delta", "text": text}}),
+        ));
+    }
+    events.push(("content_block_stop", json!({"index": 0})));
+    let mut delta = json!({"delta": {"stop_reason": reason(plan), "stop_sequence": null}});
+    if plan.tells_usage {
+        delta["usage"] = json!({"output_tokens": plan.usage.completion_tokens});
+    }
+    events.push(("message_delta", delta));
+    if plan.says_done {
+        events.push(("message_stop", json!({})));
+    }
+    let write = |(kind, mut event): (&str, Value)| {
+        event["type"] = json!(kind);
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    events.into_iter().map(write).collect()
+}
+
+const fn reason(plan: &Plan) -> &'static str {
+    if plan.is_cut { "max_tokens" } else { "end_turn" }
+}
+
+fn message(plan: &Plan, content: Value, stop_reason: Option<&str>, output_tokens: u64) -> Value {
+    let mut message = json!({
+        "id": "msg_mock",
+        "type": "message",
+        "role": "assistant",
+        "model": plan.model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": null,
+    });
+    if plan.tells_usage {
+        message["usage"] = json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": output_tokens});
+    }
+    message
+}

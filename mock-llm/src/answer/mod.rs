@@ -1,0 +1,195 @@
+//! The answer to a request: what it costs, and its JSON or its events, in the format of the endpoint.
+//!
+//! One module per format writes the words; what there is to write is worked out here, in the same terms for all.
+
+mod chat;
+mod completions;
+pub(crate) mod compress;
+mod embeddings;
+mod messages;
+mod responses;
+
+use crate::behaviour::Behaviour;
+use crate::journal::Usage;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Words in an answer when nobody asks for more or fewer.
+const DEFAULT_COMPLETION_TOKENS: u64 = 16;
+
+/// What the mock says, over and over.
+const WORD: &str = "token";
+
+/// An answer, cut into the pieces that it is sent in.
+pub(crate) struct Answer {
+    /// The body.
+    pub(crate) pieces: Vec<Bytes>,
+    /// Whether the body is a stream of events.
+    pub(crate) streamed: bool,
+    /// What the answer costs.
+    pub(crate) usage: Usage,
+    /// Whether it tells so.
+    pub(crate) tells_usage: bool,
+}
+
+/// The parts of a request that its answer depends on, in any format.
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    stream: bool,
+    stream_options: Option<StreamOptions>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
+    n: Option<u64>,
+    /// Of completions: one text, or several.
+    #[serde(default)]
+    prompt: Value,
+    /// Of embeddings: one text, or several.
+    #[serde(default)]
+    input: Value,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+/// What is to be written.
+struct Plan {
+    model: String,
+    /// Answers side by side: choices, or embeddings.
+    answers: u64,
+    /// Words in each.
+    words: u64,
+    /// Whether there are no more because the request allows no more.
+    is_cut: bool,
+    usage: Usage,
+    tells_usage: bool,
+    /// Whether a stream ends as its format has it.
+    says_done: bool,
+}
+
+/// An endpoint, by the end of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Chat,
+    Completions,
+    Embeddings,
+    Responses,
+    Messages,
+}
+
+impl Format {
+    /// Whatever is not another endpoint's is answered as a chat.
+    fn of(path: &str) -> Self {
+        if path.ends_with("/chat/completions") {
+            Self::Chat
+        } else if path.ends_with("/completions") {
+            Self::Completions
+        } else if path.ends_with("/embeddings") {
+            Self::Embeddings
+        } else if path.ends_with("/responses") {
+            Self::Responses
+        } else if path.ends_with("/messages") {
+            Self::Messages
+        } else {
+            Self::Chat
+        }
+    }
+
+    fn body(self, plan: &Plan) -> Value {
+        match self {
+            Self::Chat => chat::body(plan),
+            Self::Completions => completions::body(plan),
+            Self::Embeddings => embeddings::body(plan),
+            Self::Responses => responses::body(plan),
+            Self::Messages => messages::body(plan),
+        }
+    }
+
+    /// The events of a stream, each with its blank line.
+    fn events(self, plan: &Plan) -> Vec<String> {
+        match self {
+            Self::Chat => chat::events(plan),
+            Self::Completions => completions::events(plan),
+            Self::Embeddings => vec![embeddings::body(plan).to_string()],
+            Self::Responses => responses::events(plan),
+            Self::Messages => messages::events(plan),
+        }
+    }
+}
+
+impl Answer {
+    /// Answers the request with `body` to `path`, which has no query.
+    ///
+    /// # Errors
+    /// If `body` is not JSON, or a member that matters has the wrong type.
+    pub(crate) fn to(path: &str, body: &[u8], behaviour: &Behaviour) -> Result<Self, String> {
+        let asked: Asked = serde_json::from_slice(body).map_err(|why| why.to_string())?;
+        let format = Format::of(path);
+        let streamed = asked.stream && format != Format::Embeddings;
+        let plan = Plan::new(format, asked, streamed, body.len(), behaviour);
+        let events: Vec<Bytes> = if streamed {
+            format.events(&plan).into_iter().map(Bytes::from).collect()
+        } else {
+            vec![Bytes::from(format.body(&plan).to_string())]
+        };
+        let pieces = match behaviour.chunk_bytes {
+            None => events,
+            Some(size) => events.concat().chunks(size).map(Bytes::copy_from_slice).collect(),
+        };
+        Ok(Self { pieces, streamed, usage: plan.usage, tells_usage: plan.tells_usage })
+    }
+}
+
+impl Plan {
+    fn new(format: Format, asked: Asked, streamed: bool, bytes: usize, behaviour: &Behaviour) -> Self {
+        let texts = |value: &Value| value.as_array().map_or(1, |texts| texts.len().max(1)) as u64;
+        let answers = match format {
+            Format::Chat => asked.n.unwrap_or(1),
+            Format::Completions => asked.n.unwrap_or(1).saturating_mul(texts(&asked.prompt)),
+            Format::Embeddings => texts(&asked.input),
+            Format::Responses | Format::Messages => 1,
+        }
+        .clamp(1, 128);
+        let cap = asked.max_completion_tokens.or(asked.max_output_tokens).or(asked.max_tokens);
+        let words = match format {
+            Format::Embeddings => 0,
+            _ => behaviour
+                .completion_tokens
+                .unwrap_or_else(|| DEFAULT_COMPLETION_TOKENS.min(cap.unwrap_or(DEFAULT_COMPLETION_TOKENS))),
+        };
+        // OpenAI's streams of choices tell only who asks.
+        let asks = asked.stream_options.is_some_and(|options| options.include_usage);
+        let is_silent = streamed && matches!(format, Format::Chat | Format::Completions) && !asks;
+        Self {
+            model: asked.model,
+            answers,
+            words,
+            is_cut: cap == Some(words),
+            usage: Usage {
+                prompt_tokens: behaviour
+                    .prompt_tokens
+                    .unwrap_or_else(|| u64::try_from(bytes).unwrap_or(0) / 4),
+                completion_tokens: words * answers,
+            },
+            tells_usage: !behaviour.no_usage && !is_silent,
+            says_done: !behaviour.no_done,
+        }
+    }
+
+    /// One answer's text.
+    fn text(&self) -> String {
+        vec![WORD; usize::try_from(self.words).unwrap_or(usize::MAX)].join(" ")
+    }
+
+    /// The same, word by word.
+    fn deltas(&self) -> impl Iterator<Item = String> {
+        (0..self.words).map(|at| if at == 0 { WORD.to_owned() } else { format!(" {WORD}") })
+    }
+}

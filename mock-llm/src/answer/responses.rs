@@ -1,0 +1,83 @@
+//! Responses: <https://platform.openai.com/docs/api-reference/responses>. One message with one text.
+
+use super::Plan;
+use serde_json::{Value, json};
+
+pub(super) fn body(plan: &Plan) -> Value {
+    let item = message(ended(plan), json!([part(&plan.text())]));
+    response(plan, ended(plan), json!([item]), plan.tells_usage)
+}
+
+pub(super) fn events(plan: &Plan) -> Vec<String> {
+    let begun = response(plan, "in_progress", json!([]), false);
+    let text = plan.text();
+    let place = || json!({"item_id": "msg_mock", "output_index": 0, "content_index": 0});
+    let mut events = vec![
+        ("response.created", json!({"response": begun})),
+        ("response.in_progress", json!({"response": begun})),
+        ("response.output_item.added", json!({"output_index": 0, "item": message("in_progress", json!([]))})),
+        ("response.content_part.added", with(place(), "part", part(""))),
+    ];
+    for delta in plan.deltas() {
+        events.push(("response.output_text.delta", with(place(), "delta", json!(delta))));
+    }
+    events.push(("response.output_text.done", with(place(), "text", json!(text))));
+    events.push(("response.content_part.done", with(place(), "part", part(&text))));
+    let item = message(ended(plan), json!([part(&text)]));
+    events.push(("response.output_item.done", json!({"output_index": 0, "item": item})));
+    if plan.says_done {
+        let kind = if plan.is_cut { "response.incomplete" } else { "response.completed" };
+        events.push((kind, json!({"response": body(plan)})));
+    }
+    let write = |(number, (kind, event)): (usize, (&str, Value))| {
+        let event = with(with(event, "type", json!(kind)), "sequence_number", json!(number));
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    events.into_iter().enumerate().map(write).collect()
+}
+
+const fn ended(plan: &Plan) -> &'static str {
+    if plan.is_cut { "incomplete" } else { "completed" }
+}
+
+fn response(plan: &Plan, status: &str, output: Value, tells_usage: bool) -> Value {
+    let usage = json!({
+        "input_tokens": plan.usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": plan.usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": plan.usage.prompt_tokens + plan.usage.completion_tokens,
+    });
+    let incomplete = (status == "incomplete").then(|| json!({"reason": "max_output_tokens"}));
+    json!({
+        "id": "resp_mock",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "status": status,
+        "error": null,
+        "incomplete_details": incomplete,
+        "instructions": null,
+        "metadata": {},
+        "model": plan.model,
+        "output": output,
+        "parallel_tool_calls": true,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": tells_usage.then_some(usage),
+    })
+}
+
+fn message(status: &str, content: Value) -> Value {
+    json!({"id": "msg_mock", "type": "message", "status": status, "role": "assistant", "content": content})
+}
+
+fn part(text: &str) -> Value {
+    json!({"type": "output_text", "text": text, "annotations": []})
+}
+
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    object[name] = value;
+    object
+}

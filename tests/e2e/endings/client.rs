@@ -1,0 +1,152 @@
+//! Clients that leave, at whatever moment.
+
+use super::{prompt_of_part, stream, words};
+use crate::api::Api;
+use crate::caller::{Answer, HELLO_TOKENS, hello_with};
+use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually};
+use crate::raw::Connection;
+use futures_util::StreamExt;
+use rstest::rstest;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Waits until the upstream has as many requests of `key` as this.
+async fn arrived(gateway: &Arc<Gateway>, key: &str, requests: usize) {
+    let value = format!("Bearer {key}");
+    eventually("requests upstream", requests, async || {
+        gateway.mock.received().iter().filter(|request| request.headers["authorization"] == value).count()
+    })
+    .await;
+}
+
+/// The upstream may have done all the work by then, and will not tell: what was reserved stays charged.
+#[rstest]
+#[tokio::test]
+async fn who_leaves_before_the_answer_begins_is_charged_what_was_reserved(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(false, true)] http2: bool,
+) {
+    let gateway = store.gateway().await;
+    let key = format!("endings-no-answer-{http2}");
+    let mut caller = gateway.caller(&key);
+    if http2 {
+        caller = caller.over_http2();
+    }
+    let request = caller.chat(&hello_with(json!({"max_tokens": 30})));
+    let answer = tokio::spawn(request.header("x-mock-delay-ms", "20000").send());
+    arrived(&gateway, &key, 1).await;
+    answer.abort();
+    gateway.charged(&key, 1, HELLO_TOKENS, 30).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn who_leaves_in_the_middle_of_a_stream_is_charged_what_has_passed(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(Api::Chat, Api::Completions, Api::Responses, Api::Messages)] api: Api,
+    #[values(false, true)] http2: bool,
+) {
+    let gateway = store.gateway().await;
+    let key = format!("endings-mid-stream-{api:?}-{http2}");
+    let mut caller = gateway.caller(&key);
+    if http2 {
+        caller = caller.over_http2();
+    }
+    let request = stream(&caller, api, "")
+        .header("x-mock-prompt-tokens", "40")
+        .header("x-mock-completion-tokens", "400")
+        .header("x-mock-chunk-delay-ms", "40");
+    let mut body = request.send().await.unwrap().bytes_stream();
+    let mut text = String::new();
+    while words(&text) < 5 {
+        text.push_str(std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
+    }
+    let seen = words(&text);
+    drop(body);
+    // A few words more may have passed Envoy by the time it knew.
+    eventually("output charged by the text that passed", true, async || {
+        let answer = caller.too_large().await;
+        assert_eq!(answer.number("x-ratelimit-remaining-requests"), 999);
+        let output = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens");
+        // 60 is what was reserved.
+        output >= seen && output < 30
+    })
+    .await;
+    let answer = caller.too_large().await;
+    let input = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-input-tokens");
+    assert_eq!(input, prompt_of_part(api, 40));
+}
+
+/// Leaving at every moment at once: whatever was going on is settled, and what is left over is nothing.
+#[rstest]
+#[tokio::test]
+async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let key = "endings-any-moment";
+    let caller = gateway.caller(key);
+    let requests = (0..60).map(async |at| {
+        let request = caller
+            .chat(&hello_with(json!({"stream": true})))
+            .header("x-mock-chunk-delay-ms", "5")
+            .header("x-mock-no-usage", "1");
+        let _ = tokio::time::timeout(Duration::from_millis(at), Answer::to(request)).await;
+    });
+    futures_util::future::join_all(requests).await;
+    // 16 words each if all had their whole answer, 512 if a reservation were never settled.
+    let output = || async {
+        let answer = caller.too_large().await;
+        let requests = 1000 - answer.number("x-ratelimit-remaining-requests");
+        let input = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-input-tokens");
+        assert_eq!(input, requests * HELLO_TOKENS);
+        assert!(requests <= 60);
+        STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens")
+    };
+    eventually("nothing in flight", 0, async || gateway.mock.report().in_flight).await;
+    let settled = output().await;
+    eventually("the same as a moment ago", settled, output).await;
+}
+
+/// A client that has sent all that it has to say may close its half of an HTTP/1.1 connection. Envoy takes that for
+/// the end of the connection, and the filter for a client that has left.
+#[rstest]
+#[tokio::test]
+async fn who_closes_half_of_the_connection_is_charged_as_one_who_leaves(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let key = "endings-half-closed";
+    let body = hello_with(json!({"max_tokens": 30})).to_string();
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    let length = format!("content-length: {}", body.len());
+    let headers = [&*format!("authorization: Bearer {key}"), &length, "x-mock-delay-ms: 1000"];
+    connection.post(Api::Chat.path(), &headers).await;
+    connection.send(&body).await;
+    arrived(&gateway, key, 1).await;
+    connection.close_half().await;
+    gateway.charged(key, 1, HELLO_TOKENS, 30).await;
+}
+
+/// One stream of a connection ends, the other does not notice.
+#[rstest]
+#[tokio::test]
+async fn who_leaves_one_of_two_streams_is_charged_for_both(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let key = "endings-one-of-two";
+    let caller = gateway.caller(key).over_http2();
+    let ask = |words: &str, delay_ms: &str| {
+        caller
+            .chat(&Api::Chat.streamed_hello(60, true))
+            .header("x-mock-prompt-tokens", "70")
+            .header("x-mock-completion-tokens", words)
+            .header("x-mock-chunk-delay-ms", delay_ms)
+            .send()
+    };
+    let (left, stays) = (ask("400", "5000").await.unwrap(), ask("20", "20").await.unwrap());
+    drop(left);
+    assert!(stays.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+    // Of the one that was left nothing but the role has come.
+    gateway.charged(key, 2, HELLO_TOKENS + 70, 20).await;
+}

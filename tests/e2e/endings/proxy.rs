@@ -1,0 +1,88 @@
+//! Envoy itself ends requests, or is about to end.
+
+use super::stream;
+use crate::api::Api;
+use crate::caller::HELLO_TOKENS;
+use crate::gateway::{Gateway, Store, eventually, strangers};
+use crate::raw::Connection;
+use crate::routes::connection_manager;
+use futures_util::StreamExt;
+use rstest::rstest;
+use serde_json::json;
+
+/// A draining Envoy takes nobody else in, and finishes what it has begun.
+#[rstest]
+#[tokio::test]
+async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = Gateway::start(store, strangers(json!({}))).await;
+    let caller = gateway.caller("drained");
+    let request = caller
+        .chat(&Api::Chat.streamed_hello(60, true))
+        .header("x-mock-prompt-tokens", "70")
+        .header("x-mock-completion-tokens", "30")
+        .header("x-mock-chunk-delay-ms", "50");
+    let mut body = request.send().await.unwrap().bytes_stream();
+    let mut text = body.next().await.unwrap().unwrap().to_vec();
+    gateway.envoy.post("/drain_listeners");
+    eventually("new connections refused", true, async || {
+        tokio::net::TcpStream::connect(gateway.envoy.address()).await.is_err()
+    })
+    .await;
+    while let Some(piece) = body.next().await {
+        text.extend(piece.unwrap());
+    }
+    assert!(text.ends_with(b"data: [DONE]\n\n"), "the stream is whole");
+    for (name, value) in [("settled", 1), ("input_tokens", 70), ("output_tokens", 30)] {
+        let name = format!("wasmcustom.llm_rate_limit.{name}");
+        eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
+    }
+    if store == Store::Redis {
+        eventually("tokens in Redis", Some(100), async || gateway.used("drained", "total_tokens").await)
+            .await;
+    }
+}
+
+/// Nothing was decided while the body had not come, so nothing is owed.
+#[rstest]
+#[tokio::test]
+async fn who_does_not_finish_the_body_in_time_is_charged_nothing(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let mut limits = strangers(json!({}));
+    limits["store"] = store.configuration();
+    let gateway = Gateway::start_with(store, |setup| {
+        let mut setup = setup.filter(&limits);
+        connection_manager(&mut setup)["request_timeout"] = json!("0.5s");
+        setup
+    })
+    .await;
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    connection.post(Api::Chat.path(), &["authorization: Bearer slow", "content-length: 1000"]).await;
+    connection.send(r#"{"model": "gpt-4o", "mess"#).await;
+    assert_eq!(connection.answer().await.status, 408);
+    gateway.charged("slow", 0, 0, 0).await;
+}
+
+/// An upstream that says nothing for too long in the middle of a stream.
+#[rstest]
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_charged_what_has_passed(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let mut limits = strangers(json!({}));
+    limits["store"] = store.configuration();
+    let gateway = Gateway::start_with(store, |setup| {
+        let mut setup = setup.filter(&limits);
+        connection_manager(&mut setup)["stream_idle_timeout"] = json!("0.5s");
+        setup
+    })
+    .await;
+    let caller = gateway.caller("silent");
+    let request = stream(&caller, Api::Chat, "").header("x-mock-chunk-delay-ms", "20000");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.bytes().await.is_err(), "it is cut off");
+    gateway.charged("silent", 1, HELLO_TOKENS, 0).await;
+}

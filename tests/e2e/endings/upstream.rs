@@ -1,0 +1,165 @@
+//! Upstreams that break off, fail, are late or are not there, and what Envoy makes of that.
+
+use super::{prompt_of_part, stream, words};
+use crate::api::Api;
+use crate::caller::{Answer, CHAT, hello, hello_with};
+use crate::gateway::{STRANGER_TOKENS, Store, eventually};
+use crate::routes::{ABORTED, HASTY, HTTP2, NOWHERE, RETRIED};
+use futures_util::StreamExt;
+use reqwest::Method;
+use rstest::rstest;
+use serde_json::json;
+
+#[rstest]
+#[tokio::test]
+async fn an_upstream_that_breaks_off_is_paid_for_what_it_sent(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(Api::Chat, Api::Completions, Api::Responses, Api::Messages)] api: Api,
+    #[values("", HTTP2)] prefix: &str,
+) {
+    let gateway = store.gateway().await;
+    let key = format!("endings-reset-{api:?}{prefix}");
+    // Four words arrive; then the connection breaks, or over HTTP/2 the stream is reset.
+    let request = stream(&gateway.caller(&key), api, prefix)
+        .header("x-mock-prompt-tokens", "40")
+        .header("x-mock-chunk-delay-ms", "30")
+        .header("x-mock-reset-after", api.events_before_words() + 4);
+    let mut body = request.send().await.unwrap().bytes_stream();
+    let mut text = String::new();
+    let broken = loop {
+        match body.next().await {
+            Some(Ok(piece)) => text.push_str(std::str::from_utf8(&piece).unwrap()),
+            other => break other,
+        }
+    };
+    assert!(broken.is_some(), "the client is told that the stream is not whole");
+    assert_eq!(words(&text), 4);
+    gateway.charged(&key, 1, prompt_of_part(api, 40), 4).await;
+}
+
+#[rstest]
+#[case::nobody_listens(NOWHERE, 503, "0")]
+#[case::it_takes_too_long(HASTY, 504, "20000")]
+#[case::another_filter_answers(ABORTED, 418, "0")]
+#[tokio::test]
+async fn who_is_not_answered_by_the_upstream_is_charged_a_request_and_no_tokens(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(Api::Chat, Api::Embeddings, Api::Responses, Api::Messages)] api: Api,
+    #[case] prefix: &str,
+    #[case] status: u16,
+    #[case] delay_ms: &str,
+) {
+    let gateway = store.gateway().await;
+    let key = format!("endings{prefix}-{api:?}");
+    let path = format!("{prefix}{}", api.path());
+    let request = gateway.caller(&key).request(Method::POST, &path).json(&api.hello(30));
+    let answer = Answer::to(request.header("x-mock-delay-ms", delay_ms)).await;
+    assert_eq!(answer.status, status);
+    let left = if api == Api::Messages {
+        "anthropic-ratelimit-requests-remaining"
+    } else {
+        "x-ratelimit-remaining-requests"
+    };
+    assert_eq!(answer.number(left), 999);
+    gateway.charged(&key, 1, 0, 0).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_stream_that_envoy_gives_up_on_is_charged_what_has_passed(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let caller = gateway.caller("endings-hasty-stream");
+    let request = stream(&caller, Api::Chat, HASTY)
+        .header("x-mock-completion-tokens", "400")
+        .header("x-mock-chunk-delay-ms", "50");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(response.bytes().await.is_err(), "it is cut off");
+    eventually("output charged by the text that passed", true, async || {
+        let answer = caller.too_large().await;
+        let output = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens");
+        // 60 is what was reserved.
+        (1..40).contains(&output)
+    })
+    .await;
+}
+
+/// What is sent upstream again is one request, and costs what the attempt that was answered did.
+#[rstest]
+#[case::twice("2", 200, 3, (70, 16))]
+#[case::in_vain("3", 503, 3, (0, 0))]
+#[tokio::test]
+async fn what_envoy_sends_again_is_charged_once(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(false, true)] streamed: bool,
+    #[case] failures: &str,
+    #[case] status: u16,
+    #[case] attempts: usize,
+    #[case] (input, output): (u64, u64),
+) {
+    let gateway = store.gateway().await;
+    let key = format!("endings-retried-{failures}-{streamed}");
+    let body = if streamed { Api::Chat.streamed_hello(60, true) } else { Api::Chat.hello(60) };
+    let request = gateway.caller(&key).request(Method::POST, &format!("{RETRIED}{CHAT}")).json(&body);
+    let request = request.header("x-mock-fail-attempts", failures).header("x-mock-prompt-tokens", "70");
+    let answer = Answer::to(request).await;
+    assert_eq!(answer.status, status);
+    let authorization = format!("Bearer {key}");
+    let received = gateway.mock.received();
+    let received = received.iter().filter(|request| request.headers["authorization"] == authorization);
+    assert_eq!(received.count(), attempts);
+    gateway.charged(&key, 1, input, output).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_answer_that_ends_with_trailers_is_charged_as_any_other(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(false, true)] streamed: bool,
+    #[values(false, true)] tells_usage: bool,
+) {
+    let gateway = store.gateway().await;
+    let key = format!("endings-trailers-{streamed}-{tells_usage}");
+    let body = if streamed { Api::Chat.streamed_hello(60, true) } else { hello_with(json!({"n": 1})) };
+    let caller = gateway.caller(&key).over_http2();
+    let mut request = caller.request(Method::POST, &format!("{HTTP2}{CHAT}")).json(&body);
+    request = request.header("x-mock-trailers", "1").header("x-mock-prompt-tokens", "70");
+    if !tells_usage {
+        request = request.header("x-mock-no-usage", "1").header("x-mock-no-done", "1");
+    }
+    assert_eq!(Answer::to(request).await.status, 200);
+    let input = if tells_usage { 70 } else { Api::Chat.hello_tokens() };
+    gateway.charged(&key, 1, input, 16).await;
+}
+
+/// Nothing of an answer may be read twice because it ends with an error after its end.
+#[rstest]
+#[tokio::test]
+async fn an_upstream_that_breaks_off_after_its_usage_is_paid_what_it_told(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let key = "endings-reset-late";
+    // The role, three words, the reason to finish and the usage; [DONE] is missing.
+    let request = gateway
+        .caller(key)
+        .chat(&Api::Chat.streamed_hello(3, true))
+        .header("x-mock-prompt-tokens", "70")
+        .header("x-mock-chunk-delay-ms", "30")
+        .header("x-mock-reset-after", "6");
+    assert!(request.send().await.unwrap().text().await.is_err());
+    gateway.charged(key, 1, 70, 3).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_error_that_is_no_json_is_an_error(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = store.gateway().await;
+    let request = gateway.caller("endings-html").chat(&hello());
+    let request =
+        request.header("x-mock-status", "502").header("x-mock-header", "content-encoding: something");
+    assert_eq!(Answer::to(request).await.status, 502);
+    gateway.charged("endings-html", 1, 0, 0).await;
+}
