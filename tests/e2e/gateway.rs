@@ -178,7 +178,7 @@ impl Gateway {
 }
 
 /// What an answer's headers say is used of requests, input, output and total tokens.
-fn used_by(answer: &Answer) -> [u64; 4] {
+pub fn used_by(answer: &Answer) -> [u64; 4] {
     ["requests", "input-tokens", "output-tokens", "tokens"].map(|what| {
         answer.number(&format!("x-ratelimit-limit-{what}"))
             - answer.number(&format!("x-ratelimit-remaining-{what}"))

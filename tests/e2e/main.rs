@@ -28,5 +28,6 @@ mod raw;
 mod reload;
 mod routes;
 mod sidecars;
+mod storm;
 mod streams;
 mod tokens;

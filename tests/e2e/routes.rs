@@ -61,6 +61,8 @@ pub fn connection_manager(setup: &mut Setup) -> &mut Value {
 }
 
 fn add_clusters(setup: &mut Setup) {
+    // By default three requests at a time may be asked again.
+    setup.cluster("llm")["circuit_breakers"]["thresholds"][0]["max_retries"] = json!(1000);
     let mut nowhere = setup.cluster("llm").clone();
     let mut http2 = nowhere.clone();
     nowhere["name"] = json!("nowhere");

@@ -10,8 +10,9 @@ pub(super) fn body(plan: &Plan) -> Value {
 
 /// As there, the prompt's usage is told at the beginning, and the answer's with the reason why it stops.
 pub(super) fn events(plan: &Plan) -> Vec<String> {
+    let begun = plan.usage.completion_tokens.min(1);
     let mut events = vec![
-        ("message_start", json!({"message": message(plan, json!([]), None, 1)})),
+        ("message_start", json!({"message": message(plan, json!([]), None, begun)})),
         ("content_block_start", json!({"index": 0, "content_block": {"type": "text", "text": ""}})),
         ("ping", json!({})),
     ];
