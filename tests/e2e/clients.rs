@@ -1,6 +1,9 @@
-//! The official clients, which back off and raise their own errors by what the filter answers.
+//! The official clients, which back off and raise their own errors by what the filter answers, on every endpoint that
+//! they have.
 
-use crate::gateway::Store;
+use crate::api::Api;
+use crate::caller::HELLO_TOKENS;
+use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually};
 use llm_rate_limit_tests::wasm::root;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -9,7 +12,9 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The keys that these tests use; the clients' scripts know their names.
+const PYTHON: &str = ".tools/venv/bin/python";
+
+/// The keys that these tests use; the clients' scripts know their names. Those for what is charged are strangers.
 pub fn keys() -> Value {
     let of = |client: &str| {
         let soon = json!({"metric": "requests", "limit": 1, "window": "1500ms", "segments": 5});
@@ -19,51 +24,149 @@ pub fn keys() -> Value {
             json!({"key": format!("clients-{client}-small"), "output_tpm": 100}),
         ]
     };
-    [of("python"), of("node")].concat().into()
+    ["python", "node", "anthropic-python", "anthropic-node"].map(of).concat().into()
 }
 
-#[rstest]
-#[case::python("python", ".tools/venv/bin/python", "tests/clients/python/openai_client.py")]
-#[case::node("node", "node", "tests/clients/node/openai_client.mjs")]
-#[tokio::test]
-async fn official_clients_understand_every_answer(
-    #[values(Store::Local, Store::Redis)] store: Store,
-    #[case] name: &str,
-    #[case] interpreter: &str,
-    #[case] script: &str,
-) {
-    let gateway = store.gateway().await;
+/// Runs a client's script, which prints JSON.
+async fn run(interpreter: &str, script: &str, base_url: &str, name: &str) -> Value {
     let mut client = Command::new(interpreter);
-    client.current_dir(root()).arg(script).args([&gateway.envoy.url("/v1"), name]);
+    client.current_dir(root()).arg(format!("tests/clients/{script}")).args([base_url, name]);
     let output = client.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(Duration::from_secs(60), output).await.expect("the client hangs").unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
 
-    let words = ["token"; 16].join(" ");
-    assert_eq!(seen["answered"], words);
-    assert_eq!(seen["streamed"], json!({"text": words, "completion_tokens": 16}));
+/// What the mock says.
+fn answer() -> String {
+    ["token"; 16].join(" ")
+}
 
-    let refused = &seen["refused"];
+/// The refusal of the third request under a limit of two.
+fn assert_is_refused(refused: &Value, name: &str) {
     assert_eq!(refused["status"], 429);
-    assert_eq!(refused["code"], "rate_limit_exceeded");
-    assert_eq!(refused["type"], "requests");
     assert!(refused["retry_after_ms"].as_str().unwrap().parse::<u64>().is_ok());
     let message = refused["message"].as_str().unwrap();
     assert!(
         message.starts_with(&format!("Rate limit reached for {name} on requests per 1m: limit 2")),
         "{message}"
     );
-    assert_eq!(seen["refused_stream"], "rate_limit_exceeded");
+}
 
-    // One attempt for the first of two requests; the second was told when to come back, and that was enough.
-    assert_eq!(seen["attempts_of_two"], 3, "{seen}");
+/// The second request in a short window was told when to come back, and that was enough.
+fn assert_has_waited(seen: &Value) {
     let waited = seen["waited_ms"].as_u64().unwrap();
     assert!((1000..10_000).contains(&waited), "the window and its segment are 1800 ms: {waited}");
+}
+
+#[rstest]
+#[case::python("python", PYTHON, "python/openai_refusals.py")]
+#[case::node("node", "node", "node/openai_refusals.mjs")]
+#[tokio::test]
+async fn openais_clients_understand_refusals(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] name: &str,
+    #[case] interpreter: &str,
+    #[case] script: &str,
+) {
+    let gateway = store.gateway().await;
+    let seen = run(interpreter, script, &gateway.envoy.url("/v1"), name).await;
+    assert_eq!(seen["answered"], answer());
+    assert_eq!(seen["streamed"], json!({"text": answer(), "completion_tokens": 16}));
+
+    let refused = &seen["refused"];
+    assert_is_refused(refused, name);
+    assert_eq!(refused["code"], "rate_limit_exceeded");
+    assert_eq!(refused["type"], "requests");
+    assert_eq!(seen["refused_stream"], "rate_limit_exceeded");
+
+    // One attempt for the first of two requests.
+    assert_eq!(seen["attempts_of_two"], 3, "{seen}");
+    assert_has_waited(&seen);
 
     assert_eq!(seen["too_large"]["code"], "rate_limit_exceeded");
     assert_eq!(seen["too_large"]["type"], "tokens");
     assert_eq!(seen["too_large"]["retry_after_ms"], Value::Null);
     assert_eq!(seen["too_large"]["attempts"], 1, "it was told not to retry");
+}
+
+#[rstest]
+#[case::python("python", PYTHON, "python/openai_endpoints.py")]
+#[case::node("node", "node", "node/openai_endpoints.mjs")]
+#[tokio::test]
+async fn what_openais_clients_do_is_charged(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] name: &str,
+    #[case] interpreter: &str,
+    #[case] script: &str,
+) {
+    let gateway = store.gateway().await;
+    let seen = run(interpreter, script, &gateway.envoy.url("/v1"), name).await;
+    for (call, input, output) in [
+        ("chat", 40, 16),
+        ("chat-stream", 40, 16),
+        // Its usage was not asked for.
+        ("chat-silent-stream", HELLO_TOKENS, 16),
+        ("completions", 40, 16),
+        ("completions-stream", 40, 16),
+        ("embeddings", 40, 0),
+        ("responses", 40, 16),
+        ("responses-stream", 40, 16),
+    ] {
+        let expected = if call == "embeddings" { json!([0.25, -0.5, 0.125]) } else { json!(answer()) };
+        assert_eq!(seen[call], expected, "{call}");
+        gateway.charged(&format!("endpoints-{name}-{call}"), 1, input, output).await;
+    }
+    assert_is_left_and_timed_out(&gateway, name, &seen, Api::Chat.hello_tokens()).await;
+}
+
+#[rstest]
+#[case::python("anthropic-python", PYTHON, "python/anthropic_client.py")]
+#[case::node("anthropic-node", "node", "node/anthropic_client.mjs")]
+#[tokio::test]
+async fn anthropics_clients_understand_every_answer_and_are_charged(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] name: &str,
+    #[case] interpreter: &str,
+    #[case] script: &str,
+) {
+    let gateway = store.gateway().await;
+    let seen = run(interpreter, script, &gateway.envoy.url(""), name).await;
+    for call in ["messages", "messages-stream"] {
+        assert_eq!(seen[call], json!({"text": answer(), "usage": [40, 16]}), "{call}");
+        gateway.charged(&format!("endpoints-{name}-{call}"), 1, 40, 16).await;
+    }
+    // The stream has told of its prompt when it is left; what is not answered is charged the estimate.
+    assert_is_left_and_timed_out(&gateway, name, &seen, 40).await;
+
+    assert_is_refused(&seen["refused"], name);
+    assert_eq!(seen["refused"]["type"], "rate_limit_error");
+    assert_eq!(seen["refused"]["remaining"], "0");
+    assert_eq!(seen["refused_stream"], "rate_limit_error");
+    assert_has_waited(&seen);
+    assert_eq!(seen["too_large"]["type"], "rate_limit_error");
+    assert_eq!(seen["too_large"]["retry_after_ms"], Value::Null);
+    assert_eq!(seen["too_large"]["attempts"], 1, "it was told not to retry");
+}
+
+/// A client that leaves a stream of 400 words after five is charged `input` and about as many words as it saw; one that
+/// has no patience for an answer is charged what was reserved.
+async fn assert_is_left_and_timed_out(gateway: &Gateway, name: &str, seen: &Value, input: u64) {
+    let words = seen["left"].as_str().unwrap().matches("token").count() as u64;
+    let caller = gateway.caller(&format!("endpoints-{name}-left"));
+    eventually("what was left is charged", (input, true), async || {
+        let answer = caller.too_large().await;
+        let output = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens");
+        let input = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-input-tokens");
+        // 60 were reserved.
+        (input, output >= words && output < 50)
+    })
+    .await;
+    assert_eq!(seen["timed-out"], "APITimeoutError");
+    let caller = gateway.caller(&format!("endpoints-{name}-timed-out"));
+    eventually("what timed out is charged as reserved", 60, async || {
+        STRANGER_TOKENS - caller.too_large().await.number("x-ratelimit-remaining-output-tokens")
+    })
+    .await;
 }

@@ -1,6 +1,6 @@
 // Uses the official openai client as its users do, and prints what it made of each answer, as JSON.
 //
-//     openai_client.mjs BASE_URL NAME
+//     openai_refusals.mjs BASE_URL NAME
 //
 // The keys clients-NAME-refused, -soon and -small must be limited as tests/e2e/clients.rs says. The client for Python
 // beside this one does the same and prints the same.
