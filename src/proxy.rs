@@ -7,6 +7,7 @@
 use crate::answer::Reply;
 use crate::config::{Config, Store};
 use crate::identity::RequestView;
+use crate::request::BodyEdit;
 use crate::session::{Directive, HeaderEdits, ResponseHead};
 use crate::stats::Stat;
 use crate::store::batch::{Callout, Kind};
@@ -254,8 +255,9 @@ impl Stream {
     fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
         let read = || buffer(BufferType::HttpRequestBody, size);
         let verdict = self.worker.borrow_mut().request_body(self.id, end_of_stream, read, now_ms());
-        if let Some(body) = verdict.body {
-            replace_request_body(size, &body);
+        edit_headers(MapType::HttpRequestHeaders, &verdict.edits);
+        if let Some(edit) = &verdict.body {
+            edit_request_body(edit);
         }
         self.obey(&verdict.directive)
     }
@@ -394,15 +396,15 @@ fn edit_headers(map: MapType, edits: &HeaderEdits) {
     }
 }
 
-/// Forwards `body` in place of the `size` bytes that came. The headers are still held back, so its length can be told.
-fn replace_request_body(size: usize, body: &[u8]) {
-    let length = body.len().to_string();
-    let _ = hostcalls::set_map_value_bytes(
-        MapType::HttpRequestHeaders,
-        "content-length",
-        Some(length.as_bytes()),
-    );
-    let _ = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, size, body);
+/// Changes the beginning of the body, and its length if the headers tell it: they are still held back.
+fn edit_request_body(edit: &BodyEdit) {
+    const LENGTH: &str = "content-length";
+    let map = MapType::HttpRequestHeaders;
+    if let Some(length) = header(map, LENGTH).and_then(|length| length.parse::<usize>().ok()) {
+        let edited = length.saturating_sub(edit.replaced).saturating_add(edit.with.len()).to_string();
+        let _ = hostcalls::set_map_value_bytes(map, LENGTH, Some(edited.as_bytes()));
+    }
+    let _ = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, edit.replaced, &edit.with);
 }
 
 /// Milliseconds since the epoch.

@@ -8,7 +8,7 @@ use crate::answer::{Headers, Reply};
 use crate::content_encoding::Decoder;
 use crate::policy::Subject;
 use crate::refusal::Standing;
-use crate::request::Endpoint;
+use crate::request::{BodyEdit, Endpoint};
 use crate::stream_edit::StreamEditor;
 use crate::usage::ResponseReader;
 
@@ -120,6 +120,13 @@ pub struct Responding {
     pub editor: Option<Box<StreamEditor>>,
 }
 
+impl Responding {
+    /// About how many tokens of output have come.
+    pub fn so_far(&self) -> u64 {
+        self.reader.as_ref().map_or(0, |(_, reader)| reader.so_far())
+    }
+}
+
 /// What to do with a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Directive {
@@ -145,8 +152,10 @@ pub struct Opening {
 pub struct BodyVerdict {
     /// Whether it goes on.
     pub directive: Directive,
-    /// The body to forward in place of the one that came.
-    pub body: Option<Vec<u8>>,
+    /// What to change in its body, which is only asked while its headers are held back.
+    pub body: Option<BodyEdit>,
+    /// What to change in its headers.
+    pub edits: HeaderEdits,
 }
 
 impl From<Directive> for Opening {
@@ -157,7 +166,7 @@ impl From<Directive> for Opening {
 
 impl From<Directive> for BodyVerdict {
     fn from(directive: Directive) -> Self {
-        Self { directive, body: None }
+        Self { directive, body: None, edits: HeaderEdits::default() }
     }
 }
 

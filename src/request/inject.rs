@@ -1,6 +1,8 @@
 //! Asking for usage in the client's place: `stream_options.include_usage` set in a body that does not.
 //!
-//! The body's text stays as it was but for that: members keep their order, numbers their spelling.
+//! The body's text stays as it was but for that: members keep their order, numbers their spelling. Most bodies have no
+//! `stream_options`, and get them as their first member: however large such a body is, no more than its first byte is
+//! written anew.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -8,8 +10,28 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+/// A change to a body: its first `replaced` bytes give way to `with`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyEdit {
+    /// Bytes that go.
+    pub replaced: usize,
+    /// What comes in their place.
+    pub with: Vec<u8>,
+}
+
+/// What gives `body`, a JSON object with members, `stream_options.include_usage` of true; `has_options` if it has any
+/// `stream_options`. None if it is not such an object.
+pub fn ask_for_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
+    if has_options {
+        return rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
+    }
+    let begins = body.iter().position(|byte| *byte == b'{')?;
+    let with = br#"{"stream_options":{"include_usage":true},"#.to_vec();
+    Some(BodyEdit { replaced: begins.saturating_add(1), with })
+}
+
 /// `body` with `stream_options.include_usage` true. None if it is not a JSON object.
-pub fn ask_for_usage(body: &[u8]) -> Option<Vec<u8>> {
+fn rewritten(body: &[u8]) -> Option<Vec<u8>> {
     let body: Members<'_> = serde_json::from_slice(body).ok()?;
     let options =
         body.get("stream_options").and_then(|options| serde_json::from_str::<Members<'_>>(options).ok());
@@ -73,29 +95,47 @@ struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
 mod tests {
     use super::*;
 
+    fn edited(body: &str, has_options: bool) -> Option<String> {
+        let BodyEdit { replaced, mut with } = ask_for_usage(body.as_bytes(), has_options)?;
+        with.extend_from_slice(&body.as_bytes()[replaced..]);
+        Some(String::from_utf8(with).unwrap())
+    }
+
     #[test]
     fn usage_is_asked_for_and_nothing_else_changes() {
         for (body, asked) in [
             (
-                r#"{"model":"m", "temperature": 1.50, "stream":true}"#,
-                r#"{"model":"m","temperature":1.50,"stream":true,"stream_options":{"include_usage":true}}"#,
-            ),
-            ("{}", r#"{"stream_options":{"include_usage":true}}"#),
-            (
-                r#"{"stream_options":{"include_usage":false,"x":[1, 2]},"n":1}"#,
-                r#"{"n":1,"stream_options":{"x":[1, 2],"include_usage":true}}"#,
+                r#"{"stream_options":{"include_usage":false,"x":[1, 2]},"temperature": 1.50, "n":1}"#,
+                r#"{"temperature":1.50,"n":1,"stream_options":{"x":[1, 2],"include_usage":true}}"#,
             ),
             (r#"{"stream_options":null}"#, r#"{"stream_options":{"include_usage":true}}"#),
-            (r#"{"a\"b":"\u00e9"}"#, r#"{"a\"b":"\u00e9","stream_options":{"include_usage":true}}"#),
+            (
+                r#"{"a\"b":"\u00e9","stream_options":1}"#,
+                r#"{"a\"b":"\u00e9","stream_options":{"include_usage":true}}"#,
+            ),
         ] {
-            assert_eq!(String::from_utf8(ask_for_usage(body.as_bytes()).unwrap()).unwrap(), asked);
+            assert_eq!(edited(body, true).unwrap(), asked);
         }
+    }
+
+    #[test]
+    fn a_body_without_options_is_not_copied() {
+        let body =
+            format!(" \n{{ \"model\":\"m\", \"messages\":\"{}\", \"stream\":true}}", "x".repeat(1 << 20));
+        let edit = ask_for_usage(body.as_bytes(), false).unwrap();
+        assert!(edit.replaced == 3 && edit.with.len() < 60);
+        let (before, after) = body.split_once('{').unwrap();
+        assert_eq!(before.trim(), "");
+        let asked = edited(&body, false).unwrap();
+        assert_eq!(asked, format!("{{\"stream_options\":{{\"include_usage\":true}},{after}"));
+        assert!(serde_json::from_str::<serde_json::Value>(&asked).is_ok());
     }
 
     #[test]
     fn what_is_not_an_object_stays() {
         for body in ["", "[]", "{", "null", "{\"a\":}"] {
-            assert_eq!(ask_for_usage(body.as_bytes()), None);
+            assert_eq!(ask_for_usage(body.as_bytes(), true), None);
         }
+        assert_eq!(ask_for_usage(b"[1]", false), None);
     }
 }

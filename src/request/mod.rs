@@ -23,7 +23,7 @@ mod responses;
 mod tools;
 
 pub use endpoint::{Endpoint, deployment};
-pub use inject::ask_for_usage;
+pub use inject::{BodyEdit, ask_for_usage};
 
 use crate::lenient::{self, Accept, MAX_NUMBER, Text};
 use crate::tokens::Counter;
@@ -52,6 +52,8 @@ pub struct Request<'b> {
     pub model: Option<Cow<'b, str>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
+    /// Whether it has `stream_options`, of whatever type.
+    pub has_stream_options: bool,
     /// Whether the client asked for usage at the end of the stream (`stream_options.include_usage`).
     pub include_usage: bool,
     /// Whether the body was JSON.
@@ -100,6 +102,7 @@ impl<'b> Request<'b> {
         let mut request = Self {
             model: None,
             stream: false,
+            has_stream_options: false,
             include_usage: false,
             is_json: true,
             n: 1,
@@ -222,7 +225,10 @@ impl<'b> Accept<'b> for Request<'b> {
                 self.stream = lenient::flag(object)?;
                 Ok(())
             }
-            "stream_options" => lenient::offer(object, &mut StreamOptions(&mut self.include_usage)),
+            "stream_options" => {
+                self.has_stream_options = true;
+                lenient::offer(object, &mut StreamOptions(&mut self.include_usage))
+            }
             _ => self.prompt.member(name, object),
         }
     }

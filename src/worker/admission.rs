@@ -105,18 +105,27 @@ impl<S: SharedData> Worker<S> {
         let body = Body::new(bytes);
         let request = Request::read(arrival.endpoint, &body).to_deployment(arrival.deployment.as_deref());
         let estimate = self.estimate(&request);
-        let with_usage =
-            self.wants_usage(&arrival, &request).then(|| request::ask_for_usage(bytes)).flatten();
+        let headers_held = arrival.headers_held;
+        let is_stream = request.stream;
+        let body_edit = self
+            .wants_usage(&arrival, &request)
+            .then(|| request::ask_for_usage(bytes, request.has_stream_options))
+            .flatten();
         let asked = Asked {
             endpoint: arrival.endpoint,
             languages: arrival.languages,
             choices: request.choices(),
             answers: request.answers(),
-            hides_usage: with_usage.is_some(),
+            hides_usage: body_edit.is_some(),
             model: request.model.map(Cow::into_owned),
         };
+        let mut edits = HeaderEdits::default();
+        if headers_held && is_stream && self.edits_of_streams(&asked).any() {
+            // What is compressed cannot be changed.
+            edits.set.push(("accept-encoding", "identity".to_owned()));
+        }
         let directive = self.decide(stream, &arrival.subject, asked, estimate, now_ms);
-        BodyVerdict { directive, body: with_usage }
+        BodyVerdict { directive, body: body_edit, edits }
     }
 
     /// What `request` is expected to cost.
@@ -159,6 +168,7 @@ impl<S: SharedData> Worker<S> {
             && matches!(arrival.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
             && arrival.headers_held
             && request.stream
+            && request.is_json
             && !request.include_usage
     }
 

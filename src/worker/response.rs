@@ -11,7 +11,7 @@ use crate::pricing::Tokens;
 use crate::session::{Asked, Forwarded, HeaderEdits, Responding, ResponseHead, Session};
 use crate::stats::Stat;
 use crate::store::local::SharedData;
-use crate::stream_edit::StreamEditor;
+use crate::stream_edit::{Edits, StreamEditor};
 use crate::usage::{Outcome, ResponseReader};
 
 /// Output tokens after which the store is told again what a stream that outgrew its reservation costs.
@@ -85,10 +85,11 @@ impl<S: SharedData> Worker<S> {
             if end_of_stream {
                 edited.extend(editor.finish());
             }
-            if let Session::Responding(Responding { is_over: true, asked, .. }) = &session
-                && self.config.accounting().on_stream_over == OnStreamOver::Finish
+            if let Session::Responding(responding) = &session
+                && responding.is_over
             {
-                edited.extend(editor.cut(asked.choices).into_iter().flatten());
+                let end = editor.cut(responding.asked.choices, responding.so_far());
+                edited.extend(end.into_iter().flatten());
             }
             edited
         });
@@ -131,7 +132,7 @@ impl<S: SharedData> Worker<S> {
     /// Tells the store what a stream costs by now if it has outgrown its reservation, so that others see the spend
     /// while it happens.
     fn tell(&mut self, responding: &mut Responding, now_ms: u64) {
-        let so_far = responding.reader.as_ref().map_or(0, |(_, reader)| reader.so_far());
+        let so_far = responding.so_far();
         if so_far < responding.tell_at {
             return;
         }
@@ -242,14 +243,18 @@ impl<S: SharedData> Worker<S> {
         Some((decoder, ResponseReader::new(asked.endpoint, head.content_type, asked.choices, counter)))
     }
 
+    /// What is changed in streams that answer requests like this one.
+    pub(super) fn edits_of_streams(&self, asked: &Asked) -> Edits {
+        let finishes = self.config.accounting().on_stream_over == OnStreamOver::Finish;
+        Edits { hides_usage: asked.hides_usage, finishes: finishes && self.tokenizers.is_some() }
+    }
+
     /// What changes the response, if it is a stream that is to be changed and is not compressed.
     fn editor(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<Box<StreamEditor>> {
-        let finishes =
-            self.tokenizers.is_some() && self.config.accounting().on_stream_over == OnStreamOver::Finish;
+        let edits = self.edits_of_streams(asked);
         let is_stream = head.content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.is_none_or(|encoding| encoding == "identity");
-        let edits = asked.hides_usage || finishes;
-        (edits && is_stream && is_plain).then(|| Box::new(StreamEditor::new(asked.hides_usage)))
+        (edits.any() && is_stream && is_plain).then(|| Box::new(StreamEditor::new(edits)))
     }
 
     /// The response is over: what it cost is what was read in it.

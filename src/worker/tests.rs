@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::identity::RequestView;
-use crate::session::ResponseHead;
+use crate::session::{HeaderEdits, ResponseHead};
 use crate::store::local::tests::Memory;
 use crate::wire::{Reserve, Reserved, Settled, WindowState};
 use serde_json::{Value, json};
@@ -189,9 +189,12 @@ fn usage_is_asked_for_in_the_clients_place_and_hidden_from_it() {
     let mut worker = worker(&memory, &config);
     worker.request_headers(1, &chat(), false, NOW);
     let body = br#"{"model":"gpt-4o","messages":[],"stream":true,"max_tokens":9}"#;
-    let sent = worker.request_body(1, true, || body.to_vec(), NOW).body.unwrap();
-    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    let verdict = worker.request_body(1, true, || body.to_vec(), NOW);
+    let edit = verdict.body.unwrap();
+    let sent: Value = serde_json::from_slice(&[&edit.with, &body[edit.replaced..]].concat()).unwrap();
     assert_eq!(sent["stream_options"], json!({"include_usage": true}));
+    assert_eq!(sent["model"], "gpt-4o");
+    assert_eq!(verdict.edits.set, [("accept-encoding", "identity".to_owned())], "to be able to hide it");
     worker.response_headers(1, ResponseHead { content_type: Some("text/event-stream"), ..OK }, false, NOW);
     let hello =
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
@@ -208,7 +211,11 @@ fn usage_is_asked_for_in_the_clients_place_and_hidden_from_it() {
 
     worker.request_headers(3, &chat(), false, NOW);
     let asked = br#"{"stream":true,"stream_options":{"include_usage":true}}"#;
-    assert_eq!(worker.request_body(3, true, || asked.to_vec(), NOW).body, None, "the client asked itself");
+    let verdict = worker.request_body(3, true, || asked.to_vec(), NOW);
+    assert_eq!((verdict.body, verdict.edits), (None, HeaderEdits::default()), "the client asked itself");
+    let malformed = br#"{"model":"gpt-4o","stream":true,"messages":[}"#;
+    worker.request_headers(4, &chat(), false, NOW);
+    assert_eq!(worker.request_body(4, true, || malformed.to_vec(), NOW).body, None);
 }
 
 #[test]
@@ -268,6 +275,21 @@ fn a_stream_that_passes_its_limit_can_be_finished() {
         assert_eq!(seen.ends_with("data: [DONE]\n\n"), is_cut, "{mode}");
         assert!(if is_cut { (200..300).contains(&words) } else { words == 600 }, "{mode}: {words}");
     }
+}
+
+#[test]
+fn a_stream_that_may_have_to_be_finished_is_asked_for_uncompressed() {
+    let edits = |config: Value, stream: bool| {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &config);
+        worker.request_headers(1, &chat(), false, NOW);
+        let body = json!({"model": "gpt-4o", "messages": [], "stream": stream}).to_string();
+        worker.request_body(1, true, || body.into_bytes(), NOW).edits.set
+    };
+    let finish = json!({"default": {"output_tpm": 200}, "on_stream_over": "finish"});
+    assert_eq!(edits(finish.clone(), true), [("accept-encoding", "identity".to_owned())]);
+    assert_eq!(edits(finish, false), []);
+    assert_eq!(edits(local(json!({"output_tpm": 200})), true), []);
 }
 
 #[test]

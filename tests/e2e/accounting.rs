@@ -1,8 +1,10 @@
 //! What is configured about what a request costs, and about streams that cost more than they may.
 
-use crate::caller::{Answer, hello, hello_with};
+use crate::api::Api;
+use crate::caller::{Answer, body_in_parts, hello, hello_with};
 use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually, strangers};
 use futures_util::StreamExt;
+use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -17,31 +19,86 @@ async fn usage_is_asked_for_and_hidden_from_who_did_not_ask(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = gateway(store, json!({"stream_usage": "inject"})).await;
-    for (key, asks) in [("silent", false), ("asking", true)] {
-        let chat = hello_with(json!({"stream": true, "stream_options": {"include_usage": asks}}));
-        let request = gateway.caller(key).chat(&chat).header("x-mock-prompt-tokens", "77");
+    for (key, asks) in [("silent", None), ("declining", Some(false)), ("asking", Some(true))] {
+        let mut chat = hello_with(json!({"stream": true}));
+        if let Some(asks) = asks {
+            chat["stream_options"] = json!({"include_usage": asks});
+        }
+        let mut request = gateway.caller(key).chat(&chat).header("x-mock-prompt-tokens", "77");
+        let is_shown = asks == Some(true);
+        if !is_shown {
+            // What is compressed could not be hidden.
+            request = request.header("accept-encoding", "gzip").header("x-mock-compress", "1");
+        }
         let answer = Answer::to(request).await;
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
-        assert_eq!(answer.text().contains(r#""usage":{"#), asks, "{}", answer.text());
-        let received: Value = serde_json::from_slice(&gateway.mock.received().last().unwrap().body).unwrap();
-        assert_eq!(received["stream_options"]["include_usage"], true);
+        assert_eq!(answer.text().contains(r#""usage":{"#), is_shown, "{}", answer.text());
+        let received = gateway.mock.received().pop().unwrap();
+        let length: usize = received.headers["content-length"].to_str().unwrap().parse().unwrap();
+        assert_eq!(length, received.body.len());
+        let mut body: Value = serde_json::from_slice(&received.body).unwrap();
+        assert_eq!(body["stream_options"].take(), json!({"include_usage": true}));
+        chat["stream_options"] = Value::Null;
+        assert_eq!(body, chat, "nothing else is changed");
         gateway.charged(key, 1, 77, 16).await;
     }
 }
 
+/// A body that comes in chunks, with trailers even, has no length that would have to change.
+#[rstest]
+#[case::chunks(false)]
+#[case::trailers(true)]
+#[tokio::test]
+async fn usage_is_asked_for_in_bodies_of_unknown_length(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] ends_with_trailer: bool,
+) {
+    let gateway = gateway(store, json!({"stream_usage": "inject"})).await;
+    let caller = gateway.caller("unknown-length").over_http2();
+    let text = Api::Chat.streamed_hello(60, false).to_string();
+    let (head, tail) = text.split_at(30);
+    let body = body_in_parts(&[head, tail], ends_with_trailer);
+    let request = caller.request(Method::POST, Api::Chat.path()).body(body);
+    let answer = Answer::to(request.header("x-mock-prompt-tokens", "77")).await;
+    assert!(answer.text().ends_with("data: [DONE]\n\n") && !answer.text().contains("usage\":{"));
+    let received: Value = serde_json::from_slice(&gateway.mock.received()[0].body).unwrap();
+    assert_eq!(received["stream_options"], json!({"include_usage": true}));
+    gateway.charged("unknown-length", 1, 77, 16).await;
+}
+
 #[rstest]
 #[tokio::test]
-async fn a_stream_past_its_limit_is_finished(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn a_stream_past_its_limit_is_finished(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(Api::Chat, Api::Completions, Api::Responses, Api::Messages)] api: Api,
+) {
     let keys = json!([{"key": "over", "output_tpm": 100}]);
     let gateway = gateway(store, json!({"on_stream_over": "finish", "keys": keys})).await;
-    let request = gateway.caller("over").chat(&hello_with(json!({"stream": true, "max_tokens": 20})));
-    let request = request.header("x-mock-completion-tokens", "2000").header("x-mock-chunk-delay-ms", "5");
+    let request = gateway
+        .caller("over")
+        .request(Method::POST, api.path())
+        .json(&api.streamed_hello(20, false))
+        .header("x-mock-completion-tokens", "2000")
+        .header("x-mock-chunk-delay-ms", "5")
+        // What is compressed could not be finished.
+        .header("accept-encoding", "gzip")
+        .header("x-mock-compress", "1");
     let answer = Answer::to(request).await;
     let text = answer.text();
-    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
-    assert!(text.contains(r#""finish_reason":"length""#), "{text}");
-    let words = text.matches("token").count();
+    let (reason, end) = match api {
+        Api::Chat | Api::Completions => (r#""finish_reason":"length""#, "data: [DONE]\n\n"),
+        Api::Messages => (r#""stop_reason":"max_tokens""#, "data: {\"type\":\"message_stop\"}\n\n"),
+        Api::Responses => (r#""reason":"max_output_tokens""#, "}\n\n"),
+        Api::Embeddings => unreachable!(),
+    };
+    assert!(text.ends_with(end) && text.contains(reason), "{text}");
+    let words = crate::endings::words(&text);
     assert!((20..1500).contains(&words), "{words} words passed");
+    // The upstream goes on, and all that it made is owed.
+    eventually("output left", 0, async || {
+        gateway.caller("over").too_large().await.number("x-ratelimit-remaining-output-tokens")
+    })
+    .await;
 }
 
 #[rstest]

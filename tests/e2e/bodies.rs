@@ -1,18 +1,13 @@
 //! Request bodies in every way in which HTTP can bring them: what is decided and what is forwarded stays the same.
 
-use crate::caller::{Answer, CHAT, HELLO_TOKENS, hello, hello_with};
+use crate::caller::{Answer, CHAT, HELLO_TOKENS, body_in_parts, hello, hello_with};
 use crate::gateway::{STRANGER_TOKENS, Store, eventually};
 use crate::raw::Connection;
 use bytes::Bytes;
-use futures_util::stream;
-use http_body::Frame;
-use http_body_util::StreamBody;
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderValue};
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::convert::Infallible;
 use std::time::Duration;
 
 /// The keys that these tests use, strangers' aside.
@@ -154,11 +149,7 @@ async fn a_body_may_end_with_trailers(#[values(Store::Local, Store::Redis)] stor
     let caller = gateway.caller("bodies-trailers").over_http2();
     let text = hello().to_string();
     let (head, tail) = text.split_at(30);
-    let trailers = HeaderMap::from_iter([("x-checksum".parse().unwrap(), HeaderValue::from_static("1"))]);
-    let data = |text: &str| Frame::data(Bytes::copy_from_slice(text.as_bytes()));
-    let frames = [data(head), data(tail), Frame::trailers(trailers)];
-    let body = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
-    let request = caller.request(Method::POST, CHAT).body(reqwest::Body::wrap(body));
+    let request = caller.request(Method::POST, CHAT).body(body_in_parts(&[head, tail], true));
     let answer = Answer::to(request).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.number("x-ratelimit-remaining-input-tokens"), STRANGER_TOKENS - HELLO_TOKENS);

@@ -1,9 +1,13 @@
 //! A client with a key: what it sends, and what it is answered.
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::time::Duration;
 
 /// The path of chat completions.
@@ -26,6 +30,17 @@ pub fn hello_with(members: Value) -> Value {
     let mut chat = hello();
     chat.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     chat
+}
+
+/// A body that comes in these parts, whose length is not told, with a trailer behind it perhaps.
+pub fn body_in_parts(parts: &[&str], ends_with_trailer: bool) -> reqwest::Body {
+    let mut frames: Vec<_> =
+        parts.iter().map(|part| Frame::data(Bytes::copy_from_slice(part.as_bytes()))).collect();
+    if ends_with_trailer {
+        let trailer = (HeaderName::from_static("x-checksum"), HeaderValue::from_static("1"));
+        frames.push(Frame::trailers(HeaderMap::from_iter([trailer])));
+    }
+    reqwest::Body::wrap(StreamBody::new(stream::iter(frames.into_iter().map(Ok::<_, Infallible>))))
 }
 
 /// Somebody who sends requests.

@@ -28,9 +28,9 @@ pub fn keys() -> Value {
 }
 
 /// Runs a client's script, which prints JSON.
-async fn run(interpreter: &str, script: &str, base_url: &str, name: &str) -> Value {
+async fn run(interpreter: &str, script: &str, arguments: &[&str]) -> Value {
     let mut client = Command::new(interpreter);
-    client.current_dir(root()).arg(format!("tests/clients/{script}")).args([base_url, name]);
+    client.current_dir(root()).arg(format!("tests/clients/{script}")).args(arguments);
     let output = client.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(Duration::from_secs(60), output).await.expect("the client hangs").unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -71,7 +71,7 @@ async fn openais_clients_understand_refusals(
     #[case] script: &str,
 ) {
     let gateway = store.gateway().await;
-    let seen = run(interpreter, script, &gateway.envoy.url("/v1"), name).await;
+    let seen = run(interpreter, script, &[&gateway.envoy.url("/v1"), name]).await;
     assert_eq!(seen["answered"], answer());
     assert_eq!(seen["streamed"], json!({"text": answer(), "completion_tokens": 16}));
 
@@ -102,7 +102,7 @@ async fn what_openais_clients_do_is_charged(
     #[case] script: &str,
 ) {
     let gateway = store.gateway().await;
-    let seen = run(interpreter, script, &gateway.envoy.url("/v1"), name).await;
+    let seen = run(interpreter, script, &[&gateway.envoy.url("/v1"), name]).await;
     for (call, input, output) in [
         ("chat", 40, 16),
         ("chat-stream", 40, 16),
@@ -132,7 +132,7 @@ async fn anthropics_clients_understand_every_answer_and_are_charged(
     #[case] script: &str,
 ) {
     let gateway = store.gateway().await;
-    let seen = run(interpreter, script, &gateway.envoy.url(""), name).await;
+    let seen = run(interpreter, script, &[&gateway.envoy.url(""), name]).await;
     for call in ["messages", "messages-stream"] {
         assert_eq!(seen[call], json!({"text": answer(), "usage": [40, 16]}), "{call}");
         gateway.charged(&format!("endpoints-{name}-{call}"), 1, 40, 16).await;
@@ -148,6 +148,23 @@ async fn anthropics_clients_understand_every_answer_and_are_charged(
     assert_eq!(seen["too_large"]["type"], "rate_limit_error");
     assert_eq!(seen["too_large"]["retry_after_ms"], Value::Null);
     assert_eq!(seen["too_large"]["attempts"], 1, "it was told not to retry");
+}
+
+/// A stream that is ended because it has passed its limit is one that has reached its maximum to every client.
+#[rstest]
+#[tokio::test]
+async fn the_clients_understand_a_stream_that_is_finished(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let limits = json!({"default": {"output_tpm": 100}, "on_stream_over": "finish"});
+    let gateway = Gateway::start(store, limits).await;
+    let seen = run(PYTHON, "python/finished_streams.py", &[&gateway.envoy.url("")]).await;
+    for (api, reason) in [("chat", "length"), ("responses", "max_output_tokens"), ("messages", "max_tokens")]
+    {
+        assert_eq!(seen[api]["reason"], reason, "{api}");
+        let words = seen[api]["words"].as_u64().unwrap();
+        assert!((20..1500).contains(&words), "{api}: {words} words passed");
+    }
 }
 
 /// A client that leaves a stream of 400 words after five is charged `input` and about as many words as it saw; one that

@@ -1,6 +1,6 @@
 //! Messages: <https://docs.anthropic.com/en/api/messages>. One block of text.
 
-use super::Plan;
+use super::{Plan, with};
 use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan) -> Value {
@@ -23,17 +23,14 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
         ));
     }
     events.push(("content_block_stop", json!({"index": 0})));
-    let mut delta = json!({"delta": {"stop_reason": reason(plan), "stop_sequence": null}});
-    if plan.tells_usage {
-        delta["usage"] = json!({"output_tokens": plan.usage.completion_tokens});
-    }
-    events.push(("message_delta", delta));
+    let delta = json!({"delta": {"stop_reason": reason(plan), "stop_sequence": null}});
+    let usage = json!({"usage": {"output_tokens": plan.usage.completion_tokens}});
+    events.push(("message_delta", if plan.tells_usage { with(delta, usage) } else { delta }));
     if plan.says_done {
         events.push(("message_stop", json!({})));
     }
-    let write = |(kind, mut event): (&str, Value)| {
-        event["type"] = json!(kind);
-        format!("event: {kind}\ndata: {event}\n\n")
+    let write = |(kind, event): (&str, Value)| {
+        format!("event: {kind}\ndata: {}\n\n", with(event, json!({"type": kind})))
     };
     events.into_iter().map(write).collect()
 }
@@ -43,7 +40,7 @@ const fn reason(plan: &Plan) -> &'static str {
 }
 
 fn message(plan: &Plan, content: Value, stop_reason: Option<&str>, output_tokens: u64) -> Value {
-    let mut message = json!({
+    let message = json!({
         "id": "msg_mock",
         "type": "message",
         "role": "assistant",
@@ -52,8 +49,6 @@ fn message(plan: &Plan, content: Value, stop_reason: Option<&str>, output_tokens
         "stop_reason": stop_reason,
         "stop_sequence": null,
     });
-    if plan.tells_usage {
-        message["usage"] = json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": output_tokens});
-    }
-    message
+    let usage = json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": output_tokens});
+    if plan.tells_usage { with(message, json!({"usage": usage})) } else { message }
 }

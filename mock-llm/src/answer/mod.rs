@@ -193,3 +193,11 @@ impl Plan {
         (0..self.words).map(|at| if at == 0 { WORD.to_owned() } else { format!(" {WORD}") })
     }
 }
+
+/// `object` with more members.
+fn with(mut object: Value, members: Value) -> Value {
+    if let (Value::Object(object), Value::Object(members)) = (&mut object, members) {
+        object.extend(members);
+    }
+    object
+}

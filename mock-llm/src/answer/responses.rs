@@ -1,6 +1,6 @@
 //! Responses: <https://platform.openai.com/docs/api-reference/responses>. One message with one text.
 
-use super::Plan;
+use super::{Plan, with};
 use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan) -> Value {
@@ -16,13 +16,13 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
         ("response.created", json!({"response": begun})),
         ("response.in_progress", json!({"response": begun})),
         ("response.output_item.added", json!({"output_index": 0, "item": message("in_progress", json!([]))})),
-        ("response.content_part.added", with(place(), "part", part(""))),
+        ("response.content_part.added", with(place(), json!({"part": part("")}))),
     ];
     for delta in plan.deltas() {
-        events.push(("response.output_text.delta", with(place(), "delta", json!(delta))));
+        events.push(("response.output_text.delta", with(place(), json!({"delta": delta}))));
     }
-    events.push(("response.output_text.done", with(place(), "text", json!(text))));
-    events.push(("response.content_part.done", with(place(), "part", part(&text))));
+    events.push(("response.output_text.done", with(place(), json!({"text": text}))));
+    events.push(("response.content_part.done", with(place(), json!({"part": part(&text)}))));
     let item = message(ended(plan), json!([part(&text)]));
     events.push(("response.output_item.done", json!({"output_index": 0, "item": item})));
     if plan.says_done {
@@ -30,7 +30,7 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
         events.push((kind, json!({"response": body(plan)})));
     }
     let write = |(number, (kind, event)): (usize, (&str, Value))| {
-        let event = with(with(event, "type", json!(kind)), "sequence_number", json!(number));
+        let event = with(event, json!({"type": kind, "sequence_number": number}));
         format!("event: {kind}\ndata: {event}\n\n")
     };
     events.into_iter().enumerate().map(write).collect()
@@ -75,9 +75,4 @@ fn message(status: &str, content: Value) -> Value {
 
 fn part(text: &str) -> Value {
     json!({"type": "output_text", "text": text, "annotations": []})
-}
-
-fn with(mut object: Value, name: &str, value: Value) -> Value {
-    object[name] = value;
-    object
 }

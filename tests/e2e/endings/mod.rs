@@ -21,6 +21,6 @@ fn prompt_of_part(api: Api, told: u64) -> u64 {
 }
 
 /// How often the mock's word occurs in what has come of a stream.
-fn words(text: &str) -> u64 {
+pub fn words(text: &str) -> u64 {
     text.matches("token\"").count() as u64
 }
