@@ -20,6 +20,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use axum::{Json, body};
 use behaviour::Behaviour;
 use bytes::Bytes;
@@ -30,6 +31,7 @@ use journal::{Ended, InFlight, Journal, Received};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 /// The largest body that it reads; Envoy's own limit in the shipped configuration is the same.
@@ -43,6 +45,16 @@ pub fn router(journal: Arc<Journal>) -> Router {
         .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(journal)
+}
+
+/// Serves the API on `listener` for as long as it works.
+///
+/// # Errors
+/// As [`axum::serve`].
+pub async fn serve(listener: TcpListener, journal: Arc<Journal>) -> io::Result<()> {
+    // Else the parts of an answer wait for each other, forty milliseconds on Linux.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+    axum::serve(listener, router(journal)).await
 }
 
 async fn report(State(journal): State<Arc<Journal>>) -> impl IntoResponse {

@@ -22,9 +22,9 @@ impl MockLlm {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let journal = Arc::<Journal>::default();
-        let router = mock_llm::router(Arc::clone(&journal));
+        let kept = Arc::clone(&journal);
         // Not `block_on`, which the thread of an asynchronous test may not do.
-        runtime.spawn(async move { axum::serve(TcpListener::from_std(listener).unwrap(), router).await });
+        runtime.spawn(async move { mock_llm::serve(TcpListener::from_std(listener).unwrap(), kept).await });
         Self { address, journal, runtime: Some(runtime) }
     }
 
