@@ -268,6 +268,16 @@ impl Envoy {
         self.process.wait_until(&what, limit, |process| process.log().contains(text));
     }
 
+    /// The most memory that it has had at a time, in MiB.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
+    }
+
     /// The process, to send it signals or end it early.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
