@@ -52,6 +52,7 @@ check: $(TOOLS) wasm ## formatting, lints for both targets, shipped configuratio
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/cargo-wasm clippy
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
 	.tools/venv/bin/check-jsonschema --builtin-schema vendor.compose-spec envoy/compose.yaml
 	$(ENVOY_BIN) --mode validate --log-level warning -c envoy/envoy.yaml
 

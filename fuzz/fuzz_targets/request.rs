@@ -32,12 +32,15 @@ fuzz_target!(|data: &[u8]| {
     let again = Request::read(endpoint, &body);
     assert_eq!(request, again);
     assert_eq!(tokens, again.input_tokens(&TOKENIZERS.counter(again.model.as_deref())));
-    // A number that no float holds is a fault where a number is looked at, and passes where it is not.
+    // Only what is JSON and wants a stream is changed.
     if request.is_json
-        && let Some(with_usage) = ask_for_usage(bytes)
+        && request.stream
+        && let Some(edit) = ask_for_usage(bytes, request.has_stream_options)
     {
-        let body = Body::new(&with_usage);
+        let asking = [&edit.with, &bytes[edit.replaced..]].concat();
+        let body = Body::new(&asking);
         let asking = Request::read(endpoint, &body);
-        assert!(asking.is_json && asking.include_usage);
+        assert!(asking.is_json && asking.include_usage && asking.stream);
+        assert_eq!(asking.model, request.model);
     }
 });
