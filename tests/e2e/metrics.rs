@@ -31,6 +31,9 @@ async fn every_request_is_in_the_metrics(#[values(Store::Local, Store::Redis)] s
         ("settled", 3),
         ("input_tokens", 30 + HELLO_TOKENS),
         ("output_tokens", 16 + 5),
+        // Of three prompts and answers, one of which failed.
+        ("reserved_tokens.gpt-4o", 3 * (HELLO_TOKENS + 512)),
+        ("settled_tokens.gpt-4o", 30 + HELLO_TOKENS + 16 + 5),
         ("store_errors", 0),
         ("store_errors_allowed", 0),
         ("store_errors_denied", 0),

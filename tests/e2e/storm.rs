@@ -74,6 +74,8 @@ enum Ending {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Line {
     decision: String,
+    /// Input and output.
+    estimate: Option<(u64, u64)>,
     charge: Option<(u64, u64)>,
 }
 
@@ -206,6 +208,11 @@ impl Act {
         self.tells_usage && matches!(self.ending, Ending::Whole(..) | Ending::Retried(_))
     }
 
+    /// What is reserved for its answer.
+    fn reserves(&self) -> u64 {
+        if self.api == Api::Embeddings { 0 } else { MAX_TOKENS }
+    }
+
     /// What it is charged for its prompt and its answer, if it was admitted and its client has `seen` so many words.
     fn owes(&self, seen: u64) -> (u64, RangeInclusive<u64>) {
         let exactly = |input, output| (input, output..=output);
@@ -217,7 +224,7 @@ impl Act {
             Ending::Whole(..) | Ending::Retried(_) if self.tells_usage => exactly(self.prompt_tokens, words),
             Ending::Whole(..) | Ending::Retried(_) => exactly(counted, words),
             Ending::Fails(_) | Ending::IsGivenUp(_) => exactly(0, 0),
-            Ending::LeavesUnanswered(_) => exactly(counted, reserved),
+            Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::BreaksOff(words) => (of_part, seen..=words),
             // A few words more may have passed Envoy by the time it knew.
             Ending::LeavesMidStream(_) => (of_part, seen..=words),
@@ -244,8 +251,9 @@ fn lines(envoy: &Envoy) -> HashMap<usize, Vec<Line>> {
         let Some(number) = line["storm"].as_str() else { continue };
         let tokens = |name: &str| line[name].as_str().map(|tokens| tokens.parse::<u64>().unwrap());
         let decision = line["decision"].as_str().unwrap_or_default().to_owned();
+        let estimate = tokens("estimated_input_tokens").zip(tokens("reserved_output_tokens"));
         let charge = tokens("input_tokens").zip(tokens("output_tokens"));
-        lines.entry(number.parse().unwrap()).or_default().push(Line { decision, charge });
+        lines.entry(number.parse().unwrap()).or_default().push(Line { decision, estimate, charge });
     }
     lines
 }
@@ -325,6 +333,7 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
         assert_eq!(is_admitted, act.is_admitted().unwrap_or(is_admitted), "{context}");
         assert_eq!(line.charge.is_some(), is_admitted, "charged if admitted: {context}");
         let Some((input, output)) = line.charge else { continue };
+        assert_eq!(line.estimate, Some((act.api.hello_tokens(), act.reserves())), "{context}");
         let (owed_input, owed_output) = act.owes(seen[&number]);
         assert_eq!(input, owed_input, "{context}");
         assert!(owed_output.contains(&output), "{owed_output:?}: {context}");
