@@ -217,7 +217,7 @@ impl Act {
     fn owes(&self, seen: u64) -> (u64, RangeInclusive<u64>) {
         let exactly = |input, output| (input, output..=output);
         let counted = self.api.hello_tokens();
-        let (words, reserved) = if self.api == Api::Embeddings { (0, 0) } else { (self.words, MAX_TOKENS) };
+        let words = if self.api == Api::Embeddings { 0 } else { self.words };
         let begins_with_usage = self.api.begins_with_usage() && self.tells_usage;
         let of_part = if begins_with_usage { self.prompt_tokens } else { counted };
         match self.ending {
