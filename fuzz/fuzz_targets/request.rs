@@ -6,10 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::request::{Body, Endpoint, Request, ask_for_usage};
-use llm_rate_limit::tokens::Tokenizers;
-use std::sync::LazyLock;
-
-static TOKENIZERS: LazyLock<Tokenizers> = LazyLock::new(|| Tokenizers::load(Default::default()));
+use llm_rate_limit::tokens::Encodings;
 
 const ENDPOINTS: [Endpoint; 5] = [
     Endpoint::ChatCompletions,
@@ -24,14 +21,14 @@ fuzz_target!(|data: &[u8]| {
     let endpoint = ENDPOINTS[usize::from(*choice) % ENDPOINTS.len()];
     let body = Body::new(bytes);
     let request = Request::read(endpoint, &body);
-    let tokens = request.input_tokens(&TOKENIZERS.counter(request.model.as_deref()));
+    let tokens = request.input_tokens(&Encodings::default().counter(request.model.as_deref()));
     assert!(request.answers() >= request.choices());
     if endpoint == Endpoint::Embeddings {
         assert_eq!(request.output_cap(), Some(0));
     }
     let again = Request::read(endpoint, &body);
     assert_eq!(request, again);
-    assert_eq!(tokens, again.input_tokens(&TOKENIZERS.counter(again.model.as_deref())));
+    assert_eq!(tokens, again.input_tokens(&Encodings::default().counter(again.model.as_deref())));
     // Only what is JSON and wants a stream is changed.
     if request.is_json
         && request.stream

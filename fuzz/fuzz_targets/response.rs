@@ -7,11 +7,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::request::Endpoint;
-use llm_rate_limit::tokens::{Counter, Tokenizers};
+use llm_rate_limit::tokens::{Counter, Encodings};
 use llm_rate_limit::usage::{Outcome, ResponseReader};
-use std::sync::LazyLock;
-
-static TOKENIZERS: LazyLock<Tokenizers> = LazyLock::new(|| Tokenizers::load(Default::default()));
 
 const ENDPOINTS: [Endpoint; 5] = [
     Endpoint::ChatCompletions,
@@ -43,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     let choice = usize::from(*choice);
     let endpoint = ENDPOINTS[choice % ENDPOINTS.len()];
     let kind = TYPES[choice / ENDPOINTS.len() % TYPES.len()];
-    let counter = TOKENIZERS.counter(None);
+    let counter = Encodings::default().counter(None);
     let whole = read(endpoint, kind, counter, bytes, bytes.len().max(1));
     assert_eq!(read(endpoint, kind, counter, bytes, usize::from(*size).max(1)), whole);
 });

@@ -3,7 +3,7 @@
 //! The reference is tiktoken-rs's table of OpenAI's models. The configuration overrides it by patterns, for models
 //! that the table does not know or whose tokenizer is not one of OpenAI's.
 
-use super::Claude;
+use super::{Claude, Counter};
 use crate::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -38,6 +38,16 @@ impl Encoding {
             Self::Cl100kBase => "cl100k_base",
             Self::P50kBase => "p50k_base",
             Self::R50kBase => "r50k_base",
+        }
+    }
+
+    /// The tokenizer.
+    pub(super) const fn vocabulary(self) -> &'static token_count::Encoding {
+        match self {
+            Self::O200kBase => &token_count::O200K_BASE,
+            Self::Cl100kBase => &token_count::CL100K_BASE,
+            Self::P50kBase => &token_count::P50K_BASE,
+            Self::R50kBase => &token_count::R50K_BASE,
         }
     }
 
@@ -133,16 +143,9 @@ impl Encodings {
         )
     }
 
-    /// The encodings to have ready: those of the overrides and, unless one of them matches every model, those of
-    /// the models that are served today. The retired models of `p50k_base` and `r50k_base` need an override.
-    pub fn needed(&self) -> Vec<Encoding> {
-        let mut needed: Vec<_> = self.rules.iter().map(|(_, counting)| counting.encoding).collect();
-        if !self.rules.iter().any(|(pattern, _)| pattern.matches_all()) {
-            needed.extend([Encoding::O200kBase, Encoding::Cl100kBase]);
-        }
-        needed.sort_unstable();
-        needed.dedup();
-        needed
+    /// What counts the text of `model`; none is a request that names no model.
+    pub fn counter(&self, model: Option<&str>) -> Counter {
+        Counter::new(self.of(model))
     }
 }
 
@@ -195,12 +198,6 @@ mod tests {
         assert_eq!(encodings.of(Some("llama-3.1")).encoding, Encoding::P50kBase);
         assert_eq!(encodings.of(Some("gpt-4")).encoding, Encoding::R50kBase);
         assert_eq!(encodings.of(None).encoding, Encoding::R50kBase);
-        assert_eq!(encodings.needed(), [Encoding::Cl100kBase, Encoding::P50kBase, Encoding::R50kBase]);
-    }
-
-    #[test]
-    fn without_overrides_the_models_of_today_are_ready() {
-        assert_eq!(Encodings::default().needed(), [Encoding::O200kBase, Encoding::Cl100kBase]);
     }
 
     #[test]

@@ -68,12 +68,12 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::{Counting, Encoding, Factor, Vocabularies, testing};
+    use crate::tokens::{Counting, Encoding, Factor, testing};
     use proptest::prelude::*;
 
     fn counter() -> Counter {
         let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
-        Vocabularies::load(&[Encoding::O200kBase]).counter(counting)
+        Counter::new(counting)
     }
 
     #[test]

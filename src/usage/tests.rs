@@ -1,7 +1,7 @@
 //! Responses, whole and in every split.
 
 use super::*;
-use crate::tokens::{Counting, Encoding, Factor, Vocabularies};
+use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ const JSON: &str = "application/json";
 
 fn counter(factor: f64) -> Counter {
     let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::new(factor).unwrap() };
-    Vocabularies::load(&[Encoding::O200kBase]).counter(counting)
+    Counter::new(counting)
 }
 
 fn tokens(text: &str) -> u64 {

@@ -4,7 +4,7 @@
 //! (`.expected.json`).
 
 use super::*;
-use crate::tokens::{Counting, Encoding, Factor, Vocabularies};
+use crate::tokens::{Counting, Encoding, Factor};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ struct Transcript {
 
 fn counter() -> Counter {
     let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
-    Vocabularies::load(&[Encoding::O200kBase]).counter(counting)
+    Counter::new(counting)
 }
 
 fn endpoint(name: &str) -> Endpoint {

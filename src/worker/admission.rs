@@ -60,9 +60,9 @@ impl<S: SharedData> Worker<S> {
 
     /// Leaves in `accept-encoding` what the response can be read in, if it must be.
     fn narrow_accept_encoding(&self, request: &impl RequestView) -> HeaderEdits {
-        let narrows = self.config.accounting().accept_encoding == AcceptEncoding::Narrow;
-        let asked =
-            self.tokenizers.as_ref().filter(|_| narrows).and_then(|_| request.header("accept-encoding"));
+        let narrows =
+            self.counts_tokens && self.config.accounting().accept_encoding == AcceptEncoding::Narrow;
+        let asked = if narrows { request.header("accept-encoding") } else { None };
         let narrowed = asked.and_then(|asked| content_encoding::narrowed(&asked));
         HeaderEdits {
             set: narrowed.map(|encodings| ("accept-encoding", encodings)).into_iter().collect(),
@@ -130,7 +130,9 @@ impl<S: SharedData> Worker<S> {
 
     /// What `request` is expected to cost.
     fn estimate(&self, request: &Request<'_>) -> Estimate {
-        let Some(tokenizers) = &self.tokenizers else { return Estimate::REQUEST };
+        if !self.counts_tokens {
+            return Estimate::REQUEST;
+        }
         let accounting = self.config.accounting();
         let model = request.model.as_deref();
         let default = accounting.default_output_tokens;
@@ -141,7 +143,10 @@ impl<S: SharedData> Worker<S> {
         };
         let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
         let output = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
-        let tokens = Tokens { input: request.input_tokens(&tokenizers.counter(model)), ..Tokens::default() };
+        let tokens = Tokens {
+            input: request.input_tokens(&self.config.encodings().counter(model)),
+            ..Tokens::default()
+        };
         Estimate {
             tokens,
             base: self.cost(model, &tokens),
@@ -163,7 +168,7 @@ impl<S: SharedData> Worker<S> {
 
     /// Whether to ask for a stream's usage in the client's place.
     fn wants_usage(&self, arrival: &Arrival, request: &Request<'_>) -> bool {
-        self.tokenizers.is_some()
+        self.counts_tokens
             && self.config.accounting().stream_usage == StreamUsage::Inject
             && matches!(arrival.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
             && arrival.headers_held
@@ -217,7 +222,7 @@ impl<S: SharedData> Worker<S> {
         for (field, value) in name.into_iter().chain(model) {
             self.notes.add(stream, field, value);
         }
-        if self.tokenizers.is_some() {
+        if self.counts_tokens {
             self.notes.add(stream, Field::EstimatedInputTokens, bill.estimate.full.input_tokens);
             self.notes.add(stream, Field::ReservedOutputTokens, bill.estimate.full.output_tokens);
         }

@@ -17,7 +17,6 @@ use crate::session::{Directive, Session};
 use crate::stats::{Stat, Stats};
 use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue};
 use crate::store::local::{LocalStore, SharedData};
-use crate::tokens::Tokenizers;
 use crate::waiting_room::WaitingRoom;
 use crate::wire::Settle;
 use std::borrow::Cow;
@@ -31,8 +30,8 @@ const LOG_PERIOD_MS: u64 = 1_000;
 #[derive(Debug)]
 pub struct Worker<S> {
     config: Arc<Config>,
-    /// None if nobody's tokens are limited.
-    tokenizers: Option<Tokenizers>,
+    /// Whether anybody's tokens are limited.
+    counts_tokens: bool,
     /// None if nothing is ever counted here.
     local: Option<LocalStore<S>>,
     reserves: ReserveQueue,
@@ -64,7 +63,6 @@ pub struct Turn {
 
 impl<S: SharedData> Worker<S> {
     /// A worker with `config`. `seed` is random, so that no two workers of a fleet make the same reservation id.
-    /// Blocks until the vocabularies that the configuration can need are ready.
     pub fn new(config: Arc<Config>, data: S, seed: u64) -> Self {
         let timeout_ms = match config.store() {
             Store::Local(_) => 0,
@@ -76,7 +74,7 @@ impl<S: SharedData> Worker<S> {
         }
         let waiting = WaitingRoom::new(config.max_waiting());
         Self {
-            tokenizers: config.needs_tokens().then(|| Tokenizers::load(config.encodings().clone())),
+            counts_tokens: config.needs_tokens(),
             config,
             local,
             reserves: ReserveQueue::new(timeout_ms),

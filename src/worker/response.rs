@@ -238,7 +238,10 @@ impl<S: SharedData> Worker<S> {
     /// What reads the response; none if nothing in it can change what the request cost (only requests are limited),
     /// or if it cannot be decompressed.
     fn reader(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<(Decoder, ResponseReader)> {
-        let counter = self.tokenizers.as_ref()?.counter(asked.model.as_deref());
+        if !self.counts_tokens {
+            return None;
+        }
+        let counter = self.config.encodings().counter(asked.model.as_deref());
         let decoder = Decoder::new(head.content_encoding)?;
         Some((decoder, ResponseReader::new(asked.endpoint, head.content_type, asked.choices, counter)))
     }
@@ -246,7 +249,7 @@ impl<S: SharedData> Worker<S> {
     /// What is changed in streams that answer requests like this one.
     pub(super) fn edits_of_streams(&self, asked: &Asked) -> Edits {
         let finishes = self.config.accounting().on_stream_over == OnStreamOver::Finish;
-        Edits { hides_usage: asked.hides_usage, finishes: finishes && self.tokenizers.is_some() }
+        Edits { hides_usage: asked.hides_usage, finishes: finishes && self.counts_tokens }
     }
 
     /// What changes the response, if it is a stream that is to be changed and is not compressed.

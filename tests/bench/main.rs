@@ -58,13 +58,26 @@ fn main() {
     ] {
         let body = chat(&json!(PROSE.repeat(copies)));
         for (store, envoy) in [("local", &local), ("redis", &shared)] {
-            let (baseline, filtered, ratio) = compare(&bare, envoy, key, &body);
             let case = format!("{case}, {store} store");
+            if !is_wanted(&case) {
+                continue;
+            }
+            let (baseline, filtered, ratio) = compare(&bare, envoy, key, &body);
             println!("{case:<44}{baseline:>12.0}{filtered:>12.0}{ratio:>8.2}");
         }
     }
 
-    large_body::compare(&bare, &local);
+    if is_wanted("a large body") {
+        large_body::compare(&bare, &local);
+    }
+}
+
+/// Whether a case is to be measured: all are, but for an argument, which their names must have in them.
+fn is_wanted(case: &str) -> bool {
+    std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'))
+        .is_none_or(|part| case.contains(&part))
 }
 
 fn chat(content: &Value) -> String {

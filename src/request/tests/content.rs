@@ -102,7 +102,7 @@ fn no_factor_applies_to_images_and_token_ids() {
         .to_string();
     let factor = Factor::new(2.0).unwrap();
     let counting = Counting { factor, encoding: crate::tokens::Encoding::O200kBase };
-    let counter = Vocabularies::load(&[counting.encoding]).counter(counting);
+    let counter = Counter::new(counting);
     let tokens = |endpoint, body: &str| {
         let body = Body::new(body.as_bytes());
         Request::read(endpoint, &body).input_tokens(&counter)

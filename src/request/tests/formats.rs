@@ -208,7 +208,7 @@ fn an_estimate_of_messages_is_near_the_published_count() {
     let bytes = body.to_string().into_bytes();
     let body = Body::new(&bytes);
     let encodings = Encodings::default();
-    let counter = Vocabularies::load(&encodings.needed()).counter(encodings.of(Some("claude-opus-4-1")));
+    let counter = encodings.counter(Some("claude-opus-4-1"));
     let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&counter);
     assert!((14..=20).contains(&tokens), "{tokens}");
 }

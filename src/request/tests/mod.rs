@@ -4,14 +4,14 @@ mod content;
 mod formats;
 
 use super::*;
-use crate::tokens::{Counting, Encodings, Factor, Vocabularies};
+use crate::tokens::{Counting, Encodings, Factor};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
 
 fn counter(model: Option<&str>) -> Counter {
     let encodings = Encodings::default();
-    Vocabularies::load(&encodings.needed()).counter(encodings.of(model))
+    encodings.counter(model)
 }
 
 /// Input tokens, output cap.
@@ -55,11 +55,11 @@ fn published_counts_of_prompts_are_matched() {
 #[test]
 fn published_counts_of_texts_are_matched() {
     use crate::tokens::Encoding;
-    let vocabularies = Vocabularies::load(&Encoding::ALL);
     for example in published("texts.json")["expected"].as_array().unwrap() {
         for (encoding, expected) in example["counts"].as_object().unwrap() {
             let encoding = Encoding::from_name(encoding).unwrap();
-            let count = vocabularies.count(encoding, example["text"].as_str().unwrap());
+            let counter = Counter::new(Counting { encoding, factor: Factor::ONE });
+            let count = counter.count(example["text"].as_str().unwrap());
             assert_eq!(count, expected.as_u64().unwrap(), "{example} {encoding:?}");
         }
     }
@@ -79,7 +79,7 @@ fn the_factor_applies_to_the_whole_prompt() {
     let body = br#"{"messages":[{"role":"user","content":"hi"}]}"#;
     let counting =
         Counting { factor: Factor::new(1.5).unwrap(), encoding: crate::tokens::Encoding::O200kBase };
-    let counter = Vocabularies::load(&[counting.encoding]).counter(counting);
+    let counter = Counter::new(counting);
     let body = Body::new(body);
     // 3 + user + hi + 3 are 8.
     assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&counter), 12);
