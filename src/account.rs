@@ -23,13 +23,15 @@ pub struct Estimate {
     /// Whether that output is a guess. A guess never refuses a request that could have been admitted, so it gives way
     /// to the limit; a maximum that the request sets does not.
     pub is_guess: bool,
+    /// Whether the prompt was counted only until it was more than its limits ever admit: it is larger than this says.
+    pub is_partial: bool,
 }
 
 impl Estimate {
     /// The estimate of a request without a body.
     pub const REQUEST: Self = {
         let cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0, cost_micro_usd: 0 };
-        Self { tokens: Tokens::NONE, base: cost, full: cost, is_guess: false }
+        Self { tokens: Tokens::NONE, base: cost, full: cost, is_guess: false, is_partial: false }
     };
 
     /// Units to reserve under `limit`.
@@ -307,8 +309,7 @@ mod tests {
 
     fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Bill {
         let base = Cost { requests: 1, input_tokens: 30, ..Cost::default() };
-        let estimate =
-            Estimate { tokens: Tokens::NONE, base, full: Cost { output_tokens, ..base }, is_guess };
+        let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess, ..Estimate::REQUEST };
         Bill::new("id".into(), None, limits, estimate)
     }
 

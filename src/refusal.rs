@@ -82,6 +82,8 @@ pub struct OverLimit {
     refused_by: usize,
     /// What the key is called, if it is.
     name: Option<String>,
+    /// Whether the prompt is larger than was counted.
+    is_partial: bool,
 }
 
 impl OverLimit {
@@ -93,7 +95,19 @@ impl OverLimit {
             .map(|standing| standing.wait_ms().unwrap_or(u64::MAX))
             .enumerate()
             .reduce(|longest, next| if next.1 > longest.1 { next } else { longest })?;
-        (longest > 0).then_some(Self { standings, refused_by, name })
+        (longest > 0).then_some(Self { standings, refused_by, name, is_partial: false })
+    }
+
+    /// The same of a prompt that `is_partial`: larger than was counted.
+    #[must_use]
+    pub fn of_part(self, is_partial: bool) -> Self {
+        Self { is_partial, ..self }
+    }
+
+    /// Whether the request asked for more of the limit that refused it than was counted.
+    pub fn asked_for_more(&self) -> bool {
+        let of_prompt = |metric: Metric| metric.needs_tokens() && metric != Metric::OutputTokens;
+        self.is_partial && self.by().is_some_and(|by| of_prompt(by.limit.metric))
     }
 
     /// All limits that applied.

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::request::{Body, Endpoint, Request, ask_for_usage};
-use llm_rate_limit::tokens::Encodings;
+use llm_rate_limit::tokens::{Encodings, Meter};
 
 const ENDPOINTS: [Endpoint; 5] = [
     Endpoint::ChatCompletions,
@@ -21,14 +21,18 @@ fuzz_target!(|data: &[u8]| {
     let endpoint = ENDPOINTS[usize::from(*choice) % ENDPOINTS.len()];
     let body = Body::new(bytes);
     let request = Request::read(endpoint, &body);
-    let tokens = request.input_tokens(&Encodings::default().counter(request.model.as_deref()));
+    let count = |request: &Request<'_>| {
+        let counter = Encodings::default().counter(request.model.as_deref());
+        request.input_tokens(&Meter::of_all(counter))
+    };
+    let tokens = count(&request);
     assert!(request.answers() >= request.choices());
     if endpoint == Endpoint::Embeddings {
         assert_eq!(request.output_cap(), Some(0));
     }
     let again = Request::read(endpoint, &body);
     assert_eq!(request, again);
-    assert_eq!(tokens, again.input_tokens(&Encodings::default().counter(again.model.as_deref())));
+    assert_eq!(tokens, count(&again));
     // Only what is JSON and wants a stream is changed.
     if request.is_json
         && request.stream

@@ -154,7 +154,9 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
         Owner::Key => name.to_owned(),
         owner => owner.to_string(),
     };
-    let (asked, used, most) = (amount(by.cost), amount(by.state.used), amount(by.capacity()));
+    let at_least = if over.asked_for_more() { "at least " } else { "" };
+    let asked = format!("{at_least}{}", amount(by.cost));
+    let (used, most) = (amount(by.state.used), amount(by.capacity()));
     match retry_after {
         Some(retry_after) => format!(
             "Rate limit reached for {whose} on {metric} per {window}: limit {limit}, used {used}, requested {asked}. \

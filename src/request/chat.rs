@@ -12,7 +12,7 @@ use super::content::{Content, Texts};
 use super::format::Format;
 use super::tools::Tools;
 use crate::lenient::{self, Accept};
-use crate::tokens::{Counter, Encoding, without_provider};
+use crate::tokens::{Encoding, Meter, without_provider};
 use serde::de::{MapAccess, SeqAccess};
 
 /// Tokens of a message, beside its role and content.
@@ -51,7 +51,7 @@ impl<'b> Prompt<'b> {
     }
 
     /// What it costs, sent to `model`.
-    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         let messages = if without_provider(model) == "gpt-3.5-turbo-0301" {
             // This model's messages cost 4, and its names replace the role: see the cookbook's early revisions.
             self.messages.saturating_mul(4).saturating_sub(self.names)
@@ -60,8 +60,7 @@ impl<'b> Prompt<'b> {
         };
         // A model that OpenAI's table does not know counts as GPT-4o does.
         let before_4o = Encoding::for_model(model) != Encoding::O200kBase;
-        let text =
-            [messages, self.content.text_tokens(counter), self.tools.tokens(before_4o, counter), REPLY];
+        let text = [messages, self.content.text_tokens(meter), self.tools.tokens(before_4o, meter), REPLY];
         Tally::new(text, self.content.other_tokens(model))
     }
 }

@@ -3,7 +3,7 @@
 use super::Tally;
 use super::input::Input;
 use crate::lenient;
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::MapAccess;
 
 /// Prompts.
@@ -32,10 +32,10 @@ impl<'b> Prompt<'b> {
     }
 
     /// What they cost, sent to `model`.
-    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         // Every prompt is completed before the suffix.
-        let suffix = self.suffix.content.text_tokens(counter).saturating_mul(self.prompts());
-        let prompt = self.prompt.tally(model, counter);
+        let suffix = self.suffix.content.text_tokens(meter).saturating_mul(self.prompts());
+        let prompt = self.prompt.tally(model, meter);
         Tally { counted: prompt.counted.saturating_add(suffix), ..prompt }
     }
 }

@@ -10,7 +10,7 @@ use super::document;
 use super::image::{self, Detail, Image, Rule, Size};
 use super::payload::Payload;
 use crate::lenient::{self, Accept, Text};
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -26,8 +26,8 @@ pub(super) struct Content<'b> {
 
 impl Content<'_> {
     /// Tokens of its texts.
-    pub(super) fn text_tokens(&self, counter: &Counter) -> u64 {
-        self.texts.iter().fold(0, |sum, text| sum.saturating_add(counter.count(text)))
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> u64 {
+        self.texts.iter().fold(0, |sum, text| sum.saturating_add(meter.count(text)))
     }
 
     /// Tokens of all else, as `model` counts images.

@@ -3,7 +3,7 @@
 use super::Tally;
 use super::input::Input;
 use crate::lenient;
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::MapAccess;
 
 /// Inputs.
@@ -28,7 +28,7 @@ impl<'b> Prompt<'b> {
     }
 
     /// What they cost, sent to `model`.
-    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
-        self.0.tally(model, counter)
+    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+        self.0.tally(model, meter)
     }
 }

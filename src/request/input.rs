@@ -6,7 +6,7 @@
 use super::Tally;
 use super::content::Content;
 use crate::lenient::{self, Accept};
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -22,9 +22,9 @@ pub(super) struct Input<'b> {
 
 impl Input<'_> {
     /// What it costs, sent to `model`.
-    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         let other = self.content.other_tokens(model).saturating_add(self.ids);
-        Tally::new([self.content.text_tokens(counter)], other)
+        Tally::new([self.content.text_tokens(meter)], other)
     }
 }
 

@@ -12,7 +12,7 @@ use super::chat::{MESSAGE, REPLY};
 use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
 use crate::lenient::{self, Accept};
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 
 /// Tokens of the system prompt that the API adds if there are tools: Anthropic's documentation "Tool use", section
@@ -48,10 +48,10 @@ impl<'b> Prompt<'b> {
     }
 
     /// What it costs, sent to `model`.
-    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         let messages = self.messages.saturating_mul(MESSAGE);
         let tools = if self.tools > 0 { TOOLS } else { 0 };
-        let text = [messages, self.content.text_tokens(counter), REPLY];
+        let text = [messages, self.content.text_tokens(meter), REPLY];
         Tally::new(text, self.content.other_tokens(model).saturating_add(tools))
     }
 }

@@ -26,7 +26,7 @@ pub use endpoint::{Endpoint, deployment};
 pub use inject::{BodyEdit, ask_for_usage};
 
 use crate::lenient::{self, Accept, MAX_NUMBER, Text};
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::MapAccess;
 use std::borrow::Cow;
 
@@ -131,12 +131,12 @@ impl<'b> Request<'b> {
 
     /// Tokens of the prompt, corrected by the model's factor where they were counted in another tokenizer than its
     /// own. A body in which no prompt is found counts one token for four bytes, rounded up: about what English and
-    /// JSON come to.
-    pub fn input_tokens(&self, counter: &Counter) -> u64 {
-        let tally = self.prompt.tally(self.model.as_deref().unwrap_or_default(), counter);
+    /// JSON come to. Where `meter` has stopped it is more than what it stopped at, and at most what it would be.
+    pub fn input_tokens(&self, meter: &Meter<'_>) -> u64 {
+        let tally = self.prompt.tally(self.model.as_deref().unwrap_or_default(), meter);
         tally.map_or_else(
             || self.size.div_ceil(4),
-            |tally| counter.weigh(tally.counted).saturating_add(tally.fixed),
+            |tally| meter.weigh(tally.counted).saturating_add(tally.fixed),
         )
     }
 
@@ -188,13 +188,13 @@ impl<'b> Prompt<'b> {
     }
 
     /// What it costs; none if nothing of it was found.
-    fn tally(&self, model: &str, counter: &Counter) -> Option<Tally> {
+    fn tally(&self, model: &str, meter: &Meter<'_>) -> Option<Tally> {
         match self {
-            Self::Chat(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, counter)),
-            Self::Completions(prompt) => (prompt.prompts() > 0).then(|| prompt.tally(model, counter)),
-            Self::Embeddings(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, counter)),
-            Self::Responses(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, counter)),
-            Self::Messages(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, counter)),
+            Self::Chat(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
+            Self::Completions(prompt) => (prompt.prompts() > 0).then(|| prompt.tally(model, meter)),
+            Self::Embeddings(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
+            Self::Responses(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
+            Self::Messages(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
             Self::Sized => None,
         }
     }

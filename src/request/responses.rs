@@ -11,7 +11,7 @@ use super::content::{Content, Part, keep_json};
 use super::format::Format;
 use super::tools::Tools;
 use crate::lenient::{self, Accept};
-use crate::tokens::{Counter, Encoding};
+use crate::tokens::{Encoding, Meter};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -46,10 +46,10 @@ impl<'b> Prompt<'b> {
     }
 
     /// What it costs, sent to `model`.
-    pub(super) fn tally(&self, model: &str, counter: &Counter) -> Tally {
+    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         let before_4o = Encoding::for_model(model) != Encoding::O200kBase;
         let items = self.items.saturating_mul(MESSAGE);
-        let text = [items, self.content.text_tokens(counter), self.tools.tokens(before_4o, counter), REPLY];
+        let text = [items, self.content.text_tokens(meter), self.tools.tokens(before_4o, meter), REPLY];
         Tally::new(text, self.content.other_tokens(model))
     }
 

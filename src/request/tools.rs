@@ -11,7 +11,7 @@
 
 use super::content::Texts;
 use crate::lenient::{self, Accept, Text};
-use crate::tokens::Counter;
+use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -44,7 +44,7 @@ pub(super) struct Tools<'b> {
 
 impl Tools<'_> {
     /// Their tokens.
-    pub(super) fn tokens(&self, before_4o: bool, counter: &Counter) -> u64 {
+    pub(super) fn tokens(&self, before_4o: bool, meter: &Meter<'_>) -> u64 {
         if self.functions == 0 {
             return 0;
         }
@@ -61,7 +61,7 @@ impl Tools<'_> {
             .fold(0, |sum: u64, (times, tokens)| sum.saturating_add(times.saturating_mul(tokens)));
         self.lines
             .iter()
-            .fold(sum, |sum, line| sum.saturating_add(counter.count(line)))
+            .fold(sum, |sum, line| sum.saturating_add(meter.count(line)))
             .saturating_sub(self.enumerations.saturating_mul(ENUMERATION))
     }
 }

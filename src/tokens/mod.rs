@@ -1,11 +1,12 @@
 //! Counting tokens: the one interface to the tokenizer.
 //!
-//! A [`Counter`] counts one model's text; [`Running`] counts text that arrives bit by bit. What a chat message costs
+//! A [`Counter`] counts one model's text; a [`Meter`] a prompt, until it is more than matters; [`Running`] counts text that arrives bit by bit. What a chat message costs
 //! beyond its text is [`crate::request`]'s business. Special tokens (`<|endoftext|>`) in a text are ordinary text: no
 //! client can write one. The tokenizers themselves are a crate of their own, `token-count`.
 
 mod claude;
 mod encoding;
+mod meter;
 mod running;
 mod slices;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub(crate) mod testing;
 
 pub use claude::Claude;
 pub use encoding::{Counting, Encoding, Encodings, Factor, without_provider};
+pub use meter::Meter;
 pub use running::Running;
 pub use slices::SLICE_BYTES;
 

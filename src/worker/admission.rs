@@ -14,6 +14,7 @@ use crate::request::{self, Body, Endpoint, Request};
 use crate::session::{Arrival, Asked, BodyVerdict, Directive, HeaderEdits, Opening, Pending, Session};
 use crate::stats::Stat;
 use crate::store::local::SharedData;
+use crate::tokens::Meter;
 use std::borrow::Cow;
 
 impl<S: SharedData> Worker<S> {
@@ -104,7 +105,7 @@ impl<S: SharedData> Worker<S> {
     fn read_and_decide(&mut self, stream: u32, arrival: Arrival, bytes: &[u8], now_ms: u64) -> BodyVerdict {
         let body = Body::new(bytes);
         let request = Request::read(arrival.endpoint, &body).to_deployment(arrival.deployment.as_deref());
-        let estimate = self.estimate(&request);
+        let estimate = self.estimate(&request, &arrival.subject);
         let headers_held = arrival.headers_held;
         let is_stream = request.stream;
         let body_edit = self
@@ -128,8 +129,8 @@ impl<S: SharedData> Worker<S> {
         BodyVerdict { directive, body: body_edit, edits }
     }
 
-    /// What `request` is expected to cost.
-    fn estimate(&self, request: &Request<'_>) -> Estimate {
+    /// What `request` of `subject` is expected to cost.
+    fn estimate(&self, request: &Request<'_>, subject: &Subject) -> Estimate {
         if !self.counts_tokens {
             return Estimate::REQUEST;
         }
@@ -143,15 +144,18 @@ impl<S: SharedData> Worker<S> {
         };
         let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
         let output = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
-        let tokens = Tokens {
-            input: request.input_tokens(&self.config.encodings().counter(model)),
-            ..Tokens::default()
-        };
+        let most = most_input(subject, model);
+        let weighed =
+            |input| accounting.weights.weigh(model, &Tokens { input, ..Tokens::default() }).input_tokens;
+        let is_enough = |input| most.is_some_and(|most| weighed(input) > most);
+        let meter = Meter::new(self.config.encodings().counter(model), &is_enough);
+        let tokens = Tokens { input: request.input_tokens(&meter), ..Tokens::default() };
         Estimate {
             tokens,
             base: self.cost(model, &tokens),
             full: self.cost(model, &Tokens { output, ..tokens }),
             is_guess: cap.is_none(),
+            is_partial: meter.has_stopped(),
         }
     }
 
@@ -234,4 +238,12 @@ impl<S: SharedData> Worker<S> {
         let limits = subject.limits(model).collect();
         Bill::new(format!("{seed:016x}-{number:x}"), subject.name(), limits, estimate)
     }
+}
+
+/// The most tokens of input that a request of `subject` for `model` is ever admitted with; none if nothing bounds them.
+fn most_input(subject: &Subject, model: Option<&str>) -> Option<u64> {
+    let bounds = subject.limits(model).filter(|applied| {
+        !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
+    });
+    bounds.map(|applied| applied.limit.window.capacity(applied.limit.amount)).min()
 }

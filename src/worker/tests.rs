@@ -322,6 +322,54 @@ fn only_readable_encodings_are_asked_for_where_tokens_are_limited() {
     assert_eq!(edits(json!({"default": {"tpm": 5}, "accept_encoding": "keep"})), []);
 }
 
+/// The estimate of a prompt of a million words under `limits`, and the refusal's message if it is refused.
+fn million_words(limits: Value) -> (u64, Option<String>) {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &limits);
+    worker.request_headers(1, &chat(), false, NOW);
+    let message = json!({"role": "user", "content": "word ".repeat(1_000_000)});
+    let body = json!({"model": "gpt-4o", "messages": [message], "max_tokens": 1}).to_string();
+    let directive = worker.request_body(1, true, || body.into_bytes(), NOW).directive;
+    let notes = worker.take_notes(1);
+    let (_, estimate) = notes.iter().find(|(field, _)| *field == Field::EstimatedInputTokens).unwrap();
+    let refusal = match directive {
+        Directive::Reply(reply) => {
+            let body: Value = serde_json::from_slice(&reply.body).unwrap();
+            Some(body["error"]["message"].as_str().unwrap().to_owned())
+        }
+        _ => None,
+    };
+    (estimate.parse().unwrap(), refusal)
+}
+
+#[test]
+fn a_prompt_is_counted_until_it_can_never_be_admitted() {
+    let (estimate, refusal) = million_words(local(json!({"rpm": 5, "input_tpm": 1_000, "tpm": 50_000})));
+    assert!(estimate > 1_000 && estimate < 60_000, "{estimate}");
+    let refusal = refusal.unwrap();
+    assert!(
+        refusal.contains(&format!("limit 1000, requested at least {estimate}. It cannot be")),
+        "{refusal}"
+    );
+    assert!(refusal.ends_with("the largest that fits is 1000."), "{refusal}");
+
+    // Where nothing bounds the prompt, all of it is counted.
+    for limits in [
+        local(json!({"output_tpm": 1_000})),
+        local(json!({"input_tpm": 2_000_000})),
+        json!({"default": {"input_tpm": 1_000}, "dry_run": true}),
+    ] {
+        let (estimate, refusal) = million_words(limits.clone());
+        assert!(estimate > 1_000_000, "{limits}: {estimate}");
+        assert_eq!(refusal, None, "{limits}");
+    }
+    let (estimate, refusal) = million_words(local(json!({"input_tpm": 1_000_001})));
+    assert!(estimate > 1_000_001 && refusal.is_some(), "{estimate}");
+    // What a token counts for is what limits are about.
+    let weights = json!({"default": {"input_tpm": 1_000_000}, "weights": {"models": {"gpt-4o": 0.5}}});
+    assert_eq!(million_words(weights).1, None);
+}
+
 #[test]
 fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
     for (mode, expected) in [("learned", true), ("declared", false)] {

@@ -28,6 +28,9 @@ const PROSE: &str = "The quick brown fox jumps over the lazy dog while the band 
 /// Has limits on requests and tokens.
 const LIMITED: &str = "limited";
 
+/// Has a limit that a body of 20 MB of text is too large for.
+const BOUNDED: &str = "bounded";
+
 /// Has limits on requests alone, for which no body is read.
 const COUNTED: &str = "counted";
 
@@ -39,6 +42,7 @@ fn main() {
     let limits = |store: Value| {
         json!({"store": store, "keys": [
             {"key": LIMITED, "rpm": 100_000_000, "tpm": 100_000_000_000_u64, "rpd": 1_000_000_000},
+            {"key": BOUNDED, "input_tpm": 1_000_000},
             {"key": COUNTED, "rpm": 100_000_000, "rpd": 1_000_000_000},
         ]})
     };
@@ -113,7 +117,7 @@ fn rate(envoy: &Envoy, key: &str, body: &str) -> f64 {
             scope.spawn(|| {
                 let client = Client::of(envoy, key);
                 while begin.elapsed() < TURN {
-                    client.ask(body);
+                    client.ask(body, 200);
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -138,11 +142,11 @@ impl Client {
     /// Sends a request and reads its answer.
     ///
     /// # Panics
-    /// If that is not a 200.
-    fn ask(&self, body: &str) {
+    /// If that does not have this status.
+    fn ask(&self, body: &str, status: u16) {
         let request = self.agent.post(&self.url).content_type("application/json");
         let mut answer = request.header("authorization", &self.authorization).send(body).unwrap();
-        assert_eq!(answer.status().as_u16(), 200);
+        assert_eq!(answer.status().as_u16(), status);
         answer.body_mut().read_to_string().unwrap();
     }
 }

@@ -105,7 +105,7 @@ fn no_factor_applies_to_images_and_token_ids() {
     let counter = Counter::new(counting);
     let tokens = |endpoint, body: &str| {
         let body = Body::new(body.as_bytes());
-        Request::read(endpoint, &body).input_tokens(&counter)
+        Request::read(endpoint, &body).input_tokens(&Meter::of_all(counter))
     };
     assert_eq!(tokens(Endpoint::ChatCompletions, &body), 2 * 7 + 765);
     assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);

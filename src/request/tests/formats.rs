@@ -37,7 +37,12 @@ fn completions_are_paid_for_as_often_as_they_are_made() {
         let bytes = body.to_string().into_bytes();
         let body = Body::new(&bytes);
         let request = Request::read(Endpoint::Completions, &body);
-        (request.choices(), request.answers(), request.output_cap(), request.input_tokens(&counter(None)))
+        (
+            request.choices(),
+            request.answers(),
+            request.output_cap(),
+            request.input_tokens(&Meter::of_all(counter(None))),
+        )
     };
     assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
     assert_eq!(
@@ -209,6 +214,6 @@ fn an_estimate_of_messages_is_near_the_published_count() {
     let body = Body::new(&bytes);
     let encodings = Encodings::default();
     let counter = encodings.counter(Some("claude-opus-4-1"));
-    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&counter);
+    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::of_all(counter));
     assert!((14..=20).contains(&tokens), "{tokens}");
 }

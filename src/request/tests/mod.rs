@@ -4,7 +4,7 @@ mod content;
 mod formats;
 
 use super::*;
-use crate::tokens::{Counting, Encodings, Factor};
+use crate::tokens::{Counter, Counting, Encodings, Factor};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -22,7 +22,7 @@ fn read(body: &[u8]) -> (u64, Option<u64>) {
 fn read_at(endpoint: Endpoint, body: &[u8]) -> (u64, Option<u64>) {
     let body = Body::new(body);
     let request = Request::read(endpoint, &body);
-    (request.input_tokens(&counter(request.model.as_deref())), request.output_cap())
+    (request.input_tokens(&Meter::of_all(counter(request.model.as_deref()))), request.output_cap())
 }
 
 fn input_tokens_at(endpoint: Endpoint, body: &Value) -> u64 {
@@ -82,7 +82,7 @@ fn the_factor_applies_to_the_whole_prompt() {
     let counter = Counter::new(counting);
     let body = Body::new(body);
     // 3 + user + hi + 3 are 8.
-    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&counter), 12);
+    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&Meter::of_all(counter)), 12);
 }
 
 /// Each content costs the same as the plain text beside it, or so many tokens more.
@@ -341,7 +341,7 @@ proptest! {
         let request = Request::read(endpoint, &body);
         prop_assert!(request.is_json);
         let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
-        prop_assert!(request.input_tokens(&counter(None)) >= least);
+        prop_assert!(request.input_tokens(&Meter::of_all(counter(None))) >= least);
     }
 
     #[test]
