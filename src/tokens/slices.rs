@@ -1,8 +1,8 @@
-//! Long texts are counted in slices, so that counting needs bounded memory and a pattern never runs over a text
-//! of any length.
+//! Long texts are counted in slices, so that counting needs bounded memory and can stop on the way, and text that
+//! arrives bit by bit is counted as far as what comes changes nothing.
 //!
 //! An encoding first splits a text by a regular expression into pieces and then encodes each piece by itself
-//! (see `tiktoken_rs::o200k_base` for the expressions). A cut where a piece ends changes nothing, provided that the
+//! (`token-count/src/pieces` has the expressions). A cut where a piece ends changes nothing, provided that the
 //! pieces before it come out the same although the text ends there. Both hold at a cut between a letter or digit
 //! and a space, line end or punctuation mark other than an apostrophe, in all four encodings:
 //!
@@ -18,9 +18,9 @@
 
 /// The longest slice, in bytes: 48 KiB.
 ///
-/// White space in a run of a million makes the regular expression overflow its stack, and a piece of a megabyte
-/// takes some 70 MiB to encode; 48 Ki is far from both. It is also a multiple of three and of 128, so that a run of
-/// digits, which are taken in threes, or of spaces, whose longest token has 128, is cut where it is split anyway.
+/// A piece of that length takes half a megabyte to encode, which a VM's memory keeps for ever. It is also a multiple of
+/// three and of 128, so that a run of digits, which are taken in threes, or of spaces, whose longest token has 128, is
+/// cut where it is split anyway.
 pub const SLICE_BYTES: usize = 48 * 1024;
 
 /// `text` in slices of at most [`SLICE_BYTES`], in order.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long Envoy may take to be ready: every worker compiles the filter and loads its vocabularies.
+/// How long Envoy may take to be ready: it compiles the filter.
 const START: Duration = Duration::from_secs(60);
 
 /// The name of the filter in `envoy.yaml`.
