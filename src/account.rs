@@ -204,7 +204,7 @@ impl Closing {
 /// What closes an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// For the local store, if it holds something.
+    /// For the local store, if it holds something that is to be changed.
     pub local: Option<(Vec<Charge>, Hold)>,
     /// For the sidecar, if Redis holds something or may.
     pub remote: Option<Settle>,
@@ -276,9 +276,12 @@ impl Account {
             Closing::Cost(cost) => self.bill.priced(&cost),
             Closing::AsReserved => self.told_charges(),
         };
+        let is_as_told = charges == self.told_charges() && !self.has_leases();
         let remote =
             |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
         match self.held {
+            // Nothing is to be changed, and nobody waits to hear so: counting is over in one step.
+            Held::Local(_) if is_as_told => Settlement { local: None, remote: None },
             Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
             Held::Redis | Held::Uncounted => Settlement { local: None, remote: remote(None, charges) },
             // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
@@ -339,6 +342,9 @@ mod tests {
             Account::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held, 0)
                 .close(Closing::Cost(cost))
         };
+        let as_reserved =
+            Account::open(bill(vec![limit(Metric::Requests, 5)], 5, true), Held::Local(Hold::default()), 0);
+        assert_eq!(as_reserved.close(Closing::AsReserved), Settlement { local: None, remote: None });
         let local = close(Held::Local(Hold::default()));
         assert_eq!(costs(&local.local.unwrap().0), [40]);
         assert_eq!(local.remote, None);
