@@ -1,0 +1,127 @@
+//! What a response makes of a reservation.
+
+use super::*;
+
+#[test]
+fn the_providers_usage_replaces_the_estimate_at_once() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+    send(&mut worker, 1, 500);
+    worker.response_headers(1, OK, false, NOW);
+    assert!(worker.reads_response(1));
+    worker.response_body(1, &usage(20, 30), false, NOW);
+    assert!(!worker.reads_response(1), "it is settled before the stream ends");
+    worker.stream_done(1, NOW);
+    assert_eq!(used(&mut worker, 2), 50 + PROMPT);
+}
+
+#[test]
+fn the_access_log_learns_the_decision_the_estimate_and_the_charge() {
+    let memory = Memory::default();
+    let config = json!({"keys": [{"key": "key", "name": "Ann", "output_tpm": 100}]});
+    let mut worker = worker(&memory, &config);
+    let noted = |worker: &mut Worker<&Memory>, stream| {
+        let notes = worker.take_notes(stream);
+        notes
+            .iter()
+            .map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", "")))
+            .collect::<Vec<_>>()
+    };
+    send(&mut worker, 1, 70);
+    let estimate = ["name=Ann", "model=gpt-4o", "estimated_input_tokens=8", "reserved_output_tokens=70"];
+    assert_eq!(noted(&mut worker, 1), [&estimate[..], &["decision=admitted"]].concat());
+    worker.response_headers(1, OK, false, NOW);
+    worker.response_body(1, &usage(9, 30), true, NOW);
+    assert_eq!(noted(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
+    send(&mut worker, 2, 71);
+    assert_eq!(noted(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
+    let stats = worker.take_stats();
+    assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
+    assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
+}
+
+#[test]
+fn compressed_answers_are_read_and_others_are_charged_as_reserved() {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&usage(20, 30)).unwrap();
+    let gzip = gzip.finish().unwrap();
+    for (encoding, expected) in [("gzip", 50), ("br", PROMPT + 500)] {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+        send(&mut worker, 1, 500);
+        worker.response_headers(1, ResponseHead { content_encoding: Some(encoding), ..OK }, false, NOW);
+        worker.response_body(1, &gzip, true, NOW);
+        assert_eq!(used(&mut worker, 2), expected + PROMPT, "{encoding}");
+    }
+}
+
+#[test]
+fn slots_are_held_to_the_end_of_the_response_and_renewed() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"max_concurrency": 1, "lease_ttl": "30s"})));
+    let arrive = |worker: &mut Worker<&Memory>, stream, now_ms| {
+        status(&worker.request_headers(stream, &chat(), true, now_ms).directive)
+    };
+    assert_eq!((arrive(&mut worker, 1, NOW), arrive(&mut worker, 2, NOW)), (200, 429));
+    worker.response_headers(1, OK, false, NOW);
+    assert_eq!(arrive(&mut worker, 3, NOW), 429, "its response is under way");
+    worker.turn(NOW + 11_000);
+    assert_eq!(arrive(&mut worker, 4, NOW + 35_000), 429, "it was renewed");
+    worker.response_body(1, &[], true, NOW + 35_000);
+    assert_eq!(arrive(&mut worker, 5, NOW + 35_000), 200);
+    assert_eq!(arrive(&mut worker, 6, NOW + 66_000), 200, "a worker that died renews nothing");
+}
+
+#[test]
+fn cached_and_reasoning_tokens_count_as_the_configuration_weighs_them() {
+    let memory = Memory::default();
+    let config = json!({
+        "default": {"tpm": 10_000},
+        "weights": {"cached_input_factor": 0.5, "reasoning_factor": 2.0, "models": {"gpt-4o": 3}},
+    });
+    let mut worker = worker(&memory, &config);
+    send(&mut worker, 1, 500);
+    worker.response_headers(1, OK, false, NOW);
+    let usage = json!({"choices": [], "usage": {
+        "prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 20},
+    }});
+    worker.response_body(1, usage.to_string().as_bytes(), true, NOW);
+    assert_eq!(used(&mut worker, 2), 3 * (60 + 20 + 30 + 40) + 3 * PROMPT);
+}
+
+#[test]
+fn a_request_that_failed_can_be_given_back() {
+    let memory = Memory::default();
+    let config = json!({"default": {"rpm": 1}, "refund_requests_on_error": true});
+    let mut worker = worker(&memory, &config);
+    send(&mut worker, 1, 1);
+    worker.response_headers(1, ResponseHead { status: 500, ..OK }, true, NOW);
+    assert_eq!(status(&send(&mut worker, 2, 1)), 200);
+}
+
+#[test]
+fn an_upstream_error_gives_the_tokens_back_and_keeps_the_request() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 2, "output_tpm": 100})));
+    send(&mut worker, 1, 100);
+    assert_eq!(status(&send(&mut worker, 2, 100)), 429);
+    worker.response_headers(1, ResponseHead { status: 503, ..OK }, true, NOW);
+    assert_eq!(status(&send(&mut worker, 3, 100)), 200);
+    assert_eq!(status(&send(&mut worker, 4, 0)), 429, "the request that failed counts");
+}
+
+#[test]
+fn a_client_that_leaves_mid_stream_pays_for_what_it_saw() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+    send(&mut worker, 1, 500);
+    let head = ResponseHead { content_type: Some("text/event-stream"), ..OK };
+    worker.response_headers(1, head, false, NOW);
+    let event = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" hello\"}}]}\n\n";
+    worker.response_body(1, event, false, NOW);
+    worker.response_body(1, event, false, NOW);
+    worker.stream_done(1, NOW);
+    assert_eq!(used(&mut worker, 2), PROMPT + 2 + PROMPT);
+}
