@@ -20,8 +20,7 @@ impl Ending {
     pub(super) fn note(&mut self, event: Value) {
         match self {
             Self::Unknown => *self = Self::begun_by(event),
-            // The first chunk tells all that there is.
-            Self::Chat(_) => {}
+            Self::Chat(ending) => ending.note(&event),
             Self::Messages(ending) => ending.note(&event),
             Self::Responses(ending) => ending.note(event),
         }
@@ -44,7 +43,7 @@ impl Ending {
     pub(super) fn write(&self, choices: u64, output_tokens: u64) -> Option<String> {
         match self {
             Self::Unknown => None,
-            Self::Chat(ending) => Some(ending.write(choices)),
+            Self::Chat(ending) => ending.write(choices),
             Self::Messages(ending) => Some(ending.write(output_tokens)),
             Self::Responses(ending) => ending.write(),
         }

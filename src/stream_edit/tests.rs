@@ -100,6 +100,12 @@ macro_rules! transcript {
     };
 }
 
+const CHATS: [&str; 3] = [
+    transcript!("chat/azure.sse"),
+    transcript!("chat/tool_calls.sse"),
+    transcript!("chat/include_usage.sse"),
+];
+
 const MESSAGES: [&str; 3] = [
     transcript!("messages/text.sse"),
     transcript!("messages/tool_use.sse"),
@@ -146,6 +152,51 @@ fn is_whole(endpoint: Endpoint, stream: &str) -> bool {
     let counter = Counter::new(counting);
     let mut reader = ResponseReader::new(endpoint, Some("text/event-stream"), 1, counter);
     reader.push(stream.as_bytes()).is_some_and(|outcome| outcome != Outcome::Unknown)
+}
+
+#[test]
+fn a_chat_may_end_after_every_event_until_it_has() {
+    // Azure's has one event after which it can be ended: its first has no choice.
+    for (stream, times) in CHATS.into_iter().zip([1, 3, 3]) {
+        let (mut ended, mut refused) = (0, 0);
+        for (seen, end) in cuts(stream) {
+            let chunks = |text: &str| -> Vec<Value> {
+                let data = text.split("\n\n").filter_map(|event| event.strip_prefix("data: "));
+                data.filter(|data| *data != "[DONE]")
+                    .map(|data| serde_json::from_str(data).unwrap())
+                    .collect()
+            };
+            let choices = |chunk: &Value| chunk["choices"].as_array().cloned().unwrap_or_default();
+            let said = chunks(&seen).into_iter().filter(|chunk| !choices(chunk).is_empty());
+            let said: Vec<Value> = said.collect();
+            let has_finished =
+                said.iter().flat_map(choices).any(|choice| choice["finish_reason"].is_string());
+            let Some(end) = end else {
+                assert!(said.is_empty() || has_finished, "{seen}");
+                refused += 1;
+                continue;
+            };
+            assert!(!has_finished && end.ends_with("data: [DONE]\n\n"), "{end}");
+            let last = chunks(&end).remove(0);
+            assert_eq!((&last["id"], &last["object"]), (&said[0]["id"], &said[0]["object"]));
+            assert_eq!(choices(&last), [json!({"index": 0, "delta": {}, "finish_reason": "length"})]);
+            assert!(is_whole(Endpoint::ChatCompletions, &format!("{seen}{end}")));
+            ended += 1;
+        }
+        assert!(refused >= 1);
+        assert_eq!(ended, times);
+    }
+}
+
+#[test]
+fn only_choices_that_have_not_finished_are_ended() {
+    let chunk = |choice: Value| format!("data: {}\n\n", json!({"id": "c", "choices": [choice]})).into_bytes();
+    let mut editor = StreamEditor::new(FINISHES);
+    editor.push(&chunk(json!({"index": 0, "delta": {"content": "a"}, "finish_reason": null})));
+    editor.push(&chunk(json!({"index": 1, "delta": {"content": "b"}, "finish_reason": ""})));
+    editor.push(&chunk(json!({"index": 0, "delta": {}, "finish_reason": "stop"})));
+    let end = String::from_utf8(editor.cut(2, 2).unwrap()).unwrap();
+    assert!(!end.contains(r#""index":0"#) && end.contains(r#""index":1"#), "{end}");
 }
 
 #[test]
