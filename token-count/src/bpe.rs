@@ -6,7 +6,6 @@
 use crate::layout::{Merge, NO_TOKEN, Node, Token};
 
 /// A vocabulary.
-#[derive(Debug)]
 pub(crate) struct Bpe {
     /// [`Node`]s.
     pub(crate) trie: &'static [[u8; 8]],

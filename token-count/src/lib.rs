@@ -21,12 +21,19 @@ struct Readme;
 use bpe::{Bpe, Scratch};
 use layout::{NO_TOKEN, R50K_TOKENS};
 use pieces::Splitter;
+use std::fmt;
 
 /// An encoding: a vocabulary and what splits a text into pieces for it.
-#[derive(Debug)]
 pub struct Encoding {
     splitter: Splitter,
     bpe: Bpe,
+}
+
+/// Without the vocabulary, which is megabytes.
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoding").field("splitter", &self.splitter).finish_non_exhaustive()
+    }
 }
 
 macro_rules! table {

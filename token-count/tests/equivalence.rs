@@ -39,6 +39,11 @@ fn every_token_counts_as_the_reference_has_it() {
 }
 
 #[test]
+fn an_encoding_can_be_shown() {
+    assert_eq!(format!("{O200K_BASE:?}"), "Encoding { splitter: O200k, .. }");
+}
+
+#[test]
 fn special_tokens_are_ordinary_text() {
     assert_eq!(O200K_BASE.count("<|endoftext|>"), 7);
     assert_eq!(O200K_BASE.count(""), 0);
