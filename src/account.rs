@@ -276,11 +276,12 @@ impl Account {
             Closing::Cost(cost) => self.bill.priced(&cost),
             Closing::AsReserved => self.told_charges(),
         };
-        let is_as_told = charges == self.told_charges() && !self.has_leases();
+        let costs = charges.iter().map(|charge| &charge.cost);
+        let is_as_told = costs.eq(&self.told) && !self.has_leases();
         let remote =
             |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
         match self.held {
-            // Nothing is to be changed, and nobody waits to hear so: counting is over in one step.
+            // Nothing is to be changed.
             Held::Local(_) if is_as_told => Settlement { local: None, remote: None },
             Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
             Held::Redis | Held::Uncounted => Settlement { local: None, remote: remote(None, charges) },
