@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// The keys that these tests use, strangers' aside.
 pub fn keys() -> Value {
     json!([
+        {"key": "tokens-far-too-large", "input_tpm": 1000},
         {"key": "tokens-excess", "name": "excess", "input_tpm": 1000, "output_tpm": 1000},
     ])
 }
@@ -130,6 +131,24 @@ async fn what_is_spent_beyond_the_limit_is_owed(#[values(Store::Local, Store::Re
     let expected =
         "Rate limit reached for excess on input tokens per 1m: limit 1000, used 1500, requested 9.";
     assert!(message.starts_with(expected), "{message}");
+}
+
+/// However large a prompt is, it is counted only until it can never be admitted.
+#[rstest]
+#[tokio::test]
+async fn a_prompt_that_is_far_too_large_is_told_at_least_how_large_it_is(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let content = "All work and no play makes Jack a dull boy.\n".repeat(450_000);
+    let chat = hello_with(json!({"messages": [{"role": "user", "content": content}]}));
+    let refused = Answer::to(gateway.caller("tokens-far-too-large").chat(&chat)).await;
+    assert_eq!(refused.status, 429);
+    let message = refused.message();
+    let asked =
+        message.split("limit 1000, requested at least ").nth(1).unwrap_or_else(|| panic!("{message}"));
+    let asked: u64 = asked.split('.').next().unwrap().parse().unwrap();
+    assert!((1_000..100_000).contains(&asked), "{message}");
 }
 
 #[rstest]

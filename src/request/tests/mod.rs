@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 fn counter(model: Option<&str>) -> Counter {
-    let encodings = Encodings::default();
-    encodings.counter(model)
+    Encodings::default().counter(model)
 }
 
 /// Input tokens, output cap.
