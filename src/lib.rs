@@ -6,32 +6,22 @@
 //! forwarded or refused ([`refusal`], [`answer`]). When its response has told what it really cost ([`usage`],
 //! [`sse`]), the account is closed. [`worker`] drives requests through their phases ([`session`]).
 
-pub mod access_log;
-pub mod account;
 pub mod answer;
+pub mod codec;
 pub mod config;
-pub mod content_encoding;
-pub mod headers_mode;
 pub mod identity;
-pub mod language;
-pub mod learned;
-pub mod lenient;
-pub mod limits;
-pub mod pattern;
+pub mod models;
 pub mod policy;
 pub mod pricing;
 #[cfg(target_family = "wasm")]
 mod proxy;
-pub mod refusal;
+pub mod quantity;
 pub mod request;
 pub mod session;
-pub mod sse;
-pub mod stats;
 pub mod store;
 pub mod stream_edit;
+pub mod telemetry;
 pub mod tokens;
 pub mod usage;
-pub mod waiting_room;
 pub mod window;
-pub mod wire;
 pub mod worker;

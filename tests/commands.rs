@@ -1,8 +1,8 @@
 //! The sidecar's commands, by its real binary: what they print, and how they end.
 
 use llm_rate_limit::identity::Identity;
+use llm_rate_limit::store::wire::{Charge, Reserve};
 use llm_rate_limit::window::Window;
-use llm_rate_limit::wire::{Charge, Reserve};
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, binary};
 use serde_json::{Value, json};

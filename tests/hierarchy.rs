@@ -1,8 +1,8 @@
 //! Limits on the key, its model and everybody at once, on a real cluster of three masters: charged in all scopes or in
 //! none, whoever else asks, and never too little charged when the sidecar dies between two scopes.
 
+use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, Settle, Settled};
 use llm_rate_limit::window::Window;
-use llm_rate_limit::wire::{Charge, IfAbsent, Reserve, Reserved, Settle, Settled};
 use llm_rate_limit_tests::redis::{Cluster, Redis};
 use llm_rate_limit_tests::sidecar::{Sidecar, answer};
 use reqwest::Method;

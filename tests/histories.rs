@@ -1,9 +1,9 @@
 //! The scripts of `lua/` against the arithmetic in Rust: random histories of reservations, settlements and passing time
 //! on windows of every kind, alone and together, answered alike to the last number.
 
+use llm_rate_limit::store::wire::{Charge, IfAbsent, WindowState};
 use llm_rate_limit::window::period::Period;
-use llm_rate_limit::window::{Algorithm, Counter, Fit, Parts, Window};
-use llm_rate_limit::wire::{Charge, IfAbsent, WindowState};
+use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window};
 use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge};
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ struct Model {
 #[derive(Clone)]
 enum Record {
     /// For each window what was charged where.
-    Open(Vec<Parts>),
+    Open(Vec<ChargedParts>),
     Settled,
 }
 
@@ -84,7 +84,7 @@ impl Model {
     ) -> bool {
         let mut charged = match (self.records.remove(&id), if_absent) {
             (Some(Record::Open(charged)), _) => charged,
-            (None, Some(IfAbsent::Charge)) => vec![Parts::default(); charges.len()],
+            (None, Some(IfAbsent::Charge)) => vec![ChargedParts::default(); charges.len()],
             (None, None) => return false,
             (Some(Record::Settled), _) => {
                 self.records.insert(id, Record::Settled);

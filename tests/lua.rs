@@ -1,8 +1,8 @@
 //! The scripts of `lua/` on a real Redis: what they promise of repeated calls, of keys, and of numbers. That they count
 //! as the arithmetic in Rust does is in `histories.rs`. The time is the tests' own unless a test is about Redis's clock.
 
+use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
-use llm_rate_limit::wire::{Charge, IfAbsent};
 use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, settle};
 use std::collections::HashMap;

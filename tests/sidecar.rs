@@ -3,8 +3,8 @@
 //! What it does while Redis is away and when it is stopped is in `sidecar_outage.rs`; clusters and sentinels are in
 //! `sidecar_topology.rs`.
 
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle, Settled, WindowState};
 use llm_rate_limit::window::Window;
-use llm_rate_limit::wire::{Charge, Reserve, Reserved, Settle, Settled, WindowState};
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer, launch};
 use nix::sys::signal::Signal;

@@ -1,8 +1,8 @@
 //! The sidecar while Redis is away, stuck or restarted, and while it is stopped itself: nobody waits long, it comes back
 //! by itself, and no answer is lost.
 
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved};
 use llm_rate_limit::window::Window;
-use llm_rate_limit::wire::{Charge, Reserve, Reserved};
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer};
 use nix::sys::signal::Signal;

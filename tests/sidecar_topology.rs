@@ -1,7 +1,7 @@
 //! The sidecar with the forms that Redis comes in: with a password, as a cluster, behind a sentinel.
 
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle, Settled};
 use llm_rate_limit::window::Window;
-use llm_rate_limit::wire::{Charge, Reserve, Reserved, Settle, Settled};
 use llm_rate_limit_tests::redis::{Cluster, Redis, Sentinel};
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::Method;

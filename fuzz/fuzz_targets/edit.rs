@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use llm_rate_limit::sse::Parser;
+use llm_rate_limit::codec::sse::Parser;
 use llm_rate_limit::stream_edit::{Edits, StreamEditor};
 
 const HIDES: Edits = Edits { hides_usage: true, finishes: false };

@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::request::Endpoint;
-use llm_rate_limit::tokens::{Counter, Encodings};
+use llm_rate_limit::tokens::{Tokenizer, Encodings};
 use llm_rate_limit::usage::{Outcome, ResponseReader};
 
 const ENDPOINTS: [Endpoint; 5] = [
@@ -20,8 +20,8 @@ const ENDPOINTS: [Endpoint; 5] = [
 
 const TYPES: [Option<&str>; 3] = [Some("text/event-stream"), Some("application/json"), None];
 
-fn read(endpoint: Endpoint, kind: Option<&str>, counter: Counter, bytes: &[u8], size: usize) -> Outcome {
-    let mut reader = ResponseReader::new(endpoint, kind, 1, counter);
+fn read(endpoint: Endpoint, kind: Option<&str>, tokenizer: Tokenizer, bytes: &[u8], size: usize) -> Outcome {
+    let mut reader = ResponseReader::new(endpoint, kind, 1, tokenizer);
     let mut given = None;
     for chunk in bytes.chunks(size) {
         let _ = reader.so_far();
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     let choice = usize::from(*choice);
     let endpoint = ENDPOINTS[choice % ENDPOINTS.len()];
     let kind = TYPES[choice / ENDPOINTS.len() % TYPES.len()];
-    let counter = Encodings::default().counter(None);
-    let whole = read(endpoint, kind, counter, bytes, bytes.len().max(1));
-    assert_eq!(read(endpoint, kind, counter, bytes, usize::from(*size).max(1)), whole);
+    let tokenizer = Encodings::default().tokenizer(None);
+    let whole = read(endpoint, kind, tokenizer, bytes, bytes.len().max(1));
+    assert_eq!(read(endpoint, kind, tokenizer, bytes, usize::from(*size).max(1)), whole);
 });

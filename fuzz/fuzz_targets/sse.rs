@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use llm_rate_limit::sse::{MAX_EVENT_BYTES, Parser};
+use llm_rate_limit::codec::sse::{MAX_EVENT_BYTES, Parser};
 
 fn events(bytes: &[u8], size: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut parser = Parser::default();

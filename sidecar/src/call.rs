@@ -4,8 +4,8 @@
 //! would not find together, the same counter twice. It sends nothing.
 
 use crate::script::{self, Script};
+use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle, WindowState};
 use llm_rate_limit::window::{Algorithm, Window};
-use llm_rate_limit::wire::{Charge, IfAbsent, Settle, WindowState};
 use redis::Cmd;
 use std::fmt;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// Redis cannot be asked: nothing of a batch is known to be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Away {
+pub enum Unavailable {
     /// There is no connection.
     #[error("Redis is away: {0}")]
     NotConnected(Arc<str>),
@@ -23,7 +23,7 @@ pub enum Away {
 pub enum Refusal {
     /// Redis cannot be asked.
     #[error(transparent)]
-    Away(#[from] Away),
+    Unavailable(#[from] Unavailable),
     /// Redis answered a single call with an error.
     #[error("Redis: {0}")]
     Redis(String),
@@ -57,7 +57,7 @@ impl Refusal {
     /// What metrics call it.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Away(_) => "redis_away",
+            Self::Unavailable(_) => "redis_away",
             Self::Redis(_) => "redis",
             Self::QueueFull(_) => "queue_full",
             Self::Malformed(_) => "malformed",
@@ -73,7 +73,7 @@ impl Refusal {
     /// The status of its answer.
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Away(_) | Self::QueueFull(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::QueueFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Redis(_) => StatusCode::BAD_GATEWAY,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

@@ -6,7 +6,7 @@
 //! time is not repeated, and the connection is given up: Redis, or the way to it, may be stuck. A server that has
 //! become a replica is left likewise, since sentinels or a name server know the new master.
 
-use crate::error::Away;
+use crate::error::Unavailable;
 use crate::metrics::Metrics;
 use crate::topology::{Connection, Topology};
 use futures_util::future::join_all;
@@ -44,7 +44,7 @@ pub struct Link {
 #[derive(Clone)]
 enum State {
     Up(Line),
-    Down(Away),
+    Down(Unavailable),
 }
 
 impl std::fmt::Debug for State {
@@ -67,14 +67,15 @@ struct Line {
 #[derive(Debug)]
 struct Loss {
     number: u64,
-    why: Away,
+    why: Unavailable,
 }
 
 impl Link {
     /// Starts the task that keeps the connection; it ends when the link is dropped. Holds up to `buffer` commands for a
     /// connection before their senders wait.
     pub fn start(topology: Topology, times: Times, buffer: usize, metrics: Arc<Metrics>) -> Self {
-        let (publish, state) = watch::channel(State::Down(Away::NotConnected("not connected yet".into())));
+        let (publish, state) =
+            watch::channel(State::Down(Unavailable::NotConnected("not connected yet".into())));
         let (losses, incoming) = mpsc::unbounded_channel();
         let keeper = Keeper { topology, times, buffer, publish, incoming, metrics: Arc::clone(&metrics) };
         tokio::spawn(keeper.run());
@@ -86,7 +87,7 @@ impl Link {
     ///
     /// # Errors
     /// Redis is away: nothing is known of any of them.
-    pub async fn send(&self, commands: &[Cmd]) -> Result<Vec<RedisResult<Value>>, Away> {
+    pub async fn send(&self, commands: &[Cmd]) -> Result<Vec<RedisResult<Value>>, Unavailable> {
         let deadline = Instant::now() + self.times.answer;
         let line = match &*self.state.borrow() {
             State::Up(line) => line.clone(),
@@ -94,7 +95,7 @@ impl Link {
         };
         let number = line.number;
         match self.send_on(line, commands, deadline).await {
-            Err(Away::Broke(_)) => {
+            Err(Unavailable::Broke(_)) => {
                 let next = self.line_after(number, deadline).await?;
                 self.send_on(next, commands, deadline).await
             }
@@ -116,32 +117,32 @@ impl Link {
         mut line: Line,
         commands: &[Cmd],
         deadline: Instant,
-    ) -> Result<Vec<RedisResult<Value>>, Away> {
+    ) -> Result<Vec<RedisResult<Value>>, Unavailable> {
         let began = Instant::now();
         let outcome = timeout_at(deadline, line.connection.send(commands)).await;
         self.metrics.round_trip(began.elapsed());
         let why = match outcome {
             Ok(Ok(replies)) => {
                 if replies.iter().any(|reply| reply.as_ref().is_err_and(is_no_master)) {
-                    let why = Away::Broke("the server is no longer a master".into());
+                    let why = Unavailable::Broke("the server is no longer a master".into());
                     self.report(line.number, why);
                 }
                 return Ok(replies);
             }
-            Ok(Err(why)) => Away::Broke(why.to_string().into()),
-            Err(_) => Away::NoAnswer(self.times.answer.as_millis()),
+            Ok(Err(why)) => Unavailable::Broke(why.to_string().into()),
+            Err(_) => Unavailable::NoAnswer(self.times.answer.as_millis()),
         };
         self.report(line.number, why.clone());
         Err(why)
     }
 
-    fn report(&self, number: u64, why: Away) {
+    fn report(&self, number: u64, why: Unavailable) {
         // Fails only if the keeper is gone, which ends with this link.
         let _ = self.losses.send(Loss { number, why });
     }
 
     /// The connection that follows number `number`, once the keeper has made its next attempt.
-    async fn line_after(&self, number: u64, deadline: Instant) -> Result<Line, Away> {
+    async fn line_after(&self, number: u64, deadline: Instant) -> Result<Line, Unavailable> {
         let mut state = self.state.clone();
         let changed = state.wait_for(|state| !matches!(state, State::Up(line) if line.number == number));
         match timeout_at(deadline, changed).await {
@@ -149,8 +150,8 @@ impl Link {
                 State::Up(line) => Ok(line.clone()),
                 State::Down(why) => Err(why.clone()),
             },
-            Ok(Err(_)) => Err(Away::NotConnected("shutting down".into())),
-            Err(_) => Err(Away::NoAnswer(self.times.answer.as_millis())),
+            Ok(Err(_)) => Err(Unavailable::NotConnected("shutting down".into())),
+            Err(_) => Err(Unavailable::NoAnswer(self.times.answer.as_millis())),
         }
     }
 }
@@ -221,7 +222,7 @@ impl Keeper {
                     let Some(why) = self.until_lost(connection, number).await else { return };
                     tracing::warn!(redis = %self.topology, %why, "connection lost");
                     self.metrics.disconnected();
-                    if began.elapsed() > PAUSE_MOST && matches!(why, Away::Broke(_)) {
+                    if began.elapsed() > PAUSE_MOST && matches!(why, Unavailable::Broke(_)) {
                         // It was of use: whoever finds it broken waits for the next, which is tried at once.
                         pause = PAUSE_FIRST;
                         continue;
@@ -235,18 +236,18 @@ impl Keeper {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Away> {
+    async fn connect(&self) -> Result<Connection, Unavailable> {
         match timeout(self.times.connect, self.topology.connect(self.buffer)).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(why)) => Err(Away::NotConnected(why.to_string().into())),
-            Err(_) => Err(Away::NotConnected(
+            Ok(Err(why)) => Err(Unavailable::NotConnected(why.to_string().into())),
+            Err(_) => Err(Unavailable::NotConnected(
                 format!("no connection within {} ms", self.times.connect.as_millis()).into(),
             )),
         }
     }
 
     /// Publishes that an attempt failed; logs it if it did not fail in the same way before.
-    fn away(&self, why: Away) {
+    fn away(&self, why: Unavailable) {
         self.metrics.disconnected();
         let previous = self.publish.send_replace(State::Down(why.clone()));
         if !matches!(previous, State::Down(previous) if previous == why) {
@@ -255,7 +256,7 @@ impl Keeper {
     }
 
     /// Waits until a caller or a ping finds the connection of no use; `None` when the link is gone.
-    async fn until_lost(&mut self, mut connection: Connection, number: u64) -> Option<Away> {
+    async fn until_lost(&mut self, mut connection: Connection, number: u64) -> Option<Unavailable> {
         loop {
             tokio::select! {
                 loss = self.incoming.recv() => {
@@ -271,8 +272,8 @@ impl Keeper {
                     }
                     match timeout(self.times.answer, connection.send(&[redis::cmd("PING")])).await {
                         Ok(Ok(_)) => {}
-                        Ok(Err(why)) => return Some(Away::Broke(why.to_string().into())),
-                        Err(_) => return Some(Away::NoAnswer(self.times.answer.as_millis())),
+                        Ok(Err(why)) => return Some(Unavailable::Broke(why.to_string().into())),
+                        Err(_) => return Some(Unavailable::NoAnswer(self.times.answer.as_millis())),
                     }
                 }
             }

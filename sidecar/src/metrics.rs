@@ -1,7 +1,7 @@
 //! What the sidecar counts and measures, for Prometheus. No label takes its values from requests, so that their number
 //! is fixed whatever is sent.
 
-use llm_rate_limit::wire::{Reserved, Settle, Settled};
+use llm_rate_limit::store::wire::{Reserved, Settle, Settled};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -6,10 +6,10 @@
 //! too little, and only until it leaves its window.
 
 use crate::call::{self, Call, Group};
-use crate::error::Away;
+use crate::error::Unavailable;
 use crate::link::Link;
 use crate::metrics::Metrics;
-use llm_rate_limit::wire::{Reserve, Reserved, Settle, Settled, WindowState};
+use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled, WindowState};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away. Elements may have been charged: settling with `if_absent` is right for either case.
-    pub async fn reserve(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Away> {
+    pub async fn reserve(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
         let mut pending: Vec<Pending<'_>> = batch.iter().map(Pending::begin).collect();
         loop {
             let (mut asking, calls): (Vec<_>, Vec<_>) = pending
@@ -67,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away. The batch may be sent again.
-    pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Away> {
+    pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
         let elements: Vec<_> = batch.iter().map(|one| call::groups(&one.id, &one.charges)).collect();
         let calls: Vec<Call> = batch
             .iter()
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis is away.
-    pub async fn run(&self, calls: &[Call]) -> Result<Vec<Answer>, Away> {
+    pub async fn run(&self, calls: &[Call]) -> Result<Vec<Answer>, Unavailable> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }

@@ -6,8 +6,8 @@
 use crate::call::{self, Invalid};
 use crate::error::Refusal;
 use crate::store::Store;
+use llm_rate_limit::store::wire::Charge;
 use llm_rate_limit::window::Algorithm;
-use llm_rate_limit::wire::Charge;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

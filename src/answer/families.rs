@@ -5,8 +5,8 @@
 
 use super::Headers;
 use super::units::{amount, date, go_duration};
-use crate::limits::Metric;
-use crate::refusal::{Standing, closest};
+use crate::answer::refusal::{LimitStatus, closest};
+use crate::policy::limit::Metric;
 
 /// The names of a family: limit, remaining, reset.
 type Family = [&'static str; 3];
@@ -73,23 +73,23 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// For each metric, the limit on it that is closest to being reached.
 struct ByMetric<'a> {
-    standings: &'a [Standing],
+    standings: &'a [LimitStatus],
 }
 
 impl<'a> ByMetric<'a> {
-    fn of(&self, metric: Metric) -> Option<&'a Standing> {
+    fn of(&self, metric: Metric) -> Option<&'a LimitStatus> {
         closest(self.standings, |found| found == metric)
     }
 
     /// The limit on tokens as such: on their total if there is one, else the tighter of those on its parts.
-    fn tokens(&self) -> Option<&'a Standing> {
+    fn tokens(&self) -> Option<&'a LimitStatus> {
         let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
         self.of(Metric::TotalTokens).or_else(|| closest(self.standings, is_part))
     }
 }
 
 /// OpenAI's headers, and those of the limit that is closest to being reached, or of `refused_by`, in seconds.
-pub(super) fn openai(standings: &[Standing], refused_by: Option<&Standing>) -> Headers {
+pub(super) fn openai(standings: &[LimitStatus], refused_by: Option<&LimitStatus>) -> Headers {
     let limits = ByMetric { standings };
     let families = [
         (REQUESTS, limits.of(Metric::Requests)),
@@ -106,13 +106,13 @@ pub(super) fn openai(standings: &[Standing], refused_by: Option<&Standing>) -> H
         Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
         None => closest(standings, is_plain),
     };
-    let seconds = |standing: &Standing| standing.state.reset_ms.div_ceil(1_000).to_string();
+    let seconds = |standing: &LimitStatus| standing.state.reset_ms.div_ceil(1_000).to_string();
     headers.extend(written([(CLOSEST, closest)], seconds));
     headers
 }
 
 /// Anthropic's headers; `now_ms` is the time, in milliseconds since the epoch.
-pub(super) fn anthropic(standings: &[Standing], now_ms: u64) -> Headers {
+pub(super) fn anthropic(standings: &[LimitStatus], now_ms: u64) -> Headers {
     let limits = ByMetric { standings };
     let families = [
         (ANTHROPIC_REQUESTS, limits.of(Metric::Requests)),
@@ -124,10 +124,10 @@ pub(super) fn anthropic(standings: &[Standing], now_ms: u64) -> Headers {
 }
 
 fn written<'a>(
-    families: impl IntoIterator<Item = (Family, Option<&'a Standing>)>,
-    reset: impl Fn(&Standing) -> String,
+    families: impl IntoIterator<Item = (Family, Option<&'a LimitStatus>)>,
+    reset: impl Fn(&LimitStatus) -> String,
 ) -> Headers {
-    let family = |([limit, remaining, reset_name], standing): (Family, Option<&Standing>)| {
+    let family = |([limit, remaining, reset_name], standing): (Family, Option<&LimitStatus>)| {
         let standing = standing?;
         let metric = standing.limit.metric;
         Some([
@@ -142,13 +142,13 @@ fn written<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::tests::standing;
+    use crate::answer::refusal::tests::standing;
 
     fn value<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
         headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    fn requests_and_tokens() -> [Standing; 3] {
+    fn requests_and_tokens() -> [LimitStatus; 3] {
         [
             standing(Metric::Requests, 20, 1, (1, 61_000, 0)),
             standing(Metric::InputTokens, 100, 10, (90, 61_500, 0)),

@@ -4,9 +4,9 @@
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>
 
 use super::Headers;
-use crate::limits::Metric;
+use crate::answer::refusal::LimitStatus;
 use crate::policy::Owner;
-use crate::refusal::Standing;
+use crate::policy::limit::Metric;
 use crate::window::Algorithm;
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ pub(super) const NAMES: [&str; 2] = ["ratelimit-policy", "ratelimit"];
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
 /// Both headers, with every limit.
-pub(super) fn headers(standings: &[Standing]) -> Headers {
+pub(super) fn headers(standings: &[LimitStatus]) -> Headers {
     let names = names(standings);
-    let list = |item: fn(&Standing) -> String| {
+    let list = |item: fn(&LimitStatus) -> String| {
         let items =
             standings.iter().zip(&names).map(|(standing, name)| format!("\"{name}\"{}", item(standing)));
         items.collect::<Vec<_>>().join(", ")
@@ -29,7 +29,7 @@ pub(super) fn headers(standings: &[Standing]) -> Headers {
 }
 
 /// The limits' names, each once: what does not say enough says its window and, if it must, its number too.
-fn names(standings: &[Standing]) -> Vec<String> {
+fn names(standings: &[LimitStatus]) -> Vec<String> {
     let plain: Vec<_> = standings.iter().map(|standing| printable(&name(standing))).collect();
     let with_window = standings
         .iter()
@@ -51,7 +51,7 @@ fn told_apart(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> V
     names.into_iter().zip(longer).map(|(name, longer)| if is_once(&name) { name } else { longer }).collect()
 }
 
-fn name(standing: &Standing) -> String {
+fn name(standing: &LimitStatus) -> String {
     let name = &standing.limit.name;
     match &standing.owner {
         Owner::Key => name.clone(),
@@ -67,7 +67,7 @@ fn printable(text: &str) -> String {
 }
 
 /// What the limit is: the quota, its unit if it is none of requests, and its window in seconds.
-fn policy(standing: &Standing) -> String {
+fn policy(standing: &LimitStatus) -> String {
     let limit = &standing.limit;
     let quota = limit.amount.min(MAX_INTEGER);
     let unit = match limit.metric {
@@ -83,7 +83,7 @@ fn policy(standing: &Standing) -> String {
 }
 
 /// How it stands: what remains, and the seconds until it is whole again.
-fn state(standing: &Standing) -> String {
+fn state(standing: &LimitStatus) -> String {
     let remaining = standing.remaining().min(MAX_INTEGER);
     match standing.limit.window.algorithm {
         Algorithm::Concurrency => format!(";r={remaining}"),
@@ -94,20 +94,20 @@ fn state(standing: &Standing) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Limit;
-    use crate::refusal::tests::standing;
+    use crate::answer::refusal::tests::standing;
+    use crate::policy::limit::Limit;
     use crate::window::Window;
     use std::num::NonZeroU64;
     use std::sync::Arc;
 
-    fn values(standings: &[Standing]) -> [String; 2] {
+    fn values(standings: &[LimitStatus]) -> [String; 2] {
         let values: Vec<_> = headers(standings).into_iter().map(|(_, value)| value).collect();
         values.try_into().unwrap()
     }
 
-    fn over(standing: &Standing, window: Window) -> Standing {
+    fn over(standing: &LimitStatus, window: Window) -> LimitStatus {
         let limit = Limit { window, ..Limit::clone(&standing.limit) };
-        Standing { limit: Arc::new(limit), ..standing.clone() }
+        LimitStatus { limit: Arc::new(limit), ..standing.clone() }
     }
 
     #[test]
@@ -129,9 +129,9 @@ mod tests {
     fn every_name_is_there_once() {
         let requests = standing(Metric::Requests, 1, 1, (1, 0, 0));
         let second = over(&requests, Window::sliding(NonZeroU64::new(1_000).unwrap()));
-        let of_group = Standing { owner: Owner::Group("a".into()), ..requests.clone() };
-        let of_model = Standing { owner: Owner::Model("\"gpt\\é*".into()), ..requests.clone() };
-        let of_all = Standing { owner: Owner::Global, ..requests.clone() };
+        let of_group = LimitStatus { owner: Owner::Group("a".into()), ..requests.clone() };
+        let of_model = LimitStatus { owner: Owner::Model("\"gpt\\é*".into()), ..requests.clone() };
+        let of_all = LimitStatus { owner: Owner::Global, ..requests.clone() };
         let standings = [requests, second.clone(), second, of_group, of_model, of_all];
         let [policy, _] = values(&standings);
         let names: Vec<_> = policy.split(", ").map(|item| item.split(';').next().unwrap()).collect();

@@ -5,14 +5,15 @@
 
 mod families;
 mod ietf;
+pub mod refusal;
 mod units;
 
 pub use units::{amount, go_duration, metric as metric_name};
 
+use crate::answer::refusal::{LimitStatus, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};
-use crate::limits::Metric;
 use crate::policy::Owner;
-use crate::refusal::{OverLimit, Refusal, Standing};
+use crate::policy::limit::Metric;
 use crate::request::Endpoint;
 use serde_json::{Value, json};
 
@@ -55,11 +56,11 @@ pub struct Wording<'a> {
 
 impl Dialect {
     /// The rate-limit headers of `standings` at `now_ms`, milliseconds since the epoch.
-    pub fn rate_limit_headers(self, standings: &[Standing], now_ms: u64) -> Headers {
+    pub fn rate_limit_headers(self, standings: &[LimitStatus], now_ms: u64) -> Headers {
         self.headers_of(standings, None, now_ms)
     }
 
-    fn headers_of(self, standings: &[Standing], refused_by: Option<&Standing>, now_ms: u64) -> Headers {
+    fn headers_of(self, standings: &[LimitStatus], refused_by: Option<&LimitStatus>, now_ms: u64) -> Headers {
         match self.headers {
             config::Headers::None => Headers::new(),
             config::Headers::Ietf => ietf::headers(standings),
@@ -97,13 +98,13 @@ impl Refusal {
     pub fn reply(&self, wording: &Wording<'_>) -> Reply {
         let error = match self {
             Self::OverLimit(over) => return over_limit(over, wording),
-            Self::UnknownIdentity => Fault {
+            Self::UnknownIdentity => ApiError {
                 status: 401,
                 message: "This API key is not known here.",
                 openai: ("invalid_request_error", "invalid_api_key"),
                 anthropic: "authentication_error",
             },
-            Self::NoStore => Fault {
+            Self::NoStore => ApiError {
                 status: 503,
                 message: "Rate limits cannot be checked at the moment. Please try again.",
                 openai: ("server_error", "rate_limit_unavailable"),
@@ -124,11 +125,11 @@ fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
     if over.retry_after_ms().is_none_or(|ms| ms > LONGEST_RETRY_MS) {
         headers.push(("x-should-retry", "false".into()));
     }
-    let is_requests = |by: &Standing| matches!(by.limit.metric, Metric::Requests | Metric::Concurrency);
+    let is_requests = |by: &LimitStatus| matches!(by.limit.metric, Metric::Requests | Metric::Concurrency);
     let kind = if over.by().is_none_or(is_requests) { "requests" } else { "tokens" };
     let message = message(over, wording.message);
     let openai = (kind, "rate_limit_exceeded");
-    let error = Fault { status: 429, message: &message, openai, anthropic: "rate_limit_error" };
+    let error = ApiError { status: 429, message: &message, openai, anthropic: "rate_limit_error" };
     error.reply(wording.dialect, headers)
 }
 
@@ -170,7 +171,7 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
 }
 
 /// An error in the terms of either API.
-struct Fault<'a> {
+struct ApiError<'a> {
     status: u32,
     message: &'a str,
     /// Type and code.
@@ -179,7 +180,7 @@ struct Fault<'a> {
     anthropic: &'a str,
 }
 
-impl Fault<'_> {
+impl ApiError<'_> {
     fn reply(&self, dialect: Dialect, mut headers: Headers) -> Reply {
         headers.insert(0, ("content-type", "application/json".into()));
         let body = if dialect.is_anthropic() { self.for_anthropic() } else { self.for_openai() };

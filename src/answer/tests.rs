@@ -1,8 +1,8 @@
 //! What refusals say.
 
 use super::*;
-use crate::limits::{Limit, Manner};
-use crate::refusal::tests::standing;
+use crate::answer::refusal::tests::standing;
+use crate::policy::limit::{Enforcement, Limit};
 use crate::window::Window;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const fn wording(headers: config::Headers, endpoint: Endpoint) -> Wording<'stati
     Wording { message: None, dialect: Dialect { headers, endpoint }, now_ms: 1_755_780_000_000 }
 }
 
-fn refuse(standings: Vec<Standing>, message: Option<&str>) -> Reply {
+fn refuse(standings: Vec<LimitStatus>, message: Option<&str>) -> Reply {
     let over = OverLimit::new(standings, Some("demo".into())).unwrap();
     let message = message.map(|text| Message::parse(text).unwrap());
     Refusal::OverLimit(over).reply(&Wording { message: message.as_ref(), ..CHAT })
@@ -54,7 +54,7 @@ fn a_refusal_names_its_limit_and_says_when_to_come_back() {
 #[test]
 fn a_refusal_says_whose_limit_it_is() {
     let message = |owner: Owner| {
-        let standing = Standing { owner, ..standing(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
+        let standing = LimitStatus { owner, ..standing(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
         message_of(&refuse(vec![standing], None)).split(" on ").next().unwrap().to_owned()
     };
     assert_eq!(message(Owner::Key), "Rate limit reached for demo");
@@ -172,7 +172,7 @@ fn the_upstreams_headers_of_every_dialect_are_replaced() {
 fn requests_in_flight_and_budgets_are_told_in_their_own_terms() {
     let slots = standing(Metric::Concurrency, 16, 1, (16, 600_000, 600_000));
     let window = Window::concurrency(NonZeroU64::new(600_000).unwrap());
-    let slots = Standing { limit: Arc::new(Limit { window, ..Limit::clone(&slots.limit) }), ..slots };
+    let slots = LimitStatus { limit: Arc::new(Limit { window, ..Limit::clone(&slots.limit) }), ..slots };
     let reply = refuse(vec![slots], None);
     assert_eq!(
         message_of(&reply),
@@ -198,9 +198,9 @@ fn a_bucket_holds_less_than_its_limit() {
         metric: Metric::Requests,
         amount: 600,
         window,
-        manner: Manner::default(),
+        manner: Enforcement::default(),
     };
-    let standing = Standing { limit: Arc::new(limit), ..standing(Metric::Requests, 1, 11, (4, 400, -1)) };
+    let standing = LimitStatus { limit: Arc::new(limit), ..standing(Metric::Requests, 1, 11, (4, 400, -1)) };
     let reply = refuse(vec![standing], None);
     assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("10"));
     assert_eq!(header(&reply.headers, "x-ratelimit-remaining"), Some("6"));

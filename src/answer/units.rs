@@ -1,6 +1,6 @@
 //! How amounts, lengths of time and dates are written for clients.
 
-use crate::limits::{Limit, Metric};
+use crate::policy::limit::{Limit, Metric};
 use crate::pricing::MILLION;
 use crate::window::{Algorithm, Window, duration_label};
 use jiff::Timestamp;
@@ -70,7 +70,7 @@ pub fn date(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Manner;
+    use crate::policy::limit::Enforcement;
     use std::num::NonZeroU64;
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
                 metric,
                 amount: 1,
                 window,
-                manner: Manner::default(),
+                manner: Enforcement::default(),
             })
         };
         assert_eq!(words("input_tokens", Metric::InputTokens), "input tokens");

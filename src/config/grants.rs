@@ -5,7 +5,7 @@ use super::limit_set::{OwnManner, limit_set, shared};
 use super::raw;
 use super::secret::Secret;
 use crate::identity::Identity;
-use crate::limits::{Manner, Metric};
+use crate::policy::limit::{Enforcement, Metric};
 use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> Li
     if raw.limits().are_none() && raw.models.is_empty() {
         problems.expected(path, "at least one limit", "none");
     }
-    limit_set(raw.limits(), &raw.models, Manner::default(), path, problems)
+    limit_set(raw.limits(), &raw.models, Enforcement::default(), path, problems)
 }
 
 /// Builds what the keys at `path` may do, by the id of their identity.
@@ -203,7 +203,7 @@ fn combined(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<LimitSet>> {
-    let outer = plan.as_ref().map_or_else(Manner::default, |plan| plan.manner);
+    let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.manner);
     let own = limit_set(given, models, outer, path, problems);
     let plan = plan?;
     // Its problems have been noted.

@@ -5,7 +5,7 @@ use super::number::MAX_AMOUNT;
 use super::pattern;
 use super::raw;
 use super::windows;
-use crate::limits::{Limit, Manner, Metric};
+use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::{LimitSet, ModelLimits, Slot};
 use crate::window::Window;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ impl raw::Limits<'_> {
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
     models: &BTreeMap<String, raw::ModelLimits>,
-    outer: Manner,
+    outer: Enforcement,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
@@ -45,9 +45,15 @@ pub(super) fn shared(
     root: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
-    let models = model_limits(models, Manner::default(), Naming::ByMetric, &root.member("models"), problems);
-    let global =
-        limit_set(global.limits(), &BTreeMap::new(), Manner::default(), &root.member("global"), problems);
+    let models =
+        model_limits(models, Enforcement::default(), Naming::ByMetric, &root.member("models"), problems);
+    let global = limit_set(
+        global.limits(),
+        &BTreeMap::new(),
+        Enforcement::default(),
+        &root.member("global"),
+        problems,
+    );
     LimitSet { models, ..global }
 }
 
@@ -73,8 +79,8 @@ impl OwnManner {
     }
 
     /// The manner that follows where `outer` holds otherwise.
-    pub(super) fn over(self, outer: Manner) -> Manner {
-        Manner {
+    pub(super) fn over(self, outer: Enforcement) -> Enforcement {
+        Enforcement {
             dry_run: self.dry_run.unwrap_or(outer.dry_run),
             max_wait_ms: self.max_wait_ms.unwrap_or(outer.max_wait_ms),
         }
@@ -92,7 +98,7 @@ enum Naming {
 
 fn model_limits(
     models: &BTreeMap<String, raw::ModelLimits>,
-    outer: Manner,
+    outer: Enforcement,
     naming: Naming,
     path: &Path<'_>,
     problems: &mut Problems,
@@ -117,7 +123,7 @@ fn model_limits(
 /// Builds one list of limits; no two may be on the same metric over the same window.
 fn limits(
     given: raw::Limits<'_>,
-    manner: Manner,
+    manner: Enforcement,
     pattern: Option<&str>,
     path: &Path<'_>,
     problems: &mut Problems,

@@ -3,7 +3,7 @@
 use super::error::{Path, Problems, quoted};
 use super::message::Message;
 use super::raw;
-use crate::language;
+use crate::codec::accept_language;
 use std::collections::BTreeMap;
 
 /// What stands for every language that there is no message in.
@@ -21,7 +21,9 @@ impl Messages {
     /// The message for a client that sent this `accept-language`.
     pub fn of(&self, accept_language: Option<&str>) -> &Message {
         accept_language
-            .and_then(|accepted| language::choose(accepted, self.by_language.keys().map(String::as_str)))
+            .and_then(|accepted| {
+                accept_language::choose(accepted, self.by_language.keys().map(String::as_str))
+            })
             .and_then(|language| self.by_language.get(language))
             .unwrap_or(&self.default)
     }

@@ -17,13 +17,9 @@ mod limit_set;
 mod message;
 mod messages;
 mod number;
-#[cfg(test)]
-mod page;
 mod pattern;
 mod raw;
 mod reading;
-#[cfg(test)]
-mod schema;
 mod secret;
 mod sources;
 mod store;
@@ -39,7 +35,7 @@ pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{HashSecret, Identity, Source};
-use crate::limits::Metric;
+use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
 use crate::tokens::Encodings;

@@ -1,7 +1,7 @@
 //! Patterns of model names, checked.
 
 use super::error::{Path, Problems, quoted};
-use crate::pattern::Pattern;
+use crate::policy::pattern::Pattern;
 
 /// A pattern becomes part of the names of counters, which the sidecar bounds at 512 bytes.
 const LONGEST: usize = 256;

@@ -1,7 +1,7 @@
 //! Sets of limits: those for any model, and those for patterns of models; and how one set is laid over another.
 
-use crate::limits::{Limit, Manner, Metric};
-use crate::pattern::Pattern;
+use crate::policy::limit::{Enforcement, Limit, Metric};
+use crate::policy::pattern::Pattern;
 use crate::window::Algorithm;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(crate) struct LimitSet {
     /// Those for some models, one element per pattern.
     pub(crate) models: Vec<ModelLimits>,
     /// That of limits which do not say otherwise, also of those laid over these.
-    pub(crate) manner: Manner,
+    pub(crate) manner: Enforcement,
 }
 
 /// The limits of the models that a pattern matches.
@@ -44,7 +44,7 @@ impl LimitSet {
     }
 
     /// These limits, each with what `change` makes of its manner.
-    pub(crate) fn with_manner(&self, change: impl Fn(Manner) -> Manner) -> Self {
+    pub(crate) fn with_manner(&self, change: impl Fn(Enforcement) -> Enforcement) -> Self {
         let changed = |limits: &[Arc<Limit>]| {
             let changed = |limit: &Arc<Limit>| Limit { manner: change(limit.manner), ..Limit::clone(limit) };
             limits.iter().map(changed).map(Arc::new).collect()

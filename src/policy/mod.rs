@@ -4,12 +4,14 @@
 //! Limits are built once, when the configuration is read, and shared from then on, so that a request that is under
 //! way keeps those it began with when the configuration changes. Whether a request fits them is the store's business.
 
+pub mod limit;
 mod limit_set;
+pub mod pattern;
 
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 
 use crate::identity::ANONYMOUS;
-use crate::limits::{Limit, Metric};
+use crate::policy::limit::{Limit, Metric};
 use std::fmt;
 use std::sync::Arc;
 

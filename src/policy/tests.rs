@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::limits::Manner;
+use crate::policy::limit::Enforcement;
 use serde_json::{Value, json};
 
 fn config(json: &Value) -> Config {
@@ -270,10 +270,10 @@ fn limits_of_those_on_a_plan_are_shared_unless_their_manner_differs() {
         "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p", "max_wait_ms": 5}],
     });
     let limit = |key| subject(&json, key).limits(None).next().unwrap().limit;
-    assert_eq!(limit("a").manner, Manner::default());
+    assert_eq!(limit("a").manner, Enforcement::default());
     assert_eq!(
         *limit("b"),
-        Limit { manner: Manner { dry_run: false, max_wait_ms: 5 }, ..Limit::clone(&limit("a")) }
+        Limit { manner: Enforcement { dry_run: false, max_wait_ms: 5 }, ..Limit::clone(&limit("a")) }
     );
 }
 

@@ -11,7 +11,7 @@ pub use price::Price;
 pub use unpriced::Unpriced;
 pub use weights::{Weighed, Weights};
 
-use crate::pattern::Pattern;
+use crate::policy::pattern::Pattern;
 use std::cmp::Reverse;
 
 /// One, in the unit of factors and of dollars.

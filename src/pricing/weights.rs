@@ -50,7 +50,7 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pattern::Pattern;
+    use crate::policy::pattern::Pattern;
     use proptest::prelude::*;
 
     fn weigh(weights: &Weights, model: &str, tokens: Tokens) -> (u64, u64) {

@@ -11,7 +11,7 @@ use super::Tally;
 use super::content::{Content, Texts};
 use super::format::Format;
 use super::tools::Tools;
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use crate::tokens::{Encoding, Meter, without_provider};
 use serde::de::{MapAccess, SeqAccess};
 

@@ -2,7 +2,7 @@
 
 use super::Tally;
 use super::input::Input;
-use crate::lenient;
+use crate::codec::lenient;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 

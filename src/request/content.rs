@@ -9,7 +9,7 @@ use super::audio;
 use super::document;
 use super::image::{self, Detail, Image, Rule, Size};
 use super::payload::Payload;
-use crate::lenient::{self, Accept, Text};
+use crate::codec::lenient::{self, Accept, Text};
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;

@@ -3,7 +3,7 @@
 //! How it is shown is not published. It is counted as the text that it is written as, which is an estimate.
 
 use super::content::{Texts, keep_json};
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use serde::de::MapAccess;
 
 /// The value of `response_format` (`{"type": "json_schema", "json_schema": {"name": …, "schema": …}}`), of

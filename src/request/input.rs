@@ -5,7 +5,7 @@
 
 use super::Tally;
 use super::content::Content;
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;

@@ -11,7 +11,7 @@ use super::Tally;
 use super::chat::{MESSAGE, REPLY};
 use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 

@@ -25,7 +25,7 @@ mod tools;
 pub use endpoint::{Endpoint, deployment};
 pub use inject::{BodyEdit, ask_for_usage};
 
-use crate::lenient::{self, Accept, MAX_NUMBER, Text};
+use crate::codec::lenient::{self, Accept, MAX_NUMBER, Text};
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 use std::borrow::Cow;

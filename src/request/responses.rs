@@ -10,7 +10,7 @@ use super::chat::{MESSAGE, REPLY};
 use super::content::{Content, Part, keep_json};
 use super::format::Format;
 use super::tools::Tools;
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use crate::tokens::{Encoding, Meter};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;

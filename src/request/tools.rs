@@ -10,7 +10,7 @@
 //! The Responses API writes a function without the object around it, as chats did in `functions`.
 
 use super::content::Texts;
-use crate::lenient::{self, Accept, Text};
+use crate::codec::lenient::{self, Accept, Text};
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;

@@ -1,12 +1,12 @@
 //! The local store: counters of this Envoy process, shared by all its workers, exact under concurrency.
 //!
 //! Envoy's shared data is one map per process. Its compare-and-swap is atomic only on a key that already exists, and
-//! keys are never freed. So the store is a fixed number of buckets, created when the filter is configured (which Envoy
-//! does on the main thread before any worker), and a scope always lives in the one bucket that its name hashes to.
+//! keys are never freed. So the store is a fixed number of shards, created when the filter is configured (which Envoy
+//! does on the main thread before any worker), and a scope always lives in the one shard that its name hashes to.
 
-use super::bucket::{Bucket, Digest16, digest};
-use crate::window::Parts;
-use crate::wire::{Charge, WindowState};
+use super::shard::{Digest16, Shard, digest};
+use crate::store::wire::{Charge, WindowState};
+use crate::window::ChargedParts;
 use std::num::NonZeroU32;
 use thiserror::Error;
 
@@ -14,8 +14,8 @@ use thiserror::Error;
 /// through, so this is never reached by load alone.
 const MAX_TRIES: u32 = 10_000;
 
-/// Scopes per bucket that the number of buckets is chosen for; half of what a bucket holds.
-const EXPECTED_SCOPES_PER_BUCKET: u32 = 8;
+/// Scopes per shard that the number of shards is chosen for; half of what a shard holds.
+const EXPECTED_SCOPES_PER_SHARD: u32 = 8;
 
 /// Envoy's shared data, as much as the store needs of it.
 pub trait SharedData {
@@ -31,25 +31,25 @@ pub trait SharedData {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LocalError {
     /// The store was not prepared.
-    #[error("the local store's bucket {0} does not exist")]
+    #[error("the local store's shard {0} does not exist")]
     Missing(u32),
     /// Other workers were quicker too many times.
-    #[error("the local store's bucket {0} changed {MAX_TRIES} times while it was being written")]
+    #[error("the local store's shard {0} changed {MAX_TRIES} times while it was being written")]
     Contended(u32),
 }
 
 /// What a reservation took from the local store; needed to extend and to settle it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hold {
+pub struct Receipt {
     /// One per charge, in order.
-    parts: Vec<Parts>,
+    parts: Vec<ChargedParts>,
 }
 
 /// The answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// What was charged, if it was.
-    pub hold: Option<Hold>,
+    pub hold: Option<Receipt>,
     /// Per charge, in order: the counter after the decision.
     pub states: Vec<WindowState>,
 }
@@ -58,22 +58,22 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct LocalStore<S> {
     data: S,
-    buckets: NonZeroU32,
+    shards: NonZeroU32,
 }
 
 impl<S: SharedData> LocalStore<S> {
     /// A store for `max_identities` at a time, on `data`.
     pub fn new(data: S, max_identities: NonZeroU32) -> Self {
-        let buckets = max_identities.get().div_ceil(EXPECTED_SCOPES_PER_BUCKET);
-        Self { data, buckets: NonZeroU32::new(buckets).unwrap_or(NonZeroU32::MIN) }
+        let shards = max_identities.get().div_ceil(EXPECTED_SCOPES_PER_SHARD);
+        Self { data, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
     }
 
-    /// Creates the buckets that do not exist yet. To be called when the filter is configured; counters that are
+    /// Creates the shards that do not exist yet. To be called when the filter is configured; counters that are
     /// there, from before a reload, stay.
     pub fn prepare(&self) {
-        let empty = Bucket::default().encode();
-        for bucket in 0..self.buckets.get() {
-            let key = self.key(bucket);
+        let empty = Shard::default().encode();
+        for shard in 0..self.shards.get() {
+            let key = self.key(shard);
             if self.data.get(&key).is_none() {
                 self.data.create(&key, &empty);
             }
@@ -87,14 +87,14 @@ impl<S: SharedData> LocalStore<S> {
     /// [`LocalError`]; nothing stays charged then.
     pub fn reserve(&self, charges: &[Charge], now_ms: u64) -> Result<Decision, LocalError> {
         let mut decision =
-            Decision { hold: Some(Hold::default()), states: Vec::with_capacity(charges.len()) };
-        let mut charged: Vec<(&[Charge], Vec<Parts>)> = Vec::new();
+            Decision { hold: Some(Receipt::default()), states: Vec::with_capacity(charges.len()) };
+        let mut charged: Vec<(&[Charge], Vec<ChargedParts>)> = Vec::new();
         for scope in by_scope(charges) {
             if decision.hold.is_none() {
-                decision.states.extend(self.change(scope, |bucket| bucket.peek(scope, now_ms))?);
+                decision.states.extend(self.change(scope, |shard| shard.peek(scope, now_ms))?);
                 continue;
             }
-            match self.change(scope, |bucket| bucket.reserve(scope, now_ms)) {
+            match self.change(scope, |shard| shard.reserve(scope, now_ms)) {
                 Ok(attempt) => {
                     decision.states.extend(attempt.states);
                     match attempt.parts {
@@ -121,12 +121,12 @@ impl<S: SharedData> LocalStore<S> {
     ///
     /// # Errors
     /// [`LocalError`]; scopes from the one that failed on are as before.
-    pub fn extend(&self, charges: &[Charge], hold: &mut Hold, now_ms: u64) -> Result<bool, LocalError> {
+    pub fn extend(&self, charges: &[Charge], hold: &mut Receipt, now_ms: u64) -> Result<bool, LocalError> {
         let (mut begin, mut is_over) = (0_usize, false);
         for scope in by_scope(charges) {
             let end = begin.saturating_add(scope.len());
             let Some(parts) = hold.parts.get_mut(begin..end) else { break };
-            let (extended, past) = self.change(scope, |bucket| bucket.extend(scope, parts, now_ms))?;
+            let (extended, past) = self.change(scope, |shard| shard.extend(scope, parts, now_ms))?;
             parts.clone_from_slice(&extended);
             is_over |= past;
             begin = end;
@@ -139,50 +139,50 @@ impl<S: SharedData> LocalStore<S> {
     /// # Errors
     /// [`LocalError`]; scopes after the one that failed keep what was reserved.
     #[expect(clippy::needless_pass_by_value, reason = "a hold is settled once")]
-    pub fn settle(&self, charges: &[Charge], hold: Hold, now_ms: u64) -> Result<(), LocalError> {
+    pub fn settle(&self, charges: &[Charge], hold: Receipt, now_ms: u64) -> Result<(), LocalError> {
         let mut parts = hold.parts.as_slice();
         for scope in by_scope(charges) {
             let (now, later) = parts.split_at_checked(scope.len()).unwrap_or((parts, &[]));
-            self.change(scope, |bucket| bucket.settle(scope, now, now_ms))?;
+            self.change(scope, |shard| shard.settle(scope, now, now_ms))?;
             parts = later;
         }
         Ok(())
     }
 
-    fn give_back(&self, charged: &[(&[Charge], Vec<Parts>)], now_ms: u64) -> Result<(), LocalError> {
+    fn give_back(&self, charged: &[(&[Charge], Vec<ChargedParts>)], now_ms: u64) -> Result<(), LocalError> {
         for (scope, parts) in charged {
             let nothing: Vec<Charge> = scope.iter().map(|c| Charge { cost: 0, ..c.clone() }).collect();
-            self.change(scope, |bucket| bucket.settle(&nothing, parts, now_ms))?;
+            self.change(scope, |shard| shard.settle(&nothing, parts, now_ms))?;
         }
         Ok(())
     }
 
-    /// Reads the bucket of `scope`, lets `change` work on it, and writes it back, again and again until nobody else
+    /// Reads the shard of `scope`, lets `change` work on it, and writes it back, again and again until nobody else
     /// has written in between.
-    fn change<T>(&self, scope: &[Charge], change: impl Fn(&mut Bucket) -> T) -> Result<T, LocalError> {
-        let bucket = scope.first().map_or(0, |charge| self.bucket_of(digest(&[&charge.scope])));
-        let key = self.key(bucket);
+    fn change<T>(&self, scope: &[Charge], change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
+        let shard = scope.first().map_or(0, |charge| self.shard_of(digest(&[&charge.scope])));
+        let key = self.key(shard);
         for _ in 0..MAX_TRIES {
-            let (bytes, version) = self.data.get(&key).ok_or(LocalError::Missing(bucket))?;
-            let mut counters = Bucket::decode(&bytes);
+            let (bytes, version) = self.data.get(&key).ok_or(LocalError::Missing(shard))?;
+            let mut counters = Shard::decode(&bytes);
             let answer = change(&mut counters);
             let changed = counters.encode();
             if changed == bytes || self.data.replace(&key, &changed, version) {
                 return Ok(answer);
             }
         }
-        Err(LocalError::Contended(bucket))
+        Err(LocalError::Contended(shard))
     }
 
-    fn bucket_of(&self, name: Digest16) -> u32 {
+    fn shard_of(&self, name: Digest16) -> u32 {
         let [a, b, c, d, ..] = name;
-        u32::from_be_bytes([a, b, c, d]) % self.buckets
+        u32::from_be_bytes([a, b, c, d]) % self.shards
     }
 
-    /// The number of buckets is part of the name: another number spreads the scopes in another way. So is the version
+    /// The number of shards is part of the name: another number spreads the scopes in another way. So is the version
     /// of what the bytes mean.
-    fn key(&self, bucket: u32) -> String {
-        format!("llmrl/2/{}/{bucket}", self.buckets)
+    fn key(&self, shard: u32) -> String {
+        format!("llmrl/2/{}/{shard}", self.shards)
     }
 }
 

@@ -1,6 +1,7 @@
-//! Where counters live. `local` keeps them in this Envoy, `batch` asks the sidecar by group commit; both take the
-//! same charges ([`crate::wire::Charge`]) and answer the same states.
+//! Where counters live. `local` keeps them in this Envoy, `sidecar` asks the sidecar by group commit; both take the
+//! same charges ([`wire::Charge`]) and answer the same states.
 
-pub mod batch;
-pub mod bucket;
 pub mod local;
+pub mod shard;
+pub mod sidecar;
+pub mod wire;

@@ -10,7 +10,7 @@ mod ending;
 mod messages;
 mod responses;
 
-use crate::lenient;
+use crate::codec::lenient;
 use ending::Ending;
 use serde_json::Value;
 
@@ -124,7 +124,7 @@ impl StreamEditor {
     /// Notes what a whole event is; whether it is to be hidden.
     fn read(&mut self, event: &[u8]) -> bool {
         let mut data = Vec::new();
-        let mut parser = crate::sse::Parser::default();
+        let mut parser = crate::codec::sse::Parser::default();
         parser.push(event, |event| data = event.data.to_vec());
         let Ok(event) = serde_json::from_str::<Value>(&lenient::mend(&data)) else { return false };
         let hidden = self.edits.hides_usage && chat::is_usage_alone(&event);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::request::Endpoint;
-use crate::tokens::{Counter, Counting, Encoding, Factor};
+use crate::tokens::{Counting, Encoding, Factor, Tokenizer};
 use crate::usage::{Outcome, ResponseReader};
 use proptest::prelude::*;
 use serde_json::json;
@@ -149,8 +149,8 @@ fn events(stream: &str) -> Vec<Value> {
 /// Whether the filter itself takes what the client gets for a whole answer.
 fn is_whole(endpoint: Endpoint, stream: &str) -> bool {
     let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
-    let counter = Counter::new(counting);
-    let mut reader = ResponseReader::new(endpoint, Some("text/event-stream"), 1, counter);
+    let tokenizer = Tokenizer::new(counting);
+    let mut reader = ResponseReader::new(endpoint, Some("text/event-stream"), 1, tokenizer);
     reader.push(stream.as_bytes()).is_some_and(|outcome| outcome != Outcome::Unknown)
 }
 

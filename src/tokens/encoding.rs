@@ -3,11 +3,11 @@
 //! The reference is tiktoken-rs's table of OpenAI's models. The configuration overrides it by patterns, for models
 //! that the table does not know or whose tokenizer is not one of OpenAI's.
 
-use super::{Claude, Counter};
-use crate::pattern::Pattern;
+use super::{Claude, Tokenizer};
+use crate::policy::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
+use tiktoken_rs::tokenizer::{Tokenizer as Vocabulary, get_tokenizer};
 
 /// A tokenizer's vocabulary and the expression that splits text into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,10 +61,10 @@ impl Encoding {
     pub fn for_model(model: &str) -> Self {
         let tokenizer = get_tokenizer(model).or_else(|| get_tokenizer(without_provider(model)));
         match tokenizer {
-            Some(Tokenizer::Cl100kBase) => Self::Cl100kBase,
-            Some(Tokenizer::P50kBase | Tokenizer::P50kEdit) => Self::P50kBase,
-            Some(Tokenizer::R50kBase | Tokenizer::Gpt2) => Self::R50kBase,
-            Some(Tokenizer::O200kBase | Tokenizer::O200kHarmony) | None => Self::O200kBase,
+            Some(Vocabulary::Cl100kBase) => Self::Cl100kBase,
+            Some(Vocabulary::P50kBase | Vocabulary::P50kEdit) => Self::P50kBase,
+            Some(Vocabulary::R50kBase | Vocabulary::Gpt2) => Self::R50kBase,
+            Some(Vocabulary::O200kBase | Vocabulary::O200kHarmony) | None => Self::O200kBase,
         }
     }
 }
@@ -144,8 +144,8 @@ impl Encodings {
     }
 
     /// What counts the text of `model`; none is a request that names no model.
-    pub fn counter(&self, model: Option<&str>) -> Counter {
-        Counter::new(self.of(model))
+    pub fn tokenizer(&self, model: Option<&str>) -> Tokenizer {
+        Tokenizer::new(self.of(model))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Counting tokens: the one interface to the tokenizer.
 //!
-//! A [`Counter`] counts one model's text; a [`Meter`] a prompt, until it is more than matters; [`Running`] counts text that arrives bit by bit. What a chat message costs
+//! A [`Tokenizer`] counts one model's text; a [`Meter`] a prompt, until it is more than matters; [`Running`] counts text that arrives bit by bit. What a chat message costs
 //! beyond its text is [`crate::request`]'s business. Special tokens (`<|endoftext|>`) in a text are ordinary text: no
 //! client can write one. The tokenizers themselves are a crate of their own, `token-count`.
 
@@ -9,8 +9,6 @@ mod encoding;
 mod meter;
 mod running;
 mod slices;
-#[cfg(test)]
-pub(crate) mod testing;
 
 pub use claude::Claude;
 pub use encoding::{Counting, Encoding, Encodings, Factor, without_provider};
@@ -20,12 +18,12 @@ pub use slices::SLICE_BYTES;
 
 /// Counts one model's text. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
-pub struct Counter {
+pub struct Tokenizer {
     vocabulary: &'static token_count::Encoding,
     factor: Factor,
 }
 
-impl Counter {
+impl Tokenizer {
     /// What counts text as `counting` says.
     pub const fn new(counting: Counting) -> Self {
         Self { vocabulary: counting.encoding.vocabulary(), factor: counting.factor }
@@ -44,74 +42,4 @@ impl Counter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn count(encoding: Encoding, text: &str) -> u64 {
-        Counter::new(Counting { encoding, factor: Factor::ONE }).count(text)
-    }
-
-    #[test]
-    fn special_tokens_are_ordinary_text() {
-        assert_eq!(count(Encoding::O200kBase, "<|endoftext|>"), 7);
-    }
-
-    #[test]
-    fn encodings_are_told_apart() {
-        let counts = Encoding::ALL.map(|encoding| count(encoding, "お誕生日おめでとう"));
-        assert_eq!(counts, [8, 9, 14, 14]);
-    }
-
-    /// Texts that made a tokenizer overflow its stack, take minutes or fill the memory. Those that plain tiktoken-rs
-    /// survives are counted by it too, and by how much the hard cuts may move the count.
-    #[test]
-    fn hostile_texts_are_counted() {
-        let spaces = " ".repeat(1_000_000);
-        for (text, plain_survives) in [
-            (spaces.clone(), false),
-            (format!("{spaces}x"), false),
-            ("\u{A0}".repeat(1_000_000) + "x", false),
-            (" \u{3000}\u{A0}\u{2028}".repeat(15_000), true),
-            ("\n".repeat(60_000), true),
-            ("\r\n".repeat(40_000), true),
-            ("a".repeat(60_000), true),
-            ("A".repeat(60_000), true),
-            ("!".repeat(60_000), true),
-            ("7".repeat(60_000), true),
-            ("字".repeat(25_000), true),
-            ("e\u{301}\u{301}".repeat(30_000), true),
-            ("\u{301}".repeat(40_000), true),
-            ("x'\u{17F}".repeat(15_000), true),
-            ("'".repeat(60_000), true),
-            ("👩‍👩‍👧".repeat(8_000), true),
-            ("\0".repeat(60_000), true),
-        ] {
-            let cuts = (text.len() / slices::SLICE_BYTES) as u64 + 1;
-            for (encoding, plain) in testing::plain() {
-                let counted = count(encoding, &text);
-                assert!(counted >= text.len().div_ceil(128) as u64);
-                if plain_survives {
-                    let expected = plain.count_ordinary(&text) as u64;
-                    let start: String = text.chars().take(6).collect();
-                    assert!(
-                        counted.abs_diff(expected) <= 2 * cuts,
-                        "{encoding:?} {start:?} {counted} {expected}"
-                    );
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(6))]
-        #[test]
-        fn long_texts_count_as_plain_tiktoken_does(parts in prop::collection::vec(testing::text(), 1..40)) {
-            // A text that is far longer than a slice and has word ends everywhere.
-            let text = format!("{} word. ", parts.join(" ")).repeat(150_000 / (parts.len() * 20));
-            for (encoding, plain) in testing::plain() {
-                prop_assert_eq!(count(encoding, &text), plain.count_ordinary(&text) as u64, "{:?}", encoding);
-            }
-        }
-    }
-}
+mod tests;

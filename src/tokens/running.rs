@@ -3,7 +3,7 @@
 //! Nothing is counted until it must be, because most streams tell their usage at the end and the text need not be
 //! counted at all.
 
-use super::{Counter, slices};
+use super::{Tokenizer, slices};
 
 /// From this length on, in bytes, text is counted up to its last word end: about 4,000 tokens of English.
 const COUNT_FROM: usize = 16 * 1024;
@@ -20,19 +20,19 @@ pub struct Running {
 
 impl Running {
     /// Adds text.
-    pub fn push(&mut self, text: &str, counter: &Counter) {
+    pub fn push(&mut self, text: &str, tokenizer: &Tokenizer) {
         // A slice at a time, so that a large text does not pile up.
         for slice in slices::slices(text) {
             self.waiting.push_str(slice);
             if self.waiting.len() >= COUNT_FROM {
-                self.count_words(counter);
+                self.count_words(tokenizer);
             }
         }
     }
 
     /// Tokens of all text so far, the model's factor not applied.
-    pub fn total(&self, counter: &Counter) -> u64 {
-        self.counted.saturating_add(counter.count(&self.waiting))
+    pub fn total(&self, tokenizer: &Tokenizer) -> u64 {
+        self.counted.saturating_add(tokenizer.count(&self.waiting))
     }
 
     /// About as many: what waits to be counted is taken for a token in four bytes. Costs nothing.
@@ -45,7 +45,7 @@ impl Running {
         self.counted == 0 && self.waiting.is_empty()
     }
 
-    fn count_words(&mut self, counter: &Counter) {
+    fn count_words(&mut self, tokenizer: &Tokenizer) {
         // The last character that was searched may be the word that the first new one ends.
         let from = (0..self.searched).rev().find(|at| self.waiting.is_char_boundary(*at)).unwrap_or(0);
         let found =
@@ -59,7 +59,7 @@ impl Running {
             }
         };
         let rest = self.waiting.split_off(cut);
-        self.counted = self.counted.saturating_add(counter.count(&self.waiting));
+        self.counted = self.counted.saturating_add(tokenizer.count(&self.waiting));
         self.waiting = rest;
         self.searched = 0;
     }
@@ -68,50 +68,51 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::{Counting, Encoding, Factor, testing};
+    use crate::tokens::tests::texts;
+    use crate::tokens::{Counting, Encoding, Factor};
     use proptest::prelude::*;
 
-    fn counter() -> Counter {
+    fn tokenizer() -> Tokenizer {
         let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
-        Counter::new(counting)
+        Tokenizer::new(counting)
     }
 
     #[test]
     fn memory_is_bounded_without_word_ends() {
         let mut running = Running::default();
         for _ in 0..50_000 {
-            running.push("aaaaaaaa", &counter());
+            running.push("aaaaaaaa", &tokenizer());
             assert!(running.waiting.len() <= slices::SLICE_BYTES);
         }
-        assert_eq!(running.total(&counter()), counter().count(&"a".repeat(400_000)));
+        assert_eq!(running.total(&tokenizer()), tokenizer().count(&"a".repeat(400_000)));
     }
 
     #[test]
     fn a_word_end_between_two_pushes_is_found() {
         let mut running = Running::default();
         let unbroken = "é".repeat(COUNT_FROM) + "a";
-        running.push(&unbroken, &counter());
+        running.push(&unbroken, &tokenizer());
         assert_eq!(running.waiting, unbroken);
-        running.push(" é", &counter());
+        running.push(" é", &tokenizer());
         assert_eq!(running.waiting, " é");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn a_growing_text_counts_as_the_whole(parts in prop::collection::vec(testing::text(), 5..60), times in 1_usize..30) {
-            let counter = counter();
+        fn a_growing_text_counts_as_the_whole(parts in prop::collection::vec(texts::text(), 5..60), times in 1_usize..30) {
+            let tokenizer = tokenizer();
             let mut running = Running::default();
             let mut whole = String::new();
             for part in parts.iter().cycle().take(parts.len() * times) {
                 for text in [part.as_str(), " word "] {
-                    running.push(text, &counter);
+                    running.push(text, &tokenizer);
                     whole.push_str(text);
                 }
             }
-            prop_assert_eq!(running.total(&counter), counter.count(&whole));
+            prop_assert_eq!(running.total(&tokenizer), tokenizer.count(&whole));
             // A token has a byte at least.
-            prop_assert!(running.about().abs_diff(running.total(&counter)) <= COUNT_FROM as u64 + 100);
+            prop_assert!(running.about().abs_diff(running.total(&tokenizer)) <= COUNT_FROM as u64 + 100);
         }
     }
 }

@@ -81,7 +81,7 @@ const fn is_mark(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::testing;
+    use crate::tokens::tests::texts;
     use proptest::prelude::*;
 
     #[test]
@@ -107,14 +107,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_500))]
         #[test]
         fn a_piece_end_changes_no_count(
-            (before, after) in (testing::text(), testing::text()),
+            (before, after) in (texts::text(), texts::text()),
             word in "[a-cA-C0-9字かカ한д\u{301}é²]",
             mark in "[ \n\r\t!-/:-@\\[-`{-~\u{3000}，。！é]",
         ) {
             let left = format!("{before}{word}{mark}");
             let text = format!("{left}{after}");
             if let Some((first, second)) = last_piece_end(&left).and_then(|cut| text.split_at_checked(cut)) {
-                for (encoding, plain) in testing::plain() {
+                for (encoding, plain) in texts::plain() {
                     let halves = plain.count_ordinary(first) + plain.count_ordinary(second);
                     prop_assert_eq!(halves, plain.count_ordinary(&text), "{:?} at {} in {:?}", encoding, first.len(), text);
                 }

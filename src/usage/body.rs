@@ -5,8 +5,8 @@ use super::chat::Choice;
 use super::member::Finder;
 use super::report::Report;
 use super::said::Said;
-use crate::lenient::{self, Accept};
-use crate::tokens::Counter;
+use crate::codec::lenient::{self, Accept};
+use crate::tokens::Tokenizer;
 use serde::de::{MapAccess, SeqAccess};
 
 /// The largest body whose text is counted, in bytes: 1 MiB. A larger one without usage tells nothing.
@@ -15,7 +15,7 @@ const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 /// Reads a body.
 #[derive(Debug)]
 pub(super) struct Reader {
-    counter: Counter,
+    tokenizer: Tokenizer,
     usage: Finder,
     /// The body so far, while there is no usage and it is not too large.
     kept: Option<Vec<u8>>,
@@ -23,9 +23,9 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Of a body whose text `counter` counts.
-    pub(super) const fn new(counter: Counter) -> Self {
-        Self { counter, usage: Finder::new(b"usage\""), kept: Some(Vec::new()), outcome: None }
+    /// Of a body whose text `tokenizer` counts.
+    pub(super) const fn new(tokenizer: Tokenizer) -> Self {
+        Self { tokenizer, usage: Finder::new(b"usage\""), kept: Some(Vec::new()), outcome: None }
     }
 
     /// Takes a chunk of bytes; the outcome, once, when it is certain.
@@ -58,20 +58,20 @@ impl Reader {
 
     /// The text's tokens, if the body is whole and has any answer.
     fn counted(&self) -> Option<Outcome> {
-        let mut answer = Answer { counter: self.counter, tokens: None };
+        let mut answer = Answer { tokenizer: self.tokenizer, tokens: None };
         lenient::read(&lenient::mend(self.kept.as_deref()?), &mut answer).ok()?;
-        answer.tokens.map(|tokens| Outcome::Counted { output_tokens: self.counter.weigh(tokens) })
+        answer.tokens.map(|tokens| Outcome::Counted { output_tokens: self.tokenizer.weigh(tokens) })
     }
 }
 
 struct Answer {
-    counter: Counter,
+    tokenizer: Tokenizer,
     tokens: Option<u64>,
 }
 
 impl Answer {
     fn says(&mut self, text: &str) {
-        let tokens = self.counter.count(text);
+        let tokens = self.tokenizer.count(text);
         self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
     }
 }

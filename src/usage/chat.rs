@@ -4,12 +4,12 @@
 //! every chunk for the text so far (vLLM's `continuous_usage_stats`).
 
 use super::said::Said;
-use super::told::Told;
-use crate::lenient::{self, Accept};
+use super::told::StreamUpdate;
+use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 
 /// What an event's data tells, if it is a chunk.
-pub(super) fn read(data: &str) -> Option<Told> {
+pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
     // A chunk that breaks off has told what it told.
     let _ = lenient::read(data, &mut chunk);
@@ -18,7 +18,7 @@ pub(super) fn read(data: &str) -> Option<Told> {
 
 #[derive(Default)]
 struct Chunk {
-    told: Told,
+    told: StreamUpdate,
     is_known: bool,
 }
 

@@ -6,16 +6,16 @@
 
 use super::report::Report;
 use super::said::Said;
-use super::told::Told;
-use crate::lenient::{self, Accept, Text};
+use super::told::StreamUpdate;
+use crate::codec::lenient::{self, Accept, Text};
 use serde::de::MapAccess;
 
 /// What an event's data tells, if it is one of these.
-pub(super) fn read(data: &str) -> Option<Told> {
+pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
     // An event that breaks off has told what it told.
     let _ = lenient::read(data, &mut event);
-    let mut told = Told { usage: event.usage, ..Told::default() };
+    let mut told = StreamUpdate { usage: event.usage, ..StreamUpdate::default() };
     match event.kind.0.as_deref()? {
         "message_delta" => told.is_last = event.delta.stops,
         "message_stop" => told.is_last = true,

@@ -9,6 +9,7 @@
 
 mod body;
 mod chat;
+pub mod learned_output;
 mod member;
 mod messages;
 mod report;
@@ -19,7 +20,7 @@ mod told;
 
 use crate::pricing::Tokens;
 use crate::request::Endpoint;
-use crate::tokens::Counter;
+use crate::tokens::Tokenizer;
 
 /// What a response used, as the upstream reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub enum Outcome {
 pub struct ResponseReader {
     endpoint: Endpoint,
     choices: u64,
-    counter: Counter,
+    tokenizer: Tokenizer,
     format: Format,
 }
 
@@ -90,9 +91,9 @@ enum Named {
 }
 
 impl ResponseReader {
-    /// Of a response of type `content_type` to a request to `endpoint` for so many `choices`, whose text `counter`
+    /// Of a response of type `content_type` to a request to `endpoint` for so many `choices`, whose text `tokenizer`
     /// counts. A response that names no type is taken for JSON, unless it looks like a stream.
-    pub fn new(endpoint: Endpoint, content_type: Option<&str>, choices: u64, counter: Counter) -> Self {
+    pub fn new(endpoint: Endpoint, content_type: Option<&str>, choices: u64, tokenizer: Tokenizer) -> Self {
         let kind = content_type.unwrap_or("application/json");
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let named = match kind.as_str() {
@@ -100,7 +101,7 @@ impl ResponseReader {
             json if json.ends_with("/json") || json.ends_with("+json") => Named::Body,
             _ => Named::Other,
         };
-        Self { endpoint, choices, counter, format: Format::Unbegun(named) }
+        Self { endpoint, choices, tokenizer, format: Format::Unbegun(named) }
     }
 
     /// Takes a chunk, which may end anywhere. Gives the outcome as soon as it is certain, which may be before the
@@ -150,9 +151,9 @@ impl ResponseReader {
     /// begins with a brace, and a stream with the name of a field or a comment.
     fn begin(&mut self, named: Named, first: u8) {
         self.format = match (first, named) {
-            (b'{', _) | (b'[', Named::Body) => Format::Body(Box::new(body::Reader::new(self.counter))),
+            (b'{', _) | (b'[', Named::Body) => Format::Body(Box::new(body::Reader::new(self.tokenizer))),
             (b'd' | b'e' | b':', _) | (_, Named::Stream) => {
-                Format::Stream(Box::new(stream::Reader::new(self.endpoint, self.choices, self.counter)))
+                Format::Stream(Box::new(stream::Reader::new(self.endpoint, self.choices, self.tokenizer)))
             }
             _ => Format::Other,
         };
@@ -161,5 +162,3 @@ impl ResponseReader {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod transcripts;

@@ -1,7 +1,7 @@
 //! The `usage` object, in the names of OpenAI's chat completions and of its Responses API and Anthropic's.
 
 use super::Usage;
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use serde::de::MapAccess;
 
 /// What `usage` objects hold.

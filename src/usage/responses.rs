@@ -5,17 +5,17 @@
 
 use super::report::Report;
 use super::said::Said;
-use super::told::Told;
-use crate::lenient::{self, Accept, Text};
+use super::told::StreamUpdate;
+use crate::codec::lenient::{self, Accept, Text};
 use serde::de::MapAccess;
 
 /// What an event's data tells, if it is one of these.
-pub(super) fn read(data: &str) -> Option<Told> {
+pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
     // An event that breaks off has told what it told.
     let _ = lenient::read(data, &mut event);
     let kind = event.kind.0.as_deref()?.strip_prefix("response.")?;
-    let mut told = Told { usage: event.response.usage, ..Told::default() };
+    let mut told = StreamUpdate { usage: event.response.usage, ..StreamUpdate::default() };
     match kind {
         "completed" | "incomplete" | "failed" | "cancelled" => told.is_last = true,
         "output_item.added" => told.says.push((event.index, event.name)),

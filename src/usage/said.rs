@@ -1,6 +1,6 @@
 //! What an answer says, in whatever form: all of it costs tokens.
 
-use crate::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 

@@ -5,12 +5,12 @@
 //! counted only if it must be.
 
 use super::report::Report;
-use super::told::Told;
+use super::told::StreamUpdate;
 use super::{Outcome, Usage, chat, messages, responses};
-use crate::lenient;
+use crate::codec::lenient;
+use crate::codec::sse;
 use crate::request::Endpoint;
-use crate::sse;
-use crate::tokens::{Counter, Running};
+use crate::tokens::{Running, Tokenizer};
 use std::collections::BTreeMap;
 
 /// Parts of an answer that are told apart: OpenAI's largest `n`. Those beyond count with the last.
@@ -26,8 +26,8 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Of an answer with so many `choices` from `endpoint`.
-    pub(super) fn new(endpoint: Endpoint, choices: u64, counter: Counter) -> Self {
-        let answer = Answer::new(Format::of(endpoint), choices, counter);
+    pub(super) fn new(endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
+        let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
         Self { events: sse::Parser::default(), answer, outcome: None }
     }
 
@@ -83,7 +83,7 @@ impl Format {
         }
     }
 
-    fn read(self, data: &str) -> Option<Told> {
+    fn read(self, data: &str) -> Option<StreamUpdate> {
         match self {
             Self::Chat => chat::read(data),
             Self::Responses => responses::read(data),
@@ -94,7 +94,7 @@ impl Format {
 
 #[derive(Debug)]
 struct Answer {
-    counter: Counter,
+    tokenizer: Tokenizer,
     format: Format,
     /// Whether any event was of a format known here, which is `format` then.
     is_known: bool,
@@ -108,9 +108,9 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(format: Format, choices: u64, counter: Counter) -> Self {
+    fn new(format: Format, choices: u64, tokenizer: Tokenizer) -> Self {
         Self {
-            counter,
+            tokenizer,
             format,
             is_known: false,
             choices: choices.clamp(1, MAX_PARTS),
@@ -139,7 +139,7 @@ impl Answer {
         (told.is_last || (tells_usage && all_finished)).then(|| self.outcome_so_far())
     }
 
-    fn told(&mut self, data: &str) -> Option<Told> {
+    fn told(&mut self, data: &str) -> Option<StreamUpdate> {
         let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
         let tried = if self.is_known { 1 } else { formats.len() };
         let (format, told) =
@@ -152,7 +152,7 @@ impl Answer {
         if !text.is_empty() {
             self.usage_is_old = true;
             let part = part.min(MAX_PARTS.saturating_sub(1));
-            self.texts.entry(part).or_default().push(text, &self.counter);
+            self.texts.entry(part).or_default().push(text, &self.tokenizer);
         }
     }
 
@@ -170,14 +170,14 @@ impl Answer {
 
     /// The text's tokens.
     fn counted(&self) -> u64 {
-        let tokens = self.texts.values().map(|text| text.total(&self.counter));
-        self.counter.weigh(tokens.fold(0, u64::saturating_add))
+        let tokens = self.texts.values().map(|text| text.total(&self.tokenizer));
+        self.tokenizer.weigh(tokens.fold(0, u64::saturating_add))
     }
 
     /// About as many, or what the usage so far tells, if that is more.
     fn about(&self) -> u64 {
         let tokens = self.texts.values().map(Running::about);
         let reported = self.usage.usage().map_or(0, |usage| usage.output_tokens);
-        self.counter.weigh(tokens.fold(0, u64::saturating_add)).max(reported)
+        self.tokenizer.weigh(tokens.fold(0, u64::saturating_add)).max(reported)
     }
 }

@@ -4,7 +4,7 @@ use super::report::Report;
 
 /// What an event tells.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct StreamUpdate {
     /// Which part of the answer says what: a choice, an item or a block, each of which is a text of its own.
     pub(super) says: Vec<(u64, String)>,
     /// Which of the choices have finished.

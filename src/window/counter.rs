@@ -1,7 +1,7 @@
 //! A counter of any algorithm: what stores keep for a window, and what a reservation does to it from its beginning to
 //! its end. The arithmetic is in the files of the algorithms.
 
-use super::parts::Parts;
+use super::parts::ChargedParts;
 use super::period::Period;
 use super::{Algorithm, Fit, Window, bucket, fixed, leases, sliding};
 use serde::{Deserialize, Serialize};
@@ -70,15 +70,15 @@ impl Counter {
     }
 
     /// Charges `cost`, whether or not it fits, and returns what was charged where.
-    pub fn reserve(&mut self, cost: u64, now_ms: u64) -> Parts {
-        let mut parts = Parts::default();
+    pub fn reserve(&mut self, cost: u64, now_ms: u64) -> ChargedParts {
+        let mut parts = ChargedParts::default();
         self.charge(&mut parts, cost, now_ms);
         parts
     }
 
     /// Charges what a running reservation costs by now beyond what it has charged, and renews its lease. Nothing is
     /// given back: it may need it yet. Doing so again with the same cost changes no count.
-    pub fn extend(&mut self, parts: &mut Parts, limit: u64, cost: u64, now_ms: u64) {
+    pub fn extend(&mut self, parts: &mut ChargedParts, limit: u64, cost: u64, now_ms: u64) {
         match self {
             Self::Leases(shape, counter) if cost > 0 => {
                 leases::renew(counter, *shape, limit, parts, now_ms);
@@ -92,13 +92,13 @@ impl Counter {
 
     /// Ends a reservation that charged `parts` and has cost `cost`: an excess is charged now, what was too much goes
     /// back to where it was charged, the newest first. A lease ends whatever it cost.
-    pub fn settle(&mut self, parts: &Parts, cost: u64, now_ms: u64) {
+    pub fn settle(&mut self, parts: &ChargedParts, cost: u64, now_ms: u64) {
         let cost = match self {
             Self::Leases(..) => Algorithm::Concurrency.units_kept(cost),
             _ => cost,
         };
         let total = parts.total();
-        self.charge(&mut Parts::default(), cost.saturating_sub(total), now_ms);
+        self.charge(&mut ChargedParts::default(), cost.saturating_sub(total), now_ms);
         let mut excess = total.saturating_sub(cost);
         for part in parts.iter().rev() {
             let amount = part.amount.min(excess);
@@ -107,7 +107,7 @@ impl Counter {
         }
     }
 
-    fn charge(&mut self, parts: &mut Parts, cost: u64, now_ms: u64) {
+    fn charge(&mut self, parts: &mut ChargedParts, cost: u64, now_ms: u64) {
         if cost == 0 {
             return;
         }

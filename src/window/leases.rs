@@ -6,7 +6,7 @@
 //! one segment more. `lua/window/leases.lua` does the same arithmetic.
 
 use super::Fit;
-use super::parts::Parts;
+use super::parts::ChargedParts;
 use super::sliding::{Counter, Shape};
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -20,14 +20,14 @@ pub const fn shape(lease_ms: NonZeroU64) -> Shape {
 
 /// Lets the lease at `parts` begin anew. One that has ended, or never was, is taken if a slot of `limit` is free: its
 /// request still runs. Call [`Counter::advance`] first.
-pub fn renew(counter: &mut Counter, shape: Shape, limit: u64, parts: &mut Parts, now_ms: u64) {
+pub fn renew(counter: &mut Counter, shape: Shape, limit: u64, parts: &mut ChargedParts, now_ms: u64) {
     let held = parts.iter().next_back().filter(|part| counter.holds(part.place));
     if let Some(part) = held {
         counter.refund(part.place, 1);
     } else if counter.fit(shape, limit, 1, now_ms) != Fit::Now {
         return;
     }
-    *parts = Parts::default();
+    *parts = ChargedParts::default();
     parts.add(counter.charge(shape, 1, now_ms), 1);
 }
 
@@ -42,8 +42,8 @@ mod tests {
         shape(NonZeroU64::new(LEASE_MS).unwrap())
     }
 
-    fn take(counter: &mut Counter, now_ms: u64) -> Parts {
-        let mut parts = Parts::default();
+    fn take(counter: &mut Counter, now_ms: u64) -> ChargedParts {
+        let mut parts = ChargedParts::default();
         parts.add(counter.charge(lease(), 1, now_ms), 1);
         parts
     }
@@ -81,7 +81,7 @@ mod tests {
         ) {
             let (mut counter, mut now) = (Counter::default(), 0);
             // When each began or was renewed last, and where it is.
-            let mut leases: Vec<(u64, Parts)> = Vec::new();
+            let mut leases: Vec<(u64, ChargedParts)> = Vec::new();
             for (step, which, action) in steps {
                 now += step;
                 counter.advance(lease(), now);

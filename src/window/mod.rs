@@ -16,7 +16,7 @@ pub mod period;
 pub mod sliding;
 
 pub use counter::Counter;
-pub use parts::{MOST_PARTS, Part, Parts};
+pub use parts::{ChargedParts, MOST_PARTS, Part};
 
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU32, NonZeroU64};

@@ -18,9 +18,9 @@ pub struct Part {
 
 /// All that one reservation has charged to one counter, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parts(Vec<Part>);
+pub struct ChargedParts(Vec<Part>);
 
-impl Parts {
+impl ChargedParts {
     /// The parts, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Part> + '_ {
         self.0.iter().copied()
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn charges_at_one_place_are_one_part_and_nothing_is_none() {
-        let mut parts = Parts::default();
+        let mut parts = ChargedParts::default();
         parts.add(1, 5);
         parts.add(1, 2);
         parts.add(2, 0);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn parts_stay_few_and_lose_nothing() {
-        let mut parts = Parts::default();
+        let mut parts = ChargedParts::default();
         for place in 0..100 {
             parts.add(place, 2);
         }

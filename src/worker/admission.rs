@@ -1,19 +1,19 @@
 //! From a request's headers to its bill: the part of the worker that reads what a request asks for.
 
 use super::Worker;
-use crate::access_log::Field;
-use crate::account::{Bill, Estimate};
+use crate::answer::refusal::Refusal;
+use crate::codec::content_encoding;
 use crate::config::{AcceptEncoding, Messages, OutputMode, StreamUsage};
-use crate::content_encoding;
 use crate::identity::{self, RequestView};
-use crate::limits::{Cost, Metric};
+use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Access, Subject};
 use crate::pricing::Tokens;
-use crate::refusal::Refusal;
 use crate::request::{self, Body, Endpoint, Request};
-use crate::session::{Arrival, Asked, BodyVerdict, Directive, HeaderEdits, Opening, Pending, Session};
-use crate::stats::Stat;
+use crate::session::reservation::{Estimate, Reservation};
+use crate::session::{Arrival, BodyVerdict, Directive, HeaderEdits, Opening, Pending, RequestFacts, Session};
 use crate::store::local::SharedData;
+use crate::telemetry::access_log::Field;
+use crate::telemetry::stats::Stat;
 use crate::tokens::Meter;
 use std::borrow::Cow;
 
@@ -48,8 +48,13 @@ impl<S: SharedData> Worker<S> {
         let speaks = self.config.messages().is_some_and(Messages::differ);
         let languages = speaks.then(|| request.header("accept-language")).flatten();
         if end_of_stream || !subject.needs_body() {
-            let directive =
-                self.decide(stream, &subject, Asked::unread(endpoint, languages), Estimate::REQUEST, now_ms);
+            let directive = self.decide(
+                stream,
+                &subject,
+                RequestFacts::unread(endpoint, languages),
+                Estimate::REQUEST,
+                now_ms,
+            );
             return Opening { directive, edits };
         }
         let headers_held = self.headers_mode.holds();
@@ -112,7 +117,7 @@ impl<S: SharedData> Worker<S> {
             .wants_usage(&arrival, &request)
             .then(|| request::ask_for_usage(bytes, request.has_stream_options))
             .flatten();
-        let asked = Asked {
+        let asked = RequestFacts {
             endpoint: arrival.endpoint,
             languages: arrival.languages,
             choices: request.choices(),
@@ -148,7 +153,7 @@ impl<S: SharedData> Worker<S> {
         let weighed =
             |input| accounting.weights.weigh(model, &Tokens { input, ..Tokens::default() }).input_tokens;
         let is_enough = |input| most.is_some_and(|most| weighed(input) > most);
-        let meter = Meter::new(self.config.encodings().counter(model), &is_enough);
+        let meter = Meter::new(self.config.encodings().tokenizer(model), &is_enough);
         let tokens = Tokens { input: request.input_tokens(&meter), ..Tokens::default() };
         Estimate {
             tokens,
@@ -186,7 +191,7 @@ impl<S: SharedData> Worker<S> {
         &mut self,
         stream: u32,
         subject: &Subject,
-        asked: Asked,
+        asked: RequestFacts,
         estimate: Estimate,
         now_ms: u64,
     ) -> Directive {
@@ -210,7 +215,7 @@ impl<S: SharedData> Worker<S> {
     }
 
     /// Says once that a budget does not hold for `model`, because the configuration has no price for it.
-    fn tell_unpriced(&mut self, bill: &Bill, model: Option<&str>) {
+    fn tell_unpriced(&mut self, bill: &Reservation, model: Option<&str>) {
         let has_budget = bill.limits.iter().any(|applied| applied.limit.metric == Metric::CostUsd);
         if has_budget && self.config.price(model).is_none() && self.unpriced.is_news(model) {
             let model = model.unwrap_or("none");
@@ -220,7 +225,7 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    fn note_estimate(&mut self, stream: u32, bill: &Bill, asked: &Asked) {
+    fn note_estimate(&mut self, stream: u32, bill: &Reservation, asked: &RequestFacts) {
         let name = bill.name.as_deref().map(|name| (Field::Name, name));
         let model = asked.model.as_deref().map(|model| (Field::Model, model));
         for (field, value) in name.into_iter().chain(model) {
@@ -232,11 +237,11 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    fn bill(&mut self, subject: &Subject, model: Option<&str>, estimate: Estimate) -> Bill {
+    fn bill(&mut self, subject: &Subject, model: Option<&str>, estimate: Estimate) -> Reservation {
         let (seed, number) = self.next_id;
         self.next_id = (seed, number.wrapping_add(1));
         let limits = subject.limits(model).collect();
-        Bill::new(format!("{seed:016x}-{number:x}"), subject.name(), limits, estimate)
+        Reservation::new(format!("{seed:016x}-{number:x}"), subject.name(), limits, estimate)
     }
 }
 

@@ -1,23 +1,23 @@
 //! From the store's answer to a request's being forwarded, held or refused: the part of the worker that decides.
 
 use super::Worker;
-use crate::access_log::Field;
-use crate::account::{Account, Bill, Held};
+use crate::answer::refusal::{OverLimit, Refusal};
 use crate::answer::{Dialect, Wording};
 use crate::config::{OnError, Store};
-use crate::refusal::{OverLimit, Refusal};
 use crate::request::Endpoint;
-use crate::session::{Asked, Directive, Forwarded, Pending, Session};
-use crate::stats::Stat;
-use crate::store::batch::StoreAnswer;
-use crate::store::local::{Hold, SharedData};
-use crate::wire::{Charge, Reserve, WindowState};
+use crate::session::reservation::{HeldIn, OpenReservation, Reservation};
+use crate::session::{Directive, Forwarded, Pending, RequestFacts, Session};
+use crate::store::local::{Receipt, SharedData};
+use crate::store::sidecar::StoreAnswer;
+use crate::store::wire::{Charge, Reserve, WindowState};
+use crate::telemetry::access_log::Field;
+use crate::telemetry::stats::Stat;
 
 impl<S: SharedData> Worker<S> {
     /// Asks the store, here or by way of the sidecar.
     pub(super) fn ask(&mut self, stream: u32, pending: Pending, now_ms: u64) -> Directive {
         match self.config.store() {
-            Store::Local(_) => self.reserve_locally(stream, pending, 1, Held::Local, now_ms),
+            Store::Local(_) => self.reserve_locally(stream, pending, 1, HeldIn::Local, now_ms),
             Store::Redis(_) => {
                 let reserve = Reserve { id: pending.bill.id.clone(), charges: pending.bill.charges.clone() };
                 self.reserves.push(stream, reserve, now_ms);
@@ -33,7 +33,7 @@ impl<S: SharedData> Worker<S> {
         stream: u32,
         pending: Pending,
         replicas: u64,
-        held: impl FnOnce(Hold) -> Held,
+        held: impl FnOnce(Receipt) -> HeldIn,
         now_ms: u64,
     ) -> Directive {
         let Some(local) = &self.local else { return self.deny(stream, &pending, now_ms) };
@@ -56,7 +56,7 @@ impl<S: SharedData> Worker<S> {
         &mut self,
         stream: u32,
         pending: Pending,
-        held: Option<Held>,
+        held: Option<HeldIn>,
         share: Option<&[Charge]>,
         states: &[WindowState],
         now_ms: u64,
@@ -83,7 +83,7 @@ impl<S: SharedData> Worker<S> {
         self.forward(
             stream,
             Forwarded {
-                account: Account::open(bill, held, now_ms),
+                account: OpenReservation::open(bill, held, now_ms),
                 standings,
                 would_refuse,
                 waited_ms,
@@ -94,7 +94,7 @@ impl<S: SharedData> Worker<S> {
 
     /// A request is over a limit: it waits if it fits soon enough and there is room, else it is refused.
     fn wait_or_refuse(&mut self, stream: u32, pending: Pending, over: OverLimit, now_ms: u64) -> Directive {
-        let until_ms = pending.since_ms.saturating_add(Bill::max_wait_ms(over.standings()));
+        let until_ms = pending.since_ms.saturating_add(Reservation::max_wait_ms(over.standings()));
         let at_ms =
             over.retry_after_ms().map(|ms| now_ms.saturating_add(ms)).filter(|at_ms| *at_ms <= until_ms);
         if let (Some(at_ms), true) = (at_ms, pending.may_wait) {
@@ -111,7 +111,7 @@ impl<S: SharedData> Worker<S> {
         if let Some(by) = over.by() {
             self.notes.add(stream, Field::Limit, &by.limit.name);
         }
-        let Asked { endpoint, languages, .. } = &pending.asked;
+        let RequestFacts { endpoint, languages, .. } = &pending.asked;
         self.refuse(&Refusal::OverLimit(over), *endpoint, languages.as_deref(), now_ms)
     }
 
@@ -187,7 +187,7 @@ impl<S: SharedData> Worker<S> {
         match self.sessions.remove(&stream)? {
             Session::AwaitStore(pending) => {
                 let directive =
-                    self.decided(stream, pending, admitted.then_some(Held::Redis), None, &states, now_ms);
+                    self.decided(stream, pending, admitted.then_some(HeldIn::Redis), None, &states, now_ms);
                 (directive != Directive::Pause).then_some((stream, directive))
             }
             Session::Abandoned(bill) => {
@@ -228,7 +228,7 @@ impl<S: SharedData> Worker<S> {
                 self.notes.add(stream, Field::Decision, "uncounted");
                 let waited_ms = self.leave_waiting(stream, &pending, now_ms);
                 let Pending { bill, asked, .. } = pending;
-                let account = Account::open(bill, Held::Uncounted, now_ms);
+                let account = OpenReservation::open(bill, HeldIn::Uncounted, now_ms);
                 let standings = Vec::new();
                 self.forward(stream, Forwarded { account, standings, would_refuse: None, waited_ms, asked })
             }
@@ -236,7 +236,7 @@ impl<S: SharedData> Worker<S> {
             OnError::Local(share) => {
                 let replicas = u64::from(share.replicas.get());
                 let cancel = pending.bill.cancel();
-                let directive = self.reserve_locally(stream, pending, replicas, Held::LocalInstead, now_ms);
+                let directive = self.reserve_locally(stream, pending, replicas, HeldIn::LocalInstead, now_ms);
                 // A request that waits asks again under the same id.
                 if matches!(directive, Directive::Reply(_)) {
                     self.send_settlement(cancel);

@@ -8,17 +8,17 @@ mod decision;
 mod response;
 #[cfg(test)]
 mod tests;
-use crate::access_log::{Field, Notes};
 use crate::config::{Config, Store};
-use crate::headers_mode::HeadersMode;
-use crate::learned::Learned;
 use crate::pricing::Unpriced;
+use crate::session::headers_mode::HeadersMode;
+use crate::session::waiting_room::WaitingRoom;
 use crate::session::{Directive, Session};
-use crate::stats::{Stat, Stats};
-use crate::store::batch::{Callout, Kind, ReserveQueue, SettleQueue};
 use crate::store::local::{LocalStore, SharedData};
-use crate::waiting_room::WaitingRoom;
-use crate::wire::Settle;
+use crate::store::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
+use crate::store::wire::Settle;
+use crate::telemetry::access_log::{Field, LogFields};
+use crate::telemetry::stats::{Stat, Stats};
+use crate::usage::learned_output::Learned;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct Worker<S> {
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
     stats: Stats,
-    notes: Notes,
+    notes: LogFields,
     /// Whether something was queued since [`Worker::take_wake`] was last asked.
     wake: bool,
     logged_ms: u64,
@@ -85,7 +85,7 @@ impl<S: SharedData> Worker<S> {
             headers_mode: HeadersMode::default(),
             next_id: (seed, 0),
             stats: Stats::default(),
-            notes: Notes::default(),
+            notes: LogFields::default(),
             wake: false,
             logged_ms: 0,
             renewed_ms: 0,

@@ -1,17 +1,17 @@
 //! From a response's headers to its end: the part of the worker that reads what a request cost and settles it.
 
 use super::Worker;
-use crate::access_log::Field;
-use crate::account::{Account, Closing, Extension, Settlement};
 use crate::answer;
+use crate::codec::content_encoding::Decoder;
 use crate::config::{Headers, OnStreamOver};
-use crate::content_encoding::Decoder;
-use crate::limits::{Cost, Metric};
+use crate::policy::limit::{Cost, Metric};
 use crate::pricing::Tokens;
-use crate::session::{Asked, Forwarded, HeaderEdits, Responding, ResponseHead, Session};
-use crate::stats::Stat;
+use crate::session::reservation::{Extension, FinalCost, OpenReservation, Settlement};
+use crate::session::{Forwarded, HeaderEdits, RequestFacts, Responding, ResponseHead, Session};
 use crate::store::local::SharedData;
 use crate::stream_edit::{Edits, StreamEditor};
+use crate::telemetry::access_log::Field;
+use crate::telemetry::stats::Stat;
 use crate::usage::{Outcome, ResponseReader};
 
 /// Output tokens after which the store is told again what a stream that outgrew its reservation costs.
@@ -43,14 +43,20 @@ impl<S: SharedData> Worker<S> {
         if !(200..300).contains(&head.status) {
             // The upstream did no work: its tokens are given back.
             let requests = u64::from(!self.config.accounting().refund_requests_on_error);
-            self.close(stream, account, &asked, Closing::Cost(Cost { requests, ..Cost::default() }), now_ms);
+            self.close(
+                stream,
+                account,
+                &asked,
+                FinalCost::Cost(Cost { requests, ..Cost::default() }),
+                now_ms,
+            );
             self.sessions.insert(stream, Session::Settled(None));
             return edits;
         }
         let editor = self.editor(&asked, &head);
         let reader = self.reader(&asked, &head);
         if reader.is_none() && !account.has_leases() {
-            self.close(stream, account, &asked, Closing::AsReserved, now_ms);
+            self.close(stream, account, &asked, FinalCost::AsReserved, now_ms);
             self.sessions.insert(stream, Session::Settled(editor));
             return edits;
         }
@@ -146,7 +152,7 @@ impl<S: SharedData> Worker<S> {
 
     /// Tells the store that a request costs `cost` by now and still runs. Whether it says at once that a limit is
     /// passed.
-    fn extend(&mut self, account: &mut Account, cost: &Cost, now_ms: u64) -> bool {
+    fn extend(&mut self, account: &mut OpenReservation, cost: &Cost, now_ms: u64) -> bool {
         let Extension { charges, local, remote } = account.extend(cost, now_ms);
         let mut is_over = false;
         if let (Some(hold), Some(store)) = (local, &self.local) {
@@ -208,7 +214,7 @@ impl<S: SharedData> Worker<S> {
             // Nobody waited for the response to begin, and nobody knows what the upstream has done by then.
             Some(Session::Forwarded(forwarded)) => {
                 let Forwarded { account, asked, .. } = forwarded;
-                self.close(stream, account, &asked, Closing::AsReserved, now_ms);
+                self.close(stream, account, &asked, FinalCost::AsReserved, now_ms);
             }
             Some(Session::Responding(responding)) => self.finish(stream, responding, now_ms),
             // Its answer is still to come.
@@ -237,23 +243,23 @@ impl<S: SharedData> Worker<S> {
 
     /// What reads the response; none if nothing in it can change what the request cost (only requests are limited),
     /// or if it cannot be decompressed.
-    fn reader(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<(Decoder, ResponseReader)> {
+    fn reader(&self, asked: &RequestFacts, head: &ResponseHead<'_>) -> Option<(Decoder, ResponseReader)> {
         if !self.counts_tokens {
             return None;
         }
-        let counter = self.config.encodings().counter(asked.model.as_deref());
+        let tokenizer = self.config.encodings().tokenizer(asked.model.as_deref());
         let decoder = Decoder::new(head.content_encoding)?;
-        Some((decoder, ResponseReader::new(asked.endpoint, head.content_type, asked.choices, counter)))
+        Some((decoder, ResponseReader::new(asked.endpoint, head.content_type, asked.choices, tokenizer)))
     }
 
     /// What is changed in streams that answer requests like this one.
-    pub(super) fn edits_of_streams(&self, asked: &Asked) -> Edits {
+    pub(super) fn edits_of_streams(&self, asked: &RequestFacts) -> Edits {
         let finishes = self.config.accounting().on_stream_over == OnStreamOver::Finish;
         Edits { hides_usage: asked.hides_usage, finishes: finishes && self.counts_tokens }
     }
 
     /// What changes the response, if it is a stream that is to be changed and is not compressed.
-    fn editor(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<Box<StreamEditor>> {
+    fn editor(&self, asked: &RequestFacts, head: &ResponseHead<'_>) -> Option<Box<StreamEditor>> {
         let edits = self.edits_of_streams(asked);
         let is_stream = head.content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.is_none_or(|encoding| encoding == "identity");
@@ -267,23 +273,37 @@ impl<S: SharedData> Worker<S> {
         self.close_by(stream, account, &asked, outcome, now_ms);
     }
 
-    fn close_by(&mut self, stream: u32, account: Account, asked: &Asked, outcome: Outcome, now_ms: u64) {
+    fn close_by(
+        &mut self,
+        stream: u32,
+        account: OpenReservation,
+        asked: &RequestFacts,
+        outcome: Outcome,
+        now_ms: u64,
+    ) {
         let model = asked.model.as_deref();
         let closing = match outcome {
             Outcome::Reported(usage) => {
                 self.learned.observe(model, usage.output_tokens / asked.answers.max(1));
-                Closing::Cost(self.cost(model, &usage.tokens()))
+                FinalCost::Cost(self.cost(model, &usage.tokens()))
             }
             Outcome::Counted { output_tokens } => {
                 let tokens = Tokens { output: output_tokens, ..account.estimate().tokens };
-                Closing::Cost(self.cost(model, &tokens))
+                FinalCost::Cost(self.cost(model, &tokens))
             }
-            Outcome::Unknown => Closing::AsReserved,
+            Outcome::Unknown => FinalCost::AsReserved,
         };
         self.close(stream, account, asked, closing, now_ms);
     }
 
-    fn close(&mut self, stream: u32, account: Account, asked: &Asked, closing: Closing, now_ms: u64) {
+    fn close(
+        &mut self,
+        stream: u32,
+        account: OpenReservation,
+        asked: &RequestFacts,
+        closing: FinalCost,
+        now_ms: u64,
+    ) {
         let cost = closing.cost(&account);
         self.stats.add(Stat::Settled, 1);
         self.stats.add(Stat::InputTokens, cost.input_tokens);

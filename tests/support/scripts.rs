@@ -1,8 +1,8 @@
 //! The scripts of `lua/` on a real Redis, called the way the sidecar calls them, at a time of the test's choice.
 
 use crate::redis::Redis;
+use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle, WindowState};
 use llm_rate_limit::window::Window;
-use llm_rate_limit::wire::{Charge, IfAbsent, Settle, WindowState};
 use llm_rate_limit_sidecar::call::{self, Call};
 use llm_rate_limit_sidecar::link::{Link, Times};
 use llm_rate_limit_sidecar::metrics::Metrics;

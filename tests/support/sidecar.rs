@@ -4,7 +4,7 @@
 //! profile of the tests.
 
 use crate::process::Process;
-use llm_rate_limit::wire::{Reserve, Reserved, Settle, Settled};
+use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use std::env;

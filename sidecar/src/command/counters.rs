@@ -11,7 +11,7 @@ use crate::usage::{Reset, Usage, WindowUsage};
 use clap::{ArgGroup, Args};
 use llm_rate_limit::answer::{amount, go_duration};
 use llm_rate_limit::identity::Identity;
-use llm_rate_limit::limits::Metric;
+use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::policy::{Access, GLOBAL};
 use std::io::Write;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::{Access, Applied, Subject};
-use llm_rate_limit::wire::Charge;
+use llm_rate_limit::store::wire::Charge;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use super::Number;
 use crate::config::error::quoted;
 use crate::config::secret::Secret;
-use crate::limits::Metric;
+use crate::policy::limit::Metric;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, de};
 use std::collections::BTreeMap;

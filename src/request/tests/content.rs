@@ -102,10 +102,10 @@ fn no_factor_applies_to_images_and_token_ids() {
         .to_string();
     let factor = Factor::new(2.0).unwrap();
     let counting = Counting { factor, encoding: crate::tokens::Encoding::O200kBase };
-    let counter = Counter::new(counting);
+    let tokenizer = Tokenizer::new(counting);
     let tokens = |endpoint, body: &str| {
         let body = Body::new(body.as_bytes());
-        Request::read(endpoint, &body).input_tokens(&Meter::of_all(counter))
+        Request::read(endpoint, &body).input_tokens(&Meter::of_all(tokenizer))
     };
     assert_eq!(tokens(Endpoint::ChatCompletions, &body), 2 * 7 + 765);
     assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);

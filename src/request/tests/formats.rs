@@ -3,7 +3,7 @@
 use super::*;
 
 fn tokens(texts: &[&str]) -> u64 {
-    texts.iter().map(|text| counter(None).count(text)).sum()
+    texts.iter().map(|text| tokenizer(None).count(text)).sum()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn completions_are_paid_for_as_often_as_they_are_made() {
             request.choices(),
             request.answers(),
             request.output_cap(),
-            request.input_tokens(&Meter::of_all(counter(None))),
+            request.input_tokens(&Meter::of_all(tokenizer(None))),
         )
     };
     assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
@@ -213,7 +213,7 @@ fn an_estimate_of_messages_is_near_the_published_count() {
     let bytes = body.to_string().into_bytes();
     let body = Body::new(&bytes);
     let encodings = Encodings::default();
-    let counter = encodings.counter(Some("claude-opus-4-1"));
-    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::of_all(counter));
+    let tokenizer = encodings.tokenizer(Some("claude-opus-4-1"));
+    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::of_all(tokenizer));
     assert!((14..=20).contains(&tokens), "{tokens}");
 }

@@ -4,13 +4,13 @@ mod content;
 mod formats;
 
 use super::*;
-use crate::tokens::{Counter, Counting, Encodings, Factor};
+use crate::tokens::{Counting, Encodings, Factor, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
 
-fn counter(model: Option<&str>) -> Counter {
-    Encodings::default().counter(model)
+fn tokenizer(model: Option<&str>) -> Tokenizer {
+    Encodings::default().tokenizer(model)
 }
 
 /// Input tokens, output cap.
@@ -21,7 +21,7 @@ fn read(body: &[u8]) -> (u64, Option<u64>) {
 fn read_at(endpoint: Endpoint, body: &[u8]) -> (u64, Option<u64>) {
     let body = Body::new(body);
     let request = Request::read(endpoint, &body);
-    (request.input_tokens(&Meter::of_all(counter(request.model.as_deref()))), request.output_cap())
+    (request.input_tokens(&Meter::of_all(tokenizer(request.model.as_deref()))), request.output_cap())
 }
 
 fn input_tokens_at(endpoint: Endpoint, body: &Value) -> u64 {
@@ -57,8 +57,8 @@ fn published_counts_of_texts_are_matched() {
     for example in published("texts.json")["expected"].as_array().unwrap() {
         for (encoding, expected) in example["counts"].as_object().unwrap() {
             let encoding = Encoding::from_name(encoding).unwrap();
-            let counter = Counter::new(Counting { encoding, factor: Factor::ONE });
-            let count = counter.count(example["text"].as_str().unwrap());
+            let tokenizer = Tokenizer::new(Counting { encoding, factor: Factor::ONE });
+            let count = tokenizer.count(example["text"].as_str().unwrap());
             assert_eq!(count, expected.as_u64().unwrap(), "{example} {encoding:?}");
         }
     }
@@ -78,10 +78,10 @@ fn the_factor_applies_to_the_whole_prompt() {
     let body = br#"{"messages":[{"role":"user","content":"hi"}]}"#;
     let counting =
         Counting { factor: Factor::new(1.5).unwrap(), encoding: crate::tokens::Encoding::O200kBase };
-    let counter = Counter::new(counting);
+    let tokenizer = Tokenizer::new(counting);
     let body = Body::new(body);
     // 3 + user + hi + 3 are 8.
-    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&Meter::of_all(counter)), 12);
+    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&Meter::of_all(tokenizer)), 12);
 }
 
 /// Each content costs the same as the plain text beside it, or so many tokens more.
@@ -136,7 +136,7 @@ fn functions_count_as_tools_and_nested_properties_too() {
     };
     let none = with(json!({}));
     // A list of properties costs 3, a property 3 and its line `a::` what it has.
-    let line = counter(None).count("a::");
+    let line = tokenizer(None).count("a::");
     assert_eq!(with(json!({"properties": {"a": {}}})), none + 6 + line);
     let nested = json!({"properties": {"a": {"items": {"properties": {"a": {}}}}}});
     assert_eq!(with(nested), none + 2 * (6 + line));
@@ -238,7 +238,7 @@ fn deep_tools_are_counted_to_a_depth() {
         r#"{{"messages":[{{}}],"tools":[{{"function":{{"name":"f","description":"d.","parameters":{schema}}}}}]}}"#
     );
     // A message 3, the reply 3, a function 7, its line 2 and the end 12.
-    assert_eq!(read(body.as_bytes()).0, 3 + 3 + 7 + counter(None).count("f:d") + 12);
+    assert_eq!(read(body.as_bytes()).0, 3 + 3 + 7 + tokenizer(None).count("f:d") + 12);
 }
 
 /// JSON of any shape under names that mean something.
@@ -340,7 +340,7 @@ proptest! {
         let request = Request::read(endpoint, &body);
         prop_assert!(request.is_json);
         let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
-        prop_assert!(request.input_tokens(&Meter::of_all(counter(None))) >= least);
+        prop_assert!(request.input_tokens(&Meter::of_all(tokenizer(None))) >= least);
     }
 
     #[test]
@@ -356,8 +356,8 @@ proptest! {
 
     #[test]
     fn text_is_counted_wherever_it_stands(texts in prop::collection::vec("\\PC{0,20}", 0..6)) {
-        let counter = counter(Some("gpt-4o"));
-        let expected: u64 = texts.iter().map(|text| counter.count(text)).sum();
+        let tokenizer = tokenizer(Some("gpt-4o"));
+        let expected: u64 = texts.iter().map(|text| tokenizer.count(text)).sum();
         let messages: Vec<_> = texts.iter().map(|text| json!({"content": text})).collect();
         let parts: Vec<_> = texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
         let apart = input_tokens(&json!({"model": "gpt-4o", "messages": messages}));

@@ -146,7 +146,7 @@ fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
 fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"output_tpm": 10})));
-    let grace = crate::headers_mode::GRACE_MS;
+    let grace = crate::session::headers_mode::GRACE_MS;
     for stream in 0..3 {
         assert_eq!(worker.request_headers(stream, &chat(), false, NOW).directive, Directive::Pause);
         assert_eq!(worker.turn(NOW + grace - 1).directives, []);

@@ -11,7 +11,7 @@ use super::*;
 use crate::identity::RequestView;
 use crate::session::{HeaderEdits, ResponseHead};
 use crate::store::local::tests::Memory;
-use crate::wire::{Reserve, Reserved, Settled, WindowState};
+use crate::store::wire::{Reserve, Reserved, Settled, WindowState};
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_700_000_000_000;

@@ -34,7 +34,7 @@ struct Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Next {
     /// The answer for the first is awaited.
-    Asked,
+    RequestFacts,
     /// At this time.
     At(u64),
     /// As soon as possible.
@@ -98,12 +98,12 @@ impl WaitingRoom {
             let mut places = queue.places.iter_mut();
             if let Some(first) = places.next() {
                 let is_due = match queue.next {
-                    Next::Asked => false,
+                    Next::RequestFacts => false,
                     Next::At(at_ms) => at_ms <= now_ms || first.until_ms <= now_ms,
                     Next::Now => true,
                 };
                 if is_due {
-                    queue.next = Next::Asked;
+                    queue.next = Next::RequestFacts;
                     due.push((first.stream, first.until_ms > now_ms));
                 }
             }

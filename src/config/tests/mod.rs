@@ -1,5 +1,8 @@
 //! What configurations mean, and what is wrong with bad ones: every file in `tests/data/config`.
 
+mod page;
+mod schema;
+
 use super::*;
 use crate::identity::{self, Prefixes};
 use crate::pricing::{ByModel, Weights};

@@ -3,12 +3,16 @@
 //!
 //! [`crate::worker`] drives it; `proxy.rs` translates Envoy's callbacks into calls of the worker.
 
-use crate::account::{Account, Bill};
+pub mod headers_mode;
+pub mod reservation;
+pub mod waiting_room;
+
+use crate::answer::refusal::LimitStatus;
 use crate::answer::{Headers, Reply};
-use crate::content_encoding::Decoder;
+use crate::codec::content_encoding::Decoder;
 use crate::policy::Subject;
-use crate::refusal::Standing;
 use crate::request::{BodyEdit, Endpoint};
+use crate::session::reservation::{OpenReservation, Reservation};
 use crate::stream_edit::StreamEditor;
 use crate::usage::ResponseReader;
 
@@ -22,7 +26,7 @@ pub enum Session {
     /// It did not fit, and is held back until it does.
     Waiting(Pending),
     /// It ended while the store was being asked; what the store charged must be undone.
-    Abandoned(Bill),
+    Abandoned(Reservation),
     /// It was forwarded, and its response has not begun.
     Forwarded(Forwarded),
     /// Its response is passing through.
@@ -52,9 +56,9 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct Pending {
     /// What it is to be charged.
-    pub bill: Bill,
+    pub bill: Reservation,
     /// What it asks for.
-    pub asked: Asked,
+    pub asked: RequestFacts,
     /// When it first asked, in milliseconds.
     pub since_ms: u64,
     /// Whether it may be held back if it does not fit.
@@ -65,7 +69,7 @@ pub struct Pending {
 
 /// What a request asks for, as far as its response must be read by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestFacts {
     /// Which API it calls.
     pub endpoint: Endpoint,
     /// Its `accept-language`, if that makes a difference.
@@ -80,7 +84,7 @@ pub struct Asked {
     pub hides_usage: bool,
 }
 
-impl Asked {
+impl RequestFacts {
     /// What is known of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
         Self { endpoint, languages, model: None, choices: 1, answers: 1, hides_usage: false }
@@ -91,24 +95,24 @@ impl Asked {
 #[derive(Debug)]
 pub struct Forwarded {
     /// What it owes.
-    pub account: Account,
+    pub account: OpenReservation,
     /// How its limits stand; empty if the store gave no answer.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<LimitStatus>,
     /// The limit in a dry run that would have refused it.
     pub would_refuse: Option<String>,
     /// For how long it was held back, in milliseconds, if it was.
     pub waited_ms: Option<u64>,
     /// What it asked for.
-    pub asked: Asked,
+    pub asked: RequestFacts,
 }
 
 /// A request whose response is passing through.
 #[derive(Debug)]
 pub struct Responding {
     /// What it owes.
-    pub account: Account,
+    pub account: OpenReservation,
     /// What it asked for.
-    pub asked: Asked,
+    pub asked: RequestFacts,
     /// Undoes the response's compression and looks for the usage in it. None if nothing in it can change what the
     /// request cost, or if it cannot be read; then only its end is waited for.
     pub reader: Option<(Decoder, ResponseReader)>,

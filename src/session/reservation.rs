@@ -2,13 +2,13 @@
 //!
 //! An account is opened once and closed once: closing consumes it, so that no ending of a request can settle twice.
 
-use crate::limits::{Cost, Limit};
+use crate::answer::refusal::LimitStatus;
 use crate::policy::Applied;
+use crate::policy::limit::{Cost, Limit};
 use crate::pricing::Tokens;
-use crate::refusal::Standing;
-use crate::store::local::Hold;
+use crate::store::local::Receipt;
+use crate::store::wire::{Charge, IfAbsent, Settle, WindowState};
 use crate::window::{Algorithm, Fit, Window};
-use crate::wire::{Charge, IfAbsent, Settle, WindowState};
 use std::sync::Arc;
 
 /// What a request is expected to cost, before it is forwarded.
@@ -43,7 +43,7 @@ impl Estimate {
 
 /// A request that is to be charged: to whom, under which limits, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bill {
+pub struct Reservation {
     /// Unique across the fleet.
     pub id: String,
     /// What the key is called, if it is.
@@ -56,7 +56,7 @@ pub struct Bill {
     pub charges: Vec<Charge>,
 }
 
-impl Bill {
+impl Reservation {
     /// Charges `estimate` under `limits` to their owners.
     pub fn new(id: String, name: Option<&str>, limits: Vec<Applied>, estimate: Estimate) -> Self {
         let charge = |applied: &Applied| Charge {
@@ -74,13 +74,13 @@ impl Bill {
 
     /// The limits that are enforced, or those in a dry run, as they were `reserved` (whole, or this Envoy's share),
     /// with the states that the store answered.
-    pub fn standings(&self, reserved: &[Charge], states: &[WindowState], dry_run: bool) -> Vec<Standing> {
+    pub fn standings(&self, reserved: &[Charge], states: &[WindowState], dry_run: bool) -> Vec<LimitStatus> {
         self.limits
             .iter()
             .zip(reserved)
             .zip(states)
             .filter(|((applied, _), _)| applied.dry_run == dry_run)
-            .map(|((applied, charge), state)| Standing {
+            .map(|((applied, charge), state)| LimitStatus {
                 limit: if charge.limit == applied.limit.amount {
                     Arc::clone(&applied.limit)
                 } else {
@@ -95,7 +95,7 @@ impl Bill {
 
     /// For how long a request that does not fit under all of `standings` may wait: the shortest time of those limits
     /// that refuse it, in milliseconds.
-    pub fn max_wait_ms(standings: &[Standing]) -> u64 {
+    pub fn max_wait_ms(standings: &[LimitStatus]) -> u64 {
         let refusing = standings.iter().filter(|standing| standing.state.fit() != Fit::Now);
         refusing.map(|standing| standing.limit.manner.max_wait_ms).min().unwrap_or(0)
     }
@@ -149,22 +149,22 @@ impl Bill {
 
 /// Where a forwarded request's reservation is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum HeldIn {
     /// In the local store.
-    Local(Hold),
+    Local(Receipt),
     /// In Redis.
     Redis,
     /// Perhaps in Redis: no answer came in time. The local store answered instead, for this Envoy's share.
-    LocalInstead(Hold),
+    LocalInstead(Receipt),
     /// Perhaps in Redis: no answer came in time, and the request went ahead uncounted.
     Uncounted,
 }
 
 /// The account of a request that was forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    bill: Bill,
-    held: Held,
+pub struct OpenReservation {
+    bill: Reservation,
+    held: HeldIn,
     /// Per charge, the most that the store has been told.
     told: Vec<u64>,
     /// When it was told so, in milliseconds.
@@ -177,23 +177,23 @@ pub struct Extension<'a> {
     /// All that it costs so far.
     pub charges: Vec<Charge>,
     /// Where the local store holds its reservation, if it does.
-    pub local: Option<&'a mut Hold>,
+    pub local: Option<&'a mut Receipt>,
     /// For the sidecar, if Redis holds the reservation.
     pub remote: Option<Settle>,
 }
 
 /// How an account is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
+pub enum FinalCost {
     /// The request cost this.
     Cost(Cost),
     /// What it cost cannot be known: what was reserved stays charged.
     AsReserved,
 }
 
-impl Closing {
+impl FinalCost {
     /// What the request is taken to have cost.
-    pub const fn cost(&self, account: &Account) -> Cost {
+    pub const fn cost(&self, account: &OpenReservation) -> Cost {
         match self {
             Self::Cost(cost) => *cost,
             Self::AsReserved => account.bill.estimate.full,
@@ -205,14 +205,14 @@ impl Closing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// For the local store, if it holds something that is to be changed.
-    pub local: Option<(Vec<Charge>, Hold)>,
+    pub local: Option<(Vec<Charge>, Receipt)>,
     /// For the sidecar, if Redis holds something or may.
     pub remote: Option<Settle>,
 }
 
-impl Account {
+impl OpenReservation {
     /// Opens the account of a request that goes ahead.
-    pub fn open(bill: Bill, held: Held, now_ms: u64) -> Self {
+    pub fn open(bill: Reservation, held: HeldIn, now_ms: u64) -> Self {
         let told = bill.charges.iter().map(|charge| charge.cost).collect();
         Self { bill, held, told, told_ms: now_ms }
     }
@@ -253,9 +253,9 @@ impl Account {
         let settle =
             Settle { id: self.bill.id.clone(), if_absent: None, extend: true, charges: charges.clone() };
         let (local, remote) = match &mut self.held {
-            Held::Local(hold) | Held::LocalInstead(hold) => (Some(hold), None),
-            Held::Redis => (None, Some(settle)),
-            Held::Uncounted => (None, None),
+            HeldIn::Local(hold) | HeldIn::LocalInstead(hold) => (Some(hold), None),
+            HeldIn::Redis => (None, Some(settle)),
+            HeldIn::Uncounted => (None, None),
         };
         Extension { charges, local, remote }
     }
@@ -271,10 +271,10 @@ impl Account {
     }
 
     /// Closes it.
-    pub fn close(self, closing: Closing) -> Settlement {
+    pub fn close(self, closing: FinalCost) -> Settlement {
         let charges = match closing {
-            Closing::Cost(cost) => self.bill.priced(&cost),
-            Closing::AsReserved => self.told_charges(),
+            FinalCost::Cost(cost) => self.bill.priced(&cost),
+            FinalCost::AsReserved => self.told_charges(),
         };
         let costs = charges.iter().map(|charge| &charge.cost);
         let is_as_told = costs.eq(&self.told) && !self.has_leases();
@@ -282,12 +282,12 @@ impl Account {
             |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
         match self.held {
             // Nothing is to be changed.
-            Held::Local(_) if is_as_told => Settlement { local: None, remote: None },
-            Held::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
-            Held::Redis | Held::Uncounted => Settlement { local: None, remote: remote(None, charges) },
+            HeldIn::Local(_) if is_as_told => Settlement { local: None, remote: None },
+            HeldIn::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
+            HeldIn::Redis | HeldIn::Uncounted => Settlement { local: None, remote: remote(None, charges) },
             // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
             // window ever exceeds it.
-            Held::LocalInstead(hold) => Settlement {
+            HeldIn::LocalInstead(hold) => Settlement {
                 local: Some((charges.clone(), hold)),
                 remote: remote(Some(IfAbsent::Charge), charges),
             },
@@ -298,23 +298,28 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Manner;
-    use crate::limits::Metric;
     use crate::policy::Owner;
+    use crate::policy::limit::Enforcement;
+    use crate::policy::limit::Metric;
     use crate::window::Window;
     use std::num::NonZeroU64;
 
     fn limit(metric: Metric, amount: u64) -> Applied {
         let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
-        let limit =
-            Arc::new(Limit { name: metric.name().into(), metric, amount, window, manner: Manner::default() });
+        let limit = Arc::new(Limit {
+            name: metric.name().into(),
+            metric,
+            amount,
+            window,
+            manner: Enforcement::default(),
+        });
         Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit, dry_run: false }
     }
 
-    fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Bill {
+    fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
         let base = Cost { requests: 1, input_tokens: 30, ..Cost::default() };
         let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess, ..Estimate::REQUEST };
-        Bill::new("id".into(), None, limits, estimate)
+        Reservation::new("id".into(), None, limits, estimate)
     }
 
     fn costs(charges: &[Charge]) -> Vec<u64> {
@@ -340,35 +345,38 @@ mod tests {
     fn closing_says_where_to_settle() {
         let close = |held| {
             let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9, cost_micro_usd: 0 };
-            Account::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held, 0)
-                .close(Closing::Cost(cost))
+            OpenReservation::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held, 0)
+                .close(FinalCost::Cost(cost))
         };
-        let as_reserved =
-            Account::open(bill(vec![limit(Metric::Requests, 5)], 5, true), Held::Local(Hold::default()), 0);
-        assert_eq!(as_reserved.close(Closing::AsReserved), Settlement { local: None, remote: None });
-        let local = close(Held::Local(Hold::default()));
+        let as_reserved = OpenReservation::open(
+            bill(vec![limit(Metric::Requests, 5)], 5, true),
+            HeldIn::Local(Receipt::default()),
+            0,
+        );
+        assert_eq!(as_reserved.close(FinalCost::AsReserved), Settlement { local: None, remote: None });
+        let local = close(HeldIn::Local(Receipt::default()));
         assert_eq!(costs(&local.local.unwrap().0), [40]);
         assert_eq!(local.remote, None);
-        let redis = close(Held::Redis);
+        let redis = close(HeldIn::Redis);
         assert_eq!((redis.local, costs(&redis.remote.as_ref().unwrap().charges)), (None, vec![40]));
         assert_eq!(redis.remote.unwrap().if_absent, None, "settling a reservation again must change nothing");
-        let instead = close(Held::LocalInstead(Hold::default()));
+        let instead = close(HeldIn::LocalInstead(Receipt::default()));
         assert!(instead.local.is_some());
         assert_eq!(instead.remote.unwrap().if_absent, Some(IfAbsent::Charge));
-        assert_eq!(close(Held::Uncounted).remote.unwrap().if_absent, None);
+        assert_eq!(close(HeldIn::Uncounted).remote.unwrap().if_absent, None);
     }
 
     #[test]
     fn a_running_request_tells_what_it_has_outgrown() {
         let mut account =
-            Account::open(bill(vec![limit(Metric::OutputTokens, 100)], 5, false), Held::Redis, 0);
+            OpenReservation::open(bill(vec![limit(Metric::OutputTokens, 100)], 5, false), HeldIn::Redis, 0);
         let output = |output_tokens| Cost { output_tokens, ..Cost::default() };
         assert!(!account.is_outgrown_by(&output(5)) && account.is_outgrown_by(&output(6)));
         let settle = account.extend(&output(9), 0).remote.unwrap();
         assert_eq!((costs(&settle.charges), settle.extend), (vec![9], true));
         assert!(!account.is_outgrown_by(&output(9)));
         assert_eq!(costs(&account.extend(&output(0), 0).charges), [9], "what was told stands");
-        assert_eq!(costs(&account.close(Closing::AsReserved).remote.unwrap().charges), [9]);
+        assert_eq!(costs(&account.close(FinalCost::AsReserved).remote.unwrap().charges), [9]);
     }
 
     #[test]

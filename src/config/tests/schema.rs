@@ -3,9 +3,9 @@
 //! It exists in tests only, which hold `docs/config.schema.json` to it. It says what the fields are called and of which
 //! types they are; ranges, and what must stand beside what, are for `check-config` to say.
 
-use super::document::Number;
-use super::raw::{Encoding, Fallback, FallbackLimits, Messages, Root};
-use super::secret::Secret;
+use crate::config::document::Number;
+use crate::config::raw::{Encoding, Fallback, FallbackLimits, Messages, Root};
+use crate::config::secret::Secret;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -1,9 +1,9 @@
 //! Why a request was not forwarded, as data. How it is told to the client is [`crate::answer`]'s business.
 
-use crate::limits::{Limit, Metric};
 use crate::policy::Owner;
+use crate::policy::limit::{Limit, Metric};
+use crate::store::wire::WindowState;
 use crate::window::Fit;
-use crate::wire::WindowState;
 use std::sync::Arc;
 
 /// After how many milliseconds a request is told to try again that found no free slot.
@@ -11,7 +11,7 @@ const RETRY_SLOT_MS: u64 = 1_000;
 
 /// A limit that applies to a request, what the request asked of it, and how its counter stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStatus {
     /// The limit.
     pub limit: Arc<Limit>,
     /// Whose it is.
@@ -22,7 +22,7 @@ pub struct Standing {
     pub state: WindowState,
 }
 
-impl Standing {
+impl LimitStatus {
     /// The most that fits at once.
     pub fn capacity(&self) -> u64 {
         self.limit.window.capacity(self.limit.amount)
@@ -55,7 +55,7 @@ impl Standing {
 }
 
 /// The limit closest to being reached, of those that `which` picks.
-pub fn closest(standings: &[Standing], which: impl Fn(Metric) -> bool) -> Option<&Standing> {
+pub fn closest(standings: &[LimitStatus], which: impl Fn(Metric) -> bool) -> Option<&LimitStatus> {
     standings
         .iter()
         .filter(|standing| which(standing.limit.metric))
@@ -77,7 +77,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverLimit {
     /// All limits that applied.
-    standings: Vec<Standing>,
+    standings: Vec<LimitStatus>,
     /// Which of them refused.
     refused_by: usize,
     /// What the key is called, if it is.
@@ -89,7 +89,7 @@ pub struct OverLimit {
 impl OverLimit {
     /// The refusal that follows from `standings`: by the limit for which the request has to wait longest, since only
     /// then does it fit into all. None if it fits into all of them now.
-    pub fn new(standings: Vec<Standing>, name: Option<String>) -> Option<Self> {
+    pub fn new(standings: Vec<LimitStatus>, name: Option<String>) -> Option<Self> {
         let (refused_by, longest) = standings
             .iter()
             .map(|standing| standing.wait_ms().unwrap_or(u64::MAX))
@@ -111,12 +111,12 @@ impl OverLimit {
     }
 
     /// All limits that applied.
-    pub fn standings(&self) -> &[Standing] {
+    pub fn standings(&self) -> &[LimitStatus] {
         &self.standings
     }
 
     /// The limit that refused.
-    pub fn by(&self) -> Option<&Standing> {
+    pub fn by(&self) -> Option<&LimitStatus> {
         self.standings.get(self.refused_by)
     }
 
@@ -134,16 +134,21 @@ impl OverLimit {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::limits::Manner;
+    use crate::policy::limit::Enforcement;
     use crate::window::Window;
     use std::num::NonZeroU64;
 
-    pub(crate) fn standing(metric: Metric, amount: u64, cost: u64, state: (u64, u64, i64)) -> Standing {
+    pub(crate) fn standing(metric: Metric, amount: u64, cost: u64, state: (u64, u64, i64)) -> LimitStatus {
         let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
-        let limit =
-            Arc::new(Limit { name: metric.name().into(), metric, amount, window, manner: Manner::default() });
+        let limit = Arc::new(Limit {
+            name: metric.name().into(),
+            metric,
+            amount,
+            window,
+            manner: Enforcement::default(),
+        });
         let (used, reset_ms, retry_after_ms) = state;
-        Standing { limit, owner: Owner::Key, cost, state: WindowState { used, reset_ms, retry_after_ms } }
+        LimitStatus { limit, owner: Owner::Key, cost, state: WindowState { used, reset_ms, retry_after_ms } }
     }
 
     #[test]
@@ -151,8 +156,9 @@ pub(crate) mod tests {
         let requests = standing(Metric::Requests, 5, 1, (5, 60_000, 1_500));
         let tokens = standing(Metric::InputTokens, 100, 90, (50, 60_000, 9_000));
         let never = standing(Metric::OutputTokens, 100, 101, (0, 0, -1));
-        let by =
-            |standings: Vec<Standing>| OverLimit::new(standings, None).map(|o| o.by().unwrap().limit.metric);
+        let by = |standings: Vec<LimitStatus>| {
+            OverLimit::new(standings, None).map(|o| o.by().unwrap().limit.metric)
+        };
         assert_eq!(by(vec![requests.clone(), tokens.clone()]), Some(Metric::InputTokens));
         assert_eq!(by(vec![tokens.clone(), requests.clone()]), Some(Metric::InputTokens));
         assert_eq!(by(vec![never, requests]), Some(Metric::OutputTokens));

@@ -21,7 +21,7 @@ pub enum HeadersMode {
         strikes: u32,
     },
     /// Bodies come while headers are held: they may be held as long as it takes.
-    Held,
+    HeldIn,
     /// Bodies do not come while headers are held.
     First,
 }
@@ -47,7 +47,7 @@ impl HeadersMode {
     #[must_use]
     pub const fn body_came(self) -> Self {
         match self {
-            Self::Unknown { .. } | Self::Held => Self::Held,
+            Self::Unknown { .. } | Self::HeldIn => Self::HeldIn,
             Self::First => Self::First,
         }
     }

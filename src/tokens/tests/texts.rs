@@ -1,6 +1,6 @@
 //! What the tests of counting share: the tokenizer as its library gives it, and texts that are hard to split.
 
-use super::Encoding;
+use crate::tokens::Encoding;
 use proptest::prelude::*;
 use tiktoken_rs::CoreBPE;
 
@@ -18,7 +18,7 @@ pub fn plain() -> [(Encoding, &'static CoreBPE); 4] {
 /// to one, marks, white space of all kinds, line ends, digits, scripts with and without case, emoji.
 pub fn text() -> impl Strategy<Value = String> {
     let special: Vec<String> =
-        serde_json::from_str(include_str!("../../token-count/tests/fragments.json")).unwrap();
+        serde_json::from_str(include_str!("../../../token-count/tests/fragments.json")).unwrap();
     let fragment = prop_oneof![prop::sample::select(special), "\\PC{1,4}", "[a-zA-Z']{1,8}", "\\s{1,5}"];
     prop::collection::vec(fragment, 0..12).prop_map(|parts| parts.concat())
 }

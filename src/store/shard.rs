@@ -1,16 +1,16 @@
-//! One bucket of the local store: the counters of the few scopes that hash to it, as bytes.
+//! One shard of the local store: the counters of the few scopes that hash to it, as bytes.
 //!
-//! A bucket is read, changed and written back whole, so a change to any number of its counters is one atomic step.
-//! Counters that have emptied are let go of whenever the bucket is written, which is what keeps it small.
+//! A shard is read, changed and written back whole, so a change to any number of its counters is one atomic step.
+//! Counters that have emptied are let go of whenever the shard is written, which is what keeps it small.
 
-use crate::window::{Counter, Fit, Parts};
-use crate::wire::{Charge, WindowState};
+use crate::store::wire::{Charge, WindowState};
+use crate::window::{ChargedParts, Counter, Fit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Scopes that one bucket tells apart. What comes on top shares a counter per limit: such identities may be refused
+/// Scopes that one shard tells apart. What comes on top shares a counter per limit: such identities may be refused
 /// early, but no limit is ever exceeded and memory stays bounded whatever identities arrive.
-pub const SCOPES_PER_BUCKET: usize = 16;
+pub const SCOPES_PER_SHARD: usize = 16;
 
 /// A name in 16 bytes: the first half of its SHA-256.
 pub type Digest16 = [u8; 16];
@@ -29,9 +29,9 @@ pub fn digest(parts: &[&str]) -> Digest16 {
     short
 }
 
-/// The counters of the scopes in one bucket.
+/// The counters of the scopes in one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bucket {
+pub struct Shard {
     scopes: Vec<Scope>,
 }
 
@@ -55,17 +55,17 @@ pub struct Attempt {
     /// Per charge, in order: the counter after the decision.
     pub states: Vec<WindowState>,
     /// Per charge, what was charged; nothing was if any of them did not fit.
-    pub parts: Option<Vec<Parts>>,
+    pub parts: Option<Vec<ChargedParts>>,
 }
 
-impl Bucket {
-    /// The bucket that `bytes` hold. Bytes of another version or damaged ones are an empty bucket: there is nobody
+impl Shard {
+    /// The shard that `bytes` hold. Bytes of another version or damaged ones are an empty shard: there is nobody
     /// to ask for what they meant.
     pub fn decode(bytes: &[u8]) -> Self {
         postcard::from_bytes(bytes).unwrap_or_default()
     }
 
-    /// The bucket as bytes, never empty (shared data cannot tell an empty value from none).
+    /// The shard as bytes, never empty (shared data cannot tell an empty value from none).
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_allocvec(self).unwrap_or_else(|_| vec![0])
     }
@@ -82,7 +82,12 @@ impl Bucket {
 
     /// Charges what running requests cost by now beyond their `parts`, and renews leases. Returns the parts with what
     /// was added, and whether that takes a counter past a limit that is enforced.
-    pub fn extend(&mut self, charges: &[Charge], parts: &[Parts], now_ms: u64) -> (Vec<Parts>, bool) {
+    pub fn extend(
+        &mut self,
+        charges: &[Charge],
+        parts: &[ChargedParts],
+        now_ms: u64,
+    ) -> (Vec<ChargedParts>, bool) {
         let (mut parts, mut is_over) = (parts.iter().cloned(), false);
         let parts = self.counters(charges, now_ms).each(charges, |slot, charge| {
             let mut parts = parts.next().unwrap_or_default();
@@ -94,7 +99,7 @@ impl Bucket {
     }
 
     /// Replaces what `charges` took, as `parts` tells, by what they really cost.
-    pub fn settle(&mut self, charges: &[Charge], parts: &[Parts], now_ms: u64) {
+    pub fn settle(&mut self, charges: &[Charge], parts: &[ChargedParts], now_ms: u64) {
         let mut parts = parts.iter();
         self.counters(charges, now_ms).each(charges, |slot, charge| {
             if let Some(parts) = parts.next() {
@@ -115,7 +120,7 @@ impl Bucket {
         self.forget_empty(now_ms);
         let scope = charges.first().map_or("", |charge| &charge.scope);
         let own = digest(&[scope]);
-        let shared = self.scopes.len() >= SCOPES_PER_BUCKET && !self.scopes.iter().any(|s| s.name == own);
+        let shared = self.scopes.len() >= SCOPES_PER_SHARD && !self.scopes.iter().any(|s| s.name == own);
         let name = if shared { digest(&[]) } else { own };
         let scope = at_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
         let Some(Scope { counters, .. }) = self.scopes.get_mut(scope) else {
@@ -212,18 +217,18 @@ mod tests {
 
     #[test]
     fn bytes_round_trip_and_damaged_ones_are_empty() {
-        let mut bucket = Bucket::default();
-        bucket.reserve(&[charge("a", 5, 3)], 1_000);
-        assert_eq!(Bucket::decode(&bucket.encode()), bucket);
-        assert_eq!(Bucket::decode(&[255; 40]), Bucket::default());
-        assert!(!Bucket::default().encode().is_empty(), "an empty value would read as no value");
+        let mut shard = Shard::default();
+        shard.reserve(&[charge("a", 5, 3)], 1_000);
+        assert_eq!(Shard::decode(&shard.encode()), shard);
+        assert_eq!(Shard::decode(&[255; 40]), Shard::default());
+        assert!(!Shard::default().encode().is_empty(), "an empty value would read as no value");
     }
 
     #[test]
     fn nothing_is_charged_unless_all_fits() {
-        let mut bucket = Bucket::default();
+        let mut shard = Shard::default();
         let tokens = Charge { name: "total_tokens".into(), ..charge("a", 10, 11) };
-        let attempt = bucket.reserve(&[charge("a", 5, 1), tokens], 0);
+        let attempt = shard.reserve(&[charge("a", 5, 1), tokens], 0);
         assert_eq!(attempt.parts, None);
         assert_eq!(attempt.states.iter().map(|s| s.used).collect::<Vec<_>>(), [0, 0]);
         assert_eq!(attempt.states.iter().map(WindowState::fit).collect::<Vec<_>>(), [Fit::Now, Fit::Never]);
@@ -231,41 +236,41 @@ mod tests {
 
     #[test]
     fn what_is_not_enforced_is_charged_and_told() {
-        let mut bucket = Bucket::default();
+        let mut shard = Shard::default();
         let charge = Charge { enforced: false, ..charge("a", 1, 1) };
         let fits: Vec<_> = (0..3)
-            .map(|_| bucket.reserve(std::slice::from_ref(&charge), 0).states[0].fit() == Fit::Now)
+            .map(|_| shard.reserve(std::slice::from_ref(&charge), 0).states[0].fit() == Fit::Now)
             .collect();
         assert_eq!(fits, [true, false, false]);
-        assert_eq!(bucket.peek(&[charge], 0)[0].used, 3);
+        assert_eq!(shard.peek(&[charge], 0)[0].used, 3);
     }
 
     #[test]
     fn a_full_bucket_shares_a_counter_and_never_admits_more_than_a_limit() {
-        let mut bucket = Bucket::default();
-        for n in 0..SCOPES_PER_BUCKET {
-            assert!(bucket.reserve(&[charge(&format!("k{n}"), 2, 1)], 0).parts.is_some());
+        let mut shard = Shard::default();
+        for n in 0..SCOPES_PER_SHARD {
+            assert!(shard.reserve(&[charge(&format!("k{n}"), 2, 1)], 0).parts.is_some());
         }
-        let late = |bucket: &mut Bucket, name| bucket.reserve(&[charge(name, 2, 1)], 0).parts.is_some();
+        let late = |shard: &mut Shard, name| shard.reserve(&[charge(name, 2, 1)], 0).parts.is_some();
         assert_eq!(
-            [late(&mut bucket, "x"), late(&mut bucket, "y"), late(&mut bucket, "z")],
+            [late(&mut shard, "x"), late(&mut shard, "y"), late(&mut shard, "z")],
             [true, true, false]
         );
-        assert_eq!(bucket.scopes.len(), SCOPES_PER_BUCKET + 1);
-        assert!(late(&mut bucket, "k0"), "who has a place keeps it");
-        assert!(bucket.reserve(&[charge("z", 2, 1)], 200_000).parts.is_some());
-        assert_eq!(bucket.scopes.len(), 1, "what has left its window makes room");
+        assert_eq!(shard.scopes.len(), SCOPES_PER_SHARD + 1);
+        assert!(late(&mut shard, "k0"), "who has a place keeps it");
+        assert!(shard.reserve(&[charge("z", 2, 1)], 200_000).parts.is_some());
+        assert_eq!(shard.scopes.len(), 1, "what has left its window makes room");
     }
 
     #[test]
     fn settling_refunds_or_charges_the_difference() {
-        let mut bucket = Bucket::default();
-        let parts = bucket.reserve(&[charge("a", 100, 40)], 0).parts.unwrap();
-        bucket.settle(&[charge("a", 100, 10)], &parts, 5_000);
-        assert_eq!(bucket.peek(&[charge("a", 100, 0)], 5_000)[0].used, 10);
-        let parts = bucket.reserve(&[charge("a", 100, 40)], 5_000).parts.unwrap();
-        bucket.settle(&[charge("a", 100, 150)], &parts, 9_000);
-        let state = bucket.peek(&[charge("a", 100, 1)], 9_000)[0];
+        let mut shard = Shard::default();
+        let parts = shard.reserve(&[charge("a", 100, 40)], 0).parts.unwrap();
+        shard.settle(&[charge("a", 100, 10)], &parts, 5_000);
+        assert_eq!(shard.peek(&[charge("a", 100, 0)], 5_000)[0].used, 10);
+        let parts = shard.reserve(&[charge("a", 100, 40)], 5_000).parts.unwrap();
+        shard.settle(&[charge("a", 100, 150)], &parts, 9_000);
+        let state = shard.peek(&[charge("a", 100, 1)], 9_000)[0];
         assert_eq!(state.used, 160, "an excess is spent already and may pass the limit");
         assert!(matches!(state.fit(), Fit::After(_)));
     }
@@ -276,25 +281,25 @@ mod tests {
         let of = |limit, burst, cost| {
             [Charge { window: Window::token_bucket(second, burst), ..charge("a", limit, cost) }]
         };
-        let mut bucket = Bucket::default();
-        assert!(bucket.reserve(&of(10, 20, 20), 0).parts.is_some());
+        let mut shard = Shard::default();
+        assert!(shard.reserve(&of(10, 20, 20), 0).parts.is_some());
         // Ten a second until now, then a hundred a second and no more than twelve at once.
-        let state = bucket.peek(&of(100, 12, 5), 1_000)[0];
+        let state = shard.peek(&of(100, 12, 5), 1_000)[0];
         assert_eq!((state.used, state.retry_after_ms), (10, 30));
-        assert!(bucket.reserve(&of(100, 12, 5), 1_029).parts.is_none());
-        assert!(bucket.reserve(&of(100, 12, 5), 1_030).parts.is_some());
+        assert!(shard.reserve(&of(100, 12, 5), 1_029).parts.is_none());
+        assert!(shard.reserve(&of(100, 12, 5), 1_030).parts.is_some());
     }
 
     #[test]
     fn many_slots_take_little_room_and_come_free_by_themselves() {
         let ten_minutes = Window::concurrency(NonZeroU64::new(600_000).unwrap());
         let slot = [Charge { window: ten_minutes, ..charge("a", 100_000, 1) }];
-        let mut bucket = Bucket::default();
+        let mut shard = Shard::default();
         for at in 0..5_000 {
-            assert!(bucket.reserve(&slot, at * 100).parts.is_some());
+            assert!(shard.reserve(&slot, at * 100).parts.is_some());
         }
-        assert_eq!(bucket.peek(&slot, 500_000)[0].used, 5_000);
-        assert!(bucket.encode().len() < 500, "{} bytes", bucket.encode().len());
-        assert_eq!(bucket.peek(&slot, 1_110_000)[0].used, 0);
+        assert_eq!(shard.peek(&slot, 500_000)[0].used, 5_000);
+        assert!(shard.encode().len() < 500, "{} bytes", shard.encode().len());
+        assert_eq!(shard.peek(&slot, 1_110_000)[0].used, 0);
     }
 }

@@ -46,9 +46,9 @@ impl Field {
 
 /// What is to be logged of which stream, until it is handed over.
 #[derive(Clone, Debug, Default)]
-pub struct Notes(HashMap<u32, Vec<(Field, String)>>);
+pub struct LogFields(HashMap<u32, Vec<(Field, String)>>);
 
-impl Notes {
+impl LogFields {
     /// Notes a field of `stream`.
     pub fn add(&mut self, stream: u32, field: Field, value: impl ToString) {
         self.0.entry(stream).or_default().push((field, value.to_string()));
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn notes_are_handed_over_once() {
-        let mut notes = Notes::default();
+        let mut notes = LogFields::default();
         notes.add(1, Field::Decision, "admitted");
         notes.add(1, Field::InputTokens, 7);
         notes.add(2, Field::Decision, "over_limit");

@@ -3,8 +3,8 @@
 //! `tests/data/transcripts` has them: a stream (`.sse`) or a body (`.body`), and beside it what is to be read in it
 //! (`.expected.json`).
 
-use super::*;
 use crate::tokens::{Counting, Encoding, Factor};
+use crate::usage::*;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ struct Transcript {
     left: Option<String>,
 }
 
-fn counter() -> Counter {
+fn tokenizer() -> Tokenizer {
     let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
-    Counter::new(counting)
+    Tokenizer::new(counting)
 }
 
 fn endpoint(name: &str) -> Endpoint {
@@ -39,7 +39,7 @@ fn endpoint(name: &str) -> Endpoint {
 fn outcome(expected: &Value) -> Outcome {
     let tokens = |texts: &Value| {
         let texts = texts.as_array().unwrap().iter();
-        texts.map(|text| counter().count(text.as_str().unwrap())).sum::<u64>()
+        texts.map(|text| tokenizer().count(text.as_str().unwrap())).sum::<u64>()
     };
     if let Some(usage) = expected.get("reported") {
         let optional = |name: &str| usage.get(name).map(|tokens| tokens.as_u64().unwrap());
@@ -95,7 +95,7 @@ impl Transcript {
     /// Replays it in `chunks`: how many bytes had been read when the outcome was given, if it was before the end.
     fn replay<'t>(&self, chunks: impl Iterator<Item = &'t [u8]>) -> Option<usize> {
         let mut reader =
-            ResponseReader::new(self.endpoint, Some(&self.content_type), self.choices, counter());
+            ResponseReader::new(self.endpoint, Some(&self.content_type), self.choices, tokenizer());
         let (mut read, mut certain) = (0, None);
         for chunk in chunks {
             read += chunk.len();

@@ -1,5 +1,7 @@
 //! Responses, whole and in every split.
 
+mod transcripts;
+
 use super::*;
 use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
@@ -8,13 +10,13 @@ use serde_json::{Value, json};
 const SSE: &str = "text/event-stream; charset=utf-8";
 const JSON: &str = "application/json";
 
-fn counter(factor: f64) -> Counter {
+fn tokenizer(factor: f64) -> Tokenizer {
     let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::new(factor).unwrap() };
-    Counter::new(counting)
+    Tokenizer::new(counting)
 }
 
 fn tokens(text: &str) -> u64 {
-    counter(1.0).count(text)
+    tokenizer(1.0).count(text)
 }
 
 const fn reported(input_tokens: u64, output_tokens: u64) -> Outcome {
@@ -47,7 +49,7 @@ fn read_of<'c>(
     choices: u64,
     chunks: impl IntoIterator<Item = &'c [u8]>,
 ) -> (Option<(usize, Outcome)>, Outcome) {
-    let mut reader = ResponseReader::new(endpoint, Some(kind), choices, counter(1.0));
+    let mut reader = ResponseReader::new(endpoint, Some(kind), choices, tokenizer(1.0));
     let mut given = None;
     for (number, chunk) in chunks.into_iter().enumerate() {
         if let Some(outcome) = reader.push(chunk) {
@@ -202,7 +204,7 @@ fn choices_are_counted_apart() {
 #[test]
 fn the_factor_corrects_what_was_counted_and_not_what_was_reported() {
     let finish = |events: &str| {
-        let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, counter(2.0));
+        let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, tokenizer(2.0));
         reader.push(events.as_bytes());
         reader.finish()
     };
@@ -296,7 +298,7 @@ fn bodies_and_streams_are_known_by_their_beginning_and_else_by_their_type() {
         (Some(JSON), b" \n", Outcome::Unknown),
     ] {
         for size in [response.len(), 1] {
-            let mut reader = ResponseReader::new(Endpoint::ChatCompletions, kind, 1, counter(1.0));
+            let mut reader = ResponseReader::new(Endpoint::ChatCompletions, kind, 1, tokenizer(1.0));
             response.chunks(size).for_each(|chunk| {
                 reader.push(chunk);
             });
@@ -333,7 +335,7 @@ fn streams_are_read_in_their_own_format_whatever_was_asked_for() {
 
 #[test]
 fn the_output_so_far_is_known_at_any_time() {
-    let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, counter(1.0));
+    let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, tokenizer(1.0));
     assert_eq!(reader.so_far(), 0);
     let sentence = "The quick brown fox jumps over the lazy dog, and the dog does not mind it. ";
     let event = format!("data: {}\n\n", says(sentence));
@@ -351,7 +353,7 @@ fn the_output_so_far_is_known_at_any_time() {
     let last = format!("data: {}\n\n", with_usage(stops(), &used(9, 100_001)));
     reader.push(last.as_bytes());
     assert_eq!(reader.so_far(), 100_001);
-    assert_eq!(reader.finish(), super::tests::reported(9, 100_001));
+    assert_eq!(reader.finish(), self::reported(9, 100_001));
 }
 
 /// Streams of chunks as servers send them, with any line ends, comments and garbage between.

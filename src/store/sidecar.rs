@@ -4,7 +4,7 @@
 //! answers a lone request in one round trip. This file decides what goes into which callout and what its answer means
 //! for whom; it sends nothing.
 
-use crate::wire::{Reserve, Reserved, Settle, Settled, WindowState};
+use crate::store::wire::{Reserve, Reserved, Settle, Settled, WindowState};
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -83,12 +83,12 @@ pub struct Limit {
     /// Over which time, and how it is counted.
     pub window: Window,
     /// What becomes of a request that does not fit.
-    pub manner: Manner,
+    pub manner: Enforcement,
 }
 
 /// What becomes of a request that does not fit under a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
+pub struct Enforcement {
     /// Whether it is counted and forwarded all the same.
     pub dry_run: bool,
     /// For how long it is held, in milliseconds, if it fits by then. A request that does not fit under several limits
