@@ -1,14 +1,14 @@
 //! The sidecar's commands, by its real binary: what they print, and how they end.
 
 use llm_rate_limit::identity::Identity;
-use llm_rate_limit::store::wire::{Charge, Reserve};
+use llm_rate_limit::quantity::{Millis, Units};
+use llm_rate_limit::store::wire::{Charge, Reserve, ScopeCharges};
 use llm_rate_limit::window::Window;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, binary};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
-use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::NamedTempFile;
@@ -199,16 +199,16 @@ fn a_bad_configuration_explains_nothing() {
     assert!(err.contains("default.rpm: expected a whole number"), "{err}");
 }
 
-fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> Charge {
-    Charge {
-        scope: scope.to_owned(),
+fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
+    let charge = Charge {
         identity: identity.to_owned(),
         name: name.to_owned(),
-        window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
-        limit,
-        cost,
+        window: Window::sliding(Millis::HOUR.at_least_one()),
+        limit: Units::new(limit),
+        cost: Units::new(cost),
         enforced: true,
-    }
+    };
+    ScopeCharges { scope: scope.to_owned(), charges: vec![charge] }
 }
 
 /// A sidecar that has counted what a key in a group spent.

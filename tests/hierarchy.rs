@@ -1,39 +1,39 @@
 //! Limits on the key, its model and everybody at once, on a real cluster of three masters: charged in all scopes or in
 //! none, whoever else asks, and never too little charged when the sidecar dies between two scopes.
 
-use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, Settle, Settled};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
+use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, ScopeCharges, Settle, Settled};
+use llm_rate_limit::window::{Fit, Window, WindowState};
 use llm_rate_limit_tests::redis::{Cluster, Redis};
 use llm_rate_limit_tests::sidecar::{Sidecar, answer};
 use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-const HOUR: NonZeroU64 = NonZeroU64::new(3_600_000).unwrap();
+const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
 
 /// Long enough for no period to end during a test.
-const LONG: NonZeroU64 = NonZeroU64::new(3_650 * 86_400_000).unwrap();
+const LONG: NonZeroMillis = NonZeroMillis::new(3_650 * Millis::DAY.get()).unwrap();
 
-fn charge(owner: &str, name: &str, window: Window, limit: u64, cost: u64) -> Charge {
-    Charge {
-        scope: owner.to_owned(),
+fn charge(owner: &str, name: &str, window: Window, limit: u64, cost: u64) -> ScopeCharges {
+    let charge = Charge {
         identity: owner.to_owned(),
         name: name.to_owned(),
         window,
-        limit,
-        cost,
+        limit: Units::new(limit),
+        cost: Units::new(cost),
         enforced: true,
-    }
+    };
+    ScopeCharges { scope: owner.to_owned(), charges: vec![charge] }
 }
 
 /// What a request is charged to, in windows of every kind; the limits of each scope refuse some.
-fn charges(key: usize, model: usize, tokens: u64) -> Vec<Charge> {
+fn charges(key: usize, model: usize, tokens: u64) -> Vec<ScopeCharges> {
     let slots = if key == 0 { 1 } else { 20 };
     let (key, model) = (format!("key-{key}"), format!("model-{model}"));
     vec![
-        charge(&key, "requests", Window::token_bucket(HOUR, 24), 24, 1),
+        charge(&key, "requests", Window::token_bucket(HOUR, Units::new(24)), 24, 1),
         charge(&key, "concurrency", Window::concurrency(HOUR), slots, 1),
         charge(&model, "input_tokens", Window::fixed(LONG), 90, tokens),
         charge(&model, "cost_usd", Window::calendar_month(), 1_000_000, tokens * 1_000),
@@ -41,13 +41,13 @@ fn charges(key: usize, model: usize, tokens: u64) -> Vec<Charge> {
     ]
 }
 
-fn reserve(id: impl ToString, charges: Vec<Charge>) -> Reserve {
+fn reserve(id: impl ToString, charges: Vec<ScopeCharges>) -> Reserve {
     Reserve { id: id.to_string(), charges }
 }
 
 /// The settlement of `one` to nothing.
 fn cancel(one: &Reserve) -> Settle {
-    let charges = one.charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+    let charges = ScopeCharges::changed(&one.charges, |charge| charge.cost = Units::ZERO);
     Settle { id: one.id.clone(), if_absent: Some(IfAbsent::Charge), extend: false, charges }
 }
 
@@ -62,9 +62,9 @@ async fn used(sidecar: &Sidecar, owner: &str) -> BTreeMap<String, u64> {
 fn refused_by(answer: &Reserved) -> Option<Vec<usize>> {
     match answer {
         Reserved::Decided { admitted: true, .. } => None,
-        Reserved::Decided { admitted: false, windows } => Some(
-            (0..).zip(windows).filter(|(_, state)| state.retry_after_ms != 0).map(|(at, _)| at).collect(),
-        ),
+        Reserved::Decided { admitted: false, windows } => {
+            Some((0..).zip(windows).filter(|(_, state)| state.fit != Fit::Now).map(|(at, _)| at).collect())
+        }
         Reserved::Failed { error } => panic!("{error}"),
     }
 }
@@ -107,9 +107,9 @@ async fn concurrent_requests_are_charged_in_all_scopes_or_in_none() {
     assert!(refusing[1] > 0 && refusing[2] > 0 && refusing[4] > 0, "each scope refuses some: {refusing:?}");
 
     let mut sums: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-    for charge in admitted.iter().flat_map(|one| &one.charges) {
+    for charge in admitted.iter().flat_map(|one| ScopeCharges::flat(&one.charges)) {
         let (sum, limit) = sums.entry((charge.identity.clone(), charge.name.clone())).or_default();
-        (*sum, *limit) = (*sum + charge.cost, charge.limit);
+        (*sum, *limit) = (*sum + charge.cost.get(), charge.limit.get());
     }
     for ((owner, name), (sum, limit)) in &sums {
         assert!(sum <= limit, "{owner} {name}: {sum} of {limit}");
@@ -163,7 +163,7 @@ async fn a_sidecar_that_dies_between_two_scopes_leaves_nothing_over_admitted() {
     let call = tokio::spawn(answer(dying.request(Method::POST, "/v1/reserve").body(body)));
     let deadline = Instant::now() + Duration::from_secs(10);
     let first = node(&cluster, &key).1;
-    while !first.ask::<bool>(&["EXISTS", &charges[0].key()]) {
+    while !first.ask::<bool>(&["EXISTS", &charges[0].keys().next().unwrap()]) {
         assert!(Instant::now() < deadline, "the first scope is not charged");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -236,7 +236,7 @@ async fn usage_shows_windows_of_every_kind_and_resets_them() {
         of("requests", Window::sliding(HOUR), 10, 1),
         of("total_tokens", Window::fixed(LONG), 100, 30),
         of("cost_usd", Window::calendar_month(), 5_000_000, 20_000),
-        of("output_tokens", Window::token_bucket(HOUR, 50), 100, 20),
+        of("output_tokens", Window::token_bucket(HOUR, Units::new(50)), 100, 20),
         of("concurrency", Window::concurrency(HOUR), 4, 1),
     ];
     assert_eq!(refused_by(&sidecar.reserve(&[reserve("a", charges)]).await[0]), None);
@@ -260,7 +260,7 @@ async fn usage_shows_windows_of_every_kind_and_resets_them() {
     );
     let reset = |at: usize| windows[at]["reset_ms"].as_u64().unwrap();
     assert!((3_500_000..=3_661_000).contains(&reset(0)), "a lease lives an hour: {}", reset(0));
-    assert!(reset(1) <= 31 * 86_400_000);
+    assert!(reset(1) <= 31 * Millis::DAY.get());
     assert!((700_000..=720_000).contains(&reset(2)), "20 of 100 an hour drain in 12 minutes: {}", reset(2));
     assert!(reset(4) > 60_000);
     assert_eq!(sidecar.usage(Method::DELETE, "identity=me").await["removed"].as_array().unwrap().len(), 5);
@@ -274,7 +274,7 @@ async fn the_answer_tells_of_every_scope_how_long_it_would_take() {
     sidecar.wait_until_ready_is(200).await;
     let both = |cost| {
         vec![
-            charge("key", "requests", Window::token_bucket(HOUR, 3_600), 3_600, cost),
+            charge("key", "requests", Window::token_bucket(HOUR, Units::new(3_600)), 3_600, cost),
             charge("team", "requests", Window::sliding(HOUR), 3_600, cost),
             charge("global", "requests", Window::fixed(LONG), 1_000_000, cost),
         ]
@@ -285,8 +285,12 @@ async fn the_answer_tells_of_every_scope_how_long_it_would_take() {
         panic!("{answers:?}");
     };
     // One a second comes back to the key, the team's hour comes back whole: the longest wait is the request's.
-    assert!((8_000..=10_000).contains(&b[0].retry_after_ms), "{b:?}");
-    assert!((3_590_000..=3_660_000).contains(&b[1].retry_after_ms), "{b:?}");
-    assert_eq!(b[2].retry_after_ms, 0);
-    assert_eq!(c.iter().map(|window| window.retry_after_ms).collect::<Vec<_>>(), [-1, -1, 0]);
+    let wait = |window: &WindowState| match window.fit {
+        Fit::After(wait) => wait.get().get(),
+        fit => panic!("{fit:?}"),
+    };
+    assert!((8_000..=10_000).contains(&wait(&b[0])), "{b:?}");
+    assert!((3_590_000..=3_660_000).contains(&wait(&b[1])), "{b:?}");
+    assert_eq!(b[2].fit, Fit::Now);
+    assert_eq!(c.iter().map(|window| window.fit).collect::<Vec<_>>(), [Fit::Never, Fit::Never, Fit::Now]);
 }

@@ -1,14 +1,15 @@
 //! The scripts of `lua/` against the arithmetic in Rust: random histories of reservations, settlements and passing time
 //! on windows of every kind, alone and together, answered alike to the last number.
 
-use llm_rate_limit::store::wire::{Charge, IfAbsent, WindowState};
+use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
+use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::period::Period;
-use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window};
-use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
-use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge};
+use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window, WindowState};
+use llm_rate_limit_sidecar::call::{self, Call};
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, key, team};
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 
 /// What the scripts must answer: the counters of `src/window/`, and what is remembered of each reservation.
 #[derive(Clone)]
@@ -30,37 +31,31 @@ impl Model {
         Self { counters, records: HashMap::new() }
     }
 
-    /// Lets time pass. What is empty is forgotten, as stores do, and begins anew under the limit of `charges`.
-    fn advance(&mut self, charges: &[Charge], now_ms: u64) {
+    /// Forgets what is empty, as stores do: it begins anew under the limit of `charges`.
+    fn forget_empty(&mut self, charges: &[Charge], now: Millis) {
         for (counter, charge) in self.counters.iter_mut().zip(charges) {
-            counter.advance(now_ms);
-            if counter.is_empty() {
+            if counter.at(now).is_empty() {
                 *counter = Counter::new(&charge.window, charge.limit);
-                counter.advance(now_ms);
             }
         }
     }
 
-    fn fits(&mut self, charges: &[Charge], now_ms: u64) -> Vec<Fit> {
+    fn fits(&mut self, charges: &[Charge], now: Millis) -> Vec<Fit> {
         let fit = |(counter, charge): (&mut Counter, &Charge)| {
+            let mut counter = counter.at(now);
             counter.set_limit(&charge.window, charge.limit);
-            counter.fit(charge.limit, charge.cost, now_ms)
+            counter.fit(charge.limit, charge.cost)
         };
         self.counters.iter_mut().zip(charges).map(fit).collect()
     }
 
-    fn states(&self, fits: &[Fit], now_ms: u64) -> Vec<WindowState> {
-        let state = |(counter, fit): (&Counter, &Fit)| WindowState {
-            used: counter.used(),
-            reset_ms: counter.reset_ms(now_ms),
-            retry_after_ms: WindowState::retry_after(*fit),
-        };
-        self.counters.iter().zip(fits).map(state).collect()
+    fn states(&mut self, fits: &[Fit], now: Millis) -> Vec<WindowState> {
+        self.counters.iter_mut().zip(fits).map(|(counter, fit)| counter.at(now).state(*fit)).collect()
     }
 
-    fn reserve(&mut self, id: u8, charges: &[Charge], now_ms: u64) -> (bool, Vec<WindowState>) {
-        self.advance(charges, now_ms);
-        let mut fits = self.fits(charges, now_ms);
+    fn reserve(&mut self, id: u8, charges: &[Charge], now: Millis) -> (bool, Vec<WindowState>) {
+        self.forget_empty(charges, now);
+        let mut fits = self.fits(charges, now);
         let known = self.records.contains_key(&id);
         if known {
             fits.fill(Fit::Now);
@@ -68,10 +63,10 @@ impl Model {
         let admitted = charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
         if admitted && !known {
             let charged = self.counters.iter_mut().zip(charges);
-            let charged = charged.map(|(counter, charge)| counter.reserve(charge.cost, now_ms)).collect();
+            let charged = charged.map(|(counter, charge)| counter.at(now).reserve(charge.cost)).collect();
             self.records.insert(id, Record::Open(charged));
         }
-        (admitted, self.states(&fits, now_ms))
+        (admitted, self.states(&fits, now))
     }
 
     fn settle(
@@ -80,7 +75,7 @@ impl Model {
         charges: &[Charge],
         if_absent: Option<IfAbsent>,
         extend: bool,
-        now_ms: u64,
+        now: Millis,
     ) -> bool {
         let mut charged = match (self.records.remove(&id), if_absent) {
             (Some(Record::Open(charged)), _) => charged,
@@ -91,12 +86,13 @@ impl Model {
                 return false;
             }
         };
-        self.advance(charges, now_ms);
+        self.forget_empty(charges, now);
         for ((counter, charge), parts) in self.counters.iter_mut().zip(charges).zip(&mut charged) {
+            let mut counter = counter.at(now);
             if extend {
-                counter.extend(parts, charge.limit, charge.cost, now_ms);
+                counter.extend(parts, charge.limit, charge.cost);
             } else {
-                counter.settle(parts, charge.cost, now_ms);
+                counter.settle(parts, charge.cost);
             }
         }
         if extend {
@@ -107,11 +103,11 @@ impl Model {
         true
     }
 
-    fn peek(&self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
-        let mut now = self.clone();
-        now.advance(charges, now_ms);
-        let fits = now.fits(charges, now_ms);
-        now.states(&fits, now_ms)
+    fn peek(&self, charges: &[Charge], now: Millis) -> Vec<WindowState> {
+        let mut model = self.clone();
+        model.forget_empty(charges, now);
+        let fits = model.fits(charges, now);
+        model.states(&fits, now)
     }
 }
 
@@ -172,10 +168,10 @@ fn a_window(length_ms: impl Strategy<Value = u64>, most_burst: u64) -> impl Stra
             0 | 1 => Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() },
             2 => Algorithm::FixedWindow,
             3 => Algorithm::CalendarMonth,
-            4 => Algorithm::TokenBucket { burst },
+            4 => Algorithm::TokenBucket { burst: Units::new(burst) },
             _ => Algorithm::Concurrency,
         };
-        Window { length_ms: NonZeroU64::new(length_ms).unwrap(), algorithm }
+        Window { length: NonZeroMillis::new(length_ms).unwrap(), algorithm }
     })
 }
 
@@ -203,15 +199,21 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
             Step::Reserve { id, costs, enforced } => {
                 let charges = charges(costs, enforced, hundredths);
                 let answer = scripts.reserve(&id.to_string(), &charges, now_ms);
-                prop_assert_eq!(answer, model.reserve(*id, &charges, now_ms), "{:?} at {}", step, now_ms);
+                prop_assert_eq!(
+                    answer,
+                    model.reserve(*id, &charges, now_ms.into()),
+                    "{:?} at {}",
+                    step,
+                    now_ms
+                );
             }
             Step::Settle { id, costs, if_absent, extend } => {
                 let charges = charges(costs, &all, hundredths);
                 let if_absent = if_absent.then_some(IfAbsent::Charge);
                 let name = id.to_string();
-                let expected = model.settle(*id, &charges, if_absent, *extend, now_ms);
+                let expected = model.settle(*id, &charges, if_absent, *extend, now_ms.into());
                 if *extend {
-                    let states = model.peek(&charges, now_ms);
+                    let states = model.peek(&charges, now_ms.into());
                     let is_over = states
                         .iter()
                         .zip(&charges)
@@ -226,14 +228,14 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
             Step::Peek { costs } => {
                 let charges = charges(costs, &all, hundredths);
                 let answer = scripts.peek(&charges, now_ms);
-                prop_assert_eq!(answer, model.peek(&charges, now_ms), "{:?} at {}", step, now_ms);
+                prop_assert_eq!(answer, model.peek(&charges, now_ms.into()), "{:?} at {}", step, now_ms);
             }
             Step::Pass { ms } => now_ms = now_ms.saturating_add_signed(*ms),
             Step::Limit { hundredths: new } => hundredths = *new,
         }
     }
     let nothing = charges(&[0; 3], &all, hundredths);
-    prop_assert_eq!(scripts.peek(&nothing, now_ms), model.peek(&nothing, now_ms), "at the end");
+    prop_assert_eq!(scripts.peek(&nothing, now_ms), model.peek(&nothing, now_ms.into()), "at the end");
     for key in scripts.keys() {
         prop_assert!(key.starts_with("llmrl:{team}:"), "{} has another tag", key);
         prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
@@ -246,8 +248,8 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
             Algorithm::FixedWindow | Algorithm::CalendarMonth => 2,
             Algorithm::TokenBucket { .. } => 6,
         };
-        let fields: u64 = scripts.redis.ask(&["HLEN", &charge.key()]);
-        prop_assert!(fields <= most, "{} has {} fields", charge.key(), fields);
+        let fields: u64 = scripts.redis.ask(&["HLEN", &key(&charge)]);
+        prop_assert!(fields <= most, "{} has {} fields", key(&charge), fields);
     }
     Ok(())
 }
@@ -269,7 +271,7 @@ fn scripts_and_model_agree_on_every_history() {
 /// Over months and years, and with numbers whose products do not fit a Lua number.
 #[test]
 fn scripts_and_model_agree_on_long_windows_and_large_limits() {
-    const DAY_MS: u64 = 86_400_000;
+    const DAY_MS: u64 = Millis::DAY.get();
     // So that no sum of a history passes 2^53.
     const LARGE: u64 = 1 << 45;
     let scripts = Scripts::start();
@@ -284,8 +286,9 @@ fn scripts_and_model_agree_on_long_windows_and_large_limits() {
 #[test]
 fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
     let scripts = Scripts::start();
-    let window = (30_000..90_000_u64)
-        .prop_map(|length_ms| Window::token_bucket(NonZeroU64::new(length_ms).unwrap(), 1_000_000));
+    let window = (30_000..90_000_u64).prop_map(|length_ms| {
+        Window::token_bucket(NonZeroMillis::new(length_ms).unwrap(), Units::new(1_000_000))
+    });
     let charge = (1..40_u64, 0..20_i64);
     let rush = prop::collection::vec(charge, 90..120).prop_map(|charges| {
         let steps = (0..).zip(charges).flat_map(|(id, (cost, ms))| {
@@ -337,14 +340,14 @@ fn months_begin_on_redis_as_in_the_calendar() {
     let mut at_ms = 1;
     let mut begins_and_ends = Vec::new();
     for index in 0..400 * 12 {
-        let ends_at = Period::Month.ends_at(index);
+        let ends_at = Period::Month.ends_at(index).get();
         begins_and_ends.extend([(at_ms, 1, ends_at - at_ms), (ends_at - 1, 2, 1)]);
         at_ms = ends_at;
     }
-    let one = std::slice::from_ref(&month);
+    let one = team(&[month]);
     let calls: Vec<Call> = begins_and_ends
         .iter()
-        .map(|(now_ms, ..)| call::groups("x", one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
+        .map(|(now_ms, ..)| call::groups("x", &one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
         .collect();
     for (answer, (now_ms, used, reset_ms)) in scripts.run(&calls).into_iter().zip(begins_and_ends) {
         let expected = [1, used, i64::try_from(reset_ms).unwrap(), 0];
@@ -356,26 +359,26 @@ fn months_begin_on_redis_as_in_the_calendar() {
 /// divided by.
 #[test]
 fn a_bucket_on_redis_is_exact_where_numbers_are_large() {
-    const DAY_MS: u64 = 86_400_000;
+    const DAY_MS: u64 = Millis::DAY.get();
     // Prime, so that it has an inverse modulo a day; each time is one after which its product leaves such a rest.
     const LIMIT: u64 = 1_000_000_007;
     let scripts = Scripts::start();
-    let window = Window::token_bucket(NonZeroU64::new(DAY_MS).unwrap(), MOST_UNITS);
+    let window = Window::token_bucket(NonZeroMillis::DAY, Units::new(MAX_EXACT));
     let inverse = (1..DAY_MS).find(|x| LIMIT % DAY_MS * x % DAY_MS == 1).unwrap();
     let charge = |cost| [charge("tokens", window, LIMIT, cost)];
     for (at, elapsed) in (0..).zip([inverse, DAY_MS - inverse, DAY_MS, DAY_MS - 1, 3 * DAY_MS - inverse]) {
         let () = scripts.redis.ask(&["FLUSHALL"]);
-        let mut model = Counter::new(&window, LIMIT);
-        model.advance(BEGIN_MS);
-        let _ = model.reserve(MOST_UNITS, BEGIN_MS);
-        assert!(scripts.reserve("x", &charge(MOST_UNITS), BEGIN_MS).0);
+        let mut model = Counter::new(&window, Units::new(LIMIT));
+        let _ = model.at(Millis::new(BEGIN_MS)).reserve(Units::new(MAX_EXACT));
+        assert!(scripts.reserve("x", &charge(MAX_EXACT), BEGIN_MS).0);
         let now_ms = BEGIN_MS + elapsed;
-        model.advance(now_ms);
-        for cost in [0, 1, LIMIT, LIMIT * 7 - 1, LIMIT * 1_000_000 + at, MOST_UNITS] {
+        let model = model.at(Millis::new(now_ms));
+        for cost in [0, 1, LIMIT, LIMIT * 7 - 1, LIMIT * 1_000_000 + at, MAX_EXACT] {
             let state = scripts.peek(&charge(cost), now_ms)[0];
             assert_eq!(state.used, model.used(), "after {elapsed}");
-            assert_eq!(state.reset_ms, model.reset_ms(now_ms), "after {elapsed}");
-            assert_eq!(state.fit(), model.fit(LIMIT, cost, now_ms), "{cost} after {elapsed}");
+            assert_eq!(state.reset, model.reset(), "after {elapsed}");
+            let fit = model.fit(Units::new(LIMIT), Units::new(cost));
+            assert_eq!(state.fit, fit, "{cost} after {elapsed}");
         }
     }
 }

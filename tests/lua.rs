@@ -1,16 +1,17 @@
 //! The scripts of `lua/` on a real Redis: what they promise of repeated calls, of keys, and of numbers. That they count
 //! as the arithmetic in Rust does is in `histories.rs`. The time is the tests' own unless a test is about Redis's clock.
 
+use llm_rate_limit::quantity::{MAX_EXACT, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
-use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
-use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, settle};
+use llm_rate_limit_sidecar::call::{self, Call};
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, key, settle, team};
 use std::collections::HashMap;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 
 fn window(length_ms: u64, segments: u32) -> Window {
     let algorithm = Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() };
-    Window { length_ms: NonZeroU64::new(length_ms).unwrap(), algorithm }
+    Window { length: NonZeroMillis::new(length_ms).unwrap(), algorithm }
 }
 
 fn minute(limit: u64, cost: u64) -> Charge {
@@ -24,24 +25,28 @@ fn what_is_not_enforced_is_charged_and_told() {
     let charges = [minute(3, 1), counted];
     let answers = ["a", "b", "c"].map(|id| scripts.reserve(id, &charges, BEGIN_MS));
     let admitted = answers.each_ref().map(|(admitted, _)| *admitted);
-    let would_fit = answers.each_ref().map(|(_, states)| states[1].fit() == Fit::Now);
+    let would_fit = answers.each_ref().map(|(_, states)| states[1].fit == Fit::Now);
     assert_eq!((admitted, would_fit), ([true; 3], [true, false, false]));
     assert_eq!(answers[2].1[1].used, 9);
     let (admitted, states) = scripts.reserve("d", &charges, BEGIN_MS);
-    assert_eq!((admitted, states[1].used), (false, 9), "nothing is charged that another limit refuses");
+    assert_eq!(
+        (admitted, states[1].used),
+        (false, Units::new(9)),
+        "nothing is charged that another limit refuses"
+    );
 }
 
 #[test]
 fn the_largest_numbers_are_counted_without_gaps() {
     let scripts = Scripts::start();
-    let (admitted, states) = scripts.reserve("a", &[minute(MOST_UNITS, MOST_UNITS)], BEGIN_MS);
+    let (admitted, states) = scripts.reserve("a", &[minute(MAX_EXACT, MAX_EXACT)], BEGIN_MS);
     assert!(admitted);
-    assert_eq!(states[0].used, MOST_UNITS);
-    assert!(scripts.settle("a", &[minute(MOST_UNITS, MOST_UNITS - 1)], None, BEGIN_MS));
-    let (admitted, states) = scripts.reserve("b", &[minute(MOST_UNITS, 2)], BEGIN_MS);
+    assert_eq!(states[0].used, MAX_EXACT);
+    assert!(scripts.settle("a", &[minute(MAX_EXACT, MAX_EXACT - 1)], None, BEGIN_MS));
+    let (admitted, states) = scripts.reserve("b", &[minute(MAX_EXACT, 2)], BEGIN_MS);
     assert!(!admitted);
-    assert_eq!(states[0].used, MOST_UNITS - 1);
-    assert!(scripts.reserve("c", &[minute(MOST_UNITS, 1)], BEGIN_MS).0);
+    assert_eq!(states[0].used, MAX_EXACT - 1);
+    assert!(scripts.reserve("c", &[minute(MAX_EXACT, 1)], BEGIN_MS).0);
 }
 
 #[test]
@@ -53,13 +58,13 @@ fn every_key_lives_as_long_as_what_it_holds_and_then_expires() {
     let (_, states) = scripts.reserve("a", &[minute(10, 1), uneven.clone()], 0);
     let left = |key: &str| scripts.redis.ask::<i64>(&["PTTL", key]);
     // The state was read first, so it may only have shrunk since.
-    assert!(states[1].reset_ms > 11_000, "{states:?}");
+    assert!(states[1].reset.get() > 11_000, "{states:?}");
     assert!(
-        left(&uneven.key()) > i64::try_from(states[1].reset_ms).unwrap() - 500,
+        left(&key(&uneven)) > i64::try_from(states[1].reset.get()).unwrap() - 500,
         "{}",
-        left(&uneven.key())
+        left(&key(&uneven))
     );
-    assert!((60_000..=62_000).contains(&left(&minute(10, 1).key())));
+    assert!((60_000..=62_000).contains(&left(&key(&minute(10, 1)))));
     assert!((60_000..=62_000).contains(&left("llmrl:{team}:key")));
     assert!((599_000..=600_000).contains(&left("llmrl:{team}:reservation:a")));
     let day = charge("day", window(86_400_000, 60), 10, 1);
@@ -78,7 +83,7 @@ fn a_counter_holds_a_field_for_each_segment_whatever_the_rate() {
     for at in 0..2_000_u64 {
         assert!(scripts.reserve(&at.to_string(), std::slice::from_ref(&one), BEGIN_MS + at * 73).0);
     }
-    let fields: u64 = scripts.redis.ask(&["HLEN", &one.key()]);
+    let fields: u64 = scripts.redis.ask(&["HLEN", &key(&one)]);
     assert!((60..=64).contains(&fields), "{fields}");
 }
 
@@ -116,7 +121,7 @@ fn a_reservation_that_is_repeated_is_admitted_and_charged_once() {
     for _ in 0..2 {
         let (admitted, states) = scripts.reserve("a", &[minute(10, 9)], BEGIN_MS);
         assert!(admitted);
-        assert_eq!((states[0].used, states[0].retry_after_ms), (9, 0));
+        assert_eq!((states[0].used, states[0].fit), (Units::new(9), Fit::Now));
     }
 }
 
@@ -137,8 +142,8 @@ fn one_window_that_refuses_keeps_all_from_being_charged() {
     let (admitted, states) = scripts.reserve("a", &[minute(10, 1), full], BEGIN_MS);
     assert!(!admitted);
     assert_eq!(
-        states.iter().map(|state| (state.used, state.retry_after_ms)).collect::<Vec<_>>(),
-        [(0, 0), (0, -1)]
+        states.iter().map(|state| (state.used, state.fit)).collect::<Vec<_>>(),
+        [(Units::ZERO, Fit::Now), (Units::ZERO, Fit::Never)]
     );
     assert!(scripts.keys().is_empty(), "a refusal leaves no trace: {:?}", scripts.keys());
 }
@@ -148,7 +153,7 @@ fn scripts_that_redis_has_forgotten_are_sent_again() {
     let scripts = Scripts::start();
     assert!(scripts.reserve("a", &[minute(10, 1)], BEGIN_MS).0);
     let () = scripts.redis.ask(&["SCRIPT", "FLUSH"]);
-    let charges = [minute(10, 1)];
+    let charges = team(&[minute(10, 1)]);
     let calls: Vec<Call> =
         ["b", "c"].map(|id| call::groups(id, &charges).unwrap()[0].reserve(id, BEGIN_MS)).into();
     let answers = scripts.run(&calls);
@@ -185,7 +190,7 @@ fn what_has_left_the_window_is_not_given_back() {
 fn settling_after_a_reset_gives_back_at_most_what_is_there() {
     let scripts = Scripts::start();
     assert!(scripts.reserve("a", &[minute(10, 8)], BEGIN_MS).0);
-    let () = scripts.redis.ask(&["DEL", &minute(10, 8).key()]);
+    let () = scripts.redis.ask(&["DEL", &key(&minute(10, 8))]);
     assert!(scripts.reserve("b", &[minute(10, 3)], BEGIN_MS).0);
     assert!(scripts.settle("a", &[minute(10, 0)], None, BEGIN_MS));
     assert_eq!(scripts.peek(&[minute(10, 0)], BEGIN_MS)[0].used, 0);

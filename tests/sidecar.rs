@@ -3,39 +3,39 @@
 //! What it does while Redis is away and when it is stopped is in `sidecar_outage.rs`; clusters and sentinels are in
 //! `sidecar_topology.rs`.
 
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle, Settled, WindowState};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
+use llm_rate_limit::window::{Fit, Window};
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer, launch};
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
 use std::fs;
-use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Long enough for nothing to leave the window during a test.
-const HOUR_MS: NonZeroU64 = NonZeroU64::new(3_600_000).unwrap();
+const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
 
-fn charge(owner: &str, limit: u64, cost: u64) -> Charge {
-    Charge {
-        scope: owner.to_owned(),
+fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
+    let charge = Charge {
         identity: owner.to_owned(),
         name: "requests".to_owned(),
-        window: Window::sliding(HOUR_MS),
-        limit,
-        cost,
+        window: Window::sliding(HOUR),
+        limit: Units::new(limit),
+        cost: Units::new(cost),
         enforced: true,
-    }
+    };
+    ScopeCharges { scope: owner.to_owned(), charges: vec![charge] }
 }
 
-fn reserve(id: impl ToString, charges: &[Charge]) -> Reserve {
+fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
     Reserve { id: id.to_string(), charges: charges.to_vec() }
 }
 
-fn settle(id: impl ToString, charges: &[Charge]) -> Settle {
+fn settle(id: impl ToString, charges: &[ScopeCharges]) -> Settle {
     Settle { id: id.to_string(), if_absent: None, extend: false, charges: charges.to_vec() }
 }
 
@@ -43,7 +43,7 @@ fn settle(id: impl ToString, charges: &[Charge]) -> Settle {
 fn decided(answer: &Reserved) -> (bool, Vec<u64>) {
     match answer {
         Reserved::Decided { admitted, windows } => {
-            (*admitted, windows.iter().map(|window| window.used).collect())
+            (*admitted, windows.iter().map(|window| window.used.get()).collect())
         }
         Reserved::Failed { error } => panic!("{error}"),
     }
@@ -156,12 +156,15 @@ async fn a_later_scope_that_refuses_leaves_the_earlier_uncharged_and_every_state
     let charges = [charge("key", 10, 2), charge("model", 10, 2), charge("all", 10, 6)];
     let answers = sidecar.reserve(&[reserve("a", &charges), reserve("b", &[charge("key", 10, 6)])]).await;
     let Reserved::Decided { admitted: false, windows } = &answers[0] else { panic!("{answers:?}") };
-    let used: Vec<u64> = windows.iter().map(|window| window.used).collect();
+    let used: Vec<u64> = windows.iter().map(|window| window.used.get()).collect();
     // The key's window counts what b charged in the same batch, and nothing of a.
     assert_eq!(used[1..], [9, 5]);
     assert!(used[0] == 4 || used[0] == 10, "{used:?}");
-    assert!(windows[1].retry_after_ms > 0, "the refusing window says when: {windows:?}");
-    assert!(windows[2].retry_after_ms > 0, "a window that was not reached says so too: {windows:?}");
+    assert!(matches!(windows[1].fit, Fit::After(_)), "the refusing window says when: {windows:?}");
+    assert!(
+        matches!(windows[2].fit, Fit::After(_)),
+        "a window that was not reached says so too: {windows:?}"
+    );
     let now = sidecar.reserve(&[reserve("c", &[charge("key", 100, 0), charge("all", 100, 0)])]).await;
     let key = if decided(&answers[1]).0 { 10 } else { 4 };
     assert_eq!(decided(&now[0]), (true, vec![key, 5]));
@@ -172,7 +175,7 @@ async fn an_element_that_fails_does_not_touch_the_others() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let () = redis.ask(&["SET", &charge("broken", 1, 1).key(), "not a counter"]);
+    let () = redis.ask(&["SET", &charge("broken", 1, 1).keys().next().unwrap(), "not a counter"]);
     let batch = [
         reserve(1, &[charge("a", 10, 1)]),
         reserve(2, &[charge("a", 10, 1 << 53)]),
@@ -282,11 +285,11 @@ async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let in_team = |name: &str, minutes: u64, limit, cost| Charge {
-        scope: "team".to_owned(),
-        name: name.to_owned(),
-        window: Window::sliding(NonZeroU64::new(minutes * 60_000).unwrap()),
-        ..charge("key", limit, cost)
+    let in_team = |name: &str, minutes: u64, limit, cost| {
+        let window = Window::sliding((Millis::MINUTE * minutes).non_zero().unwrap());
+        let own = charge("key", limit, cost).charges.remove(0);
+        let charge = Charge { name: name.to_owned(), window, ..own };
+        ScopeCharges { scope: "team".to_owned(), charges: vec![charge] }
     };
     let charges = [
         in_team("requests", 60, 10, 3),
@@ -369,16 +372,19 @@ async fn redis_tells_the_time() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let short = Charge { window: Window::sliding(NonZeroU64::new(300).unwrap()), ..charge("a", 1, 1) };
+    let window = Window::sliding(NonZeroMillis::new(300).unwrap());
+    let short = charge("a", 1, 1);
+    let short = ScopeCharges::changed(&[short], |charge| charge.window = window).remove(0);
     let answers = sidecar
         .reserve(&[reserve(1, std::slice::from_ref(&short)), reserve(2, std::slice::from_ref(&short))])
         .await;
     assert_eq!(admitted(&answers), 1);
     let Reserved::Decided { windows, .. } = &answers[1] else { panic!("{answers:?}") };
-    let WindowState { retry_after_ms, .. } = windows[0];
+    let Fit::After(wait) = windows[0].fit else { panic!("{windows:?}") };
+    let retry_after_ms = wait.get().get();
     // At most the window and the segment that is leaving.
     assert!((1..=305).contains(&retry_after_ms), "{retry_after_ms}");
-    tokio::time::sleep(Duration::from_millis(u64::try_from(retry_after_ms).unwrap() + 1)).await;
+    tokio::time::sleep(Duration::from_millis(retry_after_ms + 1)).await;
     assert_eq!(admitted(&sidecar.reserve(&[reserve(3, &[short])]).await), 1, "it fits when it was said to");
 }
 

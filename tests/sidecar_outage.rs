@@ -1,13 +1,13 @@
 //! The sidecar while Redis is away, stuck or restarted, and while it is stopped itself: nobody waits long, it comes back
 //! by itself, and no answer is lost.
 
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved};
+use llm_rate_limit::quantity::{Millis, Units};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges};
 use llm_rate_limit::window::Window;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer};
 use nix::sys::signal::Signal;
 use reqwest::Method;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ use tokio::task::JoinHandle;
 /// A reservation of 1 under a limit of 1000 an hour.
 fn reserve(id: impl ToString) -> Vec<Reserve> {
     let charge = Charge {
-        scope: "key".to_owned(),
         identity: "key".to_owned(),
         name: "requests".to_owned(),
-        window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
-        limit: 1000,
-        cost: 1,
+        window: Window::sliding(Millis::HOUR.at_least_one()),
+        limit: Units::new(1000),
+        cost: Units::new(1),
         enforced: true,
     };
-    vec![Reserve { id: id.to_string(), charges: vec![charge] }]
+    let charges = vec![ScopeCharges { scope: "key".to_owned(), charges: vec![charge] }];
+    vec![Reserve { id: id.to_string(), charges }]
 }
 
 /// What is used after the reservation was admitted.
 fn used(answers: &[Reserved]) -> u64 {
     match answers {
-        [Reserved::Decided { admitted: true, windows }] => windows[0].used,
+        [Reserved::Decided { admitted: true, windows }] => windows[0].used.get(),
         other => panic!("{other:?}"),
     }
 }
@@ -167,7 +167,7 @@ async fn when_stopped_it_answers_what_is_under_way() {
         assert!(status == 200 && used(&answers) <= 50, "{body}");
     }
     assert!(sidecar.process().wait(Duration::from_secs(10)).unwrap().success());
-    let total: u64 = redis.ask(&["HGET", &reserve(0)[0].charges[0].key(), "t"]);
+    let total: u64 = redis.ask(&["HGET", &reserve(0)[0].charges[0].keys().next().unwrap(), "t"]);
     assert_eq!(total, 50);
 }
 
@@ -204,7 +204,7 @@ async fn when_stopped_under_load_every_admission_that_was_charged_was_answered()
         client.await.unwrap();
     }
     assert!(sidecar.process().wait(Duration::from_secs(10)).unwrap().success());
-    let charged: u64 = redis.ask(&["HGET", &reserve(0)[0].charges[0].key(), "t"]);
+    let charged: u64 = redis.ask(&["HGET", &reserve(0)[0].charges[0].keys().next().unwrap(), "t"]);
     assert_eq!(charged, answered_calls.load(Ordering::Relaxed));
 }
 

@@ -1,32 +1,32 @@
 //! The sidecar with the forms that Redis comes in: with a password, as a cluster, behind a sentinel.
 
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle, Settled};
+use llm_rate_limit::quantity::{Millis, Units};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::Window;
 use llm_rate_limit_tests::redis::{Cluster, Redis, Sentinel};
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::Method;
-use std::num::NonZeroU64;
 
-fn charge(owner: &str, name: &str, limit: u64, cost: u64) -> Charge {
-    Charge {
-        scope: owner.to_owned(),
+fn charge(owner: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
+    let charge = Charge {
         identity: owner.to_owned(),
         name: name.to_owned(),
-        window: Window::sliding(NonZeroU64::new(3_600_000).unwrap()),
-        limit,
-        cost,
+        window: Window::sliding(Millis::HOUR.at_least_one()),
+        limit: Units::new(limit),
+        cost: Units::new(cost),
         enforced: true,
-    }
+    };
+    ScopeCharges { scope: owner.to_owned(), charges: vec![charge] }
 }
 
-fn reserve(id: impl ToString, charges: &[Charge]) -> Reserve {
+fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
     Reserve { id: id.to_string(), charges: charges.to_vec() }
 }
 
 fn used(answer: &Reserved) -> (bool, Vec<u64>) {
     match answer {
         Reserved::Decided { admitted, windows } => {
-            (*admitted, windows.iter().map(|window| window.used).collect())
+            (*admitted, windows.iter().map(|window| window.used.get()).collect())
         }
         Reserved::Failed { error } => panic!("{error}"),
     }
@@ -55,7 +55,7 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
     let settlements: Vec<Settle> = batch
         .iter()
         .map(|one| {
-            let charges = one.charges.iter().map(|charge| Charge { cost: 0, ..charge.clone() }).collect();
+            let charges = ScopeCharges::changed(&one.charges, |charge| charge.cost = Units::ZERO);
             Settle { id: one.id.clone(), if_absent: None, extend: false, charges }
         })
         .collect();

@@ -15,6 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use llm_rate_limit::store::wire::path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -55,18 +56,18 @@ impl App {
     /// Its routes.
     pub fn router(self: Arc<Self>) -> Router {
         let v1 = Router::new()
-            .route("/reserve", post(reserve))
-            .route("/settle", post(settle))
-            .route("/usage", get(read_usage).delete(reset_usage))
+            .route(path::RESERVE, post(reserve))
+            .route(path::SETTLE, post(settle))
+            .route(path::USAGE, get(read_usage).delete(reset_usage))
             .layer(DefaultBodyLimit::max(self.bounds.body))
             // The last layer is the first to be asked: who may not call takes no place in the queue.
             .layer(middleware::from_fn_with_state(Arc::clone(&self), take_place))
             .layer(middleware::from_fn_with_state(Arc::clone(&self), ask_token));
         Router::new()
-            .nest("/v1", v1)
-            .route("/healthz", get(async || "ok\n"))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(render_metrics))
+            .merge(v1)
+            .route(path::HEALTH, get(async || "ok\n"))
+            .route(path::READY, get(ready))
+            .route(path::METRICS, get(render_metrics))
             .fallback(async || Refusal::NotFound)
             .method_not_allowed_fallback(async || Refusal::Method)
             .layer(middleware::from_fn_with_state(Arc::clone(&self), count_errors))

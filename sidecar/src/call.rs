@@ -4,16 +4,15 @@
 //! would not find together, the same counter twice. It sends nothing.
 
 use crate::script::{self, Script};
-use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle, WindowState};
-use llm_rate_limit::window::{Algorithm, Window};
+use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
+use llm_rate_limit::store::keys;
+use llm_rate_limit::store::wire::{self, Charge, IfAbsent, ScopeCharges, Settle};
+use llm_rate_limit::window::{Algorithm, Window, WindowState};
 use redis::Cmd;
 use std::fmt;
 
-/// The largest cost or limit: 2^53 - 1, up to which a Lua number counts without gaps.
-pub const MOST_UNITS: u64 = (1 << 53) - 1;
-
-/// The longest window in milliseconds: ten years, which with its segments stays far below 2^53.
-pub const LONGEST_WINDOW_MS: u64 = 10 * 366 * 86_400_000;
+/// The longest window: ten years, which with its segments stays far below 2^53.
+pub const MAX_WINDOW: Millis = Millis::new(10 * 366 * Millis::DAY.get());
 
 /// The most segments of a window: its counter holds one field for each.
 pub const MOST_SEGMENTS: u32 = 10_000;
@@ -25,18 +24,18 @@ pub const LONGEST_NAME: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// A cost or a limit that a Lua number cannot hold.
-    #[error("charges[{at}]: {field} is {value}, more than {MOST_UNITS} (2^53 - 1)")]
+    #[error("charges[{at}]: {field} is {value}, more than {MAX_EXACT} (2^53 - 1)")]
     TooMany {
         /// Which charge.
         at: usize,
         /// `cost`, `limit` or `burst`.
         field: &'static str,
         /// What it was.
-        value: u64,
+        value: Units,
     },
     /// A window that is too long or has too many segments.
     #[error(
-        "charges[{at}]: the window is longer than {LONGEST_WINDOW_MS} ms or has more than {MOST_SEGMENTS} segments"
+        "charges[{at}]: the window is longer than {MAX_WINDOW} ms or has more than {MOST_SEGMENTS} segments"
     )]
     Window {
         /// Which charge.
@@ -64,16 +63,6 @@ pub enum Invalid {
     },
 }
 
-/// The key of an identity's index: which windows it has. The same tag as its counters.
-pub fn index_key(scope: &str, identity: &str) -> String {
-    format!("llmrl:{{{scope}}}:{identity}")
-}
-
-/// The key of a reservation's record in one scope.
-pub fn record_key(scope: &str, id: &str) -> String {
-    format!("llmrl:{{{scope}}}:reservation:{id}")
-}
-
 /// The charges of one request that share a scope: what one script call does in one atomic step.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
@@ -86,12 +75,13 @@ pub struct Group<'a> {
 ///
 /// # Errors
 /// See [`Invalid`].
-pub fn groups<'a>(id: &str, charges: &'a [Charge]) -> Result<Vec<Group<'a>>, Invalid> {
+pub fn groups<'a>(id: &str, scopes: &'a [ScopeCharges]) -> Result<Vec<Group<'a>>, Invalid> {
     check_name("id", id)?;
     let mut groups: Vec<Group<'a>> = Vec::with_capacity(1);
-    for (at, charge) in charges.iter().enumerate() {
-        check(at, charge)?;
-        match groups.iter_mut().find(|group| group.scope == charge.scope) {
+    let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (of.scope.as_str(), charge)));
+    for (at, (scope, charge)) in charges.enumerate() {
+        check(at, scope, charge)?;
+        match groups.iter_mut().find(|group| group.scope == scope) {
             Some(group) => {
                 if let Some((first, _)) = group.charges.iter().find(|(_, other)| same_counter(other, charge))
                 {
@@ -99,7 +89,7 @@ pub fn groups<'a>(id: &str, charges: &'a [Charge]) -> Result<Vec<Group<'a>>, Inv
                 }
                 group.charges.push((at, charge));
             }
-            None => groups.push(Group { scope: &charge.scope, charges: vec![(at, charge)] }),
+            None => groups.push(Group { scope, charges: vec![(at, charge)] }),
         }
     }
     Ok(groups)
@@ -123,20 +113,20 @@ pub fn check_owner(at: usize, scope: &str, identity: &str) -> Result<(), Invalid
     if scope.contains(['{', '}']) { Err(Invalid::Scope { at }) } else { Ok(()) }
 }
 
-fn check(at: usize, charge: &Charge) -> Result<(), Invalid> {
-    check_owner(at, &charge.scope, &charge.identity)?;
+fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
+    check_owner(at, scope, &charge.identity)?;
     check_name("name", &charge.name)?;
     let (segments, burst) = match charge.window.algorithm {
-        Algorithm::SlidingWindow { segments } => (segments.get(), 0),
+        Algorithm::SlidingWindow { segments } => (segments.get(), Units::ZERO),
         Algorithm::TokenBucket { burst } => (0, burst),
-        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => (0, 0),
+        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => (0, Units::ZERO),
     };
     for (field, value) in [("cost", charge.cost), ("limit", charge.limit), ("burst", burst)] {
-        if value > MOST_UNITS {
+        if value.get() > MAX_EXACT {
             return Err(Invalid::TooMany { at, field, value });
         }
     }
-    if charge.window.length_ms.get() > LONGEST_WINDOW_MS || segments > MOST_SEGMENTS {
+    if charge.window.length.get() > MAX_WINDOW || segments > MOST_SEGMENTS {
         return Err(Invalid::Window { at });
     }
     Ok(())
@@ -146,10 +136,10 @@ fn check(at: usize, charge: &Charge) -> Result<(), Invalid> {
 fn shape(window: &Window) -> [String; 3] {
     let parameter = match window.algorithm {
         Algorithm::SlidingWindow { segments } => u64::from(segments.get()),
-        Algorithm::TokenBucket { burst } => burst,
+        Algorithm::TokenBucket { burst } => burst.get(),
         Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => 0,
     };
-    [window.algorithm.name().to_owned(), window.length_ms.to_string(), parameter.to_string()]
+    [window.algorithm.name().to_owned(), window.length.to_string(), parameter.to_string()]
 }
 
 /// The window whose first three arguments these are; none if there is no such window.
@@ -158,11 +148,11 @@ pub fn window([algorithm, length_ms, parameter]: [&str; 3]) -> Option<Window> {
         "sliding_window" => Algorithm::SlidingWindow { segments: parameter.parse().ok()? },
         "fixed_window" => Algorithm::FixedWindow,
         "calendar_month" => Algorithm::CalendarMonth,
-        "token_bucket" => Algorithm::TokenBucket { burst: parameter.parse().ok()? },
+        "token_bucket" => Algorithm::TokenBucket { burst: Units::new(parameter.parse().ok()?) },
         "concurrency" => Algorithm::Concurrency,
         _ => return None,
     };
-    Some(Window { length_ms: length_ms.parse().ok()?, algorithm })
+    Some(Window { length: NonZeroMillis::new(length_ms.parse().ok()?)?, algorithm })
 }
 
 impl Group<'_> {
@@ -191,7 +181,7 @@ impl Group<'_> {
     /// Give back all that was reserved.
     pub fn release(&self, id: &str, now_ms: u64) -> Call {
         let args = vec![now_ms.to_string(), "ignore".to_owned(), "end".to_owned()];
-        self.call(&script::SETTLE, Some(id), args, |_| 0)
+        self.call(&script::SETTLE, Some(id), args, |_| Units::ZERO)
     }
 
     /// Ask how the windows stand and whether the costs would fit. `now_ms` is 0 for Redis's clock.
@@ -205,37 +195,32 @@ impl Group<'_> {
         script: &'static Script,
         id: Option<&str>,
         mut args: Vec<String>,
-        cost: impl Fn(&Charge) -> u64,
+        cost: impl Fn(&Charge) -> Units,
     ) -> Call {
         let mut keys = Vec::with_capacity(1 + 2 * self.charges.len());
-        keys.extend(id.map(|id| record_key(self.scope, id)));
+        keys.extend(id.map(|id| keys::record(self.scope, id)));
         args.reserve(7 * self.charges.len());
         for (_, charge) in &self.charges {
-            keys.push(charge.key());
-            keys.push(index_key(self.scope, &charge.identity));
+            keys.push(keys::counter(self.scope, &charge.identity, &charge.name, &charge.window));
+            keys.push(keys::index(self.scope, &charge.identity));
             args.extend(shape(&charge.window));
             args.push(charge.limit.to_string());
             args.push(cost(charge).to_string());
             args.push(u8::from(charge.enforced).to_string());
-            args.push(index_field(&charge.name, &charge.window.label()));
+            args.push(keys::index_field(&charge.name, &charge.window));
         }
         Call { script, keys, args }
     }
 }
 
 /// Units that `charge` takes while its request runs.
-fn units(charge: &Charge) -> u64 {
+fn units(charge: &Charge) -> Units {
     charge.window.algorithm.units(charge.cost)
 }
 
 /// Units that `charge` leaves when its request is over.
-fn units_kept(charge: &Charge) -> u64 {
+fn units_kept(charge: &Charge) -> Units {
     charge.window.algorithm.units_kept(charge.cost)
-}
-
-/// The field of a window in its identity's index. A label has no colon, so the name can be told from it.
-pub fn index_field(name: &str, label: &str) -> String {
-    format!("{name}:{label}")
 }
 
 /// One call of a script.
@@ -290,9 +275,9 @@ pub fn window_states(reply: &[i64]) -> Option<Vec<WindowState>> {
         .iter()
         .map(|[used, reset_ms, retry_after_ms]| {
             Some(WindowState {
-                used: u64::try_from(*used).ok()?,
-                reset_ms: u64::try_from(*reset_ms).ok()?,
-                retry_after_ms: *retry_after_ms,
+                used: Units::new(u64::try_from(*used).ok()?),
+                reset: Millis::new(u64::try_from(*reset_ms).ok()?),
+                fit: wire::fit(*retry_after_ms),
             })
         })
         .collect()
@@ -301,27 +286,34 @@ pub fn window_states(reply: &[i64]) -> Option<Vec<WindowState>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU64;
+    use llm_rate_limit::window::Fit;
 
-    fn charge(scope: &str, name: &str) -> Charge {
+    fn charge(name: &str) -> Charge {
         Charge {
-            scope: scope.to_owned(),
             identity: "key".to_owned(),
             name: name.to_owned(),
-            window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
-            limit: 100,
-            cost: 1,
+            window: Window::sliding(NonZeroMillis::MINUTE),
+            limit: Units::new(100),
+            cost: Units::new(1),
             enforced: true,
         }
     }
 
-    fn refusal(charges: &[Charge]) -> String {
+    fn in_scope(scope: &str, charge: Charge) -> ScopeCharges {
+        ScopeCharges { scope: scope.to_owned(), charges: vec![charge] }
+    }
+
+    fn one(scope: &str, name: &str) -> ScopeCharges {
+        in_scope(scope, charge(name))
+    }
+
+    fn refusal(charges: &[ScopeCharges]) -> String {
         groups("id", charges).unwrap_err().to_string()
     }
 
     #[test]
     fn charges_are_grouped_by_scope_and_keep_their_places() {
-        let charges = [charge("a", "requests"), charge("b", "requests"), charge("a", "total_tokens")];
+        let charges = [one("a", "requests"), one("b", "requests"), one("a", "total_tokens")];
         let groups = groups("id", &charges).unwrap();
         let places: Vec<Vec<usize>> = groups.iter().map(|group| group.places().collect()).collect();
         assert_eq!(places, [vec![0, 2], vec![1]]);
@@ -329,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_call_names_record_counters_and_indexes_under_one_tag() {
-        let charges = [charge("a", "requests")];
+        let charges = [one("a", "requests")];
         let call = groups("id", &charges).unwrap()[0].reserve("id", 7);
         assert_eq!(call.keys(), ["llmrl:{a}:reservation:id", "llmrl:{a}:key:requests:1m", "llmrl:{a}:key"]);
         assert_eq!(call.args, ["7", "sliding_window", "60000", "60", "100", "1", "1", "requests:1m"]);
@@ -337,7 +329,7 @@ mod tests {
 
     #[test]
     fn releasing_settles_to_nothing() {
-        let charges = [charge("a", "requests")];
+        let charges = [one("a", "requests")];
         let call = groups("id", &charges).unwrap()[0].release("id", 0);
         assert_eq!(call.args[1..3], ["ignore", "end"]);
         assert_eq!(call.args[7], "0");
@@ -345,30 +337,30 @@ mod tests {
 
     #[test]
     fn what_the_scripts_could_not_do_right_is_refused() {
-        let too_many = Charge { cost: MOST_UNITS + 1, ..charge("a", "requests") };
+        let too_many = Units::new(MAX_EXACT + 1);
+        let too_dear = in_scope("a", Charge { cost: too_many, ..charge("requests") });
         assert_eq!(
-            refusal(&[charge("a", "x"), too_many]),
+            refusal(&[one("a", "x"), too_dear]),
             "charges[1]: cost is 9007199254740992, more than 9007199254740991 (2^53 - 1)"
         );
-        let limit = Charge { limit: u64::MAX, ..charge("a", "requests") };
+        let limit = in_scope("a", Charge { limit: Units::new(u64::MAX), ..charge("requests") });
         assert!(refusal(&[limit]).starts_with("charges[0]: limit is 18446744073709551615"));
-        let long = Window::sliding(NonZeroU64::new(LONGEST_WINDOW_MS + 1).unwrap());
-        assert!(
-            refusal(&[Charge { window: long, ..charge("a", "x") }]).starts_with("charges[0]: the window is")
-        );
-        let bucket = |burst| Charge {
-            window: Window::token_bucket(NonZeroU64::new(60_000).unwrap(), burst),
-            ..charge("a", "x")
+        let long = Window::sliding(NonZeroMillis::new(MAX_WINDOW.get() + 1).unwrap());
+        let long = in_scope("a", Charge { window: long, ..charge("x") });
+        assert!(refusal(&[long]).starts_with("charges[0]: the window is"));
+        let bucket = |burst| {
+            let window = Window::token_bucket(NonZeroMillis::MINUTE, burst);
+            in_scope("a", Charge { window, ..charge("x") })
         };
-        assert!(refusal(&[bucket(MOST_UNITS + 1)]).starts_with("charges[0]: burst is 9007199254740992"));
-        assert_eq!(refusal(&[bucket(1), bucket(2)]), "charges[0] and charges[1] are the same counter");
+        assert!(refusal(&[bucket(too_many)]).starts_with("charges[0]: burst is 9007199254740992"));
         assert_eq!(
-            refusal(&[charge("a}b", "x")]),
-            "charges[0]: scope has a brace, so it cannot be a hash tag"
+            refusal(&[bucket(Units::new(1)), bucket(Units::new(2))]),
+            "charges[0] and charges[1] are the same counter"
         );
-        assert_eq!(refusal(&[charge("", "x")]), "scope is empty or longer than 512 bytes");
+        assert_eq!(refusal(&[one("a}b", "x")]), "charges[0]: scope has a brace, so it cannot be a hash tag");
+        assert_eq!(refusal(&[one("", "x")]), "scope is empty or longer than 512 bytes");
         assert_eq!(
-            refusal(&[charge("a", "x"), charge("b", "x"), charge("a", "x")]),
+            refusal(&[one("a", "x"), one("b", "x"), one("a", "x")]),
             "charges[0] and charges[2] are the same counter"
         );
         assert_eq!(groups("", &[]).unwrap_err(), Invalid::Name { field: "id" });
@@ -376,8 +368,8 @@ mod tests {
 
     #[test]
     fn a_lease_is_one_slot_while_its_request_runs_and_none_after() {
-        let window = Window::concurrency(NonZeroU64::new(60_000).unwrap());
-        let charges = [Charge { window, cost: 3, ..charge("a", "concurrency") }];
+        let window = Window::concurrency(NonZeroMillis::MINUTE);
+        let charges = [in_scope("a", Charge { window, cost: Units::new(3), ..charge("concurrency") })];
         let group = &groups("id", &charges).unwrap()[0];
         let settle = |extend| {
             group.settle(&Settle { id: "id".into(), if_absent: None, extend, charges: charges.to_vec() }, 0)
@@ -392,12 +384,12 @@ mod tests {
 
     #[test]
     fn every_window_is_read_from_its_arguments() {
-        let minute = NonZeroU64::new(60_000).unwrap();
+        let minute = NonZeroMillis::MINUTE;
         for it in [
             Window::sliding(minute),
             Window::fixed(minute),
             Window::calendar_month(),
-            Window::token_bucket(minute, 7),
+            Window::token_bucket(minute, Units::new(7)),
             Window::concurrency(minute),
         ] {
             let [algorithm, length_ms, parameter] = shape(&it);
@@ -410,7 +402,8 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_are_accepted() {
-        let largest = Charge { cost: MOST_UNITS, limit: MOST_UNITS, ..charge("a", "x") };
+        let most = Units::new(MAX_EXACT);
+        let largest = in_scope("a", Charge { cost: most, limit: most, ..charge("x") });
         assert!(groups("id", &[largest]).is_ok());
     }
 
@@ -420,7 +413,7 @@ mod tests {
         assert_eq!(window_states(&[-1, 2, 3]), None);
         assert_eq!(
             window_states(&[1, 2, -1]),
-            Some(vec![WindowState { used: 1, reset_ms: 2, retry_after_ms: -1 }])
+            Some(vec![WindowState { used: Units::new(1), reset: Millis::new(2), fit: Fit::Never }])
         );
     }
 }

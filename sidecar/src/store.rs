@@ -9,7 +9,8 @@ use crate::call::{self, Call, Group};
 use crate::error::Unavailable;
 use crate::link::Link;
 use crate::metrics::Metrics;
-use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled, WindowState};
+use llm_rate_limit::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled};
+use llm_rate_limit::window::WindowState;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::Arc;
 
@@ -177,7 +178,8 @@ impl<'a> Pending<'a> {
             Ok(groups) => (groups, Stage::Asking),
             Err(why) => (Vec::new(), Stage::Failed(why.to_string())),
         };
-        Self { id: &request.id, groups, charged: 0, stage, windows: vec![None; request.charges.len()] }
+        let windows = vec![None; ScopeCharges::flat(&request.charges).count()];
+        Self { id: &request.id, groups, charged: 0, stage, windows }
     }
 
     /// The group to ask next.

@@ -6,7 +6,9 @@
 use crate::call::{self, Invalid};
 use crate::error::Refusal;
 use crate::store::Store;
-use llm_rate_limit::store::wire::Charge;
+use llm_rate_limit::quantity::{Millis, Units};
+use llm_rate_limit::store::keys;
+use llm_rate_limit::store::wire::{Charge, ScopeCharges};
 use llm_rate_limit::window::Algorithm;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use serde::{Deserialize, Serialize};
@@ -38,16 +40,16 @@ pub struct WindowUsage {
     /// How it counts.
     pub algorithm: String,
     /// The most that it admits; of a bucket, what refills it in its window.
-    pub limit: u64,
+    pub limit: Units,
     /// How much a bucket holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u64>,
+    pub burst: Option<Units>,
     /// Units in it.
-    pub used: u64,
+    pub used: Units,
     /// Units that still fit.
-    pub remaining: u64,
+    pub remaining: Units,
     /// Milliseconds until it is empty if nobody spends.
-    pub reset_ms: u64,
+    pub reset_ms: Millis,
 }
 
 /// The answer to `GET /v1/usage`.
@@ -91,16 +93,16 @@ pub async fn reset(store: &Store, owner: &Owner) -> Result<Reset, Refusal> {
     let charges = indexed(store, owner).await?;
     let removed = stand(store, &charges).await?;
     let mut delete = redis::cmd("DEL");
-    delete.arg(call::index_key(owner.scope(), &owner.identity));
-    for charge in &charges {
-        delete.arg(charge.key());
+    delete.arg(keys::index(owner.scope(), &owner.identity));
+    for key in charges.keys() {
+        delete.arg(key);
     }
     ask::<u64>(store, &[delete]).await?;
     Ok(Reset { identity: owner.identity.clone(), scope: owner.scope().to_owned(), removed })
 }
 
 /// The windows in the index of `owner`, as charges of nothing, by name and length.
-async fn indexed(store: &Store, owner: &Owner) -> Result<Vec<Charge>, Refusal> {
+async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, Refusal> {
     let (scope, identity) = (owner.scope(), owner.identity.as_str());
     call::check_owner(0, scope, identity).map_err(|why| match why {
         Invalid::Scope { .. } => {
@@ -109,25 +111,25 @@ async fn indexed(store: &Store, owner: &Owner) -> Result<Vec<Charge>, Refusal> {
         why => Refusal::Malformed(why.to_string()),
     })?;
     let mut list = redis::cmd("HGETALL");
-    list.arg(call::index_key(scope, identity));
+    list.arg(keys::index(scope, identity));
     let index: BTreeMap<String, String> = ask(store, &[list]).await?.into_iter().next().unwrap_or_default();
     let mut charges: Vec<Charge> = index
         .iter()
         .filter_map(|(field, entry)| {
-            let charge = charge(scope, identity, field, entry);
+            let charge = charge(identity, field, entry);
             if charge.is_none() {
                 tracing::warn!(field, entry, "an entry of the index is of another version and is left out");
             }
             charge
         })
         .collect();
-    charges.sort_by(|a, b| (&a.name, a.window.length_ms).cmp(&(&b.name, b.window.length_ms)));
-    Ok(charges)
+    charges.sort_by(|a, b| (&a.name, a.window.length).cmp(&(&b.name, b.window.length)));
+    Ok(ScopeCharges { scope: scope.to_owned(), charges })
 }
 
 /// Reads an index entry: `<algorithm> <window_ms> <parameter> <limit>` under `<limit name>:<window label>`.
-fn charge(scope: &str, identity: &str, field: &str, entry: &str) -> Option<Charge> {
-    let (name, _) = field.rsplit_once(':')?;
+fn charge(identity: &str, field: &str, entry: &str) -> Option<Charge> {
+    let name = keys::limit_name(field)?;
     let mut parts = entry.split(' ');
     let (Some(algorithm), Some(length), Some(parameter), Some(limit), None) =
         (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -135,19 +137,19 @@ fn charge(scope: &str, identity: &str, field: &str, entry: &str) -> Option<Charg
         return None;
     };
     Some(Charge {
-        scope: scope.to_owned(),
         identity: identity.to_owned(),
         name: name.to_owned(),
         window: call::window([algorithm, length, parameter])?,
-        limit: limit.parse().ok()?,
-        cost: 0,
+        limit: Units::new(limit.parse().ok()?),
+        cost: Units::ZERO,
         enforced: true,
     })
 }
 
 /// How the windows of `charges` stand, those left out whose counter is gone.
-async fn stand(store: &Store, charges: &[Charge]) -> Result<Vec<WindowUsage>, Refusal> {
-    let groups = call::groups("usage", charges).map_err(|why| Refusal::Malformed(why.to_string()))?;
+async fn stand(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>, Refusal> {
+    let groups = call::groups("usage", std::slice::from_ref(charges))
+        .map_err(|why| Refusal::Malformed(why.to_string()))?;
     let calls: Vec<_> = groups.iter().map(|group| group.peek(0)).collect();
     let mut states = Vec::new();
     for answer in store.run(&calls).await? {
@@ -157,15 +159,16 @@ async fn stand(store: &Store, charges: &[Charge]) -> Result<Vec<WindowUsage>, Re
         );
     }
     let exist: Vec<Cmd> = charges
-        .iter()
-        .map(|charge| {
+        .keys()
+        .map(|key| {
             let mut exists = redis::cmd("EXISTS");
-            exists.arg(charge.key());
+            exists.arg(key);
             exists
         })
         .collect();
     let exist: Vec<bool> = ask(store, &exist).await?;
     Ok(charges
+        .charges
         .iter()
         .zip(states)
         .zip(exist)
@@ -180,8 +183,8 @@ async fn stand(store: &Store, charges: &[Charge]) -> Result<Vec<WindowUsage>, Re
                 _ => None,
             },
             used: state.used,
-            remaining: charge.window.capacity(charge.limit).saturating_sub(state.used),
-            reset_ms: state.reset_ms,
+            remaining: charge.window.capacity(charge.limit) - state.used,
+            reset_ms: state.reset,
         })
         .collect())
 }
@@ -202,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_index_entry_is_the_window_it_was_made_from() {
-        let found = charge("s", "key", "gpt:4/requests:1m-30", "sliding_window 60000 30 100").unwrap();
+        let found = charge("key", "gpt:4/requests:1m-30", "sliding_window 60000 30 100").unwrap();
         assert_eq!(found.name, "gpt:4/requests");
         assert_eq!(found.window.label(), "1m-30");
         assert_eq!(found.limit, 100);
@@ -211,8 +214,8 @@ mod tests {
     #[test]
     fn an_entry_of_another_version_is_left_out() {
         for entry in ["", "leaky 60000 60 100", "sliding_window 60000 60", "sliding_window 0 60 100"] {
-            assert_eq!(charge("s", "key", "requests:1m", entry), None, "{entry}");
+            assert_eq!(charge("key", "requests:1m", entry), None, "{entry}");
         }
-        assert_eq!(charge("s", "key", "requests", "sliding_window 60000 60 100"), None);
+        assert_eq!(charge("key", "requests", "sliding_window 60000 60 100"), None);
     }
 }

@@ -5,8 +5,9 @@
 
 use super::Headers;
 use super::units::{amount, date, go_duration};
-use crate::answer::refusal::{LimitStatus, closest};
 use crate::policy::limit::Metric;
+use crate::policy::status::{LimitStatus, closest};
+use crate::quantity::Millis;
 
 /// The names of a family: limit, remaining, reset.
 type Family = [&'static str; 3];
@@ -99,14 +100,14 @@ pub(super) fn openai(standings: &[LimitStatus], refused_by: Option<&LimitStatus>
         (COST, limits.of(Metric::CostUsd)),
         (CONCURRENCY, limits.of(Metric::Concurrency)),
     ];
-    let mut headers = written(families, |standing| go_duration(standing.state.reset_ms));
+    let mut headers = written(families, |standing| go_duration(standing.state.reset));
     // Clients read these as integers of something that comes back by itself.
     let is_plain = |metric| !matches!(metric, Metric::CostUsd | Metric::Concurrency);
     let closest = match refused_by {
         Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
         None => closest(standings, is_plain),
     };
-    let seconds = |standing: &LimitStatus| standing.state.reset_ms.div_ceil(1_000).to_string();
+    let seconds = |standing: &LimitStatus| standing.state.reset.seconds_rounded_up().to_string();
     headers.extend(written([(CLOSEST, closest)], seconds));
     headers
 }
@@ -120,7 +121,7 @@ pub(super) fn anthropic(standings: &[LimitStatus], now_ms: u64) -> Headers {
         (ANTHROPIC_INPUT_TOKENS, limits.of(Metric::InputTokens)),
         (ANTHROPIC_OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
     ];
-    written(families, |standing| date(now_ms.saturating_add(standing.state.reset_ms)))
+    written(families, |standing| date(Millis::new(now_ms) + standing.state.reset))
 }
 
 fn written<'a>(
@@ -142,7 +143,7 @@ fn written<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::refusal::tests::standing;
+    use crate::policy::status::tests::status;
 
     fn value<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
         headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
@@ -150,9 +151,9 @@ mod tests {
 
     fn requests_and_tokens() -> [LimitStatus; 3] {
         [
-            standing(Metric::Requests, 20, 1, (1, 61_000, 0)),
-            standing(Metric::InputTokens, 100, 10, (90, 61_500, 0)),
-            standing(Metric::OutputTokens, 1_000, 10, (10, 61_000, 0)),
+            status(Metric::Requests, 20, 1, (1, 61_000, 0)),
+            status(Metric::InputTokens, 100, 10, (90, 61_500, 0)),
+            status(Metric::OutputTokens, 1_000, 10, (10, 61_000, 0)),
         ]
     }
 
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_not_limited_has_no_headers() {
-        let requests = [standing(Metric::Requests, 20, 1, (1, 61_000, 0))];
+        let requests = [status(Metric::Requests, 20, 1, (1, 61_000, 0))];
         for headers in [openai(&requests, None), anthropic(&requests, 0)] {
             assert!(headers.iter().all(|(name, _)| !name.contains("tokens")), "{headers:?}");
         }
@@ -195,8 +196,8 @@ mod tests {
 
     #[test]
     fn costs_are_in_dollars_and_have_a_family_of_their_own() {
-        let cost = standing(Metric::CostUsd, 5_000_000, 1, (4_500_000, 61_000, 0));
-        let requests = standing(Metric::Requests, 20, 1, (1, 61_000, 0));
+        let cost = status(Metric::CostUsd, 5_000_000, 1, (4_500_000, 61_000, 0));
+        let requests = status(Metric::Requests, 20, 1, (1, 61_000, 0));
         let headers = openai(&[cost.clone(), requests], None);
         assert_eq!(value(&headers, "x-ratelimit-limit-cost-usd"), Some("5"));
         assert_eq!(value(&headers, "x-ratelimit-remaining-cost-usd"), Some("0.5"));
@@ -212,8 +213,8 @@ mod tests {
 
     #[test]
     fn slots_have_a_family_of_their_own() {
-        let slots = standing(Metric::Concurrency, 4, 1, (4, 600_000, 0));
-        let requests = standing(Metric::Requests, 20, 1, (1, 61_000, 0));
+        let slots = status(Metric::Concurrency, 4, 1, (4, 600_000, 0));
+        let requests = status(Metric::Requests, 20, 1, (1, 61_000, 0));
         let headers = openai(&[slots.clone(), requests], None);
         assert_eq!(value(&headers, "x-ratelimit-remaining-concurrency"), Some("0"));
         assert_eq!(value(&headers, "x-ratelimit-limit"), Some("20"));

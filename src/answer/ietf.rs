@@ -4,9 +4,9 @@
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>
 
 use super::Headers;
-use crate::answer::refusal::LimitStatus;
 use crate::policy::Owner;
 use crate::policy::limit::Metric;
+use crate::policy::status::LimitStatus;
 use crate::window::Algorithm;
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ fn printable(text: &str) -> String {
 /// What the limit is: the quota, its unit if it is none of requests, and its window in seconds.
 fn policy(standing: &LimitStatus) -> String {
     let limit = &standing.limit;
-    let quota = limit.amount.min(MAX_INTEGER);
+    let quota = limit.amount.get().min(MAX_INTEGER);
     let unit = match limit.metric {
         Metric::Requests => "",
         Metric::InputTokens | Metric::OutputTokens | Metric::TotalTokens => ";qu=\"tokens\"",
@@ -78,26 +78,26 @@ fn policy(standing: &LimitStatus) -> String {
     };
     match limit.window.algorithm {
         Algorithm::Concurrency => format!(";q={quota}{unit}"),
-        _ => format!(";q={quota}{unit};w={}", limit.window.length_ms.get().div_ceil(1_000)),
+        _ => format!(";q={quota}{unit};w={}", limit.window.length.get().seconds_rounded_up()),
     }
 }
 
 /// How it stands: what remains, and the seconds until it is whole again.
 fn state(standing: &LimitStatus) -> String {
-    let remaining = standing.remaining().min(MAX_INTEGER);
+    let remaining = standing.remaining().get().min(MAX_INTEGER);
     match standing.limit.window.algorithm {
         Algorithm::Concurrency => format!(";r={remaining}"),
-        _ => format!(";r={remaining};t={}", standing.state.reset_ms.div_ceil(1_000)),
+        _ => format!(";r={remaining};t={}", standing.state.reset.seconds_rounded_up()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::refusal::tests::standing;
     use crate::policy::limit::Limit;
+    use crate::policy::status::tests::status;
+    use crate::quantity::{Millis, NonZeroMillis};
     use crate::window::Window;
-    use std::num::NonZeroU64;
     use std::sync::Arc;
 
     fn values(standings: &[LimitStatus]) -> [String; 2] {
@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn a_policy_and_a_state_are_told_for_each_limit() {
-        let requests = standing(Metric::Requests, 100, 1, (50, 29_001, 0));
-        let tokens = standing(Metric::TotalTokens, u64::MAX, 1, (0, 500, 0));
+        let requests = status(Metric::Requests, 100, 1, (50, 29_001, 0));
+        let tokens = status(Metric::TotalTokens, u64::MAX, 1, (0, 500, 0));
         assert_eq!(
             values(&[requests.clone(), tokens]),
             [
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn every_name_is_there_once() {
-        let requests = standing(Metric::Requests, 1, 1, (1, 0, 0));
-        let second = over(&requests, Window::sliding(NonZeroU64::new(1_000).unwrap()));
+        let requests = status(Metric::Requests, 1, 1, (1, 0, 0));
+        let second = over(&requests, Window::sliding(Millis::SECOND.at_least_one()));
         let of_group = LimitStatus { owner: Owner::Group("a".into()), ..requests.clone() };
         let of_model = LimitStatus { owner: Owner::Model("\"gpt\\é*".into()), ..requests.clone() };
         let of_all = LimitStatus { owner: Owner::Global, ..requests.clone() };
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn slots_have_no_window() {
-        let slots = standing(Metric::Concurrency, 4, 1, (1, 600_000, 0));
-        let slots = over(&slots, Window::concurrency(NonZeroU64::new(600_000).unwrap()));
+        let slots = status(Metric::Concurrency, 4, 1, (1, 600_000, 0));
+        let slots = over(&slots, Window::concurrency(NonZeroMillis::new(600_000).unwrap()));
         let expected = [r#""concurrency";q=4;qu="concurrent-requests""#, r#""concurrency";r=3"#];
         assert_eq!(values(&[slots]), expected);
     }

@@ -10,10 +10,12 @@ mod units;
 
 pub use units::{amount, go_duration, metric as metric_name};
 
-use crate::answer::refusal::{LimitStatus, OverLimit, Refusal};
+use crate::answer::refusal::{OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};
 use crate::policy::Owner;
 use crate::policy::limit::Metric;
+use crate::policy::status::LimitStatus;
+use crate::quantity::Millis;
 use crate::request::Endpoint;
 use serde_json::{Value, json};
 
@@ -141,7 +143,7 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
     let metric = units::metric(&by.limit);
     let window = units::window(&by.limit.window);
     let limit = amount(by.limit.amount);
-    let retry_after = over.retry_after_ms().map(go_duration);
+    let retry_after = over.retry_after_ms().map(Millis::new).map(go_duration);
     if let Some(message) = custom {
         return message.render(|placeholder| match placeholder {
             Placeholder::Name => name.to_owned(),

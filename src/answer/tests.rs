@@ -1,10 +1,10 @@
 //! What refusals say.
 
 use super::*;
-use crate::answer::refusal::tests::standing;
 use crate::policy::limit::{Enforcement, Limit};
+use crate::policy::status::tests::status;
+use crate::quantity::{NonZeroMillis, Units};
 use crate::window::Window;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 const CHAT: Wording<'_> = wording(config::Headers::Auto, Endpoint::ChatCompletions);
@@ -32,8 +32,8 @@ fn message_of(reply: &Reply) -> String {
 fn a_refusal_names_its_limit_and_says_when_to_come_back() {
     let reply = refuse(
         vec![
-            standing(Metric::Requests, 1_000, 1, (3, 61_000, 0)),
-            standing(Metric::TotalTokens, 100, 40, (80, 61_000, 1_001)),
+            status(Metric::Requests, 1_000, 1, (3, 61_000, 0)),
+            status(Metric::TotalTokens, 100, 40, (80, 61_000, 1_001)),
         ],
         None,
     );
@@ -54,7 +54,7 @@ fn a_refusal_names_its_limit_and_says_when_to_come_back() {
 #[test]
 fn a_refusal_says_whose_limit_it_is() {
     let message = |owner: Owner| {
-        let standing = LimitStatus { owner, ..standing(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
+        let standing = LimitStatus { owner, ..status(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
         message_of(&refuse(vec![standing], None)).split(" on ").next().unwrap().to_owned()
     };
     assert_eq!(message(Owner::Key), "Rate limit reached for demo");
@@ -65,7 +65,7 @@ fn a_refusal_says_whose_limit_it_is() {
 
 #[test]
 fn a_request_that_never_fits_is_not_told_to_retry() {
-    let reply = refuse(vec![standing(Metric::OutputTokens, 100, 140, (0, 0, -1))], None);
+    let reply = refuse(vec![status(Metric::OutputTokens, 100, 140, (0, 0, -1))], None);
     assert_eq!(header(&reply.headers, "retry-after"), None);
     assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
     assert_eq!(
@@ -77,7 +77,7 @@ fn a_request_that_never_fits_is_not_told_to_retry() {
 
 #[test]
 fn a_long_wait_is_told_but_not_worth_a_retry() {
-    let reply = refuse(vec![standing(Metric::Requests, 1, 1, (1, 90_000, 60_001))], None);
+    let reply = refuse(vec![status(Metric::Requests, 1, 1, (1, 90_000, 60_001))], None);
     assert_eq!(header(&reply.headers, "retry-after"), Some("61"));
     assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
 }
@@ -85,7 +85,7 @@ fn a_long_wait_is_told_but_not_worth_a_retry() {
 #[test]
 fn messages_are_the_operators_to_write() {
     let reply = refuse(
-        vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))],
+        vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))],
         Some("您的速度太快啦，请慢点！ {name} {limit}/{window} {metric} {retry_after} {{limit}}"),
     );
     assert_eq!(message_of(&reply), "您的速度太快啦，请慢点！ demo 1/1m requests 1.5s {limit}");
@@ -93,7 +93,7 @@ fn messages_are_the_operators_to_write() {
 
 #[test]
 fn headers_can_be_left_out_but_not_the_time_to_retry() {
-    let over = OverLimit::new(vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
+    let over = OverLimit::new(vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
     let reply = Refusal::OverLimit(over).reply(&wording(config::Headers::None, Endpoint::ChatCompletions));
     let names: Vec<_> = reply.headers.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["content-type", "retry-after", "retry-after-ms"]);
@@ -108,7 +108,7 @@ fn other_refusals_have_their_own_status() {
 
 /// A refusal of one request, told in some dialect.
 fn told(headers: config::Headers, endpoint: Endpoint) -> Reply {
-    let over = OverLimit::new(vec![standing(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
+    let over = OverLimit::new(vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
     Refusal::OverLimit(over).reply(&wording(headers, endpoint))
 }
 
@@ -170,8 +170,8 @@ fn the_upstreams_headers_of_every_dialect_are_replaced() {
 
 #[test]
 fn requests_in_flight_and_budgets_are_told_in_their_own_terms() {
-    let slots = standing(Metric::Concurrency, 16, 1, (16, 600_000, 600_000));
-    let window = Window::concurrency(NonZeroU64::new(600_000).unwrap());
+    let slots = status(Metric::Concurrency, 16, 1, (16, 600_000, 600_000));
+    let window = Window::concurrency(NonZeroMillis::new(600_000).unwrap());
     let slots = LimitStatus { limit: Arc::new(Limit { window, ..Limit::clone(&slots.limit) }), ..slots };
     let reply = refuse(vec![slots], None);
     assert_eq!(
@@ -181,8 +181,7 @@ fn requests_in_flight_and_budgets_are_told_in_their_own_terms() {
     );
     assert_eq!(header(&reply.headers, "retry-after"), Some("1"), "a slot is free as soon as a request ends");
     assert_eq!(header(&reply.headers, "x-should-retry"), None);
-    let reply =
-        refuse(vec![standing(Metric::CostUsd, 5_000_000, 250_000, (4_999_999, 60_000, 60_000))], None);
+    let reply = refuse(vec![status(Metric::CostUsd, 5_000_000, 250_000, (4_999_999, 60_000, 60_000))], None);
     assert_eq!(
         message_of(&reply),
         "Rate limit reached for demo on cost in USD per 1m: limit 5, used 4.999999, requested 0.25. \
@@ -192,15 +191,15 @@ fn requests_in_flight_and_budgets_are_told_in_their_own_terms() {
 
 #[test]
 fn a_bucket_holds_less_than_its_limit() {
-    let window = Window::token_bucket(NonZeroU64::new(60_000).unwrap(), 10);
+    let window = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(10));
     let limit = Limit {
         name: "requests".into(),
         metric: Metric::Requests,
-        amount: 600,
+        amount: Units::new(600),
         window,
-        manner: Enforcement::default(),
+        enforcement: Enforcement::default(),
     };
-    let standing = LimitStatus { limit: Arc::new(limit), ..standing(Metric::Requests, 1, 11, (4, 400, -1)) };
+    let standing = LimitStatus { limit: Arc::new(limit), ..status(Metric::Requests, 1, 11, (4, 400, -1)) };
     let reply = refuse(vec![standing], None);
     assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("10"));
     assert_eq!(header(&reply.headers, "x-ratelimit-remaining"), Some("6"));

@@ -1,17 +1,13 @@
-//! How amounts, lengths of time and dates are written for clients.
+//! Amounts, durations and dates as text for clients.
 
 use crate::policy::limit::{Limit, Metric};
-use crate::pricing::MILLION;
-use crate::window::{Algorithm, Window, duration_label};
+use crate::quantity::{Millis, Units, millionths_label};
+use crate::window::{Algorithm, Window};
 use jiff::Timestamp;
 
 /// Units of `metric` as clients read them: dollars as a decimal number, everything else as an integer.
-pub fn amount(metric: Metric, units: u64) -> String {
-    if metric != Metric::CostUsd {
-        return units.to_string();
-    }
-    let (dollars, millionths) = (units / MILLION, units % MILLION);
-    format!("{dollars}.{millionths:06}").trim_end_matches('0').trim_end_matches('.').to_owned()
+pub fn amount(metric: Metric, units: Units) -> String {
+    if metric == Metric::CostUsd { millionths_label(units.get()) } else { units.to_string() }
 }
 
 /// What `limit` counts, in words, with the pattern of models if it has one: `gpt-4*/total tokens`.
@@ -30,26 +26,30 @@ pub fn metric(limit: &Limit) -> String {
     }
 }
 
-/// The length of `window` in words: `1m`, `90s`, `1mo`. Requests in flight are counted at every moment.
+/// The duration of `window`: `1m`, `90s`, `1mo`. Requests in flight are counted at every moment.
 pub fn window(window: &Window) -> String {
     match window.algorithm {
         Algorithm::Concurrency => "moment".to_owned(),
         Algorithm::CalendarMonth => "1mo".to_owned(),
-        _ => duration_label(window.length_ms.get()),
+        _ => window.length.get().label(),
     }
 }
 
-/// `ms` as OpenAI writes a duration: `12ms`, `1.5s`, `6m0s`, `24h0m0s`.
-pub fn go_duration(ms: u64) -> String {
-    if ms < 1_000 {
+/// `duration` as OpenAI writes it: `12ms`, `1.5s`, `6m0s`, `24h0m0s`.
+pub fn go_duration(duration: Millis) -> String {
+    const SECOND: u64 = Millis::SECOND.get();
+    const MINUTE: u64 = Millis::MINUTE.get();
+    const HOUR: u64 = Millis::HOUR.get();
+    let ms = duration.get();
+    if ms < SECOND {
         return format!("{ms}ms");
     }
-    let (hours, minutes, seconds, millis) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
+    let (hours, minutes, seconds, millis) = (ms / HOUR, ms / MINUTE % 60, ms / SECOND % 60, ms % SECOND);
     let mut text = String::new();
     if hours > 0 {
         text.push_str(&format!("{hours}h"));
     }
-    if ms >= 60_000 {
+    if ms >= MINUTE {
         text.push_str(&format!("{minutes}m"));
     }
     text.push_str(&seconds.to_string());
@@ -60,10 +60,10 @@ pub fn go_duration(ms: u64) -> String {
     text
 }
 
-/// The second that `ms` milliseconds since the epoch are in, or the next, as RFC 3339 writes it:
-/// `2025-08-21T12:41:00Z`. A time that no calendar has is the last that it has.
-pub fn date(ms: u64) -> String {
-    let seconds = i64::try_from(ms.div_ceil(1_000)).unwrap_or(i64::MAX);
+/// `time` since the epoch as RFC 3339 writes it, rounded up to a whole second: `2025-08-21T12:41:00Z`. A time after the
+/// calendar's last is the last.
+pub fn date(time: Millis) -> String {
+    let seconds = i64::try_from(time.seconds_rounded_up()).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
@@ -71,7 +71,7 @@ pub fn date(ms: u64) -> String {
 mod tests {
     use super::*;
     use crate::policy::limit::Enforcement;
-    use std::num::NonZeroU64;
+    use crate::quantity::NonZeroMillis;
 
     #[test]
     fn durations_are_written_as_openai_writes_them() {
@@ -85,12 +85,13 @@ mod tests {
             (61_005, "1m1.005s"),
         ];
         for (ms, text) in cases {
-            assert_eq!(go_duration(ms), text);
+            assert_eq!(go_duration(Millis::new(ms)), text);
         }
     }
 
     #[test]
     fn dates_are_whole_seconds_rounded_up() {
+        let date = |ms| date(Millis::new(ms));
         assert_eq!(date(0), "1970-01-01T00:00:00Z");
         assert_eq!(date(1_755_780_059_001), "2025-08-21T12:41:00Z");
         assert_eq!(date(1_709_164_800_000), "2024-02-29T00:00:00Z");
@@ -99,24 +100,24 @@ mod tests {
 
     #[test]
     fn dollars_are_decimal() {
-        let dollars = |units| amount(Metric::CostUsd, units);
+        let dollars = |units| amount(Metric::CostUsd, Units::new(units));
         assert_eq!(
             [dollars(0), dollars(1), dollars(2_500_000), dollars(10_000_000)],
             ["0", "0.000001", "2.5", "10"]
         );
-        assert_eq!(amount(Metric::TotalTokens, 2_500_000), "2500000");
+        assert_eq!(amount(Metric::TotalTokens, Units::new(2_500_000)), "2500000");
     }
 
     #[test]
     fn limits_are_named_in_words() {
-        let window = Window::sliding(NonZeroU64::new(1).unwrap());
+        let window = Window::sliding(NonZeroMillis::MIN);
         let words = |name: &str, metric| {
             super::metric(&Limit {
                 name: name.to_owned(),
                 metric,
-                amount: 1,
+                amount: Units::new(1),
                 window,
-                manner: Enforcement::default(),
+                enforcement: Enforcement::default(),
             })
         };
         assert_eq!(words("input_tokens", Metric::InputTokens), "input tokens");
@@ -126,11 +127,11 @@ mod tests {
 
     #[test]
     fn windows_are_named_by_their_length() {
-        let minute = NonZeroU64::new(60_000).unwrap();
+        let minute = NonZeroMillis::MINUTE;
         let windows = [
             Window::sliding(minute),
             Window::fixed(minute),
-            Window::token_bucket(minute, 1),
+            Window::token_bucket(minute, Units::new(1)),
             Window::calendar_month(),
             Window::concurrency(minute),
         ];

@@ -3,10 +3,10 @@
 use super::decimal::ONE;
 use super::document::Number;
 use super::error::{Path, Problems};
-use super::number::MAX_AMOUNT;
 use super::pattern;
 use super::raw::{self, AcceptEncoding, OnStreamOver, OutputMode, StreamUsage};
 use crate::pricing::{ByModel, Price, Weights};
+use crate::quantity::MAX_EXACT;
 use std::collections::BTreeMap;
 
 /// Tokens reserved for the output of a request that sets no maximum, if the configuration does not say.
@@ -45,7 +45,7 @@ impl Accounting {
         let default_output_tokens = problems.whole_or(
             &root.member("output_reservation").member("default_tokens"),
             raw.output_reservation.default_tokens,
-            0..=MAX_AMOUNT,
+            0..=MAX_EXACT,
             DEFAULT_OUTPUT_TOKENS,
         );
         let weights = weights(&raw.weights, &root.member("weights"), problems);

@@ -5,6 +5,7 @@
 //! that they can be reported. It may hold API keys, so it has no `Debug`.
 
 use super::error::{ConfigError, Path, Problem, Problems, Step};
+use crate::quantity::MAX_EXACT;
 use prost::Message as _;
 use prost_types::value::Kind;
 use serde::de::{
@@ -43,7 +44,8 @@ pub enum Number {
 impl From<f64> for Number {
     fn from(value: f64) -> Self {
         /// 2⁵³: up to here every integer is a double.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
+        #[expect(clippy::cast_precision_loss, reason = "it is exact")]
+        const EXACT: f64 = (MAX_EXACT + 1) as f64;
         #[expect(clippy::cast_possible_truncation, reason = "whole, and far smaller than an i64 can be")]
         if value.fract() == 0.0 && value.abs() <= EXACT {
             Self::Whole(value as i64)

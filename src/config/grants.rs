@@ -1,7 +1,7 @@
 //! Who may do what, checked: plans, groups, keys and the default become grants.
 
 use super::error::{Path, Problems, quoted};
-use super::limit_set::{OwnManner, limit_set, shared};
+use super::limit_set::{OwnEnforcement, limit_set, shared};
 use super::raw;
 use super::secret::Secret;
 use crate::identity::Identity;
@@ -194,7 +194,7 @@ fn key_grant(
     Some(Grant::Limited(Arc::new(Policy { name, own, group, shared: Arc::clone(&catalogue.shared) })))
 }
 
-/// The plan's limits with those given at `path` over them, in the manner that is given there; the plan itself if nothing
+/// The plan's limits with those given at `path` over them, enforced as given there; the plan itself if nothing
 /// is, so that it is shared. None without a plan, but the limits are checked.
 fn combined(
     plan: Option<Arc<LimitSet>>,
@@ -203,12 +203,16 @@ fn combined(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<LimitSet>> {
-    let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.manner);
+    let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.enforcement);
     let own = limit_set(given, models, outer, path, problems);
     let plan = plan?;
     // Its problems have been noted.
-    let manner = OwnManner::of(given, path, &mut Problems::default());
-    let plan = if manner.is_none() { plan } else { Arc::new(plan.with_manner(|plans| manner.over(plans))) };
+    let enforcement = OwnEnforcement::of(given, path, &mut Problems::default());
+    let plan = if enforcement.is_none() {
+        plan
+    } else {
+        Arc::new(plan.with_enforcement(|of_plan| enforcement.over(of_plan)))
+    };
     Some(if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) })
 }
 

@@ -1,19 +1,18 @@
 //! Limits, checked and built: shorthands and windows, for any model and for patterns of models.
 
 use super::error::{Path, Problems};
-use super::number::MAX_AMOUNT;
 use super::pattern;
 use super::raw;
 use super::windows;
 use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::{LimitSet, ModelLimits, Slot};
+use crate::quantity::{MAX_EXACT, Millis, Units};
 use crate::window::Window;
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
-/// A minute: a client that waits longer has given up.
-const MAX_WAIT_MS: u64 = 60_000;
+/// The longest wait: a client that waits longer has given up.
+const MAX_WAIT: Millis = Millis::MINUTE;
 
 impl raw::Limits<'_> {
     /// Whether no limit is given.
@@ -24,7 +23,7 @@ impl raw::Limits<'_> {
     }
 }
 
-/// Builds the limits of whatever is at `path`. Those that do not say how, behave in the manner of `outer`.
+/// Builds the limits of whatever is at `path`. Those that set no enforcement take that of `outer`.
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
     models: &BTreeMap<String, raw::ModelLimits>,
@@ -32,10 +31,10 @@ pub(super) fn limit_set(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
-    let manner = OwnManner::of(general, path, problems).over(outer);
-    let general = limits(general, manner, None, path, problems);
-    let models = model_limits(models, manner, Naming::WithPattern, &path.member("models"), problems);
-    LimitSet { general, models, manner }
+    let enforcement = OwnEnforcement::of(general, path, problems).over(outer);
+    let general = limits(general, enforcement, None, path, problems);
+    let models = model_limits(models, enforcement, Naming::WithPattern, &path.member("models"), problems);
+    LimitSet { general, models, enforcement }
 }
 
 /// Builds the limits of all requests: those of `models` and `global` in `root`.
@@ -57,32 +56,32 @@ pub(super) fn shared(
     LimitSet { models, ..global }
 }
 
-/// What limits say of their manner themselves.
+/// The enforcement that limits set themselves.
 #[derive(Clone, Copy)]
-pub(super) struct OwnManner {
+pub(super) struct OwnEnforcement {
     dry_run: Option<bool>,
-    max_wait_ms: Option<u64>,
+    max_wait: Option<Millis>,
 }
 
-impl OwnManner {
+impl OwnEnforcement {
     /// That of the limits at `path`.
     pub(super) fn of(given: raw::Limits<'_>, path: &Path<'_>, problems: &mut Problems) -> Self {
-        let max_wait_ms = given
+        let max_wait = given
             .max_wait_ms
-            .and_then(|number| problems.whole(&path.member("max_wait_ms"), number, 0..=MAX_WAIT_MS));
-        Self { dry_run: given.dry_run, max_wait_ms }
+            .and_then(|number| problems.whole(&path.member("max_wait_ms"), number, 0..=MAX_WAIT.get()));
+        Self { dry_run: given.dry_run, max_wait: max_wait.map(Millis::new) }
     }
 
     /// Whether it says nothing.
     pub(super) const fn is_none(self) -> bool {
-        self.dry_run.is_none() && self.max_wait_ms.is_none()
+        self.dry_run.is_none() && self.max_wait.is_none()
     }
 
-    /// The manner that follows where `outer` holds otherwise.
+    /// The enforcement that follows: that of `outer` where these limits set none.
     pub(super) fn over(self, outer: Enforcement) -> Enforcement {
         Enforcement {
             dry_run: self.dry_run.unwrap_or(outer.dry_run),
-            max_wait_ms: self.max_wait_ms.unwrap_or(outer.max_wait_ms),
+            max_wait: self.max_wait.unwrap_or(outer.max_wait),
         }
     }
 }
@@ -114,8 +113,8 @@ fn model_limits(
             Naming::WithPattern => Some(text.as_str()),
             Naming::ByMetric => None,
         };
-        let manner = OwnManner::of(given, &path, problems).over(outer);
-        ModelLimits { pattern, limits: limits(given, manner, prefix, &path, problems) }
+        let enforcement = OwnEnforcement::of(given, &path, problems).over(outer);
+        ModelLimits { pattern, limits: limits(given, enforcement, prefix, &path, problems) }
     };
     models.iter().map(of_pattern).collect()
 }
@@ -123,17 +122,17 @@ fn model_limits(
 /// Builds one list of limits; no two may be on the same metric over the same window.
 fn limits(
     given: raw::Limits<'_>,
-    manner: Enforcement,
+    enforcement: Enforcement,
     pattern: Option<&str>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Vec<Arc<Limit>> {
     let mut limits: Vec<Arc<Limit>> = Vec::new();
     let mut places: BTreeMap<Slot, String> = BTreeMap::new();
-    let mut add = |metric: Metric, amount, window, manner, path: &Path<'_>, problems: &mut Problems| {
+    let mut add = |metric: Metric, amount, window, enforcement, path: &Path<'_>, problems: &mut Problems| {
         let name = metric.name();
         let name = pattern.map_or_else(|| name.to_owned(), |pattern| format!("{pattern}/{name}"));
-        let limit = Limit { name, metric, amount, window, manner };
+        let limit = Limit { name, metric, amount, window, enforcement };
         if let Some(first) = places.get(&Slot::of(&limit)) {
             problems.add(path, format!("the same metric and window as {first}, expected one limit for both"));
             return;
@@ -141,24 +140,23 @@ fn limits(
         places.insert(Slot::of(&limit), path.to_string());
         limits.push(Arc::new(limit));
     };
-    for (field, metric, length_ms, number) in given.shorthands {
+    for (field, metric, length, number) in given.shorthands {
         let path = path.member(field);
         let Some(number) = number else { continue };
-        let amount = problems.whole(&path, number, 0..=MAX_AMOUNT);
-        if let (Some(amount), Some(length_ms)) = (amount, NonZeroU64::new(length_ms)) {
-            add(metric, amount, Window::sliding(length_ms), manner, &path, problems);
+        if let Some(amount) = problems.whole(&path, number, 0..=MAX_EXACT) {
+            add(metric, Units::new(amount), Window::sliding(length), enforcement, &path, problems);
         }
     }
     if let Some((amount, window)) = windows::concurrency(given, path, problems) {
         let path = path.member("max_concurrency");
-        add(Metric::Concurrency, amount, window, manner, &path, problems);
+        add(Metric::Concurrency, amount, window, enforcement, &path, problems);
     }
     let windows_path = path.member("windows");
     for (index, raw) in given.windows.iter().enumerate() {
         let path = windows_path.element(index);
-        let manner = OwnManner { dry_run: raw.dry_run, max_wait_ms: None }.over(manner);
+        let enforcement = OwnEnforcement { dry_run: raw.dry_run, max_wait: None }.over(enforcement);
         if let Some((amount, window)) = windows::window(raw, &path, problems) {
-            add(raw.metric.into(), amount, window, manner, &path, problems);
+            add(raw.metric.into(), amount, window, enforcement, &path, problems);
         }
     }
     limits

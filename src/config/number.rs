@@ -4,9 +4,6 @@ use super::document::Number;
 use super::error::{Path, Problems};
 use std::ops::RangeInclusive;
 
-/// The largest limit: 2⁵³ - 1, up to which every integer is a double, which is what Lua and a `Struct` count in.
-pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
-
 impl Problems {
     /// `number` as an integer within `range`; else notes a problem.
     pub(super) fn whole(

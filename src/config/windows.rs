@@ -3,22 +3,20 @@
 use super::decimal::ONE;
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
-use super::length;
-use super::number::MAX_AMOUNT;
 use super::raw::{self, Algorithm, WindowMetric};
+use crate::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use crate::window::{self, DEFAULT_SEGMENTS, Window};
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-/// The longest window, in milliseconds: 31 days, which is any month. A counter lives as long as its window.
-const MAX_WINDOW_MS: u64 = 31 * DAY_MS;
+/// The longest window: 31 days, which is any month. A counter lives as long as its window.
+const MAX_WINDOW: Millis = Millis::new(31 * Millis::DAY.get());
 /// Segments are a counter's size in the store, so they are few.
 const MAX_SEGMENTS: u64 = 1000;
 /// The largest budget, in micro-dollars: a billion dollars.
 const MAX_BUDGET: u64 = 1_000_000_000 * ONE;
-/// For how long a place is kept if the configuration does not say, in milliseconds: longer than any model answers.
-const DEFAULT_LEASE: NonZeroU64 = NonZeroU64::new(600_000).unwrap();
-const DAY_MS: u64 = 86_400_000;
+/// The length of a lease if the configuration gives none: longer than any model answers.
+const DEFAULT_LEASE: NonZeroMillis = NonZeroMillis::new(600_000).unwrap();
 
 /// How a month of the calendar is written.
 const MONTH: &str = "1mo";
@@ -28,27 +26,28 @@ pub(super) fn concurrency(
     given: raw::Limits<'_>,
     path: &Path<'_>,
     problems: &mut Problems,
-) -> Option<(u64, Window)> {
+) -> Option<(Units, Window)> {
     let lease_path = path.member("lease_ttl");
     if given.lease_ttl.is_some() && given.max_concurrency.is_none() {
         problems.expected(&lease_path, "\"max_concurrency\" beside it", "none");
     }
-    let lease = given
-        .lease_ttl
-        .map_or(Some(DEFAULT_LEASE), |text| length_ms(text, 1_000..=DAY_MS, &lease_path, problems));
+    let lease = given.lease_ttl.map_or(Some(DEFAULT_LEASE), |text| {
+        length(text, Millis::SECOND..=Millis::DAY, &lease_path, problems)
+    });
     let path = path.member("max_concurrency");
-    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_AMOUNT));
-    Some((amount?, Window::concurrency(lease?)))
+    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_EXACT));
+    Some((Units::new(amount?), Window::concurrency(lease?)))
 }
 
 /// How much the window at `path` admits, and the window.
-pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(u64, Window)> {
+pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(Units, Window)> {
     let mut units = |name, number: Number, least: u64| {
         let path = path.member(name);
-        match raw.metric {
+        let units = match raw.metric {
             WindowMetric::CostUsd => problems.millionths(&path, number, least..=MAX_BUDGET),
-            _ => problems.whole(&path, number, least..=MAX_AMOUNT),
-        }
+            _ => problems.whole(&path, number, least..=MAX_EXACT),
+        };
+        units.map(Units::new)
     };
     let amount = units("limit", raw.limit, 0);
     let burst = raw.burst.map_or(amount, |number| units("burst", number, 1));
@@ -57,15 +56,15 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
     if is_month {
         return Some((amount?, Window::calendar_month()));
     }
-    let length_ms = length_ms(&raw.window, 1..=MAX_WINDOW_MS, &path.member("window"), problems);
-    let segments = segments(raw.segments, length_ms, &path.member("segments"), problems);
-    let length_ms = length_ms?;
+    let length = length(&raw.window, Millis::new(1)..=MAX_WINDOW, &path.member("window"), problems);
+    let segments = segments(raw.segments, length, &path.member("segments"), problems);
+    let length = length?;
     let window = match algorithm {
         Algorithm::SlidingWindow => {
-            Window { length_ms, algorithm: window::Algorithm::SlidingWindow { segments: segments? } }
+            Window { length, algorithm: window::Algorithm::SlidingWindow { segments: segments? } }
         }
-        Algorithm::FixedWindow => Window::fixed(length_ms),
-        Algorithm::TokenBucket => Window::token_bucket(length_ms, burst?),
+        Algorithm::FixedWindow => Window::fixed(length),
+        Algorithm::TokenBucket => Window::token_bucket(length, burst?),
     };
     Some((amount?, window))
 }
@@ -94,29 +93,29 @@ fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut 
 /// A segment is a millisecond or more, which a very short window has fewer of than the default.
 fn segments(
     given: Option<Number>,
-    length_ms: Option<NonZeroU64>,
+    length: Option<NonZeroMillis>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<NonZeroU32> {
-    let most = MAX_SEGMENTS.min(length_ms.map_or(MAX_SEGMENTS, NonZeroU64::get));
+    let most = length.map_or(MAX_SEGMENTS, |length| length.get().get().min(MAX_SEGMENTS));
     let default = u64::from(DEFAULT_SEGMENTS.get()).min(most);
     let segments = problems.whole_or(path, given, 1..=most, default)?;
     u32::try_from(segments).ok().and_then(NonZeroU32::new)
 }
 
-fn length_ms(
+fn length(
     text: &str,
-    range: RangeInclusive<u64>,
+    range: RangeInclusive<Millis>,
     path: &Path<'_>,
     problems: &mut Problems,
-) -> Option<NonZeroU64> {
-    let Some(length_ms) = length::parse_ms(text) else {
+) -> Option<NonZeroMillis> {
+    let Some(length) = Millis::parse(text) else {
         problems.expected(path, "a length of time such as \"10s\", \"1m\" or \"1d\"", quoted(text));
         return None;
     };
-    let within = Some(length_ms).filter(|length_ms| range.contains(length_ms)).and_then(NonZeroU64::new);
+    let within = Some(length).filter(|length| range.contains(length)).and_then(Millis::non_zero);
     if within.is_none() {
-        let [from, to] = [range.start(), range.end()].map(|ms| window::duration_label(*ms));
+        let [from, to] = [range.start(), range.end()].map(|bound| bound.label());
         problems.expected(path, format!("a length of time from \"{from}\" to \"{to}\""), quoted(text));
     }
     within

@@ -1,8 +1,8 @@
 //! What is limited: metrics, what a request costs in each of them, and limits over windows.
 //!
-//! Which limits apply to which request is the configuration's business ([`crate::config`]); how a window counts is
-//! [`crate::window`]'s.
+//! [`crate::config`] decides which limits apply to which request, and [`crate::window`] how a window counts.
 
+use crate::quantity::{Millis, Units};
 use crate::window::Window;
 
 /// A quantity that limits are set on.
@@ -48,23 +48,23 @@ impl Metric {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Requests: one, or none once it has been given back.
-    pub requests: u64,
+    pub requests: Units,
     /// Prompt tokens.
-    pub input_tokens: u64,
+    pub input_tokens: Units,
     /// Completion tokens.
-    pub output_tokens: u64,
+    pub output_tokens: Units,
     /// Millionths of a US dollar.
-    pub cost_micro_usd: u64,
+    pub cost_micro_usd: Units,
 }
 
 impl Cost {
     /// The part of this cost that counts towards `metric`.
-    pub const fn of(&self, metric: Metric) -> u64 {
+    pub fn of(&self, metric: Metric) -> Units {
         match metric {
             Metric::Requests | Metric::Concurrency => self.requests,
             Metric::InputTokens => self.input_tokens,
             Metric::OutputTokens => self.output_tokens,
-            Metric::TotalTokens => self.input_tokens.saturating_add(self.output_tokens),
+            Metric::TotalTokens => self.input_tokens + self.output_tokens,
             Metric::CostUsd => self.cost_micro_usd,
         }
     }
@@ -73,25 +73,25 @@ impl Cost {
 /// At most `amount` of `metric` in any window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What the limit is called in the store and in messages: the metric's name, with the model pattern before it
-    /// where the limit is a model's (`gpt-4*/requests`).
+    /// The limit's name in the store and in messages: that of the metric, after the model pattern where the limit is a
+    /// model's (`gpt-4*/requests`).
     pub name: String,
     /// What is counted.
     pub metric: Metric,
     /// The most that any window admits. Zero admits nothing.
-    pub amount: u64,
+    pub amount: Units,
     /// Over which time, and how it is counted.
     pub window: Window,
-    /// What becomes of a request that does not fit.
-    pub manner: Enforcement,
+    /// What happens to a request that does not fit.
+    pub enforcement: Enforcement,
 }
 
-/// What becomes of a request that does not fit under a limit.
+/// What happens to a request that does not fit under a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enforcement {
     /// Whether it is counted and forwarded all the same.
     pub dry_run: bool,
-    /// For how long it is held, in milliseconds, if it fits by then. A request that does not fit under several limits
-    /// waits for the shortest of their times.
-    pub max_wait_ms: u64,
+    /// The longest that it waits to fit. A request that does not fit under several limits waits for the shortest of
+    /// these durations.
+    pub max_wait: Millis,
 }

@@ -2,6 +2,7 @@
 
 use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::pattern::Pattern;
+use crate::quantity::NonZeroMillis;
 use crate::window::Algorithm;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ pub(crate) struct LimitSet {
     pub(crate) general: Vec<Arc<Limit>>,
     /// Those for some models, one element per pattern.
     pub(crate) models: Vec<ModelLimits>,
-    /// That of limits which do not say otherwise, also of those laid over these.
-    pub(crate) manner: Enforcement,
+    /// That of limits that set none of their own, also of those laid over these.
+    pub(crate) enforcement: Enforcement,
 }
 
 /// The limits of the models that a pattern matches.
@@ -43,10 +44,11 @@ impl LimitSet {
         self.general.iter().chain(of_models.flat_map(|limits| &limits.limits))
     }
 
-    /// These limits, each with what `change` makes of its manner.
-    pub(crate) fn with_manner(&self, change: impl Fn(Enforcement) -> Enforcement) -> Self {
+    /// These limits, each with what `change` makes of its enforcement.
+    pub(crate) fn with_enforcement(&self, change: impl Fn(Enforcement) -> Enforcement) -> Self {
         let changed = |limits: &[Arc<Limit>]| {
-            let changed = |limit: &Arc<Limit>| Limit { manner: change(limit.manner), ..Limit::clone(limit) };
+            let changed =
+                |limit: &Arc<Limit>| Limit { enforcement: change(limit.enforcement), ..Limit::clone(limit) };
             limits.iter().map(changed).map(Arc::new).collect()
         };
         let of_model = |of_model: &ModelLimits| ModelLimits {
@@ -56,7 +58,7 @@ impl LimitSet {
         Self {
             general: changed(&self.general),
             models: self.models.iter().map(of_model).collect(),
-            manner: change(self.manner),
+            enforcement: change(self.enforcement),
         }
     }
 
@@ -69,7 +71,7 @@ impl LimitSet {
                 None => models.push(own.clone()),
             }
         }
-        Self { general: overridden(&self.general, &own.general), models, manner: own.manner }
+        Self { general: overridden(&self.general, &own.general), models, enforcement: own.enforcement }
     }
 
     /// Whether any of the limits is on a metric that `which` picks.
@@ -79,12 +81,11 @@ impl LimitSet {
     }
 }
 
-/// What there is one limit for in a list: a metric over a length of time, a month of the calendar, or the requests in
-/// flight, however long their leases are.
+/// The place of a limit in a list, which has one for each: a metric over a duration, a month of the calendar, or the
+/// requests in flight, however long their leases are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slot {
-    /// By the length in milliseconds.
-    Length(Metric, u64),
+    Length(Metric, NonZeroMillis),
     Month(Metric),
     Concurrency,
 }
@@ -96,7 +97,7 @@ impl Slot {
             Algorithm::Concurrency => Self::Concurrency,
             Algorithm::CalendarMonth => Self::Month(limit.metric),
             Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow | Algorithm::TokenBucket { .. } => {
-                Self::Length(limit.metric, limit.window.length_ms.get())
+                Self::Length(limit.metric, limit.window.length)
             }
         }
     }

@@ -1,12 +1,13 @@
-//! What an identity may do: the limits that apply to its requests, and whose counters they are.
+//! The limits that apply to the requests of an identity, and the owners of their counters.
 //!
-//! A request is charged to its key, its key's group, the models that it asks for, and to everybody's limits together.
-//! Limits are built once, when the configuration is read, and shared from then on, so that a request that is under
-//! way keeps those it began with when the configuration changes. Whether a request fits them is the store's business.
+//! A request is charged to its key, its key's group, the models that it asks for, and the limits of all requests.
+//! Limits are built once, when the configuration is read, and shared from then on, so that a running request keeps
+//! those it began with when the configuration changes. Stores decide whether a request fits ([`crate::store`]).
 
 pub mod limit;
 mod limit_set;
 pub mod pattern;
+pub mod status;
 
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 
@@ -17,6 +18,16 @@ use std::sync::Arc;
 
 /// The scope and the identity of the limits that all requests share.
 pub const GLOBAL: &str = "global";
+
+/// The scope and the identity of the limits that the keys of a group share.
+pub fn group_scope(group: &str) -> String {
+    format!("group-{group}")
+}
+
+/// The scope and the identity of the limits that all requests for the models of a pattern share.
+pub fn model_scope(pattern: &str) -> String {
+    format!("model-{pattern}")
+}
 
 /// Whether a request is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +62,7 @@ impl Applied {
             identity: Arc::clone(identity),
             owner,
             limit: Arc::clone(limit),
-            dry_run: limit.manner.dry_run,
+            dry_run: limit.enforcement.dry_run,
         }
     }
 }
@@ -209,7 +220,7 @@ pub(crate) struct Group {
 impl Group {
     /// The group called `name`, without braces.
     pub(crate) fn new(name: &str, limits: LimitSet) -> Self {
-        Self { name: name.into(), scope: format!("group-{name}").into(), limits }
+        Self { name: name.into(), scope: group_scope(name).into(), limits }
     }
 
     /// Its limits.
@@ -231,7 +242,7 @@ impl Shared {
     /// `limits` for all requests; the patterns of their models have no braces.
     pub(crate) fn new(limits: LimitSet) -> Self {
         let pattern = |limits: &ModelLimits| limits.pattern.as_str().to_owned();
-        let models = limits.models.iter().map(pattern).map(|p| (format!("model-{p}").into(), p.into()));
+        let models = limits.models.iter().map(pattern).map(|p| (model_scope(&p).into(), p.into()));
         Self { models: models.collect(), limits, scope: GLOBAL.into() }
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::policy::limit::Enforcement;
+use crate::quantity::Millis;
 use serde_json::{Value, json};
 
 fn config(json: &Value) -> Config {
@@ -233,7 +234,7 @@ fn tokens_of_a_group_of_models_or_of_all_must_be_counted() {
 }
 
 #[test]
-fn the_manner_of_a_limit_is_the_closest_that_is_given() {
+fn the_enforcement_of_a_limit_is_the_closest_that_is_given() {
     let json = json!({
         "plans": {"p": {
             "rpm": 1, "rpd": 2, "max_wait_ms": 100,
@@ -248,7 +249,7 @@ fn the_manner_of_a_limit_is_the_closest_that_is_given() {
         "global": {"rpm": 8, "dry_run": true},
     });
     let manners = |json: &Value, key, model| {
-        let manner = |applied: Applied| (applied.limit.manner.max_wait_ms, applied.dry_run);
+        let manner = |applied: Applied| (applied.limit.enforcement.max_wait.get(), applied.dry_run);
         subject(json, key).limits(Some(model)).map(manner).collect::<Vec<_>>()
     };
     let (general, window, global) = ((100, false), (100, true), (0, true));
@@ -264,16 +265,19 @@ fn the_manner_of_a_limit_is_the_closest_that_is_given() {
 }
 
 #[test]
-fn limits_of_those_on_a_plan_are_shared_unless_their_manner_differs() {
+fn limits_of_those_on_a_plan_are_shared_unless_their_enforcement_differs() {
     let json = json!({
         "plans": {"p": {"rpm": 1}},
         "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p", "max_wait_ms": 5}],
     });
     let limit = |key| subject(&json, key).limits(None).next().unwrap().limit;
-    assert_eq!(limit("a").manner, Enforcement::default());
+    assert_eq!(limit("a").enforcement, Enforcement::default());
     assert_eq!(
         *limit("b"),
-        Limit { manner: Enforcement { dry_run: false, max_wait_ms: 5 }, ..Limit::clone(&limit("a")) }
+        Limit {
+            enforcement: Enforcement { dry_run: false, max_wait: Millis::new(5) },
+            ..Limit::clone(&limit("a"))
+        }
     );
 }
 

@@ -4,8 +4,10 @@
 //! The largest number, a day and a millionth have their one home here. Nothing here knows a limit or a window.
 
 mod millionths;
+mod millis;
 
 pub use millionths::{MILLION, millionths_label};
+pub use millis::NonZeroMillis;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -129,43 +131,6 @@ macro_rules! saturating {
 
 saturating!(Units);
 saturating!(Millis);
-
-impl Millis {
-    /// A second.
-    pub const SECOND: Self = Self(1_000);
-    /// A minute.
-    pub const MINUTE: Self = Self(60_000);
-    /// An hour.
-    pub const HOUR: Self = Self(3_600_000);
-    /// A day, without a leap second or a change of the clock.
-    pub const DAY: Self = Self(86_400_000);
-
-    /// The duration in the largest unit that divides it: `250ms`, `90s`, `1m`, `6h`, `1d`.
-    pub fn label(self) -> String {
-        let Self(ms) = self;
-        DURATION_UNITS
-            .iter()
-            .find(|(_, Self(unit))| ms >= *unit && ms.is_multiple_of(*unit))
-            .map_or_else(|| format!("{ms}ms"), |(name, Self(unit))| format!("{}{name}", ms / unit))
-    }
-
-    /// The duration that [`Millis::label`] writes: an integer and a unit. None for any other text, and where 64 bits
-    /// do not hold it.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (number, unit) = text.split_at_checked(text.bytes().take_while(u8::is_ascii_digit).count())?;
-        let (_, Self(unit)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
-        number.parse::<u64>().ok()?.checked_mul(*unit).map(Self)
-    }
-}
-
-/// The units of a duration, the largest first.
-const DURATION_UNITS: [(&str, Millis); 5] = [
-    ("d", Millis::DAY),
-    ("h", Millis::HOUR),
-    ("m", Millis::MINUTE),
-    ("s", Millis::SECOND),
-    ("ms", Millis::new(1)),
-];
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,10 @@ pub mod headers_mode;
 pub mod reservation;
 pub mod waiting_room;
 
-use crate::answer::refusal::LimitStatus;
 use crate::answer::{Headers, Reply};
 use crate::codec::content_encoding::Decoder;
 use crate::policy::Subject;
+use crate::policy::status::LimitStatus;
 use crate::request::{BodyEdit, Endpoint};
 use crate::session::reservation::{OpenReservation, Reservation};
 use crate::stream_edit::StreamEditor;

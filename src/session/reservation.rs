@@ -2,13 +2,14 @@
 //!
 //! An account is opened once and closed once: closing consumes it, so that no ending of a request can settle twice.
 
-use crate::answer::refusal::LimitStatus;
 use crate::policy::Applied;
 use crate::policy::limit::{Cost, Limit};
+use crate::policy::status::LimitStatus;
 use crate::pricing::Tokens;
+use crate::quantity::{Millis, Units};
 use crate::store::local::Receipt;
-use crate::store::wire::{Charge, IfAbsent, Settle, WindowState};
-use crate::window::{Algorithm, Fit, Window};
+use crate::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
+use crate::window::{Algorithm, Fit, Window, WindowState};
 use std::sync::Arc;
 
 /// What a request is expected to cost, before it is forwarded.
@@ -30,12 +31,17 @@ pub struct Estimate {
 impl Estimate {
     /// The estimate of a request without a body.
     pub const REQUEST: Self = {
-        let cost = Cost { requests: 1, input_tokens: 0, output_tokens: 0, cost_micro_usd: 0 };
+        let cost = Cost {
+            requests: Units::new(1),
+            input_tokens: Units::ZERO,
+            output_tokens: Units::ZERO,
+            cost_micro_usd: Units::ZERO,
+        };
         Self { tokens: Tokens::NONE, base: cost, full: cost, is_guess: false, is_partial: false }
     };
 
     /// Units to reserve under `limit`.
-    fn of(&self, limit: &Limit) -> u64 {
+    fn of(&self, limit: &Limit) -> Units {
         let full = self.full.of(limit.metric);
         if self.is_guess { full.min(limit.amount).max(self.base.of(limit.metric)) } else { full }
     }
@@ -50,17 +56,16 @@ pub struct Reservation {
     pub name: Option<String>,
     /// What the request is expected to cost.
     pub estimate: Estimate,
-    /// The limits that apply, those of one scope next to each other.
+    /// The limits that apply.
     pub limits: Vec<Applied>,
-    /// One per limit, in order.
-    pub charges: Vec<Charge>,
+    /// One charge per limit, in order.
+    pub charges: Vec<ScopeCharges>,
 }
 
 impl Reservation {
     /// Charges `estimate` under `limits` to their owners.
     pub fn new(id: String, name: Option<&str>, limits: Vec<Applied>, estimate: Estimate) -> Self {
         let charge = |applied: &Applied| Charge {
-            scope: applied.scope.to_string(),
             identity: applied.identity.to_string(),
             name: applied.limit.name.clone(),
             window: applied.limit.window,
@@ -68,16 +73,21 @@ impl Reservation {
             cost: estimate.of(&applied.limit),
             enforced: !applied.dry_run,
         };
-        let charges = limits.iter().map(charge).collect();
+        let charges = ScopeCharges::group(limits.iter().map(|applied| (&*applied.scope, charge(applied))));
         Self { id, name: name.map(ToOwned::to_owned), estimate, limits, charges }
     }
 
     /// The limits that are enforced, or those in a dry run, as they were `reserved` (whole, or this Envoy's share),
     /// with the states that the store answered.
-    pub fn standings(&self, reserved: &[Charge], states: &[WindowState], dry_run: bool) -> Vec<LimitStatus> {
+    pub fn standings(
+        &self,
+        reserved: &[ScopeCharges],
+        states: &[WindowState],
+        dry_run: bool,
+    ) -> Vec<LimitStatus> {
         self.limits
             .iter()
-            .zip(reserved)
+            .zip(ScopeCharges::flat(reserved))
             .zip(states)
             .filter(|((applied, _), _)| applied.dry_run == dry_run)
             .map(|((applied, charge), state)| LimitStatus {
@@ -96,44 +106,45 @@ impl Reservation {
     /// For how long a request that does not fit under all of `standings` may wait: the shortest time of those limits
     /// that refuse it, in milliseconds.
     pub fn max_wait_ms(standings: &[LimitStatus]) -> u64 {
-        let refusing = standings.iter().filter(|standing| standing.state.fit() != Fit::Now);
-        refusing.map(|standing| standing.limit.manner.max_wait_ms).min().unwrap_or(0)
+        let refusing = standings.iter().filter(|standing| standing.state.fit != Fit::Now);
+        refusing.map(|standing| standing.limit.enforcement.max_wait.get()).min().unwrap_or(0)
     }
 
     /// The longest that any of the limits lets the request wait, in milliseconds.
     pub fn longest_wait_ms(&self) -> u64 {
-        self.limits.iter().map(|applied| applied.limit.manner.max_wait_ms).max().unwrap_or(0)
+        self.limits.iter().map(|applied| applied.limit.enforcement.max_wait.get()).max().unwrap_or(0)
     }
 
     /// Whose requests wait in one queue.
     pub fn queue(&self) -> &str {
-        self.charges.first().map_or("", |charge| &charge.identity)
+        ScopeCharges::flat(&self.charges).next().map_or("", |charge| &charge.identity)
     }
 
     /// The same bill for one of `replicas` Envoys that share the limits between them while they cannot ask each other:
     /// each takes an equal part, at least one, and a request that fits the whole limit fits an unused part.
-    pub fn share(&self, replicas: u64) -> Vec<Charge> {
-        let divided = |units: u64| units.checked_div(replicas).unwrap_or(units).max(units.min(1));
-        let part = |charge: &Charge| {
-            let limit = divided(charge.limit);
-            let mut window = charge.window;
-            if let Algorithm::TokenBucket { burst } = &mut window.algorithm {
+    pub fn share(&self, replicas: u64) -> Vec<ScopeCharges> {
+        let divided = |units: Units| (units / replicas).max(units.min(Units::new(1)));
+        ScopeCharges::changed(&self.charges, |charge| {
+            let fits_whole = charge.cost <= charge.window.capacity(charge.limit);
+            charge.limit = divided(charge.limit);
+            if let Algorithm::TokenBucket { burst } = &mut charge.window.algorithm {
                 *burst = divided(*burst);
             }
-            let fits_whole = charge.cost <= charge.window.capacity(charge.limit);
-            let cost = if fits_whole { charge.cost.min(window.capacity(limit)) } else { charge.cost };
-            Charge { limit, window, cost, ..charge.clone() }
-        };
-        self.charges.iter().map(part).collect()
+            if fits_whole {
+                charge.cost = charge.cost.min(charge.window.capacity(charge.limit));
+            }
+        })
     }
 
     /// The charges with what `cost` really was.
-    fn priced(&self, cost: &Cost) -> Vec<Charge> {
-        let price = |(charge, applied): (&Charge, &Applied)| Charge {
-            cost: cost.of(applied.limit.metric),
-            ..charge.clone()
-        };
-        self.charges.iter().zip(&self.limits).map(price).collect()
+    fn priced(&self, cost: &Cost) -> Vec<ScopeCharges> {
+        self.with_costs(self.limits.iter().map(|applied| cost.of(applied.limit.metric)))
+    }
+
+    /// The charges with these costs, in order.
+    fn with_costs(&self, costs: impl IntoIterator<Item = Units>) -> Vec<ScopeCharges> {
+        let mut costs = costs.into_iter();
+        ScopeCharges::changed(&self.charges, |charge| charge.cost = costs.next().unwrap_or(charge.cost))
     }
 
     /// Undoes whatever the store may have charged for a request that was not forwarded.
@@ -166,7 +177,7 @@ pub struct OpenReservation {
     bill: Reservation,
     held: HeldIn,
     /// Per charge, the most that the store has been told.
-    told: Vec<u64>,
+    told: Vec<Units>,
     /// When it was told so, in milliseconds.
     told_ms: u64,
 }
@@ -175,7 +186,7 @@ pub struct OpenReservation {
 #[derive(Debug)]
 pub struct Extension<'a> {
     /// All that it costs so far.
-    pub charges: Vec<Charge>,
+    pub charges: Vec<ScopeCharges>,
     /// Where the local store holds its reservation, if it does.
     pub local: Option<&'a mut Receipt>,
     /// For the sidecar, if Redis holds the reservation.
@@ -205,7 +216,7 @@ impl FinalCost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// For the local store, if it holds something that is to be changed.
-    pub local: Option<(Vec<Charge>, Receipt)>,
+    pub local: Option<(Vec<ScopeCharges>, Receipt)>,
     /// For the sidecar, if Redis holds something or may.
     pub remote: Option<Settle>,
 }
@@ -213,7 +224,7 @@ pub struct Settlement {
 impl OpenReservation {
     /// Opens the account of a request that goes ahead.
     pub fn open(bill: Reservation, held: HeldIn, now_ms: u64) -> Self {
-        let told = bill.charges.iter().map(|charge| charge.cost).collect();
+        let told = ScopeCharges::flat(&bill.charges).map(|charge| charge.cost).collect();
         Self { bill, held, told, told_ms: now_ms }
     }
 
@@ -229,8 +240,8 @@ impl OpenReservation {
 
     /// Whether a third of its shortest lease is over since the store was told that the request runs.
     pub fn is_to_be_renewed(&self, now_ms: u64) -> bool {
-        let shortest_ms = self.leases().map(|window| window.length_ms.get()).min();
-        shortest_ms.is_some_and(|ms| now_ms >= self.told_ms.saturating_add(ms / 3))
+        let shortest = self.leases().map(|window| window.length.get()).min();
+        shortest.is_some_and(|length| Millis::new(now_ms) >= Millis::new(self.told_ms) + length / 3)
     }
 
     fn leases(&self) -> impl Iterator<Item = Window> {
@@ -260,9 +271,8 @@ impl OpenReservation {
         Extension { charges, local, remote }
     }
 
-    fn told_charges(&self) -> Vec<Charge> {
-        let charges = self.bill.charges.iter().zip(&self.told);
-        charges.map(|(charge, told)| Charge { cost: *told, ..charge.clone() }).collect()
+    fn told_charges(&self) -> Vec<ScopeCharges> {
+        self.bill.with_costs(self.told.iter().copied())
     }
 
     /// What was expected.
@@ -276,7 +286,7 @@ impl OpenReservation {
             FinalCost::Cost(cost) => self.bill.priced(&cost),
             FinalCost::AsReserved => self.told_charges(),
         };
-        let costs = charges.iter().map(|charge| &charge.cost);
+        let costs = ScopeCharges::flat(&charges).map(|charge| &charge.cost);
         let is_as_told = costs.eq(&self.told) && !self.has_leases();
         let remote =
             |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
@@ -301,29 +311,34 @@ mod tests {
     use crate::policy::Owner;
     use crate::policy::limit::Enforcement;
     use crate::policy::limit::Metric;
+    use crate::quantity::NonZeroMillis;
     use crate::window::Window;
-    use std::num::NonZeroU64;
 
     fn limit(metric: Metric, amount: u64) -> Applied {
-        let window = Window::sliding(NonZeroU64::new(60_000).unwrap());
+        let window = Window::sliding(NonZeroMillis::MINUTE);
         let limit = Arc::new(Limit {
             name: metric.name().into(),
             metric,
-            amount,
+            amount: Units::new(amount),
             window,
-            manner: Enforcement::default(),
+            enforcement: Enforcement::default(),
         });
         Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit, dry_run: false }
     }
 
     fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
-        let base = Cost { requests: 1, input_tokens: 30, ..Cost::default() };
-        let estimate = Estimate { base, full: Cost { output_tokens, ..base }, is_guess, ..Estimate::REQUEST };
+        let base = Cost { requests: Units::new(1), input_tokens: Units::new(30), ..Cost::default() };
+        let estimate = Estimate {
+            base,
+            full: Cost { output_tokens: Units::new(output_tokens), ..base },
+            is_guess,
+            ..Estimate::REQUEST
+        };
         Reservation::new("id".into(), None, limits, estimate)
     }
 
-    fn costs(charges: &[Charge]) -> Vec<u64> {
-        charges.iter().map(|charge| charge.cost).collect()
+    fn costs(charges: &[ScopeCharges]) -> Vec<u64> {
+        ScopeCharges::flat(charges).map(|charge| charge.cost.get()).collect()
     }
 
     #[test]
@@ -344,7 +359,8 @@ mod tests {
     #[test]
     fn closing_says_where_to_settle() {
         let close = |held| {
-            let cost = Cost { requests: 1, input_tokens: 31, output_tokens: 9, cost_micro_usd: 0 };
+            let [requests, input_tokens, output_tokens] = [1, 31, 9].map(Units::new);
+            let cost = Cost { requests, input_tokens, output_tokens, ..Cost::default() };
             OpenReservation::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held, 0)
                 .close(FinalCost::Cost(cost))
         };
@@ -370,7 +386,7 @@ mod tests {
     fn a_running_request_tells_what_it_has_outgrown() {
         let mut account =
             OpenReservation::open(bill(vec![limit(Metric::OutputTokens, 100)], 5, false), HeldIn::Redis, 0);
-        let output = |output_tokens| Cost { output_tokens, ..Cost::default() };
+        let output = |output_tokens| Cost { output_tokens: Units::new(output_tokens), ..Cost::default() };
         assert!(!account.is_outgrown_by(&output(5)) && account.is_outgrown_by(&output(6)));
         let settle = account.extend(&output(9), 0).remote.unwrap();
         assert_eq!((costs(&settle.charges), settle.extend), (vec![9], true));
@@ -391,11 +407,12 @@ mod tests {
             vec![limit(Metric::Requests, 3), limit(Metric::InputTokens, 100), limit(Metric::OutputTokens, 0)];
         let bill = bill(limits, 7, false);
         let share = bill.share(4);
-        assert_eq!(share.iter().map(|c| (c.limit, c.cost)).collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
-        let states = [WindowState { used: 0, reset_ms: 0, retry_after_ms: 0 }; 3];
+        let limits_and_costs = ScopeCharges::flat(&share).map(|c| (c.limit.get(), c.cost.get()));
+        assert_eq!(limits_and_costs.collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
+        let states = [WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now }; 3];
         let told = bill.standings(&share, &states, false);
         assert_eq!(
-            told.iter().map(|s| (s.limit.amount, s.cost)).collect::<Vec<_>>(),
+            told.iter().map(|s| (s.limit.amount.get(), s.cost.get())).collect::<Vec<_>>(),
             [(1, 1), (25, 25), (0, 7)]
         );
     }
@@ -403,9 +420,9 @@ mod tests {
     #[test]
     fn a_share_of_a_bucket_has_its_part_of_the_burst() {
         let mut bucket = limit(Metric::OutputTokens, 100);
-        Arc::make_mut(&mut bucket.limit).window = Window::token_bucket(NonZeroU64::new(60_000).unwrap(), 8);
-        let share = bill(vec![bucket], 6, false).share(4);
-        assert_eq!(share[0].window.capacity(share[0].limit), 2, "the burst is shared too");
-        assert_eq!((share[0].limit, share[0].cost), (25, 2));
+        Arc::make_mut(&mut bucket.limit).window = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(8));
+        let share = bill(vec![bucket], 6, false).share(4).remove(0).charges.remove(0);
+        assert_eq!(share.window.capacity(share.limit), 2, "the burst is shared too");
+        assert_eq!((share.limit, share.cost), (Units::new(25), Units::new(2)));
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Envoy's shared data is one map per process. Its compare-and-swap is atomic only on a key that already exists, and
 //! keys are never freed. So the store is a fixed number of shards, created when the filter is configured (which Envoy
-//! does on the main thread before any worker), and a scope always lives in the one shard that its name hashes to.
+//! does on the main thread before any worker), and the hash of a scope's name picks the one shard that it lives in.
 
+use super::charge::ScopeCharges;
+use super::keys;
 use super::shard::{Digest16, Shard, digest};
-use crate::store::wire::{Charge, WindowState};
-use crate::window::ChargedParts;
+use crate::quantity::Millis;
+use crate::window::{ChargedParts, WindowState};
 use std::num::NonZeroU32;
 use thiserror::Error;
 
@@ -14,20 +16,20 @@ use thiserror::Error;
 /// through, so this is never reached by load alone.
 const MAX_TRIES: u32 = 10_000;
 
-/// Scopes per shard that the number of shards is chosen for; half of what a shard holds.
+/// Scopes per shard that the number of shards is chosen for: half of those that a shard holds.
 const EXPECTED_SCOPES_PER_SHARD: u32 = 8;
 
-/// Envoy's shared data, as much as the store needs of it.
+/// The part of Envoy's shared data that the store needs.
 pub trait SharedData {
     /// The value of `key` and its version.
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)>;
     /// Writes `value` if the version is still `version`; false if it is not.
     fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool;
-    /// Creates `key`. Only safe while nobody else may.
+    /// Creates `key`. Only safe while nobody else does.
     fn create(&self, key: &str, value: &[u8]);
 }
 
-/// Why the local store could not answer. None of these happens in an Envoy that works.
+/// Why the local store could not answer. Neither happens in an Envoy that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LocalError {
     /// The store was not prepared.
@@ -41,15 +43,15 @@ pub enum LocalError {
 /// What a reservation took from the local store; needed to extend and to settle it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// One per charge, in order.
-    parts: Vec<ChargedParts>,
+    /// Per scope and charge, in order.
+    scopes: Vec<Vec<ChargedParts>>,
 }
 
 /// The answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What was charged, if it was.
-    pub hold: Option<Receipt>,
+    /// What was charged, if the request was admitted.
+    pub receipt: Option<Receipt>,
     /// Per charge, in order: the counter after the decision.
     pub states: Vec<WindowState>,
 }
@@ -68,100 +70,85 @@ impl<S: SharedData> LocalStore<S> {
         Self { data, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
     }
 
-    /// Creates the shards that do not exist yet. To be called when the filter is configured; counters that are
-    /// there, from before a reload, stay.
+    /// Creates the shards that do not exist yet, when the filter is configured. Counters from before a reload stay.
     pub fn prepare(&self) {
         let empty = Shard::default().encode();
         for shard in 0..self.shards.get() {
-            let key = self.key(shard);
+            let key = keys::shard(self.shards.get(), shard);
             if self.data.get(&key).is_none() {
                 self.data.create(&key, &empty);
             }
         }
     }
 
-    /// Charges all of `charges` or none. Charges of one scope stand next to each other and are one atomic step;
-    /// of several scopes, each is charged in turn and all are given back if a later one does not fit.
+    /// Charges all of `scopes` or nothing. Each scope is one atomic step: they are charged in turn, and given back if a
+    /// later one does not fit.
     ///
     /// # Errors
     /// [`LocalError`]; nothing stays charged then.
-    pub fn reserve(&self, charges: &[Charge], now_ms: u64) -> Result<Decision, LocalError> {
-        let mut decision =
-            Decision { hold: Some(Receipt::default()), states: Vec::with_capacity(charges.len()) };
-        let mut charged: Vec<(&[Charge], Vec<ChargedParts>)> = Vec::new();
-        for scope in by_scope(charges) {
-            if decision.hold.is_none() {
-                decision.states.extend(self.change(scope, |shard| shard.peek(scope, now_ms))?);
-                continue;
+    pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision, LocalError> {
+        let (mut states, mut charged, mut is_refused) = (Vec::new(), Vec::new(), false);
+        let asked = scopes.iter().try_for_each(|scope| {
+            if is_refused {
+                states.extend(self.change(scope, |shard| shard.peek(scope, now))?);
+                return Ok(());
             }
-            match self.change(scope, |shard| shard.reserve(scope, now_ms)) {
-                Ok(attempt) => {
-                    decision.states.extend(attempt.states);
-                    match attempt.parts {
-                        Some(parts) => charged.push((scope, parts)),
-                        None => decision.hold = None,
-                    }
-                }
-                Err(error) => {
-                    self.give_back(&charged, now_ms)?;
-                    return Err(error);
-                }
+            let attempt = self.change(scope, |shard| shard.reserve(scope, now))?;
+            states.extend(attempt.states);
+            match attempt.parts {
+                Some(parts) => charged.push(parts),
+                None => is_refused = true,
+            }
+            Ok(())
+        });
+        if is_refused || asked.is_err() {
+            for (scope, parts) in scopes.iter().zip(&charged) {
+                self.change(scope, |shard| shard.release(scope, parts, now))?;
             }
         }
-        match &mut decision.hold {
-            Some(hold) => hold.parts = charged.into_iter().flat_map(|(_, parts)| parts).collect(),
-            None => self.give_back(&charged, now_ms)?,
-        }
-        Ok(decision)
+        asked?;
+        let receipt = (!is_refused).then_some(Receipt { scopes: charged });
+        Ok(Decision { receipt, states })
     }
 
-    /// Charges what a running request costs by now beyond what `hold` has taken, and renews its leases. Each charge's
-    /// `cost` is all that it cost so far, so that calling this again changes nothing. Nothing is given back. Returns
+    /// Charges what a running request costs by now beyond what `receipt` has taken, and renews its leases. Each charge's
+    /// `cost` is the whole cost so far, so that calling this again changes nothing. Nothing is given back. Returns
     /// whether a limit is passed now.
     ///
     /// # Errors
-    /// [`LocalError`]; scopes from the one that failed on are as before.
-    pub fn extend(&self, charges: &[Charge], hold: &mut Receipt, now_ms: u64) -> Result<bool, LocalError> {
-        let (mut begin, mut is_over) = (0_usize, false);
-        for scope in by_scope(charges) {
-            let end = begin.saturating_add(scope.len());
-            let Some(parts) = hold.parts.get_mut(begin..end) else { break };
-            let (extended, past) = self.change(scope, |shard| shard.extend(scope, parts, now_ms))?;
-            parts.clone_from_slice(&extended);
-            is_over |= past;
-            begin = end;
+    /// [`LocalError`]; the scope that failed and those after it are as before.
+    pub fn extend(
+        &self,
+        scopes: &[ScopeCharges],
+        receipt: &mut Receipt,
+        now: Millis,
+    ) -> Result<bool, LocalError> {
+        let mut is_over = false;
+        for (scope, parts) in scopes.iter().zip(&mut receipt.scopes) {
+            let (extended, is_past) = self.change(scope, |shard| shard.extend(scope, parts, now))?;
+            *parts = extended;
+            is_over |= is_past;
         }
         Ok(is_over)
     }
 
-    /// Replaces what was reserved by the real `cost` of each charge. `hold` is consumed: there is no settling twice.
+    /// Replaces what was reserved by the real `cost` of each charge. `receipt` is consumed: there is no settling twice.
     ///
     /// # Errors
     /// [`LocalError`]; scopes after the one that failed keep what was reserved.
-    #[expect(clippy::needless_pass_by_value, reason = "a hold is settled once")]
-    pub fn settle(&self, charges: &[Charge], hold: Receipt, now_ms: u64) -> Result<(), LocalError> {
-        let mut parts = hold.parts.as_slice();
-        for scope in by_scope(charges) {
-            let (now, later) = parts.split_at_checked(scope.len()).unwrap_or((parts, &[]));
-            self.change(scope, |shard| shard.settle(scope, now, now_ms))?;
-            parts = later;
-        }
-        Ok(())
-    }
-
-    fn give_back(&self, charged: &[(&[Charge], Vec<ChargedParts>)], now_ms: u64) -> Result<(), LocalError> {
-        for (scope, parts) in charged {
-            let nothing: Vec<Charge> = scope.iter().map(|c| Charge { cost: 0, ..c.clone() }).collect();
-            self.change(scope, |shard| shard.settle(&nothing, parts, now_ms))?;
+    #[expect(clippy::needless_pass_by_value, reason = "a receipt is settled once")]
+    pub fn settle(&self, scopes: &[ScopeCharges], receipt: Receipt, now: Millis) -> Result<(), LocalError> {
+        for (scope, parts) in scopes.iter().zip(&receipt.scopes) {
+            self.change(scope, |shard| shard.settle(scope, parts, now))?;
         }
         Ok(())
     }
 
     /// Reads the shard of `scope`, lets `change` work on it, and writes it back, again and again until nobody else
     /// has written in between.
-    fn change<T>(&self, scope: &[Charge], change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
-        let shard = scope.first().map_or(0, |charge| self.shard_of(digest(&[&charge.scope])));
-        let key = self.key(shard);
+    fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
+        let shard = self.shard_of(digest(&[&scope.scope]));
+        let key = keys::shard(self.shards.get(), shard);
         for _ in 0..MAX_TRIES {
             let (bytes, version) = self.data.get(&key).ok_or(LocalError::Missing(shard))?;
             let mut counters = Shard::decode(&bytes);
@@ -178,25 +165,15 @@ impl<S: SharedData> LocalStore<S> {
         let [a, b, c, d, ..] = name;
         u32::from_be_bytes([a, b, c, d]) % self.shards
     }
-
-    /// The number of shards is part of the name: another number spreads the scopes in another way. So is the version
-    /// of what the bytes mean.
-    fn key(&self, shard: u32) -> String {
-        format!("llmrl/2/{}/{shard}", self.shards)
-    }
-}
-
-/// `charges` cut where the scope changes.
-fn by_scope(charges: &[Charge]) -> impl Iterator<Item = &[Charge]> {
-    charges.chunk_by(|a, b| a.scope == b.scope)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::quantity::{NonZeroMillis, Units};
+    use crate::store::charge::Charge;
     use crate::window::Window;
     use std::collections::HashMap;
-    use std::num::NonZeroU64;
     use std::sync::Mutex;
 
     /// Envoy's shared data: a version per value, and a swap that fails if the version has moved.
@@ -224,16 +201,20 @@ pub(crate) mod tests {
         }
     }
 
-    fn charge(scope: &str, limit: u64, cost: u64) -> Charge {
+    fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
         Charge {
-            scope: scope.into(),
-            identity: scope.into(),
+            identity: identity.into(),
             name: "requests".into(),
-            window: Window::sliding(NonZeroU64::new(60_000).unwrap()),
-            limit,
-            cost,
+            window: Window::sliding(NonZeroMillis::MINUTE),
+            limit: Units::new(limit),
+            cost: Units::new(cost),
             enforced: true,
         }
+    }
+
+    /// A charge in the scope of its identity.
+    fn one(identity: &str, limit: u64, cost: u64) -> ScopeCharges {
+        ScopeCharges { scope: identity.into(), charges: vec![charge(identity, limit, cost)] }
     }
 
     fn store(memory: &Memory) -> LocalStore<&Memory> {
@@ -242,21 +223,24 @@ pub(crate) mod tests {
         store
     }
 
+    fn at(now: u64) -> Millis {
+        Millis::new(now)
+    }
+
     #[test]
-    fn an_unprepared_store_says_so() {
+    fn an_unprepared_store_is_an_error() {
         let memory = Memory::default();
         let store = LocalStore::new(&memory, NonZeroU32::MIN);
-        assert_eq!(store.reserve(&[charge("a", 1, 1)], 0), Err(LocalError::Missing(0)));
+        assert_eq!(store.reserve(&[one("a", 1, 1)], at(0)), Err(LocalError::Missing(0)));
     }
 
     #[test]
     fn workers_together_admit_exactly_the_limit() {
         let memory = Memory::default();
         let store = store(&memory);
+        let is_admitted = || store.reserve(&[one("a", 100, 1)], at(7)).unwrap().receipt.is_some();
         let admitted: usize = std::thread::scope(|s| {
-            let worker = || {
-                (0..300).filter(|_| store.reserve(&[charge("a", 100, 1)], 7).unwrap().hold.is_some()).count()
-            };
+            let worker = || (0..300).filter(|_| is_admitted()).count();
             let workers: Vec<_> = (0..4).map(|_| s.spawn(worker)).collect();
             workers.into_iter().map(|w| w.join().unwrap()).sum()
         });
@@ -267,16 +251,28 @@ pub(crate) mod tests {
     fn a_refusal_by_a_later_scope_gives_back_what_earlier_ones_charged() {
         let memory = Memory::default();
         let store = store(&memory);
-        let used = |scope| store.reserve(&[charge(scope, 9, 0)], 0).unwrap().states[0].used;
-        assert!(store.reserve(&[charge("team", 1, 1)], 0).unwrap().hold.is_some());
-        let refused =
-            store.reserve(&[charge("key", 5, 1), charge("team", 1, 1), charge("all", 5, 1)], 0).unwrap();
-        assert_eq!(refused.hold, None);
+        let reserve = |scopes: &[ScopeCharges]| store.reserve(scopes, at(0)).unwrap();
+        let used = |scope| reserve(&[one(scope, 9, 0)]).states[0].used;
+        assert!(reserve(&[one("team", 1, 1)]).receipt.is_some());
+        let refused = reserve(&[one("key", 5, 1), one("team", 1, 1), one("all", 5, 1)]);
+        assert_eq!(refused.receipt, None);
         assert_eq!(refused.states.len(), 3);
         assert_eq!([used("key"), used("team"), used("all")], [0, 1, 0]);
-        let hold = store.reserve(&[charge("key", 5, 2), charge("all", 5, 2)], 0).unwrap().hold.unwrap();
-        store.settle(&[charge("key", 5, 1), charge("all", 5, 0)], hold, 0).unwrap();
+        let receipt = reserve(&[one("key", 5, 2), one("all", 5, 2)]).receipt.unwrap();
+        store.settle(&[one("key", 5, 1), one("all", 5, 0)], receipt, at(0)).unwrap();
         assert_eq!([used("key"), used("all")], [1, 0]);
+    }
+
+    #[test]
+    fn an_error_in_a_later_scope_gives_back_what_earlier_ones_charged() {
+        let memory = Memory::default();
+        let store = store(&memory);
+        let shard = |scope: &str| store.shard_of(digest(&[scope]));
+        let lost = (0..).map(|n| format!("k{n}")).find(|name| shard(name) != shard("a")).unwrap();
+        memory.0.lock().unwrap().remove(&keys::shard(store.shards.get(), shard(&lost)));
+        let failed = store.reserve(&[one("a", 1, 1), one(&lost, 1, 1)], at(0));
+        assert_eq!(failed, Err(LocalError::Missing(shard(&lost))));
+        assert_eq!(store.reserve(&[one("a", 1, 0)], at(0)).unwrap().states[0].used, 0);
     }
 
     #[test]
@@ -285,28 +281,31 @@ pub(crate) mod tests {
         let store = store(&memory);
         let slot = |cost| Charge {
             name: "concurrency".into(),
-            window: Window::concurrency(NonZeroU64::new(6_000).unwrap()),
+            window: Window::concurrency(NonZeroMillis::new(6_000).unwrap()),
             ..charge("key", 1, cost)
         };
-        let costs = |tokens| [charge("key", 100, tokens), slot(1), charge("all", 100, tokens)];
-        let used = |now_ms| -> Vec<u64> {
-            let decision = store.reserve(&costs(0).map(|c| Charge { cost: 0, ..c }), now_ms).unwrap();
-            decision.states.iter().map(|state| state.used).collect()
+        let costs = |tokens| {
+            let key =
+                ScopeCharges { scope: "key".into(), charges: vec![charge("key", 100, tokens), slot(1)] };
+            [key, one("all", 100, tokens)]
         };
-        let mut hold = store.reserve(&costs(10), 0).unwrap().hold.unwrap();
-        for (now_ms, tokens, charged) in [(4_000, 5, 10), (8_000, 25, 25), (8_000, 25, 25), (12_000, 40, 40)]
-        {
-            store.extend(&costs(tokens), &mut hold, now_ms).unwrap();
-            assert_eq!(used(now_ms), [charged, 1, charged]);
+        let used = |now| -> Vec<Units> {
+            let nothing = ScopeCharges::changed(&costs(0), |charge| charge.cost = Units::ZERO);
+            store.reserve(&nothing, at(now)).unwrap().states.iter().map(|state| state.used).collect()
+        };
+        let mut receipt = store.reserve(&costs(10), at(0)).unwrap().receipt.unwrap();
+        for (now, tokens, charged) in [(4_000, 5, 10), (8_000, 25, 25), (8_000, 25, 25), (12_000, 40, 40)] {
+            store.extend(&costs(tokens), &mut receipt, at(now)).unwrap();
+            assert_eq!(used(now), [charged, 1, charged]);
         }
-        store.settle(&costs(12), hold, 12_000).unwrap();
+        store.settle(&costs(12), receipt, at(12_000)).unwrap();
         assert_eq!(used(12_000), [12, 0, 12]);
     }
 
     #[test]
     fn counters_outlive_a_reload() {
         let memory = Memory::default();
-        store(&memory).reserve(&[charge("a", 1, 1)], 0).unwrap();
-        assert_eq!(store(&memory).reserve(&[charge("a", 1, 1)], 0).unwrap().hold, None);
+        store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap();
+        assert_eq!(store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap().receipt, None);
     }
 }

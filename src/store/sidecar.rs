@@ -4,7 +4,8 @@
 //! answers a lone request in one round trip. This file decides what goes into which callout and what its answer means
 //! for whom; it sends nothing.
 
-use crate::store::wire::{Reserve, Reserved, Settle, Settled, WindowState};
+use crate::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled, path};
+use crate::window::WindowState;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -48,8 +49,8 @@ impl Kind {
     /// The sidecar's path.
     pub const fn path(self) -> &'static str {
         match self {
-            Self::Reserve => "/v1/reserve",
-            Self::Settle => "/v1/settle",
+            Self::Reserve => path::RESERVE,
+            Self::Settle => path::SETTLE,
         }
     }
 }
@@ -129,8 +130,12 @@ impl ReserveQueue {
         }
         let since_ms = self.gathering.front()?.since_ms;
         let batch: Vec<Waiting> = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
-        self.in_flight =
-            Some(batch.iter().map(|w| Sent { stream: w.stream, charges: w.reserve.charges.len() }).collect());
+        self.in_flight = Some(
+            batch
+                .iter()
+                .map(|w| Sent { stream: w.stream, charges: ScopeCharges::flat(&w.reserve.charges).count() })
+                .collect(),
+        );
         let reserves: Vec<&Reserve> = batch.iter().map(|waiting| &waiting.reserve).collect();
         let left_ms = since_ms.saturating_add(self.timeout_ms).saturating_sub(now_ms).max(1);
         Some(Callout { kind: Kind::Reserve, body: json(&reserves), timeout: Duration::from_millis(left_ms) })

@@ -1,52 +1,30 @@
-//! What the filter and the sidecar say to each other: the JSON bodies of `POST /v1/reserve` and `POST /v1/settle`.
+//! The JSON that the filter and the sidecar exchange: the bodies of `POST /v1/reserve` and `POST /v1/settle`.
 //!
 //! Both take an array with one element per request and answer an array in the same order. Policy travels in each
-//! call, so that the sidecar keeps none. Names of keys in Redis are made here, once, for both.
+//! call, so that the sidecar keeps none. On the wire, the charges of an element are one flat array, in which each names
+//! its scope, and a state says -1, 0 or the milliseconds of a wait for [`Fit`]; only this file knows.
 
-use crate::window::{Fit, Window};
-use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
+pub use super::charge::{Charge, ScopeCharges};
 
-/// One counter that a request is charged to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Charge {
-    /// The hash tag: whatever shares it is charged in one atomic step.
-    pub scope: String,
-    /// Whose counter it is.
-    pub identity: String,
-    /// The limit's name.
-    pub name: String,
-    /// Its window.
-    pub window: Window,
-    /// The most that the window admits. Not used by a settlement.
-    pub limit: u64,
-    /// To reserve; in a settlement, what it really was.
-    pub cost: u64,
-    /// False: the cost is charged whether or not it fits, and whether it did is told. For limits in a dry run.
-    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
-    pub enforced: bool,
-}
+use crate::quantity::{Millis, NonZeroMillis, Units};
+use crate::window::{Fit, Window, WindowState};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
-const fn enforced() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-const fn is_enforced(enforced: &bool) -> bool {
-    *enforced
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-const fn is_over(extend: &bool) -> bool {
-    !*extend
-}
-
-impl Charge {
-    /// The counter's key in Redis: `llmrl:{<scope>}:<identity>:<limit name>:<window>`.
-    pub fn key(&self) -> String {
-        format!("llmrl:{{{}}}:{}:{}:{}", self.scope, self.identity, self.name, self.window.label())
-    }
+/// The sidecar's paths.
+pub mod path {
+    /// Takes reservations.
+    pub const RESERVE: &str = "/v1/reserve";
+    /// Takes settlements.
+    pub const SETTLE: &str = "/v1/settle";
+    /// Shows and resets an identity's windows.
+    pub const USAGE: &str = "/v1/usage";
+    /// Whether the process is alive.
+    pub const HEALTH: &str = "/healthz";
+    /// Whether Redis answers.
+    pub const READY: &str = "/readyz";
+    /// Prometheus's metrics.
+    pub const METRICS: &str = "/metrics";
 }
 
 /// One element of `POST /v1/reserve`: charge all of `charges` or none.
@@ -55,8 +33,9 @@ impl Charge {
 pub struct Reserve {
     /// Unique to the reservation, across the fleet. Reserving an id again changes nothing and answers the same.
     pub id: String,
-    /// The counters, those of one scope next to each other.
-    pub charges: Vec<Charge>,
+    /// The counters to charge, by scope.
+    #[serde(with = "flat")]
+    pub charges: Vec<ScopeCharges>,
 }
 
 /// One element of the answer to `POST /v1/reserve`.
@@ -68,6 +47,7 @@ pub enum Reserved {
         /// Whether the request was charged.
         admitted: bool,
         /// One element per charge, in order.
+        #[serde(with = "states")]
         windows: Vec<WindowState>,
     },
     /// This reservation could not be decided; others of the batch may have been.
@@ -77,41 +57,10 @@ pub enum Reserved {
     },
 }
 
-/// One counter after the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WindowState {
-    /// Units charged to the window, those of this request included if it was admitted.
-    pub used: u64,
-    /// Milliseconds until the window is empty if nobody spends.
-    pub reset_ms: u64,
-    /// 0: the cost fits (or was charged); -1: it is larger than the limit; else the milliseconds until it fits.
-    pub retry_after_ms: i64,
-}
-
-impl WindowState {
-    /// What `retry_after_ms` says.
-    pub fn fit(&self) -> Fit {
-        match u64::try_from(self.retry_after_ms) {
-            Err(_) => Fit::Never,
-            Ok(ms) => NonZeroU64::new(ms).map_or(Fit::Now, Fit::After),
-        }
-    }
-
-    /// `fit` as `retry_after_ms` writes it.
-    pub fn retry_after(fit: Fit) -> i64 {
-        match fit {
-            Fit::Now => 0,
-            Fit::After(ms) => i64::try_from(ms.get()).unwrap_or(i64::MAX),
-            Fit::Never => -1,
-        }
-    }
-}
-
-/// One element of `POST /v1/settle`: replace what a reservation charged by what it really cost, or what it has cost so
-/// far.
+/// One element of `POST /v1/settle`: replace what a reservation charged by its real cost, or by its cost so far.
 ///
-/// An excess is charged now, and may take a counter above its limit; what was too much goes back to the segment
-/// that was charged, while that is still in the window. Settling an id again changes nothing.
+/// An excess is charged now, and may take a counter above its limit. A surplus goes back to the segment that was
+/// charged, while that is still in the window. Settling an id again changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
@@ -120,21 +69,22 @@ pub struct Settle {
     /// What to do if the store knows no such reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_absent: Option<IfAbsent>,
-    /// True: the request still runs. What it has cost so far beyond what is charged is charged now, nothing is given
-    /// back, its leases begin anew, and the reservation stays open. Costs are absolute, so that saying the same again
-    /// changes nothing.
-    #[serde(default, skip_serializing_if = "is_over")]
+    /// True: the request still runs. Its cost so far beyond what is charged is charged now, nothing is given back, its
+    /// leases begin anew, and the reservation stays open. Costs are absolute, so that sending the same again changes
+    /// nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub extend: bool,
-    /// The charges of the reservation, in its order, with what they really were.
-    pub charges: Vec<Charge>,
+    /// The charges of the reservation, in its order, with the real costs.
+    #[serde(with = "flat")]
+    pub charges: Vec<ScopeCharges>,
 }
 
-/// What a settlement does when the store knows no such reservation. Without it: nothing, it has been settled.
+/// What a settlement does when the store knows no such reservation. Without it, nothing: it has been settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfAbsent {
-    /// Charge the cost now and remember the id: whether the reservation reached the store is not known (no answer
-    /// came in time), the request went ahead, and a reservation that comes late must charge nothing.
+    /// Charge the cost now and remember the id. No answer came in time, so the reservation may not have reached the
+    /// store; the request went ahead, and a reservation that arrives late must charge nothing.
     Charge,
 }
 
@@ -155,4 +105,185 @@ pub enum Settled {
         /// What went wrong, for the log.
         error: String,
     },
+}
+
+/// The fit that `retry_after_ms` stands for: 0 for now, -1 for never, else the wait.
+pub fn fit(retry_after_ms: i64) -> Fit {
+    match u64::try_from(retry_after_ms) {
+        Ok(wait) => NonZeroMillis::new(wait).map_or(Fit::Now, Fit::After),
+        Err(_) => Fit::Never,
+    }
+}
+
+/// `fit` as `retry_after_ms`.
+fn retry_after_ms(fit: Fit) -> i64 {
+    match fit {
+        Fit::Now => 0,
+        Fit::After(wait) => i64::try_from(wait.get().get()).unwrap_or(i64::MAX),
+        Fit::Never => -1,
+    }
+}
+
+/// A window's state on the wire.
+#[derive(Serialize, Deserialize)]
+struct State {
+    used: Units,
+    reset_ms: Millis,
+    retry_after_ms: i64,
+}
+
+/// The states of windows, as an array of [`State`].
+mod states {
+    use super::{Deserialize, Deserializer, Serializer, State, WindowState, fit, retry_after_ms};
+
+    pub(super) fn serialize<S: Serializer>(states: &[WindowState], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(states.iter().map(|state| State {
+            used: state.used,
+            reset_ms: state.reset,
+            retry_after_ms: retry_after_ms(state.fit),
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<WindowState>, D::Error> {
+        let states = Vec::<State>::deserialize(from)?.into_iter();
+        let state = |state: State| WindowState {
+            used: state.used,
+            reset: state.reset_ms,
+            fit: fit(state.retry_after_ms),
+        };
+        Ok(states.map(state).collect())
+    }
+}
+
+/// A charge on the wire, with its scope.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "struct Charge")]
+struct FlatCharge<'a> {
+    scope: Cow<'a, str>,
+    identity: Cow<'a, str>,
+    name: Cow<'a, str>,
+    window: Window,
+    limit: Units,
+    cost: Units,
+    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
+    enforced: bool,
+}
+
+const fn enforced() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_enforced(enforced: &bool) -> bool {
+    *enforced
+}
+
+/// Charges by scope, as a flat array of [`FlatCharge`].
+mod flat {
+    use super::{Charge, Cow, Deserialize, Deserializer, FlatCharge, ScopeCharges, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(scopes: &[ScopeCharges], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(scopes.iter().flat_map(|ScopeCharges { scope, charges }| {
+            charges.iter().map(|charge| FlatCharge {
+                scope: Cow::Borrowed(scope),
+                identity: Cow::Borrowed(&charge.identity),
+                name: Cow::Borrowed(&charge.name),
+                window: charge.window,
+                limit: charge.limit,
+                cost: charge.cost,
+                enforced: charge.enforced,
+            })
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ScopeCharges>, D::Error> {
+        let charges = Vec::<FlatCharge<'_>>::deserialize(from)?.into_iter();
+        Ok(ScopeCharges::group(charges.map(|flat| {
+            let charge = Charge {
+                identity: flat.identity.into_owned(),
+                name: flat.name.into_owned(),
+                window: flat.window,
+                limit: flat.limit,
+                cost: flat.cost,
+                enforced: flat.enforced,
+            };
+            (flat.scope, charge)
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charges() -> Vec<ScopeCharges> {
+        let charge = |name: &str, enforced| Charge {
+            identity: "me".into(),
+            name: name.into(),
+            window: Window::token_bucket(NonZeroMillis::MINUTE, Units::new(9)),
+            limit: Units::new(5),
+            cost: Units::new(2),
+            enforced,
+        };
+        let charges = [("a", "requests", true), ("a", "tokens", false), ("b", "requests", true)];
+        ScopeCharges::group(charges.map(|(scope, name, enforced)| (scope, charge(name, enforced))))
+    }
+
+    /// The charges of [`charges`].
+    const CHARGES: &str = r#"[{"scope":"a","identity":"me","name":"requests","window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2},{"scope":"a","identity":"me","name":"tokens","window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2,"enforced":false},{"scope":"b","identity":"me","name":"requests","window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2}]"#;
+
+    #[test]
+    fn charges_are_flat_on_the_wire_and_by_scope_in_the_process() {
+        let reserve = Reserve { id: "x".into(), charges: charges() };
+        assert_eq!(reserve.charges.iter().map(|scope| scope.charges.len()).collect::<Vec<_>>(), [2, 1]);
+        let json = format!(r#"{{"id":"x","charges":{CHARGES}}}"#);
+        assert_eq!(serde_json::to_string(&reserve).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Reserve>(&json).unwrap(), reserve);
+        let settle =
+            Settle { id: "x".into(), if_absent: Some(IfAbsent::Charge), extend: true, charges: charges() };
+        let json = format!(r#"{{"id":"x","if_absent":"charge","extend":true,"charges":{CHARGES}}}"#);
+        assert_eq!(serde_json::to_string(&settle).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Settle>(&json).unwrap(), settle);
+    }
+
+    #[test]
+    fn scopes_that_alternate_keep_their_order() {
+        let [a, b] = charges().try_into().unwrap();
+        let reserve = Reserve { id: "x".into(), charges: vec![a.clone(), b, a] };
+        let json = serde_json::to_string(&reserve).unwrap();
+        assert_eq!(serde_json::from_str::<Reserve>(&json).unwrap(), reserve);
+    }
+
+    #[test]
+    fn a_fit_is_a_number_on_the_wire() {
+        let fits = [(Fit::Now, "0"), (Fit::Never, "-1"), (Fit::After(NonZeroMillis::new(7).unwrap()), "7")];
+        for (fit, number) in fits {
+            let state = WindowState { used: Units::new(3), reset: Millis::new(4), fit };
+            let reserved = Reserved::Decided { admitted: false, windows: vec![state] };
+            let json = format!(
+                r#"{{"admitted":false,"windows":[{{"used":3,"reset_ms":4,"retry_after_ms":{number}}}]}}"#
+            );
+            assert_eq!(serde_json::to_string(&reserved).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Reserved>(&json).unwrap(), reserved);
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_charge_is_reported_as_one() {
+        let charge = r#"{"scope":"a","identity":"a","name":"n","window":{"window_ms":0,"algorithm":"fixed_window"},"limit":1,"cost":1}"#;
+        for (charges, mistake) in [
+            (format!("[{charge}]"), "invalid value: integer `0`, expected a nonzero u64"),
+            (r#"[{"scope":"a"}]"#.into(), "missing field `identity`"),
+            (
+                r#"[{"scope":"a","x":1}]"#.into(),
+                "unknown field `x`, expected one of `scope`, `identity`, `name`, `window`, `limit`, `cost`, `enforced`",
+            ),
+            ("[7]".into(), "invalid type: integer `7`, expected struct Charge"),
+            ("{}".into(), "invalid type: map, expected a sequence"),
+        ] {
+            let json = format!(r#"{{"id":"a","charges":{charges}}}"#);
+            let found = serde_json::from_str::<Reserve>(&json).unwrap_err().to_string();
+            assert!(found.starts_with(mistake), "{found}");
+        }
+    }
 }

@@ -3,12 +3,11 @@
 
 use super::parts::ChargedParts;
 use super::period::Period;
-use super::{Algorithm, Fit, Window, bucket, fixed, leases, sliding};
+use super::{Algorithm, Fit, Window, WindowState, bucket, fixed, leases, sliding};
+use crate::quantity::{Millis, Units};
 use serde::{Deserialize, Serialize};
 
-/// A window's counter, with what its algorithm needs to know of the window.
-///
-/// Time comes in milliseconds since the epoch. Whoever asks or changes a counter calls [`Counter::advance`] first.
+/// A window's counter, with what its algorithm needs to know of the window. [`Counter::at`] reads and changes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Counter {
     /// A sliding window.
@@ -23,191 +22,220 @@ pub enum Counter {
 
 impl Counter {
     /// An empty counter of `window` under `limit`.
-    pub fn new(window: &Window, limit: u64) -> Self {
+    pub fn new(window: &Window, limit: Units) -> Self {
+        let length = window.length;
         match window.algorithm {
             Algorithm::SlidingWindow { segments } => {
-                Self::Sliding(sliding::Shape::new(window.length_ms, segments), sliding::Counter::default())
+                Self::Sliding(sliding::Shape::new(length, segments), sliding::Counter::default())
             }
-            Algorithm::FixedWindow => {
-                Self::Fixed(Period::Length(window.length_ms), fixed::Counter::default())
-            }
+            Algorithm::FixedWindow => Self::Fixed(Period::Length(length), fixed::Counter::default()),
             Algorithm::CalendarMonth => Self::Fixed(Period::Month, fixed::Counter::default()),
             Algorithm::TokenBucket { burst } => {
-                Self::Bucket(bucket::Rate::new(window.length_ms, limit, burst), bucket::Counter::default())
+                Self::Bucket(bucket::Rate::new(length, limit, burst), bucket::Counter::default())
             }
-            Algorithm::Concurrency => {
-                Self::Leases(leases::shape(window.length_ms), sliding::Counter::default())
-            }
+            Algorithm::Concurrency => Self::Leases(leases::shape(length), sliding::Counter::default()),
         }
     }
 
-    /// Lets `limit` and what else of `window` may change while its counter stays be in force from now on.
-    pub const fn set_limit(&mut self, window: &Window, limit: u64) {
-        if let (Self::Bucket(rate, _), Algorithm::TokenBucket { burst }) = (self, window.algorithm) {
-            *rate = bucket::Rate::new(window.length_ms, limit, burst);
-        }
+    /// The counter at `now`, a time since the epoch: without what has left the window by then.
+    pub fn at(&mut self, now: Millis) -> CounterAt<'_> {
+        CounterAt(match self {
+            Self::Sliding(shape, counter) => Reading::Sliding(counter.read(*shape, now)),
+            Self::Fixed(period, counter) => Reading::Fixed(counter.read(*period, now)),
+            Self::Bucket(rate, counter) => Reading::Bucket(counter.read(rate, now)),
+            Self::Leases(shape, counter) => Reading::Leases(counter.read(*shape, now)),
+        })
     }
+}
 
-    /// Lets go of what has left the window by `now_ms`.
-    pub fn advance(&mut self, now_ms: u64) {
-        match self {
-            Self::Sliding(shape, counter) | Self::Leases(shape, counter) => counter.advance(*shape, now_ms),
-            Self::Fixed(period, counter) => counter.advance(*period, now_ms),
-            Self::Bucket(rate, counter) => counter.advance(*rate, now_ms),
+/// A counter at a point in time.
+#[derive(Debug)]
+pub struct CounterAt<'a>(Reading<'a>);
+
+#[derive(Debug)]
+enum Reading<'a> {
+    Sliding(sliding::Reading<'a>),
+    Fixed(fixed::Reading<'a>),
+    Bucket(bucket::Reading<'a>),
+    Leases(sliding::Reading<'a>),
+}
+
+impl CounterAt<'_> {
+    /// Applies `limit`, and any other parameter of `window` that may change while its counter stays, from now on.
+    pub const fn set_limit(&mut self, window: &Window, limit: Units) {
+        if let (Reading::Bucket(bucket), Algorithm::TokenBucket { burst }) = (&mut self.0, window.algorithm) {
+            bucket.set_rate(bucket::Rate::new(window.length, limit, burst));
         }
     }
 
     /// Whether `cost` fits under `limit`.
-    pub fn fit(&self, limit: u64, cost: u64, now_ms: u64) -> Fit {
-        match self {
-            Self::Sliding(shape, counter) => counter.fit(*shape, limit, cost, now_ms),
-            Self::Leases(shape, counter) => {
-                counter.fit(*shape, limit, Algorithm::Concurrency.units(cost), now_ms)
-            }
-            Self::Fixed(period, counter) => counter.fit(*period, limit, cost, now_ms),
-            Self::Bucket(rate, counter) => counter.fit(*rate, cost, now_ms),
+    pub fn fit(&self, limit: Units, cost: Units) -> Fit {
+        match &self.0 {
+            Reading::Sliding(window) => window.fit(limit, cost),
+            Reading::Fixed(window) => window.fit(limit, cost),
+            Reading::Bucket(bucket) => bucket.fit(cost),
+            Reading::Leases(leases) => leases.fit(limit, Algorithm::Concurrency.units(cost)),
         }
     }
 
     /// Charges `cost`, whether or not it fits, and returns what was charged where.
-    pub fn reserve(&mut self, cost: u64, now_ms: u64) -> ChargedParts {
+    pub fn reserve(&mut self, cost: Units) -> ChargedParts {
         let mut parts = ChargedParts::default();
-        self.charge(&mut parts, cost, now_ms);
+        self.charge(&mut parts, cost);
         parts
     }
 
     /// Charges what a running reservation costs by now beyond what it has charged, and renews its lease. Nothing is
-    /// given back: it may need it yet. Doing so again with the same cost changes no count.
-    pub fn extend(&mut self, parts: &mut ChargedParts, limit: u64, cost: u64, now_ms: u64) {
-        match self {
-            Self::Leases(shape, counter) if cost > 0 => {
-                leases::renew(counter, *shape, limit, parts, now_ms);
-            }
+    /// given back: the request may need it yet. Doing so again with the same cost changes no count.
+    pub fn extend(&mut self, parts: &mut ChargedParts, limit: Units, cost: Units) {
+        match &mut self.0 {
+            Reading::Leases(leases) if !cost.is_zero() => leases::renew(leases, limit, parts),
             _ => {
-                let excess = cost.saturating_sub(parts.total());
-                self.charge(parts, excess, now_ms);
+                let excess = cost - parts.total();
+                self.charge(parts, excess);
             }
         }
     }
 
-    /// Ends a reservation that charged `parts` and has cost `cost`: an excess is charged now, what was too much goes
-    /// back to where it was charged, the newest first. A lease ends whatever it cost.
-    pub fn settle(&mut self, parts: &ChargedParts, cost: u64, now_ms: u64) {
-        let cost = match self {
-            Self::Leases(..) => Algorithm::Concurrency.units_kept(cost),
+    /// Ends a reservation that charged `parts` and has cost `cost`: charges an excess now, or gives back what was too
+    /// much to where it was charged, the newest first. A lease ends whatever it cost.
+    pub fn settle(&mut self, parts: &ChargedParts, cost: Units) {
+        let cost = match self.0 {
+            Reading::Leases(_) => Algorithm::Concurrency.units_kept(cost),
             _ => cost,
         };
         let total = parts.total();
-        self.charge(&mut ChargedParts::default(), cost.saturating_sub(total), now_ms);
-        let mut excess = total.saturating_sub(cost);
+        self.charge(&mut ChargedParts::default(), cost - total);
+        let mut excess = total - cost;
         for part in parts.iter().rev() {
             let amount = part.amount.min(excess);
             self.refund(part.place, amount);
-            excess = excess.saturating_sub(amount);
+            excess -= amount;
         }
     }
 
-    fn charge(&mut self, parts: &mut ChargedParts, cost: u64, now_ms: u64) {
-        if cost == 0 {
+    fn charge(&mut self, parts: &mut ChargedParts, cost: Units) {
+        if cost.is_zero() {
             return;
         }
-        let (place, amount) = match self {
-            Self::Sliding(shape, counter) => (counter.charge(*shape, cost, now_ms), cost),
-            Self::Leases(shape, counter) => {
-                let slots = Algorithm::Concurrency.units(cost);
-                (counter.charge(*shape, slots, now_ms), slots)
-            }
-            Self::Fixed(_, counter) => (counter.charge(cost), cost),
-            Self::Bucket(rate, counter) => (counter.charge(*rate, cost), cost),
+        let cost = match self.0 {
+            Reading::Leases(_) => Algorithm::Concurrency.units(cost),
+            _ => cost,
         };
-        parts.add(place, amount);
+        match &mut self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => {
+                parts.add(window.place(), cost);
+                window.charge(cost);
+            }
+            Reading::Fixed(window) => {
+                parts.add(window.place(), cost);
+                window.charge(cost);
+            }
+            Reading::Bucket(bucket) => {
+                parts.add(bucket.place(), cost);
+                bucket.charge(cost);
+            }
+        }
     }
 
-    fn refund(&mut self, place: u64, amount: u64) {
-        match self {
-            Self::Sliding(_, counter) | Self::Leases(_, counter) => counter.refund(place, amount),
-            Self::Fixed(_, counter) => counter.refund(place, amount),
-            Self::Bucket(rate, counter) => counter.refund(*rate, place, amount),
+    fn refund(&mut self, place: u64, amount: Units) {
+        match &mut self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => window.refund(place, amount),
+            Reading::Fixed(window) => window.refund(place, amount),
+            Reading::Bucket(bucket) => bucket.refund(place, amount),
         }
     }
 
     /// Units in the window.
-    pub const fn used(&self) -> u64 {
-        match self {
-            Self::Sliding(_, counter) | Self::Leases(_, counter) => counter.used(),
-            Self::Fixed(_, counter) => counter.used(),
-            Self::Bucket(_, counter) => counter.used(),
+    pub const fn used(&self) -> Units {
+        match &self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => window.used(),
+            Reading::Fixed(window) => window.used(),
+            Reading::Bucket(bucket) => bucket.used(),
         }
     }
 
     /// Whether nothing is remembered, so that a new counter would be the same.
     pub fn is_empty(&self) -> bool {
-        match self {
-            Self::Sliding(_, counter) | Self::Leases(_, counter) => counter.is_empty(),
-            Self::Fixed(_, counter) => counter.is_empty(),
-            Self::Bucket(_, counter) => counter.is_empty(),
+        match &self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => window.is_empty(),
+            Reading::Fixed(window) => window.is_empty(),
+            Reading::Bucket(bucket) => bucket.is_empty(),
         }
     }
 
-    /// Milliseconds until the window is empty if nobody spends; 0 if it is.
-    pub fn reset_ms(&self, now_ms: u64) -> u64 {
-        match self {
-            Self::Sliding(shape, counter) | Self::Leases(shape, counter) => counter.reset_ms(*shape, now_ms),
-            Self::Fixed(period, counter) => counter.reset_ms(*period, now_ms),
-            Self::Bucket(rate, counter) => counter.reset_ms(*rate, now_ms),
+    /// The duration until the window is empty if nobody spends; zero if it is empty.
+    pub fn reset(&self) -> Millis {
+        match &self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => window.reset(),
+            Reading::Fixed(window) => window.reset(),
+            Reading::Bucket(bucket) => bucket.reset(),
         }
+    }
+
+    /// What the counter reports, with the `fit` that was found before the charge.
+    pub fn state(&self, fit: Fit) -> WindowState {
+        WindowState { used: self.used(), reset: self.reset(), fit }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity::NonZeroMillis;
     use proptest::prelude::*;
-    use std::num::{NonZeroU32, NonZeroU64};
+    use std::num::NonZeroU32;
 
-    fn a_window() -> impl Strategy<Value = (Window, u64)> {
-        let length = (100u64..5_000).prop_map(|ms| NonZeroU64::new(ms).unwrap());
+    const NOW: Millis = Millis::new(1_700_000_000_000);
+
+    fn units() -> impl Strategy<Value = Units> {
+        (0u64..60).prop_map(Units::new)
+    }
+
+    fn a_window() -> impl Strategy<Value = (Window, Units)> {
+        let length = (100u64..5_000).prop_map(|ms| NonZeroMillis::new(ms).unwrap());
         let segments = (1u32..12).prop_map(|segments| NonZeroU32::new(segments).unwrap());
-        (length, segments, 0u64..40, 1u64..40, 0u8..5).prop_map(
-            |(length_ms, segments, burst, limit, which)| {
-                let algorithm = match which {
-                    0 => Algorithm::SlidingWindow { segments },
-                    1 => Algorithm::FixedWindow,
-                    2 => Algorithm::CalendarMonth,
-                    3 => Algorithm::TokenBucket { burst },
-                    _ => Algorithm::Concurrency,
-                };
-                (Window { length_ms, algorithm }, limit)
-            },
-        )
+        let (burst, limit) = ((0u64..40).prop_map(Units::new), (1u64..40).prop_map(Units::new));
+        (length, segments, burst, limit, 0u8..5).prop_map(|(length, segments, burst, limit, which)| {
+            let algorithm = match which {
+                0 => Algorithm::SlidingWindow { segments },
+                1 => Algorithm::FixedWindow,
+                2 => Algorithm::CalendarMonth,
+                3 => Algorithm::TokenBucket { burst },
+                _ => Algorithm::Concurrency,
+            };
+            (Window { length, algorithm }, limit)
+        })
+    }
+
+    /// A counter to which each of `steps` has charged so much so long after the last, and the time then.
+    fn charged(window: &Window, limit: Units, steps: Vec<(u64, u64)>) -> (Counter, Millis) {
+        let (mut counter, mut now) = (Counter::new(window, limit), NOW);
+        for (step, spent) in steps {
+            now += step.into();
+            let _ = counter.at(now).reserve(spent.into());
+        }
+        (counter, now)
     }
 
     proptest! {
         /// For every algorithm: refused means that it would not have fitted, and after the wait it does.
         #[test]
         fn a_refusal_is_true_until_its_wait_is_over(
-            (window, limit) in a_window(), cost in 0u64..50,
+            (window, limit) in a_window(), cost in units(),
             steps in prop::collection::vec((0u64..1_000, 0u64..12), 0..40),
         ) {
-            let (mut counter, mut now) = (Counter::new(&window, limit), 1_700_000_000_000);
-            for (step, spent) in steps {
-                now += step;
-                counter.advance(now);
-                let _ = counter.reserve(spent, now);
-            }
-            let at = |ms: u64| {
-                let mut later = counter.clone();
-                later.advance(now + ms);
-                later.fit(limit, cost, now + ms)
-            };
+            let (mut counter, now) = charged(&window, limit, steps);
+            let used = counter.at(now).used();
+            let at = |wait: Millis| counter.clone().at(now + wait).fit(limit, cost);
             let units = window.algorithm.units(cost);
-            match at(0) {
-                Fit::Now => prop_assert!(counter.used() + units <= window.capacity(limit)),
+            match at(Millis::ZERO) {
+                Fit::Now => prop_assert!(used + units <= window.capacity(limit)),
                 Fit::Never => prop_assert!(units > window.capacity(limit)),
                 Fit::After(wait) => {
-                    prop_assert!(counter.used() + units > window.capacity(limit));
+                    prop_assert!(used + units > window.capacity(limit));
                     prop_assert_eq!(at(wait.get()), Fit::Now);
-                    prop_assert_ne!(at(wait.get() - 1), Fit::Now);
+                    prop_assert_ne!(at(wait.get() - Millis::new(1)), Fit::Now);
                 }
             }
         }
@@ -217,59 +245,54 @@ mod tests {
         fn a_counter_is_empty_after_its_reset(
             (window, limit) in a_window(), spent in prop::collection::vec((0u64..1_000, 0u64..12), 0..20),
         ) {
-            let (mut counter, mut now) = (Counter::new(&window, limit), 1_700_000_000_000);
-            for (step, spent) in spent {
-                now += step;
-                counter.advance(now);
-                let _ = counter.reserve(spent, now);
+            let (mut counter, now) = charged(&window, limit, spent);
+            let (used, reset) = (counter.at(now).used(), counter.at(now).reset());
+            prop_assert_eq!(reset.is_zero(), used.is_zero());
+            if !reset.is_zero() {
+                prop_assert!(counter.clone().at(now + reset - Millis::new(1)).used() > Units::ZERO);
             }
-            let reset_ms = counter.reset_ms(now);
-            prop_assert_eq!(reset_ms == 0, counter.used() == 0);
-            if reset_ms > 0 {
-                let mut before = counter.clone();
-                before.advance(now + reset_ms - 1);
-                prop_assert!(before.used() > 0);
-            }
-            counter.advance(now + reset_ms);
-            prop_assert_eq!((counter.used(), counter.is_empty()), (0, true));
+            let empty = counter.at(now + reset);
+            prop_assert_eq!((empty.used(), empty.is_empty()), (Units::ZERO, true));
         }
 
         /// However a reservation grows while it runs, it ends with its cost charged; a lease leaves nothing.
         #[test]
         fn a_reservation_ends_with_its_cost_charged(
-            (window, limit) in a_window(), reserved in 0u64..20, grown in prop::collection::vec(0u64..60, 0..20), cost in 0u64..60,
+            (window, limit) in a_window(), reserved in 0u64..20, grown in prop::collection::vec(units(), 0..20),
+            cost in units(),
         ) {
-            let now = 1_700_000_000_000;
             let mut counter = Counter::new(&window, limit);
-            counter.advance(now);
-            let mut parts = counter.reserve(reserved, now);
+            let mut parts = counter.at(NOW).reserve(reserved.into());
             for cost in grown {
                 let most = parts.total().max(window.algorithm.units(cost));
-                counter.extend(&mut parts, limit, cost, now);
-                prop_assert_eq!((parts.total(), counter.used()), (most, most));
+                counter.at(NOW).extend(&mut parts, limit, cost);
+                prop_assert_eq!((parts.total(), counter.at(NOW).used()), (most, most));
                 let again = counter.clone();
-                counter.extend(&mut parts, limit, cost, now);
+                counter.at(NOW).extend(&mut parts, limit, cost);
                 prop_assert_eq!(&counter, &again);
             }
-            counter.settle(&parts, cost, now);
-            prop_assert_eq!(counter.used(), window.algorithm.units_kept(cost));
+            let mut now = counter.at(NOW);
+            now.settle(&parts, cost);
+            prop_assert_eq!(now.used(), window.algorithm.units_kept(cost));
         }
 
         /// A clock may step anywhere: nothing panics, and what is used never exceeds what was charged.
         #[test]
         fn any_time_is_borne(
-            (window, limit) in a_window(), steps in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>()), 0..20),
+            (window, limit) in a_window(),
+            steps in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>()), 0..20),
         ) {
             let mut counter = Counter::new(&window, limit);
-            let mut charged: u64 = 0;
+            let mut charged = Units::ZERO;
             for (now, cost, real) in steps {
-                counter.advance(now);
-                let _ = counter.fit(limit, cost, now);
-                let parts = counter.reserve(cost, now);
-                counter.settle(&parts, real, now);
-                charged = charged.saturating_add(cost.max(real));
-                prop_assert!(counter.used() <= charged);
-                let _ = counter.reset_ms(now);
+                let (cost, real) = (Units::new(cost), Units::new(real));
+                let mut now = counter.at(now.into());
+                let _ = now.fit(limit, cost);
+                let parts = now.reserve(cost);
+                now.settle(&parts, real);
+                charged += cost.max(real);
+                prop_assert!(now.used() <= charged);
+                let _ = now.reset();
             }
         }
     }

@@ -1,117 +1,145 @@
 //! Fixed windows: a count that begins anew with each period.
 //!
-//! At most the limit is admitted in each period, and so at most twice the limit around the moment where one ends; who
-//! needs the promise for any trailing time takes a sliding window. `lua/window/fixed.lua` does the same arithmetic.
+//! Each period admits at most the limit, and so the time around the end of a period admits at most twice the limit.
+//! For the promise in any trailing window, take a sliding window. `lua/window/fixed.lua` does the same arithmetic.
 
 use super::Fit;
 use super::period::Period;
+use crate::quantity::{Millis, Units};
 use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
 
 /// A fixed window's counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     /// The period that is counted.
     index: u64,
-    used: u64,
+    used: Units,
 }
 
 impl Counter {
-    /// Units in the period, as of the last [`Counter::advance`].
-    pub const fn used(&self) -> u64 {
-        self.used
-    }
-
-    /// Whether nothing is remembered, as of the last [`Counter::advance`].
-    pub const fn is_empty(&self) -> bool {
-        self.used == 0
-    }
-
-    /// Begins the period of `now_ms`, unless what was counted is in a later one and the clock has stepped back.
-    pub const fn advance(&mut self, period: Period, now_ms: u64) {
-        let index = period.index(now_ms);
-        if index > self.index || self.used == 0 {
-            *self = Self { index, used: 0 };
+    /// The counter at `now`, in whose period it begins anew. A clock that has stepped back stays in the period that
+    /// was counted.
+    pub fn read(&mut self, period: Period, now: Millis) -> Reading<'_> {
+        let index = period.index(now);
+        if index > self.index || self.used.is_zero() {
+            *self = Self { index, used: Units::ZERO };
         }
+        Reading { counter: self, period, now }
+    }
+}
+
+/// A fixed window's counter at a point in time.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    counter: &'a mut Counter,
+    period: Period,
+    now: Millis,
+}
+
+impl Reading<'_> {
+    /// Units in the period.
+    pub const fn used(&self) -> Units {
+        self.counter.used
     }
 
-    /// Whether `cost` fits under `limit`. Call [`Counter::advance`] first.
-    pub fn fit(&self, period: Period, limit: u64, cost: u64, now_ms: u64) -> Fit {
+    /// Whether nothing is remembered.
+    pub const fn is_empty(&self) -> bool {
+        self.counter.used.is_zero()
+    }
+
+    /// The place of a charge made now: the period.
+    pub const fn place(&self) -> u64 {
+        self.counter.index
+    }
+
+    /// Whether `cost` fits under `limit`.
+    pub fn fit(&self, limit: Units, cost: Units) -> Fit {
         if cost > limit {
             Fit::Never
-        } else if self.used <= limit.saturating_sub(cost) {
+        } else if self.counter.used <= limit - cost {
             Fit::Now
         } else {
-            let wait = period.ends_at(self.index).saturating_sub(now_ms);
-            Fit::After(NonZeroU64::new(wait).unwrap_or(NonZeroU64::MIN))
+            Fit::After(self.left().at_least_one())
         }
     }
 
-    /// Charges `cost`, whether or not it fits, and returns the period's number. Call [`Counter::advance`] first.
-    pub const fn charge(&mut self, cost: u64) -> u64 {
-        self.used = self.used.saturating_add(cost);
-        self.index
+    /// Charges `cost`, whether or not it fits.
+    pub fn charge(&mut self, cost: Units) {
+        self.counter.used += cost;
     }
 
-    /// Gives `amount` back if the period that was charged is the one that is counted. Call [`Counter::advance`] first.
-    pub const fn refund(&mut self, index: u64, amount: u64) {
-        if index == self.index {
-            self.used = self.used.saturating_sub(amount);
+    /// Gives `amount` back if the period `place` is the one that is counted.
+    pub fn refund(&mut self, place: u64, amount: Units) {
+        if place == self.counter.index {
+            self.counter.used -= amount;
         }
     }
 
-    /// Milliseconds until the period ends; 0 if nothing is counted.
-    pub const fn reset_ms(&self, period: Period, now_ms: u64) -> u64 {
-        if self.used == 0 { 0 } else { period.ends_at(self.index).saturating_sub(now_ms) }
+    /// The duration until the period ends; zero if nothing is counted.
+    pub fn reset(&self) -> Millis {
+        if self.is_empty() { Millis::ZERO } else { self.left() }
+    }
+
+    fn left(&self) -> Millis {
+        self.period.ends_at(self.counter.index) - self.now
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity::NonZeroMillis;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    const LENGTH_MS: u64 = 1_000;
-    const PERIOD: Period = Period::Length(NonZeroU64::new(LENGTH_MS).unwrap());
+    const LENGTH: u64 = 1_000;
+    const PERIOD: Period = Period::Length(NonZeroMillis::new(LENGTH).unwrap());
+
+    fn units(value: u64) -> Units {
+        Units::new(value)
+    }
+
+    fn after(ms: u64) -> Fit {
+        Fit::After(NonZeroMillis::new(ms).unwrap())
+    }
 
     #[test]
     fn exactly_the_limit_fits_and_more_than_it_never_does() {
         let mut counter = Counter::default();
-        counter.advance(PERIOD, 1_300);
-        assert_eq!(counter.fit(PERIOD, 5, 6, 1_300), Fit::Never);
-        assert_eq!(counter.fit(PERIOD, 5, 5, 1_300), Fit::Now);
-        counter.charge(3);
-        assert_eq!(counter.fit(PERIOD, 5, 2, 1_300), Fit::Now);
-        assert_eq!(counter.fit(PERIOD, 5, 3, 1_300), Fit::After(NonZeroU64::new(700).unwrap()));
-        assert_eq!(counter.reset_ms(PERIOD, 1_300), 700);
+        let mut reading = counter.read(PERIOD, Millis::new(1_300));
+        assert_eq!(reading.fit(units(5), units(6)), Fit::Never);
+        assert_eq!(reading.fit(units(5), units(5)), Fit::Now);
+        reading.charge(units(3));
+        assert_eq!(reading.fit(units(5), units(2)), Fit::Now);
+        assert_eq!(reading.fit(units(5), units(3)), after(700));
+        assert_eq!(reading.reset(), 700);
     }
 
     #[test]
     fn a_refund_counts_only_in_its_own_period() {
         let mut counter = Counter::default();
-        counter.advance(PERIOD, 900);
-        let first = counter.charge(4);
-        counter.refund(first, 1);
-        assert_eq!(counter.used(), 3);
-        counter.advance(PERIOD, 1_000);
-        counter.charge(2);
-        counter.refund(first, 3);
-        assert_eq!(counter.used(), 2);
+        let mut reading = counter.read(PERIOD, Millis::new(900));
+        let first = reading.place();
+        reading.charge(units(4));
+        reading.refund(first, units(1));
+        assert_eq!(reading.used(), 3);
+        let mut reading = counter.read(PERIOD, Millis::new(1_000));
+        reading.charge(units(2));
+        reading.refund(first, units(3));
+        assert_eq!(reading.used(), 2);
     }
 
     #[test]
     fn a_clock_that_steps_back_stays_in_the_period() {
         let mut counter = Counter::default();
-        counter.advance(PERIOD, 1_000);
-        counter.charge(2);
-        counter.advance(PERIOD, 990);
-        assert_eq!(counter.used(), 2);
-        assert_eq!(counter.fit(PERIOD, 2, 1, 990), Fit::After(NonZeroU64::new(1_010).unwrap()));
+        counter.read(PERIOD, Millis::new(1_000)).charge(units(2));
+        let reading = counter.read(PERIOD, Millis::new(990));
+        assert_eq!(reading.used(), 2);
+        assert_eq!(reading.fit(units(2), units(1)), after(1_010));
     }
 
     proptest! {
-        /// The promise: what is admitted in a period, less refunds, never exceeds the limit, and a refusal is true.
+        /// The promise: the units admitted in a period, less refunds, never exceed the limit, and a refusal is true.
         #[test]
         fn no_period_exceeds_the_limit(
             limit in 1u64..20, steps in prop::collection::vec((0u64..400, 0u64..8, 0u64..8), 1..120),
@@ -121,30 +149,33 @@ mod tests {
             let mut open: Vec<(u64, u64)> = Vec::new();
             for (step, cost, real) in steps {
                 now += step;
-                counter.advance(PERIOD, now);
-                let used = admitted.get(&(now / LENGTH_MS)).copied().unwrap_or(0);
-                match counter.fit(PERIOD, limit, cost, now) {
+                let used = admitted.get(&(now / LENGTH)).copied().unwrap_or(0);
+                let fit = |counter: &mut Counter, now: u64| {
+                    counter.read(PERIOD, now.into()).fit(units(limit), units(cost))
+                };
+                match fit(&mut counter, now) {
                     Fit::Now => {
-                        open.push((counter.charge(cost), cost));
-                        *admitted.entry(now / LENGTH_MS).or_default() += cost;
+                        let mut reading = counter.read(PERIOD, now.into());
+                        open.push((reading.place(), cost));
+                        reading.charge(units(cost));
+                        *admitted.entry(now / LENGTH).or_default() += cost;
                     }
                     Fit::After(wait) => {
+                        let wait = wait.get().get();
                         prop_assert!(used + cost > limit);
-                        let mut later = counter.clone();
-                        later.advance(PERIOD, now + wait.get());
-                        prop_assert_eq!(later.fit(PERIOD, limit, cost, now + wait.get()), Fit::Now);
-                        counter.advance(PERIOD, now + wait.get() - 1);
-                        prop_assert_ne!(counter.fit(PERIOD, limit, cost, now + wait.get() - 1), Fit::Now);
+                        prop_assert_eq!(fit(&mut counter.clone(), now + wait), Fit::Now);
+                        prop_assert_ne!(fit(&mut counter, now + wait - 1), Fit::Now);
                     }
                     Fit::Never => prop_assert!(cost > limit),
                 }
+                let mut reading = counter.read(PERIOD, now.into());
                 if real < cost && open.len() > 1 {
                     let (index, charged) = open.swap_remove(0);
-                    counter.refund(index, charged.min(real));
+                    reading.refund(index, units(charged.min(real)));
                     *admitted.get_mut(&index).unwrap() -= charged.min(real);
                 }
                 prop_assert!(admitted.values().all(|sum| *sum <= limit), "{admitted:?} at {now}");
-                prop_assert_eq!(counter.used(), admitted.get(&(now / LENGTH_MS)).copied().unwrap_or(0));
+                prop_assert_eq!(reading.used(), admitted.get(&(now / LENGTH)).copied().unwrap_or(0));
             }
         }
     }

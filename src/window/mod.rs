@@ -1,11 +1,15 @@
-//! Windows: the arithmetic that decides whether a cost fits, the same here as in `lua/`.
+//! Windows: the arithmetic that decides whether a cost fits, the same here as in `lua/window/`.
 //!
-//! It serves the local store and is the model that the Lua scripts are tested against. Time is an argument in
-//! milliseconds; nothing here reads a clock.
+//! The local store counts with it, and the Lua scripts are tested against it. Time is an argument; nothing here reads
+//! a clock.
 //!
-//! This file names the windows; each algorithm is a file of its own, and [`Counter`] is any of them. All keep three
-//! rules: a cost equal to what is left fits, a refund goes to where the charge went and never lets in more than if the
-//! charge had been smaller from the start, and a clock that steps back never opens a window early.
+//! This file names the windows. Each algorithm has a file of its own, named like its Lua twin, and [`Counter`] is any
+//! of them. They share their verbs with the twins: a counter is `read` at a time, and the reading answers `fit`,
+//! `used` and `reset`, names the `place` of a charge, and takes `charge`, `refund` and, for leases, `renew`.
+//!
+//! All algorithms keep three rules. A cost equal to the remainder fits. A refund goes back to the place of the charge,
+//! and never admits more than if the charge had been smaller from the start. A clock that steps back never opens a
+//! window early.
 
 pub mod bucket;
 mod counter;
@@ -14,22 +18,25 @@ pub mod leases;
 mod parts;
 pub mod period;
 pub mod sliding;
+mod state;
 
-pub use counter::Counter;
-pub use parts::{ChargedParts, MOST_PARTS, Part};
+pub use counter::{Counter, CounterAt};
+pub use parts::{ChargedParts, MAX_PARTS, Part};
+pub use state::{Fit, WindowState};
 
+use crate::quantity::{Millis, NonZeroMillis, Units};
 use serde::{Deserialize, Serialize};
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 
-/// Segments of a sliding window that does not say otherwise.
+/// The segments of a sliding window whose configuration gives no number.
 pub const DEFAULT_SEGMENTS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
-/// A length of time and how use is counted over it.
+/// A duration, and how use is counted over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
-    /// Length in milliseconds.
+    /// Its duration.
     #[serde(rename = "window_ms")]
-    pub length_ms: NonZeroU64,
+    pub length: NonZeroMillis,
     /// How use is counted.
     #[serde(flatten)]
     pub algorithm: Algorithm,
@@ -46,15 +53,15 @@ pub enum Algorithm {
     },
     /// Windows follow one another, aligned to the epoch; each begins empty.
     FixedWindow,
-    /// As a fixed window, but a month of the calendar, in UTC. Its length is nominal.
+    /// A fixed window that is a month of the calendar, in UTC. Its length is nominal.
     CalendarMonth,
     /// A bucket that holds `burst` units and is refilled evenly, by the limit in each window (GCRA).
     TokenBucket {
         /// How much fits at once. Not part of the label: like a limit, it can change while the counter stays.
-        burst: u64,
+        burst: Units,
     },
-    /// Requests in flight: the limit is how many, the window's length is how long a slot is held for one that is never
-    /// heard of again.
+    /// Requests in flight. The limit is their number; the window's length is that of the lease, after which a slot
+    /// comes free even if the end of its request is never reported.
     Concurrency,
 }
 
@@ -71,67 +78,66 @@ impl Algorithm {
     }
 
     /// The units that a request of `cost` takes: a request in flight takes one slot, however it is priced.
-    pub const fn units(self, cost: u64) -> u64 {
+    pub fn units(self, cost: Units) -> Units {
         match self {
-            Self::Concurrency if cost > 1 => 1,
+            Self::Concurrency => cost.min(Units::new(1)),
             _ => cost,
         }
     }
 
     /// The units that stay taken when a request of `cost` is over: a slot is free then.
-    pub const fn units_kept(self, cost: u64) -> u64 {
+    pub const fn units_kept(self, cost: Units) -> Units {
         match self {
-            Self::Concurrency => 0,
+            Self::Concurrency => Units::ZERO,
             _ => cost,
         }
     }
 }
 
-/// The nominal length of a calendar month in milliseconds: 31 days.
-const MONTH_MS: NonZeroU64 = NonZeroU64::new(31 * 86_400_000).unwrap();
+/// The nominal length of a calendar month: 31 days.
+const MONTH: NonZeroMillis = NonZeroMillis::new(31 * Millis::DAY.get()).unwrap();
 
 impl Window {
-    /// A sliding window of `length_ms` in [`DEFAULT_SEGMENTS`].
-    pub const fn sliding(length_ms: NonZeroU64) -> Self {
-        Self { length_ms, algorithm: Algorithm::SlidingWindow { segments: DEFAULT_SEGMENTS } }
+    /// A sliding window of `length` in [`DEFAULT_SEGMENTS`].
+    pub const fn sliding(length: NonZeroMillis) -> Self {
+        Self { length, algorithm: Algorithm::SlidingWindow { segments: DEFAULT_SEGMENTS } }
     }
 
-    /// Windows of `length_ms`, aligned to the epoch.
-    pub const fn fixed(length_ms: NonZeroU64) -> Self {
-        Self { length_ms, algorithm: Algorithm::FixedWindow }
+    /// Windows of `length`, aligned to the epoch.
+    pub const fn fixed(length: NonZeroMillis) -> Self {
+        Self { length, algorithm: Algorithm::FixedWindow }
     }
 
     /// Calendar months in UTC.
     pub const fn calendar_month() -> Self {
-        Self { length_ms: MONTH_MS, algorithm: Algorithm::CalendarMonth }
+        Self { length: MONTH, algorithm: Algorithm::CalendarMonth }
     }
 
-    /// A bucket of `burst` units that the limit refills in each `length_ms`.
-    pub const fn token_bucket(length_ms: NonZeroU64, burst: u64) -> Self {
-        Self { length_ms, algorithm: Algorithm::TokenBucket { burst } }
+    /// A bucket of `burst` units that the limit refills in each `length`.
+    pub const fn token_bucket(length: NonZeroMillis, burst: Units) -> Self {
+        Self { length, algorithm: Algorithm::TokenBucket { burst } }
     }
 
-    /// Requests in flight, each for `lease_ms` at most unless its lease is renewed.
-    pub const fn concurrency(lease_ms: NonZeroU64) -> Self {
-        Self { length_ms: lease_ms, algorithm: Algorithm::Concurrency }
+    /// Requests in flight, each for the duration of `lease` at most unless its lease is renewed.
+    pub const fn concurrency(lease: NonZeroMillis) -> Self {
+        Self { length: lease, algorithm: Algorithm::Concurrency }
     }
 
-    /// The most that fits at once under `limit`: what `remaining` is counted from, and the largest cost that is not
-    /// refused for ever.
-    pub const fn capacity(&self, limit: u64) -> u64 {
+    /// The most that fits at once under `limit`: the largest cost that is ever admitted, and the most that can remain.
+    pub const fn capacity(&self, limit: Units) -> Units {
         match self.algorithm {
-            Algorithm::TokenBucket { .. } if limit == 0 => 0,
+            Algorithm::TokenBucket { .. } if limit.is_zero() => Units::ZERO,
             Algorithm::TokenBucket { burst } => burst,
             _ => limit,
         }
     }
 
-    /// How the window is written in store keys and messages: its length in the largest unit that divides it (`1m`,
-    /// `90s`, `1d`, `250ms`), and what sets it apart from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
+    /// The window's name in store keys and messages: its length in the largest unit that divides it (`1m`, `90s`,
+    /// `1d`, `250ms`), and any difference from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
     /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Two windows that count differently never share a label,
-    /// so that changing one starts a new counter.
+    /// so that a window whose counting changes starts a new counter.
     pub fn label(&self) -> String {
-        let length = duration_label(self.length_ms.get());
+        let length = self.length.get().label();
         match self.algorithm {
             Algorithm::SlidingWindow { segments } if segments == DEFAULT_SEGMENTS => length,
             Algorithm::SlidingWindow { segments } => format!("{length}-{segments}"),
@@ -143,57 +149,39 @@ impl Window {
     }
 }
 
-/// `ms` in the largest unit that divides it: `250ms`, `90s`, `1m`, `6h`, `1d`.
-pub fn duration_label(ms: u64) -> String {
-    const UNITS: [(u64, &str); 5] =
-        [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-    UNITS
-        .iter()
-        .find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit))
-        .map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
-}
-
-/// Whether a cost fits into a window now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// It fits.
-    Now,
-    /// It fits after this many milliseconds if nobody else spends; at least one.
-    After(NonZeroU64),
-    /// It is larger than the limit and fits at no time.
-    Never,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn labels_tell_windows_apart() {
+    fn windows_that_differ_have_different_labels() {
         let label = |ms, segments| {
             let algorithm = Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() };
-            Window { length_ms: NonZeroU64::new(ms).unwrap(), algorithm }.label()
+            Window { length: NonZeroMillis::new(ms).unwrap(), algorithm }.label()
         };
         assert_eq!(label(60_000, 60), "1m");
         assert_eq!(label(90_000, 60), "90s");
         assert_eq!(label(86_400_000, 60), "1d");
         assert_eq!(label(250, 60), "250ms");
         assert_eq!(label(60_000, 30), "1m-30");
-        let minute = NonZeroU64::new(60_000).unwrap();
+        let minute = NonZeroMillis::MINUTE;
         assert_eq!(Window::fixed(minute).label(), "1m-fixed");
         assert_eq!(Window::calendar_month().label(), "1mo");
-        assert_eq!(Window::token_bucket(minute, 5).label(), "1m-bucket");
+        assert_eq!(Window::token_bucket(minute, Units::new(5)).label(), "1m-bucket");
         assert_eq!(Window::concurrency(minute).label(), "1m-leases");
     }
 
     #[test]
     fn every_algorithm_has_its_form_on_the_wire() {
-        let minute = NonZeroU64::new(60_000).unwrap();
+        let minute = NonZeroMillis::MINUTE;
         for (window, json) in [
             (Window::sliding(minute), r#"{"window_ms":60000,"algorithm":"sliding_window","segments":60}"#),
             (Window::fixed(minute), r#"{"window_ms":60000,"algorithm":"fixed_window"}"#),
             (Window::calendar_month(), r#"{"window_ms":2678400000,"algorithm":"calendar_month"}"#),
-            (Window::token_bucket(minute, 5), r#"{"window_ms":60000,"algorithm":"token_bucket","burst":5}"#),
+            (
+                Window::token_bucket(minute, Units::new(5)),
+                r#"{"window_ms":60000,"algorithm":"token_bucket","burst":5}"#,
+            ),
             (Window::concurrency(minute), r#"{"window_ms":60000,"algorithm":"concurrency"}"#),
         ] {
             assert_eq!(serde_json::to_string(&window).unwrap(), json);

@@ -1,19 +1,21 @@
-//! Where a reservation's units are: what a counter needs to be told when they are to be given back.
+//! The places in a counter that a reservation has charged: a refund must name them.
 //!
 //! Most reservations have one part in each counter. A response that outgrows its reservation is charged again while it
 //! runs, and each such charge is a part of its own, because it leaves its window at another time.
 
-/// The most parts that are told apart. Beyond it the two oldest become one, at the place of the older: giving that back
-/// may do less, never more.
-pub const MOST_PARTS: usize = 16;
+use crate::quantity::Units;
+
+/// The most parts of one reservation in one counter. Beyond that, the two oldest become one at the place of the older,
+/// whose refund may give back less, never more.
+pub const MAX_PARTS: usize = 16;
 
 /// Units charged at one place of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What the counter returned when it was charged: a segment's or a window's number, or a time.
+    /// The counter's place at the time of the charge: the number of a segment or of a period, or a time.
     pub place: u64,
     /// Units.
-    pub amount: u64,
+    pub amount: Units,
 }
 
 /// All that one reservation has charged to one counter, oldest first.
@@ -27,23 +29,23 @@ impl ChargedParts {
     }
 
     /// Units in all parts.
-    pub fn total(&self) -> u64 {
-        self.0.iter().fold(0, |sum, part| sum.saturating_add(part.amount))
+    pub fn total(&self) -> Units {
+        self.0.iter().map(|part| part.amount).sum()
     }
 
-    /// Adds `amount` charged at `place`. Nothing charged is no part.
-    pub fn add(&mut self, place: u64, amount: u64) {
-        if amount == 0 {
+    /// Adds `amount` charged at `place`. A charge of nothing is no part.
+    pub fn add(&mut self, place: u64, amount: Units) {
+        if amount.is_zero() {
             return;
         }
         match self.0.last_mut() {
-            Some(last) if last.place == place => last.amount = last.amount.saturating_add(amount),
+            Some(last) if last.place == place => last.amount += amount,
             _ => self.0.push(Part { place, amount }),
         }
-        if self.0.len() > MOST_PARTS {
+        if self.0.len() > MAX_PARTS {
             let oldest = self.0.remove(0);
             if let Some(next) = self.0.first_mut() {
-                *next = Part { place: oldest.place, amount: oldest.amount.saturating_add(next.amount) };
+                *next = Part { place: oldest.place, amount: oldest.amount + next.amount };
             }
         }
     }
@@ -56,19 +58,19 @@ mod tests {
     #[test]
     fn charges_at_one_place_are_one_part_and_nothing_is_none() {
         let mut parts = ChargedParts::default();
-        parts.add(1, 5);
-        parts.add(1, 2);
-        parts.add(2, 0);
-        assert_eq!(parts.iter().collect::<Vec<_>>(), [Part { place: 1, amount: 7 }]);
+        parts.add(1, Units::new(5));
+        parts.add(1, Units::new(2));
+        parts.add(2, Units::ZERO);
+        assert_eq!(parts.iter().collect::<Vec<_>>(), [Part { place: 1, amount: Units::new(7) }]);
     }
 
     #[test]
     fn parts_stay_few_and_lose_nothing() {
         let mut parts = ChargedParts::default();
         for place in 0..100 {
-            parts.add(place, 2);
+            parts.add(place, Units::new(2));
         }
-        assert_eq!((parts.iter().count(), parts.total()), (MOST_PARTS, 200));
-        assert_eq!(parts.iter().next(), Some(Part { place: 0, amount: 170 }));
+        assert_eq!((parts.iter().count(), parts.total()), (MAX_PARTS, Units::new(200)));
+        assert_eq!(parts.iter().next(), Some(Part { place: 0, amount: Units::new(170) }));
     }
 }

@@ -3,11 +3,8 @@
 //!
 //! Leap seconds do not exist here: as in POSIX time, every day has 86,400 seconds.
 
+use crate::quantity::{Millis, NonZeroMillis};
 use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
-
-/// Milliseconds of a day.
-const DAY_MS: u64 = 86_400_000;
 
 /// Days from 0000-03-01, where the count of [`month_of_day`] begins, to the epoch.
 const EPOCH: u64 = 719_468;
@@ -15,69 +12,66 @@ const EPOCH: u64 = 719_468;
 /// Days of 400 years of the Gregorian calendar, after which it repeats.
 const ERA: u64 = 146_097;
 
+/// Months from March of the year 0 to January 1970.
+const MARCH_0_TO_JANUARY_1970: u64 = 1_970 * 12 - 2;
+
+/// A month after the last that 64 bits of milliseconds reach, yet so early that its days are counted without overflow.
+const AFTER_ALL_MONTHS: u64 = 1 << 40;
+
 /// A way to cut time into periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Period {
-    /// So many milliseconds each, the first beginning at the epoch.
-    Length(NonZeroU64),
+    /// Periods of this length, the first of which begins at the epoch.
+    Length(NonZeroMillis),
     /// Calendar months in UTC.
     Month,
 }
 
 impl Period {
-    /// The number of the period that `now_ms` is in.
-    pub const fn index(self, now_ms: u64) -> u64 {
+    /// The number of the period that contains `now`.
+    pub fn index(self, now: Millis) -> u64 {
         match self {
-            Self::Length(length_ms) => now_ms / length_ms.get(),
-            Self::Month => month_of_day(now_ms / DAY_MS),
+            Self::Length(length) => now / length,
+            Self::Month => month_of_day(now / NonZeroMillis::DAY),
         }
     }
 
-    /// When the period `index` ends and the next begins, in milliseconds since the epoch.
-    pub const fn ends_at(self, index: u64) -> u64 {
+    /// The end of the period `index`, at which the next begins.
+    pub fn ends_at(self, index: u64) -> Millis {
         let next = index.saturating_add(1);
         match self {
-            Self::Length(length_ms) => next.saturating_mul(length_ms.get()),
-            Self::Month => first_day(next).saturating_mul(DAY_MS),
+            Self::Length(length) => length.get() * next,
+            Self::Month => Millis::DAY * first_day(next),
         }
     }
 }
 
-/// Months from January 1970 to the month that contains a day, given in days since the epoch.
+/// Months from January 1970 to the month that contains a day, given in days since the epoch. These are fewer than 2^38,
+/// so nothing here overflows.
 ///
 /// Years are counted from March, so that a leap day is the last of its year; see `civil_from_days` in
 /// <https://howardhinnant.github.io/date_algorithms.html>.
 const fn month_of_day(day: u64) -> u64 {
-    let day = day.saturating_add(EPOCH);
+    let day = day + EPOCH;
     let (era, day_of_era) = (day / ERA, day % ERA);
-    let leap_days = day_of_era / 1_460;
-    let (no_leap_days, again) = (day_of_era / 36_524, day_of_era / 146_096);
-    let year_of_era =
-        day_of_era.saturating_sub(leap_days).saturating_add(no_leap_days).saturating_sub(again) / 365;
-    let march_1st = days_before_year(year_of_era);
-    let months_from_march = day_of_era.saturating_sub(march_1st).saturating_mul(5).saturating_add(2) / 153;
-    let years = era.saturating_mul(400).saturating_add(year_of_era);
-    years.saturating_mul(12).saturating_add(months_from_march).saturating_sub(MARCH_0_TO_JANUARY_1970)
+    let leap_days = day_of_era / 1_460 + day_of_era / 146_096;
+    let year_of_era = (day_of_era - leap_days + day_of_era / 36_524) / 365;
+    let months_from_march = ((day_of_era - days_before_year(year_of_era)) * 5 + 2) / 153;
+    (era * 400 + year_of_era) * 12 + months_from_march - MARCH_0_TO_JANUARY_1970
 }
 
-/// Months from March of the year 0 to January 1970.
-const MARCH_0_TO_JANUARY_1970: u64 = 1_970 * 12 - 2;
-
 /// Days since the epoch of the first day of a month, given in months since January 1970.
-const fn first_day(month: u64) -> u64 {
-    let months = month.saturating_add(MARCH_0_TO_JANUARY_1970);
+fn first_day(month: u64) -> u64 {
+    let months = month.min(AFTER_ALL_MONTHS) + MARCH_0_TO_JANUARY_1970;
     let (years, months_from_march) = (months / 12, months % 12);
     let (era, year_of_era) = (years / 400, years % 400);
-    let day_of_year = months_from_march.saturating_mul(153).saturating_add(2) / 5;
-    era.saturating_mul(ERA)
-        .saturating_add(days_before_year(year_of_era))
-        .saturating_add(day_of_year)
-        .saturating_sub(EPOCH)
+    let day_of_year = (months_from_march * 153 + 2) / 5;
+    era * ERA + days_before_year(year_of_era) + day_of_year - EPOCH
 }
 
 /// Days of an era before the March in which its year begins.
 const fn days_before_year(year_of_era: u64) -> u64 {
-    year_of_era.saturating_mul(365).saturating_add(year_of_era / 4).saturating_sub(year_of_era / 100)
+    year_of_era * 365 + year_of_era / 4 - year_of_era / 100
 }
 
 #[cfg(test)]
@@ -99,31 +93,32 @@ mod tests {
         for month in 0..400 * 12 {
             let (begin, end) = (begins_at(month), begins_at(month + 1));
             assert_eq!(Period::Month.ends_at(month), end, "{month}");
-            assert_eq!(Period::Month.index(begin), month, "{month}");
-            assert_eq!(Period::Month.index(end - 1), month, "{month}");
+            assert_eq!(Period::Month.index(begin.into()), month, "{month}");
+            assert_eq!(Period::Month.index((end - 1).into()), month, "{month}");
         }
     }
 
     #[test]
     fn lengths_are_aligned_to_the_epoch() {
-        let hour = Period::Length(NonZeroU64::new(3_600_000).unwrap());
-        assert_eq!((hour.index(3_599_999), hour.index(3_600_000)), (0, 1));
+        let hour = Period::Length(Millis::HOUR.non_zero().unwrap());
+        assert_eq!((hour.index(Millis::new(3_599_999)), hour.index(Millis::HOUR)), (0, 1));
         assert_eq!(hour.ends_at(1), 7_200_000);
     }
 
     proptest! {
         #[test]
-        fn any_time_is_in_its_month(now_ms in 0..12_622_780_800_000_u64) {
-            let time = Timestamp::from_millisecond(i64::try_from(now_ms).unwrap()).unwrap();
+        fn any_time_is_in_its_month(now in 0..12_622_780_800_000_u64) {
+            let time = Timestamp::from_millisecond(i64::try_from(now).unwrap()).unwrap();
             let date = time.to_zoned(TimeZone::UTC).date();
             let month = (i64::from(date.year()) - 1970) * 12 + i64::from(date.month()) - 1;
-            prop_assert_eq!(i64::try_from(Period::Month.index(now_ms)).unwrap(), month);
+            prop_assert_eq!(i64::try_from(Period::Month.index(now.into())).unwrap(), month);
         }
 
         #[test]
-        fn no_time_overflows(now_ms in any::<u64>()) {
-            let index = Period::Month.index(now_ms);
-            prop_assert!(Period::Month.ends_at(index) > now_ms.saturating_sub(1));
+        fn no_time_overflows(now in any::<u64>()) {
+            let index = Period::Month.index(now.into());
+            prop_assert!(Period::Month.ends_at(index).get() > now.saturating_sub(1));
+            prop_assert!(Period::Month.ends_at(now) > Millis::ZERO);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::identity::{self, RequestView};
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Access, Subject};
 use crate::pricing::Tokens;
+use crate::quantity::Units;
 use crate::request::{self, Body, Endpoint, Request};
 use crate::session::reservation::{Estimate, Reservation};
 use crate::session::{Arrival, BodyVerdict, Directive, HeaderEdits, Opening, Pending, RequestFacts, Session};
@@ -168,10 +169,13 @@ impl<S: SharedData> Worker<S> {
     pub(super) fn cost(&self, model: Option<&str>, tokens: &Tokens) -> Cost {
         let weighed = self.config.accounting().weights.weigh(model, tokens);
         Cost {
-            requests: 1,
-            input_tokens: weighed.input_tokens,
-            output_tokens: weighed.output_tokens,
-            cost_micro_usd: self.config.price(model).map_or(0, |price| price.cost_micro_usd(tokens)),
+            requests: Units::new(1),
+            input_tokens: Units::new(weighed.input_tokens),
+            output_tokens: Units::new(weighed.output_tokens),
+            cost_micro_usd: self
+                .config
+                .price(model)
+                .map_or(Units::ZERO, |price| Units::new(price.cost_micro_usd(tokens))),
         }
     }
 
@@ -250,5 +254,5 @@ fn most_input(subject: &Subject, model: Option<&str>) -> Option<u64> {
     let bounds = subject.limits(model).filter(|applied| {
         !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
     });
-    bounds.map(|applied| applied.limit.window.capacity(applied.limit.amount)).min()
+    bounds.map(|applied| applied.limit.window.capacity(applied.limit.amount).get()).min()
 }

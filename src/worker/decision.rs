@@ -4,14 +4,16 @@ use super::Worker;
 use crate::answer::refusal::{OverLimit, Refusal};
 use crate::answer::{Dialect, Wording};
 use crate::config::{OnError, Store};
+use crate::quantity::Millis;
 use crate::request::Endpoint;
 use crate::session::reservation::{HeldIn, OpenReservation, Reservation};
 use crate::session::{Directive, Forwarded, Pending, RequestFacts, Session};
 use crate::store::local::{Receipt, SharedData};
 use crate::store::sidecar::StoreAnswer;
-use crate::store::wire::{Charge, Reserve, WindowState};
+use crate::store::wire::{Reserve, ScopeCharges};
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
+use crate::window::WindowState;
 
 impl<S: SharedData> Worker<S> {
     /// Asks the store, here or by way of the sidecar.
@@ -38,9 +40,9 @@ impl<S: SharedData> Worker<S> {
     ) -> Directive {
         let Some(local) = &self.local else { return self.deny(stream, &pending, now_ms) };
         let share = pending.bill.share(replicas);
-        match local.reserve(&share, now_ms) {
+        match local.reserve(&share, Millis::new(now_ms)) {
             Ok(decision) => {
-                let held = decision.hold.map(held);
+                let held = decision.receipt.map(held);
                 self.decided(stream, pending, held, Some(&share), &decision.states, now_ms)
             }
             Err(error) => {
@@ -57,7 +59,7 @@ impl<S: SharedData> Worker<S> {
         stream: u32,
         pending: Pending,
         held: Option<HeldIn>,
-        share: Option<&[Charge]>,
+        share: Option<&[ScopeCharges]>,
         states: &[WindowState],
         now_ms: u64,
     ) -> Directive {

@@ -6,6 +6,7 @@ use crate::codec::content_encoding::Decoder;
 use crate::config::{Headers, OnStreamOver};
 use crate::policy::limit::{Cost, Metric};
 use crate::pricing::Tokens;
+use crate::quantity::{Millis, Units};
 use crate::session::reservation::{Extension, FinalCost, OpenReservation, Settlement};
 use crate::session::{Forwarded, HeaderEdits, RequestFacts, Responding, ResponseHead, Session};
 use crate::store::local::SharedData;
@@ -42,7 +43,7 @@ impl<S: SharedData> Worker<S> {
         let Forwarded { account, asked, .. } = forwarded;
         if !(200..300).contains(&head.status) {
             // The upstream did no work: its tokens are given back.
-            let requests = u64::from(!self.config.accounting().refund_requests_on_error);
+            let requests = Units::new(u64::from(!self.config.accounting().refund_requests_on_error));
             self.close(
                 stream,
                 account,
@@ -156,7 +157,7 @@ impl<S: SharedData> Worker<S> {
         let Extension { charges, local, remote } = account.extend(cost, now_ms);
         let mut is_over = false;
         if let (Some(hold), Some(store)) = (local, &self.local) {
-            match store.extend(&charges, hold, now_ms) {
+            match store.extend(&charges, hold, Millis::new(now_ms)) {
                 Ok(over) => is_over = over,
                 Err(error) => log::error!("{error}"),
             }
@@ -306,20 +307,20 @@ impl<S: SharedData> Worker<S> {
     ) {
         let cost = closing.cost(&account);
         self.stats.add(Stat::Settled, 1);
-        self.stats.add(Stat::InputTokens, cost.input_tokens);
-        self.stats.add(Stat::OutputTokens, cost.output_tokens);
+        self.stats.add(Stat::InputTokens, cost.input_tokens.get());
+        self.stats.add(Stat::OutputTokens, cost.output_tokens.get());
         let reserved = account.estimate().full;
         self.stats.settled(
             asked.model.as_deref(),
-            reserved.of(Metric::TotalTokens),
-            cost.of(Metric::TotalTokens),
+            reserved.of(Metric::TotalTokens).get(),
+            cost.of(Metric::TotalTokens).get(),
         );
         self.notes.add(stream, Field::InputTokens, cost.input_tokens);
         self.notes.add(stream, Field::OutputTokens, cost.output_tokens);
         let Settlement { local, remote } = account.close(closing);
         if let Some((charges, hold)) = local
             && let Some(store) = &self.local
-            && let Err(error) = store.settle(&charges, hold, now_ms)
+            && let Err(error) = store.settle(&charges, hold, Millis::new(now_ms))
         {
             log::error!("{error}");
         }

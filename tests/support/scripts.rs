@@ -1,8 +1,9 @@
 //! The scripts of `lua/` on a real Redis, called the way the sidecar calls them, at a time of the test's choice.
 
 use crate::redis::Redis;
-use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle, WindowState};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::quantity::Units;
+use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
+use llm_rate_limit::window::{Window, WindowState};
 use llm_rate_limit_sidecar::call::{self, Call};
 use llm_rate_limit_sidecar::link::{Link, Times};
 use llm_rate_limit_sidecar::metrics::Metrics;
@@ -65,7 +66,7 @@ impl Scripts {
     /// # Panics
     /// If the script fails or answers nonsense.
     pub fn reserve(&self, id: &str, charges: &[Charge], now_ms: u64) -> (bool, Vec<WindowState>) {
-        let reply = self.run_one(call::groups(id, charges).unwrap()[0].reserve(id, now_ms));
+        let reply = self.run_one(call::groups(id, &team(charges)).unwrap()[0].reserve(id, now_ms));
         (reply[0] == 1, call::window_states(&reply[1..]).unwrap())
     }
 
@@ -101,7 +102,7 @@ impl Scripts {
     /// # Panics
     /// If the script fails or answers nonsense.
     pub fn peek(&self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
-        let reply = self.run_one(call::groups("peek", charges).unwrap()[0].peek(now_ms));
+        let reply = self.run_one(call::groups("peek", &team(charges)).unwrap()[0].peek(now_ms));
         call::window_states(&reply).unwrap()
     }
 
@@ -109,7 +110,7 @@ impl Scripts {
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
-    pub fn used(&self, charges: &[Charge], now_ms: u64) -> Vec<u64> {
+    pub fn used(&self, charges: &[Charge], now_ms: u64) -> Vec<Units> {
         self.peek(charges, now_ms).iter().map(|state| state.used).collect()
     }
 
@@ -127,19 +128,31 @@ impl Scripts {
 /// # Panics
 /// If the charges cannot be made into one.
 pub fn settle(id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, extend: bool, now_ms: u64) -> Call {
-    let one = Settle { id: id.to_owned(), if_absent, extend, charges: charges.to_vec() };
-    call::groups(id, charges).unwrap()[0].settle(&one, now_ms)
+    let one = Settle { id: id.to_owned(), if_absent, extend, charges: team(charges).to_vec() };
+    call::groups(id, &one.charges).unwrap()[0].settle(&one, now_ms)
 }
 
-/// A charge to a counter of one identity, all under one scope.
+/// `charges` in the scope of all of them.
+pub fn team(charges: &[Charge]) -> [ScopeCharges; 1] {
+    [ScopeCharges { scope: "team".to_owned(), charges: charges.to_vec() }]
+}
+
+/// The key of a charge's counter.
+///
+/// # Panics
+/// Never.
+pub fn key(charge: &Charge) -> String {
+    team(std::slice::from_ref(charge))[0].keys().next().unwrap()
+}
+
+/// A charge to a counter of one identity.
 pub fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
     Charge {
-        scope: "team".to_owned(),
         identity: "key".to_owned(),
         name: name.to_owned(),
         window,
-        limit,
-        cost,
+        limit: Units::new(limit),
+        cost: Units::new(cost),
         enforced: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::settings::Secret;
+use llm_rate_limit::store::wire::path;
 use reqwest::{Client as Http, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -55,7 +56,7 @@ impl Client {
 
     fn ask<T: DeserializeOwned>(&self, method: Method, scope: &str, identity: &str) -> Result<T, Failure> {
         let mut url = self.base.clone();
-        url.set_path("/v1/usage");
+        url.set_path(path::USAGE);
         url.query_pairs_mut().append_pair("identity", identity).append_pair("scope", scope);
         let mut request = self.http.request(method, url);
         if let Some(token) = &self.token {

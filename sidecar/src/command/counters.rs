@@ -12,7 +12,7 @@ use clap::{ArgGroup, Args};
 use llm_rate_limit::answer::{amount, go_duration};
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::limit::Metric;
-use llm_rate_limit::policy::{Access, GLOBAL};
+use llm_rate_limit::policy::{Access, GLOBAL, group_scope, model_scope};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -76,8 +76,8 @@ impl Selection {
                 identity: id.clone(),
             });
         }
-        let group = self.group.as_ref().map(|group| format!("group-{group}"));
-        let model = self.model.as_ref().map(|pattern| format!("model-{pattern}"));
+        let group = self.group.as_deref().map(group_scope);
+        let model = self.model.as_deref().map(model_scope);
         Ok(Owner::alone(group.or(model).unwrap_or_else(|| GLOBAL.to_owned())))
     }
 

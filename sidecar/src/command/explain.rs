@@ -7,7 +7,8 @@ use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::{Access, Applied, Subject};
-use llm_rate_limit::store::wire::Charge;
+use llm_rate_limit::quantity::Millis;
+use llm_rate_limit::store::keys;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -67,9 +68,9 @@ fn window(applied: &Applied) -> Value {
         "limit": limit.amount,
         "capacity": limit.window.capacity(limit.amount),
         "window": limit.window.label(),
-        "window_ms": limit.window.length_ms,
+        "window_ms": limit.window.length,
         "algorithm": limit.window.algorithm.name(),
-        "max_wait_ms": limit.manner.max_wait_ms,
+        "max_wait_ms": limit.enforcement.max_wait,
         "dry_run": applied.dry_run,
         "counter": counter(applied),
     })
@@ -78,16 +79,7 @@ fn window(applied: &Applied) -> Value {
 /// The name of its counter in Redis.
 fn counter(applied: &Applied) -> String {
     let limit = &applied.limit;
-    let charge = Charge {
-        scope: applied.scope.to_string(),
-        identity: applied.identity.to_string(),
-        name: limit.name.clone(),
-        window: limit.window,
-        limit: limit.amount,
-        cost: 0,
-        enforced: !applied.dry_run,
-    };
-    charge.key()
+    keys::counter(&applied.scope, &applied.identity, &limit.name, &limit.window)
 }
 
 fn as_text(
@@ -129,11 +121,11 @@ fn introduction(subject: &Subject, model: Option<&str>) -> String {
 
 fn row(applied: &Applied) -> [String; 7] {
     let limit = &applied.limit;
-    let wait = limit.manner.max_wait_ms;
+    let wait = limit.enforcement.max_wait;
     let otherwise = match (applied.dry_run, wait) {
         (true, _) => "forwarded (dry run)".to_owned(),
-        (false, 0) => "refused".to_owned(),
-        (false, ms) => format!("waits up to {}", go_duration(ms)),
+        (false, Millis::ZERO) => "refused".to_owned(),
+        (false, wait) => format!("waits up to {}", go_duration(wait)),
     };
     [
         applied.owner.to_string(),

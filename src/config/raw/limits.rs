@@ -4,6 +4,7 @@ use super::Number;
 use crate::config::error::quoted;
 use crate::config::secret::Secret;
 use crate::policy::limit::Metric;
+use crate::quantity::NonZeroMillis;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, de};
 use std::collections::BTreeMap;
@@ -50,12 +51,12 @@ macro_rules! with_limits {
             pub fn limits(&self) -> Limits<'_> {
                 Limits {
                     shorthands: [
-                        ("rpm", Metric::Requests, MINUTE_MS, self.rpm),
-                        ("rpd", Metric::Requests, DAY_MS, self.rpd),
-                        ("tpm", Metric::TotalTokens, MINUTE_MS, self.tpm),
-                        ("tpd", Metric::TotalTokens, DAY_MS, self.tpd),
-                        ("input_tpm", Metric::InputTokens, MINUTE_MS, self.input_tpm),
-                        ("output_tpm", Metric::OutputTokens, MINUTE_MS, self.output_tpm),
+                        ("rpm", Metric::Requests, NonZeroMillis::MINUTE, self.rpm),
+                        ("rpd", Metric::Requests, NonZeroMillis::DAY, self.rpd),
+                        ("tpm", Metric::TotalTokens, NonZeroMillis::MINUTE, self.tpm),
+                        ("tpd", Metric::TotalTokens, NonZeroMillis::DAY, self.tpd),
+                        ("input_tpm", Metric::InputTokens, NonZeroMillis::MINUTE, self.input_tpm),
+                        ("output_tpm", Metric::OutputTokens, NonZeroMillis::MINUTE, self.output_tpm),
                     ],
                     max_concurrency: self.max_concurrency,
                     lease_ttl: self.lease_ttl.as_deref(),
@@ -67,9 +68,6 @@ macro_rules! with_limits {
         }
     )*};
 }
-
-const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 86_400_000;
 
 with_limits! {
     /// A set of limits: a plan's, which whoever is on it has for himself, or a group's, which its keys have together.
@@ -115,8 +113,8 @@ with_limits! {
 /// Limits as they are written, shorthands with what they stand for.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
-    /// Field name, metric, length of the window in milliseconds, and the amount if the field is given.
-    pub shorthands: [(&'static str, Metric, u64, Option<Number>); 6],
+    /// Field name, metric, length of the window, and the amount if the field is given.
+    pub shorthands: [(&'static str, Metric, NonZeroMillis, Option<Number>); 6],
     /// Requests in flight.
     pub max_concurrency: Option<Number>,
     /// How long a place is kept.

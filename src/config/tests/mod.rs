@@ -6,6 +6,7 @@ mod schema;
 use super::*;
 use crate::identity::{self, Prefixes};
 use crate::pricing::{ByModel, Weights};
+use crate::quantity::MAX_EXACT;
 use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -241,11 +242,11 @@ fn tokens_are_needed_only_where_somebody_has_a_limit_on_them() {
 
 /// Configurations with all that may be repeated or left out, most of them without problems.
 fn configurations() -> impl Strategy<Value = Value> {
-    let amount = prop_oneof![0..=MAX_AMOUNT, Just(0), Just(MAX_AMOUNT)];
+    let amount = prop_oneof![0..=MAX_EXACT, Just(0), Just(MAX_EXACT)];
     let field = prop::sample::select(vec!["rpm", "rpd", "tpm", "tpd", "input_tpm", "output_tpm"]);
     let limits = prop::collection::btree_map(field, amount, 1..4);
     let models = prop::collection::btree_map("[a-z*]{1,4}", limits.clone(), 1..3);
-    let windows = prop::collection::vec((1..1000_u32, 1..=MAX_AMOUNT, 1..=60_u32), 0..3).prop_map(|windows| {
+    let windows = prop::collection::vec((1..1000_u32, 1..=MAX_EXACT, 1..=60_u32), 0..3).prop_map(|windows| {
         let windows = windows.into_iter().map(|(seconds, limit, segments)| {
             json!({"metric": "requests", "limit": limit, "window": format!("{seconds}s"), "segments": segments})
         });

@@ -9,9 +9,11 @@ mod waiting;
 
 use super::*;
 use crate::identity::RequestView;
+use crate::quantity::{Millis, Units};
 use crate::session::{HeaderEdits, ResponseHead};
 use crate::store::local::tests::Memory;
-use crate::store::wire::{Reserve, Reserved, Settled, WindowState};
+use crate::store::wire::{self, Reserve, Reserved, ScopeCharges, Settled};
+use crate::window::WindowState;
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_700_000_000_000;
@@ -105,10 +107,14 @@ fn answer(worker: &mut Worker<&Memory>, callout: &Callout, admitted: bool) -> Tu
 /// The sidecar's answer to a reserve callout.
 fn decided(callout: &Callout, admitted: bool) -> Vec<u8> {
     let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
-    let state = WindowState { used: 1, reset_ms: 60_000, retry_after_ms: if admitted { 0 } else { 1_000 } };
+    let fit = wire::fit(if admitted { 0 } else { 1_000 });
+    let state = WindowState { used: Units::new(1), reset: Millis::MINUTE, fit };
     let answers: Vec<_> = calls
         .iter()
-        .map(|call| Reserved::Decided { admitted, windows: vec![state; call.charges.len()] })
+        .map(|call| Reserved::Decided {
+            admitted,
+            windows: vec![state; ScopeCharges::flat(&call.charges).count()],
+        })
         .collect();
     serde_json::to_vec(&answers).unwrap()
 }

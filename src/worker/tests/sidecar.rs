@@ -44,7 +44,7 @@ fn a_client_that_leaves_while_the_sidecar_is_asked_is_refunded() {
     let turn = answer(&mut worker, &callouts[0], true);
     assert_eq!(turn.directives, []);
     let settles: Vec<Settle> = serde_json::from_slice(&turn.callouts[0].body).unwrap();
-    assert_eq!(settles[0].charges[0].cost, 0);
+    assert_eq!(settles[0].charges[0].charges[0].cost, 0);
     assert!(!worker.knows(1));
 
     worker.request_headers(2, &chat(), true, NOW);

@@ -18,12 +18,16 @@ impl Ledger {
             Kind::Reserve => {
                 let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
                 let answers = calls.into_iter().map(|call| {
-                    let state = WindowState { used: 1, reset_ms: 1, retry_after_ms: i64::from(!admitted) };
+                    let fit = wire::fit(i64::from(!admitted));
+                    let state = WindowState { used: Units::new(1), reset: Millis::new(1), fit };
                     if admitted {
                         assert!(self.open.insert(call.id), "a reservation id was used twice");
                         self.admitted += 1;
                     }
-                    Reserved::Decided { admitted, windows: vec![state; call.charges.len()] }
+                    Reserved::Decided {
+                        admitted,
+                        windows: vec![state; ScopeCharges::flat(&call.charges).count()],
+                    }
                 });
                 serde_json::to_vec(&answers.collect::<Vec<_>>())
             }
