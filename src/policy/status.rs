@@ -17,7 +17,7 @@ pub struct LimitStatus {
     pub limit: Arc<Limit>,
     /// Its owner.
     pub owner: Owner,
-    /// Units that the request asked for.
+    /// The units that the request costs under it.
     pub cost: Units,
     /// The counter after the decision.
     pub state: WindowState,

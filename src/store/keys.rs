@@ -3,11 +3,11 @@
 //! Redis keys begin with `llmrl:` and a hash tag, the scope in braces, so that Redis Cluster keeps all keys of a scope
 //! together and one script can change them in one atomic step:
 //!
-//! | key                                                | type   | content                                            |
-//! |----------------------------------------------------|--------|----------------------------------------------------|
-//! | `llmrl:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as its algorithm in `lua/window/` has it |
-//! | `llmrl:{<scope>}:<identity>`                       | hash   | the index of the identity's counters               |
-//! | `llmrl:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope          |
+//! | key                                                | type   | content                                   |
+//! |----------------------------------------------------|--------|-------------------------------------------|
+//! | `llmrl:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
+//! | `llmrl:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
+//! | `llmrl:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
 //!
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
 //! `<algorithm> <window_ms> <parameter> <limit>`. Every key expires.

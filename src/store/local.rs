@@ -88,7 +88,7 @@ impl<S: SharedData> LocalStore<S> {
     /// [`LocalError`]; nothing stays charged then.
     pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision, LocalError> {
         let (mut states, mut charged, mut is_refused) = (Vec::new(), Vec::new(), false);
-        let asked = scopes.iter().try_for_each(|scope| {
+        let outcome = scopes.iter().try_for_each(|scope| {
             if is_refused {
                 states.extend(self.change(scope, |shard| shard.peek(scope, now))?);
                 return Ok(());
@@ -101,19 +101,19 @@ impl<S: SharedData> LocalStore<S> {
             }
             Ok(())
         });
-        if is_refused || asked.is_err() {
+        if is_refused || outcome.is_err() {
             for (scope, parts) in scopes.iter().zip(&charged) {
                 self.change(scope, |shard| shard.release(scope, parts, now))?;
             }
         }
-        asked?;
+        outcome?;
         let receipt = (!is_refused).then_some(Receipt { scopes: charged });
         Ok(Decision { receipt, states })
     }
 
-    /// Charges what a running request costs by now beyond what `receipt` has taken, and renews its leases. Each charge's
-    /// `cost` is the whole cost so far, so that calling this again changes nothing. Nothing is given back. Returns
-    /// whether a limit is passed now.
+    /// Charges what a running request costs by now beyond what `receipt` has taken, and renews its leases. The `cost`
+    /// of each charge is the whole cost so far, so that calling this again changes nothing. Nothing is given back.
+    /// Returns whether a limit is passed now.
     ///
     /// # Errors
     /// [`LocalError`]; the scope that failed and those after it are as before.
@@ -132,7 +132,7 @@ impl<S: SharedData> LocalStore<S> {
         Ok(is_over)
     }
 
-    /// Replaces what was reserved by the real `cost` of each charge. `receipt` is consumed: there is no settling twice.
+    /// Replaces what was reserved by the real `cost` of each charge. `receipt` is consumed: nothing is settled twice.
     ///
     /// # Errors
     /// [`LocalError`]; scopes after the one that failed keep what was reserved.
@@ -144,8 +144,8 @@ impl<S: SharedData> LocalStore<S> {
         Ok(())
     }
 
-    /// Reads the shard of `scope`, lets `change` work on it, and writes it back, again and again until nobody else
-    /// has written in between.
+    /// Reads the shard of `scope`, applies `change` and writes the shard back; tries again if another worker has
+    /// written it in between.
     fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
         let shard = self.shard_of(digest(&[&scope.scope]));
         let key = keys::shard(self.shards.get(), shard);

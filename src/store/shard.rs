@@ -65,7 +65,7 @@ impl Shard {
         postcard::from_bytes(bytes).unwrap_or_default()
     }
 
-    /// The shard as bytes, never empty (shared data cannot tell an empty value from none).
+    /// The shard as bytes, never empty (shared data reads an empty value as none).
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_allocvec(self).unwrap_or_else(|_| vec![0])
     }
@@ -155,7 +155,7 @@ impl Shard {
         Counters { slots, places, charges, now }
     }
 
-    /// Drops the counters from whose windows everything has left.
+    /// Drops the counters that have emptied by `now`.
     fn forget_empty(&mut self, now: Millis) {
         self.scopes.retain_mut(|scope| {
             scope.counters.retain_mut(|slot| !slot.counter.at(now).is_empty());

@@ -1,8 +1,10 @@
 //! The JSON that the filter and the sidecar exchange: the bodies of `POST /v1/reserve` and `POST /v1/settle`.
 //!
 //! Both take an array with one element per request and answer an array in the same order. Policy travels in each
-//! call, so that the sidecar keeps none. On the wire, the charges of an element are one flat array, in which each names
-//! its scope, and a state says -1, 0 or the milliseconds of a wait for [`Fit`]; only this file knows.
+//! call, so that the sidecar keeps none.
+//!
+//! Two types have another form on the wire than in the process, and only this file knows it. The charges of an element
+//! are one flat array, in which each names its scope; and [`Fit`] is `retry_after_ms`: 0, -1, or a wait.
 
 pub use super::charge::{Charge, ScopeCharges};
 
@@ -230,7 +232,14 @@ mod tests {
     }
 
     /// The charges of [`charges`].
-    const CHARGES: &str = r#"[{"scope":"a","identity":"me","name":"requests","window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2},{"scope":"a","identity":"me","name":"tokens","window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2,"enforced":false},{"scope":"b","identity":"me","name":"requests","window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2}]"#;
+    const CHARGES: &str = concat!(
+        r#"[{"scope":"a","identity":"me","name":"requests","#,
+        r#""window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2},"#,
+        r#"{"scope":"a","identity":"me","name":"tokens","#,
+        r#""window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2,"enforced":false},"#,
+        r#"{"scope":"b","identity":"me","name":"requests","#,
+        r#""window":{"window_ms":60000,"algorithm":"token_bucket","burst":9},"limit":5,"cost":2}]"#,
+    );
 
     #[test]
     fn charges_are_flat_on_the_wire_and_by_scope_in_the_process() {
@@ -270,13 +279,17 @@ mod tests {
 
     #[test]
     fn a_mistake_in_a_charge_is_reported_as_one() {
-        let charge = r#"{"scope":"a","identity":"a","name":"n","window":{"window_ms":0,"algorithm":"fixed_window"},"limit":1,"cost":1}"#;
+        let charge = concat!(
+            r#"{"scope":"a","identity":"a","name":"n","limit":1,"cost":1,"#,
+            r#""window":{"window_ms":0,"algorithm":"fixed_window"}}"#,
+        );
         for (charges, mistake) in [
             (format!("[{charge}]"), "invalid value: integer `0`, expected a nonzero u64"),
             (r#"[{"scope":"a"}]"#.into(), "missing field `identity`"),
             (
                 r#"[{"scope":"a","x":1}]"#.into(),
-                "unknown field `x`, expected one of `scope`, `identity`, `name`, `window`, `limit`, `cost`, `enforced`",
+                "unknown field `x`, expected one of `scope`, `identity`, `name`, `window`, `limit`, `cost`, \
+                 `enforced`",
             ),
             ("[7]".into(), "invalid type: integer `7`, expected struct Charge"),
             ("{}".into(), "invalid type: map, expected a sequence"),

@@ -1,15 +1,15 @@
 //! The token bucket: `burst` units fit at once, and used units drain evenly, the limit in each window (GCRA, with the
 //! level kept instead of the time at which it will be zero, so that it stays true when the rate changes).
 //!
-//! Hence any time `t` admits at most `burst + limit * t / window`. All numbers are whole: a [`Level`] is a number of
+//! Hence any time `t` admits at most `burst + limit * t / window`. All numbers are whole: a level is a number of
 //! units less a number of parts of one, and the parts of a unit are as many as the window has milliseconds.
 //!
-//! **Refunds.** A refunded unit must not admit more than if it had never been charged. While the bucket holds something,
-//! a smaller charge means exactly as much less in the bucket; but had the bucket run dry meanwhile, the refund was
-//! drained already. So a refund is at most the lowest level since the charge. The counter remembers lows for that: for
-//! each charge that still matters, the lowest level from then until the next. A low that is no lower than a later one
-//! adds nothing to it, so few are kept. Bursts from an empty bucket have many; beyond [`MAX_LOWS`] the two closest
-//! become the lower one, which gives back less, never more.
+//! **Refunds.** A refunded unit must not admit more than if it had never been charged. While the bucket holds
+//! something, a smaller charge means exactly as much less in the bucket; but had the bucket run dry meanwhile, the
+//! refund was drained already. So a refund is at most the lowest level since the charge. The counter remembers lows
+//! for that: for each charge that still matters, the lowest level from then until the next. A low that is no lower
+//! than a later one adds nothing to it, so few are kept. Bursts from an empty bucket have many; beyond [`MAX_LOWS`] the
+//! two closest become the lower one, which gives back less, never more.
 //!
 //! `lua/window/bucket.lua` does the same arithmetic.
 

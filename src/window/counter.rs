@@ -240,7 +240,7 @@ mod tests {
             }
         }
 
-        /// Nothing spends, so it is empty when it said it would be, and no sooner than the last unit leaves.
+        /// Nothing spends, so the counter is empty at its reset, and not a millisecond earlier.
         #[test]
         fn a_counter_is_empty_after_its_reset(
             (window, limit) in a_window(), spent in prop::collection::vec((0u64..1_000, 0u64..12), 0..20),
@@ -278,7 +278,7 @@ mod tests {
 
         /// A clock may step anywhere: nothing panics, and what is used never exceeds what was charged.
         #[test]
-        fn any_time_is_borne(
+        fn any_time_is_accepted(
             (window, limit) in a_window(),
             steps in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>()), 0..20),
         ) {

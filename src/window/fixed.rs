@@ -17,8 +17,8 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// The counter at `now`, in whose period it begins anew. A clock that has stepped back stays in the period that
-    /// was counted.
+    /// The counter at `now`: it begins anew in a later period, and stays in the period that was counted if the clock
+    /// has stepped back.
     pub fn read(&mut self, period: Period, now: Millis) -> Reading<'_> {
         let index = period.index(now);
         if index > self.index || self.used.is_zero() {

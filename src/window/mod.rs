@@ -135,7 +135,7 @@ impl Window {
     /// The window's name in store keys and messages: its length in the largest unit that divides it (`1m`, `90s`,
     /// `1d`, `250ms`), and any difference from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
     /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Two windows that count differently never share a label,
-    /// so that a window whose counting changes starts a new counter.
+    /// so that another way to count starts a new counter.
     pub fn label(&self) -> String {
         let length = self.length.get().label();
         match self.algorithm {
