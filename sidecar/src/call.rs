@@ -78,7 +78,7 @@ pub struct Group<'a> {
 pub fn groups<'a>(id: &str, scopes: &'a [ScopeCharges]) -> Result<Vec<Group<'a>>, Invalid> {
     check_name("id", id)?;
     let mut groups: Vec<Group<'a>> = Vec::with_capacity(1);
-    let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (of.scope.as_str(), charge)));
+    let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (&*of.scope, charge)));
     for (at, (scope, charge)) in charges.enumerate() {
         check(at, scope, charge)?;
         match groups.iter_mut().find(|group| group.scope == scope) {

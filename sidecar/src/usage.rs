@@ -124,7 +124,7 @@ async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, Refusal> 
         })
         .collect();
     charges.sort_by(|a, b| (&a.name, a.window.length).cmp(&(&b.name, b.window.length)));
-    Ok(ScopeCharges { scope: scope.to_owned(), charges })
+    Ok(ScopeCharges { scope: scope.into(), charges })
 }
 
 /// Reads an index entry: `<algorithm> <window_ms> <parameter> <limit>` under `<limit name>:<window label>`.
@@ -137,8 +137,8 @@ fn charge(identity: &str, field: &str, entry: &str) -> Option<Charge> {
         return None;
     };
     Some(Charge {
-        identity: identity.to_owned(),
-        name: name.to_owned(),
+        identity: identity.into(),
+        name: name.into(),
         window: call::window([algorithm, length, parameter])?,
         limit: Units::new(limit.parse().ok()?),
         cost: Units::ZERO,
@@ -174,7 +174,7 @@ async fn stand(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>
         .zip(exist)
         .filter(|(_, exists)| *exists)
         .map(|((charge, state), _)| WindowUsage {
-            name: charge.name.clone(),
+            name: charge.name.to_string(),
             window: charge.window.label(),
             algorithm: charge.window.algorithm.name().to_owned(),
             limit: charge.limit,

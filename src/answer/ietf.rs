@@ -54,7 +54,7 @@ fn told_apart(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> V
 fn name(standing: &LimitStatus) -> String {
     let name = &standing.limit.name;
     match &standing.owner {
-        Owner::Key => name.clone(),
+        Owner::Key => name.to_string(),
         Owner::Group(group) => format!("group-{group}/{name}"),
         Owner::Model(pattern) => format!("model-{pattern}/{name}"),
         Owner::Global => format!("global/{name}"),

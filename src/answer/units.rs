@@ -113,7 +113,7 @@ mod tests {
         let window = Window::sliding(NonZeroMillis::MIN);
         let words = |name: &str, metric| {
             super::metric(&Limit {
-                name: name.to_owned(),
+                name: name.into(),
                 metric,
                 amount: Units::new(1),
                 window,

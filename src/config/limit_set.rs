@@ -132,7 +132,7 @@ fn limits(
     let mut add = |metric: Metric, amount, window, enforcement, path: &Path<'_>, problems: &mut Problems| {
         let name = metric.name();
         let name = pattern.map_or_else(|| name.to_owned(), |pattern| format!("{pattern}/{name}"));
-        let limit = Limit { name, metric, amount, window, enforcement };
+        let limit = Limit { name: name.into(), metric, amount, window, enforcement };
         if let Some(first) = places.get(&Slot::of(&limit)) {
             problems.add(path, format!("the same metric and window as {first}, expected one limit for both"));
             return;

@@ -77,7 +77,7 @@ impl Identity {
 }
 
 /// Who sent `request`: the first of `sources` that yields a value that is not empty decides.
-pub fn find(sources: &[Source], request: &impl RequestView) -> Option<Identity> {
+pub fn find(sources: &[Source], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
     sources.iter().find_map(|source| source.identity(request))
 }
 

@@ -26,7 +26,7 @@ pub enum Source {
 }
 
 impl Source {
-    pub(super) fn identity(&self, request: &impl RequestView) -> Option<Identity> {
+    pub(super) fn identity(&self, request: &(impl RequestView + ?Sized)) -> Option<Identity> {
         match self {
             Self::Header(name) => of_text(without_bearer(&request.header(name)?)),
             Self::ClientIp(prefixes) => {

@@ -4,6 +4,7 @@
 
 use crate::quantity::{Millis, Units};
 use crate::window::Window;
+use std::sync::Arc;
 
 /// A quantity that limits are set on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,7 +76,7 @@ impl Cost {
 pub struct Limit {
     /// The limit's name in the store and in messages: that of the metric, after the model pattern where the limit is a
     /// model's (`gpt-4*/requests`).
-    pub name: String,
+    pub name: Arc<str>,
     /// What is counted.
     pub metric: Metric,
     /// The most that any window admits. Zero admits nothing.

@@ -6,8 +6,10 @@
 //! time, and after some such requests they are not held any more. Limits are enforced all the same, on the body; only
 //! an upstream connection is taken before the decision.
 
-/// How long headers are held without a body before they are let go, in milliseconds.
-pub const GRACE_MS: u64 = 300;
+use crate::quantity::Millis;
+
+/// How long headers are held without a body before they are let go.
+pub const GRACE: Millis = Millis::new(300);
 
 /// Requests in a row without a body after which headers are not held any more. One slow client is not a reason.
 const STRIKES: u32 = 3;
@@ -21,7 +23,7 @@ pub enum HeadersMode {
         strikes: u32,
     },
     /// Bodies come while headers are held: they may be held as long as it takes.
-    HeldIn,
+    Held,
     /// Bodies do not come while headers are held.
     First,
 }
@@ -38,27 +40,32 @@ impl HeadersMode {
         !matches!(self, Self::First)
     }
 
-    /// Whether headers that were held since `since_ms` are to be let go.
-    pub const fn gives_up(self, since_ms: u64, now_ms: u64) -> bool {
-        matches!(self, Self::Unknown { .. }) && since_ms.saturating_add(GRACE_MS) <= now_ms
+    /// When to release headers that are held from `since` on, if no body comes; none once bodies are known to come.
+    pub fn release_at(self, since: Millis) -> Option<Millis> {
+        matches!(self, Self::Unknown { .. }).then(|| since + GRACE)
+    }
+
+    /// Whether held headers whose time has come are released.
+    pub const fn releases(self) -> bool {
+        !matches!(self, Self::Held)
     }
 
     /// A body came to headers that were held.
     #[must_use]
     pub const fn body_came(self) -> Self {
         match self {
-            Self::Unknown { .. } | Self::HeldIn => Self::HeldIn,
+            Self::Unknown { .. } | Self::Held => Self::Held,
             Self::First => Self::First,
         }
     }
 
     /// Headers were let go for want of a body.
     #[must_use]
-    pub fn gave_up(self) -> Self {
+    pub fn released(self) -> Self {
         let Self::Unknown { strikes } = self else { return self };
         let strikes = strikes.saturating_add(1);
         log::warn!(
-            "a request was held for {GRACE_MS} ms and no body came: set allow_on_headers_stop_iteration: true in the \
+            "a request was held for {GRACE} ms and no body came: set allow_on_headers_stop_iteration: true in the \
              plugin's configuration if this is not a slow client"
         );
         if strikes < STRIKES { Self::Unknown { strikes } } else { Self::First }
@@ -70,17 +77,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_settles_it_and_nothing_is_let_go_after() {
+    fn a_body_settles_it_and_nothing_is_released_after() {
         let mode = HeadersMode::default();
-        assert!(mode.holds() && !mode.gives_up(0, GRACE_MS - 1) && mode.gives_up(0, GRACE_MS));
-        let mode = mode.gave_up().body_came();
-        assert!(mode.holds() && !mode.gives_up(0, 1_000_000));
+        assert!(mode.holds() && mode.releases());
+        assert_eq!(mode.release_at(Millis::ZERO), Some(GRACE));
+        let mode = mode.released().body_came();
+        assert!(mode.holds() && !mode.releases());
+        assert_eq!(mode.release_at(Millis::ZERO), None);
     }
 
     #[test]
     fn headers_are_not_held_any_more_after_some_strikes() {
-        let mode = HeadersMode::default().gave_up().gave_up();
+        let mode = HeadersMode::default().released().released();
         assert!(mode.holds());
-        assert!(!mode.gave_up().holds());
+        assert!(!mode.released().holds());
     }
 }

@@ -1,15 +1,19 @@
-//! One request's account: what it is expected to cost, what was reserved for it, and what replaces that in the end.
+//! One request's reservation: the cost that is expected, the units that are reserved for it, and the real cost that
+//! replaces them in the end.
 //!
-//! An account is opened once and closed once: closing consumes it, so that no ending of a request can settle twice.
+//! A reservation opens when its request is forwarded. [`OpenReservation::settlement`] consumes it, so that no ending of
+//! a request can settle twice.
 
 use crate::policy::Applied;
 use crate::policy::limit::{Cost, Limit};
 use crate::policy::status::LimitStatus;
 use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
-use crate::store::local::Receipt;
-use crate::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
+use crate::store::local::SharedData;
+use crate::store::wire::{Charge, ScopeCharges};
+use crate::store::{Extended, HeldIn, Settlement, Stores};
 use crate::window::{Algorithm, Fit, Window, WindowState};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// What a request is expected to cost, before it is forwarded.
@@ -17,14 +21,14 @@ use std::sync::Arc;
 pub struct Estimate {
     /// The tokens of its prompt, as they were counted.
     pub tokens: Tokens,
-    /// What it costs without any output.
+    /// Its cost without any output.
     pub base: Cost,
-    /// What it costs with the output that is expected.
+    /// Its cost with the output that is expected.
     pub full: Cost,
     /// Whether that output is a guess. A guess never refuses a request that could have been admitted, so it gives way
     /// to the limit; a maximum that the request sets does not.
     pub is_guess: bool,
-    /// Whether the prompt was counted only until it was more than its limits ever admit: it is larger than this says.
+    /// Whether counting stopped at a prompt that its limits never admit: the prompt is larger than this says.
     pub is_partial: bool,
 }
 
@@ -47,272 +51,258 @@ impl Estimate {
     }
 }
 
-/// A request that is to be charged: to whom, under which limits, and how much.
+/// The part of the limits that a reservation is made under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All of them: every Envoy of the fleet is asked.
+    Whole,
+    /// An equal part: so many Envoys divide the limits between them while they cannot ask each other.
+    Of(NonZeroU32),
+}
+
+impl Share {
+    /// The share's part of `units`: at least one, unless there are none.
+    fn of(self, units: Units) -> Units {
+        match self {
+            Self::Whole => units,
+            Self::Of(replicas) => (units / u64::from(replicas.get())).max(units.min(Units::new(1))),
+        }
+    }
+}
+
+/// A limit that applies to a request, with the units that the request takes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The limit and its counter.
+    pub applied: Applied,
+    /// The units that were reserved.
+    pub cost: Units,
+    /// The most units that the store was asked to charge so far.
+    pub charged: Units,
+}
+
+impl Line {
+    fn new(applied: Applied, estimate: &Estimate) -> Self {
+        let cost = estimate.of(&applied.limit);
+        Self { applied, cost, charged: cost }
+    }
+
+    /// The charge of `cost` units.
+    fn charge(&self, cost: Units) -> (Arc<str>, Charge) {
+        let Applied { scope, identity, limit, dry_run, .. } = &self.applied;
+        let charge = Charge {
+            identity: Arc::clone(identity),
+            name: Arc::clone(&limit.name),
+            window: limit.window,
+            limit: limit.amount,
+            cost,
+            enforced: !dry_run,
+        };
+        (Arc::clone(scope), charge)
+    }
+
+    /// The charge of what was reserved, under `share` of the limit. A request that fits the whole limit fits an unused
+    /// share.
+    fn share(&self, share: Share) -> (Arc<str>, Charge) {
+        let (scope, whole) = self.charge(self.cost);
+        let Share::Of(_) = share else { return (scope, whole) };
+        let limit = share.of(whole.limit);
+        let mut window = whole.window;
+        if let Algorithm::TokenBucket { burst } = &mut window.algorithm {
+            *burst = share.of(*burst);
+        }
+        let fits_whole = whole.cost <= whole.window.capacity(whole.limit);
+        let cost = if fits_whole { whole.cost.min(window.capacity(limit)) } else { whole.cost };
+        (scope, Charge { limit, window, cost, ..whole })
+    }
+
+    /// The limit and its counter in `state`, for the client: under a share, the client sees the share.
+    fn status(&self, share: Share, state: WindowState) -> LimitStatus {
+        let (_, charge) = self.share(share);
+        let whole = &self.applied.limit;
+        let limit = if charge.limit == whole.amount {
+            Arc::clone(whole)
+        } else {
+            Arc::new(Limit { amount: charge.limit, ..Limit::clone(whole) })
+        };
+        LimitStatus { limit, owner: self.applied.owner.clone(), cost: charge.cost, state }
+    }
+}
+
+/// A request that is to be charged: to which counters, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// Unique across the fleet.
     pub id: String,
-    /// What the key is called, if it is.
+    /// The key's name, if it has one.
     pub name: Option<String>,
-    /// What the request is expected to cost.
+    /// The cost that is expected.
     pub estimate: Estimate,
-    /// The limits that apply.
-    pub limits: Vec<Applied>,
-    /// One charge per limit, in order.
-    pub charges: Vec<ScopeCharges>,
+    /// One per limit that applies.
+    pub lines: Vec<Line>,
 }
 
 impl Reservation {
-    /// Charges `estimate` under `limits` to their owners.
-    pub fn new(id: String, name: Option<&str>, limits: Vec<Applied>, estimate: Estimate) -> Self {
-        let charge = |applied: &Applied| Charge {
-            identity: applied.identity.to_string(),
-            name: applied.limit.name.clone(),
-            window: applied.limit.window,
-            limit: applied.limit.amount,
-            cost: estimate.of(&applied.limit),
-            enforced: !applied.dry_run,
-        };
-        let charges = ScopeCharges::group(limits.iter().map(|applied| (&*applied.scope, charge(applied))));
-        Self { id, name: name.map(ToOwned::to_owned), estimate, limits, charges }
+    /// Reserves `estimate` under `limits`.
+    pub fn new(
+        id: String,
+        name: Option<&str>,
+        limits: impl IntoIterator<Item = Applied>,
+        estimate: Estimate,
+    ) -> Self {
+        let lines = limits.into_iter().map(|applied| Line::new(applied, &estimate)).collect();
+        Self { id, name: name.map(ToOwned::to_owned), estimate, lines }
     }
 
-    /// The limits that are enforced, or those in a dry run, as they were `reserved` (whole, or this Envoy's share),
-    /// with the states that the store answered.
-    pub fn standings(
-        &self,
-        reserved: &[ScopeCharges],
-        states: &[WindowState],
-        dry_run: bool,
-    ) -> Vec<LimitStatus> {
-        self.limits
-            .iter()
-            .zip(ScopeCharges::flat(reserved))
-            .zip(states)
-            .filter(|((applied, _), _)| applied.dry_run == dry_run)
-            .map(|((applied, charge), state)| LimitStatus {
-                limit: if charge.limit == applied.limit.amount {
-                    Arc::clone(&applied.limit)
-                } else {
-                    Arc::new(Limit { amount: charge.limit, ..(*applied.limit).clone() })
-                },
-                owner: applied.owner.clone(),
-                cost: charge.cost,
-                state: *state,
-            })
+    /// The charges to reserve under `share` of the limits.
+    pub fn charges(&self, share: Share) -> Vec<ScopeCharges> {
+        ScopeCharges::group(self.lines.iter().map(|line| line.share(share)))
+    }
+
+    /// The limits that are enforced, or those in a dry run, with the states that the store answered to
+    /// [`Reservation::charges`].
+    pub fn statuses(&self, share: Share, states: &[WindowState], dry_run: bool) -> Vec<LimitStatus> {
+        let lines = self.lines.iter().zip(states);
+        lines
+            .filter(|(line, _)| line.applied.dry_run == dry_run)
+            .map(|(line, state)| line.status(share, *state))
             .collect()
     }
 
-    /// For how long a request that does not fit under all of `standings` may wait: the shortest time of those limits
-    /// that refuse it, in milliseconds.
-    pub fn max_wait_ms(standings: &[LimitStatus]) -> u64 {
-        let refusing = standings.iter().filter(|standing| standing.state.fit != Fit::Now);
-        refusing.map(|standing| standing.limit.enforcement.max_wait.get()).min().unwrap_or(0)
+    /// The longest that a request may wait that does not fit under all of `statuses`: the shortest of the durations
+    /// that the refusing limits allow.
+    pub fn max_wait(statuses: &[LimitStatus]) -> Millis {
+        let refusing = statuses.iter().filter(|status| status.state.fit != Fit::Now);
+        refusing.map(|status| status.limit.enforcement.max_wait).min().unwrap_or_default()
     }
 
-    /// The longest that any of the limits lets the request wait, in milliseconds.
-    pub fn longest_wait_ms(&self) -> u64 {
-        self.limits.iter().map(|applied| applied.limit.enforcement.max_wait.get()).max().unwrap_or(0)
+    /// The longest that any of the limits lets the request wait.
+    pub fn longest_wait(&self) -> Millis {
+        self.lines.iter().map(|line| line.applied.limit.enforcement.max_wait).max().unwrap_or_default()
     }
 
-    /// Whose requests wait in one queue.
-    pub fn queue(&self) -> &str {
-        ScopeCharges::flat(&self.charges).next().map_or("", |charge| &charge.identity)
+    /// The identity in whose line the request waits.
+    pub fn line(&self) -> &str {
+        self.lines.first().map_or("", |line| &line.applied.identity)
     }
 
-    /// The same bill for one of `replicas` Envoys that share the limits between them while they cannot ask each other:
-    /// each takes an equal part, at least one, and a request that fits the whole limit fits an unused part.
-    pub fn share(&self, replicas: u64) -> Vec<ScopeCharges> {
-        let divided = |units: Units| (units / replicas).max(units.min(Units::new(1)));
-        ScopeCharges::changed(&self.charges, |charge| {
-            let fits_whole = charge.cost <= charge.window.capacity(charge.limit);
-            charge.limit = divided(charge.limit);
-            if let Algorithm::TokenBucket { burst } = &mut charge.window.algorithm {
-                *burst = divided(*burst);
-            }
-            if fits_whole {
-                charge.cost = charge.cost.min(charge.window.capacity(charge.limit));
-            }
-        })
-    }
-
-    /// The charges with what `cost` really was.
-    fn priced(&self, cost: &Cost) -> Vec<ScopeCharges> {
-        self.with_costs(self.limits.iter().map(|applied| cost.of(applied.limit.metric)))
-    }
-
-    /// The charges with these costs, in order.
-    fn with_costs(&self, costs: impl IntoIterator<Item = Units>) -> Vec<ScopeCharges> {
-        let mut costs = costs.into_iter();
-        ScopeCharges::changed(&self.charges, |charge| charge.cost = costs.next().unwrap_or(charge.cost))
-    }
-
-    /// Undoes whatever the store may have charged for a request that was not forwarded.
-    pub fn cancel(&self) -> Settle {
-        Settle {
-            id: self.id.clone(),
-            if_absent: Some(IfAbsent::Charge),
-            extend: false,
-            charges: self.priced(&Cost::default()),
-        }
+    /// The reservation's id, with charges of nothing: undoes whatever the store may have charged.
+    pub fn cancellation(&self) -> (String, Vec<ScopeCharges>) {
+        let nothing = self.lines.iter().map(|line| line.charge(Units::ZERO));
+        (self.id.clone(), ScopeCharges::group(nothing))
     }
 }
 
-/// Where a forwarded request's reservation is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeldIn {
-    /// In the local store.
-    Local(Receipt),
-    /// In Redis.
-    Redis,
-    /// Perhaps in Redis: no answer came in time. The local store answered instead, for this Envoy's share.
-    LocalInstead(Receipt),
-    /// Perhaps in Redis: no answer came in time, and the request went ahead uncounted.
-    Uncounted,
-}
-
-/// The account of a request that was forwarded.
+/// The reservation of a request that was forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenReservation {
-    bill: Reservation,
+    reservation: Reservation,
     held: HeldIn,
-    /// Per charge, the most that the store has been told.
-    told: Vec<Units>,
-    /// When it was told so, in milliseconds.
-    told_ms: u64,
+    /// When the store last heard that the request runs.
+    renewed: Millis,
 }
 
-/// What a running request costs beyond what the store has been told.
-#[derive(Debug)]
-pub struct Extension<'a> {
-    /// All that it costs so far.
-    pub charges: Vec<ScopeCharges>,
-    /// Where the local store holds its reservation, if it does.
-    pub local: Option<&'a mut Receipt>,
-    /// For the sidecar, if Redis holds the reservation.
-    pub remote: Option<Settle>,
-}
-
-/// How an account is closed.
+/// The cost that settles a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinalCost {
-    /// The request cost this.
+    /// The real cost.
     Cost(Cost),
-    /// What it cost cannot be known: what was reserved stays charged.
+    /// The cost cannot be known: what was reserved stays charged.
     AsReserved,
 }
 
 impl FinalCost {
-    /// What the request is taken to have cost.
-    pub const fn cost(&self, account: &OpenReservation) -> Cost {
+    /// The cost that the request is taken to have.
+    pub const fn cost(&self, open: &OpenReservation) -> Cost {
         match self {
             Self::Cost(cost) => *cost,
-            Self::AsReserved => account.bill.estimate.full,
+            Self::AsReserved => open.reservation.estimate.full,
         }
     }
 }
 
-/// What closes an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    /// For the local store, if it holds something that is to be changed.
-    pub local: Option<(Vec<ScopeCharges>, Receipt)>,
-    /// For the sidecar, if Redis holds something or may.
-    pub remote: Option<Settle>,
-}
-
 impl OpenReservation {
-    /// Opens the account of a request that goes ahead.
-    pub fn open(bill: Reservation, held: HeldIn, now_ms: u64) -> Self {
-        let told = ScopeCharges::flat(&bill.charges).map(|charge| charge.cost).collect();
-        Self { bill, held, told, told_ms: now_ms }
+    /// Opens the reservation of a request that goes ahead.
+    pub const fn new(reservation: Reservation, held: HeldIn, now: Millis) -> Self {
+        Self { reservation, held, renewed: now }
     }
 
-    /// Its reservation's id.
-    pub fn id(&self) -> &str {
-        &self.bill.id
+    /// The cost that was expected.
+    pub const fn estimate(&self) -> Estimate {
+        self.reservation.estimate
     }
 
-    /// Whether it holds slots that must be renewed while the request runs.
+    /// Whether the request holds slots that must be renewed while it runs.
     pub fn has_leases(&self) -> bool {
         self.leases().next().is_some()
     }
 
-    /// Whether a third of its shortest lease is over since the store was told that the request runs.
-    pub fn is_to_be_renewed(&self, now_ms: u64) -> bool {
-        let shortest = self.leases().map(|window| window.length.get()).min();
-        shortest.is_some_and(|length| Millis::new(now_ms) >= Millis::new(self.told_ms) + length / 3)
+    /// When to renew the slots that the request holds, if it holds any: a third into the shortest lease.
+    pub fn renew_at(&self) -> Option<Millis> {
+        let shortest = self.leases().map(|window| window.length.get()).min()?;
+        Some(self.renewed + (shortest / 3).max(Millis::new(1)))
     }
 
     fn leases(&self) -> impl Iterator<Item = Window> {
-        let windows = self.bill.limits.iter().map(|applied| applied.limit.window);
+        let windows = self.reservation.lines.iter().map(|line| line.applied.limit.window);
         windows.filter(|window| window.algorithm == Algorithm::Concurrency)
     }
 
-    /// Whether a request that costs `cost` by now has outgrown what the store was told.
+    /// Whether a request that has cost `cost` so far has outgrown what was charged.
     pub fn is_outgrown_by(&self, cost: &Cost) -> bool {
-        self.bill.limits.iter().zip(&self.told).any(|(applied, told)| cost.of(applied.limit.metric) > *told)
+        self.reservation.lines.iter().any(|line| cost.of(line.applied.limit.metric) > line.charged)
     }
 
-    /// Tells the store that the request costs `cost` by now, and that it still runs. What it was told before stands.
-    pub fn extend(&mut self, cost: &Cost, now_ms: u64) -> Extension<'_> {
-        self.told_ms = now_ms;
-        for (applied, told) in self.bill.limits.iter().zip(&mut self.told) {
-            *told = cost.of(applied.limit.metric).max(*told);
+    /// Charges the `cost` of a request that still runs beyond what was charged, and renews its leases. Nothing is given
+    /// back.
+    pub fn extend<S: SharedData>(
+        &mut self,
+        stream: u32,
+        cost: &Cost,
+        now: Millis,
+        stores: &mut Stores<S>,
+    ) -> Extended {
+        self.renewed = now;
+        for line in &mut self.reservation.lines {
+            line.charged = line.charged.max(cost.of(line.applied.limit.metric));
         }
-        let charges = self.told_charges();
-        let settle =
-            Settle { id: self.bill.id.clone(), if_absent: None, extend: true, charges: charges.clone() };
-        let (local, remote) = match &mut self.held {
-            HeldIn::Local(hold) | HeldIn::LocalInstead(hold) => (Some(hold), None),
-            HeldIn::Redis => (None, Some(settle)),
-            HeldIn::Uncounted => (None, None),
+        let charges =
+            ScopeCharges::group(self.reservation.lines.iter().map(|line| line.charge(line.charged)));
+        stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
+    }
+
+    /// Settles the reservation: the charges that replace what was charged.
+    pub fn settlement(self, cost: FinalCost) -> Settlement {
+        let has_leases = self.has_leases();
+        let Reservation { id, lines, .. } = self.reservation;
+        let real = |line: &Line| match cost {
+            FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
+            FinalCost::AsReserved => line.charged,
         };
-        Extension { charges, local, remote }
-    }
-
-    fn told_charges(&self) -> Vec<ScopeCharges> {
-        self.bill.with_costs(self.told.iter().copied())
-    }
-
-    /// What was expected.
-    pub const fn estimate(&self) -> Estimate {
-        self.bill.estimate
-    }
-
-    /// Closes it.
-    pub fn close(self, closing: FinalCost) -> Settlement {
-        let charges = match closing {
-            FinalCost::Cost(cost) => self.bill.priced(&cost),
-            FinalCost::AsReserved => self.told_charges(),
-        };
-        let costs = ScopeCharges::flat(&charges).map(|charge| &charge.cost);
-        let is_as_told = costs.eq(&self.told) && !self.has_leases();
-        let remote =
-            |if_absent, charges| Some(Settle { id: self.bill.id, if_absent, extend: false, charges });
-        match self.held {
-            // Nothing is to be changed.
-            HeldIn::Local(_) if is_as_told => Settlement { local: None, remote: None },
-            HeldIn::Local(hold) => Settlement { local: Some((charges, hold)), remote: None },
-            HeldIn::Redis | HeldIn::Uncounted => Settlement { local: None, remote: remote(None, charges) },
-            // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
-            // window ever exceeds it.
-            HeldIn::LocalInstead(hold) => Settlement {
-                local: Some((charges.clone(), hold)),
-                remote: remote(Some(IfAbsent::Charge), charges),
-            },
-        }
+        let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
+        let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
+        Settlement { id, charges, held: self.held, is_unchanged }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::policy::Owner;
     use crate::policy::limit::Enforcement;
     use crate::policy::limit::Metric;
     use crate::quantity::NonZeroMillis;
+    use crate::store::local::tests::Memory;
+    use crate::store::wire::Settle;
     use crate::window::Window;
+
+    const A_QUARTER: Share = Share::Of(NonZeroU32::new(4).unwrap());
+
+    fn stores(memory: &Memory) -> Stores<&Memory> {
+        let config = br#"{"store": {"type": "redis", "cluster": "s"}}"#;
+        Stores::new(Config::from_bytes(config).unwrap().store(), memory)
+    }
 
     fn limit(metric: Metric, amount: u64) -> Applied {
         let window = Window::sliding(NonZeroMillis::MINUTE);
@@ -326,7 +316,7 @@ mod tests {
         Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit, dry_run: false }
     }
 
-    fn bill(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
+    fn reservation(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
         let base = Cost { requests: Units::new(1), input_tokens: Units::new(30), ..Cost::default() };
         let estimate = Estimate {
             base,
@@ -351,68 +341,77 @@ mod tests {
                 limit(Metric::TotalTokens, 100),
             ]
         };
-        assert_eq!(costs(&bill(limits(), 512, false).charges), [1, 30, 512, 542]);
-        assert_eq!(costs(&bill(limits(), 512, true).charges), [1, 30, 100, 100]);
-        assert_eq!(costs(&bill(vec![limit(Metric::TotalTokens, 20)], 512, true).charges), [30]);
-    }
-
-    #[test]
-    fn closing_says_where_to_settle() {
-        let close = |held| {
-            let [requests, input_tokens, output_tokens] = [1, 31, 9].map(Units::new);
-            let cost = Cost { requests, input_tokens, output_tokens, ..Cost::default() };
-            OpenReservation::open(bill(vec![limit(Metric::TotalTokens, 100)], 5, true), held, 0)
-                .close(FinalCost::Cost(cost))
-        };
-        let as_reserved = OpenReservation::open(
-            bill(vec![limit(Metric::Requests, 5)], 5, true),
-            HeldIn::Local(Receipt::default()),
-            0,
+        assert_eq!(costs(&reservation(limits(), 512, false).charges(Share::Whole)), [1, 30, 512, 542]);
+        assert_eq!(costs(&reservation(limits(), 512, true).charges(Share::Whole)), [1, 30, 100, 100]);
+        assert_eq!(
+            costs(&reservation(vec![limit(Metric::TotalTokens, 20)], 512, true).charges(Share::Whole)),
+            [30]
         );
-        assert_eq!(as_reserved.close(FinalCost::AsReserved), Settlement { local: None, remote: None });
-        let local = close(HeldIn::Local(Receipt::default()));
-        assert_eq!(costs(&local.local.unwrap().0), [40]);
-        assert_eq!(local.remote, None);
-        let redis = close(HeldIn::Redis);
-        assert_eq!((redis.local, costs(&redis.remote.as_ref().unwrap().charges)), (None, vec![40]));
-        assert_eq!(redis.remote.unwrap().if_absent, None, "settling a reservation again must change nothing");
-        let instead = close(HeldIn::LocalInstead(Receipt::default()));
-        assert!(instead.local.is_some());
-        assert_eq!(instead.remote.unwrap().if_absent, Some(IfAbsent::Charge));
-        assert_eq!(close(HeldIn::Uncounted).remote.unwrap().if_absent, None);
+    }
+
+    fn open(reservation: Reservation, held: HeldIn) -> OpenReservation {
+        OpenReservation::new(reservation, held, Millis::ZERO)
     }
 
     #[test]
-    fn a_running_request_tells_what_it_has_outgrown() {
-        let mut account =
-            OpenReservation::open(bill(vec![limit(Metric::OutputTokens, 100)], 5, false), HeldIn::Redis, 0);
+    fn a_settlement_has_the_real_cost_and_says_whether_that_changes_anything() {
+        let settle = |final_cost| {
+            let reservation = reservation(vec![limit(Metric::TotalTokens, 100)], 5, true);
+            let settlement = open(reservation, HeldIn::Redis).settlement(final_cost);
+            (costs(&settlement.charges), settlement.is_unchanged)
+        };
+        let cost = |input_tokens, output_tokens| {
+            let [requests, input_tokens, output_tokens] = [1, input_tokens, output_tokens].map(Units::new);
+            FinalCost::Cost(Cost { requests, input_tokens, output_tokens, ..Cost::default() })
+        };
+        assert_eq!(settle(FinalCost::AsReserved), (vec![35], true));
+        assert_eq!(settle(cost(31, 9)), (vec![40], false));
+        assert_eq!(settle(cost(31, 4)), (vec![35], true));
+        let mut slot = limit(Metric::Concurrency, 5);
+        Arc::make_mut(&mut slot.limit).window = Window::concurrency(NonZeroMillis::MINUTE);
+        let settlement =
+            open(reservation(vec![slot], 5, true), HeldIn::Redis).settlement(FinalCost::AsReserved);
+        assert!(!settlement.is_unchanged, "a lease ends");
+    }
+
+    #[test]
+    fn a_running_request_charges_the_growth_of_its_cost() {
+        let memory = Memory::default();
+        let mut stores = stores(&memory);
+        let mut open = open(reservation(vec![limit(Metric::OutputTokens, 100)], 5, false), HeldIn::Redis);
         let output = |output_tokens| Cost { output_tokens: Units::new(output_tokens), ..Cost::default() };
-        assert!(!account.is_outgrown_by(&output(5)) && account.is_outgrown_by(&output(6)));
-        let settle = account.extend(&output(9), 0).remote.unwrap();
-        assert_eq!((costs(&settle.charges), settle.extend), (vec![9], true));
-        assert!(!account.is_outgrown_by(&output(9)));
-        assert_eq!(costs(&account.extend(&output(0), 0).charges), [9], "what was told stands");
-        assert_eq!(costs(&account.close(FinalCost::AsReserved).remote.unwrap().charges), [9]);
+        assert!(!open.is_outgrown_by(&output(5)) && open.is_outgrown_by(&output(6)));
+        let mut sent = |open: &mut OpenReservation, tokens| {
+            open.extend(1, &output(tokens), Millis::ZERO, &mut stores);
+            let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+            stores.callout_ended(callout.kind, Ok(br#"[{"settled":true}]"#), Millis::ZERO);
+            let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
+            (costs(&settle.charges), settle.extend)
+        };
+        assert_eq!(sent(&mut open, 9), (vec![9], true));
+        assert!(!open.is_outgrown_by(&output(9)));
+        assert_eq!(sent(&mut open, 0).0, [9], "an earlier extension stands");
+        assert_eq!(costs(&open.settlement(FinalCost::AsReserved).charges), [9]);
     }
 
     #[test]
-    fn a_cancelled_bill_charges_nothing_and_forbids_a_late_reservation() {
-        let cancel = bill(vec![limit(Metric::Requests, 5)], 5, true).cancel();
-        assert_eq!((costs(&cancel.charges), cancel.if_absent), (vec![0], Some(IfAbsent::Charge)));
+    fn a_cancellation_charges_nothing() {
+        let (id, charges) = reservation(vec![limit(Metric::Requests, 5)], 5, true).cancellation();
+        assert_eq!((id.as_str(), costs(&charges)), ("id", vec![0]));
     }
 
     #[test]
-    fn a_share_is_an_equal_part_in_which_what_fits_the_whole_still_fits() {
+    fn a_share_is_an_equal_part_in_which_a_request_that_fits_the_whole_still_fits() {
         let limits =
             vec![limit(Metric::Requests, 3), limit(Metric::InputTokens, 100), limit(Metric::OutputTokens, 0)];
-        let bill = bill(limits, 7, false);
-        let share = bill.share(4);
+        let reservation = reservation(limits, 7, false);
+        let share = reservation.charges(A_QUARTER);
         let limits_and_costs = ScopeCharges::flat(&share).map(|c| (c.limit.get(), c.cost.get()));
         assert_eq!(limits_and_costs.collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
         let states = [WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now }; 3];
-        let told = bill.standings(&share, &states, false);
+        let statuses = reservation.statuses(A_QUARTER, &states, false);
         assert_eq!(
-            told.iter().map(|s| (s.limit.amount.get(), s.cost.get())).collect::<Vec<_>>(),
+            statuses.iter().map(|s| (s.limit.amount.get(), s.cost.get())).collect::<Vec<_>>(),
             [(1, 1), (25, 25), (0, 7)]
         );
     }
@@ -421,7 +420,7 @@ mod tests {
     fn a_share_of_a_bucket_has_its_part_of_the_burst() {
         let mut bucket = limit(Metric::OutputTokens, 100);
         Arc::make_mut(&mut bucket.limit).window = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(8));
-        let share = bill(vec![bucket], 6, false).share(4).remove(0).charges.remove(0);
+        let share = reservation(vec![bucket], 6, false).charges(A_QUARTER).remove(0).charges.remove(0);
         assert_eq!(share.window.capacity(share.limit), 2, "the burst is shared too");
         assert_eq!((share.limit, share.cost), (Units::new(25), Units::new(2)));
     }

@@ -3,14 +3,15 @@
 use super::keys;
 use crate::quantity::Units;
 use crate::window::Window;
+use std::sync::Arc;
 
 /// One counter that a request is charged to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// The owner of the counter.
-    pub identity: String,
+    pub identity: Arc<str>,
     /// The limit's name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its window.
     pub window: Window,
     /// The most that the window admits. Not used by a settlement.
@@ -25,18 +26,20 @@ pub struct Charge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeCharges {
     /// The hash tag of their keys.
-    pub scope: String,
+    pub scope: Arc<str>,
     /// The charges.
     pub charges: Vec<Charge>,
 }
 
 impl ScopeCharges {
     /// `charges`, each with its scope, in their order: neighbours in one scope are charged together.
-    pub fn group<S: AsRef<str> + Into<String>>(charges: impl IntoIterator<Item = (S, Charge)>) -> Vec<Self> {
+    pub fn group<S: AsRef<str> + Into<Arc<str>>>(
+        charges: impl IntoIterator<Item = (S, Charge)>,
+    ) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
         for (scope, charge) in charges {
             match groups.last_mut() {
-                Some(last) if last.scope == scope.as_ref() => last.charges.push(charge),
+                Some(last) if *last.scope == *scope.as_ref() => last.charges.push(charge),
                 _ => groups.push(Self { scope: scope.into(), charges: vec![charge] }),
             }
         }

@@ -202,8 +202,8 @@ mod flat {
         let charges = Vec::<FlatCharge<'_>>::deserialize(from)?.into_iter();
         Ok(ScopeCharges::group(charges.map(|flat| {
             let charge = Charge {
-                identity: flat.identity.into_owned(),
-                name: flat.name.into_owned(),
+                identity: flat.identity.into(),
+                name: flat.name.into(),
                 window: flat.window,
                 limit: flat.limit,
                 cost: flat.cost,

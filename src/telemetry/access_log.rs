@@ -1,8 +1,6 @@
 //! What Envoy's access log can say of a request: filter state under `wasm.llm_rate_limit.*`, written with
 //! `%FILTER_STATE(wasm.llm_rate_limit.decision:PLAIN)%` and the like.
 
-use std::collections::HashMap;
-
 /// A field of the log, by its name in filter state without `wasm.`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -44,39 +42,27 @@ impl Field {
     }
 }
 
-/// What is to be logged of which stream, until it is handed over.
-#[derive(Clone, Debug, Default)]
-pub struct LogFields(HashMap<u32, Vec<(Field, String)>>);
+/// Fields of one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFields(Vec<(Field, String)>);
 
 impl LogFields {
-    /// Notes a field of `stream`.
-    pub fn add(&mut self, stream: u32, field: Field, value: impl ToString) {
-        self.0.entry(stream).or_default().push((field, value.to_string()));
+    /// Adds a field.
+    pub fn add(&mut self, field: Field, value: impl ToString) {
+        self.0.push((field, value.to_string()));
     }
 
-    /// What was noted of `stream` since this was last asked.
-    pub fn take(&mut self, stream: u32) -> Vec<(Field, String)> {
-        self.0.remove(&stream).unwrap_or_default()
-    }
-
-    /// Whether nothing is kept.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl IntoIterator for LogFields {
+    type Item = (Field, String);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
 
-    #[test]
-    fn notes_are_handed_over_once() {
-        let mut notes = LogFields::default();
-        notes.add(1, Field::Decision, "admitted");
-        notes.add(1, Field::InputTokens, 7);
-        notes.add(2, Field::Decision, "over_limit");
-        let taken = notes.take(1);
-        assert_eq!(taken, [(Field::Decision, "admitted".into()), (Field::InputTokens, "7".into())]);
-        assert_eq!((notes.take(1), notes.take(2).len(), notes.is_empty()), (vec![], 1, true));
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }

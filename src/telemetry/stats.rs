@@ -128,6 +128,18 @@ impl Stats {
         accuracy.settled_tokens = accuracy.settled_tokens.saturating_add(settled_tokens);
     }
 
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count = count.saturating_add(more);
+        }
+        for (family, more) in other.accuracy {
+            let accuracy = self.accuracy.entry(family).or_default();
+            accuracy.reserved_tokens = accuracy.reserved_tokens.saturating_add(more.reserved_tokens);
+            accuracy.settled_tokens = accuracy.settled_tokens.saturating_add(more.settled_tokens);
+        }
+    }
+
     /// What has been counted since this was last asked, by its name in Envoy, zeros left out.
     pub fn take(&mut self) -> Vec<(Cow<'static, str>, u64)> {
         let taken = std::mem::take(self);

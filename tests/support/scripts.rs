@@ -134,7 +134,7 @@ pub fn settle(id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, extend:
 
 /// `charges` in the scope of all of them.
 pub fn team(charges: &[Charge]) -> [ScopeCharges; 1] {
-    [ScopeCharges { scope: "team".to_owned(), charges: charges.to_vec() }]
+    [ScopeCharges { scope: "team".into(), charges: charges.to_vec() }]
 }
 
 /// The key of a charge's counter.
@@ -148,8 +148,8 @@ pub fn key(charge: &Charge) -> String {
 /// A charge to a counter of one identity.
 pub fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
     Charge {
-        identity: "key".to_owned(),
-        name: name.to_owned(),
+        identity: "key".into(),
+        name: name.into(),
         window,
         limit: Units::new(limit),
         cost: Units::new(cost),

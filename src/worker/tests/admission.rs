@@ -75,8 +75,8 @@ fn million_words(limits: Value) -> (u64, Option<String>) {
     worker.request_headers(1, &chat(), false, NOW);
     let message = json!({"role": "user", "content": "word ".repeat(1_000_000)});
     let body = json!({"model": "gpt-4o", "messages": [message], "max_tokens": 1}).to_string();
-    let directive = worker.request_body(1, true, || body.into_bytes(), NOW).directive;
-    let notes = worker.take_notes(1);
+    let directive = worker.request_body(1, true, || body.clone().into_bytes(), NOW).directive;
+    let notes = worker.take_log(1);
     let (_, estimate) = notes.iter().find(|(field, _)| *field == Field::EstimatedInputTokens).unwrap();
     let refusal = match directive {
         Directive::Reply(reply) => {
@@ -122,14 +122,11 @@ fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
         let memory = Memory::default();
         let config = json!({"default": {"output_tpm": 1_000_000}, "output_reservation": {"mode": mode}});
         let mut worker = worker(&memory, &config);
-        let guess = |worker: &mut Worker<&Memory>, stream| {
+        let guess = |worker: &mut Driver<'_>, stream| {
             worker.request_headers(stream, &chat(), false, NOW);
             worker.request_body(stream, true, || br#"{"model":"gpt-4o","messages":[]}"#.to_vec(), NOW);
-            let (_, value) = worker
-                .take_notes(stream)
-                .into_iter()
-                .find(|(f, _)| *f == Field::ReservedOutputTokens)
-                .unwrap();
+            let (_, value) =
+                worker.take_log(stream).into_iter().find(|(f, _)| *f == Field::ReservedOutputTokens).unwrap();
             value.parse::<u64>().unwrap()
         };
         assert_eq!(guess(&mut worker, 0), 512);
@@ -146,7 +143,7 @@ fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
 fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"output_tpm": 10})));
-    let grace = crate::session::headers_mode::GRACE_MS;
+    let grace = crate::session::headers_mode::GRACE.get();
     for stream in 0..3 {
         assert_eq!(worker.request_headers(stream, &chat(), false, NOW).directive, Directive::Pause);
         assert_eq!(worker.turn(NOW + grace - 1).directives, []);
@@ -200,7 +197,7 @@ fn a_dry_run_refuses_nothing_and_tells() {
             edits.set.into_iter().find(|(name, _)| *name == "x-ratelimit-dry-run").map(|(_, limit)| limit)
         };
         assert_eq!([told(1), told(2)], [None, Some("requests".to_owned())]);
-        assert!(worker.take_stats().contains(&("llm_rate_limit.dry_run_over_limit".into(), 1)));
+        assert!(worker.worker.take_stats().contains(&("llm_rate_limit.dry_run_over_limit".into(), 1)));
     }
     let memory = Memory::default();
     let mut worker = worker(&memory, &json!({"default": "reject", "dry_run": true}));

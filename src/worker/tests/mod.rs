@@ -10,11 +10,14 @@ mod waiting;
 use super::*;
 use crate::identity::RequestView;
 use crate::quantity::{Millis, Units};
-use crate::session::{HeaderEdits, ResponseHead};
+use crate::request::BodyEdit;
+use crate::session::{Directive, HeaderEdits, ResponseView};
 use crate::store::local::tests::Memory;
-use crate::store::wire::{self, Reserve, Reserved, ScopeCharges, Settled};
+use crate::store::wire::{self, Reserve, Reserved, ScopeCharges, Settle, Settled};
+use crate::telemetry::access_log::{Field, LogFields};
 use crate::window::WindowState;
 use serde_json::{Value, json};
+use std::cell::Cell;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -43,9 +46,148 @@ fn post(path: &str, key: &str) -> Request {
     ])
 }
 
-fn worker<'a>(memory: &'a Memory, config: &Value) -> Worker<&'a Memory> {
+/// A response's headers.
+#[derive(Clone, Copy)]
+struct ResponseHead<'a> {
+    status: u16,
+    content_type: Option<&'a str>,
+    content_encoding: Option<&'a str>,
+}
+
+impl ResponseView for ResponseHead<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        match name {
+            ":status" => Some(self.status.to_string()),
+            "content-type" => self.content_type.map(ToOwned::to_owned),
+            "content-encoding" => self.content_encoding.map(ToOwned::to_owned),
+            _ => None,
+        }
+    }
+}
+
+/// A worker that is driven callback by callback. It keeps what each callback would hand to Envoy.
+struct Driver<'a> {
+    worker: Worker<&'a Memory>,
+    log: HashMap<u32, Vec<LogFields>>,
+    wake: bool,
+}
+
+/// The outcome of a callback of a request.
+struct Verdict {
+    directive: Directive,
+    body: Option<BodyEdit>,
+    edits: HeaderEdits,
+}
+
+/// The outcome of a turn, without the requests that stay held back.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Resumed {
+    callouts: Vec<Callout>,
+    directives: Vec<(u32, Directive)>,
+}
+
+impl Driver<'_> {
+    fn on(&mut self, stream: u32, event: Event<'_>, now: u64) -> Effects {
+        let mut effects = self.worker.on(stream, event, Millis::new(now));
+        self.log.entry(stream).or_default().push(std::mem::take(&mut effects.log));
+        self.wake |= effects.wake;
+        effects
+    }
+
+    fn request(&mut self, stream: u32, event: Event<'_>, now: u64) -> Verdict {
+        let Effects { directive, body, headers, .. } = self.on(stream, event, now);
+        Verdict { directive: directive.unwrap_or(Directive::Continue), body, edits: headers }
+    }
+
+    fn request_headers(&mut self, stream: u32, request: &Request, end_of_stream: bool, now: u64) -> Verdict {
+        self.request(stream, Event::RequestHeaders { request, end_of_stream }, now)
+    }
+
+    fn request_body(
+        &mut self,
+        stream: u32,
+        end_of_stream: bool,
+        body: impl Fn() -> Vec<u8>,
+        now: u64,
+    ) -> Verdict {
+        self.request(stream, Event::RequestBody { buffer: &body, end_of_stream }, now)
+    }
+
+    fn response_headers(
+        &mut self,
+        stream: u32,
+        head: ResponseHead<'_>,
+        end_of_stream: bool,
+        now: u64,
+    ) -> HeaderEdits {
+        self.on(stream, Event::ResponseHeaders { response: &head, end_of_stream }, now).headers
+    }
+
+    /// The bytes that the client gets in place of `chunk`.
+    fn response_body(&mut self, stream: u32, chunk: &[u8], end_of_stream: bool, now: u64) -> Vec<u8> {
+        let buffer = || chunk.to_vec();
+        let edit = self.on(stream, Event::ResponseBody { buffer: &buffer, end_of_stream }, now).body;
+        edit.map_or_else(|| chunk.to_vec(), |edit| [&edit.with, &chunk[edit.replaced..]].concat())
+    }
+
+    fn response_trailers(&mut self, stream: u32, now: u64) {
+        self.on(stream, Event::ResponseTrailers, now);
+    }
+
+    fn stream_done(&mut self, stream: u32, now: u64) {
+        self.on(stream, Event::StreamDone, now);
+    }
+
+    fn resumed(&mut self, turn: Turn) -> Resumed {
+        let mut directives = Vec::new();
+        for (stream, effects) in turn.effects {
+            self.log.entry(stream).or_default().push(effects.log);
+            let resumes = |directive: &Directive| *directive != Directive::Pause;
+            directives.extend(effects.directive.filter(resumes).map(|directive| (stream, directive)));
+        }
+        Resumed { callouts: turn.callouts, directives }
+    }
+
+    fn turn(&mut self, now: u64) -> Resumed {
+        let turn = self.worker.turn(Millis::new(now));
+        self.resumed(turn)
+    }
+
+    fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: u64) -> Resumed {
+        let turn = self.worker.callout_ended(kind, answer, Millis::new(now));
+        self.resumed(turn)
+    }
+
+    /// The fields that were logged for `stream` since the last call.
+    fn take_log(&mut self, stream: u32) -> Vec<(Field, String)> {
+        self.log.remove(&stream).unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    fn take_wake(&mut self) -> bool {
+        std::mem::take(&mut self.wake)
+    }
+
+    /// Whether anything is to be done about the rest of `stream`.
+    fn knows(&self, stream: u32) -> bool {
+        self.worker.sessions.contains_key(&stream)
+    }
+
+    /// Whether the next part of the response of `stream` is read.
+    fn reads_response(&mut self, stream: u32) -> bool {
+        let is_read = Cell::new(false);
+        let buffer = || {
+            is_read.set(true);
+            Vec::new()
+        };
+        self.on(stream, Event::ResponseBody { buffer: &buffer, end_of_stream: false }, NOW);
+        is_read.get()
+    }
+}
+
+fn worker<'a>(memory: &'a Memory, config: &Value) -> Driver<'a> {
     let config = Config::from_bytes(config.to_string().as_bytes()).unwrap();
-    Worker::new(Arc::new(config), memory, 7)
+    let worker = Worker::new(Arc::new(config), memory, 7);
+    Driver { worker, log: HashMap::new(), wake: false }
 }
 
 fn local(limits: Value) -> Value {
@@ -75,7 +217,7 @@ fn usage(input: u64, output: u64) -> Vec<u8> {
 }
 
 /// Sends a whole request; what happens to it.
-fn send(worker: &mut Worker<&Memory>, stream: u32, max_tokens: u64) -> Directive {
+fn send(worker: &mut Driver<'_>, stream: u32, max_tokens: u64) -> Directive {
     match worker.request_headers(stream, &chat(), false, NOW).directive {
         Directive::Pause => worker.request_body(stream, true, || body(max_tokens), NOW).directive,
         other => other,
@@ -91,7 +233,7 @@ fn status(directive: &Directive) -> u32 {
 }
 
 /// Units used of the first limit, read off the headers of a request that costs nothing of it.
-fn used(worker: &mut Worker<&Memory>, stream: u32) -> u64 {
+fn used(worker: &mut Driver<'_>, stream: u32) -> u64 {
     send(worker, stream, 0);
     let edits = worker.response_headers(stream, ResponseHead { status: 500, ..OK }, true, NOW);
     worker.stream_done(stream, NOW);
@@ -100,8 +242,8 @@ fn used(worker: &mut Worker<&Memory>, stream: u32) -> u64 {
 }
 
 /// Answers the reserve callout under way: all admitted or all refused.
-fn answer(worker: &mut Worker<&Memory>, callout: &Callout, admitted: bool) -> Turn {
-    worker.callout_answered(callout.kind, Ok(&decided(callout, admitted)), NOW)
+fn answer(worker: &mut Driver<'_>, callout: &Callout, admitted: bool) -> Resumed {
+    worker.callout_ended(callout.kind, Ok(&decided(callout, admitted)), NOW)
 }
 
 /// The sidecar's answer to a reserve callout.

@@ -20,8 +20,8 @@ fn the_access_log_learns_the_decision_the_estimate_and_the_charge() {
     let memory = Memory::default();
     let config = json!({"keys": [{"key": "key", "name": "Ann", "output_tpm": 100}]});
     let mut worker = worker(&memory, &config);
-    let noted = |worker: &mut Worker<&Memory>, stream| {
-        let notes = worker.take_notes(stream);
+    let noted = |worker: &mut Driver<'_>, stream| {
+        let notes = worker.take_log(stream);
         notes
             .iter()
             .map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", "")))
@@ -35,7 +35,7 @@ fn the_access_log_learns_the_decision_the_estimate_and_the_charge() {
     assert_eq!(noted(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
     send(&mut worker, 2, 71);
     assert_eq!(noted(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
-    let stats = worker.take_stats();
+    let stats = worker.worker.take_stats();
     assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
     assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
 }
@@ -60,7 +60,7 @@ fn compressed_answers_are_read_and_others_are_charged_as_reserved() {
 fn slots_are_held_to_the_end_of_the_response_and_renewed() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"max_concurrency": 1, "lease_ttl": "30s"})));
-    let arrive = |worker: &mut Worker<&Memory>, stream, now_ms| {
+    let arrive = |worker: &mut Driver<'_>, stream, now_ms| {
         status(&worker.request_headers(stream, &chat(), true, now_ms).directive)
     };
     assert_eq!((arrive(&mut worker, 1, NOW), arrive(&mut worker, 2, NOW)), (200, 429));

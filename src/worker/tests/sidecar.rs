@@ -28,7 +28,7 @@ fn without_an_answer_on_error_decides() {
         for (stream, expected) in [1, 2].into_iter().zip(expected) {
             worker.request_headers(stream, &chat(), true, NOW);
             worker.turn(NOW);
-            let turn = worker.callout_answered(Kind::Reserve, Err("away".into()), NOW);
+            let turn = worker.callout_ended(Kind::Reserve, Err("away".into()), NOW);
             assert_eq!(status(&turn.directives[0].1), expected, "{on_error}");
         }
     }

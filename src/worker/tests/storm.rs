@@ -91,7 +91,7 @@ proptest! {
                 Event::Answer(admitted) => {
                     for callout in std::mem::take(&mut under_way) {
                         let bytes = ledger.answer(&callout, admitted);
-                        under_way.extend(worker.callout_answered(callout.kind, Ok(&bytes), NOW).callouts);
+                        under_way.extend(worker.callout_ended(callout.kind, Ok(&bytes), NOW).callouts);
                     }
                 }
                 Event::Respond(status) => {
@@ -115,9 +115,9 @@ proptest! {
         under_way.extend(worker.turn(NOW).callouts);
         while let Some(callout) = under_way.pop() {
             let bytes = ledger.answer(&callout, true);
-            under_way.extend(worker.callout_answered(callout.kind, Ok(&bytes), NOW).callouts);
+            under_way.extend(worker.callout_ended(callout.kind, Ok(&bytes), NOW).callouts);
         }
         prop_assert_eq!(ledger.admitted, ledger.settled);
-        prop_assert!(ledger.open.is_empty() && worker.sessions.is_empty() && worker.is_idle());
+        prop_assert!(ledger.open.is_empty() && worker.worker.sessions.is_empty() && worker.worker.is_idle());
     }
 }

@@ -22,10 +22,8 @@ fn usage_is_asked_for_in_the_clients_place_and_hidden_from_it() {
     let done = "data: [DONE]\n\n";
     let (begin, end) = extra.split_at(20);
     let chunks = [format!("{hello}{begin}"), format!("{end}{done}")];
-    let seen: Vec<u8> = chunks
-        .iter()
-        .flat_map(|chunk| worker.response_body(1, chunk.as_bytes(), false, NOW).unwrap())
-        .collect();
+    let seen: Vec<u8> =
+        chunks.iter().flat_map(|chunk| worker.response_body(1, chunk.as_bytes(), false, NOW)).collect();
     assert_eq!(String::from_utf8(seen).unwrap(), format!("{hello}{done}"));
     assert_eq!(used(&mut worker, 2), 7 + PROMPT);
 
@@ -71,7 +69,7 @@ fn a_stream_that_passes_its_limit_can_be_finished() {
         let mut seen = Vec::new();
         for _ in 0..200 {
             let event = event(" word and word");
-            seen.extend(worker.response_body(1, &event, false, NOW).unwrap_or(event));
+            seen.extend(worker.response_body(1, &event, false, NOW));
         }
         let seen = String::from_utf8(seen).unwrap();
         let words = seen.matches(" word and word").count() * 3;
@@ -88,7 +86,7 @@ fn a_stream_that_may_have_to_be_finished_is_asked_for_uncompressed() {
         let mut worker = worker(&memory, &config);
         worker.request_headers(1, &chat(), false, NOW);
         let body = json!({"model": "gpt-4o", "messages": [], "stream": stream}).to_string();
-        worker.request_body(1, true, || body.into_bytes(), NOW).edits.set
+        worker.request_body(1, true, || body.clone().into_bytes(), NOW).edits.set
     };
     let finish = json!({"default": {"output_tpm": 200}, "on_stream_over": "finish"});
     assert_eq!(edits(finish.clone(), true), [("accept-encoding", "identity".to_owned())]);

@@ -30,7 +30,7 @@ fn a_request_that_fits_soon_waits_in_its_turn() {
     assert_eq!(worker.request_headers(7, &chat(), true, NOW + 4_000).directive, Directive::Pause);
     assert_eq!(worker.turn(NOW + 6_000).directives, [(6, Directive::Continue)]);
     assert_eq!(worker.turn(NOW + 8_000).directives, [(7, Directive::Continue)]);
-    assert!(!worker.waiting.has("anonymous") && worker.turn(NOW + 9_000).directives.is_empty());
+    assert!(!worker.worker.shared.has_waiting("anonymous") && worker.turn(NOW + 9_000).directives.is_empty());
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn patience_ends_with_a_refusal() {
     for stream in 1..=4 {
         worker.request_headers(stream, &chat(), true, NOW);
     }
-    let statuses = |turn: Turn| turn.directives.iter().map(|(s, d)| (*s, status(d))).collect::<Vec<_>>();
+    let statuses = |turn: Resumed| turn.directives.iter().map(|(s, d)| (*s, status(d))).collect::<Vec<_>>();
     assert_eq!(statuses(worker.turn(NOW + 2_000)), [(2, 200)]);
     let last = statuses(worker.turn(NOW + 4_000));
     assert_eq!(
@@ -48,7 +48,7 @@ fn patience_ends_with_a_refusal() {
         [(3, 200), (4, 429)],
         "the last would fit at six seconds, which is past its patience of five"
     );
-    assert_eq!(worker.sessions.len(), 3);
+    assert_eq!(worker.worker.sessions.len(), 3);
 }
 
 #[test]
@@ -60,14 +60,14 @@ fn those_who_wait_are_asked_for_at_the_sidecar_too() {
     assert_eq!(worker.request_headers(1, &chat(), true, NOW).directive, Directive::Pause);
     let callouts = worker.turn(NOW).callouts;
     assert_eq!(answer(&mut worker, &callouts[0], false).directives, []);
-    assert_eq!(worker.turn(NOW + 999), Turn::default());
+    assert_eq!(worker.turn(NOW + 999), Resumed::default());
     let callouts = worker.turn(NOW + 1_000).callouts;
     assert_eq!(callouts.len(), 1, "it is asked again when it should fit");
     assert_eq!(answer(&mut worker, &callouts[0], true).directives, [(1, Directive::Continue)]);
 
     worker.request_headers(2, &chat(), true, NOW);
     let callouts = worker.turn(NOW).callouts;
-    worker.callout_answered(Kind::Reserve, Ok(&decided(&callouts[0], true)), NOW + 30);
+    worker.callout_ended(Kind::Reserve, Ok(&decided(&callouts[0], true)), NOW + 30);
     let edits = worker.response_headers(2, OK, true, NOW + 30);
     assert!(
         edits.set.iter().all(|(name, _)| *name != "x-ratelimit-waited-ms"),
@@ -87,5 +87,5 @@ fn patience_that_ends_while_the_sidecar_is_asked_stalls_nobody() {
     let turn = answer(&mut worker, &callouts[0], false);
     let refused: Vec<_> = turn.directives.iter().map(|(stream, d)| (*stream, status(d))).collect();
     assert_eq!(refused, [(1, 429), (2, 429)]);
-    assert!(worker.sessions.is_empty());
+    assert!(worker.worker.sessions.is_empty());
 }

@@ -1,0 +1,163 @@
+//! What a request may use of the worker that serves it.
+
+use super::effects::{Directive, Effects};
+use super::headers_mode::HeadersMode;
+use super::reservation::{FinalCost, OpenReservation, Reservation};
+use super::waiting_room::WaitingRoom;
+use crate::answer::refusal::Refusal;
+use crate::answer::{Dialect, Wording};
+use crate::config::{Config, OnStreamOver};
+use crate::policy::limit::{Cost, Metric};
+use crate::pricing::{Tokens, Unpriced};
+use crate::quantity::{Millis, Units};
+use crate::request::Endpoint;
+use crate::store::Stores;
+use crate::store::local::SharedData;
+use crate::stream_edit::Edits;
+use crate::telemetry::access_log::Field;
+use crate::telemetry::stats::Stat;
+use crate::usage::learned_output::Learned;
+
+/// The worker, as one event of one request sees it. The effects of the event gather in it.
+#[derive(Debug)]
+pub struct Cx<'a, S> {
+    /// The request's stream: Envoy's context id.
+    pub stream: u32,
+    /// The time, since the epoch.
+    pub now: Millis,
+    /// The configuration.
+    pub config: &'a Config,
+    /// Where counters live.
+    pub stores: &'a mut Stores<S>,
+    /// State that the worker's requests share.
+    pub shared: &'a mut Shared,
+    /// The effects of the event so far.
+    pub effects: Effects,
+}
+
+/// What the requests of one worker share, beside the store.
+#[derive(Debug)]
+pub struct Shared {
+    /// Whether any identity's tokens are limited.
+    pub(super) counts_tokens: bool,
+    /// The requests that wait for a limit.
+    pub(super) waiting: WaitingRoom,
+    /// Whether bodies come while headers are held.
+    pub(super) headers_mode: HeadersMode,
+    /// How long the answers of each model are.
+    pub(super) learned: Learned,
+    /// Models without a price that the log has named.
+    pub(super) unpriced: Unpriced,
+    /// Prefix and number of the next reservation.
+    next_id: (u64, u64),
+}
+
+impl Shared {
+    /// The state of a worker that starts. `seed` is random, so that no two workers of a fleet make the same
+    /// reservation id.
+    pub fn new(config: &Config, seed: u64) -> Self {
+        Self {
+            counts_tokens: config.needs_tokens(),
+            waiting: WaitingRoom::new(config.max_waiting()),
+            headers_mode: HeadersMode::default(),
+            learned: Learned::default(),
+            unpriced: Unpriced::default(),
+            next_id: (seed, 0),
+        }
+    }
+
+    /// An id that no other reservation of the fleet has.
+    pub(super) fn reservation_id(&mut self) -> String {
+        let (seed, number) = self.next_id;
+        self.next_id = (seed, number.wrapping_add(1));
+        format!("{seed:016x}-{number:x}")
+    }
+
+    /// Whether anybody of `identity` waits for a limit.
+    #[cfg(test)]
+    pub(crate) fn has_waiting(&self, identity: &str) -> bool {
+        self.waiting.has(identity)
+    }
+}
+
+impl<S: SharedData> Cx<'_, S> {
+    /// The request goes on, is held back, or is answered here.
+    pub(super) fn direct(&mut self, directive: Directive) {
+        self.effects.directive = Some(directive);
+    }
+
+    /// Adds a field to the access log.
+    pub(super) fn log(&mut self, field: Field, value: impl ToString) {
+        self.effects.log.add(field, value);
+    }
+
+    /// Adds `n` to a metric.
+    pub(super) fn count(&mut self, stat: Stat, n: u64) {
+        self.effects.metrics.add(stat, n);
+    }
+
+    /// Answers the request in the terms of its API.
+    pub(super) fn refuse(&mut self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) {
+        let message = self.config.messages().map(|messages| messages.of(languages));
+        let wording = Wording { message, dialect: self.dialect(endpoint), now_ms: self.now.get() };
+        self.direct(Directive::Reply(refusal.reply(&wording)));
+    }
+
+    /// The API whose headers and errors a client of `endpoint` understands.
+    pub(super) fn dialect(&self, endpoint: Endpoint) -> Dialect {
+        Dialect { headers: self.config.headers(), endpoint }
+    }
+
+    /// The cost of a request for `model` that uses `tokens`.
+    pub(super) fn cost(&self, model: Option<&str>, tokens: &Tokens) -> Cost {
+        let weighed = self.config.accounting().weights.weigh(model, tokens);
+        Cost {
+            requests: Units::new(1),
+            input_tokens: Units::from(weighed.input_tokens),
+            output_tokens: Units::from(weighed.output_tokens),
+            cost_micro_usd: Units::from(
+                self.config.price(model).map_or(0, |price| price.cost_micro_usd(tokens)),
+            ),
+        }
+    }
+
+    /// What to change in a stream that answers a request whose usage is hidden, or is not.
+    pub(super) fn stream_edits(&self, hides_usage: bool) -> Edits {
+        let finishes = self.config.accounting().on_stream_over == OnStreamOver::Finish;
+        Edits { hides_usage, finishes: finishes && self.shared.counts_tokens }
+    }
+
+    /// Undoes whatever the store may have charged for a request that is not forwarded.
+    pub(super) fn cancel(&mut self, reservation: &Reservation) {
+        self.effects.wake |= self.stores.cancel(reservation.cancellation());
+    }
+
+    /// Ends a reservation: the one place where a request is settled.
+    pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
+        let cost = final_cost.cost(&open);
+        self.count(Stat::Settled, 1);
+        self.count(Stat::InputTokens, cost.input_tokens.get());
+        self.count(Stat::OutputTokens, cost.output_tokens.get());
+        self.effects.metrics.settled(
+            model,
+            open.estimate().full.of(Metric::TotalTokens).get(),
+            cost.of(Metric::TotalTokens).get(),
+        );
+        self.log(Field::InputTokens, cost.input_tokens);
+        self.log(Field::OutputTokens, cost.output_tokens);
+        self.effects.wake |= self.stores.settle(open.settlement(final_cost), self.now);
+    }
+
+    /// Charges the cost of a running request so far beyond what is charged, and renews its leases. Whether that is
+    /// known to take a counter past its limit; Redis answers later.
+    pub(super) fn extend(&mut self, open: &mut OpenReservation, cost: &Cost) -> bool {
+        let extended = open.extend(self.stream, cost, self.now, self.stores);
+        self.effects.wake |= extended.queued;
+        extended.is_over
+    }
+
+    /// The request leaves its waiting line, if it stands in one.
+    pub(super) fn leave_line(&mut self, reservation: &Reservation) {
+        self.effects.next_in_line = self.shared.waiting.leave(reservation.line(), self.stream);
+    }
+}
