@@ -7,10 +7,12 @@
 use crate::answer::Reply;
 use crate::config::{Config, Store};
 use crate::identity::RequestView;
+use crate::quantity::Millis;
 use crate::request::BodyEdit;
-use crate::session::{Directive, HeaderEdits, ResponseHead};
+use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseView};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
+use crate::telemetry::access_log::LogFields;
 use crate::telemetry::stats::Stat;
 use crate::worker::{Turn, Worker};
 use proxy_wasm::hostcalls;
@@ -25,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How often time-outs are looked for and metrics are handed over.
+/// How often deadlines are served and metrics are handed over.
 const TICK: Duration = Duration::from_millis(50);
 
 proxy_wasm::main! {{
@@ -60,18 +62,17 @@ impl Context for Root {
         let Some(running) = &mut self.running else { return };
         let Some(kind) = running.callouts.remove(&token) else { return };
         let answer = callout_answer(headers, body_size);
-        let turn = running.worker.borrow_mut().callout_answered(
-            kind,
-            answer.as_deref().map_err(Clone::clone),
-            now_ms(),
-        );
+        let answer = answer.as_deref().map_err(Clone::clone);
+        let turn = running.worker.borrow_mut().callout_ended(kind, answer, now());
         running.carry_out(turn, self.id);
         self.leave_if_idle();
     }
 
     fn on_done(&mut self) -> bool {
+        // docs/envoy.md#reloads: Envoy waits for `done` if this returns false, so that the last settlements arrive.
         self.leaving = true;
         self.take_turn();
+        self.report();
         self.is_idle()
     }
 }
@@ -92,6 +93,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         self.take_turn();
+        self.report();
         self.leave_if_idle();
     }
 
@@ -113,9 +115,14 @@ impl RootContext for Root {
 impl Root {
     fn take_turn(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let turn = running.worker.borrow_mut().turn(now_ms());
+        let turn = running.worker.borrow_mut().turn(now());
         running.carry_out(turn, self.id);
-        running.report();
+    }
+
+    fn report(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.report();
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -148,13 +155,15 @@ impl Running {
     fn carry_out(&mut self, turn: Turn, root: u32) {
         let mut turns = vec![turn];
         while let Some(turn) = turns.pop() {
-            for (stream, directive) in turn.directives {
+            for (stream, effects) in turn.effects {
+                // docs/envoy.md#effective-context: this fails for a stream that is gone, and it is what makes the calls
+                // below reach the stream and not the root context.
                 if hostcalls::set_effective_context(stream).is_ok() {
-                    write_notes(&self.worker, stream);
-                    match directive {
-                        Directive::Continue => drop(hostcalls::resume_http_request()),
-                        Directive::Reply(reply) => send(&reply),
-                        Directive::Pause => {}
+                    write_log(effects.log);
+                    match effects.directive {
+                        Some(Directive::Continue) => drop(hostcalls::resume_http_request()),
+                        Some(Directive::Reply(reply)) => send(&reply),
+                        Some(Directive::Pause) | None => {}
                     }
                 }
             }
@@ -163,9 +172,7 @@ impl Running {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
                     Ok(token) => drop(self.callouts.insert(token, kind)),
-                    Err(why) => {
-                        turns.push(self.worker.borrow_mut().callout_answered(kind, Err(why), now_ms()))
-                    }
+                    Err(why) => turns.push(self.worker.borrow_mut().callout_ended(kind, Err(why), now())),
                 }
             }
         }
@@ -208,10 +215,9 @@ fn counter(name: &str) -> Option<u32> {
     hostcalls::define_metric(MetricType::Counter, name).ok()
 }
 
-/// Writes what the access log is to say of the current stream into its filter state.
-fn write_notes(worker: &SharedWorker, stream: u32) {
-    let notes = worker.borrow_mut().take_notes(stream);
-    for (field, value) in notes {
+/// Writes fields for the access log into the current stream's filter state.
+fn write_log(fields: LogFields) {
+    for (field, value) in fields {
         let _ = hostcalls::set_property(vec![field.name()], Some(value.as_bytes()));
     }
 }
@@ -224,109 +230,95 @@ struct Stream {
 }
 
 impl Stream {
-    /// Does what the worker says, and asks for a turn of the root context if something was queued.
-    fn obey(&self, directive: &Directive) -> Action {
-        write_notes(&self.worker, self.id);
-        self.wake();
-        match directive {
-            Directive::Continue => Action::Continue,
-            Directive::Pause => Action::Pause,
-            Directive::Reply(reply) => {
-                send(reply);
+    /// Brings an event to the request, and the effects to Envoy. `message` is the half of the exchange that the event
+    /// is about.
+    fn step(&self, message: Message, event: Event<'_>) -> Action {
+        let effects = self.worker.borrow_mut().on(self.id, event, now());
+        self.apply(message, effects)
+    }
+
+    fn apply(&self, message: Message, effects: Effects) -> Action {
+        edit_headers(message.headers(), &effects.headers);
+        match (message, &effects.body) {
+            (Message::Request, Some(edit)) => edit_request_body(edit),
+            (Message::Response, Some(edit)) => edit_body(BufferType::HttpResponseBody, edit),
+            (_, None) => {}
+        }
+        write_log(effects.log);
+        if effects.wake {
+            // docs/envoy.md#the-root-context-makes-the-calls: it runs in the next turn of the event loop.
+            let _ = hostcalls::enqueue_shared_queue(self.queue, Some(&[1]));
+        }
+        match effects.directive {
+            Some(Directive::Continue) | None => Action::Continue,
+            Some(Directive::Pause) => Action::Pause,
+            Some(Directive::Reply(reply)) => {
+                send(&reply);
                 Action::Pause
             }
         }
     }
+}
 
-    /// The stream is over. Envoy says so twice, before it writes the access log and after.
-    fn end(&self) {
-        self.worker.borrow_mut().stream_done(self.id, now_ms());
-        write_notes(&self.worker, self.id);
-        self.wake();
-    }
+/// The half of an exchange.
+#[derive(Clone, Copy)]
+enum Message {
+    Request,
+    Response,
+}
 
-    fn wake(&self) {
-        let wake = self.worker.borrow_mut().take_wake();
-        if wake {
-            let _ = hostcalls::enqueue_shared_queue(self.queue, Some(&[1]));
+impl Message {
+    const fn headers(self) -> MapType {
+        match self {
+            Self::Request => MapType::HttpRequestHeaders,
+            Self::Response => MapType::HttpResponseHeaders,
         }
-    }
-
-    fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
-        let read = || buffer(BufferType::HttpRequestBody, size);
-        let verdict = self.worker.borrow_mut().request_body(self.id, end_of_stream, read, now_ms());
-        edit_headers(MapType::HttpRequestHeaders, &verdict.edits);
-        if let Some(edit) = &verdict.body {
-            edit_request_body(edit);
-        }
-        self.obey(&verdict.directive)
     }
 }
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.end();
+        self.step(Message::Response, Event::StreamDone);
         true
     }
 }
 
 impl HttpContext for Stream {
+    // docs/envoy.md#a-stream-ends-twice: before Envoy writes the access log, and here, after it.
     fn on_log(&mut self) {
-        self.end();
+        self.step(Message::Response, Event::StreamDone);
     }
 
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        let opening = self.worker.borrow_mut().request_headers(self.id, &Host, end_of_stream, now_ms());
-        edit_headers(MapType::HttpRequestHeaders, &opening.edits);
-        self.obey(&opening.directive)
+        self.step(Message::Request, Event::RequestHeaders { request: &Host, end_of_stream })
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        self.request_body(size, end_of_stream)
+        let buffer = || buffer(BufferType::HttpRequestBody, size);
+        self.step(Message::Request, Event::RequestBody { buffer: &buffer, end_of_stream })
     }
 
+    // docs/envoy.md#request-trailers: the size of the body is not said here, so all of it is read.
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        self.request_body(usize::MAX, true)
+        self.on_http_request_body(usize::MAX, true)
     }
 
+    // docs/envoy.md#local-replies: this runs for the filter's own replies too; such a request is over for its session.
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        if !self.worker.borrow().knows(self.id) {
-            return Action::Continue;
-        }
-        let status = header(MapType::HttpResponseHeaders, ":status").and_then(|status| status.parse().ok());
-        let content_type = header(MapType::HttpResponseHeaders, "content-type");
-        let content_encoding = header(MapType::HttpResponseHeaders, "content-encoding");
-        let head = ResponseHead {
-            status: status.unwrap_or(0),
-            content_type: content_type.as_deref(),
-            content_encoding: content_encoding.as_deref(),
-        };
-        let edits = self.worker.borrow_mut().response_headers(self.id, head, end_of_stream, now_ms());
-        edit_headers(MapType::HttpResponseHeaders, &edits);
-        self.wake();
-        Action::Continue
+        self.step(Message::Response, Event::ResponseHeaders { response: &ResponseHeaders, end_of_stream })
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if self.worker.borrow().reads_response(self.id) {
-            let chunk = buffer(BufferType::HttpResponseBody, size);
-            let edited = self.worker.borrow_mut().response_body(self.id, &chunk, end_of_stream, now_ms());
-            if let Some(edited) = edited.filter(|edited| *edited != chunk) {
-                let _ = hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, &edited);
-            }
-            self.wake();
-        }
-        Action::Continue
+        let buffer = || buffer(BufferType::HttpResponseBody, size);
+        self.step(Message::Response, Event::ResponseBody { buffer: &buffer, end_of_stream })
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        self.worker.borrow_mut().response_trailers(self.id, now_ms());
-        self.wake();
-        Action::Continue
+        self.step(Message::Response, Event::ResponseTrailers)
     }
 }
 
-/// What the pure code asks of Envoy.
+/// Envoy, as the pure code sees it.
 #[derive(Clone, Copy, Debug)]
 struct Host;
 
@@ -337,6 +329,16 @@ impl RequestView for Host {
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
         hostcalls::get_property(path.to_vec()).ok().flatten()
+    }
+}
+
+/// The headers of the current response.
+#[derive(Clone, Copy, Debug)]
+struct ResponseHeaders;
+
+impl ResponseView for ResponseHeaders {
+    fn header(&self, name: &str) -> Option<String> {
+        header(MapType::HttpResponseHeaders, name)
     }
 }
 
@@ -404,11 +406,15 @@ fn edit_request_body(edit: &BodyEdit) {
         let edited = length.saturating_sub(edit.replaced).saturating_add(edit.with.len()).to_string();
         let _ = hostcalls::set_map_value_bytes(map, LENGTH, Some(edited.as_bytes()));
     }
-    let _ = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, edit.replaced, &edit.with);
+    edit_body(BufferType::HttpRequestBody, edit);
 }
 
-/// Milliseconds since the epoch.
-fn now_ms() -> u64 {
+fn edit_body(buffer: BufferType, edit: &BodyEdit) {
+    let _ = hostcalls::set_buffer(buffer, 0, edit.replaced, &edit.with);
+}
+
+/// The time since the epoch.
+fn now() -> Millis {
     let now = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    now.map_or(Millis::ZERO, |now| Millis::new(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)))
 }
