@@ -346,7 +346,9 @@ fn months_begin_on_redis_as_in_the_calendar() {
         .iter()
         .map(|(now_ms, ..)| call::groups("x", one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
         .collect();
-    for (answer, (now_ms, used, reset_ms)) in scripts.run(&calls).into_iter().zip(begins_and_ends) {
+    // Redis does not know the script yet, so every call of the first batch is sent again with its source.
+    let answers = calls.chunks(100).flat_map(|batch| scripts.run(batch));
+    for (answer, (now_ms, used, reset_ms)) in answers.zip(begins_and_ends) {
         let expected = [1, used, i64::try_from(reset_ms).unwrap(), 0];
         assert_eq!(answer.unwrap(), expected, "at {now_ms}");
     }
