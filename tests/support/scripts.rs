@@ -1,8 +1,7 @@
-//! The scripts of `lua/` on a real Redis, called the way the sidecar calls them, at a time of the test's choice.
+//! The scripts of `lua/` on a real Redis, called as the sidecar calls them, at a time that the test chooses.
 
 use crate::redis::Redis;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle, WindowState};
-use llm_rate_limit::window::Window;
 use llm_rate_limit_sidecar::call::{self, Call};
 use llm_rate_limit_sidecar::link::{Link, Times};
 use llm_rate_limit_sidecar::metrics::Metrics;
@@ -15,7 +14,7 @@ use tokio::runtime::Runtime;
 /// When histories begin, in milliseconds since the epoch.
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
 
-/// A Redis and the sidecar's own way to call scripts on it. All charges of a call share one scope.
+/// A Redis, and the sidecar's own code that calls scripts on it. All charges of a call share one scope.
 #[derive(Debug)]
 pub struct Scripts {
     /// The Redis.
@@ -48,10 +47,10 @@ impl Scripts {
         Self { redis, store, runtime }
     }
 
-    /// Runs calls in one round trip; for each its integers, or the error that Redis answered.
+    /// Runs calls in one round trip and returns for each its integers, or the error that Redis answered.
     ///
     /// # Panics
-    /// If Redis is away.
+    /// If Redis is unavailable.
     pub fn run(&self, calls: &[Call]) -> Vec<Result<Vec<i64>, String>> {
         self.runtime.block_on(self.store.run(calls)).unwrap()
     }
@@ -60,7 +59,7 @@ impl Scripts {
         self.run(&[call]).remove(0).unwrap()
     }
 
-    /// Whether the reservation was admitted, and how its windows stand.
+    /// Reserves; returns whether the reservation was admitted, and the state of its windows.
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
@@ -69,7 +68,7 @@ impl Scripts {
         (reply[0] == 1, call::window_states(&reply[1..]).unwrap())
     }
 
-    /// Whether there was something to settle.
+    /// Settles; returns whether it settled anything.
     ///
     /// # Panics
     /// If the script fails.
@@ -77,7 +76,7 @@ impl Scripts {
         self.run_one(settle(id, charges, if_absent, false, now_ms)) == [1]
     }
 
-    /// Whether there was something to extend, and then whether it took a window past its limit.
+    /// Extends; returns whether the extension took a window past its limit, or `None` if it extended nothing.
     ///
     /// # Panics
     /// If the script fails.
@@ -96,7 +95,7 @@ impl Scripts {
         }
     }
 
-    /// How windows stand.
+    /// The state of the charges' windows.
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
@@ -105,7 +104,7 @@ impl Scripts {
         call::window_states(&reply).unwrap()
     }
 
-    /// Units used, for each charge.
+    /// The units used in each charge's window.
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
@@ -122,24 +121,11 @@ impl Scripts {
     }
 }
 
-/// The call that settles or extends.
+/// The call that settles a reservation or, if `extend`, brings it up to date.
 ///
 /// # Panics
 /// If the charges cannot be made into one.
 pub fn settle(id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, extend: bool, now_ms: u64) -> Call {
     let one = Settle { id: id.to_owned(), if_absent, extend, charges: charges.to_vec() };
     call::groups(id, charges).unwrap()[0].settle(&one, now_ms)
-}
-
-/// A charge to a counter of one identity, all under one scope.
-pub fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
-    Charge {
-        scope: "team".to_owned(),
-        identity: "key".to_owned(),
-        name: name.to_owned(),
-        window,
-        limit,
-        cost,
-        enforced: true,
-    }
 }
