@@ -1,23 +1,23 @@
--- settle: replaces what a reservation charged by what it really cost, once; or brings one that still runs up to date.
+-- settle: replaces what a reservation charged by its final cost, once; or brings a running reservation up to date.
 --
--- KEYS    1: the reservation's record; then for each window its counter and its identity's index, in the order of the
---         reservation. All share one hash tag.
--- ARGV    1: now_ms, 0 for Redis's clock; 2: what to do if there is no record, `ignore` or `charge`; 3: `end`, or
---         `extend` if it still runs; then for each window seven values (windows.lua), of which cost is all that it has
---         cost so far.
--- Returns 1 if it settled or extended something, 2 if an extension took a window past a limit that is enforced, else 0.
---         An error if the reservation had another number of windows.
--- Repeat  The record is gone after settling, so a second time finds nothing to do. With `charge`, where no record
---         means that the reservation is not known to have arrived, a mark is left instead: it stops both a second
---         settlement and a reservation that comes late. Extending leaves a record of all that was charged, so a second
---         time charges nothing.
--- Takes   O(windows), amortised.
+-- KEYS        1: the reservation's record; then for each window its counter and its identity's index, in the order of
+--             the reservation. All share one hash tag.
+-- ARGV        1: now_ms, 0 for Redis's clock; 2: what to do if there is no record, `ignore` or `charge`; 3: `end`, or
+--             `extend` if the request still runs; then for each window seven values (prelude.lua), of which cost is the
+--             whole cost so far.
+-- Returns     1 if it settled or extended something, 2 if an extension took a window past an enforced limit, else 0.
+--             An error if the reservation had another number of windows.
+-- Complexity  O(windows), amortised.
 --
--- An excess is charged now and may take a counter above its limit. What was too much goes back to where it was
--- charged, newest part first, while that is in the window; after a reset of the counter it may find others' charges
--- there, and takes at most what there is. While a reservation runs, nothing goes back and its leases begin anew.
+-- A repeated settlement changes nothing: settling removes the record. With `charge`, a missing record means that the
+-- reservation may not have arrived yet, so settling leaves a mark instead, which stops both a second settlement and a
+-- reservation that comes late. A repeated extension charges nothing: the record holds all charges so far.
+--
+-- An excess is charged now and may take a counter above its limit. A refund goes back to where the charge was made,
+-- newest part first, while that is in the window; after a reset of the counter it may find others' charges there, and
+-- takes at most those. While a request runs, nothing goes back and its leases begin anew.
 local record = redis.call('GET', KEYS[1])
-local if_absent, extend = ARGV[2], ARGV[3] == 'extend'
+local if_absent, still_runs = ARGV[2], ARGV[3] == 'extend'
 if record == SETTLED or not record and if_absent ~= 'charge' then
   return 0
 end
@@ -31,27 +31,14 @@ end
 
 for i, window in ipairs(windows) do
   local parts = charged[i] or {}
-  charged[i] = parts
-  local total = total_of(parts)
-  if extend and window.algorithm.renew then
-    if window.cost > 0 then
-      charged[i] = window.algorithm.renew(window.state, window.limit, parts)
-    end
-  elseif window.cost > total then
-    charge_part(window, parts, window.cost - total)
-  elseif not extend then
-    local excess = total - window.cost
-    for p = #parts, 1, -1 do
-      local amount = math.min(parts[p][2], excess)
-      if amount > 0 then
-        window.algorithm.refund(window.state, parts[p][1], amount)
-        excess = excess - amount
-      end
-    end
+  if still_runs then
+    charged[i] = extend(window, parts)
+  else
+    settle(window, parts)
   end
 end
 
-if extend then
+if still_runs then
   write_record(KEYS[1], windows, charged, record and 'XX' or 'NX')
 elseif if_absent == 'charge' then
   redis.call('SET', KEYS[1], SETTLED, 'PX', SETTLED_MS)
@@ -60,9 +47,11 @@ else
 end
 write_windows(windows, 'HSETNX')
 
-if extend then
+if still_runs then
   for _, window in ipairs(windows) do
-    if window.enforced and window.algorithm.used(window.state) > (window.state.burst or window.limit) then
+    -- A bucket holds its burst, whatever its limit.
+    local capacity = window.reading.burst or window.limit
+    if window.enforced and window.algorithm.used(window.reading) > capacity then
       return 2
     end
   end

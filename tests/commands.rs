@@ -202,7 +202,7 @@ fn a_bad_configuration_explains_nothing() {
 fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
     let charge = Charge {
         identity: identity.to_owned(),
-        name: name.to_owned(),
+        name: name.into(),
         window: Window::sliding(Millis::HOUR.at_least_one()),
         limit: Units::new(limit),
         cost: Units::new(cost),

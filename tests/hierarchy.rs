@@ -1,9 +1,10 @@
-//! Limits on the key, its model and everybody at once, on a real cluster of three masters: charged in all scopes or in
-//! none, whoever else asks, and never too little charged when the sidecar dies between two scopes.
+//! Limits on the key, its model and everybody at once, on a real cluster of three masters: the sidecar charges all
+//! scopes or none, whatever other requests come, and never charges too little if it dies between two scopes.
 
 use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window, WindowState};
+use llm_rate_limit_tests::charges::charge;
 use llm_rate_limit_tests::redis::{Cluster, Redis};
 use llm_rate_limit_tests::sidecar::{Sidecar, answer};
 use reqwest::Method;
@@ -16,19 +17,7 @@ const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
 /// Long enough for no period to end during a test.
 const LONG: NonZeroMillis = NonZeroMillis::new(3_650 * Millis::DAY.get()).unwrap();
 
-fn charge(owner: &str, name: &str, window: Window, limit: u64, cost: u64) -> ScopeCharges {
-    let charge = Charge {
-        identity: owner.to_owned(),
-        name: name.to_owned(),
-        window,
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    };
-    ScopeCharges { scope: owner.to_owned(), charges: vec![charge] }
-}
-
-/// What a request is charged to, in windows of every kind; the limits of each scope refuse some.
+/// The charges of a request, in windows of every kind; the limits of each scope refuse some requests.
 fn charges(key: usize, model: usize, tokens: u64) -> Vec<ScopeCharges> {
     let slots = if key == 0 { 1 } else { 20 };
     let (key, model) = (format!("key-{key}"), format!("model-{model}"));
@@ -58,7 +47,7 @@ async fn used(sidecar: &Sidecar, owner: &str) -> BTreeMap<String, u64> {
     windows.iter().map(|w| (w["name"].as_str().unwrap().to_owned(), w["used"].as_u64().unwrap())).collect()
 }
 
-/// Which of the windows of a refused request refused it; none if it was admitted.
+/// The windows that refused a request; none if it was admitted.
 fn refused_by(answer: &Reserved) -> Option<Vec<usize>> {
     match answer {
         Reserved::Decided { admitted: true, .. } => None,
@@ -115,7 +104,7 @@ async fn concurrent_requests_are_charged_in_all_scopes_or_in_none() {
         assert!(sum <= limit, "{owner} {name}: {sum} of {limit}");
         assert_eq!(used(&sidecars[0], owner).await.get(name), Some(sum), "{owner} {name}");
     }
-    // What is left fits: refusals of others have left nothing behind.
+    // The rest of the limit fits: refused requests have left nothing behind.
     let (sum, limit) = sums[&("global".to_owned(), "requests".to_owned())];
     for at in sum..limit {
         let fresh = vec![charge("late", "requests", Window::sliding(HOUR), 100, 1)];
@@ -135,7 +124,7 @@ async fn concurrent_requests_are_charged_in_all_scopes_or_in_none() {
     }
 }
 
-/// Which node of the cluster has the keys of a scope: the nodes share the slots evenly and in order.
+/// The node of the cluster that has the keys of a scope: the nodes share the slots evenly and in order.
 fn node<'a>(cluster: &'a Cluster, scope: &str) -> (usize, &'a Redis) {
     let nodes = cluster.nodes();
     let slot: usize = nodes[0].ask(&["CLUSTER", "KEYSLOT", scope]);
@@ -169,9 +158,9 @@ async fn a_sidecar_that_dies_between_two_scopes_leaves_nothing_over_admitted() {
     }
     dying.process().kill();
     second.thaw();
-    assert!(call.await.unwrap().is_err(), "nobody was told that it is admitted");
+    assert!(call.await.unwrap().is_err(), "no client learned that it is admitted");
 
-    // What was charged stays so; what is admitted on top of it stays within the limits.
+    // The charge stays, and requests admitted on top of it stay within the limits.
     let sidecar = Sidecar::start(&cluster.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
     let mut admitted = 0;
@@ -184,7 +173,7 @@ async fn a_sidecar_that_dies_between_two_scopes_leaves_nothing_over_admitted() {
     assert_eq!(used(&sidecar, &key).await, of_key.into());
     assert!(used(&sidecar, "global").await["requests"] <= 3);
 
-    // The filter, which had no answer, cancels; then it fits again, and just once.
+    // The filter, which got no answer, cancels; then one more request fits.
     assert_eq!(sidecar.settle(&[cancel(&lost)]).await, [Settled::Done { settled: true, over: false }]);
     assert_eq!(used(&sidecar, &key).await["requests"], 2);
     let mut again = 0;
@@ -268,7 +257,7 @@ async fn usage_shows_windows_of_every_kind_and_resets_them() {
 }
 
 #[tokio::test]
-async fn the_answer_tells_of_every_scope_how_long_it_would_take() {
+async fn the_answer_reports_the_wait_of_every_scope() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -284,7 +273,7 @@ async fn the_answer_tells_of_every_scope_how_long_it_would_take() {
     let [Reserved::Decided { windows: b, .. }, Reserved::Decided { windows: c, .. }] = &answers[..] else {
         panic!("{answers:?}");
     };
-    // One a second comes back to the key, the team's hour comes back whole: the longest wait is the request's.
+    // The key gets one unit back each second, the team all of its hour at once: the request waits for the later.
     let wait = |window: &WindowState| match window.fit {
         Fit::After(wait) => wait.get().get(),
         fit => panic!("{fit:?}"),

@@ -1,17 +1,18 @@
-//! The scripts of `lua/` against the arithmetic in Rust: random histories of reservations, settlements and passing time
-//! on windows of every kind, alone and together, answered alike to the last number.
+//! The scripts of `lua/` against the arithmetic in Rust: both answer random histories of reservations, settlements and
+//! passing time alike to the last number, on windows of every kind, alone and together.
 
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window, WindowState};
 use llm_rate_limit_sidecar::call::{self, Call};
-use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, key, team};
+use llm_rate_limit_tests::charges::team_charge;
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, team};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-/// What the scripts must answer: the counters of `src/window/`, and what is remembered of each reservation.
+/// The answers that the scripts must give, from the counters of `src/window/` and a record of each reservation.
 #[derive(Clone)]
 struct Model {
     counters: Vec<Counter>,
@@ -20,7 +21,7 @@ struct Model {
 
 #[derive(Clone)]
 enum Record {
-    /// For each window what was charged where.
+    /// The charges to each window.
     Open(Vec<ChargedParts>),
     Settled,
 }
@@ -31,7 +32,7 @@ impl Model {
         Self { counters, records: HashMap::new() }
     }
 
-    /// Forgets what is empty, as stores do: it begins anew under the limit of `charges`.
+    /// Lets time pass. As in stores, an empty counter is forgotten and begins anew under the limit of `charges`.
     fn forget_empty(&mut self, charges: &[Charge], now: Millis) {
         for (counter, charge) in self.counters.iter_mut().zip(charges) {
             if counter.at(now).is_empty() {
@@ -111,7 +112,7 @@ impl Model {
     }
 }
 
-/// One step of a history. Costs are in hundredths of the limits; some are larger.
+/// One step of a history. Costs are in hundredths of the limits; some exceed the limit.
 #[derive(Clone, Debug)]
 enum Step {
     Reserve {
@@ -131,13 +132,13 @@ enum Step {
     Pass {
         ms: i64,
     },
-    /// From now on limits are this many hundredths of what they were at first.
+    /// From now on limits are this many hundredths of the first limits.
     Limit {
         hundredths: u64,
     },
 }
 
-/// Steps of requests `0..ids`, between which more than `unit_ms` passes rarely.
+/// Steps of requests `0..ids`; between two steps, more than `unit_ms` passes rarely.
 fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
     let cost = || prop_oneof![3 => Just(0_u64), 10 => 1..30_u64, 3 => 30..=100_u64, 1 => 101..130_u64];
     let costs = || [cost(), cost(), cost()];
@@ -159,11 +160,11 @@ fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A window of this length and any algorithm. At least half a minute: in Redis's own time no key may expire during a
-/// history.
-fn a_window(length_ms: impl Strategy<Value = u64>, most_burst: u64) -> impl Strategy<Value = Window> {
+/// A window of this length and any algorithm. Lengths are at least half a minute, because no key may expire by Redis's
+/// own clock during a history.
+fn a_window(length_ms: impl Strategy<Value = u64>, max_burst: u64) -> impl Strategy<Value = Window> {
     let segments = prop_oneof![Just(1), Just(2), Just(7), Just(60), Just(250)];
-    (length_ms, segments, 0..most_burst, 0..6_u8).prop_map(|(length_ms, segments, burst, which)| {
+    (length_ms, segments, 0..max_burst, 0..6_u8).prop_map(|(length_ms, segments, burst, which)| {
         let algorithm = match which {
             0 | 1 => Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() },
             2 => Algorithm::FixedWindow,
@@ -188,7 +189,7 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
         named
             .map(|(((window, limit), (cost, enforced)), name)| Charge {
                 enforced: *enforced,
-                ..charge(name, *window, part(*limit, limit_hundredths), part(*limit, *cost))
+                ..team_charge(name, *window, part(*limit, limit_hundredths), part(*limit, *cost))
             })
             .collect()
     };
@@ -241,15 +242,15 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
         prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
     }
     for charge in nothing {
-        let most = match charge.window.algorithm {
-            // The segments of the window, the one that is leaving, and the three fields of the whole.
+        let max_fields = match charge.window.algorithm {
+            // The segments of the window, the one that is leaving, and three fields for all of them.
             Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 4,
             Algorithm::Concurrency => 64,
             Algorithm::FixedWindow | Algorithm::CalendarMonth => 2,
             Algorithm::TokenBucket { .. } => 6,
         };
         let fields: u64 = scripts.redis.ask(&["HLEN", &key(&charge)]);
-        prop_assert!(fields <= most, "{} has {} fields", key(&charge), fields);
+        prop_assert!(fields <= max_fields, "{} has {} fields", key(&charge), fields);
     }
     Ok(())
 }
@@ -261,18 +262,18 @@ fn config(cases: u32) -> ProptestConfig {
 #[test]
 fn scripts_and_model_agree_on_every_history() {
     let scripts = Scripts::start();
-    // Few enough, too, for all slots to be taken.
+    // Some limits are so low that requests take all slots.
     let limit = prop_oneof![0..6_u64, 0..1_000_u64];
     let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), limit), 1..=3);
     let steps = prop::collection::vec(a_step(12, 3_000), 1..80);
     proptest!(config(192), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
 }
 
-/// Over months and years, and with numbers whose products do not fit a Lua number.
+/// Histories of months and years, with numbers so large that a Lua number cannot hold their products.
 #[test]
 fn scripts_and_model_agree_on_long_windows_and_large_limits() {
     const DAY_MS: u64 = Millis::DAY.get();
-    // So that no sum of a history passes 2^53.
+    // No sum of a history may pass 2^53.
     const LARGE: u64 = 1 << 45;
     let scripts = Scripts::start();
     let limit = prop_oneof![0..1_000_u64, LARGE / 2..LARGE];
@@ -282,7 +283,7 @@ fn scripts_and_model_agree_on_long_windows_and_large_limits() {
     proptest!(config(96), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
 }
 
-/// More charges since a bucket was empty than it remembers apart, given back in any order.
+/// A bucket that was last empty more charges ago than it keeps lows, with refunds in any order.
 #[test]
 fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
     let scripts = Scripts::start();
@@ -307,7 +308,7 @@ fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
     });
 }
 
-/// Streams that outgrow their reservations many times, so that their parts are more than are told apart.
+/// Streams that outgrow their reservations so many times that some of their parts become one.
 #[test]
 fn scripts_and_model_agree_on_long_streams() {
     let scripts = Scripts::start();
@@ -335,8 +336,8 @@ fn scripts_and_model_agree_on_long_streams() {
 #[test]
 fn months_begin_on_redis_as_in_the_calendar() {
     let scripts = Scripts::start();
-    let month = charge("cost_usd", Window::calendar_month(), 10, 1);
-    // Years enough for the calendar to repeat, from the epoch on; Redis's own clock is asked for by a zero.
+    let month = team_charge("cost_usd", Window::calendar_month(), 10, 1);
+    // Enough years for the calendar to repeat. They begin at 1, because a time of 0 would mean Redis's own clock.
     let mut at_ms = 1;
     let mut begins_and_ends = Vec::new();
     for index in 0..400 * 12 {
@@ -349,23 +350,24 @@ fn months_begin_on_redis_as_in_the_calendar() {
         .iter()
         .map(|(now_ms, ..)| call::groups("x", &one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
         .collect();
-    for (answer, (now_ms, used, reset_ms)) in scripts.run(&calls).into_iter().zip(begins_and_ends) {
+    // Redis does not know the script yet, so every call of the first batch is sent again with its source.
+    let answers = calls.chunks(100).flat_map(|batch| scripts.run(batch));
+    for (answer, (now_ms, used, reset_ms)) in answers.zip(begins_and_ends) {
         let expected = [1, used, i64::try_from(reset_ms).unwrap(), 0];
         assert_eq!(answer.unwrap(), expected, "at {now_ms}");
     }
 }
 
-/// Products of a limit and a time that a Lua number cannot hold, one more or one less than a multiple of what they are
-/// divided by.
+/// Products of a limit and a time that a Lua number cannot hold, one more or one less than a multiple of their divisor.
 #[test]
 fn a_bucket_on_redis_is_exact_where_numbers_are_large() {
     const DAY_MS: u64 = Millis::DAY.get();
-    // Prime, so that it has an inverse modulo a day; each time is one after which its product leaves such a rest.
+    // A prime, so that it has an inverse modulo a day, from which come times whose products leave such rests.
     const LIMIT: u64 = 1_000_000_007;
     let scripts = Scripts::start();
     let window = Window::token_bucket(NonZeroMillis::DAY, Units::new(MAX_EXACT));
     let inverse = (1..DAY_MS).find(|x| LIMIT % DAY_MS * x % DAY_MS == 1).unwrap();
-    let charge = |cost| [charge("tokens", window, LIMIT, cost)];
+    let charge = |cost| [team_charge("tokens", window, LIMIT, cost)];
     for (at, elapsed) in (0..).zip([inverse, DAY_MS - inverse, DAY_MS, DAY_MS - 1, 3 * DAY_MS - inverse]) {
         let () = scripts.redis.ask(&["FLUSHALL"]);
         let mut model = Counter::new(&window, Units::new(LIMIT));

@@ -1,11 +1,12 @@
-//! The scripts of `lua/` on a real Redis: what they promise of repeated calls, of keys, and of numbers. That they count
-//! as the arithmetic in Rust does is in `histories.rs`. The time is the tests' own unless a test is about Redis's clock.
+//! The scripts of `lua/` on a real Redis: their promises about repeated calls, keys and numbers. The file
+//! `histories.rs` compares their arithmetic with Rust's. Tests pass their own time unless they are about Redis's clock.
 
 use llm_rate_limit::quantity::{MAX_EXACT, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
 use llm_rate_limit_sidecar::call::{self, Call};
-use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, key, settle, team};
+use llm_rate_limit_tests::charges::team_charge;
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settle, team};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
@@ -15,13 +16,13 @@ fn window(length_ms: u64, segments: u32) -> Window {
 }
 
 fn minute(limit: u64, cost: u64) -> Charge {
-    charge("requests", window(60_000, 60), limit, cost)
+    team_charge("requests", window(60_000, 60), limit, cost)
 }
 
 #[test]
-fn what_is_not_enforced_is_charged_and_told() {
+fn a_limit_that_is_not_enforced_is_charged_and_reported() {
     let scripts = Scripts::start();
-    let counted = Charge { enforced: false, ..charge("input_tokens", window(60_000, 60), 5, 3) };
+    let counted = Charge { enforced: false, ..team_charge("input_tokens", window(60_000, 60), 5, 3) };
     let charges = [minute(3, 1), counted];
     let answers = ["a", "b", "c"].map(|id| scripts.reserve(id, &charges, BEGIN_MS));
     let admitted = answers.each_ref().map(|(admitted, _)| *admitted);
@@ -32,7 +33,7 @@ fn what_is_not_enforced_is_charged_and_told() {
     assert_eq!(
         (admitted, states[1].used),
         (false, Units::new(9)),
-        "nothing is charged that another limit refuses"
+        "a request that another limit refuses is charged nothing"
     );
 }
 
@@ -50,14 +51,14 @@ fn the_largest_numbers_are_counted_without_gaps() {
 }
 
 #[test]
-fn every_key_lives_as_long_as_what_it_holds_and_then_expires() {
+fn every_key_lives_as_long_as_its_content_matters_and_then_expires() {
     let scripts = Scripts::start();
-    // 6001 ms in 6000 segments of 2 ms: what is charged stays for twice the window's length. Redis's clock, because
-    // expiry follows it.
-    let uneven = charge("uneven", window(6_001, 6_000), 10, 1);
+    // 6001 ms in 6000 segments of 2 ms: a charge stays for twice the window's length. Redis's clock, because expiry
+    // follows it.
+    let uneven = team_charge("uneven", window(6_001, 6_000), 10, 1);
     let (_, states) = scripts.reserve("a", &[minute(10, 1), uneven.clone()], 0);
     let left = |key: &str| scripts.redis.ask::<i64>(&["PTTL", key]);
-    // The state was read first, so it may only have shrunk since.
+    // The state was read first, so the rest of its time can only have shrunk since.
     assert!(states[1].reset.get() > 11_000, "{states:?}");
     assert!(
         left(&key(&uneven)) > i64::try_from(states[1].reset.get()).unwrap() - 500,
@@ -67,7 +68,7 @@ fn every_key_lives_as_long_as_what_it_holds_and_then_expires() {
     assert!((60_000..=62_000).contains(&left(&key(&minute(10, 1)))));
     assert!((60_000..=62_000).contains(&left("llmrl:{team}:key")));
     assert!((599_000..=600_000).contains(&left("llmrl:{team}:reservation:a")));
-    let day = charge("day", window(86_400_000, 60), 10, 1);
+    let day = team_charge("day", window(86_400_000, 60), 10, 1);
     assert!(scripts.reserve("b", &[day], 0).0);
     assert!((86_399_000..=86_400_000).contains(&left("llmrl:{team}:reservation:b")));
     assert!(scripts.settle("c", &[minute(10, 1)], Some(IfAbsent::Charge), 0));
@@ -107,7 +108,7 @@ fn a_reservation_that_comes_after_its_settlement_charges_nothing() {
 }
 
 #[test]
-fn a_settlement_that_is_repeated_because_its_answer_was_lost_charges_once() {
+fn a_settlement_repeated_after_its_answer_was_lost_charges_once() {
     let scripts = Scripts::start();
     assert!(scripts.reserve("a", &[minute(10, 4)], BEGIN_MS).0);
     assert!(scripts.settle("a", &[minute(10, 6)], Some(IfAbsent::Charge), BEGIN_MS));
@@ -128,7 +129,7 @@ fn a_reservation_that_is_repeated_is_admitted_and_charged_once() {
 #[test]
 fn a_settlement_of_other_windows_is_an_error_and_changes_nothing() {
     let scripts = Scripts::start();
-    let two = [minute(10, 4), charge("tokens", window(60_000, 60), 100, 50)];
+    let two = [minute(10, 4), team_charge("tokens", window(60_000, 60), 100, 50)];
     assert!(scripts.reserve("a", &two, BEGIN_MS).0);
     let why = scripts.run(&[settle("a", &two[..1], None, false, BEGIN_MS)]).remove(0).unwrap_err();
     assert!(why.contains("the reservation has 2 windows, the settlement 1"), "{why}");
@@ -138,7 +139,7 @@ fn a_settlement_of_other_windows_is_an_error_and_changes_nothing() {
 #[test]
 fn one_window_that_refuses_keeps_all_from_being_charged() {
     let scripts = Scripts::start();
-    let full = charge("tokens", window(60_000, 60), 100, 101);
+    let full = team_charge("tokens", window(60_000, 60), 100, 101);
     let (admitted, states) = scripts.reserve("a", &[minute(10, 1), full], BEGIN_MS);
     assert!(!admitted);
     assert_eq!(
@@ -161,12 +162,12 @@ fn scripts_that_redis_has_forgotten_are_sent_again() {
 }
 
 #[test]
-fn the_index_lists_what_was_charged_and_where() {
+fn the_index_lists_every_charged_window_with_its_limit() {
     let scripts = Scripts::start();
-    let charges = [minute(10, 1), charge("gpt-4*/requests", window(90_000, 30), 7, 2)];
+    let charges = [minute(10, 1), team_charge("gpt-4*/requests", window(90_000, 30), 7, 2)];
     assert!(scripts.reserve("a", &charges, BEGIN_MS).0);
-    // A settlement does not know the limit and must not replace it; what it enters itself is all there is.
-    let unknown = [minute(0, 3), charge("gpt-4*/requests", window(90_000, 30), 0, 2)];
+    // A settlement may not know the limit, so it must not replace the one in the index.
+    let unknown = [minute(0, 3), team_charge("gpt-4*/requests", window(90_000, 30), 0, 2)];
     assert!(scripts.settle("a", &unknown, None, BEGIN_MS + 5_000));
     let index: HashMap<String, String> = scripts.redis.ask(&["HGETALL", "llmrl:{team}:key"]);
     let expected = [
@@ -177,17 +178,17 @@ fn the_index_lists_what_was_charged_and_where() {
 }
 
 #[test]
-fn what_has_left_the_window_is_not_given_back() {
+fn a_charge_that_has_left_its_window_is_not_given_back() {
     let scripts = Scripts::start();
     assert!(scripts.reserve("a", &[minute(10, 5)], BEGIN_MS).0);
     assert!(scripts.reserve("b", &[minute(10, 2)], BEGIN_MS + 30_000).0);
-    // The settlement itself is what finds that the first charge has left.
+    // No call before the settlement has noticed that the first charge has left.
     assert!(scripts.settle("a", &[minute(10, 0)], None, BEGIN_MS + 70_000));
     assert_eq!(scripts.peek(&[minute(10, 0)], BEGIN_MS + 70_000)[0].used, 2);
 }
 
 #[test]
-fn settling_after_a_reset_gives_back_at_most_what_is_there() {
+fn settling_after_a_reset_gives_back_at_most_the_units_that_are_there() {
     let scripts = Scripts::start();
     assert!(scripts.reserve("a", &[minute(10, 8)], BEGIN_MS).0);
     let () = scripts.redis.ask(&["DEL", &key(&minute(10, 8))]);

@@ -21,14 +21,14 @@ const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
 
 fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
     let charge = Charge {
-        identity: owner.to_owned(),
+        identity: owner.into(),
         name: "requests".to_owned(),
         window: Window::sliding(HOUR),
         limit: Units::new(limit),
         cost: Units::new(cost),
         enforced: true,
     };
-    ScopeCharges { scope: owner.to_owned(), charges: vec![charge] }
+    ScopeCharges { scope: owner.into(), charges: vec![charge] }
 }
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {

@@ -9,14 +9,14 @@ use reqwest::Method;
 
 fn charge(owner: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
     let charge = Charge {
-        identity: owner.to_owned(),
-        name: name.to_owned(),
+        identity: owner.into(),
+        name: name.into(),
         window: Window::sliding(Millis::HOUR.at_least_one()),
         limit: Units::new(limit),
         cost: Units::new(cost),
         enforced: true,
     };
-    ScopeCharges { scope: owner.to_owned(), charges: vec![charge] }
+    ScopeCharges { scope: owner.into(), charges: vec![charge] }
 }
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {

@@ -1,29 +1,34 @@
--- The token bucket on a Redis hash: the same arithmetic as src/window/bucket.rs, which argues it.
+-- token_bucket(): the token bucket on a Redis hash. Twin of src/window/bucket.rs, which argues the arithmetic.
 --
--- What was used drains evenly, the limit in each window. The hash holds
---   u, d       the level: u units less d parts of one, of which a unit has window_ms
---   a          as of when, in milliseconds
---   r          the limit that is in force
+-- KEYS        None by itself: `read` is given the counter's key.
+-- ARGV        None by itself: `read` is given window_ms, the burst and the limit.
+-- Returns     An algorithm, the table of functions below. `read` returns a reading, the first argument of all others.
+-- Complexity  O(MAX_LOWS).
+--
+-- Used units drain evenly, the limit in each window. The hash holds
+--   u, d       the level: u units less d parts of one; a unit has window_ms parts
+--   a          the time of that level, in milliseconds
+--   r          the limit in force
 --   l          the lows, oldest first, each three numbers of one list: since, u, d (MessagePack)
---   x          when the key expires
+--   x          the time at which the key expires
 -- Products of a cost or a limit and a time may not fit into the 53 bits of a Lua number, so they are never formed where
--- they do not. Complexity: O(MOST_LOWS).
+-- they do not.
 local function token_bucket()
-  local MOST_LOWS = 64
+  local MAX_LOWS = 64
 
-  -- The longest time that is told, in milliseconds.
-  local LONGEST_MS = 2 ^ 53 - 1
+  -- The longest duration that a bucket reports, in milliseconds: a Lua number counts no further without gaps.
+  local MAX_WAIT_MS = 2 ^ 53 - 1
 
-  -- A counter is kept for twice the time that it takes to drain and a minute, and never longer than ten years.
-  local MARGIN_MS, MOST_KEEP_MS = 60000, 316224000000
+  -- Redis keeps a counter for twice the time that it takes to drain and a minute, and never longer than ten years.
+  local MARGIN_MS, MAX_KEEP_MS = 60000, 316224000000
 
-  -- The whole part and the rest of a * b / divisor, exact for whole numbers below 2^53 of which a is less than divisor.
+  -- The whole part and the rest of a * b / divisor, exact for whole numbers below 2^53 if a is less than divisor.
   local function multiply_divide(a, b, divisor)
     local product = a * b
     if product < 2 ^ 53 then
       return math.floor(product / divisor), product % divisor
     end
-    -- The bits of b from the highest: double what there is, and add a for each that is set. `rest` stays below divisor.
+    -- For each bit of b, from the highest: double the result, and add a if the bit is set. `rest` stays below divisor.
     local whole, rest, bit = 0, 0, 2 ^ 52
     local function add(more)
       if rest >= divisor - more then
@@ -45,47 +50,45 @@ local function token_bucket()
     return whole, rest
   end
 
-  local bucket = {}
-
   -- Milliseconds until `units` more have drained, at least 1; nil if nothing drains.
-  local function drains_in(window, units)
-    local limit, window_ms = window.limit, window.window_ms
+  local function drains_in(reading, units)
+    local limit, window_ms = reading.limit, reading.window_ms
     if limit == 0 then
       return nil
     end
-    if units / limit * window_ms > 2 * LONGEST_MS then
-      return LONGEST_MS
+    if units / limit * window_ms > 2 * MAX_WAIT_MS then
+      return MAX_WAIT_MS
     end
     local whole, rest = multiply_divide(units % limit, window_ms, limit)
-    local wait = math.floor(units / limit) * window_ms + whole + math.ceil((rest - window.drained) / limit)
-    return math.max(math.min(wait + math.max(window.at - window.now, 0), LONGEST_MS), 1)
+    local wait = math.floor(units / limit) * window_ms + whole + math.ceil((rest - reading.drained) / limit)
+    return math.max(math.min(wait + math.max(reading.at - reading.now, 0), MAX_WAIT_MS), 1)
   end
 
-  -- Lets drain what has drained by now at the limit that was in force: nothing if the clock has stepped back.
-  local function drain(window, limit)
-    local elapsed = window.now - window.at
+  -- Drains the bucket until now at `limit`, which was in force. A clock that has stepped back drains nothing.
+  local function drain(reading, limit)
+    local elapsed = reading.now - reading.at
     if elapsed > 0 then
-      local window_ms = window.window_ms
+      local window_ms = reading.window_ms
       local units, parts = multiply_divide(elapsed % window_ms, limit, window_ms)
       units = units + math.floor(elapsed / window_ms) * limit
-      parts = parts + window.drained
+      parts = parts + reading.drained
       if parts >= window_ms then
         units, parts = units + 1, parts - window_ms
       end
-      window.units, window.drained, window.at = math.max(window.units - units, 0), parts, window.now
-      window.dirty = true
+      reading.units, reading.drained, reading.at = math.max(reading.units - units, 0), parts, reading.now
+      reading.dirty = true
     end
   end
 
-  -- Makes it as one that was never charged.
-  local function empty(window)
-    window.units, window.drained, window.lows = 0, 0, {}
+  -- Makes the bucket equal to one that was never charged.
+  local function empty(reading)
+    reading.units, reading.drained, reading.lows = 0, 0, {}
   end
 
-  -- Reads the bucket under `key`. `limit` and `burst` are in force from now on if `in_force`; else they are where none
-  -- is stored.
-  function bucket.read(key, now, window_ms, burst, limit, in_force)
-    local window = {
+  -- Reads the bucket under `key`, drained until `now`. `limit` applies from now on if `in_force`, else only where no
+  -- limit is stored.
+  local function read(key, now, window_ms, burst, limit, in_force)
+    local reading = {
       key = key,
       now = now,
       window_ms = window_ms,
@@ -99,40 +102,40 @@ local function token_bucket()
     }
     local stored = redis.call('HMGET', key, 'u', 'd', 'a', 'r', 'l', 'x')
     if not stored[1] then
-      return window
+      return reading
     end
-    window.stored = true
-    window.units, window.drained, window.at = tonumber(stored[1]), tonumber(stored[2]), tonumber(stored[3])
-    window.lows, window.expires = cmsgpack.unpack(stored[5]), tonumber(stored[6])
+    reading.stored = true
+    reading.units, reading.drained, reading.at = tonumber(stored[1]), tonumber(stored[2]), tonumber(stored[3])
+    reading.lows, reading.expires = cmsgpack.unpack(stored[5]), tonumber(stored[6])
     local limit_before = tonumber(stored[4])
-    drain(window, limit_before)
-    if window.units == 0 then
-      -- As if none were stored.
-      empty(window)
-      window.at = now
+    drain(reading, limit_before)
+    if reading.units == 0 then
+      -- The same as no stored bucket.
+      empty(reading)
+      reading.at = now
     elseif not in_force then
-      window.limit = limit_before
+      reading.limit = limit_before
     elseif limit ~= limit_before then
-      window.dirty = true
+      reading.dirty = true
     end
-    return window
+    return reading
   end
 
   -- 0 if `cost` fits now, -1 if it never does, else the milliseconds until it fits if nobody spends.
-  function bucket.fit(window, _, cost)
-    if cost > window.burst then
+  local function fit(reading, _, cost)
+    if cost > reading.burst then
       return -1
     end
-    local too_much = window.units - (window.burst - cost)
+    local too_much = reading.units - (reading.burst - cost)
     if too_much <= 0 then
       return 0
     end
-    return drains_in(window, too_much) or -1
+    return drains_in(reading, too_much) or -1
   end
 
-  -- Where a charge would go now: its time.
-  function bucket.place(window)
-    return window.at
+  -- The place of a charge made now: its time.
+  local function place(reading)
+    return reading.at
   end
 
   -- Whether a level of u units less d parts is lower than another.
@@ -140,7 +143,7 @@ local function token_bucket()
     return u < other_u or u == other_u and d > other_d
   end
 
-  -- What is left of a level without another one.
+  -- A level without another one.
   local function without(u, d, less_u, less_d, window_ms)
     if not lower(less_u, less_d, u, d) then
       return 0, 0
@@ -151,7 +154,7 @@ local function token_bucket()
     return u - less_u, d - less_d
   end
 
-  -- Makes one of the two lows next to each other that differ least; of several such pairs, of the oldest.
+  -- Merges the two neighbouring lows that differ least into the lower one; of several such pairs, the oldest.
   local function merge_closest_lows(lows, window_ms)
     local closest, least_u, least_d
     for i = 1, #lows - 3, 3 do
@@ -174,11 +177,11 @@ local function token_bucket()
   end
 
   -- Charges `cost`, whether or not it fits. A cost of zero leaves no trace.
-  function bucket.charge(window, cost)
+  local function charge(reading, cost)
     if cost == 0 then
       return
     end
-    local lows, u, d = window.lows, window.units, window.drained
+    local lows, u, d = reading.lows, reading.units, reading.drained
     local i, merged = #lows - 2, nil
     while i > 0 and not lower(lows[i + 1], lows[i + 2], u, d) do
       merged = lows[i]
@@ -186,20 +189,20 @@ local function token_bucket()
       i = i - 3
     end
     -- Charges of one millisecond are one charge: nothing drains between them.
-    if merged and merged < window.at then
+    if merged and merged < reading.at then
       add_low(lows, merged, u, d)
     end
-    window.units = u + cost
-    add_low(lows, window.at, window.units, d)
-    if #lows > 3 * MOST_LOWS then
-      merge_closest_lows(lows, window.window_ms)
+    reading.units = u + cost
+    add_low(lows, reading.at, reading.units, d)
+    if #lows > 3 * MAX_LOWS then
+      merge_closest_lows(lows, reading.window_ms)
     end
-    window.dirty = true
+    reading.dirty = true
   end
 
-  -- Gives back what of `amount`, charged at the time `place`, has not drained.
-  function bucket.refund(window, place, amount)
-    local lows, window_ms = window.lows, window.window_ms
+  -- Gives back the part of `amount`, charged at the time `place`, that has not drained.
+  local function refund(reading, place, amount)
+    local lows, window_ms = reading.lows, reading.window_ms
     local first = #lows - 2
     while first > 0 and lows[first] > place do
       first = first - 3
@@ -215,55 +218,65 @@ local function token_bucket()
       end
       lows[i + 1], lows[i + 2] = without(low_u, low_d, u, d, window_ms)
     end
-    window.units, window.drained = without(window.units, window.drained, u, d, window_ms)
-    if window.units == 0 then
-      empty(window)
+    reading.units, reading.drained = without(reading.units, reading.drained, u, d, window_ms)
+    if reading.units == 0 then
+      empty(reading)
     end
-    window.dirty = true
+    reading.dirty = true
   end
 
-  -- Units that have not drained; a part of one counts as one.
-  function bucket.used(window)
-    return window.units
+  -- Units that have not drained; a part of a unit counts as one.
+  local function used(reading)
+    return reading.units
   end
 
-  -- Milliseconds until the bucket is as it was before any use, if nobody spends; 0 if it is.
-  function bucket.reset_ms(window)
-    return window.units == 0 and 0 or drains_in(window, window.units) or LONGEST_MS
+  -- Milliseconds until the bucket is empty of used units, if nobody spends; 0 if it is.
+  local function reset_ms(reading)
+    return reading.units == 0 and 0 or drains_in(reading, reading.units) or MAX_WAIT_MS
   end
 
-  -- How long the counter must be kept, in milliseconds.
-  function bucket.keep_ms(window)
-    local full = drains_in(window, math.max(window.units, window.burst, 1)) or LONGEST_MS
-    return math.min(2 * full + MARGIN_MS, MOST_KEEP_MS)
+  -- How long Redis must keep the counter, in milliseconds.
+  local function keep_ms(reading)
+    local full = drains_in(reading, math.max(reading.units, reading.burst, 1)) or MAX_WAIT_MS
+    return math.min(2 * full + MARGIN_MS, MAX_KEEP_MS)
   end
 
-  -- Writes what has changed. Returns whether the key's expiry was set anew: every key expires by itself, and a busy
-  -- bucket does not pay for it on each request.
-  function bucket.write(window)
-    if not window.dirty then
+  -- Writes the changes. Returns whether it set the key's expiry anew: every key expires by itself, and a busy bucket
+  -- does not pay for it on each request.
+  local function write(reading)
+    if not reading.dirty then
       return false
     end
-    if window.units == 0 then
-      if window.stored then
-        redis.call('DEL', window.key)
+    if reading.units == 0 then
+      if reading.stored then
+        redis.call('DEL', reading.key)
       end
       return false
     end
-    local keep_ms = bucket.keep_ms(window)
-    local prolong = window.expires < window.now + math.min(bucket.reset_ms(window) + MARGIN_MS, keep_ms)
+    local lifetime_ms = keep_ms(reading)
+    local prolong = reading.expires < reading.now + math.min(reset_ms(reading) + MARGIN_MS, lifetime_ms)
     if prolong then
-      window.expires = window.now + keep_ms
+      reading.expires = reading.now + lifetime_ms
     end
     redis.call(
-      'HSET', window.key, 'u', window.units, 'd', window.drained, 'a', window.at, 'r', window.limit,
-      'l', cmsgpack.pack(window.lows), 'x', window.expires
+      'HSET', reading.key, 'u', reading.units, 'd', reading.drained, 'a', reading.at, 'r', reading.limit,
+      'l', cmsgpack.pack(reading.lows), 'x', reading.expires
     )
     if prolong then
-      redis.call('PEXPIRE', window.key, keep_ms)
+      redis.call('PEXPIRE', reading.key, lifetime_ms)
     end
     return prolong
   end
 
-  return bucket
+  return {
+    read = read,
+    fit = fit,
+    place = place,
+    charge = charge,
+    refund = refund,
+    used = used,
+    reset_ms = reset_ms,
+    keep_ms = keep_ms,
+    write = write,
+  }
 end

@@ -1,134 +1,110 @@
--- Fixed windows on a Redis hash: the same arithmetic as src/window/fixed.rs and src/window/period.rs, which argue it.
+-- fixed_window(index, ends_at): fixed windows on a Redis hash, over the periods that the two functions define (see
+-- period.lua). Twin of src/window/fixed.rs, which argues the arithmetic.
 --
--- Time is cut into periods, each with a number. The hash holds
+-- KEYS        None by itself: `read` is given the counter's key.
+-- ARGV        None by itself: `read` is given window_ms.
+-- Returns     An algorithm, the table of functions below. `read` returns a reading, the first argument of all others.
+-- Complexity  O(1).
+--
+-- The hash holds
 --   i          the number of the period that is counted
---   u          what was charged in it, less refunds
--- Complexity: O(1).
-
--- An algorithm for periods: index(now, window_ms) is the number of the period that a time is in, and
--- ends_at(index, window_ms) when it ends.
-local function fixed(index, ends_at)
+--   u          the charges of that period, less refunds
+local function fixed_window(index, ends_at)
   -- How much longer than its period a counter is kept, in milliseconds: the clock of a replica that takes over may be
   -- behind.
-  local CLOCKS_DIFFER_MS = 60000
+  local MAX_CLOCK_LAG_MS = 60000
 
-  local windows = {}
-
-  -- Reads the counter under `key`. Nothing counts that is of an earlier period; one of a later period counts, should
-  -- the clock step back.
-  function windows.read(key, now, window_ms)
+  -- Reads the counter under `key`. It begins anew in a later period, and stays in the period that was counted if the
+  -- clock has stepped back.
+  local function read(key, now, window_ms)
     local stored = redis.call('HMGET', key, 'i', 'u')
-    local window = { key = key, now = now, window_ms = window_ms, index = index(now, window_ms), used = 0 }
+    local reading = { key = key, now = now, window_ms = window_ms, index = index(now, window_ms), used = 0 }
     local counted, used = tonumber(stored[1]), tonumber(stored[2])
     if counted then
-      if counted < window.index or used == 0 then
-        window.ended = true
+      if counted < reading.index or used == 0 then
+        reading.ended = true
       else
-        window.index, window.used, window.stored = counted, used, true
+        reading.index, reading.used, reading.stored = counted, used, true
       end
     end
-    return window
+    return reading
   end
 
-  local function left_ms(window)
-    return math.max(ends_at(window.index, window.window_ms) - window.now, 0)
+  local function left_ms(reading)
+    return math.max(ends_at(reading.index, reading.window_ms) - reading.now, 0)
   end
 
   -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nobody spends.
-  function windows.fit(window, limit, cost)
+  local function fit(reading, limit, cost)
     if cost > limit then
       return -1
     end
-    if window.used <= limit - cost then
+    if reading.used <= limit - cost then
       return 0
     end
-    return math.max(left_ms(window), 1)
+    return math.max(left_ms(reading), 1)
   end
 
-  -- Where a charge would go now: the period.
-  function windows.place(window)
-    return window.index
+  -- The place of a charge made now: the period.
+  local function place(reading)
+    return reading.index
   end
 
   -- Charges `cost`, whether or not it fits. A cost of zero leaves no trace.
-  function windows.charge(window, cost)
+  local function charge(reading, cost)
     if cost > 0 then
-      window.used = window.used + cost
-      window.dirty = true
+      reading.used = reading.used + cost
+      reading.dirty = true
     end
   end
 
-  -- Gives `amount` back if the period that was charged is the one that is counted.
-  function windows.refund(window, period, amount)
-    if period == window.index and window.used > 0 then
-      window.used = math.max(window.used - amount, 0)
-      window.dirty = true
+  -- Gives `amount` back if the period `place` is the one that is counted.
+  local function refund(reading, place, amount)
+    if place == reading.index and reading.used > 0 then
+      reading.used = math.max(reading.used - amount, 0)
+      reading.dirty = true
     end
   end
 
   -- Units in the period.
-  function windows.used(window)
-    return window.used
+  local function used(reading)
+    return reading.used
   end
 
   -- Milliseconds until the period ends; 0 if nothing is counted.
-  function windows.reset_ms(window)
-    return window.used == 0 and 0 or left_ms(window)
+  local function reset_ms(reading)
+    return reading.used == 0 and 0 or left_ms(reading)
   end
 
-  -- How long the counter must be kept, in milliseconds.
-  function windows.keep_ms(window)
-    return left_ms(window) + CLOCKS_DIFFER_MS
+  -- How long Redis must keep the counter, in milliseconds.
+  local function keep_ms(reading)
+    return left_ms(reading) + MAX_CLOCK_LAG_MS
   end
 
-  -- Writes what has changed. Returns whether a period began, at which its key's expiry is set.
-  function windows.write(window)
-    if not window.dirty then
-      if window.ended then
-        redis.call('DEL', window.key)
+  -- Writes the changes. Returns whether a period began, which sets the key's expiry.
+  local function write(reading)
+    if not reading.dirty then
+      if reading.ended then
+        redis.call('DEL', reading.key)
       end
       return false
     end
-    redis.call('HSET', window.key, 'i', window.index, 'u', window.used)
-    if not window.stored then
-      redis.call('PEXPIRE', window.key, windows.keep_ms(window))
+    redis.call('HSET', reading.key, 'i', reading.index, 'u', reading.used)
+    if not reading.stored then
+      redis.call('PEXPIRE', reading.key, keep_ms(reading))
     end
-    return not window.stored
+    return not reading.stored
   end
 
-  return windows
-end
-
--- Windows of one length, aligned to the epoch.
-local function fixed_window()
-  return fixed(function(now, window_ms)
-    return math.floor(now / window_ms)
-  end, function(index, window_ms)
-    return (index + 1) * window_ms
-  end)
-end
-
--- Months of the Gregorian calendar in UTC, counted from January 1970.
-local function calendar_month()
-  -- Years begin in March and eras of 400 years on 0000-03-01, 719468 days before the epoch; MARCH_0 is the months from
-  -- then to January 1970.
-  local DAY_MS, EPOCH_DAY, ERA_DAYS, MARCH_0 = 86400000, 719468, 146097, 23638
-
-  local function days_before_year(year)
-    return 365 * year + math.floor(year / 4) - math.floor(year / 100)
-  end
-
-  return fixed(function(now)
-    local day = math.floor(now / DAY_MS) + EPOCH_DAY
-    local era, day_of_era = math.floor(day / ERA_DAYS), day % ERA_DAYS
-    local leaps, centuries = math.floor(day_of_era / 1460), math.floor(day_of_era / 36524)
-    local year = math.floor((day_of_era - leaps + centuries - math.floor(day_of_era / 146096)) / 365)
-    local month = math.floor((5 * (day_of_era - days_before_year(year)) + 2) / 153)
-    return (400 * era + year) * 12 + month - MARCH_0
-  end, function(index)
-    local months = index + 1 + MARCH_0
-    local years, month = math.floor(months / 12), months % 12
-    local era, year = math.floor(years / 400), years % 400
-    return (era * ERA_DAYS + days_before_year(year) + math.floor((153 * month + 2) / 5) - EPOCH_DAY) * DAY_MS
-  end)
+  return {
+    read = read,
+    fit = fit,
+    place = place,
+    charge = charge,
+    refund = refund,
+    used = used,
+    reset_ms = reset_ms,
+    keep_ms = keep_ms,
+    write = write,
+  }
 end

@@ -1,33 +1,45 @@
--- Requests in flight: the same arithmetic as src/window/leases.rs, which argues it.
+-- concurrency(sliding): requests in flight, each of which holds a lease. Twin of src/window/leases.rs, which argues the
+-- arithmetic.
 --
--- A lease is one unit in a sliding window of the lease's length in 60 segments, given back when the request is over.
--- Hence the hash is a sliding window's, whatever the number of slots.
-local function concurrency()
-  local LEASE_SEGMENTS = 60
-
-  local sliding = sliding_window()
-  local leases = {}
-  for name, what in pairs(sliding) do
-    leases[name] = what
-  end
+-- KEYS        None by itself: `read` is given the counter's key.
+-- ARGV        None by itself: `read` is given window_ms, the length of a lease.
+-- Returns     An algorithm: the functions of `sliding`, the algorithm of sliding windows, with a `read` of its own and
+--             `renew`.
+-- Complexity  That of sliding.lua with 60 segments.
+--
+-- A lease is one unit in a sliding window of the lease's length, given back when the request is over. Hence the hash is
+-- a sliding window's, whatever the number of slots.
+local function concurrency(sliding)
+  local SEGMENTS = 60
 
   -- Reads the leases under `key`.
-  function leases.read(key, now, window_ms)
-    return sliding.read(key, now, window_ms, LEASE_SEGMENTS)
+  local function read(key, now, window_ms)
+    return sliding.read(key, now, window_ms, SEGMENTS)
   end
 
-  -- Lets the lease at `parts` begin anew and returns its new parts. One that has ended, or never was, is taken if a
+  -- Starts the lease at `parts` anew and returns its new parts. A lease that has ended, or never was, is taken if a
   -- slot of `limit` is free.
-  function leases.renew(window, limit, parts)
+  local function renew(reading, limit, parts)
     local last = parts[#parts]
-    if last and sliding.count(window, last[1]) > 0 then
-      sliding.refund(window, last[1], 1)
-    elseif sliding.fit(window, limit, 1) ~= 0 then
+    if last and sliding.count(reading, last[1]) > 0 then
+      sliding.refund(reading, last[1], 1)
+    elseif sliding.fit(reading, limit, 1) ~= 0 then
       return parts
     end
-    sliding.charge(window, 1)
-    return { { sliding.place(window), 1 } }
+    sliding.charge(reading, 1)
+    return { { sliding.place(reading), 1 } }
   end
 
-  return leases
+  return {
+    read = read,
+    renew = renew,
+    fit = sliding.fit,
+    place = sliding.place,
+    charge = sliding.charge,
+    refund = sliding.refund,
+    used = sliding.used,
+    reset_ms = sliding.reset_ms,
+    keep_ms = sliding.keep_ms,
+    write = sliding.write,
+  }
 end

@@ -1,19 +1,19 @@
 //! The scripts that run on Redis: their names, their sources and the hashes they are called by.
 //!
-//! What scripts share is put in front of each when the sidecar is compiled, so that the arithmetic is written once and
-//! nothing has to be found at run time. Redis compiles a script once, whatever its length, and is sent it only if it
-//! does not know the hash.
+//! A build joins each script with the files that all scripts share, so that the arithmetic is written once and the
+//! sidecar reads no file at run time. Redis compiles a script once, whatever its length, and the sidecar sends a source
+//! only if Redis does not know its hash.
 
 use std::sync::LazyLock;
 
 /// A script, ready to be called.
 #[derive(Debug)]
 pub struct Script {
-    /// What metrics and logs call it.
+    /// Its name in metrics and logs.
     pub name: &'static str,
     /// All of its Lua.
     pub source: &'static str,
-    /// The SHA-1 of `source` in hexadecimal, which Redis knows it by.
+    /// The SHA-1 of `source` in hexadecimal, by which Redis knows it.
     pub sha: String,
 }
 
@@ -23,14 +23,19 @@ impl Script {
     }
 }
 
+/// A script with the shared files before it. Lua sees only what stands above, so each file comes after those it calls.
 macro_rules! source {
     ($file:literal) => {
         concat!(
             include_str!("../../lua/window/sliding.lua"),
+            include_str!("../../lua/window/period.lua"),
             include_str!("../../lua/window/fixed.lua"),
             include_str!("../../lua/window/bucket.lua"),
             include_str!("../../lua/window/leases.lua"),
-            include_str!("../../lua/windows.lua"),
+            include_str!("../../lua/record.lua"),
+            include_str!("../../lua/window/counter.lua"),
+            include_str!("../../lua/index.lua"),
+            include_str!("../../lua/prelude.lua"),
             include_str!(concat!("../../lua/", $file)),
         )
     };
@@ -39,8 +44,8 @@ macro_rules! source {
 /// Charges all windows or none.
 pub static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new("reserve", source!("reserve.lua")));
 
-/// Replaces what a reservation charged by what it really cost, or brings one that still runs up to date.
+/// Replaces what a reservation charged by its final cost, or brings a running reservation up to date.
 pub static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new("settle", source!("settle.lua")));
 
-/// Says how windows stand and changes nothing.
+/// Reports the state of windows and changes nothing.
 pub static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new("peek", source!("peek.lua")));

@@ -1,5 +1,6 @@
 //! What the end-to-end tests are built from, one file per process that they start.
 
+pub mod charges;
 pub mod envoy;
 pub mod mock_llm;
 pub mod process;

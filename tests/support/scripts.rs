@@ -1,9 +1,9 @@
-//! The scripts of `lua/` on a real Redis, called the way the sidecar calls them, at a time of the test's choice.
+//! The scripts of `lua/` on a real Redis, called as the sidecar calls them, at a time that the test chooses.
 
 use crate::redis::Redis;
 use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
-use llm_rate_limit::window::{Window, WindowState};
+use llm_rate_limit::window::WindowState;
 use llm_rate_limit_sidecar::call::{self, Call};
 use llm_rate_limit_sidecar::link::{Link, Times};
 use llm_rate_limit_sidecar::metrics::Metrics;
@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 /// When histories begin, in milliseconds since the epoch.
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
 
-/// A Redis and the sidecar's own way to call scripts on it. All charges of a call share one scope.
+/// A Redis, and the sidecar's own code that calls scripts on it. All charges of a call share one scope.
 #[derive(Debug)]
 pub struct Scripts {
     /// The Redis.
@@ -49,10 +49,10 @@ impl Scripts {
         Self { redis, store, runtime }
     }
 
-    /// Runs calls in one round trip; for each its integers, or the error that Redis answered.
+    /// Runs calls in one round trip and returns for each its integers, or the error that Redis answered.
     ///
     /// # Panics
-    /// If Redis is away.
+    /// If Redis is unavailable.
     pub fn run(&self, calls: &[Call]) -> Vec<Result<Vec<i64>, String>> {
         self.runtime.block_on(self.store.run(calls)).unwrap()
     }
@@ -61,7 +61,7 @@ impl Scripts {
         self.run(&[call]).remove(0).unwrap()
     }
 
-    /// Whether the reservation was admitted, and how its windows stand.
+    /// Reserves; returns whether the reservation was admitted, and the state of its windows.
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
@@ -70,7 +70,7 @@ impl Scripts {
         (reply[0] == 1, call::window_states(&reply[1..]).unwrap())
     }
 
-    /// Whether there was something to settle.
+    /// Settles; returns whether it settled anything.
     ///
     /// # Panics
     /// If the script fails.
@@ -78,7 +78,7 @@ impl Scripts {
         self.run_one(settle(id, charges, if_absent, false, now_ms)) == [1]
     }
 
-    /// Whether there was something to extend, and then whether it took a window past its limit.
+    /// Extends; returns whether the extension took a window past its limit, or `None` if it extended nothing.
     ///
     /// # Panics
     /// If the script fails.
@@ -97,7 +97,7 @@ impl Scripts {
         }
     }
 
-    /// How windows stand.
+    /// The state of the charges' windows.
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
@@ -106,7 +106,7 @@ impl Scripts {
         call::window_states(&reply).unwrap()
     }
 
-    /// Units used, for each charge.
+    /// The units used in each charge's window.
     ///
     /// # Panics
     /// If the script fails or answers nonsense.
@@ -123,7 +123,7 @@ impl Scripts {
     }
 }
 
-/// The call that settles or extends.
+/// The call that settles a reservation or, if `extend`, brings it up to date.
 ///
 /// # Panics
 /// If the charges cannot be made into one.
@@ -143,16 +143,4 @@ pub fn team(charges: &[Charge]) -> [ScopeCharges; 1] {
 /// Never.
 pub fn key(charge: &Charge) -> String {
     team(std::slice::from_ref(charge))[0].keys().next().unwrap()
-}
-
-/// A charge to a counter of one identity.
-pub fn charge(name: &str, window: Window, limit: u64, cost: u64) -> Charge {
-    Charge {
-        identity: "key".into(),
-        name: name.into(),
-        window,
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    }
 }

@@ -1,0 +1,24 @@
+-- index: the list of an identity's windows, and the writing of all that a call has changed.
+--
+-- KEYS        For each window its identity's index, next to its counter (prelude.lua).
+-- ARGV        For each window its field in the index and, for the entry, its first four values (prelude.lua).
+-- Returns     The function below.
+-- Complexity  O(windows) and what each algorithm's `write` takes.
+--
+-- The index is a hash, with which an identity's windows can be listed without SCAN: for each window a field
+-- <name>:<label> with the entry <algorithm> <window_ms> <parameter> <limit>.
+
+-- Writes the changes of `windows`. A counter whose expiry is set anew is entered into its identity's index, which lives
+-- at least as long as the counters in it. `set` is HSET, or HSETNX where the limit may be out of date.
+local function write_windows(windows, set)
+  for _, window in ipairs(windows) do
+    if window.algorithm.write(window.reading) then
+      local key, at = KEYS[window.key + 1], window.arg
+      redis.call(set, key, ARGV[at + 6], table.concat(ARGV, ' ', at, at + 3))
+      local keep_ms = window.algorithm.keep_ms(window.reading)
+      if redis.call('PTTL', key) < keep_ms then
+        redis.call('PEXPIRE', key, keep_ms)
+      end
+    end
+  end
+end

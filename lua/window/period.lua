@@ -1,0 +1,41 @@
+-- periods_of_length(), calendar_months(): two ways to cut time into numbered periods. Twin of src/window/period.rs.
+--
+-- KEYS        None.
+-- ARGV        None.
+-- Returns     Two functions: index(now, window_ms), the number of the period that contains a time, and
+--             ends_at(index, window_ms), the end of a period in milliseconds since the epoch.
+-- Complexity  O(1).
+
+-- Periods of window_ms, the first of which begins at the epoch.
+local function periods_of_length()
+  return function(now, window_ms)
+    return math.floor(now / window_ms)
+  end, function(index, window_ms)
+    return (index + 1) * window_ms
+  end
+end
+
+-- Months of the Gregorian calendar in UTC, counted from January 1970, whatever window_ms is.
+local function calendar_months()
+  -- Years begin in March and eras of 400 years on 0000-03-01, 719468 days before the epoch; MARCH_0 is the months from
+  -- then to January 1970.
+  local DAY_MS, EPOCH_DAY, ERA_DAYS, MARCH_0 = 86400000, 719468, 146097, 23638
+
+  local function days_before_year(year)
+    return 365 * year + math.floor(year / 4) - math.floor(year / 100)
+  end
+
+  return function(now)
+    local day = math.floor(now / DAY_MS) + EPOCH_DAY
+    local era, day_of_era = math.floor(day / ERA_DAYS), day % ERA_DAYS
+    local leaps, centuries = math.floor(day_of_era / 1460), math.floor(day_of_era / 36524)
+    local year = math.floor((day_of_era - leaps + centuries - math.floor(day_of_era / 146096)) / 365)
+    local month = math.floor((5 * (day_of_era - days_before_year(year)) + 2) / 153)
+    return (400 * era + year) * 12 + month - MARCH_0
+  end, function(index)
+    local months = index + 1 + MARCH_0
+    local years, month = math.floor(months / 12), months % 12
+    local era, year = math.floor(years / 400), years % 400
+    return (era * ERA_DAYS + days_before_year(year) + math.floor((153 * month + 2) / 5) - EPOCH_DAY) * DAY_MS
+  end
+end
