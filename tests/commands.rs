@@ -201,14 +201,14 @@ fn a_bad_configuration_explains_nothing() {
 
 fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
     let charge = Charge {
-        identity: identity.to_owned(),
+        identity: identity.into(),
         name: name.into(),
         window: Window::sliding(Millis::HOUR.at_least_one()),
         limit: Units::new(limit),
         cost: Units::new(cost),
         enforced: true,
     };
-    ScopeCharges { scope: scope.to_owned(), charges: vec![charge] }
+    ScopeCharges { scope: scope.into(), charges: vec![charge] }
 }
 
 /// A sidecar that has counted what a key in a group spent.

@@ -2,7 +2,7 @@
 //! scopes or none, whatever other requests come, and never charges too little if it dies between two scopes.
 
 use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
-use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, ScopeCharges, Settle, Settled};
+use llm_rate_limit::store::wire::{IfAbsent, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window, WindowState};
 use llm_rate_limit_tests::charges::charge;
 use llm_rate_limit_tests::redis::{Cluster, Redis};
@@ -97,7 +97,7 @@ async fn concurrent_requests_are_charged_in_all_scopes_or_in_none() {
 
     let mut sums: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     for charge in admitted.iter().flat_map(|one| ScopeCharges::flat(&one.charges)) {
-        let (sum, limit) = sums.entry((charge.identity.clone(), charge.name.clone())).or_default();
+        let (sum, limit) = sums.entry((charge.identity.to_string(), charge.name.to_string())).or_default();
         (*sum, *limit) = (*sum + charge.cost.get(), charge.limit.get());
     }
     for ((owner, name), (sum, limit)) in &sums {
