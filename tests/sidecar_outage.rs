@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 /// A reservation of 1 under a limit of 1000 an hour.
 fn reserve(id: impl ToString) -> Vec<Reserve> {
     let charge = Charge {
-        identity: "key".to_owned(),
-        name: "requests".to_owned(),
+        identity: "key".into(),
+        name: "requests".into(),
         window: Window::sliding(Millis::HOUR.at_least_one()),
         limit: Units::new(1000),
         cost: Units::new(1),
         enforced: true,
     };
-    let charges = vec![ScopeCharges { scope: "key".to_owned(), charges: vec![charge] }];
+    let charges = vec![ScopeCharges { scope: "key".into(), charges: vec![charge] }];
     vec![Reserve { id: id.to_string(), charges }]
 }
 
