@@ -22,7 +22,7 @@ const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
 fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
     let charge = Charge {
         identity: owner.into(),
-        name: "requests".to_owned(),
+        name: "requests".into(),
         window: Window::sliding(HOUR),
         limit: Units::new(limit),
         cost: Units::new(cost),
@@ -288,8 +288,8 @@ async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
     let in_team = |name: &str, minutes: u64, limit, cost| {
         let window = Window::sliding((Millis::MINUTE * minutes).non_zero().unwrap());
         let own = charge("key", limit, cost).charges.remove(0);
-        let charge = Charge { name: name.to_owned(), window, ..own };
-        ScopeCharges { scope: "team".to_owned(), charges: vec![charge] }
+        let charge = Charge { name: name.into(), window, ..own };
+        ScopeCharges { scope: "team".into(), charges: vec![charge] }
     };
     let charges = [
         in_team("requests", 60, 10, 3),
