@@ -290,8 +290,8 @@ mod tests {
 
     fn charge(name: &str) -> Charge {
         Charge {
-            identity: "key".to_owned(),
-            name: name.to_owned(),
+            identity: "key".into(),
+            name: name.into(),
             window: Window::sliding(NonZeroMillis::MINUTE),
             limit: Units::new(100),
             cost: Units::new(1),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn in_scope(scope: &str, charge: Charge) -> ScopeCharges {
-        ScopeCharges { scope: scope.to_owned(), charges: vec![charge] }
+        ScopeCharges { scope: scope.into(), charges: vec![charge] }
     }
 
     fn one(scope: &str, name: &str) -> ScopeCharges {

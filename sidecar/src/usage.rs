@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn an_index_entry_is_the_window_it_was_made_from() {
         let found = charge("key", "gpt:4/requests:1m-30", "sliding_window 60000 30 100").unwrap();
-        assert_eq!(found.name, "gpt:4/requests");
+        assert_eq!(*found.name, *"gpt:4/requests");
         assert_eq!(found.window.label(), "1m-30");
         assert_eq!(found.limit, 100);
     }
