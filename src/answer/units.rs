@@ -1,7 +1,7 @@
 //! How amounts, lengths of time and dates are written for clients.
 
 use crate::policy::limit::{Limit, Metric};
-use crate::pricing::MILLION;
+use crate::quantity::MILLION;
 use crate::window::{Algorithm, Window, duration_label};
 use jiff::Timestamp;
 

@@ -217,7 +217,7 @@ impl<S: SharedData> Worker<S> {
     /// Says once that a budget does not hold for `model`, because the configuration has no price for it.
     fn tell_unpriced(&mut self, bill: &Reservation, model: Option<&str>) {
         let has_budget = bill.limits.iter().any(|applied| applied.limit.metric == Metric::CostUsd);
-        if has_budget && self.config.price(model).is_none() && self.unpriced.is_news(model) {
+        if has_budget && self.config.price(model).is_none() && self.unpriced.insert(model) {
             let model = model.unwrap_or("none");
             log::warn!(
                 "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"
