@@ -13,8 +13,8 @@ pub enum Claude {
     Since4_7,
 }
 
-/// The beginnings of what follows `claude` in the names of models before Claude 4.7. Later versions are not listed:
-/// every other name is of a later model.
+/// Models before Claude 4.7: the text after `claude` in their names begins like this. All other names are of later
+/// models, whose versions nobody knows yet.
 const BEFORE_4_7: [&str; 21] = [
     "-1",
     "-2",
@@ -39,7 +39,7 @@ const BEFORE_4_7: [&str; 21] = [
     "-4-",
 ];
 
-/// The same, for names that end there.
+/// The same, where the whole text after `claude` is this.
 const BEFORE_4_7_WHOLE: [&str; 2] = ["-opus-4", "-sonnet-4"];
 
 impl Claude {

@@ -52,7 +52,7 @@ const fn large_patches(auto: Bounds) -> ImageRule {
 
 const GPT_4O: ImageRule = tiles(85, 170);
 
-/// The family, and the beginning of what follows its name. The first match counts.
+/// By family and the beginning of the rest of the name. The first match counts.
 pub(crate) const RULES: [(Family, &str, ImageRule); 23] = [
     (Gpt4o, "-mini", tiles(2_833, 5_667)),
     (Gpt4o, "", GPT_4O),

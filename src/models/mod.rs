@@ -1,19 +1,18 @@
 //! Every table of model names. To support a new model, edit the files here and nothing else.
 //!
-//! | what is new | where | if the table does not know the model |
+//! | file | its table, by model | an unknown model |
 //! |---|---|---|
-//! | a family, by the beginning of its models' names | [`Family`] | `other` in metrics |
-//! | the encoding of its text | the crate `tiktoken-rs`, see `encoding.rs` | `o200k_base` |
-//! | the factor that corrects a count of its text, a generation of Claude | [`Claude`] | 1 |
-//! | what its images cost | [`ImageRule`] | as for GPT-4o |
-//! | what its messages and tools cost beside their text | [`MessageTokens`], [`ToolTokens`] | as for GPT-4o |
+//! | `family.rs` | the family, for metrics and for the other tables | is `other` |
+//! | `encoding.rs` | the encoding of text: the crate `tiktoken-rs` has the table | has `o200k_base` |
+//! | `claude.rs` | the generation of Claude, and the factor that corrects a count of text | has the factor 1 |
+//! | `image.rs` | the rule for images | counts as GPT-4o |
+//! | `prompt.rs` | the tokens of messages and tools beside their text | counts as GPT-4o |
 //!
-//! Each file has a test that lists models with their values: add the new model there, and its row to
-//! `docs/counting.md`. The names of families are written in [`Family`] only; the other tables refer to a family and
-//! write what follows its name.
+//! Each file has a test that lists models with their values: add the new model there too, and to `docs/counting.md`.
+//! Only `family.rs` spells the names of families; the other tables name a family and spell the rest of a model's name.
 //!
-//! The tables hold numbers and rules. The arithmetic on them is in [`crate::tokens`] for text and in
-//! [`crate::request`] for prompts and images. Prices are not here: the configuration sets them.
+//! The tables hold numbers and rules. The arithmetic is in [`crate::tokens`] for text and in [`crate::request`] for
+//! prompts and images. Prices are not here: the configuration sets them.
 
 mod claude;
 mod encoding;

@@ -14,7 +14,7 @@ pub(crate) struct MessageTokens {
     pub(crate) message: Units,
     /// Of a message's name.
     pub(crate) name: Units,
-    /// That a message's name saves, where it replaces the role.
+    /// Saved by a message's name, where it replaces the role.
     pub(crate) saved_by_name: Units,
     /// Of the start of the reply.
     pub(crate) reply: Units,
@@ -54,7 +54,7 @@ pub(crate) struct ToolTokens {
     pub(crate) property: Units,
     /// Of a value of an enumeration.
     pub(crate) value: Units,
-    /// That an enumeration saves.
+    /// Saved by an enumeration.
     pub(crate) saved_by_enumeration: Units,
     /// Of the end of all tools.
     pub(crate) end: Units,

@@ -31,7 +31,7 @@ impl Pattern {
             return false;
         };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The leftmost place for each part leaves the most for those that follow.
+        // The leftmost place for each part leaves the most text for the parts after it.
         for part in middle.split('*') {
             match name.find(part).and_then(|at| name.get(at + part.len()..)) {
                 Some(left) => name = left,

@@ -1,9 +1,9 @@
 //! Chat completions: what a prompt of messages and tools costs.
 //!
-//! OpenAI publishes the rule in its cookbook: every message costs [`MessageTokens`] and the tokens of its role, content
-//! and name; tools cost what `tools.rs` describes. That is exact for text and simple tools. The rest is an estimate that
-//! the response's usage corrects: calls of tools in the history count their names and arguments, a response format
-//! counts its schema, parts that are not text count what `content.rs` describes. An answer's audio that the request
+//! OpenAI publishes the rule in its cookbook: every message costs [`MessageTokens`] and the tokens of its role,
+//! content and name; `tools.rs` has the rule for tools. That is exact for text and simple tools. The rest is an
+//! estimate, until the response reports its usage: calls of tools in the history count their names and arguments, a
+//! response format counts its schema, `content.rs` measures parts that are not text. An answer's audio that the request
 //! names by its id, and a prediction, count nothing.
 
 use super::Tally;

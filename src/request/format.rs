@@ -1,6 +1,6 @@
 //! The format that an answer must have: a JSON Schema, which becomes part of the prompt.
 //!
-//! Providers do not publish how it does. Its text is counted as it is written, which is an estimate.
+//! Its form in the prompt is not published. Its text is counted as it is written, which is an estimate.
 
 use super::content::{Texts, keep_json};
 use crate::codec::lenient::{self, Accept};

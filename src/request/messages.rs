@@ -1,11 +1,11 @@
 //! Anthropic's messages: what a system prompt, messages and tools cost.
 //!
 //! Anthropic publishes no tokenizer and no rule, so all of it is an estimate. Text is counted in `o200k_base` with the
-//! factor of [`Claude`](crate::models::Claude). A message costs as much as a chat's message, which matches the examples
-//! of Anthropic's documentation, "Token counting", within a few tokens. Tools cost their names, descriptions and schemas
-//! as text, and [`CLAUDE_TOOLS_PROMPT`]. Thinking in the history counts its text, although the API leaves some of it out.
-//! The response's usage corrects what a request does not show: files, tools of MCP servers and of the provider, redacted
-//! thinking.
+//! factor of [`Claude`](crate::models::Claude). A message costs as much as a chat's message, which matches the
+//! examples in Anthropic's documentation, "Token counting", within a few tokens. Tools cost their names, descriptions
+//! and schemas as text, and [`CLAUDE_TOOLS_PROMPT`]. Thinking in the history counts its text, although the API leaves
+//! some of it out. Parts that a request does not show count nothing until the response reports its usage: files, tools
+//! of MCP servers and of the provider, redacted thinking.
 
 use super::Tally;
 use super::content::{Content, Part, Texts, keep_json};

@@ -1,10 +1,10 @@
-//! Requests: reads a path and a body for what the limiter needs: the model, the prompt's tokens, the maximum of output
-//! tokens.
+//! Reads requests: the endpoint from a path; the model, the prompt's tokens and the maximum of output tokens from a
+//! body.
 //!
 //! Nothing here rejects a request: the upstream judges requests to its own API. A body that is not JSON is charged for
 //! its size, with the model and the caps that come before the fault. Each wire format ([`Endpoint`]) has a module that
-//! counts what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. What
-//! depends on the model is in [`crate::models`]. A table in `docs/counting.md` lists which counts are exact and which are
+//! counts what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. The
+//! numbers that differ by model are in [`crate::models`]. `docs/counting.md` lists which counts are exact and which are
 //! estimates.
 
 mod audio;

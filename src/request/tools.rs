@@ -2,10 +2,10 @@
 //!
 //! A function costs a constant and its line `name:description`; a list of properties costs a constant; a property a
 //! constant and its line `name:type:description`; a value of an enumeration a constant and its text, while the
-//! enumeration saves a constant; and all tools together cost a constant. [`ToolTokens`] has the constants. A full stop at
-//! the end of a description is not counted. The cookbook does not mention arrays and objects in properties: here they
-//! count by the same rule, as an estimate, down to [`MAX_DEPTH`] levels. A custom tool counts as a function, with its
-//! grammar as text. Tools that the provider runs count nothing, because nobody publishes what they add to the prompt.
+//! enumeration saves a constant; and all tools together cost a constant. [`ToolTokens`] has the constants. A full stop
+//! at the end of a description is not counted. The cookbook does not mention arrays and objects in properties: here
+//! they count by the same rule, as an estimate, down to [`MAX_DEPTH`] levels. A custom tool counts as a function, with
+//! its grammar as text. Tools that the provider runs count nothing: what they add to the prompt is not published.
 //!
 //! The Responses API writes a function without the object around it, as chats did in `functions`.
 

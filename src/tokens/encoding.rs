@@ -1,6 +1,6 @@
 //! Encodings, and the factor that corrects a count for a model whose tokenizer is not published.
 //!
-//! Which model has which is the business of [`crate::models`].
+//! Which model has which encoding and factor is in [`crate::models`].
 
 use crate::quantity::MILLION;
 use serde::{Deserialize, Serialize};

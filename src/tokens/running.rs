@@ -4,7 +4,7 @@
 
 use super::{Tokenizer, slices};
 
-/// Text that waits is counted, up to its last word end, once it has this length in bytes: about 4,000 tokens of English.
+/// Waiting text of this length, in bytes, is counted up to its last word end: about 4,000 tokens of English.
 const COUNT_FROM: usize = 16 * 1024;
 
 /// The tokens of a growing text: as many as the whole text has, except where it has no word end in
@@ -98,7 +98,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn a_growing_text_counts_as_the_whole(parts in prop::collection::vec(texts::text(), 5..60), times in 1_usize..30) {
+        fn a_growing_text_counts_as_the_whole(
+            parts in prop::collection::vec(texts::text(), 5..60),
+            times in 1_usize..30,
+        ) {
             let tokenizer = tokenizer();
             let mut running = Running::default();
             let mut whole = String::new();

@@ -56,8 +56,8 @@ fn count_patches(width: f64, height: f64, bounds: Bounds) -> u64 {
     count_squares(width * shrink, height * shrink, 32.0).min(bounds.patches)
 }
 
-/// Squares of 28 pixels, once the image is within `bounds`. Anthropic publishes no formula; in its examples, an image is
-/// scaled to the largest size that fits.
+/// Squares of 28 pixels, once the image is within `bounds`. Anthropic publishes no formula; in its examples, images are
+/// scaled down to the largest size that fits.
 fn count_claude_patches(width: f64, height: f64, bounds: Bounds) -> u64 {
     let (width, height) = within(width, height, bounds.side);
     let count = |scale: f64| count_squares(width * scale, height * scale, 28.0);
@@ -81,7 +81,7 @@ fn within(width: f64, height: f64, side: u32) -> (f64, f64) {
     (width * scale, height * scale)
 }
 
-/// Squares that cover the image. A side that exceeds a whole number of squares only by a rounding error has that number.
+/// Squares that cover the image. A side that exceeds a whole number of squares by a rounding error has that number.
 fn count_squares(width: f64, height: f64, square: f64) -> u64 {
     // Sides have at most 32 bits, so that the product has at most 64.
     let along = |side: f64| ((side / square - 1e-9).ceil().max(1.0)) as u64;
@@ -98,7 +98,7 @@ mod tests {
         Image { size: Size { width, height }, detail }.tokens(ImageRule::of(model)).get()
     }
 
-    /// The guides' own examples, and prompts whose tokens others have measured.
+    /// The guides' own examples, and prompts with token counts that others have measured.
     #[test]
     fn published_examples_are_matched() {
         use Detail::{Auto, High, Low, Original};
@@ -125,7 +125,7 @@ mod tests {
             ("gpt-5.4-mini", 3200, 3200, Original, (1521_u64 * 162).div_ceil(100)),
             ("claude-3-opus-20240229", 200, 200, Auto, 64),
             ("claude-sonnet-4-6", 1000, 1000, Auto, 1296),
-            // An A4 page at 130 dots an inch becomes 924 x 1307, and a screen of 4K 1456 x 819.
+            // An A4 page at 130 dots per inch becomes 924 x 1307, and a 4K screen 1456 x 819.
             ("claude-haiku-4-5", 1075, 1520, Auto, 33 * 47),
             ("claude-haiku-4-5", 3840, 2160, Auto, 52 * 30),
             ("anthropic/claude-opus-4.7", 1280, 1600, Auto, 2668),

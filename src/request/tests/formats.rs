@@ -110,9 +110,10 @@ fn responses_count_as_a_chat_would() {
         )
     );
     assert_eq!(
-        of(
-            json!({"prompt": {"id": "pmpt_1", "variables": {"city": "hello", "a": {"type": "input_text", "text": "world"}}}})
-        ),
+        of(json!({"prompt": {
+            "id": "pmpt_1",
+            "variables": {"city": "hello", "a": {"type": "input_text", "text": "world"}}
+        }})),
         3 + 2 + 3
     );
 
@@ -150,7 +151,8 @@ fn items_count_their_contents() {
         ),
         (json!({"type": "custom_tool_call", "name": "hello", "input": "world"}), &["hello", "world"]),
         (
-            json!({"type": "reasoning", "encrypted_content": "AAAA", "summary": [{"type": "summary_text", "text": "hello"}]}),
+            json!({"type": "reasoning", "encrypted_content": "AAAA",
+                "summary": [{"type": "summary_text", "text": "hello"}]}),
             &["hello"],
         ),
         (json!({"type": "code_interpreter_call", "code": "1 + 1"}), &["1 + 1"]),
@@ -161,7 +163,8 @@ fn items_count_their_contents() {
     ] {
         assert_eq!(of(item.clone()), nothing + tokens(texts), "{item}");
     }
-    let screenshot = json!({"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "https://…"}});
+    let output = json!({"type": "computer_screenshot", "image_url": "https://…"});
+    let screenshot = json!({"type": "computer_call_output", "output": output});
     assert_eq!(of(screenshot), nothing + 765);
 }
 
@@ -185,7 +188,8 @@ fn messages_count_their_contents() {
         ),
         (json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "hello"}]), &["hello"]),
         (
-            json!([{"type": "tool_result", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]}]),
+            json!([{"type": "tool_result",
+                "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]}]),
             &["hello", "world"],
         ),
         (json!([{"type": "tool_result", "is_error": true}]), &[]),

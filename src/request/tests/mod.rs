@@ -346,7 +346,12 @@ proptest! {
     }
 
     #[test]
-    fn a_body_that_is_cut_off_or_changed_is_charged(body in value(), endpoint in endpoint(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_body_that_is_cut_off_or_changed_is_charged(
+        body in value(),
+        endpoint in endpoint(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut bytes = body.to_string().into_bytes();
         let at = at.index(bytes.len());
         // Completions and embeddings of nothing cost nothing.
