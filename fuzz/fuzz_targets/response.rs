@@ -6,8 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use llm_rate_limit::models::Encodings;
 use llm_rate_limit::request::Endpoint;
-use llm_rate_limit::tokens::{Tokenizer, Encodings};
+use llm_rate_limit::tokens::Tokenizer;
 use llm_rate_limit::usage::{Outcome, ResponseReader};
 
 const ENDPOINTS: [Endpoint; 5] = [

@@ -5,7 +5,8 @@ use super::document::Number;
 use super::error::{Path, Problems};
 use super::pattern;
 use super::raw::{self, AcceptEncoding, OnStreamOver, OutputMode, StreamUsage};
-use crate::pricing::{ByModel, Price, Weights};
+use crate::policy::pattern::ByPattern;
+use crate::pricing::{Price, Weights};
 use crate::quantity::MAX_EXACT;
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ pub struct Accounting {
     /// How many tokens a token counts for under limits on tokens.
     pub weights: Weights,
     /// What models cost.
-    pub prices: ByModel<Price>,
+    pub prices: ByPattern<Price>,
 }
 
 impl Accounting {
@@ -68,7 +69,7 @@ fn weights(raw: &raw::Weights, path: &Path<'_>, problems: &mut Problems) -> Opti
     let cached_input = factor("cached_input_factor", raw.cached_input_factor, ONE);
     let reasoning = factor("reasoning_factor", raw.reasoning_factor, MAX_REASONING_FACTOR);
     let models_path = path.member("models");
-    let models = ByModel::new(raw.models.iter().filter_map(|(text, factor)| {
+    let models = ByPattern::new(raw.models.iter().filter_map(|(text, factor)| {
         let path = models_path.member(text);
         let pattern = pattern::of_models(text, &path, problems);
         Some((pattern, problems.millionths(&path, *factor, 0..=MAX_MODEL_FACTOR)?))
@@ -76,8 +77,8 @@ fn weights(raw: &raw::Weights, path: &Path<'_>, problems: &mut Problems) -> Opti
     Some(Weights { cached_input: cached_input?, reasoning: reasoning?, models })
 }
 
-fn prices(raw: &BTreeMap<String, raw::Price>, path: &Path<'_>, problems: &mut Problems) -> ByModel<Price> {
-    ByModel::new(raw.iter().filter_map(|(text, given)| {
+fn prices(raw: &BTreeMap<String, raw::Price>, path: &Path<'_>, problems: &mut Problems) -> ByPattern<Price> {
+    ByPattern::new(raw.iter().filter_map(|(text, given)| {
         let path = path.member(text);
         let pattern = pattern::of_models(text, &path, problems);
         Some((pattern, price(given, &path, problems)?))

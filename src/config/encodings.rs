@@ -4,7 +4,8 @@ use super::document::Number;
 use super::error::{Path, Problems};
 use super::pattern;
 use super::raw;
-use crate::tokens::{Counting, Encodings, Factor};
+use crate::models::Encodings;
+use crate::tokens::{Counting, Factor};
 use std::collections::BTreeMap;
 
 /// Builds the rules at `path`. The order of an object's members means nothing (a `Struct` has none): [`Encodings`]

@@ -33,10 +33,10 @@ pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{HashSecret, Identity, Source};
+use crate::models::Encodings;
 use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
-use crate::tokens::Encodings;
 use error::{Path, Problems};
 use std::collections::BTreeMap;
 use std::mem;

@@ -1,8 +1,8 @@
-//! Who sent a request: an id made from the first source that yields a value.
+//! Who sent a request: an id, made from the first source that yields a value.
 //!
-//! Ids go to the store, the logs and the metrics, so that they must not tell the key: they are SHA-256 digests, and
-//! the value itself is dropped as soon as it has been hashed. Who knows likely values could still find a digest's;
-//! with a [`HashSecret`] nobody can. What an identity may do is [`crate::config`]'s business.
+//! Ids go to the store, the logs and the metrics, so they must not reveal the key: they are SHA-256 digests, and the
+//! value itself is dropped as soon as it has been hashed. An attacker with a list of likely values could still find the
+//! value of a digest, unless a [`HashSecret`] is set. The limits of an identity are the business of [`crate::policy`].
 
 mod network;
 mod source;
@@ -15,36 +15,36 @@ use sha2::{Digest, Sha256};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-/// The id of everybody in whose requests no source yields a value.
+/// The id of all requests in which no source yields a value.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// What a source can see of a request.
+/// A request, as far as sources can see it.
 pub trait RequestView {
-    /// The value of the request header `name`, which is in lower case; several are joined as Envoy joins them.
+    /// The value of the request header `name`, in lower case. Several values are joined as Envoy joins them.
     fn header(&self, name: &str) -> Option<String>;
 
-    /// The value of an Envoy attribute, as the bytes that a proxy-wasm host answers.
+    /// The value of an Envoy attribute, as the bytes that a proxy-wasm host returns.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 }
 
-/// Who sent a request. Holds ids only.
+/// The sender of a request. Contains ids only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     id: Arc<str>,
-    /// What the configuration's keys are compared with: `id`, except for a combination.
+    /// The id that is looked up in the configuration's keys: `id`, except for a combination.
     key_id: Arc<str>,
 }
 
 impl Identity {
-    /// The id: 64 hexadecimal digits, the value's SHA-256, so that `printf %s KEY | sha256sum` tells it. For an
-    /// address `ip-` stands before the digest, for a constant `constant-` and for a combination `all-`, so that no
-    /// header can pose as one.
+    /// The id: the value's SHA-256 in 64 hexadecimal digits, which `printf %s KEY | sha256sum` prints. The digest has
+    /// the prefix `ip-` for an address, `constant-` for a constant and `all-` for a combination, so that no header can
+    /// pose as one.
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
-    /// The id of the key that was presented, if one was: for a combination, that of its first part, so that what a key
-    /// may do holds for each of its combinations.
+    /// The id of the presented key. For a combination, the id of its first part, so that every combination with a key
+    /// has that key's limits.
     pub fn key_id(&self) -> &Arc<str> {
         &self.key_id
     }
@@ -58,7 +58,7 @@ impl Identity {
         Self::with_id(sha256_hex(value))
     }
 
-    /// The identity of a value that is no key and must not be taken for one.
+    /// The identity of a value that is no key and must not be mistaken for one.
     fn of_kind(kind: &str, value: &str) -> Self {
         Self::with_id(format!("{kind}-{}", sha256_hex(value.as_bytes())))
     }
@@ -68,20 +68,20 @@ impl Identity {
         Self { key_id: Arc::clone(&id), id }
     }
 
-    /// The identity of all of `parts` together. None of no parts.
-    fn of_all(parts: &[Self]) -> Option<Self> {
+    /// The identity of all of `parts` together. None if there are no parts.
+    fn combined(parts: &[Self]) -> Option<Self> {
         let ids: Vec<&str> = parts.iter().map(|part| &*part.id).collect();
         let key_id = Arc::clone(&parts.first()?.key_id);
         Some(Self { key_id, ..Self::of_kind("all", &ids.join(" ")) })
     }
 }
 
-/// Who sent `request`: the first of `sources` that yields a value that is not empty decides.
+/// The sender of `request`, from the first of `sources` that yields a value that is not empty.
 pub fn find(sources: &[Source], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
     sources.iter().find_map(|source| source.identity(request))
 }
 
-/// A secret that ids are hashed with once more before they leave the filter.
+/// A secret: ids are hashed with it once more before they leave the filter.
 #[derive(Clone)]
 pub struct HashSecret(Hmac<Sha256>);
 
@@ -104,7 +104,7 @@ impl fmt::Debug for HashSecret {
 }
 
 impl PartialEq for HashSecret {
-    /// Two secrets are the same if they make the same ids.
+    /// Two secrets are equal if they make the same ids.
     fn eq(&self, other: &Self) -> bool {
         self.hash("") == other.hash("")
     }
@@ -116,7 +116,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(bytes.len().saturating_mul(2));
+    let mut hex = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");

@@ -1,8 +1,8 @@
-//! Clients' addresses, and the networks that they are counted by.
+//! Addresses of clients, and the networks that share limits.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How many leading bits of an address count: clients that share them are one.
+/// How many leading bits of an address identify a client: addresses with the same bits are one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefixes {
     /// Of an IPv4 address, at most 32.
@@ -19,26 +19,27 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    /// The network of the address in `1.2.3.4:5678` or `[::1]:80`, written in one way only (`1.2.3.0/24`; a whole
-    /// address without its length): an IPv4 address that arrived over an IPv6 socket is the same client. What is no
-    /// address (a unix socket's path) stays as it is.
+    /// The network of the address in `1.2.3.4:5678` or `[::1]:80`, in its one canonical form: `1.2.3.0/24`, or a whole
+    /// address without a prefix length. An IPv4 address that arrived over an IPv6 socket is the same client. A text
+    /// that is no address, such as the path of a unix socket, is returned unchanged.
     pub(super) fn network(self, address: &str) -> String {
         let ip = address.parse().map(|socket: SocketAddr| socket.ip()).or_else(|_| address.parse::<IpAddr>());
         match ip.map(|ip| ip.to_canonical()) {
             Err(_) => address.to_owned(),
             Ok(IpAddr::V4(ip)) => {
                 let mask = u32::MAX.checked_shl(32_u32.saturating_sub(self.ipv4.into())).unwrap_or(0);
-                written(Ipv4Addr::from_bits(ip.to_bits() & mask), self.ipv4, 32)
+                label(Ipv4Addr::from_bits(ip.to_bits() & mask), self.ipv4, 32)
             }
             Ok(IpAddr::V6(ip)) => {
                 let mask = u128::MAX.checked_shl(128_u32.saturating_sub(self.ipv6.into())).unwrap_or(0);
-                written(Ipv6Addr::from_bits(ip.to_bits() & mask), self.ipv6, 128)
+                label(Ipv6Addr::from_bits(ip.to_bits() & mask), self.ipv6, 128)
             }
         }
     }
 }
 
-fn written(ip: impl Into<IpAddr>, prefix: u8, whole: u8) -> String {
+/// `ip` with its prefix length, unless that is the `whole` address.
+fn label(ip: impl Into<IpAddr>, prefix: u8, whole: u8) -> String {
     let ip = ip.into();
     if prefix < whole { format!("{ip}/{prefix}") } else { ip.to_string() }
 }
@@ -69,14 +70,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn addresses_of_one_network_are_one(bits: u32, host: u32, prefix in 1..=32_u8) {
+        fn addresses_in_one_network_are_the_same(bits: u32, host: u32, prefix in 1..=32_u8) {
             let host = host.checked_shr(prefix.into()).unwrap_or(0);
             let same = |bits| network(&Ipv4Addr::from_bits(bits).to_string(), prefix, 128);
             prop_assert_eq!(same(bits), same(bits ^ host));
         }
 
         #[test]
-        fn addresses_of_two_networks_are_two(bits: u128, prefix in 1..=128_u8, at in 0..128_u8) {
+        fn addresses_in_two_networks_differ(bits: u128, prefix in 1..=128_u8, at in 0..128_u8) {
             let other = bits ^ (1 << (127 - at % prefix));
             let of = |bits| network(&Ipv6Addr::from_bits(bits).to_string(), 32, prefix);
             prop_assume!(Ipv6Addr::from_bits(bits).to_ipv4_mapped().is_none());

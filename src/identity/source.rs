@@ -1,11 +1,11 @@
-//! Where a request says who sent it.
+//! Sources of identity: the places in a request that may show who sent it.
 
 use super::{Identity, Prefixes, RequestView};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
-/// Where a request says who sent it.
+/// A place in a request that may show who sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The request header of this name, in lower case.
@@ -13,15 +13,15 @@ pub enum Source {
     /// The network of the client's address as Envoy trusts it, without its port.
     ClientIp(Prefixes),
     /// Dynamic metadata: the namespace of the filter that set it, then the path in it. Text is hashed as it is; other
-    /// values are hashed in the form in which Envoy hands them over.
+    /// values are hashed in the form in which Envoy provides them.
     Metadata(Vec<String>),
-    /// A segment of the path, decoded. The first has the number one; empty ones do not count.
+    /// A segment of the path, decoded. Counting starts at one and skips empty segments.
     PathSegment(NonZeroUsize),
     /// The first query parameter of this name, decoded.
     Query(String),
     /// The same for every request.
     Constant(String),
-    /// All of these together, each with a value.
+    /// All of these together; each must have a value.
     All(Vec<Self>),
 }
 
@@ -47,7 +47,7 @@ impl Source {
             Self::Constant(text) => Some(Identity::of_kind("constant", text)),
             Self::All(parts) => {
                 let parts: Option<Vec<_>> = parts.iter().map(|part| part.identity(request)).collect();
-                Identity::of_all(&parts?)
+                Identity::combined(&parts?)
             }
         }
     }
@@ -57,8 +57,7 @@ fn of_text(text: &str) -> Option<Identity> {
     Some(text).filter(|text| !text.is_empty()).map(Identity::of_key)
 }
 
-/// `value` without the scheme of bearer tokens, whose name has no case (RFC 9110, section 11.1), and without white
-/// space around it.
+/// `value` without the scheme `Bearer`, in any case (RFC 9110, section 11.1), and without white space around it.
 fn without_bearer(value: &str) -> &str {
     const SCHEME: &str = "bearer";
     let value = value.trim();
@@ -73,14 +72,14 @@ fn without_bearer(value: &str) -> &str {
     }
 }
 
-/// A segment of `path`, decoded, so that a segment is the same however it is written.
+/// A segment of `path`, decoded: encoding a segment differently does not change it.
 fn segment(path: &str, number: NonZeroUsize) -> Option<Cow<'_, str>> {
     let path = path.split(['?', '#']).next()?;
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    Some(percent_decode_str(segments.nth(number.get().saturating_sub(1))?).decode_utf8_lossy())
+    Some(percent_decode_str(segments.nth(number.get() - 1)?).decode_utf8_lossy())
 }
 
-/// The first query parameter of `path` called `name`, decoded as forms are: a plus is a space.
+/// The first query parameter of `path` called `name`, decoded as a form is: a plus is a space.
 fn parameter(path: &str, name: &str) -> Option<String> {
     let (_, query) = path.split('#').next()?.split_once('?')?;
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();

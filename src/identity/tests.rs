@@ -1,4 +1,4 @@
-//! Who is who.
+//! Which requests have the same identity.
 
 use super::*;
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ fn a_key_is_its_digest_with_and_without_bearer() {
 }
 
 #[test]
-fn bearer_is_a_word() {
+fn bearer_must_be_a_whole_word() {
     let id = |value| id(&[header("authorization")], &Request::with_header("authorization", value));
     assert_eq!(id("bearertoken"), Some(sha256_hex(b"bearertoken")));
     assert_eq!(id("Basic dTpw"), Some(sha256_hex(b"Basic dTpw")));
@@ -75,7 +75,7 @@ fn the_first_source_with_a_value_decides() {
 }
 
 #[test]
-fn an_address_has_no_port() {
+fn the_port_of_an_address_is_ignored() {
     for (address, expected) in [
         ("1.2.3.4:5678", "1.2.3.4"),
         ("1.2.3.4", "1.2.3.4"),
@@ -103,7 +103,7 @@ fn a_header_cannot_pose_as_an_address() {
 }
 
 #[test]
-fn metadata_is_found_under_its_filter() {
+fn metadata_is_looked_up_under_its_filter() {
     let path = ["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", "payload", "sub"];
     let source =
         Source::Metadata(["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec());
@@ -115,7 +115,7 @@ fn metadata_is_found_under_its_filter() {
 }
 
 #[test]
-fn a_segment_of_the_path_is_the_same_however_it_is_written() {
+fn a_segment_of_the_path_is_decoded() {
     let second = Source::PathSegment(NonZeroUsize::new(2).unwrap());
     let id = |path| id(std::slice::from_ref(&second), &Request::with_header(":path", path));
     for path in
@@ -128,7 +128,7 @@ fn a_segment_of_the_path_is_the_same_however_it_is_written() {
 }
 
 #[test]
-fn a_query_parameter_is_the_same_however_it_is_written() {
+fn a_query_parameter_is_decoded() {
     let source = Source::Query("the key".to_owned());
     let id = |path| id(std::slice::from_ref(&source), &Request::with_header(":path", path));
     for path in
@@ -142,7 +142,7 @@ fn a_query_parameter_is_the_same_however_it_is_written() {
 }
 
 #[test]
-fn a_constant_is_the_same_for_all_and_no_key() {
+fn a_constant_is_the_same_for_all_requests_and_is_no_key() {
     let constant = Source::Constant("test-key-1".to_owned());
     let found = id(std::slice::from_ref(&constant), &Request::default());
     assert_eq!(found, Some(format!("constant-{TEST_KEY_1}")));
@@ -167,7 +167,7 @@ fn a_combination_needs_all_its_parts_and_has_the_key_of_its_first() {
 }
 
 #[test]
-fn a_secret_makes_ids_that_only_it_can_make() {
+fn ids_depend_on_the_secret() {
     // RFC 4231, test case 2.
     let secret = HashSecret::new("Jefe").unwrap();
     let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn no_identity_shows_its_key(key in "[!-~]{6,40}") {
+    fn no_identity_reveals_its_key(key in "[!-~]{6,40}") {
         let identity = find(&[header("a")], &Request::with_header("a", &key)).unwrap();
         let shown = format!("{identity:?}");
         prop_assert!(!shown.contains(&key), "{}", shown);

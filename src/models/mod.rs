@@ -1,1 +1,34 @@
-//! Every table of model names.
+//! Every table of model names. To support a new model, edit the files here and nothing else.
+//!
+//! | file | its table, by model | an unknown model |
+//! |---|---|---|
+//! | `family.rs` | the family, for metrics and for the other tables | is `other` |
+//! | `encoding.rs` | the encoding of text: the crate `tiktoken-rs` has the table | has `o200k_base` |
+//! | `claude.rs` | the generation of Claude, and the factor that corrects a count of text | has the factor 1 |
+//! | `image.rs` | the rule for images | counts as GPT-4o |
+//! | `prompt.rs` | the tokens of messages and tools beside their text | counts as GPT-4o |
+//!
+//! Each file has a test that lists models with their values: add the new model there too, and to `docs/counting.md`.
+//! Only `family.rs` spells the names of families; the other tables name a family and spell the rest of a model's name.
+//!
+//! The tables hold numbers and rules. The arithmetic is in [`crate::tokens`] for text and in [`crate::request`] for
+//! prompts and images. Prices are not here: the configuration sets them.
+
+mod claude;
+mod encoding;
+mod family;
+mod image;
+mod prompt;
+
+pub use claude::Claude;
+pub use encoding::Encodings;
+pub(crate) use family::Family;
+#[cfg(test)]
+pub(crate) use image::RULES as IMAGE_RULES;
+pub(crate) use image::{Bounds, ImageRule};
+pub(crate) use prompt::{CLAUDE_TOOLS_PROMPT, MessageTokens, ToolTokens};
+
+/// The model's own name, without the name of a provider or a gateway before it: the part after the last `/`.
+fn without_provider(model: &str) -> &str {
+    model.rsplit_once('/').map_or(model, |(_, name)| name)
+}

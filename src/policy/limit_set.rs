@@ -28,7 +28,7 @@ pub(crate) struct ModelLimits {
 impl ModelLimits {
     /// Whether they apply to a request for `model`. One that names no model is matched by `*` only.
     pub(crate) fn applies_to(&self, model: Option<&str>) -> bool {
-        model.map_or_else(|| self.pattern.matches_all(), |model| self.pattern.matches(model))
+        self.pattern.matches_request(model)
     }
 }
 

@@ -1,8 +1,9 @@
-//! Patterns that model names are matched against: `gpt-4*`.
+//! Patterns of model names, such as `gpt-4*`, and which of several patterns wins.
 //!
-//! `*` stands for any run of characters, none included; every other character stands for itself, upper and lower
-//! case apart. There is no way to write a literal `*`: no model's name has one.
+//! `*` stands for any run of characters, also for none; every other character stands for itself, and case matters.
+//! There is no way to write a literal `*`: no model's name has one.
 
+use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
 /// A pattern over model names.
@@ -20,8 +21,8 @@ impl Pattern {
         &self.0
     }
 
-    /// Whether the whole of `name` matches. Takes time in proportion to the name's length times the number of stars
-    /// at worst.
+    /// Whether the whole of `name` matches. At worst takes time in proportion to the name's length times the number
+    /// of stars.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
             return self.0 == name;
@@ -30,9 +31,9 @@ impl Pattern {
             return false;
         };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The leftmost place for each part leaves the most for those that follow.
+        // The leftmost place for each part leaves the most text for the parts after it.
         for part in middle.split('*') {
-            match name.find(part).and_then(|at| name.get(at.saturating_add(part.len())..)) {
+            match name.find(part).and_then(|at| name.get(at + part.len()..)) {
                 Some(left) => name = left,
                 None => return false,
             }
@@ -40,15 +41,54 @@ impl Pattern {
         name.ends_with(last)
     }
 
+    /// Whether a request for `model` matches. A request that names no model matches only `*`.
+    pub fn matches_request(&self, model: Option<&str>) -> bool {
+        model.map_or_else(|| self.matches_all(), |model| self.matches(model))
+    }
+
     /// Whether every name matches.
-    pub fn matches_all(&self) -> bool {
+    fn matches_all(&self) -> bool {
         !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
     }
 
-    /// How much of a name the pattern fixes: its characters other than stars. Where several patterns match and one
-    /// must be chosen, the largest is.
-    pub fn specificity(&self) -> usize {
-        self.0.chars().filter(|c| *c != '*').count()
+    /// The order in which patterns win: the pattern that fixes more characters of a name comes first, and of two that
+    /// fix equally many, the first in the alphabet.
+    fn precedence(&self, other: &Self) -> Ordering {
+        let fixed = |pattern: &Self| pattern.0.chars().filter(|c| *c != '*').count();
+        Reverse(fixed(self)).cmp(&Reverse(fixed(other))).then_with(|| self.cmp(other))
+    }
+}
+
+/// A value per pattern. Of the patterns that match a model, the most specific wins, and of equally specific ones the
+/// first in the alphabet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByPattern<T> {
+    /// The pattern that wins comes first.
+    values: Vec<(Pattern, T)>,
+}
+
+impl<T> ByPattern<T> {
+    /// Values in any order.
+    pub fn new(values: impl IntoIterator<Item = (Pattern, T)>) -> Self {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_by(|(a, _), (b, _)| a.precedence(b));
+        Self { values }
+    }
+
+    /// The value for `model`. A request that names no model matches only `*`.
+    pub fn of(&self, model: Option<&str>) -> Option<&T> {
+        self.values.iter().find(|(pattern, _)| pattern.matches_request(model)).map(|(_, value)| value)
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+impl<T> Default for ByPattern<T> {
+    fn default() -> Self {
+        Self { values: Vec::new() }
     }
 }
 
@@ -69,7 +109,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Says the same in the plainest way, in exponential time.
+    /// Matches in the plainest way, in exponential time.
     fn matches(pattern: &[char], name: &[char]) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),
@@ -101,6 +141,17 @@ mod tests {
         assert!(Pattern::new("**").matches_all());
         assert!(!Pattern::new("").matches_all());
         assert!(!Pattern::new("*a").matches_all());
+    }
+
+    #[test]
+    fn the_most_specific_pattern_wins() {
+        let values = [("*", 0), ("gpt-4*", 1), ("gpt-4o", 2), ("*-mini", 3), ("gpt-5", 4)];
+        let values = ByPattern::new(values.map(|(pattern, value)| (Pattern::new(pattern), value)));
+        let of = |model| values.of(Some(model)).copied();
+        assert_eq!([of("gpt-4o"), of("gpt-4"), of("gpt-4o-mini"), of("o3")], [2, 1, 3, 0].map(Some));
+        assert_eq!(values.of(None), Some(&0));
+        let without_star = ByPattern::new([(Pattern::new("gpt-4*"), 1)]);
+        assert_eq!((without_star.of(Some("o3")), without_star.of(None)), (None, None));
     }
 
     proptest! {

@@ -1,8 +1,9 @@
-//! Prices: what a request costs in micro-dollars.
+//! Prices: what a request costs in micro-dollars, under limits on `cost_usd`.
 
-use super::{MILLION, Tokens, rounded_up};
+use super::{Tokens, rounded_up, total};
+use crate::quantity::MILLION;
 
-/// A model's prices, in micro-dollars per million tokens: 2,500,000 is what price lists write as $2.50.
+/// A model's prices, in micro-dollars per million tokens: price lists write 2,500,000 as $2.50.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
     /// Of the prompt.
@@ -11,20 +12,21 @@ pub struct Price {
     pub cached_input: u64,
     /// Of the prompt, written to a cache.
     pub cache_write: u64,
-    /// Of the answer, reasoning included.
+    /// Of the answer, including reasoning.
     pub output: u64,
 }
 
 impl Price {
     /// What `tokens` cost, in micro-dollars, rounded up.
     pub fn cost_micro_usd(&self, tokens: &Tokens) -> u64 {
-        let of = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
         let [fresh, cached, written] = tokens.input_parts();
-        let cost = of(fresh, self.input)
-            .saturating_add(of(cached, self.cached_input))
-            .saturating_add(of(written, self.cache_write))
-            .saturating_add(of(tokens.output, self.output));
-        rounded_up(cost, u128::from(MILLION))
+        let cost = total([
+            (fresh, self.input),
+            (cached, self.cached_input),
+            (written, self.cache_write),
+            (tokens.output, self.output),
+        ]);
+        rounded_up(cost, MILLION.into())
     }
 }
 
@@ -37,8 +39,8 @@ mod tests {
         Price { input: 2_500_000, cached_input: 1_250_000, cache_write: 2_500_000, output: 10_000_000 };
 
     fn tokens() -> impl Strategy<Value = Tokens> {
-        let most = 1..10_000_000_u64;
-        (most.clone(), 0..=1_000_u64, 0..=1_000_u64, most).prop_map(|(input, cached, written, output)| {
+        let total = 1..10_000_000_u64;
+        (total.clone(), 0..=1_000_u64, 0..=1_000_u64, total).prop_map(|(input, cached, written, output)| {
             Tokens {
                 input,
                 cached_input: input * cached / 1_000,
@@ -50,8 +52,8 @@ mod tests {
     }
 
     fn price() -> impl Strategy<Value = Price> {
-        let most = 0..1_000_000_000_u64;
-        (most.clone(), most.clone(), most.clone(), most).prop_map(
+        let price = 0..1_000_000_000_u64;
+        (price.clone(), price.clone(), price.clone(), price).prop_map(
             |(input, cached_input, cache_write, output)| Price { input, cached_input, cache_write, output },
         )
     }
@@ -65,16 +67,16 @@ mod tests {
         assert_eq!(cost(1_000, 600, 100), 1_000 + 750 + 1_000);
         assert_eq!(cost(1, 0, 0), 3, "2.5 micro-dollars, rounded up");
         assert_eq!(cost(0, 0, 0), 0);
-        assert_eq!(cost(10, 20, 0), 13, "no more can be cached than there is");
+        assert_eq!(cost(10, 20, 0), 13, "cached tokens are at most all tokens");
         let written = Tokens { input: 1_000, cache_write: 1_000, ..Tokens::default() };
         assert_eq!(Price { cache_write: 3_750_000, ..GPT_4O }.cost_micro_usd(&written), 3_750);
-        let most = Tokens { input: u64::MAX, output: u64::MAX, ..Tokens::default() };
-        assert_eq!(GPT_4O.cost_micro_usd(&most), u64::MAX);
+        let max = Tokens { input: u64::MAX, output: u64::MAX, ..Tokens::default() };
+        assert_eq!(GPT_4O.cost_micro_usd(&max), u64::MAX);
     }
 
     proptest! {
         #[test]
-        fn it_is_rounded_up_once(price in price(), tokens in tokens()) {
+        fn a_cost_is_rounded_up_once(price in price(), tokens in tokens()) {
             let [fresh, cached, written] = tokens.input_parts().map(u128::from);
             let exact = fresh * u128::from(price.input) + cached * u128::from(price.cached_input)
                 + written * u128::from(price.cache_write) + u128::from(tokens.output) * u128::from(price.output);

@@ -1,19 +1,20 @@
-//! Models without a price, which a budget does not hold for: the log tells of each once.
+//! Models without a price. A budget does not limit their requests, so the log warns about each of them once.
 
 use std::collections::BTreeSet;
 
-/// Clients choose the names of models, so that no more than this many are told of.
-const MOST: usize = 100;
+/// Models that the log warns about, at most: clients choose the names of models.
+const MAX_MODELS: usize = 100;
 
-/// The models that were told of.
+/// Models that the log has warned about.
 #[derive(Debug, Default)]
 pub struct Unpriced(BTreeSet<String>);
 
 impl Unpriced {
-    /// Whether `model` is to be told of now.
-    pub fn is_news(&mut self, model: Option<&str>) -> bool {
+    /// Adds `model`, and returns whether the log should warn about it now: if it was not there, and the models are not
+    /// too many.
+    pub fn insert(&mut self, model: Option<&str>) -> bool {
         let model = model.unwrap_or_default();
-        self.0.len() < MOST && !self.0.contains(model) && self.0.insert(model.to_owned())
+        self.0.len() < MAX_MODELS && !self.0.contains(model) && self.0.insert(model.to_owned())
     }
 }
 
@@ -22,11 +23,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_model_is_told_of_once_and_not_too_many_are() {
+    fn each_model_causes_one_warning_and_not_too_many_do() {
         let mut unpriced = Unpriced::default();
-        assert!(unpriced.is_news(Some("a")) && unpriced.is_news(None));
-        assert!(!unpriced.is_news(Some("a")) && !unpriced.is_news(None));
-        let told = (0..1_000).filter(|at| unpriced.is_news(Some(&at.to_string()))).count();
-        assert_eq!(told, MOST - 2);
+        assert!(unpriced.insert(Some("a")) && unpriced.insert(None));
+        assert!(!unpriced.insert(Some("a")) && !unpriced.insert(None));
+        let warnings = (0..1_000).filter(|at| unpriced.insert(Some(&at.to_string()))).count();
+        assert_eq!(warnings, MAX_MODELS - 2);
     }
 }

@@ -1,25 +1,28 @@
-//! Weights: how many tokens a token counts for under limits on tokens, for platforms that do not treat all alike.
+//! Weights: how many tokens a token counts for under limits on tokens, for platforms where some tokens count for more
+//! than others.
 
-use super::{ByModel, MILLION, Tokens, rounded_up};
+use super::{Tokens, rounded_up, total};
+use crate::policy::pattern::ByPattern;
+use crate::quantity::MILLION;
 
 /// Factors in millionths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights {
-    /// Of prompt tokens read from a cache; at most one.
+    /// Of prompt tokens read from a cache, at most one.
     pub cached_input: u64,
-    /// Of reasoning tokens; at most ten.
+    /// Of reasoning tokens, at most ten.
     pub reasoning: u64,
-    /// Of all tokens of a model; at most a thousand.
-    pub models: ByModel<u64>,
+    /// Of all tokens of a model, at most a thousand.
+    pub models: ByPattern<u64>,
 }
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { cached_input: MILLION, reasoning: MILLION, models: ByModel::default() }
+        Self { cached_input: MILLION, reasoning: MILLION, models: ByPattern::default() }
     }
 }
 
-/// Tokens as limits count them.
+/// Weighed tokens, as limits count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weighed {
     /// Of the prompt.
@@ -29,20 +32,18 @@ pub struct Weighed {
 }
 
 impl Weights {
-    /// What `tokens` of `model` count for, each of the two rounded up.
+    /// What `tokens` of `model` count for: prompt and answer, each rounded up.
     pub fn weigh(&self, model: Option<&str>, tokens: &Tokens) -> Weighed {
         let factor = u128::from(self.models.of(model).copied().unwrap_or(MILLION));
-        let weigh = |plain: u64, special: u64, special_factor: u64| {
-            let sum = u128::from(plain)
-                .saturating_mul(u128::from(MILLION))
-                .saturating_add(u128::from(special).saturating_mul(u128::from(special_factor)));
+        // A part that exceeds the whole, as some upstreams report, is cut to it.
+        let weigh = |whole: u64, part: u64, part_factor: u64| {
+            let part = part.min(whole);
+            let sum = total([(whole - part, MILLION), (part, part_factor)]);
             rounded_up(sum.saturating_mul(factor), u128::from(MILLION).pow(2))
         };
-        let cached = tokens.cached_input.min(tokens.input);
-        let reasoning = tokens.reasoning.min(tokens.output);
         Weighed {
-            input_tokens: weigh(tokens.input.saturating_sub(cached), cached, self.cached_input),
-            output_tokens: weigh(tokens.output.saturating_sub(reasoning), reasoning, self.reasoning),
+            input_tokens: weigh(tokens.input, tokens.cached_input, self.cached_input),
+            output_tokens: weigh(tokens.output, tokens.reasoning, self.reasoning),
         }
     }
 }
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn cached_and_reasoning_tokens_and_models_count_as_configured() {
-        let models = ByModel::new([(Pattern::new("gpt-4*"), 2_500_000)]);
+        let models = ByPattern::new([(Pattern::new("gpt-4*"), 2_500_000)]);
         let weights = Weights { cached_input: 100_000, reasoning: 4_000_000, models };
         let tokens = Tokens { input: 100, cached_input: 60, output: 30, reasoning: 10, ..Tokens::default() };
         assert_eq!(weigh(&weights, "o3", tokens), (46, 60));
@@ -79,14 +80,14 @@ mod tests {
         }
 
         #[test]
-        fn it_is_rounded_up_once(
+        fn a_weight_is_rounded_up_once(
             input in 0..1_000_000_000_u64, part in 0..=1_000_u64,
             cached_input in 0..=1_000_000_u64, model in 0..1_000_000_000_u64,
         ) {
             let cached = input * part / 1_000;
             let weights = Weights {
                 cached_input,
-                models: ByModel::new([(Pattern::new("*"), model)]),
+                models: ByPattern::new([(Pattern::new("*"), model)]),
                 ..Weights::default()
             };
             let (weighed, _) =

@@ -1,4 +1,4 @@
-//! Completions, the older API: a prompt, or several, and perhaps what is to follow the answer.
+//! Completions, the older API: one or several prompts, and perhaps a text that shall follow the answer.
 
 use super::Tally;
 use super::input::Input;
@@ -14,7 +14,7 @@ pub(super) struct Prompt<'b> {
 }
 
 impl<'b> Prompt<'b> {
-    /// Takes a member of the request's body.
+    /// Reads a member of the request's body.
     ///
     /// # Errors
     /// The value is not JSON.
@@ -26,16 +26,16 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// How many there are: each has answers of its own.
+    /// How many prompts there are: each has answers of its own.
     pub(super) const fn prompts(&self) -> u64 {
         self.prompt.prompts
     }
 
-    /// What they cost, sent to `model`.
+    /// What they cost if they are sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         // Every prompt is completed before the suffix.
-        let suffix = self.suffix.content.text_tokens(meter).saturating_mul(self.prompts());
+        let suffix = self.suffix.content.text_tokens(meter) * self.prompts();
         let prompt = self.prompt.tally(model, meter);
-        Tally { counted: prompt.counted.saturating_add(suffix), ..prompt }
+        Tally { counted: prompt.counted + suffix, ..prompt }
     }
 }

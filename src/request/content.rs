@@ -1,47 +1,48 @@
-//! What prompts are made of, in every format: texts, images, audio and documents.
+//! The parts of a prompt, in every format: texts, images, audio and documents.
 //!
-//! The formats name the same things differently, and gateways translate between them. So a part is taken for what it
-//! holds, by all of their names, whichever endpoint it is sent to: text is kept to be counted, images, audio and
-//! documents are measured at once and not kept. What is not known counts nothing, nor does what cannot be seen from
-//! here beyond a guess: files and images that are only named.
+//! The formats name the same things differently, and gateways translate between them. So every endpoint accepts the
+//! names of all formats: text is kept to be counted, images, audio and documents are measured at once and not kept.
+//! Parts of unknown types count nothing. Files and images that the request only names, by an address or an id, count a
+//! guess.
 
 use super::audio;
 use super::document;
-use super::image::{self, Detail, Image, Rule, Size};
+use super::image::{self, Detail, Image, Size};
 use super::payload::Payload;
 use crate::codec::lenient::{self, Accept, Text};
+use crate::models::ImageRule;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// What a prompt's parts contain.
+/// The contents of a prompt's parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content<'b> {
-    /// Every text, each counted by itself.
+    /// Texts, each counted by itself.
     pub(super) texts: Texts<'b>,
     images: Vec<Image>,
     /// Tokens of audio and documents.
-    measured: u64,
+    measured: Units,
 }
 
 impl Content<'_> {
     /// Tokens of its texts.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> u64 {
-        self.texts.iter().fold(0, |sum, text| sum.saturating_add(meter.count(text)))
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        count_each(&self.texts, meter)
     }
 
-    /// Tokens of all else, as `model` counts images.
-    pub(super) fn other_tokens(&self, model: &str) -> u64 {
-        let rule = Rule::of(model);
-        self.images.iter().fold(self.measured, |sum, image| sum.saturating_add(rule.tokens(*image)))
-    }
-
-    fn measure(&mut self, tokens: u64) {
-        self.measured = self.measured.saturating_add(tokens);
+    /// Tokens of everything else; images count as `model` counts them.
+    pub(super) fn other_tokens(&self, model: &str) -> Units {
+        if self.images.is_empty() {
+            return self.measured;
+        }
+        let rule = ImageRule::of(model);
+        self.measured + self.images.iter().map(|image| image.tokens(rule)).sum()
     }
 }
 
-/// A string, or parts.
+/// Accepts a string, or parts.
 impl<'b> Accept<'b> for Content<'b> {
     fn string(&mut self, text: Cow<'b, str>) {
         self.texts.push(text);
@@ -52,8 +53,13 @@ impl<'b> Accept<'b> for Content<'b> {
     }
 }
 
-/// Texts that are counted each by itself. Accepts strings.
+/// Texts, each counted by itself. Accepts strings.
 pub(super) type Texts<'b> = Vec<Cow<'b, str>>;
+
+/// Tokens of `texts`.
+pub(super) fn count_each(texts: &Texts<'_>, meter: &Meter<'_>) -> Units {
+    texts.iter().map(|text| Units::new(meter.count(text))).sum()
+}
 
 impl<'b> Accept<'b> for Texts<'b> {
     fn string(&mut self, text: Cow<'b, str>) {
@@ -61,7 +67,7 @@ impl<'b> Accept<'b> for Texts<'b> {
     }
 }
 
-/// Keeps the value that `object` stands before as the text that it is written as: how JSON in a prompt is read.
+/// Keeps the next value of `object` as text, exactly as it is written: models see JSON in a prompt as text.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -70,9 +76,9 @@ pub(super) fn keep_json<'b, A: MapAccess<'b>>(texts: &mut Texts<'b>, object: &mu
     Ok(())
 }
 
-/// A part of a message, or what a tool gave back: a string, an object, or an array of them.
+/// A part of a message, or the result of a tool: a string, an object, or an array of them.
 ///
-/// - `{"type": "text", "text": …}`, and the like of `refusal`, `thinking`, `title`, `context`;
+/// - `{"type": "text", "text": …}`, and the same with `refusal`, `thinking`, `title`, `context`;
 /// - `{"type": "image_url", "image_url": {"url": …, "detail": …}}` (chat),
 ///   `{"type": "input_image", "image_url": …, "detail": …}` (responses);
 /// - `{"type": "input_audio", "input_audio": {"data": …}}`;
@@ -113,7 +119,7 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
             "content" | "summary" | "output" => lenient::offer(object, &mut Part::new(self.content)),
             "detail" => lenient::offer(object, &mut self.detail),
             "image_url" => {
-                let mut url = ImageUrl { detail: &mut self.detail, size: image::UNSEEN };
+                let mut url = ImageUrl { detail: &mut self.detail, size: image::ASSUMED_SIZE };
                 lenient::offer(object, &mut url)?;
                 self.image = Some(url.size);
                 Ok(())
@@ -121,7 +127,8 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
             "input_audio" => {
                 let mut audio = Source::default();
                 lenient::offer(object, &mut audio)?;
-                self.content.measure(audio.data.map_or(0, |data| audio::tokens(Payload::read(data).1)));
+                let tokens = audio.data.map(|data| audio::tokens(Payload::read(data).1));
+                self.content.measured += tokens.unwrap_or_default();
                 Ok(())
             }
             "file" | "source" => {
@@ -138,30 +145,30 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
         if let Some(size) = self.image {
             self.content.images.push(Image { size, detail: self.detail });
         } else if kind.contains("image") && source.is_any() {
-            let size = source.data.map_or(image::UNSEEN, |data| image::size_in(Payload::read(data).1));
+            let size = source.data.map_or(image::ASSUMED_SIZE, |data| image::size_in(Payload::read(data).1));
             self.content.images.push(Image { size, detail: self.detail });
         } else if source.is_text() {
             self.content
                 .texts
                 .extend(source.data.and_then(|data| serde_json::from_str(data).ok()).map(Cow::Owned));
         } else if source.is_any() {
-            self.content.measure(source.data.map_or(document::UNSEEN, |data| {
+            self.content.measured += source.data.map_or(document::ASSUMED_TOKENS, |data| {
                 let (media_type, payload) = Payload::read(data);
-                let told = source.media_type.0.as_deref().unwrap_or_default();
-                document::tokens(media_type.as_deref().unwrap_or(told), payload)
-            }));
+                let declared = source.media_type.0.as_deref().unwrap_or_default();
+                document::tokens(media_type.as_deref().unwrap_or(declared), payload)
+            });
         }
     }
 }
 
-/// Where an image, audio or a document is.
+/// An image, audio or a document, or the place where it is.
 #[derive(Default)]
 struct Source<'b> {
     kind: Text<'b>,
     media_type: Text<'b>,
-    /// A JSON string as it is written: the thing itself.
+    /// The thing itself: a JSON string as it is written.
     data: Option<&'b str>,
-    /// Whether it is named instead, by an address or an id.
+    /// Whether the request names it instead, by an address or an id.
     is_named: bool,
 }
 
@@ -170,7 +177,7 @@ impl Source<'_> {
         self.is_named || self.data.is_some()
     }
 
-    /// Anthropic's documents of plain text are not in base64.
+    /// Whether the data is plain text, not base64: a document of Anthropic's.
     fn is_text(&self) -> bool {
         self.kind.0.as_deref() == Some("text")
     }
@@ -194,7 +201,7 @@ impl<'b> Accept<'b> for Source<'b> {
     }
 }
 
-/// The value of `source` or `file`, which may hold parts itself, or be the name of where text is from.
+/// The value of `source` or `file`. It may also be parts, or a string that names the source of a text.
 struct SourceOf<'p, 'b> {
     content: &'p mut Content<'b>,
     source: &'p mut Source<'b>,

@@ -1,27 +1,28 @@
-//! What a document in a prompt costs: a guess from its size, because its pages cannot be counted without decoding it.
+//! What a document in a prompt costs: a guess from its size, since only decoding it would reveal its pages.
 //!
-//! Models are shown a PDF's text and an image of every page (OpenAI's guide "File inputs", Anthropic's "PDF support").
-//! Anthropic's guide gives 7,000 tokens for 3 pages, which measurements of others confirm. Text that is sent as a file
-//! costs about a token for four bytes, as any text does.
+//! Models see a PDF's text and an image of every page (OpenAI's guide "File inputs", Anthropic's "PDF support").
+//! Anthropic's guide gives 7,000 tokens for 3 pages, which measurements by others confirm. Text in a file costs about a
+//! token for four bytes, as any text does.
 
 use super::payload::Payload;
+use crate::quantity::Units;
 
-/// Tokens of a page: 7,000 by 3.
-const PAGE: u64 = 2_334;
+/// Tokens of a page: 7,000 divided by 3.
+const PAGE: Units = Units::new(2_334);
 
-/// What a page is taken for, in bytes: 64 KiB, between a page of text and a scanned one.
+/// The assumed size of a page, in bytes: 64 KiB, between a page of text and a scanned one.
 const PAGE_BYTES: u64 = 64 * 1024;
 
-/// What a document that is only named, by an address or an id, counts as: one page.
-pub(super) const UNSEEN: u64 = PAGE;
+/// Tokens of a document that the request only names, by an address or an id: one page.
+pub(super) const ASSUMED_TOKENS: Units = PAGE;
 
-/// Tokens of the document of `media_type` (empty if it is not known) in `payload`.
-pub(super) fn tokens(media_type: &str, payload: Payload<'_>) -> u64 {
+/// Tokens of the document of `media_type`, empty if it is not known, in `payload`.
+pub(super) fn tokens(media_type: &str, payload: Payload<'_>) -> Units {
     let bytes = payload.bytes_len();
     if media_type.starts_with("text/") || media_type.ends_with("json") || media_type.ends_with("xml") {
-        bytes.div_ceil(4)
+        Units::new(bytes.div_ceil(4))
     } else {
-        bytes.div_ceil(PAGE_BYTES).saturating_mul(PAGE)
+        PAGE * bytes.div_ceil(PAGE_BYTES)
     }
 }
 
@@ -33,8 +34,8 @@ mod tests {
     fn pages_and_text_are_guessed_from_the_size() {
         let base64 = "A".repeat(100 * 1024 * 4 / 3);
         let payload = Payload::read(&base64).1;
-        assert_eq!(tokens("application/pdf", payload), 2 * PAGE);
-        assert_eq!(tokens("", payload), 2 * PAGE);
+        assert_eq!(tokens("application/pdf", payload), PAGE * 2);
+        assert_eq!(tokens("", payload), PAGE * 2);
         assert_eq!(tokens("text/csv", payload), 25 * 1024);
     }
 }

@@ -1,4 +1,4 @@
-//! Embeddings: an input, or several, and no output.
+//! Embeddings: one or several inputs, and no output.
 
 use super::Tally;
 use super::input::Input;
@@ -11,7 +11,7 @@ use serde::de::MapAccess;
 pub(super) struct Prompt<'b>(Input<'b>);
 
 impl<'b> Prompt<'b> {
-    /// Takes a member of the request's body.
+    /// Reads a member of the request's body.
     ///
     /// # Errors
     /// The value is not JSON.
@@ -27,7 +27,7 @@ impl<'b> Prompt<'b> {
         self.0.prompts == 0
     }
 
-    /// What they cost, sent to `model`.
+    /// What they cost if they are sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         self.0.tally(model, meter)
     }

@@ -1,9 +1,9 @@
-//! Which of the APIs' endpoints a path is, and which deployment of Azure's it names.
+//! The API endpoint that a path leads to, and the Azure deployment that it names.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// An endpoint that models are called by.
+/// An endpoint of an LLM API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// OpenAI's `/chat/completions`.
@@ -19,8 +19,8 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint that `path`, which may have a query, ends in, whatever stands before. None for paths that are
-    /// not limited.
+    /// The endpoint of `path`, by its last segments, whatever comes before them. The path may have a query. None for
+    /// paths that are not limited.
     pub fn from_path(path: &str) -> Option<Self> {
         let path = decoded(path);
         let mut segments = path.split('/').rev().filter(|segment| !segment.is_empty());
@@ -35,7 +35,7 @@ impl Endpoint {
     }
 }
 
-/// The deployment that `path` names: Azure's `/openai/deployments/{name}/…`, behind any prefix.
+/// The deployment that `path` names: Azure's `/openai/deployments/{name}/…`, after any prefix.
 pub fn deployment(path: &str) -> Option<String> {
     let path = decoded(path);
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
@@ -47,8 +47,8 @@ pub fn deployment(path: &str) -> Option<String> {
     None
 }
 
-/// The path without its query. Many servers decode a path and forgive a slash too many; a limit must not be evaded by
-/// one.
+/// The path, decoded and without its query. Many servers decode paths and accept repeated slashes, so neither may evade
+/// a limit.
 fn decoded(path: &str) -> Cow<'_, str> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     percent_decode_str(path).decode_utf8_lossy()

@@ -1,6 +1,6 @@
-//! The form that an answer must have: a JSON Schema, which the model is shown.
+//! The format that an answer must have: a JSON Schema, which becomes part of the prompt.
 //!
-//! How it is shown is not published. It is counted as the text that it is written as, which is an estimate.
+//! Its form in the prompt is not published. Its text is counted as it is written, which is an estimate.
 
 use super::content::{Texts, keep_json};
 use crate::codec::lenient::{self, Accept};
@@ -8,7 +8,7 @@ use serde::de::MapAccess;
 
 /// The value of `response_format` (`{"type": "json_schema", "json_schema": {"name": …, "schema": …}}`), of
 /// `text.format` (`{"type": "json_schema", "name": …, "schema": …}`), or of Anthropic's `output_config`, which has
-/// the same in `format`. Keeps what the model is shown.
+/// the same in `format`. Keeps the texts that become part of the prompt.
 pub(super) struct Format<'t, 'b>(pub(super) &'t mut Texts<'b>);
 
 impl<'b> Accept<'b> for Format<'_, 'b> {

@@ -1,8 +1,7 @@
-//! Asking for usage in the client's place: `stream_options.include_usage` set in a body that does not.
+//! Asking for usage on behalf of the client: sets `stream_options.include_usage` in a body that does not.
 //!
-//! The body's text stays as it was but for that: members keep their order, numbers their spelling. Most bodies have no
-//! `stream_options`, and get them as their first member: however large such a body is, no more than its first byte is
-//! written anew.
+//! The rest of the body's text stays the same: members keep their order, numbers their spelling. Most bodies have no
+//! `stream_options` and get them as their first member: however large such a body is, only its first byte is replaced.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -10,27 +9,27 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// A change to a body: its first `replaced` bytes give way to `with`.
+/// A change to a body: replaces its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyEdit {
-    /// Bytes that go.
+    /// How many bytes are replaced.
     pub replaced: usize,
-    /// What comes in their place.
+    /// The bytes that replace them.
     pub with: Vec<u8>,
 }
 
-/// What gives `body`, a JSON object with members, `stream_options.include_usage` of true; `has_options` if it has any
-/// `stream_options`. None if it is not such an object.
+/// The change that sets `stream_options.include_usage` to true in `body`, a JSON object with members. `has_options`
+/// if it has any `stream_options`. None if it is not such an object.
 pub fn ask_for_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
     if has_options {
         return rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
     }
-    let begins = body.iter().position(|byte| *byte == b'{')?;
+    let start = body.iter().position(|byte| *byte == b'{')?;
     let with = br#"{"stream_options":{"include_usage":true},"#.to_vec();
-    Some(BodyEdit { replaced: begins.saturating_add(1), with })
+    Some(BodyEdit { replaced: start + 1, with })
 }
 
-/// `body` with `stream_options.include_usage` true. None if it is not a JSON object.
+/// `body` with `stream_options.include_usage` set to true. None if it is not a JSON object.
 fn rewritten(body: &[u8]) -> Option<Vec<u8>> {
     let body: Members<'_> = serde_json::from_slice(body).ok()?;
     let options =
@@ -39,7 +38,7 @@ fn rewritten(body: &[u8]) -> Option<Vec<u8>> {
     Some(body.with("stream_options", &options).into_bytes())
 }
 
-/// An object's members as they are written.
+/// An object's members, each value as it is written.
 #[derive(Debug, Default)]
 struct Members<'b>(Vec<(Cow<'b, str>, &'b RawValue)>);
 
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn usage_is_asked_for_and_nothing_else_changes() {
-        for (body, asked) in [
+        for (body, expected) in [
             (
                 r#"{"stream_options":{"include_usage":false,"x":[1, 2]},"temperature": 1.50, "n":1}"#,
                 r#"{"temperature":1.50,"n":1,"stream_options":{"x":[1, 2],"include_usage":true}}"#,
@@ -114,7 +113,7 @@ mod tests {
                 r#"{"a\"b":"\u00e9","stream_options":{"include_usage":true}}"#,
             ),
         ] {
-            assert_eq!(edited(body, true).unwrap(), asked);
+            assert_eq!(edited(body, true).unwrap(), expected);
         }
     }
 
@@ -126,13 +125,13 @@ mod tests {
         assert!(edit.replaced == 3 && edit.with.len() < 60);
         let (before, after) = body.split_once('{').unwrap();
         assert_eq!(before.trim(), "");
-        let asked = edited(&body, false).unwrap();
-        assert_eq!(asked, format!("{{\"stream_options\":{{\"include_usage\":true}},{after}"));
-        assert!(serde_json::from_str::<serde_json::Value>(&asked).is_ok());
+        let changed = edited(&body, false).unwrap();
+        assert_eq!(changed, format!("{{\"stream_options\":{{\"include_usage\":true}},{after}"));
+        assert!(serde_json::from_str::<serde_json::Value>(&changed).is_ok());
     }
 
     #[test]
-    fn what_is_not_an_object_stays() {
+    fn a_body_that_is_no_object_is_not_changed() {
         for body in ["", "[]", "{", "null", "{\"a\":}"] {
             assert_eq!(ask_for_usage(body.as_bytes(), true), None);
         }

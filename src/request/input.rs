@@ -1,11 +1,12 @@
-//! The input of completions and embeddings: a string, or an array of strings, or what a tokenizer made of them:
-//! token ids, or an array of arrays of token ids.
+//! The input of completions and embeddings: a string, an array of strings, or the same as a tokenizer encodes it: an
+//! array of token ids, or an array of such arrays.
 //!
-//! Texts cost their tokens and nothing beside, and ids one each, so that both are exact.
+//! A text costs its tokens and nothing else, an id costs one. Both are exact.
 
 use super::Tally;
 use super::content::Content;
 use crate::codec::lenient::{self, Accept};
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
@@ -16,28 +17,30 @@ pub(super) struct Input<'b> {
     pub(super) content: Content<'b>,
     /// Token ids.
     ids: u64,
-    /// Texts and arrays of ids: each has an answer of its own.
+    /// Texts and arrays of ids: each has answers of its own.
     pub(super) prompts: u64,
 }
 
 impl Input<'_> {
-    /// What it costs, sent to `model`.
+    /// What it costs if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        let other = self.content.other_tokens(model).saturating_add(self.ids);
-        Tally::new([self.content.text_tokens(meter)], other)
+        Tally {
+            counted: self.content.text_tokens(meter),
+            fixed: self.content.other_tokens(model) + Units::new(self.ids),
+        }
     }
 }
 
 impl<'b> Accept<'b> for Input<'b> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.prompts = self.prompts.saturating_add(1);
+        self.prompts += 1;
         self.content.texts.push(text);
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let (ids, prompts) = (self.ids, self.prompts);
         let read = lenient::offer_element(array, &mut Element(self))?;
-        // Ids that stand in the array itself are one prompt together.
+        // Ids that are elements of the array itself are one prompt together.
         if read.is_some() && self.ids > ids && self.prompts == prompts && prompts == 0 {
             self.prompts = 1;
         }
@@ -54,18 +57,18 @@ impl<'b> Accept<'b> for Element<'_, 'b> {
     }
 
     fn number(&mut self) {
-        self.0.ids = self.0.ids.saturating_add(1);
+        self.0.ids += 1;
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let before = self.0.ids;
         let mut ids = Ids(&mut self.0.ids);
         while lenient::offer_element(array, &mut ids)?.is_some() {}
-        self.0.prompts = self.0.prompts.saturating_add(u64::from(self.0.ids > before));
+        self.0.prompts += u64::from(self.0.ids > before);
         Ok(None)
     }
 
-    /// Servers of models that embed images too take parts.
+    /// Servers of models that also embed images accept parts.
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "content" => lenient::offer(object, &mut self.0.content),
@@ -79,6 +82,6 @@ struct Ids<'i>(&'i mut u64);
 
 impl<'b> Accept<'b> for Ids<'_> {
     fn number(&mut self) {
-        *self.0 = self.0.saturating_add(1);
+        *self.0 += 1;
     }
 }

@@ -1,23 +1,20 @@
 //! Anthropic's messages: what a system prompt, messages and tools cost.
 //!
-//! Anthropic publishes no tokenizer and no rule, so all of it is an estimate: text is counted in `o200k_base` with
-//! the factor of [`Claude`](crate::tokens::Claude), a message costs what a chat's does, which is what its
-//! documentation's examples come to within a few tokens ("Token counting"), and tools cost their names, descriptions
-//! and schemas as text and [`TOOLS`]. Thinking in the history counts its text, although the API leaves some of it out.
-//! Not seen here, and settled by the response's usage: files, MCP servers' and the provider's own tools, redacted
-//! thinking.
+//! Anthropic publishes no tokenizer and no rule, so all of it is an estimate. Text is counted in `o200k_base` with the
+//! factor of [`Claude`](crate::models::Claude). A message costs as much as a chat's message, which matches the
+//! examples in Anthropic's documentation, "Token counting", within a few tokens. Tools cost their names, descriptions
+//! and schemas as text, and [`CLAUDE_TOOLS_PROMPT`]. Thinking in the history counts its text, although the API leaves
+//! some of it out. Parts that a request does not show count nothing until the response reports its usage: files, tools
+//! of MCP servers and of the provider, redacted thinking.
 
 use super::Tally;
-use super::chat::{MESSAGE, REPLY};
 use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
 use crate::codec::lenient::{self, Accept};
+use crate::models::{CLAUDE_TOOLS_PROMPT, MessageTokens};
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
-
-/// Tokens of the system prompt that the API adds if there are tools: Anthropic's documentation "Tool use", section
-/// "Pricing", has 290 to 804 by model and `tool_choice`, most of them about 500.
-const TOOLS: u64 = 500;
 
 /// Messages with their system prompt and tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub(super) struct Prompt<'b> {
 }
 
 impl<'b> Prompt<'b> {
-    /// Takes a member of the request's body.
+    /// Reads a member of the request's body.
     ///
     /// # Errors
     /// The value is not JSON.
@@ -47,12 +44,14 @@ impl<'b> Prompt<'b> {
         self.messages == 0
     }
 
-    /// What it costs, sent to `model`.
+    /// What it costs if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        let messages = self.messages.saturating_mul(MESSAGE);
-        let tools = if self.tools > 0 { TOOLS } else { 0 };
-        let text = [messages, self.content.text_tokens(meter), REPLY];
-        Tally::new(text, self.content.other_tokens(model).saturating_add(tools))
+        let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
+        let tools = if self.tools > 0 { CLAUDE_TOOLS_PROMPT } else { Units::ZERO };
+        Tally {
+            counted: message * self.messages + self.content.text_tokens(meter) + reply,
+            fixed: self.content.other_tokens(model) + tools,
+        }
     }
 }
 
@@ -61,7 +60,7 @@ struct Messages<'p, 'b>(&'p mut Prompt<'b>);
 impl<'b> Accept<'b> for Messages<'_, 'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Message(&mut self.0.content))?;
-        self.0.messages = self.0.messages.saturating_add(u64::from(read.is_some()));
+        self.0.messages += u64::from(read.is_some());
         Ok(read)
     }
 }
@@ -83,7 +82,7 @@ struct Tools<'p, 'b>(&'p mut Prompt<'b>);
 impl<'b> Accept<'b> for Tools<'_, 'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Tool(&mut self.0.content.texts))?;
-        self.0.tools = self.0.tools.saturating_add(u64::from(read.is_some()));
+        self.0.tools += u64::from(read.is_some());
         Ok(read)
     }
 }

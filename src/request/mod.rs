@@ -1,10 +1,11 @@
-//! Requests: from a path and a body to what the limiter needs to know. Which model, how many prompt tokens, how many
-//! output tokens at most.
+//! Reads requests: the endpoint from a path; the model, the prompt's tokens and the maximum of output tokens from a
+//! body.
 //!
-//! Nothing here rejects a request: the upstream is the judge of its own API. A body that is not JSON is charged for
-//! its size, with the model and the caps that stand before the fault. One module per wire format ([`Endpoint`]) says
-//! what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. What is exact
-//! and what is an estimate is a table in `docs/counting.md`.
+//! Nothing here rejects a request: the upstream judges requests to its own API. A body that is not JSON is charged for
+//! its size, with the model and the caps that come before the fault. Each wire format ([`Endpoint`]) has a module that
+//! counts what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. The
+//! numbers that differ by model are in [`crate::models`]. `docs/counting.md` lists which counts are exact and which are
+//! estimates.
 
 mod audio;
 mod chat;
@@ -26,50 +27,50 @@ pub use endpoint::{Endpoint, deployment};
 pub use inject::{BodyEdit, ask_for_usage};
 
 use crate::codec::lenient::{self, Accept, Text};
-use crate::quantity::MAX_EXACT;
+use crate::quantity::{MAX_EXACT, Units};
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 use std::borrow::Cow;
 
-/// A request's body as text, mended where strict JSON would refuse it.
+/// A request's body as text, repaired where strict JSON would refuse it.
 #[derive(Clone, Debug)]
 pub struct Body<'a> {
     text: Cow<'a, str>,
-    /// Length as it was received, in bytes.
+    /// Its length as received, in bytes.
     bytes: u64,
 }
 
 impl<'a> Body<'a> {
-    /// The body in `bytes`, which are copied only if they need mending.
+    /// The body in `bytes`, which are copied only if they need repair.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { text: lenient::mend(bytes), bytes: bytes.len() as u64 }
     }
 }
 
-/// What a request asks for. Borrows from its [`Body`].
+/// A request. Borrows from its [`Body`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'b> {
     /// The model's name, if there is one.
     pub model: Option<Cow<'b, str>>,
-    /// Whether the answer is to be streamed.
+    /// Whether the client wants the answer as a stream.
     pub stream: bool,
-    /// Whether it has `stream_options`, of whatever type.
+    /// Whether it has `stream_options`, of any type.
     pub has_stream_options: bool,
-    /// Whether the client asked for usage at the end of the stream (`stream_options.include_usage`).
+    /// Whether the client wants usage at the end of the stream (`stream_options.include_usage`).
     pub include_usage: bool,
     /// Whether the body was JSON.
     pub is_json: bool,
-    /// `n`: how many answers are to be sent, for each prompt.
+    /// `n`: how many answers the upstream shall send for each prompt.
     n: u64,
-    /// `best_of`: how many are to be made, of which the best are sent.
+    /// `best_of`: how many it shall make, to send the best.
     best_of: u64,
-    /// Of the body, in bytes.
+    /// The body's size in bytes.
     size: u64,
     cap: Option<u64>,
     prompt: Prompt<'b>,
 }
 
-/// What is known of a prompt, by its format.
+/// A prompt, by its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Prompt<'b> {
     Chat(chat::Prompt<'b>),
@@ -77,24 +78,17 @@ enum Prompt<'b> {
     Embeddings(embeddings::Prompt<'b>),
     Responses(responses::Prompt<'b>),
     Messages(messages::Prompt<'b>),
-    /// Nothing but the body's size.
+    /// Unknown: only the body's size is known.
     Sized,
 }
 
 /// What a prompt costs, in any format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tally {
-    /// Tokens that the tokenizer counted, and what the format adds to them: the model's factor applies.
-    counted: u64,
-    /// Tokens by the model's own rules, images and token ids among them: they are what they are.
-    fixed: u64,
-}
-
-impl Tally {
-    /// The sum of `counted`, and `fixed` beside it.
-    fn new<const PARTS: usize>(counted: [u64; PARTS], fixed: u64) -> Self {
-        Self { counted: counted.into_iter().fold(0, u64::saturating_add), fixed }
-    }
+    /// Tokens that the tokenizer counted, and what the format adds to them: the model's factor corrects them.
+    counted: Units,
+    /// Tokens by the model's own rules, among them images and token ids: no factor corrects them.
+    fixed: Units,
 }
 
 impl<'b> Request<'b> {
@@ -117,42 +111,42 @@ impl<'b> Request<'b> {
             request.prompt = Prompt::Sized;
         }
         if endpoint == Endpoint::Embeddings {
-            // Whatever it says, there is no output to reserve.
+            // There is no output to reserve, whatever the request says.
             request.cap = Some(0);
         }
         request
     }
 
-    /// The same request to a deployment, as a path of Azure names it: its name is the model's if the body has none.
+    /// The same request to the deployment in a path of Azure's: its name is the model if the body names none.
     #[must_use]
     pub fn to_deployment(mut self, deployment: Option<&'b str>) -> Self {
         self.model = self.model.or_else(|| deployment.map(Cow::Borrowed));
         self
     }
 
-    /// Tokens of the prompt, corrected by the model's factor where they were counted in another tokenizer than its
-    /// own. A body in which no prompt is found counts one token for four bytes, rounded up: about what English and
-    /// JSON come to. Where `meter` has stopped it is more than what it stopped at, and at most what it would be.
+    /// Tokens of the prompt, corrected by the model's factor if its own tokenizer is not available. A body without a
+    /// prompt counts one token for four bytes, rounded up, about as English and JSON do. If `meter` has stopped, the
+    /// result is larger than the count at which it stopped, and at most the whole prompt's tokens.
     pub fn input_tokens(&self, meter: &Meter<'_>) -> u64 {
         let tally = self.prompt.tally(self.model.as_deref().unwrap_or_default(), meter);
         tally.map_or_else(
             || self.size.div_ceil(4),
-            |tally| meter.weigh(tally.counted).saturating_add(tally.fixed),
+            |tally| (Units::new(meter.weigh(tally.counted.get())) + tally.fixed).get(),
         )
     }
 
-    /// How many answers are to be sent: `n` for every prompt, at least one.
+    /// How many answers the upstream shall send: `n` for every prompt, at least one.
     pub fn choices(&self) -> u64 {
         self.n.saturating_mul(self.prompt.prompts())
     }
 
-    /// How many answers are to be made and paid for: the larger of `n` and `best_of` for every prompt.
+    /// How many answers the upstream makes and bills: the larger of `n` and `best_of` for every prompt.
     pub fn answers(&self) -> u64 {
         self.n.max(self.best_of).saturating_mul(self.prompt.prompts())
     }
 
-    /// The most output tokens that the request allows itself: the largest of the caps that it gives, times
-    /// [`Request::answers`], at most [`MAX_EXACT`]. None if it gives none; zero for embeddings.
+    /// The maximum of output tokens that the request sets: its largest cap, times [`Request::answers`], at most
+    /// [`MAX_EXACT`]. None if it sets no cap; zero for embeddings.
     pub fn output_cap(&self) -> Option<u64> {
         self.cap.map(|cap| cap.saturating_mul(self.answers()).min(MAX_EXACT))
     }
@@ -180,7 +174,7 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// How many prompts the request has: one but for completions.
+    /// How many prompts the request has: one, except for completions.
     fn prompts(&self) -> u64 {
         match self {
             Self::Completions(prompt) => prompt.prompts().max(1),
@@ -188,7 +182,7 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// What it costs; none if nothing of it was found.
+    /// What it costs. None if the request has no prompt.
     fn tally(&self, model: &str, meter: &Meter<'_>) -> Option<Tally> {
         match self {
             Self::Chat(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),

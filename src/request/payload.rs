@@ -1,22 +1,22 @@
-//! Base64 within a JSON string, as images, audio and files are sent: read where it stands, never copied, and no
-//! further than somebody asks.
+//! Base64 in a JSON string, the form in which clients send images, audio and files. It is decoded in place, never
+//! copied, and only as far as a caller reads.
 //!
-//! The string is taken as it is written in the JSON, because unescaping it would copy it: some clients write `\/` for
-//! every `/` and `\u002B` for every `+`. Whether it is base64 to its end is not checked.
+//! The string is read as it is written in the JSON, because unescaping it would copy it: some clients write `\/` for
+//! every `/` and `\u002B` for every `+`. Nobody checks that it is base64 to its end.
 
-/// The longest beginning of a data URL before its data, in bytes: `data:`, a media type with parameters, `;base64,`.
+/// The longest prefix of a data URL, in bytes: `data:`, a media type with parameters, `;base64,`.
 const MAX_PREFIX_BYTES: usize = 256;
 
 /// A payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Payload<'b> {
-    /// Base64, perhaps with JSON's escapes in it.
+    /// Base64, which may contain JSON's escapes.
     base64: &'b str,
 }
 
 impl<'b> Payload<'b> {
-    /// Of a JSON string, with or without its quotes, that is base64 or a data URL of base64, and its media type if
-    /// it tells one.
+    /// The payload of a JSON string, with or without its quotes, that is base64 or a data URL of base64; and its media
+    /// type, if it is a data URL.
     pub(super) fn read(raw: &'b str) -> (Option<String>, Self) {
         Self::in_url(raw).map_or_else(
             || (None, Self { base64: raw.trim_matches('"') }),
@@ -24,11 +24,12 @@ impl<'b> Payload<'b> {
         )
     }
 
-    /// Of a JSON string that is a data URL of base64, and its media type in small letters. None for other addresses.
+    /// The payload of a JSON string that is a data URL of base64, and its media type in lower case. None for other
+    /// addresses.
     pub(super) fn in_url(raw: &'b str) -> Option<(String, Self)> {
         let url = raw.trim_matches('"');
         let prefix = url.as_bytes().get(..url.len().min(MAX_PREFIX_BYTES))?;
-        let (prefix, base64) = url.split_at_checked(memchr::memchr(b',', prefix)?.saturating_add(1))?;
+        let (prefix, base64) = url.split_at_checked(memchr::memchr(b',', prefix)? + 1)?;
         let prefix: Vec<u8> = Unescaped(prefix).collect();
         let prefix = String::from_utf8(prefix).ok()?.to_ascii_lowercase();
         let media_type = prefix.strip_prefix("data:")?.strip_suffix(";base64,")?;
@@ -36,14 +37,14 @@ impl<'b> Payload<'b> {
         Some((media_type, Self { base64 }))
     }
 
-    /// Its length when decoded, in bytes; a little too much where it has escapes.
+    /// Its length when decoded, in bytes; a little too long if it has escapes.
     pub(super) const fn bytes_len(self) -> u64 {
-        (self.base64.len() as u64).saturating_mul(3).div_ceil(4)
+        (self.base64.len() as u64 * 3).div_ceil(4)
     }
 
-    /// What it decodes to, up to what is not base64. Costs what is taken from it.
+    /// Its decoded bytes, up to the first character that is not base64. Decodes no more than the caller takes.
     pub(super) const fn bytes(self) -> Bytes<'b> {
-        Bytes { base64: Unescaped(self.base64), bits: 0, held: 0 }
+        Bytes { base64: Unescaped(self.base64), bits: 0, unread: 0 }
     }
 }
 
@@ -51,16 +52,16 @@ impl<'b> Payload<'b> {
 #[derive(Clone, Debug)]
 pub(super) struct Bytes<'b> {
     base64: Unescaped<'b>,
-    /// What has been read and not given out, in the lowest `held` bits.
+    /// The bits that have been read but not returned are the lowest `unread`.
     bits: u32,
-    held: u32,
+    unread: u32,
 }
 
 impl Iterator for Bytes<'_> {
     type Item = u8;
 
     fn next(&mut self) -> Option<u8> {
-        while self.held < 8 {
+        while self.unread < 8 {
             let digit = match self.base64.next()? {
                 digit @ b'A'..=b'Z' => digit.wrapping_sub(b'A'),
                 digit @ b'a'..=b'z' => digit.wrapping_sub(b'a').wrapping_add(26),
@@ -71,14 +72,14 @@ impl Iterator for Bytes<'_> {
                 _ => return None,
             };
             self.bits = self.bits << 6 | u32::from(digit);
-            self.held = self.held.saturating_add(6);
+            self.unread += 6;
         }
-        self.held = self.held.saturating_sub(8);
-        Some((self.bits >> self.held) as u8)
+        self.unread -= 8;
+        Some((self.bits >> self.unread) as u8)
     }
 }
 
-/// The bytes of a JSON string without its escapes; ends at an escape that is not one of ASCII.
+/// The bytes of a JSON string, unescaped. Ends at an escape outside ASCII.
 #[derive(Clone, Debug)]
 struct Unescaped<'b>(&'b str);
 
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn data_urls_tell_their_media_type() {
+    fn data_urls_have_a_media_type() {
         for (raw, media_type) in [
             ("data:image/png;base64,aGk=", Some("image/png")),
             (r#""data:image\/png;base64,aGk=""#, Some("image/png")),

@@ -1,31 +1,31 @@
 //! Responses: what an input of text or items, instructions and tools cost.
 //!
-//! OpenAI publishes no rule of its own for them. They are counted as a chat would be: an item as a message, a text
-//! alone as a user's message, instructions as a system's. What the provider keeps is not seen here and counts nothing
-//! until the response's usage tells: the conversation before (`previous_response_id`, `conversation`), a stored
-//! prompt's text (`prompt.id`; its variables are counted), items that are only referred to, encrypted reasoning.
+//! OpenAI publishes no rule for this API, so a request counts as a chat would: an item as a message, a text alone as a
+//! user's message, instructions as a system message. State that the provider keeps is not in the request and counts
+//! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
+//! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
 
 use super::Tally;
-use super::chat::{MESSAGE, REPLY};
 use super::content::{Content, Part, keep_json};
 use super::format::Format;
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
-use crate::tokens::{Encoding, Meter};
+use crate::models::MessageTokens;
+use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// An input with its instructions and tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Prompt<'b> {
-    /// Items, and what counts as one.
+    /// Items, and texts that count as one.
     items: u64,
     content: Content<'b>,
     tools: Tools<'b>,
 }
 
 impl<'b> Prompt<'b> {
-    /// Takes a member of the request's body.
+    /// Reads a member of the request's body.
     ///
     /// # Errors
     /// The value is not JSON.
@@ -45,20 +45,16 @@ impl<'b> Prompt<'b> {
         self.items == 0
     }
 
-    /// What it costs, sent to `model`.
+    /// What it costs if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        let before_4o = Encoding::for_model(model) != Encoding::O200kBase;
-        let items = self.items.saturating_mul(MESSAGE);
-        let text = [items, self.content.text_tokens(meter), self.tools.tokens(before_4o, meter), REPLY];
-        Tally::new(text, self.content.other_tokens(model))
-    }
-
-    fn add_item(&mut self) {
-        self.items = self.items.saturating_add(1);
+        // The one model with other numbers is older than this API.
+        let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
+        let text = self.content.text_tokens(meter) + self.tools.tokens(model, meter);
+        Tally { counted: message * self.items + text + reply, fixed: self.content.other_tokens(model) }
     }
 }
 
-/// The value of `input` or `instructions`: items, or a text that a `role` says.
+/// The value of `input` or `instructions`: items, or a text that is a message of `role`.
 struct Items<'p, 'b> {
     prompt: &'p mut Prompt<'b>,
     role: &'static str,
@@ -66,20 +62,18 @@ struct Items<'p, 'b> {
 
 impl<'b> Accept<'b> for Items<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.prompt.add_item();
+        self.prompt.items += 1;
         self.prompt.content.texts.extend([Cow::Borrowed(self.role), text]);
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Item(&mut self.prompt.content))?;
-        if read.is_some() {
-            self.prompt.add_item();
-        }
+        self.prompt.items += u64::from(read.is_some());
         Ok(read)
     }
 }
 
-/// A message, a call of a tool or what the tool gave back, or reasoning.
+/// A message, a call of a tool, the result of one, or reasoning.
 struct Item<'p, 'b>(&'p mut Content<'b>);
 
 impl<'b> Accept<'b> for Item<'_, 'b> {
@@ -91,21 +85,21 @@ impl<'b> Accept<'b> for Item<'_, 'b> {
         match name {
             "role" | "name" | "arguments" | "input" | "code" => lenient::offer(object, &mut self.0.texts),
             "content" | "output" | "summary" => lenient::offer(object, &mut Part::new(self.0)),
-            // What a computer or a shell was told to do.
+            // A command for a computer or a shell.
             "action" => keep_json(&mut self.0.texts, object),
             _ => lenient::skip(object),
         }
     }
 }
 
-/// The value of `prompt`: a stored prompt and what to put into it.
+/// The value of `prompt`: a stored prompt and its variables.
 struct Template<'p, 'b>(&'p mut Prompt<'b>);
 
 impl<'b> Accept<'b> for Template<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "variables" => {
-                self.0.add_item();
+                self.0.items += 1;
                 lenient::offer(object, &mut Variables(&mut self.0.content))
             }
             _ => lenient::skip(object),
@@ -113,7 +107,7 @@ impl<'b> Accept<'b> for Template<'_, 'b> {
     }
 }
 
-/// By name, texts or parts.
+/// The values of variables: texts or parts.
 struct Variables<'p, 'b>(&'p mut Content<'b>);
 
 impl<'b> Accept<'b> for Variables<'_, 'b> {

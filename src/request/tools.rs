@@ -1,34 +1,24 @@
 //! What the definitions of tools cost, by the cookbook's `num_tokens_for_tools`.
 //!
-//! A function costs a constant and its line `name:description`; a list of properties a constant; a property a
-//! constant and its line `name:type:description`; a list of values a constant (that is negative) and every value a
-//! constant and its text; and all tools together a constant. A full stop at the end of a description is not counted.
-//! The cookbook says nothing of objects within properties and of arrays: here they count by the same rule, as an
-//! estimate, down to [`DEPTH`] levels. A custom tool counts as a function with its grammar as text; tools that the
-//! provider itself runs count nothing, because what they put into the prompt is not published.
+//! A function costs a constant and its line `name:description`; a list of properties costs a constant; a property a
+//! constant and its line `name:type:description`; a value of an enumeration a constant and its text, while the
+//! enumeration saves a constant; and all tools together cost a constant. [`ToolTokens`] has the constants. A full stop
+//! at the end of a description is not counted. The cookbook does not mention arrays and objects in properties: here
+//! they count by the same rule, as an estimate, down to [`MAX_DEPTH`] levels. A custom tool counts as a function, with
+//! its grammar as text. Tools that the provider runs count nothing: what they add to the prompt is not published.
 //!
 //! The Responses API writes a function without the object around it, as chats did in `functions`.
 
-use super::content::Texts;
+use super::content::{Texts, count_each};
 use crate::codec::lenient::{self, Accept, Text};
+use crate::models::ToolTokens;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// Tokens of a function, before GPT-4o and since.
-const FUNCTION_BEFORE_4O: u64 = 10;
-const FUNCTION: u64 = 7;
-/// Tokens of a list of properties, of each property, and of each value of an enumeration.
-const PROPERTIES: u64 = 3;
-const PROPERTY: u64 = 3;
-const VALUE: u64 = 3;
-/// Tokens that an enumeration saves.
-const ENUMERATION: u64 = 3;
-/// Tokens that end the tools.
-const END: u64 = 12;
-
-/// How deep properties within properties are counted.
-const DEPTH: u8 = 16;
+/// How deep properties in properties are counted.
+const MAX_DEPTH: u8 = 16;
 
 /// The tools of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,31 +28,23 @@ pub(super) struct Tools<'b> {
     properties: u64,
     enumerations: u64,
     values: u64,
-    /// The lines and values, each counted by itself.
+    /// Lines and values, each counted by itself.
     lines: Texts<'b>,
 }
 
 impl Tools<'_> {
-    /// Their tokens.
-    pub(super) fn tokens(&self, before_4o: bool, meter: &Meter<'_>) -> u64 {
+    /// Their tokens if they are sent to `model`.
+    pub(super) fn tokens(&self, model: &str, meter: &Meter<'_>) -> Units {
         if self.functions == 0 {
-            return 0;
+            return Units::ZERO;
         }
-        let function = if before_4o { FUNCTION_BEFORE_4O } else { FUNCTION };
-        let constants = [
-            (self.functions, function),
-            (self.property_lists, PROPERTIES),
-            (self.properties, PROPERTY),
-            (self.values, VALUE),
-            (1, END),
-        ];
-        let sum = constants
-            .into_iter()
-            .fold(0, |sum: u64, (times, tokens)| sum.saturating_add(times.saturating_mul(tokens)));
-        self.lines
-            .iter()
-            .fold(sum, |sum, line| sum.saturating_add(meter.count(line)))
-            .saturating_sub(self.enumerations.saturating_mul(ENUMERATION))
+        let tokens = ToolTokens::of(model);
+        let constants = tokens.function * self.functions
+            + tokens.property_list * self.property_lists
+            + tokens.property * self.properties
+            + tokens.value * self.values
+            + tokens.end;
+        constants + count_each(&self.lines, meter) - tokens.saved_by_enumeration * self.enumerations
     }
 }
 
@@ -108,7 +90,7 @@ impl<'b> Accept<'b> for Function<'_, 'b> {
         match name {
             "name" => lenient::offer(object, &mut self.name),
             "description" => lenient::offer(object, &mut self.description),
-            "parameters" => lenient::offer(object, &mut Schema::new(self.tools, DEPTH)),
+            "parameters" => lenient::offer(object, &mut Schema::new(self.tools, MAX_DEPTH)),
             "format" => lenient::offer(object, &mut Grammar(&mut self.tools.lines)),
             _ => lenient::skip(object),
         }
@@ -117,13 +99,13 @@ impl<'b> Accept<'b> for Function<'_, 'b> {
     fn end(&mut self) {
         // A tool that wraps its function has no name of its own.
         if let Some(name) = &self.name.0 {
-            self.tools.functions = self.tools.functions.saturating_add(1);
+            self.tools.functions += 1;
             self.tools.lines.push(line(&[name, without_full_stop(&self.description)]));
         }
     }
 }
 
-/// What a custom tool's input must be: `{"definition": …}`, in chats with an object `grammar` around it.
+/// The grammar of a custom tool's input: `{"definition": …}`, in chats with an object `grammar` around it.
 struct Grammar<'t, 'b>(&'t mut Texts<'b>);
 
 impl<'b> Accept<'b> for Grammar<'_, 'b> {
@@ -179,13 +161,13 @@ impl<'b> Accept<'b> for Properties<'_, 'b> {
         let kind = property.kind.0.unwrap_or_default();
         let line = line(&[name, &kind, without_full_stop(&property.description)]);
         self.tools.lines.push(line);
-        self.tools.properties = self.tools.properties.saturating_add(1);
+        self.tools.properties += 1;
         self.any = true;
         Ok(())
     }
 
     fn end(&mut self) {
-        self.tools.property_lists = self.tools.property_lists.saturating_add(u64::from(self.any));
+        self.tools.property_lists += u64::from(self.any);
     }
 }
 
@@ -199,9 +181,9 @@ impl<'b> Accept<'b> for Enumeration<'_, 'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut self.tools.lines)?;
         if read.is_some() {
-            let first = !std::mem::replace(&mut self.any, true);
-            self.tools.enumerations = self.tools.enumerations.saturating_add(u64::from(first));
-            self.tools.values = self.tools.values.saturating_add(1);
+            let is_first = !std::mem::replace(&mut self.any, true);
+            self.tools.enumerations += u64::from(is_first);
+            self.tools.values += 1;
         }
         Ok(read)
     }

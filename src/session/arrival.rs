@@ -230,7 +230,7 @@ fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, c
 /// Logs once that a budget does not hold for `model`, because the configuration has no price for it.
 fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
     let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
-    if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.is_news(model) {
+    if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.insert(model) {
         let model = model.unwrap_or("none");
         log::warn!(
             "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"

@@ -1,6 +1,6 @@
 //! What the filter counts about itself. Envoy shows it as `wasmcustom.llm_rate_limit.*`.
 
-use crate::tokens;
+use crate::models::Family;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -66,37 +66,6 @@ impl Stat {
     }
 }
 
-/// Families of models that are told apart, by what their names begin with; longer names first. Names are the client's
-/// to choose, so the list is closed.
-const FAMILIES: [&str; 20] = [
-    "text-embedding",
-    "gpt-3.5",
-    "gpt-4.1",
-    "gpt-4o",
-    "gpt-4",
-    "gpt-5",
-    "gpt-oss",
-    "o1",
-    "o3",
-    "o4",
-    "claude",
-    "gemini",
-    "gemma",
-    "llama",
-    "mistral",
-    "mixtral",
-    "qwen",
-    "deepseek",
-    "command",
-    "grok",
-];
-
-/// The family of `model`; `other` if it is of none that is known.
-pub fn family(model: Option<&str>) -> &'static str {
-    let model = tokens::without_provider(model.unwrap_or_default());
-    FAMILIES.into_iter().find(|family| model.starts_with(family)).unwrap_or("other")
-}
-
 /// How far estimates were off, for one family of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accuracy {
@@ -123,7 +92,7 @@ impl Stats {
 
     /// An account of a request for `model` was closed.
     pub fn settled(&mut self, model: Option<&str>, reserved_tokens: u64, settled_tokens: u64) {
-        let accuracy = self.accuracy.entry(family(model)).or_default();
+        let accuracy = self.accuracy.entry(Family::of(model.unwrap_or_default()).name()).or_default();
         accuracy.reserved_tokens = accuracy.reserved_tokens.saturating_add(reserved_tokens);
         accuracy.settled_tokens = accuracy.settled_tokens.saturating_add(settled_tokens);
     }

@@ -1,17 +1,16 @@
-//! Counting tokens: the one interface to the tokenizer.
+//! Counting tokens in text: the one interface to the tokenizers, which are a crate of their own, `token-count`.
 //!
-//! A [`Tokenizer`] counts one model's text; a [`Meter`] a prompt, until it is more than matters; [`Running`] counts text that arrives bit by bit. What a chat message costs
-//! beyond its text is [`crate::request`]'s business. Special tokens (`<|endoftext|>`) in a text are ordinary text: no
-//! client can write one. The tokenizers themselves are a crate of their own, `token-count`.
+//! A [`Tokenizer`] counts one model's text; a [`Meter`] counts a prompt, until it is more than matters; a [`Running`]
+//! count follows a text that arrives piece by piece. Special tokens (`<|endoftext|>`) in a text are ordinary text: no
+//! client can write one. Which model has which tokenizer is in [`crate::models`]; what a prompt costs beyond its text
+//! is the business of [`crate::request`].
 
-mod claude;
 mod encoding;
 mod meter;
 mod running;
 mod slices;
 
-pub use claude::Claude;
-pub use encoding::{Counting, Encoding, Encodings, Factor, without_provider};
+pub use encoding::{Counting, Encoding, Factor};
 pub use meter::Meter;
 pub use running::Running;
 pub use slices::SLICE_BYTES;
@@ -24,18 +23,18 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// What counts text as `counting` says.
+    /// A tokenizer that counts text as `counting` describes.
     pub const fn new(counting: Counting) -> Self {
         Self { vocabulary: counting.encoding.vocabulary(), factor: counting.factor }
     }
 
-    /// Tokens of `text`, the model's factor not applied. Takes time in proportion to the text and memory in
+    /// Tokens of `text`, before the model's factor is applied. Takes time in proportion to the text and memory in
     /// proportion to [`SLICE_BYTES`], whatever the text.
     pub fn count(&self, text: &str) -> u64 {
         slices::slices(text).map(|slice| self.vocabulary.count(slice)).sum()
     }
 
-    /// `tokens` corrected by the model's factor: once, over a whole prompt or answer.
+    /// `tokens` corrected by the model's factor: applied once, to a whole prompt or answer.
     pub fn weigh(&self, tokens: u64) -> u64 {
         self.factor.of(tokens)
     }

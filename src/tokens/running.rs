@@ -1,27 +1,26 @@
-//! Counting a text that arrives bit by bit, in bounded memory: an answer that is streamed.
+//! Counting a text that arrives piece by piece, in bounded memory: a streamed answer.
 //!
-//! Nothing is counted until it must be, because most streams tell their usage at the end and the text need not be
-//! counted at all.
+//! Text is counted as late as possible: most streams report their usage at the end, and then nothing needs counting.
 
 use super::{Tokenizer, slices};
 
-/// From this length on, in bytes, text is counted up to its last word end: about 4,000 tokens of English.
+/// Waiting text of this length, in bytes, is counted up to its last word end: about 4,000 tokens of English.
 const COUNT_FROM: usize = 16 * 1024;
 
-/// The tokens of a growing text. Counts the same as the whole text would, but for texts without a word end in
+/// The tokens of a growing text: as many as the whole text has, except where it has no word end in
 /// [`SLICE_BYTES`](super::SLICE_BYTES).
 #[derive(Clone, Debug, Default)]
 pub struct Running {
     counted: u64,
     waiting: String,
-    /// Bytes of `waiting` that are known to hold no word end: they are not searched again.
+    /// Bytes of `waiting` that have been searched for a word end and hold none.
     searched: usize,
 }
 
 impl Running {
     /// Adds text.
     pub fn push(&mut self, text: &str, tokenizer: &Tokenizer) {
-        // A slice at a time, so that a large text does not pile up.
+        // A slice at a time, so that a large text is not copied whole.
         for slice in slices::slices(text) {
             self.waiting.push_str(slice);
             if self.waiting.len() >= COUNT_FROM {
@@ -30,26 +29,25 @@ impl Running {
         }
     }
 
-    /// Tokens of all text so far, the model's factor not applied.
+    /// Tokens of all text so far, before the model's factor is applied.
     pub fn total(&self, tokenizer: &Tokenizer) -> u64 {
-        self.counted.saturating_add(tokenizer.count(&self.waiting))
+        self.counted + tokenizer.count(&self.waiting)
     }
 
-    /// About as many: what waits to be counted is taken for a token in four bytes. Costs nothing.
-    pub const fn about(&self) -> u64 {
-        self.counted.saturating_add((self.waiting.len() as u64).div_ceil(4))
+    /// An estimate of [`Running::total`] that counts nothing: text that waits has one token for four bytes.
+    pub const fn estimate(&self) -> u64 {
+        self.counted + (self.waiting.len() as u64).div_ceil(4)
     }
 
-    /// Whether any text has come.
+    /// Whether no text has arrived.
     pub fn is_empty(&self) -> bool {
         self.counted == 0 && self.waiting.is_empty()
     }
 
     fn count_words(&mut self, tokenizer: &Tokenizer) {
-        // The last character that was searched may be the word that the first new one ends.
+        // The first new character may end the word of the last one that was searched.
         let from = (0..self.searched).rev().find(|at| self.waiting.is_char_boundary(*at)).unwrap_or(0);
-        let found =
-            self.waiting.get(from..).and_then(slices::last_piece_end).map(|at| at.saturating_add(from));
+        let found = self.waiting.get(from..).and_then(slices::last_piece_end).map(|at| at + from);
         let cut = match found {
             Some(cut) => cut,
             None if self.waiting.len() >= slices::SLICE_BYTES => self.waiting.len(),
@@ -59,7 +57,7 @@ impl Running {
             }
         };
         let rest = self.waiting.split_off(cut);
-        self.counted = self.counted.saturating_add(tokenizer.count(&self.waiting));
+        self.counted += tokenizer.count(&self.waiting);
         self.waiting = rest;
         self.searched = 0;
     }
@@ -100,7 +98,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn a_growing_text_counts_as_the_whole(parts in prop::collection::vec(texts::text(), 5..60), times in 1_usize..30) {
+        fn a_growing_text_counts_as_the_whole(
+            parts in prop::collection::vec(texts::text(), 5..60),
+            times in 1_usize..30,
+        ) {
             let tokenizer = tokenizer();
             let mut running = Running::default();
             let mut whole = String::new();
@@ -111,8 +112,8 @@ mod tests {
                 }
             }
             prop_assert_eq!(running.total(&tokenizer), tokenizer.count(&whole));
-            // A token has a byte at least.
-            prop_assert!(running.about().abs_diff(running.total(&tokenizer)) <= COUNT_FROM as u64 + 100);
+            // A token has at least one byte.
+            prop_assert!(running.estimate().abs_diff(running.total(&tokenizer)) <= COUNT_FROM as u64 + 100);
         }
     }
 }

@@ -1,26 +1,26 @@
-//! Long texts are counted in slices, so that counting needs bounded memory and can stop on the way, and text that
-//! arrives bit by bit is counted as far as what comes changes nothing.
+//! Cutting long texts where the cut changes no count. So counting needs bounded memory and can stop on the way, and
+//! text that arrives piece by piece is counted as far as the rest of it can change nothing.
 //!
 //! An encoding first splits a text by a regular expression into pieces and then encodes each piece by itself
 //! (`token-count/src/pieces` has the expressions). A cut where a piece ends changes nothing, provided that the
 //! pieces before it come out the same although the text ends there. Both hold at a cut between a letter or digit
 //! and a space, line end or punctuation mark other than an apostrophe, in all four encodings:
 //!
-//! - In every expression what may follow a letter or digit within a piece is a letter, a digit, a combining mark,
+//! - In every expression, a letter or digit is followed within its piece only by a letter, a digit, a combining mark,
 //!   or the apostrophe of a contraction (`'s`, with U+017F for its `s`: still after an apostrophe). So a piece ends
 //!   at the cut.
-//! - What looks past a piece's end is `$` and `(?!\S)` after white space, and white space before the cut is followed
+//! - Only `$` and `(?!\S)`, after white space, look past a piece's end, and white space before the cut is followed
 //!   by the letter or digit at the latest. Greedy runs stop at the cut, before the text's end as before the mark.
-//! - No expression looks behind, so what follows the cut is split as if it began the text.
+//! - No expression looks behind, so the text after the cut is split as if it stood alone.
 //!
-//! Where a text has no such place for [`SLICE_BYTES`], it is cut between two characters. That moves the count by
-//! about a token a cut, on text without a single word end in 48 KiB: runs of one character, mostly.
+//! Where a text has no such place within [`SLICE_BYTES`], it is cut between two characters. That moves the count by
+//! about one token for each cut. Texts without a single word end in 48 KiB are mostly runs of one character.
 
 /// The longest slice, in bytes: 48 KiB.
 ///
-/// A piece of that length takes half a megabyte to encode, which a VM's memory keeps for ever. It is also a multiple of
-/// three and of 128, so that a run of digits, which are taken in threes, or of spaces, whose longest token has 128, is
-/// cut where it is split anyway.
+/// A piece of that length takes half a megabyte to encode, and a VM never gives memory back. The length is also a
+/// multiple of 3 and of 128, so that a run of digits, which are taken in threes, or of spaces, whose longest token has
+/// 128, is cut where it is split anyway.
 pub const SLICE_BYTES: usize = 48 * 1024;
 
 /// `text` in slices of at most [`SLICE_BYTES`], in order.
@@ -40,15 +40,15 @@ fn slices_of(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where to cut a text that is longer than `limit` bytes: the last place within them that changes nothing, or the
-/// last between two characters. At least one character.
+/// Where to cut a text that is longer than `limit` bytes: at the last place within them that changes nothing, else
+/// between the last two characters. The slice has at least one character.
 fn cut(text: &str, limit: usize) -> usize {
     let hard = (1..=limit).rev().find(|at| text.is_char_boundary(*at));
     let hard = hard.unwrap_or_else(|| text.chars().next().map_or(0, char::len_utf8));
     text.get(..hard).and_then(last_piece_end).unwrap_or(hard)
 }
 
-/// The last place in `text` where a cut changes nothing, if there is one.
+/// The last place in `text` where a cut changes nothing, if it has one.
 pub fn last_piece_end(text: &str) -> Option<usize> {
     let mut following = None;
     for (at, c) in text.char_indices().rev() {
@@ -71,7 +71,7 @@ const fn is_word(c: char) -> bool {
         | '\u{4E00}'..='\u{9FA5}' | '\u{AC00}'..='\u{D7A3}')
 }
 
-/// White space and punctuation that no piece has after a letter or digit: ASCII's but the apostrophe, and CJK's.
+/// White space and punctuation that no piece has after a letter or digit: of ASCII, except the apostrophe, and of CJK.
 const fn is_mark(c: char) -> bool {
     c.is_ascii_whitespace()
         || (c.is_ascii_punctuation() && c != '\'')
@@ -96,7 +96,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn slices_are_the_text_and_short(text in r"(\PC|[a-c '\n\u{17F}\u{301}\u{3000}，字]){0,80}", limit in 4_usize..40) {
+        fn slices_are_short_and_make_up_the_text(
+            text in r"(\PC|[a-c '\n\u{17F}\u{301}\u{3000}，字]){0,80}",
+            limit in 4_usize..40,
+        ) {
             let slices: Vec<_> = slices_of(&text, limit).collect();
             prop_assert!(slices.iter().all(|s| !s.is_empty() && s.len() <= limit));
             prop_assert_eq!(slices.concat(), text);
@@ -116,7 +119,8 @@ mod tests {
             if let Some((first, second)) = last_piece_end(&left).and_then(|cut| text.split_at_checked(cut)) {
                 for (encoding, plain) in texts::plain() {
                     let halves = plain.count_ordinary(first) + plain.count_ordinary(second);
-                    prop_assert_eq!(halves, plain.count_ordinary(&text), "{:?} at {} in {:?}", encoding, first.len(), text);
+                    let whole = plain.count_ordinary(&text);
+                    prop_assert_eq!(halves, whole, "{:?} at {} in {:?}", encoding, first.len(), text);
                 }
             }
         }

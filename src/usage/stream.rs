@@ -176,7 +176,7 @@ impl Answer {
 
     /// About as many, or what the usage so far tells, if that is more.
     fn about(&self) -> u64 {
-        let tokens = self.texts.values().map(Running::about);
+        let tokens = self.texts.values().map(Running::estimate);
         let reported = self.usage.usage().map_or(0, |usage| usage.output_tokens);
         self.tokenizer.weigh(tokens.fold(0, u64::saturating_add)).max(reported)
     }

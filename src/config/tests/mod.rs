@@ -5,7 +5,8 @@ mod schema;
 
 use super::*;
 use crate::identity::{self, Prefixes};
-use crate::pricing::{ByModel, Weights};
+use crate::policy::pattern::ByPattern;
+use crate::pricing::Weights;
 use crate::quantity::MAX_EXACT;
 use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
@@ -133,7 +134,7 @@ fn an_empty_object_limits_nobody() {
         refund_requests_on_error: false,
         accept_encoding: AcceptEncoding::Narrow,
         weights: Weights::default(),
-        prices: ByModel::default(),
+        prices: ByPattern::default(),
     };
     assert_eq!(config.accounting(), &expected);
     assert_eq!(config.messages(), None);

@@ -1,17 +1,17 @@
-//! Width and height out of the header of a PNG, JPEG, GIF or WebP image.
+//! Width and height from the header of a PNG, JPEG, GIF or WebP image.
 //!
 //! Sources: PNG (RFC 2083, section 4.1.1), JPEG (ITU-T T.81, annex B), GIF89a (section 18), WebP (RFC 9649, sections
-//! 2.5 to 2.7 and 3.4). What an orientation in the metadata turns over is not turned here: it costs the same.
+//! 2.5 to 2.7 and 3.4). An orientation in the metadata is ignored: an image that is turned costs the same.
 
 use super::Size;
 
-/// How far a JPEG is searched for its frame, in bytes, past the thumbnails and colour profiles that may stand before.
+/// How many bytes of a JPEG are searched for its frame: thumbnails and colour profiles may come before it.
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
 
 /// The longest header of fixed layout, in bytes: WebP's.
 const FIXED_BYTES: usize = 30;
 
-/// The size of the image that `bytes` begin.
+/// The size of the image that begins with `bytes`.
 pub(super) fn size(mut bytes: impl Iterator<Item = u8>) -> Option<Size> {
     let head = Head(bytes.by_ref().take(FIXED_BYTES).collect());
     let (width, height) = match head.0.as_slice() {
@@ -24,13 +24,13 @@ pub(super) fn size(mut bytes: impl Iterator<Item = u8>) -> Option<Size> {
     (width > 0 && height > 0).then_some(Size { width, height })
 }
 
-/// The segments of a JPEG up to its frame's, whose marker is one of FFC0 to FFCF.
+/// Reads the segments of a JPEG up to its frame, whose marker is one of FFC0 to FFCF.
 fn jpeg(mut bytes: impl Iterator<Item = u8>) -> Option<(u32, u32)> {
     loop {
         if bytes.next()? != 0xFF {
             return None;
         }
-        // Any number of fill bytes may stand before a marker.
+        // Any number of fill bytes may come before a marker.
         let marker = bytes.find(|byte| *byte != 0xFF)?;
         match marker {
             // Markers without a segment.
@@ -41,14 +41,14 @@ fn jpeg(mut bytes: impl Iterator<Item = u8>) -> Option<(u32, u32)> {
         }
         let mut number = || Some(u32::from(bytes.next()?) << 8 | u32::from(bytes.next()?));
         let length = number()?;
-        // Three in the range define tables, and are no frames.
+        // Three markers in the range define tables, not frames.
         if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
             bytes.next()?;
             let mut number = || Some(u32::from(bytes.next()?) << 8 | u32::from(bytes.next()?));
             let height = number()?;
             return Some((number()?, height));
         }
-        // The length counts its own two bytes.
+        // The length includes its own two bytes.
         let rest = usize::try_from(length.checked_sub(2)?).ok()?;
         if let Some(last) = rest.checked_sub(1) {
             bytes.nth(last)?;
@@ -58,32 +58,33 @@ fn jpeg(mut bytes: impl Iterator<Item = u8>) -> Option<(u32, u32)> {
 
 fn webp(head: &Head) -> Option<(u32, u32)> {
     if head.is(12, b"VP8X") {
-        let less_one = |at| head.little_endian(at, 3).map(|number| number.saturating_add(1));
+        let less_one = |at| head.little_endian(at, 3).map(|number| number + 1);
         return Some((less_one(24)?, less_one(27)?));
     }
     if head.is(12, b"VP8L") {
         let bits = head.little_endian(21, 4)?;
-        return Some(((bits & 0x3FFF).saturating_add(1), (bits >> 14 & 0x3FFF).saturating_add(1)));
+        return Some(((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1));
     }
-    // The two highest bits say how to scale the image for display.
+    // The two highest bits are a hint for displaying the image.
     head.is(12, b"VP8 ").then_some(())?;
     Some((head.little_endian(26, 2)? & 0x3FFF, head.little_endian(28, 2)? & 0x3FFF))
 }
 
+/// The first bytes of an image.
 struct Head(Vec<u8>);
 
 impl Head {
     fn is(&self, at: usize, name: &[u8; 4]) -> bool {
-        self.0.get(at..at.saturating_add(4)) == Some(name)
+        self.0.get(at..at + 4) == Some(name)
     }
 
     fn big_endian(&self, at: usize, bytes: usize) -> Option<u32> {
-        let bytes = self.0.get(at..at.saturating_add(bytes))?;
+        let bytes = self.0.get(at..at + bytes)?;
         Some(bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
     }
 
     fn little_endian(&self, at: usize, bytes: usize) -> Option<u32> {
-        let bytes = self.0.get(at..at.saturating_add(bytes))?;
+        let bytes = self.0.get(at..at + bytes)?;
         Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
     }
 }
@@ -98,7 +99,7 @@ mod tests {
     const LOSSY: &[u8] = b"RIFF\x24\0\0\0WEBPVP8 \x18\0\0\0\x30\x01\0\x9D\x01\x2A\x2C\x41\xC8\0";
     const LOSSLESS: &[u8] = b"RIFF\x24\0\0\0WEBPVP8L\x18\0\0\0\x2F\x2B\xC1\x31\0";
     const EXTENDED: &[u8] = b"RIFF\x24\0\0\0WEBPVP8X\x0A\0\0\0\0\0\0\0\x2B\x01\0\xC7\0\0";
-    /// An EXIF segment, a fill byte, a table that is no frame, and a progressive frame.
+    /// An EXIF segment, a fill byte, a table, and a progressive frame.
     const JPEG: &[u8] =
         b"\xFF\xD8\xFF\xE1\0\x06Exif\xFF\xFF\xC4\0\x03\0\xFF\xC2\0\x11\x08\x01\x2C\x02\x58\x03";
 
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_or_is_cut_off_has_no_size() {
+    fn other_bytes_and_images_that_are_cut_off_have_no_size() {
         for other in
             [&b""[..], b"%PDF-1.7", b"RIFF\x24\0\0\0WAVEfmt ", b"\xFF\xD8\xFF\xD9", b"\xFF\xD8\xFF\xE1\0\0"]
         {
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_found_behind_metadata_but_not_behind_any_amount_of_it() {
+    fn a_frame_is_found_after_metadata_unless_there_is_too_much_of_it() {
         let segment = [&[0xFF, 0xE2, 0xFF, 0xFF], &[0; 0xFFFD][..]].concat();
         let with = |segments| [&JPEG[..2], &segment.repeat(segments), &JPEG[2..]].concat();
         assert_eq!(read(&with(3)), Some((600, 300)));

@@ -1,18 +1,16 @@
-//! Images in a prompt: how large they are, and what that costs.
+//! Images in a prompt: how large they are, and what they cost.
 //!
-//! The size is read from the image's own header, as far as it is sent along; the image itself is never decoded. One
-//! that is only named, by an address or a file's id, counts as [`UNSEEN`].
+//! The size is read from the image's own header, if the request has it; the image itself is never decoded. An image
+//! that the request only names, by an address or a file's id, counts as [`ASSUMED_SIZE`].
 
+mod cost;
 mod header;
-mod rule;
-
-pub(super) use rule::Rule;
 
 use super::payload::Payload;
 
-/// What an image whose size is not known counts as: a square of 1,024 pixels, the example in OpenAI's guide
-/// "Images and vision".
-pub(super) const UNSEEN: Size = Size { width: 1024, height: 1024 };
+/// The size of an image that is not known: a square of 1,024 pixels, the example in OpenAI's guide "Images and
+/// vision".
+pub(super) const ASSUMED_SIZE: Size = Size { width: 1024, height: 1024 };
 
 /// Width and height in pixels, neither of them zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +19,7 @@ pub(super) struct Size {
     pub(super) height: u32,
 }
 
-/// How closely a model is to look at an image.
+/// In how much detail a model shall see an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Detail {
     /// The model's default.
@@ -36,7 +34,7 @@ pub(super) enum Detail {
 }
 
 impl Detail {
-    /// The one called `name`; what is not known is the default.
+    /// The detail called `name`; an unknown name is the default.
     pub(super) fn from_name(name: &str) -> Self {
         match name {
             "low" => Self::Low,
@@ -54,12 +52,12 @@ pub(super) struct Image {
     pub(super) detail: Detail,
 }
 
-/// The size of the image at `url`, a JSON string with or without quotes: told by its header if it is a data URL.
+/// The size of the image at `url`, a JSON string with or without quotes: from the image's header, if it is a data URL.
 pub(super) fn size_at(url: &str) -> Size {
-    Payload::in_url(url).map_or(UNSEEN, |(_, payload)| size_in(payload))
+    Payload::in_url(url).map_or(ASSUMED_SIZE, |(_, payload)| size_in(payload))
 }
 
 /// The size of the image in `payload`.
 pub(super) fn size_in(payload: Payload<'_>) -> Size {
-    header::size(payload.bytes()).unwrap_or(UNSEEN)
+    header::size(payload.bytes()).unwrap_or(ASSUMED_SIZE)
 }

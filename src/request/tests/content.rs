@@ -1,4 +1,4 @@
-//! Images, audio and documents, in every form that they are sent in.
+//! Images, audio and documents, in every form in which clients send them.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn of_chat(model: &str, part: &Value) -> u64 {
 
 /// An image of 1920 x 1080 pixels: 1365 x 768 in six tiles.
 #[test]
-fn an_image_costs_its_size_wherever_it_stands() {
+fn an_image_costs_its_size_in_any_place() {
     let url = format!("data:image/png;base64,{PNG}");
     for (part, expected) in [
         (json!({"type": "image_url", "image_url": {"url": url}}), 85 + 6 * 170),
@@ -43,7 +43,7 @@ fn an_image_costs_its_size_wherever_it_stands() {
 }
 
 #[test]
-fn clients_that_escape_base64_are_counted_alike() {
+fn escaped_base64_counts_the_same() {
     let body = |url: &str| {
         format!(r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#)
     };
@@ -54,22 +54,19 @@ fn clients_that_escape_base64_are_counted_alike() {
 }
 
 #[test]
-fn audio_and_documents_cost_what_their_size_says() {
+fn audio_and_documents_cost_by_their_size() {
     let megabyte = "A".repeat(1_398_104);
+    let pdf = format!("data:application/pdf;base64,{megabyte}");
+    let hello = json!([{"type": "text", "text": "hello"}]);
     for (part, expected) in [
-        // 1,048,578 bytes at 4,000 a second are 262.2 seconds.
+        // 1,048,578 bytes at 4,000 per second are 262.2 seconds.
         (json!({"type": "input_audio", "input_audio": {"data": megabyte, "format": "mp3"}}), 2_622),
         (json!({"type": "input_audio", "input_audio": {}}), 0),
+        (json!({"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}}), 17 * 2_334),
+        (json!({"type": "input_file", "filename": "a.pdf", "file_data": pdf}), 17 * 2_334),
         (
-            json!({"type": "file", "file": {"filename": "a.pdf", "file_data": format!("data:application/pdf;base64,{megabyte}")}}),
-            17 * 2_334,
-        ),
-        (
-            json!({"type": "input_file", "filename": "a.pdf", "file_data": format!("data:application/pdf;base64,{megabyte}")}),
-            17 * 2_334,
-        ),
-        (
-            json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": megabyte}}),
+            json!({"type": "document",
+                "source": {"type": "base64", "media_type": "application/pdf", "data": megabyte}}),
             17 * 2_334,
         ),
         (json!({"type": "input_file", "file_data": format!("data:text/plain;base64,{megabyte}")}), 262_145),
@@ -80,46 +77,38 @@ fn audio_and_documents_cost_what_their_size_says() {
             json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hello\nworld"}}),
             3,
         ),
-        (
-            json!({"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "hello"}]}, "title": "world"}),
-            2,
-        ),
-        (
-            json!({"type": "search_result", "source": "hello", "title": "world", "content": [{"type": "text", "text": "hello"}]}),
-            3,
-        ),
+        (json!({"type": "document", "source": {"type": "content", "content": hello}, "title": "world"}), 2),
+        (json!({"type": "search_result", "source": "hello", "title": "world", "content": hello}), 3),
     ] {
         let name: String = part.to_string().chars().take(80).collect();
         assert_eq!(of_chat("gpt-4o", &part), expected, "{name}");
     }
 }
 
-/// The factor corrects a tokenizer that is not at hand. An image's rule is the model's own.
+/// The factor stands in for a tokenizer that is not published; an image counts by the model's own rule.
 #[test]
 fn no_factor_applies_to_images_and_token_ids() {
     let part = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
     let body = json!({"model": "gpt-4o", "messages": [{"content": [part, {"type": "text", "text": "hi"}]}]})
         .to_string();
     let factor = Factor::new(2.0).unwrap();
-    let counting = Counting { factor, encoding: crate::tokens::Encoding::O200kBase };
-    let tokenizer = Tokenizer::new(counting);
+    let tokenizer = Tokenizer::new(Counting { encoding: Encoding::O200kBase, factor });
     let tokens = |endpoint, body: &str| {
         let body = Body::new(body.as_bytes());
-        Request::read(endpoint, &body).input_tokens(&Meter::of_all(tokenizer))
+        Request::read(endpoint, &body).input_tokens(&Meter::unlimited(tokenizer))
     };
     assert_eq!(tokens(Endpoint::ChatCompletions, &body), 2 * 7 + 765);
     assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);
 }
 
-/// 20 MB of base64 are read in a time that would not be noticed. The bound is generous: tests run unoptimised, on
-/// machines that do other things.
+/// 20 MB of base64 take no noticeable time. The bound is generous: tests run unoptimised, on machines that do other
+/// work.
 #[test]
 fn a_large_image_is_not_tokenized() {
-    let body = format!(
-        r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{PNG}{}"}}}}]}}]}}"#,
-        "A".repeat(20_000_000)
-    );
-    let begun = std::time::Instant::now();
+    let url = format!("data:image/png;base64,{PNG}{}", "A".repeat(20_000_000));
+    let body =
+        format!(r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#);
+    let start = std::time::Instant::now();
     assert_eq!(read(body.as_bytes()).0, 3 + 85 + 6 * 170 + 3);
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }

@@ -32,7 +32,7 @@ fn inputs_are_texts_or_token_ids() {
 }
 
 #[test]
-fn completions_are_paid_for_as_often_as_they_are_made() {
+fn every_completion_that_is_made_is_charged() {
     let request = |body: Value| {
         let bytes = body.to_string().into_bytes();
         let body = Body::new(&bytes);
@@ -41,7 +41,7 @@ fn completions_are_paid_for_as_often_as_they_are_made() {
             request.choices(),
             request.answers(),
             request.output_cap(),
-            request.input_tokens(&Meter::of_all(tokenizer(None))),
+            request.input_tokens(&Meter::unlimited(tokenizer(None))),
         )
     };
     assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
@@ -54,7 +54,7 @@ fn completions_are_paid_for_as_often_as_they_are_made() {
 }
 
 #[test]
-fn a_deployment_is_the_model_of_a_body_that_names_none() {
+fn a_deployment_is_the_model_if_the_body_names_none() {
     for (body, model) in
         [(&b"{}"[..], Some("gpt-4")), (br#"{"model":"gpt-4o"}"#, Some("gpt-4o")), (b"\0", Some("gpt-4"))]
     {
@@ -69,17 +69,17 @@ fn a_deployment_is_the_model_of_a_body_that_names_none() {
 #[test]
 fn response_formats_count_their_schema() {
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
-    let more = tokens(&["weather", &schema.to_string()]);
+    let extra = tokens(&["weather", &schema.to_string()]);
     let chat =
         |format: Value| input_tokens(&json!({"messages": [{"content": "hi"}], "response_format": format}));
     let none = chat(json!({"type": "text"}));
     assert_eq!(chat(json!({"type": "json_object"})), none);
     let format = json!({"name": "weather", "strict": true, "schema": schema});
-    assert_eq!(chat(json!({"type": "json_schema", "json_schema": format})), none + more);
+    assert_eq!(chat(json!({"type": "json_schema", "json_schema": format})), none + extra);
 
     let format = json!({"type": "json_schema", "name": "weather", "schema": schema});
     let response = |text: Value| input_tokens_at(Endpoint::Responses, &json!({"input": "hi", "text": text}));
-    assert_eq!(response(json!({"format": format})), response(json!({"verbosity": "low"})) + more);
+    assert_eq!(response(json!({"format": format})), response(json!({"verbosity": "low"})) + extra);
     let message = |config: Value| {
         input_tokens_at(
             Endpoint::Messages,
@@ -110,9 +110,10 @@ fn responses_count_as_a_chat_would() {
         )
     );
     assert_eq!(
-        of(
-            json!({"prompt": {"id": "pmpt_1", "variables": {"city": "hello", "a": {"type": "input_text", "text": "world"}}}})
-        ),
+        of(json!({"prompt": {
+            "id": "pmpt_1",
+            "variables": {"city": "hello", "a": {"type": "input_text", "text": "world"}}
+        }})),
         3 + 2 + 3
     );
 
@@ -134,7 +135,7 @@ fn responses_count_as_a_chat_would() {
 }
 
 #[test]
-fn items_count_what_they_hold() {
+fn items_count_their_contents() {
     let of = |item: Value| input_tokens_at(Endpoint::Responses, &json!({"input": [item]}));
     let nothing = of(json!({}));
     assert_eq!(nothing, 6);
@@ -150,7 +151,8 @@ fn items_count_what_they_hold() {
         ),
         (json!({"type": "custom_tool_call", "name": "hello", "input": "world"}), &["hello", "world"]),
         (
-            json!({"type": "reasoning", "encrypted_content": "AAAA", "summary": [{"type": "summary_text", "text": "hello"}]}),
+            json!({"type": "reasoning", "encrypted_content": "AAAA",
+                "summary": [{"type": "summary_text", "text": "hello"}]}),
             &["hello"],
         ),
         (json!({"type": "code_interpreter_call", "code": "1 + 1"}), &["1 + 1"]),
@@ -161,12 +163,13 @@ fn items_count_what_they_hold() {
     ] {
         assert_eq!(of(item.clone()), nothing + tokens(texts), "{item}");
     }
-    let screenshot = json!({"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "https://…"}});
+    let output = json!({"type": "computer_screenshot", "image_url": "https://…"});
+    let screenshot = json!({"type": "computer_call_output", "output": output});
     assert_eq!(of(screenshot), nothing + 765);
 }
 
 #[test]
-fn messages_count_what_they_hold() {
+fn messages_count_their_contents() {
     let of = |body: Value| input_tokens_at(Endpoint::Messages, &body);
     let user = |content: Value| of(json!({"messages": [{"role": "user", "content": content}]}));
     let nothing = user(json!(""));
@@ -185,7 +188,8 @@ fn messages_count_what_they_hold() {
         ),
         (json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "hello"}]), &["hello"]),
         (
-            json!([{"type": "tool_result", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]}]),
+            json!([{"type": "tool_result",
+                "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]}]),
             &["hello", "world"],
         ),
         (json!([{"type": "tool_result", "is_error": true}]), &[]),
@@ -214,6 +218,6 @@ fn an_estimate_of_messages_is_near_the_published_count() {
     let body = Body::new(&bytes);
     let encodings = Encodings::default();
     let tokenizer = encodings.tokenizer(Some("claude-opus-4-1"));
-    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::of_all(tokenizer));
+    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::unlimited(tokenizer));
     assert!((14..=20).contains(&tokens), "{tokens}");
 }

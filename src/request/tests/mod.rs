@@ -1,10 +1,11 @@
-//! Requests whole and broken, and the counts that OpenAI publishes.
+//! Valid and malformed requests, and the counts that OpenAI publishes.
 
 mod content;
 mod formats;
 
 use super::*;
-use crate::tokens::{Counting, Encodings, Factor, Tokenizer};
+use crate::models::Encodings;
+use crate::tokens::{Counting, Encoding, Factor, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -13,7 +14,7 @@ fn tokenizer(model: Option<&str>) -> Tokenizer {
     Encodings::default().tokenizer(model)
 }
 
-/// Input tokens, output cap.
+/// Input tokens and output cap.
 fn read(body: &[u8]) -> (u64, Option<u64>) {
     read_at(Endpoint::ChatCompletions, body)
 }
@@ -21,7 +22,7 @@ fn read(body: &[u8]) -> (u64, Option<u64>) {
 fn read_at(endpoint: Endpoint, body: &[u8]) -> (u64, Option<u64>) {
     let body = Body::new(body);
     let request = Request::read(endpoint, &body);
-    (request.input_tokens(&Meter::of_all(tokenizer(request.model.as_deref()))), request.output_cap())
+    (request.input_tokens(&Meter::unlimited(tokenizer(request.model.as_deref()))), request.output_cap())
 }
 
 fn input_tokens_at(endpoint: Endpoint, body: &Value) -> u64 {
@@ -53,10 +54,9 @@ fn published_counts_of_prompts_are_matched() {
 
 #[test]
 fn published_counts_of_texts_are_matched() {
-    use crate::tokens::Encoding;
     for example in published("texts.json")["expected"].as_array().unwrap() {
         for (encoding, expected) in example["counts"].as_object().unwrap() {
-            let encoding = Encoding::from_name(encoding).unwrap();
+            let encoding: Encoding = serde_json::from_value(json!(encoding)).unwrap();
             let tokenizer = Tokenizer::new(Counting { encoding, factor: Factor::ONE });
             let count = tokenizer.count(example["text"].as_str().unwrap());
             assert_eq!(count, expected.as_u64().unwrap(), "{example} {encoding:?}");
@@ -65,7 +65,7 @@ fn published_counts_of_texts_are_matched() {
 }
 
 #[test]
-fn a_model_that_nobody_knows_counts_as_gpt_4o() {
+fn an_unknown_model_counts_as_gpt_4o() {
     let mut example = published("tools.json");
     for (model, expected) in [("gpt-4o", 101), ("some/llama-9", 101), ("openai/gpt-4", 105)] {
         example["body"]["model"] = json!(model);
@@ -76,17 +76,19 @@ fn a_model_that_nobody_knows_counts_as_gpt_4o() {
 #[test]
 fn the_factor_applies_to_the_whole_prompt() {
     let body = br#"{"messages":[{"role":"user","content":"hi"}]}"#;
-    let counting =
-        Counting { factor: Factor::new(1.5).unwrap(), encoding: crate::tokens::Encoding::O200kBase };
-    let tokenizer = Tokenizer::new(counting);
+    let factor = Factor::new(1.5).unwrap();
+    let tokenizer = Tokenizer::new(Counting { encoding: Encoding::O200kBase, factor });
     let body = Body::new(body);
-    // 3 + user + hi + 3 are 8.
-    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).input_tokens(&Meter::of_all(tokenizer)), 12);
+    // 3 + `user` + `hi` + 3 = 8.
+    assert_eq!(
+        Request::read(Endpoint::ChatCompletions, &body).input_tokens(&Meter::unlimited(tokenizer)),
+        12
+    );
 }
 
-/// Each content costs the same as the plain text beside it, or so many tokens more.
+/// Each content costs as much as a plain text, or so many tokens more.
 #[test]
-fn content_is_counted_for_what_it_holds() {
+fn content_is_counted_by_its_parts() {
     let of = |message: Value| input_tokens(&json!({"model": "gpt-4o", "messages": [message]}));
     let plain = |text: &str| of(json!({"role": "user", "content": text}));
     let user = |content: Value| of(json!({"role": "user", "content": content}));
@@ -121,7 +123,7 @@ fn content_is_counted_for_what_it_holds() {
 }
 
 #[test]
-fn functions_count_as_tools_and_nested_properties_too() {
+fn functions_count_as_tools_and_nested_properties_count() {
     let example = published("tools.json");
     let mut legacy = example["body"].clone();
     let tools = legacy["tools"].take();
@@ -135,7 +137,7 @@ fn functions_count_as_tools_and_nested_properties_too() {
         input_tokens(&json!({"messages": [{}], "tools": [tool]}))
     };
     let none = with(json!({}));
-    // A list of properties costs 3, a property 3 and its line `a::` what it has.
+    // A list of properties costs 3, a property 3 and its line, `a::`.
     let line = tokenizer(None).count("a::");
     assert_eq!(with(json!({"properties": {"a": {}}})), none + 6 + line);
     let nested = json!({"properties": {"a": {"items": {"properties": {"a": {}}}}}});
@@ -145,7 +147,7 @@ fn functions_count_as_tools_and_nested_properties_too() {
 }
 
 #[test]
-fn the_largest_cap_counts_once_for_every_choice() {
+fn the_largest_cap_is_multiplied_by_the_choices() {
     for (members, cap) in [
         (r#""max_tokens":1,"max_completion_tokens":10000"#, Some(10_000)),
         (r#""max_output_tokens":5,"n":3"#, Some(15)),
@@ -167,7 +169,7 @@ fn the_largest_cap_counts_once_for_every_choice() {
 }
 
 #[test]
-fn streaming_is_known() {
+fn requests_for_streams_are_recognized() {
     for (body, stream, include_usage) in [
         (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, true, true),
         (r#"{"stream":true,"stream_options":[true]}"#, true, false),
@@ -194,9 +196,9 @@ fn a_body_without_a_prompt_is_charged_for_its_size() {
     }
 }
 
-/// Bodies that clients get wrong or bend on purpose. None may panic, and each is charged for something.
+/// Bodies that clients malform, by mistake or on purpose. None may cause a panic, and each is charged for something.
 #[test]
-fn malformed_bodies_are_charged_for_what_they_hold() {
+fn malformed_bodies_are_charged() {
     let deep = |times: usize| "[".repeat(times) + &"]".repeat(times);
     let ten_mb = "x".repeat(10_000_000);
     let hi = r#"[{"role":"user","content":"hi"}]"#;
@@ -207,11 +209,11 @@ fn malformed_bodies_are_charged_for_what_they_hold() {
         ("[]".into(), (1, None)),
         (r#"{"messages":"hi there"}"#.into(), (6, None)),
         (r#"{"messages":[1,null,"x",[]]}"#.into(), (15, None)),
-        // What stands before the fault is known; the prompt is charged for its size.
+        // The cap before the fault is read; the prompt is charged for its size.
         (r#"{"max_tokens":5,"messages":[{"role":"user","content":"#.into(), (14, Some(5))),
         (format!(r#"{{"messages":{hi}}} trailing"#), (14, None)),
         (format!(r#"{{"temperature":NaN,"messages":{hi}}}"#), (16, None)),
-        // Depth is no fault, wherever it is.
+        // Depth is no fault, in any member.
         (format!(r#"{{"metadata":{},"messages":{hi}}}"#, deep(100_000)), (8, None)),
         (format!(r#"{{"max_tokens":{},"messages":{hi}}}"#, deep(100_000)), (8, None)),
         (format!(r#"{{"messages":{hi},"messages":[{}]}}"#, deep(100_000)), (11, None)),
@@ -229,7 +231,7 @@ fn malformed_bodies_are_charged_for_what_they_hold() {
     assert_eq!(read(b"{\"messages\":\0[{}]}"), (5, None));
 }
 
-/// Deep schemas are cut off, not followed.
+/// Schemas count down to a depth, and no further.
 #[test]
 fn deep_tools_are_counted_to_a_depth() {
     let depth = 30_000;
@@ -237,11 +239,11 @@ fn deep_tools_are_counted_to_a_depth() {
     let body = format!(
         r#"{{"messages":[{{}}],"tools":[{{"function":{{"name":"f","description":"d.","parameters":{schema}}}}}]}}"#
     );
-    // A message 3, the reply 3, a function 7, its line 2 and the end 12.
+    // A message costs 3, the reply 3, a function 7, its line 2 and the end 12.
     assert_eq!(read(body.as_bytes()).0, 3 + 3 + 7 + tokenizer(None).count("f:d") + 12);
 }
 
-/// JSON of any shape under names that mean something.
+/// JSON of any shape, with names that have a meaning.
 fn value() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
         "model",
@@ -340,11 +342,16 @@ proptest! {
         let request = Request::read(endpoint, &body);
         prop_assert!(request.is_json);
         let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
-        prop_assert!(request.input_tokens(&Meter::of_all(tokenizer(None))) >= least);
+        prop_assert!(request.input_tokens(&Meter::unlimited(tokenizer(None))) >= least);
     }
 
     #[test]
-    fn a_body_cut_short_or_bent_is_charged_for_something(body in value(), endpoint in endpoint(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_body_that_is_cut_off_or_changed_is_charged(
+        body in value(),
+        endpoint in endpoint(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut bytes = body.to_string().into_bytes();
         let at = at.index(bytes.len());
         // Completions and embeddings of nothing cost nothing.
@@ -355,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn text_is_counted_wherever_it_stands(texts in prop::collection::vec("\\PC{0,20}", 0..6)) {
+    fn text_is_counted_in_any_place(texts in prop::collection::vec("\\PC{0,20}", 0..6)) {
         let tokenizer = tokenizer(Some("gpt-4o"));
         let expected: u64 = texts.iter().map(|text| tokenizer.count(text)).sum();
         let messages: Vec<_> = texts.iter().map(|text| json!({"content": text})).collect();

@@ -1,4 +1,4 @@
-//! Texts that are easy to miscount.
+//! Texts that a tokenizer may easily miscount.
 
 pub(super) mod texts;
 
@@ -15,13 +15,13 @@ fn special_tokens_are_ordinary_text() {
 }
 
 #[test]
-fn encodings_are_told_apart() {
-    let counts = Encoding::ALL.map(|encoding| count(encoding, "お誕生日おめでとう"));
+fn encodings_count_differently() {
+    let counts = texts::plain().map(|(encoding, _)| count(encoding, "お誕生日おめでとう"));
     assert_eq!(counts, [8, 9, 14, 14]);
 }
 
-/// Texts that made a tokenizer overflow its stack, take minutes or fill the memory. Those that plain tiktoken-rs
-/// survives are counted by it too, and by how much the hard cuts may move the count.
+/// Texts that made a tokenizer overflow its stack, take minutes or fill the memory. The counts of those that plain
+/// tiktoken-rs survives differ from its counts by no more than the hard cuts explain.
 #[test]
 fn hostile_texts_are_counted() {
     let spaces = " ".repeat(1_000_000);

@@ -1,10 +1,10 @@
-//! What the tests of counting share: the tokenizer as its library gives it, and texts that are hard to split.
+//! Shared by the tests of counting: the reference tokenizers, and texts that are hard to split.
 
 use crate::tokens::Encoding;
 use proptest::prelude::*;
 use tiktoken_rs::CoreBPE;
 
-/// tiktoken-rs by itself, for every encoding.
+/// Every encoding with its tokenizer of tiktoken-rs.
 pub fn plain() -> [(Encoding, &'static CoreBPE); 4] {
     [
         (Encoding::O200kBase, tiktoken_rs::o200k_base_singleton()),
@@ -14,8 +14,8 @@ pub fn plain() -> [(Encoding, &'static CoreBPE); 4] {
     ]
 }
 
-/// Texts of fragments where the expressions of the encodings have their special cases: contractions and what folds
-/// to one, marks, white space of all kinds, line ends, digits, scripts with and without case, emoji.
+/// Texts of fragments that are special cases of the encodings' expressions: contractions and characters that fold to
+/// them, marks, white space of all kinds, line ends, digits, scripts with and without case, emoji.
 pub fn text() -> impl Strategy<Value = String> {
     let special: Vec<String> =
         serde_json::from_str(include_str!("../../../token-count/tests/fragments.json")).unwrap();

@@ -1,0 +1,156 @@
+//! What an image costs in tokens: tiles and patches, counted as its model's maker publishes.
+//!
+//! Which model has which rule, and the sources, are in [`crate::models`].
+
+use super::{Detail, Image, Size};
+use crate::models::{Bounds, ImageRule};
+use crate::quantity::Units;
+
+impl Image {
+    /// Its tokens, by the rule of its model.
+    pub(in crate::request) fn tokens(self, rule: ImageRule) -> Units {
+        let Self { size: Size { width, height }, detail } = self;
+        let (width, height) = (f64::from(width), f64::from(height));
+        match rule {
+            ImageRule::Tiles { base, .. } if detail == Detail::Low => Units::new(base),
+            ImageRule::Tiles { base, tile } => {
+                Units::new(base) + Units::new(tile) * count_tiles(width, height)
+            }
+            ImageRule::Patches { low, high, auto, original, hundredths } => {
+                let bounds = match detail {
+                    Detail::Low => low,
+                    Detail::High => high,
+                    Detail::Auto => auto,
+                    Detail::Original => original,
+                };
+                let patches = Units::new(count_patches(width, height, bounds));
+                Units::new((patches * hundredths).get().div_ceil(100))
+            }
+            ImageRule::Claude(bounds) => Units::new(count_claude_patches(width, height, bounds)),
+        }
+    }
+}
+
+/// Squares of 512 pixels, once the image fits a square of 2,048 and its shorter side is at most 768.
+fn count_tiles(width: f64, height: f64) -> u64 {
+    let scale = (2_048.0 / width.max(height)).min(1.0);
+    let scale = scale * (768.0 / (width.min(height) * scale)).min(1.0);
+    // Whole pixels: an image of 2,050 x 513 has been billed for one row of tiles.
+    count_squares((width * scale).round(), (height * scale).round(), 512.0)
+}
+
+/// Squares of 32 pixels, once the image is within `bounds`: OpenAI's formula, which scales an image down to a whole
+/// number of patches along one side.
+fn count_patches(width: f64, height: f64, bounds: Bounds) -> u64 {
+    let (width, height) = within(width, height, bounds.side);
+    let patches = count_squares(width, height, 32.0);
+    if patches <= bounds.patches {
+        return patches;
+    }
+    let shrink = (32.0 * 32.0 * bounds.patches as f64 / (width * height)).sqrt();
+    let whole = |side: f64| {
+        let patches = side * shrink / 32.0;
+        if patches < 1.0 { 1.0 } else { patches.floor() / patches }
+    };
+    let shrink = shrink * whole(width).min(whole(height));
+    count_squares(width * shrink, height * shrink, 32.0).min(bounds.patches)
+}
+
+/// Squares of 28 pixels, once the image is within `bounds`. Anthropic publishes no formula; in its examples, images are
+/// scaled down to the largest size that fits.
+fn count_claude_patches(width: f64, height: f64, bounds: Bounds) -> u64 {
+    let (width, height) = within(width, height, bounds.side);
+    let count = |scale: f64| count_squares(width * scale, height * scale, 28.0);
+    if count(1.0) <= bounds.patches {
+        return count(1.0);
+    }
+    let (mut fits, mut step) = (0.0, 0.5);
+    // Halving 40 times finds the scale with an error of far less than a pixel.
+    for _ in 0..40 {
+        if count(fits + step) <= bounds.patches {
+            fits += step;
+        }
+        step /= 2.0;
+    }
+    count(fits)
+}
+
+/// The sides, scaled down until the longer one has at most `side` pixels.
+fn within(width: f64, height: f64, side: u32) -> (f64, f64) {
+    let scale = (f64::from(side) / width.max(height)).min(1.0);
+    (width * scale, height * scale)
+}
+
+/// Squares that cover the image. A side that exceeds a whole number of squares by a rounding error has that number.
+fn count_squares(width: f64, height: f64, square: f64) -> u64 {
+    // Sides have at most 32 bits, so that the product has at most 64.
+    let along = |side: f64| ((side / square - 1e-9).ceil().max(1.0)) as u64;
+    along(width) * along(height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::IMAGE_RULES;
+    use proptest::prelude::*;
+
+    fn tokens(model: &str, width: u32, height: u32, detail: Detail) -> u64 {
+        Image { size: Size { width, height }, detail }.tokens(ImageRule::of(model)).get()
+    }
+
+    /// The guides' own examples, and prompts with token counts that others have measured.
+    #[test]
+    fn published_examples_are_matched() {
+        use Detail::{Auto, High, Low, Original};
+        for (model, width, height, detail, expected) in [
+            ("gpt-4o", 1024, 1024, High, 765),
+            ("gpt-4o", 2048, 4096, High, 1105),
+            ("gpt-4o", 4096, 8192, Low, 85),
+            ("gpt-4o", 128, 64, High, 255),
+            ("gpt-4o-mini", 128, 64, High, 2833 + 5667),
+            ("gpt-4.1", 2049, 513, High, 85 + 8 * 170),
+            ("gpt-4.1", 2050, 513, High, 85 + 4 * 170),
+            ("o3", 128, 64, High, 225),
+            ("gpt-5", 1024, 1024, Auto, 630),
+            ("openai/gpt-5-chat-latest", 1024, 1024, Low, 70),
+            ("computer-use-preview", 1024, 768, High, 65 + 4 * 129),
+            ("gpt-4.1-mini", 1024, 1024, Auto, 1659),
+            ("gpt-4.1-mini", 1800, 2400, Auto, 2353),
+            ("ft:gpt-4.1-nano:acme::id", 1024, 1024, Auto, 2520),
+            ("o4-mini-2025-04-16", 1800, 2400, Low, (12 * 16_u64 * 172).div_ceil(100)),
+            ("gpt-5.2", 1800, 2400, Auto, 1452),
+            ("gpt-5.4", 1024, 1024, High, 1024),
+            ("gpt-5.5", 3200, 3200, Auto, 10_000),
+            ("gpt-5.5", 3200, 3200, High, 2500),
+            ("gpt-5.4-mini", 3200, 3200, Original, (1521_u64 * 162).div_ceil(100)),
+            ("claude-3-opus-20240229", 200, 200, Auto, 64),
+            ("claude-sonnet-4-6", 1000, 1000, Auto, 1296),
+            // An A4 page at 130 dots per inch becomes 924 x 1307, and a 4K screen 1456 x 819.
+            ("claude-haiku-4-5", 1075, 1520, Auto, 33 * 47),
+            ("claude-haiku-4-5", 3840, 2160, Auto, 52 * 30),
+            ("anthropic/claude-opus-4.7", 1280, 1600, Auto, 2668),
+            ("", 1024, 1024, Auto, 765),
+        ] {
+            assert_eq!(tokens(model, width, height, detail), expected, "{model} {width}x{height}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_size_has_a_cost_within_the_bounds(
+            (_, _, rule) in prop::sample::select(IMAGE_RULES.to_vec()),
+            width in 1..=u32::MAX,
+            height in 1..=u32::MAX,
+            detail in prop::sample::select(vec![Detail::Auto, Detail::Low, Detail::High, Detail::Original]),
+        ) {
+            let tokens = Image { size: Size { width, height }, detail }.tokens(rule).get();
+            let max = match rule {
+                // A side of 2,048 by one of 768 at most.
+                ImageRule::Tiles { base, tile } => base + 8 * tile,
+                ImageRule::Patches { hundredths, .. } => 10_000 * hundredths / 100,
+                ImageRule::Claude(bounds) => bounds.patches,
+            };
+            prop_assert!((1..=max).contains(&tokens));
+        }
+    }
+}
