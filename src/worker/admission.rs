@@ -36,7 +36,7 @@ impl<S: SharedData> Worker<S> {
             Access::Unlimited => return Directive::Continue.into(),
             Access::Rejected => {
                 self.stats.add(Stat::UnknownIdentity, 1);
-                self.notes.add(stream, Field::Decision, "unknown_identity");
+                self.note(stream, Field::Decision, "unknown_identity");
                 if self.config.dry_run() {
                     return Directive::Continue.into();
                 }
@@ -229,11 +229,11 @@ impl<S: SharedData> Worker<S> {
         let name = bill.name.as_deref().map(|name| (Field::Name, name));
         let model = asked.model.as_deref().map(|model| (Field::Model, model));
         for (field, value) in name.into_iter().chain(model) {
-            self.notes.add(stream, field, value);
+            self.note(stream, field, value);
         }
         if self.counts_tokens {
-            self.notes.add(stream, Field::EstimatedInputTokens, bill.estimate.full.input_tokens);
-            self.notes.add(stream, Field::ReservedOutputTokens, bill.estimate.full.output_tokens);
+            self.note(stream, Field::EstimatedInputTokens, bill.estimate.full.input_tokens);
+            self.note(stream, Field::ReservedOutputTokens, bill.estimate.full.output_tokens);
         }
     }
 

@@ -72,11 +72,11 @@ impl<S: SharedData> Worker<S> {
             };
         };
         self.stats.add(Stat::Admitted, 1);
-        self.notes.add(stream, Field::Decision, "admitted");
+        self.note(stream, Field::Decision, "admitted");
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by).map(|by| by.limit.name.clone());
         if let Some(limit) = &would_refuse {
             self.stats.add(Stat::DryRunOverLimit, 1);
-            self.notes.add(stream, Field::DryRun, limit);
+            self.note(stream, Field::DryRun, limit);
         }
         let waited_ms = self.leave_waiting(stream, &pending, now_ms);
         let Pending { bill, asked, .. } = pending;
@@ -107,9 +107,9 @@ impl<S: SharedData> Worker<S> {
         }
         self.leave_waiting(stream, &pending, now_ms);
         self.stats.add(Stat::OverLimit, 1);
-        self.notes.add(stream, Field::Decision, "over_limit");
+        self.note(stream, Field::Decision, "over_limit");
         if let Some(by) = over.by() {
-            self.notes.add(stream, Field::Limit, &by.limit.name);
+            self.note(stream, Field::Limit, &by.limit.name);
         }
         let RequestFacts { endpoint, languages, .. } = &pending.asked;
         self.refuse(&Refusal::OverLimit(over), *endpoint, languages.as_deref(), now_ms)
@@ -225,7 +225,7 @@ impl<S: SharedData> Worker<S> {
         let directive = match on_error {
             OnError::Allow => {
                 self.stats.add(Stat::StoreErrorsAllowed, 1);
-                self.notes.add(stream, Field::Decision, "uncounted");
+                self.note(stream, Field::Decision, "uncounted");
                 let waited_ms = self.leave_waiting(stream, &pending, now_ms);
                 let Pending { bill, asked, .. } = pending;
                 let account = OpenReservation::open(bill, HeldIn::Uncounted, now_ms);
@@ -250,7 +250,7 @@ impl<S: SharedData> Worker<S> {
     fn deny(&mut self, stream: u32, pending: &Pending, now_ms: u64) -> Directive {
         self.leave_waiting(stream, pending, now_ms);
         self.stats.add(Stat::StoreErrorsDenied, 1);
-        self.notes.add(stream, Field::Decision, "no_store");
+        self.note(stream, Field::Decision, "no_store");
         if matches!(self.config.store(), Store::Redis(_)) {
             self.send_settlement(pending.bill.cancel());
         }

@@ -43,7 +43,7 @@ pub struct Worker<S> {
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
     stats: Stats,
-    notes: LogFields,
+    notes: HashMap<u32, LogFields>,
     /// Whether something was queued since [`Worker::take_wake`] was last asked.
     wake: bool,
     logged_ms: u64,
@@ -85,7 +85,7 @@ impl<S: SharedData> Worker<S> {
             headers_mode: HeadersMode::default(),
             next_id: (seed, 0),
             stats: Stats::default(),
-            notes: LogFields::default(),
+            notes: HashMap::new(),
             wake: false,
             logged_ms: 0,
             renewed_ms: 0,
@@ -102,7 +102,11 @@ impl<S: SharedData> Worker<S> {
 
     /// What the access log is to say of `stream`, as far as it was noted since this was last asked.
     pub fn take_notes(&mut self, stream: u32) -> Vec<(Field, String)> {
-        self.notes.take(stream)
+        self.notes.remove(&stream).unwrap_or_default().into_iter().collect()
+    }
+
+    fn note(&mut self, stream: u32, field: Field, value: impl ToString) {
+        self.notes.entry(stream).or_default().add(field, value);
     }
 
     /// Whether [`Worker::turn`] has something to send that it had not when this was last asked.

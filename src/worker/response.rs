@@ -314,8 +314,8 @@ impl<S: SharedData> Worker<S> {
             reserved.of(Metric::TotalTokens),
             cost.of(Metric::TotalTokens),
         );
-        self.notes.add(stream, Field::InputTokens, cost.input_tokens);
-        self.notes.add(stream, Field::OutputTokens, cost.output_tokens);
+        self.note(stream, Field::InputTokens, cost.input_tokens);
+        self.note(stream, Field::OutputTokens, cost.output_tokens);
         let Settlement { local, remote } = account.close(closing);
         if let Some((charges, hold)) = local
             && let Some(store) = &self.local
