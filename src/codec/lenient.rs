@@ -6,14 +6,11 @@
 //! serde_json without recursion, however deep it is. What an `Accept` does enter is bounded by serde_json's limit of
 //! 128 levels.
 
+use crate::quantity::MAX_EXACT;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-
-/// The largest number that is read, 2^53 - 1: the largest that JSON and the store's Lua both hold exactly. Larger
-/// ones are read as this.
-pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// A place that takes JSON values. Each method is one form of value; those not implemented pass it over.
 ///
@@ -101,7 +98,7 @@ pub fn raw<'de, A: MapAccess<'de>>(object: &mut A) -> Result<&'de str, A::Error>
     object.next_value::<&RawValue>().map(RawValue::get)
 }
 
-/// The number that `object` stands before: not negative, rounded up, at most [`MAX_NUMBER`]. A string of digits is
+/// The number that `object` stands before: not negative, rounded up, at most [`MAX_EXACT`]. A string of digits is
 /// one too, as it is to servers that coerce types; anything else is none.
 ///
 /// # Errors
@@ -117,7 +114,7 @@ fn number_in(raw: &str) -> Option<u64> {
     }
     // Casting a float saturates.
     let number = digits.parse().or_else(|_| digits.parse().map(|float: f64| float.ceil() as u64));
-    number.ok().map(|number| number.min(MAX_NUMBER))
+    number.ok().map(|number| number.min(MAX_EXACT))
 }
 
 /// Whether the value that `object` stands before is true, or what servers that coerce types read as true.
@@ -258,9 +255,9 @@ mod tests {
             ("3", Some(3)),
             ("\"3\"", Some(3)),
             ("2.5", Some(3)),
-            ("1e308", Some(MAX_NUMBER)),
-            ("1e999", Some(MAX_NUMBER)),
-            ("99999999999999999999999999", Some(MAX_NUMBER)),
+            ("1e308", Some(MAX_EXACT)),
+            ("1e999", Some(MAX_EXACT)),
+            ("99999999999999999999999999", Some(MAX_EXACT)),
             ("0", Some(0)),
             ("-1", None),
             ("-1e999", None),

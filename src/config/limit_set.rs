@@ -1,12 +1,12 @@
 //! Limits, checked and built: shorthands and windows, for any model and for patterns of models.
 
 use super::error::{Path, Problems};
-use super::number::MAX_AMOUNT;
 use super::pattern;
 use super::raw;
 use super::windows;
 use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::{LimitSet, ModelLimits, Slot};
+use crate::quantity::MAX_EXACT;
 use crate::window::Window;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -38,7 +38,7 @@ pub(super) fn limit_set(
     LimitSet { general, models, manner }
 }
 
-/// Builds the limits of all requests: those of `models` and `global` in `root`.
+/// Builds the limits on all requests: those of `models` and `global` in `root`.
 pub(super) fn shared(
     global: &raw::GlobalLimits,
     models: &BTreeMap<String, raw::ModelLimits>,
@@ -87,12 +87,12 @@ impl OwnManner {
     }
 }
 
-/// How the limits of a model are called in the store and in messages.
+/// The names of a model's limits in the store and in messages.
 #[derive(Clone, Copy)]
 enum Naming {
-    /// With the pattern: they stand among others of their owner.
+    /// With the pattern: their owner has other limits too.
     WithPattern,
-    /// By the metric alone: the pattern is their owner.
+    /// The metric alone: the pattern is their owner.
     ByMetric,
 }
 
@@ -120,7 +120,7 @@ fn model_limits(
     models.iter().map(of_pattern).collect()
 }
 
-/// Builds one list of limits; no two may be on the same metric over the same window.
+/// Builds one list of limits. No two may limit the same metric over the same window.
 fn limits(
     given: raw::Limits<'_>,
     manner: Enforcement,
@@ -144,7 +144,7 @@ fn limits(
     for (field, metric, length_ms, number) in given.shorthands {
         let path = path.member(field);
         let Some(number) = number else { continue };
-        let amount = problems.whole(&path, number, 0..=MAX_AMOUNT);
+        let amount = problems.whole(&path, number, 0..=MAX_EXACT);
         if let (Some(amount), Some(length_ms)) = (amount, NonZeroU64::new(length_ms)) {
             add(metric, amount, Window::sliding(length_ms), manner, &path, problems);
         }

@@ -1,29 +1,27 @@
-//! Windows, checked: lengths, algorithms and what goes with each, and how much they admit.
+//! Windows, checked: their lengths, their algorithms with the fields of each, and the amounts that they admit.
 
-use super::decimal::ONE;
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
-use super::length;
-use super::number::MAX_AMOUNT;
 use super::raw::{self, Algorithm, WindowMetric};
+use crate::quantity::{MAX_EXACT, MILLION, Millis};
 use crate::window::{self, DEFAULT_SEGMENTS, Window};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 
 /// The longest window, in milliseconds: 31 days, which is any month. A counter lives as long as its window.
 const MAX_WINDOW_MS: u64 = 31 * DAY_MS;
-/// Segments are a counter's size in the store, so they are few.
+/// The most segments: they make up a counter's size in the store.
 const MAX_SEGMENTS: u64 = 1000;
 /// The largest budget, in micro-dollars: a billion dollars.
-const MAX_BUDGET: u64 = 1_000_000_000 * ONE;
+const MAX_BUDGET: u64 = 1_000_000_000 * MILLION;
 /// For how long a place is kept if the configuration does not say, in milliseconds: longer than any model answers.
 const DEFAULT_LEASE: NonZeroU64 = NonZeroU64::new(600_000).unwrap();
 const DAY_MS: u64 = 86_400_000;
 
-/// How a month of the calendar is written.
+/// The length of a window that is a month of the calendar.
 const MONTH: &str = "1mo";
 
-/// How much may be in flight, and the window that counts it, if `given` says so.
+/// The most requests in flight, and the window that counts them, if `given` limits them.
 pub(super) fn concurrency(
     given: raw::Limits<'_>,
     path: &Path<'_>,
@@ -37,17 +35,17 @@ pub(super) fn concurrency(
         .lease_ttl
         .map_or(Some(DEFAULT_LEASE), |text| length_ms(text, 1_000..=DAY_MS, &lease_path, problems));
     let path = path.member("max_concurrency");
-    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_AMOUNT));
+    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_EXACT));
     Some((amount?, Window::concurrency(lease?)))
 }
 
-/// How much the window at `path` admits, and the window.
+/// The amount that the window at `path` admits, and the window.
 pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(u64, Window)> {
     let mut units = |name, number: Number, least: u64| {
         let path = path.member(name);
         match raw.metric {
             WindowMetric::CostUsd => problems.millionths(&path, number, least..=MAX_BUDGET),
-            _ => problems.whole(&path, number, least..=MAX_AMOUNT),
+            _ => problems.whole(&path, number, least..=MAX_EXACT),
         }
     };
     let amount = units("limit", raw.limit, 0);
@@ -70,7 +68,7 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
     Some((amount?, window))
 }
 
-/// The algorithm that is given or follows, and whether what only another one uses is given.
+/// The algorithm that is given, or the default. Fields of another algorithm are problems.
 fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut Problems) -> Algorithm {
     let is_fixed = is_month || matches!(raw.metric, WindowMetric::CostUsd);
     let default = if is_fixed { Algorithm::FixedWindow } else { Algorithm::SlidingWindow };
@@ -91,7 +89,7 @@ fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut 
     algorithm
 }
 
-/// A segment is a millisecond or more, which a very short window has fewer of than the default.
+/// The number of segments. A segment is a millisecond or more, so a very short window has fewer than the default.
 fn segments(
     given: Option<Number>,
     length_ms: Option<NonZeroU64>,
@@ -110,14 +108,14 @@ fn length_ms(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<NonZeroU64> {
-    let Some(length_ms) = length::parse_ms(text) else {
-        problems.expected(path, "a length of time such as \"10s\", \"1m\" or \"1d\"", quoted(text));
+    let Some(length_ms) = Millis::parse(text).map(Millis::get) else {
+        problems.expected(path, "a duration such as \"10s\", \"1m\" or \"1d\"", quoted(text));
         return None;
     };
     let within = Some(length_ms).filter(|length_ms| range.contains(length_ms)).and_then(NonZeroU64::new);
     if within.is_none() {
-        let [from, to] = [range.start(), range.end()].map(|ms| window::duration_label(*ms));
-        problems.expected(path, format!("a length of time from \"{from}\" to \"{to}\""), quoted(text));
+        let [from, to] = [range.start(), range.end()].map(|ms| Millis::new(*ms).label());
+        problems.expected(path, format!("a duration from \"{from}\" to \"{to}\""), quoted(text));
     }
     within
 }

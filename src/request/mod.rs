@@ -25,7 +25,8 @@ mod tools;
 pub use endpoint::{Endpoint, deployment};
 pub use inject::{BodyEdit, ask_for_usage};
 
-use crate::codec::lenient::{self, Accept, MAX_NUMBER, Text};
+use crate::codec::lenient::{self, Accept, Text};
+use crate::quantity::MAX_EXACT;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 use std::borrow::Cow;
@@ -151,9 +152,9 @@ impl<'b> Request<'b> {
     }
 
     /// The most output tokens that the request allows itself: the largest of the caps that it gives, times
-    /// [`Request::answers`], at most [`MAX_NUMBER`]. None if it gives none; zero for embeddings.
+    /// [`Request::answers`], at most [`MAX_EXACT`]. None if it gives none; zero for embeddings.
     pub fn output_cap(&self) -> Option<u64> {
-        self.cap.map(|cap| cap.saturating_mul(self.answers()).min(MAX_NUMBER))
+        self.cap.map(|cap| cap.saturating_mul(self.answers()).min(MAX_EXACT))
     }
 }
 
