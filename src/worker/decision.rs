@@ -67,7 +67,9 @@ impl<S: SharedData> Worker<S> {
         let Some(held) = held else {
             let is_partial = pending.bill.estimate.is_partial;
             return match OverLimit::new(standings, pending.bill.name.clone()) {
-                Some(over) => self.wait_or_refuse(stream, pending, over.of_part(is_partial), now_ms),
+                Some(over) => {
+                    self.wait_or_refuse(stream, pending, over.with_partial_prompt(is_partial), now_ms)
+                }
                 None => self.refuse(&Refusal::NoStore, pending.asked.endpoint, None, now_ms),
             };
         };
