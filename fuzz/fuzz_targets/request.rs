@@ -22,8 +22,8 @@ fuzz_target!(|data: &[u8]| {
     let body = Body::new(bytes);
     let request = Request::read(endpoint, &body);
     let count = |request: &Request<'_>| {
-        let counter = Encodings::default().counter(request.model.as_deref());
-        request.input_tokens(&Meter::of_all(counter))
+        let tokenizer = Encodings::default().tokenizer(request.model.as_deref());
+        request.input_tokens(&Meter::of_all(tokenizer))
     };
     let tokens = count(&request);
     assert!(request.answers() >= request.choices());

@@ -1,7 +1,7 @@
 //! Rate-limit headers in families of three: a limit, its remainder, and the time until it resets.
 //!
-//! OpenAI's headers have the time as a duration (<https://platform.openai.com/docs/guides/rate-limits>), Anthropic's as a date
-//! (<https://docs.anthropic.com/en/api/rate-limits#response-headers>).
+//! OpenAI's headers have the time as a duration (<https://platform.openai.com/docs/guides/rate-limits>), Anthropic's as
+//! a date (<https://docs.anthropic.com/en/api/rate-limits#response-headers>).
 
 use super::Headers;
 use super::units::{amount, date, go_duration};

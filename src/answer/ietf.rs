@@ -45,7 +45,7 @@ fn distinct(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> Vec
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for name in &names {
         let times = times.entry(name.clone()).or_default();
-        *times = times.saturating_add(1);
+        *times += 1;
     }
     let is_once = |name: &String| times.get(name).is_some_and(|times| *times == 1);
     names.into_iter().zip(longer).map(|(name, longer)| if is_once(&name) { name } else { longer }).collect()

@@ -1,4 +1,4 @@
-//! Server-Sent Events out of a body that arrives in chunks, whose edges mean nothing.
+//! Reads Server-Sent Events out of a body that arrives in chunks of any size.
 //!
 //! [`Parser`] follows the HTML standard
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>), with two differences:
@@ -24,7 +24,7 @@ pub struct Event<'e> {
     pub data: &'e [u8],
 }
 
-/// Lines up to a blank one, as they stand in the stream.
+/// The lines of a stream up to a blank one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'e> {
     /// Where in the chunk the byte after the blank line is. If the line ends with a carriage return, a line feed that
@@ -37,7 +37,7 @@ pub struct Block<'e> {
 /// Reads events from chunks.
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line that has not ended.
     line: Vec<u8>,
     kind: Vec<u8>,
     /// The `data` fields of the event, each with a line feed after it.
@@ -238,11 +238,12 @@ mod tests {
         }
     }
 
-    /// Streams of what matters to the parser and whatever else.
+    /// Streams of all bytes that matter to the parser, and of others.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             8 => prop::sample::select(vec![
-                "data", "data:", "data: ", "event:", ":", " ", "\n", "\r", "\r\n", "\n\n", "[DONE]", "é", "\u{FEFF}", "id: 1", "{}",
+                "data", "data:", "data: ", "event:", ":", " ", "\n", "\r", "\r\n", "\n\n", "[DONE]", "é", "\u{FEFF}",
+                "id: 1", "{}",
             ]).prop_map(|text| text.as_bytes().to_vec()),
             1 => prop::collection::vec(any::<u8>(), 0..6),
         ];
@@ -253,7 +254,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn any_split_equals_the_whole(stream in stream(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        fn any_split_equals_the_whole(
+            stream in stream(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();

@@ -226,8 +226,8 @@ impl<'de> Deserialize<'de> for Node {
                 Ok(Node::Number(value.into()))
             }
 
-            // YAML has integers of this size. None is valid anywhere, but serde's own message would show the number, which
-            // may be a key.
+            // YAML has integers of this size. None is valid anywhere, but serde's own message would show the number,
+            // which may be a key.
             fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
                 Ok(Node::Number(Number::Real(value as f64)))
             }
@@ -308,7 +308,8 @@ mod tests {
     fn yaml_is_read_and_its_mistakes_have_their_place() {
         let text = "# limits\ndefault:\n  rpm: 5\n  models: {gpt-4*: {rpm: 1.5}}\nlist: [no, ~, 0x10, '1']\n1: true\n";
         let yaml = Node::from_bytes(text.as_bytes()).ok().unwrap();
-        let json = br#"{"default": {"rpm": 5, "models": {"gpt-4*": {"rpm": 1.5}}}, "list": ["no", null, 16, "1"], "1": true}"#;
+        let json = br#"{"default": {"rpm": 5, "models": {"gpt-4*": {"rpm": 1.5}}},
+            "list": ["no", null, 16, "1"], "1": true}"#;
         assert!(yaml == Node::from_bytes(json).ok().unwrap());
         assert_eq!(
             message(b"a: b: c\n"),

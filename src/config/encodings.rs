@@ -7,8 +7,8 @@ use super::raw;
 use crate::tokens::{Counting, Encodings, Factor};
 use std::collections::BTreeMap;
 
-/// Builds the rules at `path`. Their order has no meaning (a `Struct` has none): [`Encodings`] prefers the most specific
-/// pattern.
+/// Builds the rules at `path`. Their order has no meaning (a `Struct` has none): [`Encodings`] prefers the most
+/// specific pattern.
 pub(super) fn encodings(
     raw: &BTreeMap<String, raw::Encoding>,
     path: &Path<'_>,

@@ -143,8 +143,8 @@ impl Config {
         self.hash_secret.as_ref().map_or_else(|| Arc::clone(id), |secret| secret.hash(id).into())
     }
 
-    /// Whether nothing is refused, for whatever reason: every request is counted, and those that would have been refused
-    /// are reported.
+    /// Whether nothing is refused, for whatever reason: every request is counted, and those that would have been
+    /// refused are reported.
     pub const fn dry_run(&self) -> bool {
         self.dry_run
     }

@@ -3,7 +3,8 @@
 use super::error::{Path, Problems, quoted};
 use crate::policy::pattern::Pattern;
 
-/// The longest pattern, in bytes. A pattern becomes part of the names of counters, which the sidecar bounds at 512 bytes.
+/// The longest pattern, in bytes. A pattern becomes part of the names of counters, which the sidecar bounds at 512
+/// bytes.
 const MAX_BYTES: usize = 256;
 
 /// Checks the pattern in `text`, which is the last name in `path`. Braces are not allowed: in Redis Cluster they mark

@@ -6,8 +6,8 @@ use super::secret::Secret;
 use crate::identity::{HashSecret, Prefixes, Source};
 use std::num::NonZeroUsize;
 
-/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first that a request
-/// has counts.
+/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first that a
+/// request has counts.
 const DEFAULT_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
 /// The largest number of a path segment: no API has longer paths.

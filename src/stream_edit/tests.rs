@@ -13,7 +13,10 @@ const FINISHES: Edits = Edits { hides_usage: false, finishes: true };
 
 const HIDES: Edits = Edits { hides_usage: true, finishes: false };
 
-const HELLO: &str = r#"data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"hi"}}],"usage":null}"#;
+const HELLO: &str = concat!(
+    r#"data: {"id":"c","object":"chat.completion.chunk","#,
+    r#""choices":[{"index":0,"delta":{"content":"hi"}}],"usage":null}"#
+);
 const USAGE: &str =
     r#"data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":1}}"#;
 

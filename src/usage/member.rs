@@ -99,12 +99,13 @@ impl Finder {
                 self.matched = (at_top && self.before_name).then_some(0);
                 self.before_name = false;
             }
-            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'{' | b'[' => self.depth += 1,
             b'}' | b']' if at_top => {
                 self.at = At::End;
                 return self.value.take();
             }
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            // At least two are open.
+            b'}' | b']' => self.depth -= 1,
             b',' if at_top => {
                 self.before_name = true;
                 return self.value.take();
@@ -126,7 +127,7 @@ impl Finder {
         self.keep(&[byte]);
         if let Some(matched) = self.matched {
             let next = self.name.get(matched) == Some(&byte);
-            self.matched = next.then_some(matched.saturating_add(1));
+            self.matched = next.then_some(matched + 1);
         }
         match byte {
             b'"' => self.at = At::Outside,
@@ -194,9 +195,12 @@ mod tests {
 
         #[test]
         fn agrees_with_a_whole_parse(
-            members in prop::collection::vec((prop::sample::select(vec!["usage", "choices", "a\"", "é\\"]), json()), 0..6),
+            members in prop::collection::vec(
+                (prop::sample::select(vec!["usage", "choices", "a\"", "é\\"]), json()), 0..6
+            ),
         ) {
-            let object: serde_json::Map<_, _> = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+            let object: serde_json::Map<_, _> = members.collect();
             let body = Value::Object(object.clone()).to_string();
             let bytes: Vec<_> = body.as_bytes().chunks(1).collect();
             let whole = find(&[body.as_bytes()]);

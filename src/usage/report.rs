@@ -129,11 +129,13 @@ mod tests {
         let expected = Usage { cached_tokens: Some(4), reasoning_tokens: Some(6), ..of(19, 10) };
         assert_eq!(usage(chat), Some(expected));
         assert_eq!(usage(responses), Some(expected));
-        let anthropic = r#"{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"output_tokens":7}"#;
+        let anthropic = r#"{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,
+            "output_tokens":7}"#;
         let expected = Usage { cached_tokens: Some(100), cache_creation_tokens: Some(20), ..of(123, 7) };
         assert_eq!(usage(anthropic), Some(expected));
         // Gateways that translate add Anthropic's numbers to OpenAI's, which include them.
-        let translated = r#"{"prompt_tokens":123,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"completion_tokens":7}"#;
+        let translated = r#"{"prompt_tokens":123,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,
+            "completion_tokens":7}"#;
         assert_eq!(usage(translated), Some(expected));
     }
 

@@ -121,7 +121,7 @@ impl Answer {
             tokenizer,
             format,
             is_known: false,
-            choices: choices.clamp(1, LAST_PART.saturating_add(1)),
+            choices: choices.clamp(1, LAST_PART + 1),
             finished: 0,
             texts: BTreeMap::new(),
             usage: Report::default(),

@@ -20,8 +20,8 @@ pub struct Rejection {
 pub enum Messages {
     /// One message for everybody.
     One(String),
-    /// A message for each language that `accept-language` may prefer, such as `en` or `zh-CN`. `default` is for all other
-    /// languages, and required.
+    /// A message for each language that `accept-language` may prefer, such as `en` or `zh-CN`. `default` is for all
+    /// other languages, and required.
     ByLanguage(BTreeMap<String, String>),
 }
 

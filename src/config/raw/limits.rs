@@ -210,7 +210,7 @@ impl Algorithm {
     }
 }
 
-/// What everybody may do who is not in `keys`.
+/// The rights of everybody who is not in `keys`.
 #[derive(Debug)]
 pub enum Fallback {
     /// `"reject"`: nothing. Their requests are answered 401.

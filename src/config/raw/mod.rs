@@ -1,4 +1,4 @@
-//! The configuration's fields as users write them: the one place that says what they are called.
+//! The configuration's fields as users write them: the one place that has their names.
 //!
 //! These types have names and shapes only; the modules that build a [`Config`](super::Config) check the values. A field
 //! that is not here is an error. The doc comments are the reference for users, by way of the schema.
@@ -36,8 +36,8 @@ pub struct Root {
     /// Where a request carries its sender's identity: the first source that yields a value decides. By default the
     /// headers `authorization`, `x-api-key` and `api-key`, then the client's address.
     pub identity: Option<Vec<Source>>,
-    /// A secret of 16 bytes or more. With it, the ids of keys and clients in the store, in logs and in metrics are HMACs,
-    /// which nobody without the secret can trace back. Another secret starts new counters.
+    /// A secret of 16 bytes or more. With it, the ids of keys and clients in the store, in logs and in metrics are
+    /// HMACs, which nobody without the secret can trace back. Another secret starts new counters.
     pub hash_secret: Option<Secret>,
     /// Sets of limits, by name.
     pub plans: BTreeMap<String, Plan>,
@@ -53,7 +53,8 @@ pub struct Root {
     pub global: GlobalLimits,
     /// Whether nothing is refused: every request is counted, and those over a limit are only reported.
     pub dry_run: bool,
-    /// The most requests that wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See `max_wait_ms`.
+    /// The most requests that wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See
+    /// `max_wait_ms`.
     pub max_waiting: Option<Number>,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,

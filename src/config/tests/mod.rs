@@ -302,7 +302,8 @@ proptest! {
     fn no_yaml_shows_a_key(rest in "[ -~]{8,40}") {
         let key = &format!("sk-{}", rest.trim_end());
         for text in [
-            format!("keys: {{{key}: !t x}}"), format!("keys:\n  {key}: !t x\n"), format!("keys:\n  {key}: {{? [a] : b}}"),
+            format!("keys: {{{key}: !t x}}"), format!("keys:\n  {key}: !t x\n"),
+            format!("keys:\n  {key}: {{? [a] : b}}"),
             format!("keys:\n  {key}: [\n"), format!("keys: *{key}"), format!("keys: &{key} [*{key}]"),
             format!("keys: !{key} x"), format!("%{key}\n"), key.clone(), format!("keys: \"{key}"),
             format!("keys:\n - key: {key}\n   rpm: {{}}"), format!("keys:\n - {key}: {key}\n - b: !x"),

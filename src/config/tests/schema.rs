@@ -48,7 +48,7 @@ impl Transform for WithoutNull {
             // A comment is wrapped, a description is not.
             *text = text.replace('\n', " ");
         }
-        // The description says what a field is by default.
+        // The description has the default.
         schema.remove("default");
     }
 }
@@ -88,7 +88,7 @@ impl JsonSchema for Fallback {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "What everybody may do who is not in `keys`.",
+            "description": "The rights of everybody who is not in `keys`.",
             "oneOf": [
                 {"const": "reject", "description": "Nothing: they are answered 401."},
                 {

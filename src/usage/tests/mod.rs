@@ -165,7 +165,10 @@ fn usage_is_found_wherever_the_upstream_puts_it() {
 
 #[test]
 fn every_choice_must_finish() {
-    let finish = |index: u64| json!({"choices": [{"index": index, "finish_reason": "stop"}], "usage": usage(9, index + 1)});
+    let finish = |index: u64| {
+        let choice = json!({"index": index, "finish_reason": "stop"});
+        json!({"choices": [choice], "usage": usage(9, index + 1)})
+    };
     let events = [finish(0), finish(0), finish(1), text_chunk("late")];
     assert_eq!(stream(2, &events), (Some(2), reported(9, 2)));
     // A server may return fewer answers than were requested.
@@ -373,10 +376,11 @@ fn the_output_so_far_is_close_at_any_time() {
 
 /// Streams of chunks as servers send them, with any line ends, comments and garbage between.
 fn events() -> impl Strategy<Value = Vec<u8>> {
+    let usage = || (1_u64..9, 0_u64..9).prop_map(|(input, output)| usage(input, output));
     let event = prop_oneof![
         4 => "\\PC{0,6}".prop_map(|text| text_chunk(&text).to_string()),
-        2 => (1_u64..9, 0_u64..9).prop_map(|(input, output)| with_usage(text_chunk("é"), &usage(input, output)).to_string()),
-        1 => (1_u64..9, 0_u64..9).prop_map(|(input, output)| with_usage(stop_chunk(), &usage(input, output)).to_string()),
+        2 => usage().prop_map(|usage| with_usage(text_chunk("é"), &usage).to_string()),
+        1 => usage().prop_map(|usage| with_usage(stop_chunk(), &usage).to_string()),
         1 => Just(stop_chunk().to_string()),
         1 => Just(serde_json::to_string_pretty(&text_chunk("several lines")).unwrap().replace('\n', "\ndata: ")),
         1 => Just("[DONE]".to_owned()),
@@ -401,6 +405,11 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes())
 }
 
+/// Streams and bodies, each with its content type.
+fn response() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
+    prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))]
+}
+
 fn split(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
     let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     cuts.extend([0, bytes.len()]);
@@ -413,7 +422,7 @@ proptest! {
 
     #[test]
     fn any_split_equals_the_whole(
-        (kind, bytes) in prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))],
+        (kind, bytes) in response(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         choices in 1_u64..3,
     ) {
@@ -430,7 +439,7 @@ proptest! {
 
     #[test]
     fn garbage_is_no_outcome_and_no_panic(
-        (kind, mut bytes) in prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))],
+        (kind, mut bytes) in response(),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
         noise in prop::collection::vec(any::<u8>(), 0..40),
