@@ -26,6 +26,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
+use strum::IntoEnumIterator as _;
 
 /// How often deadlines are served and metrics are handed over.
 const TICK: Duration = Duration::from_millis(50);
@@ -145,7 +146,7 @@ impl Running {
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
         hostcalls::set_tick_period(TICK).ok()?;
         let metric = |stat: Stat| Some((stat.name().into(), counter(stat.name())?));
-        let metrics = Stat::ALL.into_iter().filter_map(metric).collect();
+        let metrics = Stat::iter().filter_map(metric).collect();
         let worker = Rc::new(RefCell::new(worker));
         Some(Self { worker, queue, config, callouts: HashMap::new(), metrics })
     }

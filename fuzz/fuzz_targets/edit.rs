@@ -1,13 +1,16 @@
-//! Streams that are changed on their way: in whatever chunks one comes, the client gets the same; nothing is lost that
-//! is not hidden; and one that is ended is ended with an event of its own.
+//! Edited streams: the chunks of a stream change neither the client's bytes nor the outcome, only hidden events are
+//! lost, and a stream that is ended ends with an event of its own.
 //!
-//! The last byte is the size of the chunks, the one before where the stream is ended.
+//! The last byte is the size of the chunks, the byte before it the place where the stream is ended.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::codec::sse::Parser;
-use llm_rate_limit::stream_edit::{Edits, StreamEditor};
+use llm_rate_limit::request::Endpoint;
+use llm_rate_limit::stream_edit::{EditedStream, Edits, StreamEditor};
+use llm_rate_limit::tokens::Encodings;
+use llm_rate_limit::usage::{Outcome, ResponseReader};
 
 const HIDES: Edits = Edits { hides_usage: true, finishes: false };
 const FINISHES: Edits = Edits { hides_usage: false, finishes: true };
@@ -17,6 +20,16 @@ fn edit(edits: Edits, bytes: &[u8], size: usize) -> Vec<u8> {
     let mut out: Vec<u8> = bytes.chunks(size).flat_map(|chunk| editor.push(chunk)).collect();
     out.extend(editor.finish());
     out
+}
+
+fn edit_and_read(bytes: &[u8], size: usize) -> (Vec<u8>, Outcome) {
+    let tokenizer = Encodings::default().tokenizer(None);
+    let reader = ResponseReader::new(Endpoint::ChatCompletions, Some("text/event-stream"), 1, tokenizer);
+    let mut stream = EditedStream::new(HIDES, reader);
+    let mut out: Vec<u8> = bytes.chunks(size).flat_map(|chunk| stream.push(chunk).0).collect();
+    let (end, outcome) = stream.finish();
+    out.extend(end);
+    (out, outcome)
 }
 
 /// The data of the last event.
@@ -33,6 +46,9 @@ fuzz_target!(|data: &[u8]| {
     let hidden = edit(HIDES, bytes, size);
     assert_eq!(hidden, edit(HIDES, bytes, bytes.len().max(1)));
     assert!(hidden.len() <= bytes.len());
+    let read = edit_and_read(bytes, size);
+    assert_eq!(read.0, hidden);
+    assert_eq!(read, edit_and_read(bytes, bytes.len().max(1)));
 
     let mut editor = StreamEditor::new(FINISHES);
     let (before, after) = bytes.split_at(usize::from(*end).saturating_mul(8).min(bytes.len()));

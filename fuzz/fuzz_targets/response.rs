@@ -1,7 +1,7 @@
-//! Responses from every endpoint: none may panic, and in whatever chunks one comes, its outcome is the same and is
-//! given once.
+//! Responses from every endpoint: none may cause a panic, and the chunks of a response do not change its outcome, which
+//! is returned once.
 //!
-//! The last byte chooses the endpoint and the content type, the one before the size of the chunks.
+//! The last byte chooses the endpoint and the content type, the byte before it the size of the chunks.
 
 #![no_main]
 
@@ -27,7 +27,7 @@ fn read(endpoint: Endpoint, kind: Option<&str>, tokenizer: Tokenizer, bytes: &[u
     for chunk in bytes.chunks(size) {
         let _ = reader.so_far();
         if let Some(outcome) = reader.push(chunk) {
-            assert_eq!(given, None, "given twice");
+            assert_eq!(given, None, "an outcome is returned once");
             given = Some(outcome);
         }
     }

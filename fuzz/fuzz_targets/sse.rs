@@ -1,4 +1,4 @@
-//! Server-Sent Events: in whatever chunks a stream comes, its events are the same.
+//! Server-Sent Events: the chunks of a stream do not change its events.
 //!
 //! The last byte is the size of the chunks.
 

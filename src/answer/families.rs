@@ -1,7 +1,7 @@
-//! Rate-limit headers in families of three: a limit, what remains of it, and when it is whole again.
+//! Rate-limit headers in families of three: a limit, its remainder, and the time until it resets.
 //!
-//! OpenAI's write the time as a duration (<https://platform.openai.com/docs/guides/rate-limits>), Anthropic's as a date
-//! (<https://docs.anthropic.com/en/api/rate-limits#response-headers>).
+//! OpenAI's headers have the time as a duration (<https://platform.openai.com/docs/guides/rate-limits>), Anthropic's as
+//! a date (<https://docs.anthropic.com/en/api/rate-limits#response-headers>).
 
 use super::Headers;
 use super::units::{amount, date, go_duration};
@@ -53,7 +53,7 @@ const ANTHROPIC_OUTPUT_TOKENS: Family = [
     "anthropic-ratelimit-output-tokens-reset",
 ];
 
-/// All names that a family has.
+/// The names of all families.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     [
         REQUESTS,
@@ -72,7 +72,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     .flatten()
 }
 
-/// For each metric, the limit on it that is closest to being reached.
+/// For each metric, the limit that is closest to being reached.
 struct ByMetric<'a> {
     standings: &'a [LimitStatus],
 }
@@ -82,14 +82,14 @@ impl<'a> ByMetric<'a> {
         closest(self.standings, |found| found == metric)
     }
 
-    /// The limit on tokens as such: on their total if there is one, else the tighter of those on its parts.
+    /// The limit on tokens as such: the limit on their total, or else the closest of the limits on its parts.
     fn tokens(&self) -> Option<&'a LimitStatus> {
         let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
         self.of(Metric::TotalTokens).or_else(|| closest(self.standings, is_part))
     }
 }
 
-/// OpenAI's headers, and those of the limit that is closest to being reached, or of `refused_by`, in seconds.
+/// OpenAI's headers, and a family in seconds for `refused_by`, or else for the limit that is closest to being reached.
 pub(super) fn openai(standings: &[LimitStatus], refused_by: Option<&LimitStatus>) -> Headers {
     let limits = ByMetric { standings };
     let families = [
@@ -101,7 +101,7 @@ pub(super) fn openai(standings: &[LimitStatus], refused_by: Option<&LimitStatus>
         (CONCURRENCY, limits.of(Metric::Concurrency)),
     ];
     let mut headers = written(families, |standing| go_duration(standing.state.reset));
-    // Clients read these as integers of something that comes back by itself.
+    // Clients read these as integers, of a quantity that comes back by itself.
     let is_plain = |metric| !matches!(metric, Metric::CostUsd | Metric::Concurrency);
     let closest = match refused_by {
         Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn openai_has_a_family_per_metric_and_there_is_one_for_the_closest() {
+    fn openai_has_a_family_per_metric_and_one_for_the_closest_limit() {
         let headers = openai(&requests_and_tokens(), None);
         let value = |name: &str| value(&headers, name);
         assert_eq!(value("x-ratelimit-limit-requests"), Some("20"));
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(value("x-ratelimit-remaining-input-tokens"), Some("10"));
         assert_eq!(value("x-ratelimit-remaining-output-tokens"), Some("990"));
         let tokens = value("x-ratelimit-limit-tokens");
-        assert_eq!(tokens, Some("100"), "no total is limited: the tighter of the two");
+        assert_eq!(tokens, Some("100"), "no total is limited: the closest part");
         assert_eq!(value("x-ratelimit-remaining"), Some("10"));
         assert_eq!(value("x-ratelimit-reset"), Some("62"), "whole seconds, rounded up");
     }

@@ -1,6 +1,6 @@
-//! Rate-limit headers of the IETF's draft: `ratelimit-policy` says what the limits are, `ratelimit` how they stand.
+//! Rate-limit headers of the IETF's draft: `ratelimit-policy` has the limits, and `ratelimit` has their remainders.
 //!
-//! Both are lists of names with parameters, as revision 08 and later of the draft have them.
+//! Both are lists of names with parameters, as in revision 08 of the draft and later ones.
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>
 
 use super::Headers;
@@ -10,7 +10,7 @@ use crate::policy::status::LimitStatus;
 use crate::window::Algorithm;
 use std::collections::BTreeMap;
 
-/// The names.
+/// The names of both headers.
 pub(super) const NAMES: [&str; 2] = ["ratelimit-policy", "ratelimit"];
 
 /// The largest integer of a structured field: 15 digits (RFC 9651, section 3.3.1).
@@ -28,24 +28,24 @@ pub(super) fn headers(standings: &[LimitStatus]) -> Headers {
     NAMES.into_iter().zip(values).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// The limits' names, each once: what does not say enough says its window and, if it must, its number too.
+/// The limits' names, which are all different: if two are the same, the window is added, and then a number.
 fn names(standings: &[LimitStatus]) -> Vec<String> {
     let plain: Vec<_> = standings.iter().map(|standing| printable(&name(standing))).collect();
     let with_window = standings
         .iter()
         .zip(&plain)
         .map(|(standing, name)| format!("{name}-{}", printable(&standing.limit.window.label())));
-    let named = told_apart(plain.clone(), with_window);
+    let named = distinct(plain.clone(), with_window);
     let numbered: Vec<_> = named.iter().enumerate().map(|(at, name)| format!("{name}-{at}")).collect();
-    told_apart(named, numbered)
+    distinct(named, numbered)
 }
 
-/// `names`, those that stand more than once replaced by the `longer`.
-fn told_apart(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> Vec<String> {
+/// `names`, with every name that occurs more than once replaced by its `longer` form.
+fn distinct(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for name in &names {
         let times = times.entry(name.clone()).or_default();
-        *times = times.saturating_add(1);
+        *times += 1;
     }
     let is_once = |name: &String| times.get(name).is_some_and(|times| *times == 1);
     names.into_iter().zip(longer).map(|(name, longer)| if is_once(&name) { name } else { longer }).collect()
@@ -61,12 +61,12 @@ fn name(standing: &LimitStatus) -> String {
     }
 }
 
-/// `text` without what a string of a structured field cannot have, or could only have escaped.
+/// `text` with `_` for every character that a string of a structured field cannot have, or only escaped.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '_' }).collect()
 }
 
-/// What the limit is: the quota, its unit if it is none of requests, and its window in seconds.
+/// A limit: the quota, its unit unless it counts requests, and its window in seconds.
 fn policy(standing: &LimitStatus) -> String {
     let limit = &standing.limit;
     let quota = limit.amount.get().min(MAX_INTEGER);
@@ -82,7 +82,7 @@ fn policy(standing: &LimitStatus) -> String {
     }
 }
 
-/// How it stands: what remains, and the seconds until it is whole again.
+/// The state of a limit: its remainder, and the seconds until it resets.
 fn state(standing: &LimitStatus) -> String {
     let remaining = standing.remaining().get().min(MAX_INTEGER);
     match standing.limit.window.algorithm {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_and_a_state_are_told_for_each_limit() {
+    fn each_limit_has_a_policy_and_a_state() {
         let requests = status(Metric::Requests, 100, 1, (50, 29_001, 0));
         let tokens = status(Metric::TotalTokens, u64::MAX, 1, (0, 500, 0));
         assert_eq!(
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_there_once() {
+    fn every_name_occurs_once() {
         let requests = status(Metric::Requests, 1, 1, (1, 0, 0));
         let second = over(&requests, Window::sliding(Millis::SECOND.at_least_one()));
         let of_group = LimitStatus { owner: Owner::Group("a".into()), ..requests.clone() };

@@ -1,7 +1,8 @@
-//! What the client is told: rate-limit headers on every limited answer, and the body of a refusal.
+//! Answers to clients: rate-limit headers on every limited response, and the status and body of a refusal.
 //!
-//! Each API has its own names and shapes, which its clients know: they back off and raise `RateLimitError` by
-//! themselves. This file says what a refusal says; `families` and `ietf` write the headers.
+//! Each API has its own names and shapes. Its clients know them: they back off and raise `RateLimitError` by
+//! themselves. This file writes the text of refusals, `families` and `ietf` write the headers, and `units` writes
+//! amounts, durations and dates. [`refusal`] has the reasons as data; the decision to refuse is made in `session`.
 
 mod families;
 mod ietf;
@@ -19,8 +20,8 @@ use crate::quantity::Millis;
 use crate::request::Endpoint;
 use serde_json::{Value, json};
 
-/// A wait longer than this is not worth a client's retry.
-const LONGEST_RETRY_MS: u64 = 60_000;
+/// The longest wait that is worth a client's retry.
+const MAX_RETRY_MS: u64 = 60_000;
 
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
@@ -36,21 +37,21 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// In which API's terms a client is told.
+/// The names and shapes of the answers to one client.
 #[derive(Clone, Copy, Debug)]
 pub struct Dialect {
-    /// Which headers the configuration wants.
+    /// The headers that the configuration chooses.
     pub headers: config::Headers,
-    /// Which API the client calls.
+    /// The API that the client calls.
     pub endpoint: Endpoint,
 }
 
-/// How refusals are told.
+/// The form of refusals.
 #[derive(Clone, Copy, Debug)]
 pub struct Wording<'a> {
-    /// The message of a 429; none is the default one.
+    /// The message of a 429; none for the default message.
     pub message: Option<&'a Message>,
-    /// In whose terms.
+    /// The names and shapes.
     pub dialect: Dialect,
     /// The time, in milliseconds since the epoch.
     pub now_ms: u64,
@@ -78,7 +79,7 @@ impl Dialect {
         }
     }
 
-    /// Whether errors have Anthropic's shape, not OpenAI's.
+    /// Whether errors have Anthropic's shape rather than OpenAI's.
     fn is_anthropic(self) -> bool {
         match self.headers {
             config::Headers::Openai => false,
@@ -90,25 +91,25 @@ impl Dialect {
     }
 }
 
-/// The names that a limited answer must not carry from its upstream: its limits are not those of this proxy.
+/// The headers to remove from an upstream's response on a limited answer: the upstream's limits are not this proxy's.
 pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
     families::names().chain(ietf::NAMES)
 }
 
 impl Refusal {
-    /// The response that says so.
+    /// The response to the client.
     pub fn reply(&self, wording: &Wording<'_>) -> Reply {
         let error = match self {
             Self::OverLimit(over) => return over_limit(over, wording),
             Self::UnknownIdentity => ApiError {
                 status: 401,
-                message: "This API key is not known here.",
+                message: "Unknown API key.",
                 openai: ("invalid_request_error", "invalid_api_key"),
                 anthropic: "authentication_error",
             },
             Self::NoStore => ApiError {
                 status: 503,
-                message: "Rate limits cannot be checked at the moment. Please try again.",
+                message: "The rate limiter is unavailable. Please try again.",
                 openai: ("server_error", "rate_limit_unavailable"),
                 anthropic: "api_error",
             },
@@ -124,7 +125,7 @@ fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
         headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
         headers.push(("retry-after-ms", ms.to_string()));
     }
-    if over.retry_after_ms().is_none_or(|ms| ms > LONGEST_RETRY_MS) {
+    if over.retry_after_ms().is_none_or(|ms| ms > MAX_RETRY_MS) {
         headers.push(("x-should-retry", "false".into()));
     }
     let is_requests = |by: &LimitStatus| matches!(by.limit.metric, Metric::Requests | Metric::Concurrency);
@@ -135,7 +136,7 @@ fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
     error.reply(wording.dialect, headers)
 }
 
-/// The text of a 429.
+/// The message of a 429.
 fn message(over: &OverLimit, custom: Option<&Message>) -> String {
     let Some(by) = over.by() else { return String::new() };
     let amount = |units| units::amount(by.limit.metric, units);
@@ -153,26 +154,31 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
             Placeholder::RetryAfter => retry_after.clone().unwrap_or_else(|| "never".to_owned()),
         });
     }
-    let whose = match &by.owner {
+    let owner = match &by.owner {
         Owner::Key => name.to_owned(),
-        owner => owner.to_string(),
+        other => other.to_string(),
     };
-    let at_least = if over.asked_for_more() { "at least " } else { "" };
-    let asked = format!("{at_least}{}", amount(by.cost));
-    let (used, most) = (amount(by.state.used), amount(by.capacity()));
+    // Requests in flight have no window.
+    let per_window = match by.limit.metric {
+        Metric::Concurrency => String::new(),
+        _ => format!(" per {window}"),
+    };
+    let at_least = if over.is_lower_bound() { "at least " } else { "" };
+    let requested = format!("{at_least}{}", amount(by.cost));
+    let (used, maximum) = (amount(by.state.used), amount(by.capacity()));
     match retry_after {
         Some(retry_after) => format!(
-            "Rate limit reached for {whose} on {metric} per {window}: limit {limit}, used {used}, requested {asked}. \
-             Please try again in {retry_after}."
+            "Rate limit reached for {owner} on {metric}{per_window}: limit {limit}, used {used}, \
+             requested {requested}. Please try again in {retry_after}."
         ),
         None => format!(
-            "Request too large for {whose} on {metric} per {window}: limit {limit}, requested {asked}. \
-             It cannot be admitted at any time; the largest that fits is {most}."
+            "Request too large for {owner} on {metric}{per_window}: limit {limit}, requested {requested}. \
+             This request can never be admitted: the maximum is {maximum}."
         ),
     }
 }
 
-/// An error in the terms of either API.
+/// An error that either API can express.
 struct ApiError<'a> {
     status: u32,
     message: &'a str,

@@ -1,4 +1,4 @@
-//! Why a request was not forwarded, as data. How it is told to the client is [`crate::answer`]'s business.
+//! Why a request was not forwarded, as data. [`crate::answer`] turns it into a response.
 
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
@@ -7,30 +7,30 @@ use crate::quantity::Millis;
 /// Why a request was not forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is over a limit.
+    /// The request is over a limit.
     OverLimit(OverLimit),
-    /// Its identity is not in the configuration, which rejects such.
+    /// The configuration does not have its identity, and rejects unknown ones.
     UnknownIdentity,
-    /// The store gave no answer, and the configuration says to deny then.
+    /// The store gave no answer, and the configuration denies requests then.
     NoStore,
 }
 
-/// Which limit refused, and how the others stand.
+/// The limit that refused, and the status of all that applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverLimit {
     /// All limits that applied.
     standings: Vec<LimitStatus>,
-    /// Which of them refused.
+    /// The index of the limit that refused.
     refused_by: usize,
-    /// What the key is called, if it is.
+    /// The key's name, if it has one.
     name: Option<String>,
-    /// Whether the prompt is larger than was counted.
+    /// Whether only a part of the prompt was counted.
     is_partial: bool,
 }
 
 impl OverLimit {
-    /// The refusal that follows from `standings`: by the limit for which the request has to wait longest, since only
-    /// then does it fit into all. None if it fits into all of them now.
+    /// The refusal by the limit with the longest wait, since the request fits under all limits only then. None if it
+    /// fits under all of them now.
     pub fn new(standings: Vec<LimitStatus>, name: Option<String>) -> Option<Self> {
         let (refused_by, longest) = standings
             .iter()
@@ -40,14 +40,14 @@ impl OverLimit {
         (longest > 0).then_some(Self { standings, refused_by, name, is_partial: false })
     }
 
-    /// The same of a prompt that `is_partial`: larger than was counted.
+    /// The same refusal of a request whose prompt was counted only in part, if `is_partial`.
     #[must_use]
-    pub fn of_part(self, is_partial: bool) -> Self {
+    pub fn with_partial_prompt(self, is_partial: bool) -> Self {
         Self { is_partial, ..self }
     }
 
-    /// Whether the request asked for more of the limit that refused it than was counted.
-    pub fn asked_for_more(&self) -> bool {
+    /// Whether the cost under the limit that refused is only a lower bound.
+    pub fn is_lower_bound(&self) -> bool {
         let of_prompt = |metric: Metric| metric.needs_tokens() && metric != Metric::OutputTokens;
         self.is_partial && self.by().is_some_and(|by| of_prompt(by.limit.metric))
     }
@@ -62,12 +62,12 @@ impl OverLimit {
         self.standings.get(self.refused_by)
     }
 
-    /// What the key is called, if it is.
+    /// The key's name, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Milliseconds after which this request would fit if nobody else spends; none if it never does.
+    /// Milliseconds until this request fits if nobody else spends; none if it never does.
     pub fn retry_after_ms(&self) -> Option<u64> {
         self.by()?.wait().map(Millis::get)
     }

@@ -1,4 +1,4 @@
-//! What refusals say.
+//! The text, status and headers of refusals.
 
 use super::*;
 use crate::policy::limit::{Enforcement, Limit};
@@ -29,7 +29,7 @@ fn message_of(reply: &Reply) -> String {
 }
 
 #[test]
-fn a_refusal_names_its_limit_and_says_when_to_come_back() {
+fn a_refusal_has_its_limit_and_the_time_to_retry() {
     let reply = refuse(
         vec![
             status(Metric::Requests, 1_000, 1, (3, 61_000, 0)),
@@ -52,7 +52,7 @@ fn a_refusal_names_its_limit_and_says_when_to_come_back() {
 }
 
 #[test]
-fn a_refusal_says_whose_limit_it_is() {
+fn a_refusal_names_the_owner_of_its_limit() {
     let message = |owner: Owner| {
         let standing = LimitStatus { owner, ..status(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
         message_of(&refuse(vec![standing], None)).split(" on ").next().unwrap().to_owned()
@@ -64,26 +64,26 @@ fn a_refusal_says_whose_limit_it_is() {
 }
 
 #[test]
-fn a_request_that_never_fits_is_not_told_to_retry() {
+fn a_request_that_never_fits_should_not_retry() {
     let reply = refuse(vec![status(Metric::OutputTokens, 100, 140, (0, 0, -1))], None);
     assert_eq!(header(&reply.headers, "retry-after"), None);
     assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
     assert_eq!(
         message_of(&reply),
         "Request too large for demo on output tokens per 1m: limit 100, requested 140. \
-         It cannot be admitted at any time; the largest that fits is 100."
+         This request can never be admitted: the maximum is 100."
     );
 }
 
 #[test]
-fn a_long_wait_is_told_but_not_worth_a_retry() {
+fn a_long_wait_is_reported_but_not_worth_a_retry() {
     let reply = refuse(vec![status(Metric::Requests, 1, 1, (1, 90_000, 60_001))], None);
     assert_eq!(header(&reply.headers, "retry-after"), Some("61"));
     assert_eq!(header(&reply.headers, "x-should-retry"), Some("false"));
 }
 
 #[test]
-fn messages_are_the_operators_to_write() {
+fn operators_write_their_own_messages() {
     let reply = refuse(
         vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))],
         Some("您的速度太快啦，请慢点！ {name} {limit}/{window} {metric} {retry_after} {{limit}}"),
@@ -106,8 +106,8 @@ fn other_refusals_have_their_own_status() {
     assert_eq!((reply.status, header(&reply.headers, "retry-after")), (503, Some("1")));
 }
 
-/// A refusal of one request, told in some dialect.
-fn told(headers: config::Headers, endpoint: Endpoint) -> Reply {
+/// The refusal of a request in some dialect.
+fn reply(headers: config::Headers, endpoint: Endpoint) -> Reply {
     let over = OverLimit::new(vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
     Refusal::OverLimit(over).reply(&wording(headers, endpoint))
 }
@@ -119,7 +119,7 @@ fn names(reply: &Reply) -> Vec<&'static str> {
 
 #[test]
 fn messages_have_anthropics_headers_and_errors() {
-    let reply = told(config::Headers::Auto, Endpoint::Messages);
+    let reply = reply(config::Headers::Auto, Endpoint::Messages);
     let body: Value = serde_json::from_slice(&reply.body).unwrap();
     let message = message_of(&reply);
     assert!(message.starts_with("Rate limit reached for this key on requests per 1m"), "{message}");
@@ -139,12 +139,12 @@ fn messages_have_anthropics_headers_and_errors() {
 fn the_configuration_decides_which_headers_there_are() {
     use config::Headers::{Anthropic, Auto, Ietf, None, Openai};
     let is = |reply: &Reply, prefix: &str| names(reply).iter().all(|name| name.starts_with(prefix));
-    assert!(is(&told(Auto, Endpoint::ChatCompletions), "x-ratelimit-"));
+    assert!(is(&reply(Auto, Endpoint::ChatCompletions), "x-ratelimit-"));
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
-        assert!(is(&told(Openai, endpoint), "x-ratelimit-"));
-        assert!(is(&told(Anthropic, endpoint), "anthropic-ratelimit-"));
-        assert_eq!(names(&told(Ietf, endpoint)), ["ratelimit-policy", "ratelimit"]);
-        assert!(names(&told(None, endpoint)).is_empty());
+        assert!(is(&reply(Openai, endpoint), "x-ratelimit-"));
+        assert!(is(&reply(Anthropic, endpoint), "anthropic-ratelimit-"));
+        assert_eq!(names(&reply(Ietf, endpoint)), ["ratelimit-policy", "ratelimit"]);
+        assert!(names(&reply(None, endpoint)).is_empty());
     }
 }
 
@@ -152,7 +152,7 @@ fn the_configuration_decides_which_headers_there_are() {
 fn errors_have_the_shape_of_the_api_unless_the_configuration_names_one() {
     use config::Headers::{Anthropic, Auto, Ietf, None, Openai};
     let is_anthropic = |headers, endpoint| {
-        serde_json::from_slice::<Value>(&told(headers, endpoint).body).unwrap()["type"] == "error"
+        serde_json::from_slice::<Value>(&reply(headers, endpoint).body).unwrap()["type"] == "error"
     };
     for headers in [Auto, Ietf, None] {
         assert!(is_anthropic(headers, Endpoint::Messages) && !is_anthropic(headers, Endpoint::Responses));
@@ -163,20 +163,20 @@ fn errors_have_the_shape_of_the_api_unless_the_configuration_names_one() {
 #[test]
 fn the_upstreams_headers_of_every_dialect_are_replaced() {
     use config::Headers::{Auto, Ietf};
-    for reply in [told(Auto, Endpoint::Messages), told(Ietf, Endpoint::Messages)] {
+    for reply in [reply(Auto, Endpoint::Messages), reply(Ietf, Endpoint::Messages)] {
         assert!(names(&reply).iter().all(|name| replaced_headers().any(|replaced| replaced == *name)));
     }
 }
 
 #[test]
-fn requests_in_flight_and_budgets_are_told_in_their_own_terms() {
+fn requests_in_flight_and_budgets_have_their_own_words() {
     let slots = status(Metric::Concurrency, 16, 1, (16, 600_000, 600_000));
     let window = Window::concurrency(NonZeroMillis::new(600_000).unwrap());
     let slots = LimitStatus { limit: Arc::new(Limit { window, ..Limit::clone(&slots.limit) }), ..slots };
     let reply = refuse(vec![slots], None);
     assert_eq!(
         message_of(&reply),
-        "Rate limit reached for demo on concurrent requests per moment: limit 16, used 16, requested 1. \
+        "Rate limit reached for demo on concurrent requests: limit 16, used 16, requested 1. \
          Please try again in 1s."
     );
     assert_eq!(header(&reply.headers, "retry-after"), Some("1"), "a slot is free as soon as a request ends");
@@ -203,7 +203,8 @@ fn a_bucket_holds_less_than_its_limit() {
     let reply = refuse(vec![standing], None);
     assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("10"));
     assert_eq!(header(&reply.headers, "x-ratelimit-remaining"), Some("6"));
-    assert!(message_of(&reply).ends_with(
-        "limit 600, requested 11. It cannot be admitted at any time; the largest that fits is 10."
-    ));
+    assert!(
+        message_of(&reply)
+            .ends_with("limit 600, requested 11. This request can never be admitted: the maximum is 10.")
+    );
 }

@@ -1,17 +1,18 @@
-//! Which language a client prefers, by `accept-language`.
+//! Chooses a language by `accept-language`.
 //!
-//! Preferences are tried from the most wanted on, each with its subtags cut off from the end (RFC 4647, section 3.4);
-//! beyond that, who wants `zh` is content with `zh-CN`.
+//! Preferences are tried by their weight, each first whole, then with its last subtags cut off one by one (RFC 4647,
+//! section 3.4). Beyond the RFC, `zh` also matches `zh-CN`.
 
-/// The one of `available`, in lower case, that a client with the header `accepted` wants most; none if it names none.
+/// The language of `available`, which are in lower case, that a client with the header `accepted` prefers; none if the
+/// header names none of them.
 pub fn choose<'a>(accepted: &str, available: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let mut ranges: Vec<_> = accepted.split(',').filter_map(range).collect();
-    // Stable: of two that are wanted as much, the first is taken.
+    // The sort is stable: of two with the same weight, the first comes first.
     ranges.sort_by_key(|(_, thousandths)| std::cmp::Reverse(*thousandths));
     ranges.into_iter().find_map(|(range, _)| best(&range, available.clone()))
 }
 
-/// A range and how much it is wanted, in thousandths. None if it is not wanted at all or is not a range.
+/// A language range and its weight in thousandths. None if the weight is zero, or if `text` is no range.
 fn range(text: &str) -> Option<(String, u16)> {
     let (tag, parameters) = text.split_once(';').unwrap_or((text, ""));
     let tag = tag.trim().to_ascii_lowercase();
@@ -23,7 +24,7 @@ fn range(text: &str) -> Option<(String, u16)> {
     (thousandths > 0 && !tag.is_empty() && tag != "*").then_some((tag, thousandths))
 }
 
-/// A number from `0` to `1` with at most three decimals (RFC 9110, section 12.4.2).
+/// A weight, from `0` to `1` with at most three decimals (RFC 9110, section 12.4.2), in thousandths.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 {
@@ -34,6 +35,7 @@ fn thousandths(text: &str) -> Option<u16> {
         .filter(|value| *value <= 1_000)
 }
 
+/// The language of `available` that matches `range` best.
 fn best<'a>(range: &str, available: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let mut cut = Some(range);
     while let Some(tag) = cut {
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_wanted_language_is_chosen() {
+    fn the_preferred_language_is_chosen() {
         for (accepted, expected) in [
             ("de", Some("de")),
             ("fr, en;q=0.5, de;q=0.8", Some("de")),
@@ -82,7 +84,7 @@ mod tests {
         }
 
         #[test]
-        fn who_wants_one_only_gets_it(at in 0..4_usize, other in "[a-c]{2}") {
+        fn the_only_available_language_is_chosen(at in 0..4_usize, other in "[a-c]{2}") {
             let wanted = ["de", "en", "zh-cn", "zh-tw"][at];
             prop_assert_eq!(chosen(&format!("{other};q=0.9, {wanted};q=0.1")), Some(wanted));
         }

@@ -1,19 +1,18 @@
-//! Compressed responses, decoded on the side: the client gets what the upstream sent, the reader what it means.
+//! Decodes compressed responses for their reader. The client still gets the bytes of the upstream.
 //!
-//! `gzip` and `deflate` are what is decoded; requests whose tokens are limited ask the upstream for nothing else. The
-//! decoder works in small steps and gives up beyond [`MAX_DECODED`], so that no response can fill the VM's memory or
-//! hold its worker.
+//! The codings are `gzip` and `deflate`; where tokens are limited, requests ask the upstream for no others. The decoder
+//! works in small steps and stops at [`MAX_DECODED`], so that no response can fill the VM's memory or block its worker.
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use std::io::Write;
 
-/// Bytes decoded at a time. `deflate` expands at most a thousandfold, so a step yields at most a megabyte.
+/// The bytes that are decoded at a time. `deflate` expands at most a thousandfold, so a step yields at most a megabyte.
 const STEP: usize = 1024;
 
-/// Decoded bytes after which a response is not read any further.
+/// The decoded bytes after which the rest of a response is not read.
 const MAX_DECODED: u64 = 256 << 20;
 
-/// Encodings that a request may ask for.
+/// The codings that a request may ask for.
 const READABLE: [&str; 4] = ["gzip", "x-gzip", "deflate", "identity"];
 
 /// Decodes one response.
@@ -27,16 +26,16 @@ pub struct Decoder {
 enum Codec {
     Identity,
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    /// `deflate` before its first byte: some servers send it bare, without the zlib header that RFC 9110 asks for.
+    /// `deflate` before its first byte: some servers leave out the zlib header that RFC 9110 requires.
     Deflate,
     Zlib(Box<ZlibDecoder<Vec<u8>>>),
     Bare(Box<DeflateDecoder<Vec<u8>>>),
-    /// It was damaged or too large.
+    /// The response was damaged or too large.
     Broken,
 }
 
 impl Decoder {
-    /// For a response with this `content-encoding`. None if it cannot be decoded.
+    /// A decoder for a response with this `content-encoding`. None if the coding is unknown.
     pub fn new(content_encoding: Option<&str>) -> Option<Self> {
         let codec = match content_encoding.unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "" | "identity" => Codec::Identity,
@@ -47,10 +46,10 @@ impl Decoder {
         Some(Self { codec, decoded: 0 })
     }
 
-    /// Decodes the next bytes and hands what they mean to `read`, in pieces, until it returns true.
+    /// Decodes a chunk and passes the result to `read`, in pieces, until `read` returns true.
     pub fn push(&mut self, chunk: &[u8], mut read: impl FnMut(&[u8]) -> bool) {
         if let (Codec::Deflate, Some(first)) = (&self.codec, chunk.first()) {
-            // A zlib header's first byte names method 8 in its low half; bare deflate never begins so with text.
+            // The low half of a zlib header's first byte is 8. Text in bare deflate never begins like that.
             let is_zlib = first & 0x0f == 8;
             self.codec = if is_zlib {
                 Codec::Zlib(Box::new(ZlibDecoder::new(Vec::new())))
@@ -92,8 +91,8 @@ impl Decoder {
     }
 }
 
-/// What to ask the upstream for in place of the client's `accept-encoding`: those of its encodings that can be read.
-/// None if that is what it asks for already.
+/// The value to send to the upstream in place of the client's `accept-encoding`: the codings in it that can be decoded.
+/// None if the value need not change.
 pub fn narrowed(accept_encoding: &str) -> Option<String> {
     let is_readable = |offer: &&str| {
         let name = offer.split(';').next().unwrap_or_default().trim();
@@ -151,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded_is_told() {
+    fn an_unknown_coding_has_no_decoder() {
         assert!(Decoder::new(Some("br")).is_none());
         assert!(Decoder::new(Some("gzip, br")).is_none());
         assert!(Decoder::new(None).is_some() && Decoder::new(Some(" GZIP ")).is_some());
     }
 
     #[test]
-    fn a_chunk_is_decoded_as_far_as_it_goes() {
+    fn a_chunk_is_decoded_to_its_end() {
         let event = b"data: {\"choices\":[]}\n\n";
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(event).unwrap();
@@ -166,12 +165,12 @@ mod tests {
         assert_eq!(
             decode("gzip", [encoder.get_ref().as_slice()]),
             event,
-            "an event must not wait for the next"
+            "an event does not wait for the next"
         );
     }
 
     #[test]
-    fn damage_ends_the_reading_and_nothing_else() {
+    fn damage_only_ends_the_reading() {
         let mut bytes = encode("gzip", &[b'x'; 5_000]);
         bytes[12] ^= 0xff;
         decode("gzip", bytes.chunks(7));
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_decoded_in_steps_and_given_up() {
+    fn a_bomb_is_decoded_in_steps_up_to_the_maximum() {
         let bomb = encode("gzip", &vec![0; (MAX_DECODED + MAX_DECODED / 4) as usize]);
         let mut decoder = Decoder::new(Some("gzip")).unwrap();
         let (mut largest, mut total) = (0, 0u64);
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_read_is_asked_for() {
+    fn only_known_codings_are_asked_for() {
         assert_eq!(narrowed("gzip, deflate, br, zstd").as_deref(), Some("gzip, deflate"));
         assert_eq!(narrowed("br;q=1.0, gzip;q=0.8, *;q=0.1").as_deref(), Some("gzip;q=0.8"));
         assert_eq!(narrowed("br").as_deref(), Some("identity"));

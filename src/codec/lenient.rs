@@ -1,10 +1,9 @@
-//! Reading JSON that others wrote for somebody else: what is understood is taken, the rest is passed over.
+//! Reads JSON that is meant for another reader: takes every value that it understands, and skips the rest.
 //!
-//! The filter is no judge of the bodies that it sees. A member of the wrong type must cost that member and not the
-//! count of all others, a member that occurs twice must not hide anything, and nothing may be copied that need not
-//! be. So values are offered to an [`Accept`], which takes the forms that it knows; all else is skipped by
-//! serde_json without recursion, however deep it is. What an `Accept` does enter is bounded by serde_json's limit of
-//! 128 levels.
+//! The filter does not validate the bodies that pass it. A member of the wrong type must not lose the count of all
+//! others, a member that occurs twice must not hide anything, and nothing is copied without need. So each value is
+//! offered to an [`Accept`], which takes the forms that it knows. serde_json skips all other values without recursion,
+//! however deep they are, and limits the values that an `Accept` enters to 128 levels.
 
 use crate::quantity::MAX_EXACT;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -12,18 +11,17 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// A place that takes JSON values. Each method is one form of value; those not implemented pass it over.
+/// A place that takes JSON values. Each method takes one form of value; by default it skips the value.
 ///
-/// A place may be offered several values, where a member occurs twice: which of them the upstream reads is not known,
-/// so counts add up.
+/// A place may be offered several values, if a member occurs twice. The upstream may read either, so counts add up.
 pub trait Accept<'de>: Sized {
     /// Takes a string.
     fn string(&mut self, _text: Cow<'de, str>) {}
 
-    /// Takes a number, which one it does not say.
+    /// Takes a number, without its value.
     fn number(&mut self) {}
 
-    /// Takes one element of an array, if there is another.
+    /// Takes the next element of an array, if there is one.
     ///
     /// # Errors
     /// The array is not JSON from here on.
@@ -31,7 +29,7 @@ pub trait Accept<'de>: Sized {
         array.next_element::<IgnoredAny>().map(|element| element.map(drop))
     }
 
-    /// Takes a member of an object: `object` stands before its value, which must be read or [`skip`]ped.
+    /// Takes a member of an object. `object` is before the member's value, which must be read or [`skip`]ped.
     ///
     /// # Errors
     /// The value is not JSON.
@@ -43,7 +41,7 @@ pub trait Accept<'de>: Sized {
     fn end(&mut self) {}
 }
 
-/// Passes over the value that `object` stands before.
+/// Skips the next value of `object`.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -51,7 +49,7 @@ pub fn skip<'de, A: MapAccess<'de>>(object: &mut A) -> Result<(), A::Error> {
     object.next_value::<IgnoredAny>().map(drop)
 }
 
-/// Offers the value that `object` stands before to `place`.
+/// Offers the next value of `object` to `place`.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -73,7 +71,7 @@ pub fn offer_element<'de, A: SeqAccess<'de>>(
 /// Offers the JSON in `text` to `place`.
 ///
 /// # Errors
-/// `text` is not JSON. What came before the fault has been taken.
+/// `text` is not JSON. All values before the fault have been taken.
 pub fn read<'de>(text: &'de str, place: &mut impl Accept<'de>) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     Offer(place).deserialize(&mut json)?;
@@ -90,7 +88,7 @@ impl<'de> Accept<'de> for Text<'de> {
     }
 }
 
-/// The value that `object` stands before as it is written: numbers must not go through a float that may overflow.
+/// The next value of `object` as it is written: a number must not become a float that may overflow.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -98,8 +96,8 @@ pub fn raw<'de, A: MapAccess<'de>>(object: &mut A) -> Result<&'de str, A::Error>
     object.next_value::<&RawValue>().map(RawValue::get)
 }
 
-/// The number that `object` stands before: not negative, rounded up, at most [`MAX_EXACT`]. A string of digits is
-/// one too, as it is to servers that coerce types; anything else is none.
+/// The number that is the next value of `object`: not negative, rounded up, at most [`MAX_EXACT`]. A string of digits
+/// is a number too, as it is for servers that coerce types. None for any other value.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -117,7 +115,7 @@ fn number_in(raw: &str) -> Option<u64> {
     number.ok().map(|number| number.min(MAX_EXACT))
 }
 
-/// Whether the value that `object` stands before is true, or what servers that coerce types read as true.
+/// Whether the next value of `object` is true, or a value that servers that coerce types read as true.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -190,11 +188,12 @@ impl<'de, P: Accept<'de>> Visitor<'de> for Offer<'_, P> {
     }
 }
 
-/// `bytes` as text that serde_json reads, where they are JSON to laxer readers: without a byte order mark, with
-/// U+FFFD for what is not UTF-8 and for halves of surrogate pairs (`\ud83d`). Copies only what needs mending.
+/// Mends JSON that only lax readers accept, so that serde_json reads it: removes a byte order mark, and puts U+FFFD in
+/// the place of bytes that are not UTF-8 and of halves of surrogate pairs (`\ud83d`). Copies only if there is anything
+/// to mend.
 pub fn mend(bytes: &[u8]) -> Cow<'_, str> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    // Strict validation passes over ASCII words at a time, which the lossy conversion does not.
+    // Strict validation checks ASCII a word at a time; the lossy conversion does not.
     let text = std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     let halves = lone_surrogates(&text);
     if halves.is_empty() {
@@ -202,25 +201,25 @@ pub fn mend(bytes: &[u8]) -> Cow<'_, str> {
     }
     let mut mended = text.into_owned();
     for at in halves {
-        // Six ASCII characters for six.
+        // Both texts have six ASCII characters.
         mended.replace_range(at..at.saturating_add(6), "\\ufffd");
     }
     Cow::Owned(mended)
 }
 
-/// Where in `text` the escapes of lone surrogates begin.
+/// The places in `text` where escapes of lone surrogates begin.
 fn lone_surrogates(text: &str) -> Vec<usize> {
     let mut lone = Vec::new();
     let mut high: Option<usize> = None;
     let mut from = 0;
     for at in memchr::memchr_iter(b'\\', text.as_bytes()) {
         if at < from {
-            // The second of two backslashes escapes nothing.
+            // The second of two backslashes begins no escape.
             continue;
         }
         from = at.saturating_add(2);
         let unit = unit(text, at);
-        // A first half counts only directly before this escape.
+        // A first half forms a pair only directly before this escape.
         let joined = high.take_if(|high| high.saturating_add(6) == at);
         lone.extend(high.take());
         match unit {
@@ -237,7 +236,7 @@ fn lone_surrogates(text: &str) -> Vec<usize> {
     lone
 }
 
-/// The UTF-16 unit that the escape at `at` stands for, if it is one.
+/// The UTF-16 unit of the escape at `at`; none if that is another escape.
 fn unit(text: &str, at: usize) -> Option<u16> {
     let digits = text.get(at..at.saturating_add(6))?.strip_prefix("\\u")?;
     let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strict_json_has_not_is_mended() {
+    fn lax_json_is_mended() {
         for (bytes, mended) in [
             (&b"\xEF\xBB\xBF{}"[..], "{}"),
             (br#""\ud83d\ude00""#, r#""\ud83d\ude00""#),
@@ -308,7 +307,8 @@ mod tests {
         }
     }
 
-    /// serde_json reads a string as bytes with lone surrogates left in, three bytes each, which become U+FFFD here.
+    /// serde_json leaves lone surrogates, three bytes each, in a string that it reads as bytes. Here they become
+    /// U+FFFD.
     mod serde_bytes_lossy {
         use serde::de::{Deserialize, Deserializer, Visitor};
         use std::fmt;
@@ -331,7 +331,7 @@ mod tests {
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Lossy, E> {
-                // Each surrogate is ED A0..BF xx, for which the lossy conversion gives three U+FFFD.
+                // Each surrogate is ED A0..BF xx, which the lossy conversion turns into three U+FFFD.
                 let lossy = String::from_utf8_lossy(bytes).replace("\u{FFFD}\u{FFFD}\u{FFFD}", "\u{FFFD}");
                 Ok(Lossy(lossy))
             }

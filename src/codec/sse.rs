@@ -1,18 +1,18 @@
-//! Server-Sent Events out of a body that arrives in chunks, whose edges mean nothing.
+//! Reads Server-Sent Events out of a body that arrives in chunks of any size.
 //!
-//! By the parsing rules of the HTML standard
+//! [`Parser`] follows the HTML standard
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>), with two differences:
-//! an event that the end of the stream cuts off is handed over too, since some servers leave out the last blank
-//! line, and one larger than [`MAX_EVENT_BYTES`] is dropped. `id` and `retry` are for clients that reconnect and are
-//! passed over. Bytes stay bytes: nothing here needs UTF-8.
+//! it also reports an event that the end of the stream cuts off, since some servers leave out the last blank line,
+//! and it drops an event larger than [`MAX_EVENT_BYTES`]. It skips `id` and `retry`, which are for clients that
+//! reconnect. Bytes stay bytes: nothing here needs UTF-8.
 
 use memchr::memchr2;
 
-/// The largest event that is read, and the longest line, in bytes: 1 MiB. What is larger is not kept.
+/// The largest event that is read, and the longest line, in bytes: 1 MiB. Anything larger is not kept.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// What the buffers may keep once an event has been read, in bytes, so that one large event does not cost the
-/// memory for as long as the stream lasts.
+/// The bytes that each buffer keeps allocated between events, so that one large event does not cost its memory for
+/// as long as the stream lasts.
 const KEPT_BYTES: usize = 16 * 1024;
 
 /// An event.
@@ -24,17 +24,27 @@ pub struct Event<'e> {
     pub data: &'e [u8],
 }
 
+/// The lines of a stream up to a blank one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<'e> {
+    /// Where in the chunk the byte after the blank line is. If the line ends with a carriage return, a line feed that
+    /// comes next belongs to its end.
+    pub end: usize,
+    /// The event of these lines; none if they have no data, as a comment has none, or if it is too large.
+    pub event: Option<Event<'e>>,
+}
+
 /// Reads events from chunks.
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line that has not ended.
     line: Vec<u8>,
     kind: Vec<u8>,
     /// The `data` fields of the event, each with a line feed after it.
     data: Vec<u8>,
-    /// The line is too long, and the rest of it is passed over.
+    /// The line is too long: its other bytes are skipped.
     too_long: bool,
-    /// The event is too large, and the rest of it is passed over.
+    /// The event is too large: its other lines are skipped.
     too_large: bool,
     /// The last byte was a carriage return: a line feed that comes now ends no other line.
     after_return: bool,
@@ -43,8 +53,13 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Takes a chunk and hands over the events that end in it.
+    /// Takes a chunk and calls `each` with every event that ends in it.
     pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Event<'_>)) {
+        self.push_blocks(chunk, |block| block.event.into_iter().for_each(&mut each));
+    }
+
+    /// Takes a chunk and calls `each` with every block that ends in it: for a reader that also passes the bytes on.
+    pub fn push_blocks(&mut self, chunk: &[u8], mut each: impl FnMut(Block<'_>)) {
         let mut rest = chunk;
         while let Some((first, after)) = rest.split_first() {
             if std::mem::take(&mut self.after_return) && *first == b'\n' {
@@ -59,19 +74,22 @@ impl Parser {
             let (part, end) = rest.split_at_checked(at).unwrap_or((rest, &[]));
             self.after_return = end.first() == Some(&b'\r');
             rest = end.get(1..).unwrap_or_default();
-            if self.line.is_empty() && !self.too_long {
-                self.read_line(part, &mut each);
+            let is_blank = if self.line.is_empty() && !self.too_long {
+                self.read_line(part)
             } else {
                 self.keep(part);
-                self.read_kept_line(&mut each);
+                self.read_kept_line()
+            };
+            if is_blank {
+                self.end_block(chunk.len().saturating_sub(rest.len()), &mut each);
             }
         }
     }
 
-    /// Hands over the event that the end of the stream cut off, if there is one.
+    /// Reports the event that the end of the stream cut off, if there is one.
     pub fn finish(mut self, mut each: impl FnMut(Event<'_>)) {
-        self.read_kept_line(&mut each);
-        self.end_event(&mut each);
+        self.read_kept_line();
+        self.end_block(0, &mut |block| block.event.into_iter().for_each(&mut each));
     }
 
     fn keep(&mut self, part: &[u8]) {
@@ -84,28 +102,30 @@ impl Parser {
         }
     }
 
-    fn read_kept_line(&mut self, each: &mut impl FnMut(Event<'_>)) {
+    /// Whether the line is blank.
+    fn read_kept_line(&mut self) -> bool {
         let mut line = std::mem::take(&mut self.line);
+        let mut is_blank = false;
         if std::mem::take(&mut self.too_long) {
             self.drop_event();
         } else if !line.is_empty() {
-            self.read_line(&line, each);
+            is_blank = self.read_line(&line);
         }
         line.clear();
         line.shrink_to(KEPT_BYTES);
         self.line = line;
+        is_blank
     }
 
-    fn read_line(&mut self, line: &[u8], each: &mut impl FnMut(Event<'_>)) {
+    /// Whether the line is blank.
+    fn read_line(&mut self, line: &[u8]) -> bool {
         if line.len() > MAX_EVENT_BYTES {
-            return self.drop_event();
+            self.drop_event();
+            return false;
         }
         let mark: &[u8] = if self.begun { b"" } else { b"\xEF\xBB\xBF" };
         self.begun = true;
         let line = line.strip_prefix(mark).unwrap_or(line);
-        if line.is_empty() {
-            return self.end_event(each);
-        }
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
         let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
         let value = value.strip_prefix(b":").unwrap_or(value);
@@ -123,6 +143,7 @@ impl Parser {
             // A comment has an empty name.
             _ => {}
         }
+        line.is_empty()
     }
 
     fn drop_event(&mut self) {
@@ -131,14 +152,11 @@ impl Parser {
         self.data.clear();
     }
 
-    fn end_event(&mut self, each: &mut impl FnMut(Event<'_>)) {
+    fn end_block(&mut self, end: usize, each: &mut impl FnMut(Block<'_>)) {
         let dropped = std::mem::take(&mut self.too_large);
         // Without data there is no event: a comment or a keep-alive.
-        if let Some(data) = self.data.strip_suffix(b"\n")
-            && !dropped
-        {
-            each(Event { kind: &self.kind, data });
-        }
+        let data = self.data.strip_suffix(b"\n").filter(|_| !dropped);
+        each(Block { end, event: data.map(|data| Event { kind: &self.kind, data }) });
         self.kind.clear();
         self.kind.shrink_to(KEPT_BYTES);
         self.data.clear();
@@ -190,6 +208,14 @@ mod tests {
     }
 
     #[test]
+    fn every_block_ends_behind_its_blank_line() {
+        let mut blocks = Vec::new();
+        let stream = b": hello\r\n\r\ndata: a\n\n\rdata: b\n";
+        Parser::default().push_blocks(stream, |block| blocks.push((block.end, block.event.is_some())));
+        assert_eq!(blocks, [(10, false), (20, true), (21, false)], "byte 10 is half of a line end");
+    }
+
+    #[test]
     fn only_the_first_line_has_a_byte_order_mark() {
         assert_eq!(data("\u{FEFF}\u{FEFF}data: a\n\ndata: b\n\n"), ["b"]);
         assert_eq!(data("data: a\n\n\u{FEFF}data: b\n\n"), ["a"]);
@@ -212,11 +238,12 @@ mod tests {
         }
     }
 
-    /// Streams of what matters to the parser and whatever else.
+    /// Streams of all bytes that matter to the parser, and of others.
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             8 => prop::sample::select(vec![
-                "data", "data:", "data: ", "event:", ":", " ", "\n", "\r", "\r\n", "\n\n", "[DONE]", "é", "\u{FEFF}", "id: 1", "{}",
+                "data", "data:", "data: ", "event:", ":", " ", "\n", "\r", "\r\n", "\n\n", "[DONE]", "é", "\u{FEFF}",
+                "id: 1", "{}",
             ]).prop_map(|text| text.as_bytes().to_vec()),
             1 => prop::collection::vec(any::<u8>(), 0..6),
         ];
@@ -227,7 +254,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn any_split_equals_the_whole(stream in stream(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        fn any_split_equals_the_whole(
+            stream in stream(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();

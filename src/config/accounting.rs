@@ -1,47 +1,46 @@
-//! What a request costs and how that becomes known, checked: reservation, streams, errors, weights and prices.
+//! The rules on what requests cost, checked: reservation, streams, errors, weights and prices.
 
-use super::decimal::ONE;
 use super::document::Number;
 use super::error::{Path, Problems};
 use super::pattern;
 use super::raw::{self, AcceptEncoding, OnStreamOver, OutputMode, StreamUsage};
 use crate::policy::pattern::ByPattern;
 use crate::pricing::{Price, Weights};
-use crate::quantity::MAX_EXACT;
+use crate::quantity::{MAX_EXACT, MILLION};
 use std::collections::BTreeMap;
 
-/// Tokens reserved for the output of a request that sets no maximum, if the configuration does not say.
+/// The tokens that are reserved for the output of a request that sets no maximum, by default.
 const DEFAULT_OUTPUT_TOKENS: u64 = 512;
 /// The largest factor of a model, in millionths.
-const MAX_MODEL_FACTOR: u64 = 1_000 * ONE;
+const MAX_MODEL_FACTOR: u64 = 1_000 * MILLION;
 /// The largest factor of reasoning, in millionths.
-const MAX_REASONING_FACTOR: u64 = 10 * ONE;
+const MAX_REASONING_FACTOR: u64 = 10 * MILLION;
 /// A million dollars for a million tokens, in micro-dollars: more than any model costs.
-const MAX_PRICE: u64 = 1_000_000 * ONE;
+const MAX_PRICE: u64 = 1_000_000 * MILLION;
 
-/// What a request costs and how that becomes known.
+/// The rules on what requests cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accounting {
-    /// Tokens to reserve for the output of a request that sets no maximum. Zero reserves nothing.
+    /// The tokens to reserve for the output of a request that sets no maximum. Zero reserves nothing.
     pub default_output_tokens: u64,
-    /// What the reservation of output goes by.
+    /// How the reservation of output is chosen.
     pub output_mode: OutputMode,
-    /// How the usage of a stream is known when the client did not ask for it.
+    /// Where the usage of a stream comes from if the client did not ask for it.
     pub stream_usage: StreamUsage,
     /// What happens to a stream that passes a limit on tokens while it runs.
     pub on_stream_over: OnStreamOver,
-    /// Whether a request that the upstream answers with an error is given back to limits on requests.
+    /// Whether limits on requests get back a request that the upstream answers with an error.
     pub refund_requests_on_error: bool,
-    /// What becomes of a request's `accept-encoding` where tokens are limited.
+    /// What happens to a request's `accept-encoding` where tokens are limited.
     pub accept_encoding: AcceptEncoding,
-    /// How many tokens a token counts for under limits on tokens.
+    /// How much each token counts under limits on tokens.
     pub weights: Weights,
     /// What models cost.
     pub prices: ByPattern<Price>,
 }
 
 impl Accounting {
-    /// Checks what is in `raw`.
+    /// Checks the fields of `raw`.
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         let default_output_tokens = problems.whole_or(
             &root.member("output_reservation").member("default_tokens"),
@@ -65,8 +64,8 @@ impl Accounting {
 }
 
 fn weights(raw: &raw::Weights, path: &Path<'_>, problems: &mut Problems) -> Option<Weights> {
-    let mut factor = |name, given, most| problems.millionths_or(&path.member(name), given, 0..=most, ONE);
-    let cached_input = factor("cached_input_factor", raw.cached_input_factor, ONE);
+    let mut factor = |name, given, most| problems.millionths_or(&path.member(name), given, 0..=most, MILLION);
+    let cached_input = factor("cached_input_factor", raw.cached_input_factor, MILLION);
     let reasoning = factor("reasoning_factor", raw.reasoning_factor, MAX_REASONING_FACTOR);
     let models_path = path.member("models");
     let models = ByPattern::new(raw.models.iter().filter_map(|(text, factor)| {

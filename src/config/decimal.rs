@@ -1,19 +1,18 @@
-//! Decimal numbers, held exactly: as whole millionths.
+//! Decimal numbers, kept exactly: as whole millionths.
 //!
-//! JSON numbers are read as doubles, and a `Struct` has nothing else. A double's shortest text is what the user wrote
-//! as long as that had at most 15 digits, so the text is what is read here, and binary fractions never matter.
+//! JSON numbers are read as doubles, and a `Struct` has nothing else. The shortest text of a double is the user's own,
+//! if that has at most 15 digits. So the text is parsed here, and binary fractions never matter.
 
 use super::document::Number;
 use super::error::{Path, Problems};
+use crate::quantity::{MILLION, millionths_label};
 use std::ops::RangeInclusive;
 
-/// Decimals that a number may have.
+/// The most decimals that a number may have.
 const DECIMALS: usize = 6;
-/// One, in millionths.
-pub(super) const ONE: u64 = 1_000_000;
 
 impl Problems {
-    /// `number` in millionths, within `range` (also in millionths); else notes a problem.
+    /// `number` in millionths, within `range` (also in millionths); else adds a problem.
     pub(super) fn millionths(
         &mut self,
         path: &Path<'_>,
@@ -22,14 +21,14 @@ impl Problems {
     ) -> Option<u64> {
         let millionths = millionths(number).filter(|value| range.contains(value));
         if millionths.is_none() {
-            let (from, to) = (text(*range.start()), text(*range.end()));
+            let (from, to) = (millionths_label(*range.start()), millionths_label(*range.end()));
             let expected = format!("a number from {from} to {to} with at most {DECIMALS} decimals");
             self.expected(path, expected, number);
         }
         millionths
     }
 
-    /// The same for a member that may be left out and is `default` then.
+    /// The same for an optional member; `default` if it is left out.
     pub(super) fn millionths_or(
         &mut self,
         path: &Path<'_>,
@@ -51,13 +50,7 @@ fn millionths(number: Number) -> Option<u64> {
         return None;
     }
     let decimals: u64 = format!("{decimals:0<DECIMALS$}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(ONE)?.checked_add(decimals)
-}
-
-/// `millionths` as a decimal number.
-pub(super) fn text(millionths: u64) -> String {
-    let (whole, decimals) = (millionths / ONE, millionths % ONE);
-    format!("{whole}.{decimals:0>DECIMALS$}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    whole.parse::<u64>().ok()?.checked_mul(MILLION)?.checked_add(decimals)
 }
 
 #[cfg(test)]
@@ -79,15 +72,15 @@ mod tests {
         ] {
             assert_eq!(millionths(Number::Real(number)), expected, "{number}");
         }
-        assert_eq!(millionths(Number::Whole(3)), Some(3 * ONE));
+        assert_eq!(millionths(Number::Whole(3)), Some(3 * MILLION));
         assert_eq!(millionths(Number::Whole(-3)), None);
         assert_eq!(millionths(Number::Whole(i64::MAX)), None);
     }
 
     proptest! {
         #[test]
-        fn up_to_a_billion_every_decimal_is_read_as_written(value in 0..=1_000_000_000 * ONE) {
-            let written: f64 = text(value).parse().unwrap();
+        fn up_to_a_billion_every_decimal_is_read_as_written(value in 0..=1_000_000_000 * MILLION) {
+            let written: f64 = millionths_label(value).parse().unwrap();
             prop_assert_eq!(millionths(Number::from(written)), Some(value));
         }
     }

@@ -1,7 +1,7 @@
 //! From the tree to the raw types: a serde deserializer over [`Node`] whose errors carry their path.
 //!
-//! serde_json's own would quote the offending value in its message, and that may be an API key. Here a value of the
-//! wrong type is named by its type only.
+//! serde_json's own messages quote the offending value, which may be an API key. Messages here name only the type of
+//! such a value.
 
 use super::document::{Node, Number};
 use super::error::{Path, Problem, Step, one_of, quoted};
@@ -17,34 +17,34 @@ use std::slice;
 /// Reads a `T` from the tree.
 ///
 /// # Errors
-/// The first value that is missing, not known, or of the wrong type.
+/// The first value that is missing, unknown, or of the wrong type.
 pub(super) fn decode<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Misfit> {
     T::deserialize(At { node, path: &Path::Root }).map_err(|fault| fault.into_misfit(&Path::Root))
 }
 
-/// A problem, and what in the tree is in the way.
+/// A problem, and the value in the tree that causes it.
 #[derive(Debug)]
 pub(super) struct Misfit {
     pub(super) problem: Problem,
-    /// The value to leave out so that the rest can be read.
+    /// The way to the value: without it, the rest can be read.
     pub(super) trail: Vec<Step>,
 }
 
-/// What went wrong, and where as soon as that is known: serde makes errors without telling their place.
+/// A problem whose place may not be known yet: serde creates errors without one.
 #[derive(Debug)]
 enum Fault {
-    /// About the value itself.
+    /// The value itself is wrong.
     Value(String),
-    /// About a member of the value, by its name, that should not be there.
+    /// The value has an unknown member: its name, and the message.
     Unknown(String, String),
-    /// About a member of the value, by its name, that is not there.
+    /// The value lacks a member: its name, and the message.
     Missing(String, String),
     /// The place is known.
     Placed(Box<Misfit>),
 }
 
 impl Fault {
-    /// Places a fault that has no place yet.
+    /// Gives a fault without a place this one.
     fn at(self, path: &Path<'_>) -> Self {
         Self::Placed(Box::new(self.into_misfit(path)))
     }
@@ -87,7 +87,7 @@ impl de::Error for Fault {
     }
 
     fn unknown_variant(found: &str, expected: &'static [&'static str]) -> Self {
-        Self::Value(format!("expected {}, found {}", one_of(expected), quoted(found)))
+        Self::Value(format!("expected {}, found {}", enum_of(expected), quoted(found)))
     }
 
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {
@@ -99,7 +99,12 @@ impl de::Error for Fault {
     }
 }
 
-/// serde's words for its data model, in those of JSON.
+/// An enum as a message shows it: `an enum ("a" or "b")`.
+fn enum_of(values: &[&str]) -> String {
+    format!("an enum ({})", one_of(values))
+}
+
+/// Translates serde's name of a type to JSON's.
 fn in_json_words(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     match text.as_str() {
@@ -125,14 +130,14 @@ fn type_name<'a>(found: &Unexpected<'a>) -> &'a str {
     }
 }
 
-/// A value and where it is.
+/// A value and its place.
 struct At<'de, 'p> {
     node: &'de Node,
     path: &'p Path<'p>,
 }
 
 impl Node {
-    /// What serde calls it.
+    /// The value in serde's terms.
     fn unexpected(&self) -> Unexpected<'_> {
         match self {
             Self::Null => Unexpected::Unit,
@@ -168,13 +173,13 @@ impl<'de> de::Deserializer<'de> for At<'de, '_> {
         }
     }
 
-    /// A member that is not meant is left out; `null` is a value of the wrong type. Otherwise a limit that a template
-    /// failed to fill in would silently be no limit.
+    /// `null` is a value of the wrong type, not a member that is left out. Otherwise a limit that a template failed to
+    /// fill in would silently be no limit.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_some(self)
     }
 
-    /// serde would also take an array with the fields in their order, which no user means.
+    /// serde would also accept an array of the fields in their order, which no user means.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -205,8 +210,12 @@ impl<'de> de::Deserializer<'de> for At<'de, '_> {
         match self.node {
             Node::Text(variant) => visitor.visit_enum(Choice { variant, content: None, path: self.path }),
             Node::Object(members) => match members.as_slice() {
-                [(variant, content)] => {
+                [(variant, content)] if variants.contains(&variant.as_str()) => {
                     visitor.visit_enum(Choice { variant, content: Some(content), path: self.path })
+                }
+                // Not "an enum": the name of an object's member is wrong.
+                [(variant, _)] => {
+                    Err(Fault::Value(format!("expected {}, found {}", one_of(variants), quoted(variant))))
                 }
                 _ => Err(Fault::Value(format!(
                     "expected an object with one member, {}, found {} members",
@@ -216,7 +225,7 @@ impl<'de> de::Deserializer<'de> for At<'de, '_> {
             },
             other => Err(Fault::Value(format!(
                 "expected {}, found {}",
-                one_of(variants),
+                enum_of(variants),
                 type_name(&other.unexpected())
             ))),
         }
@@ -248,7 +257,7 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
 /// The members of an object.
 struct Members<'de, 'p> {
     rest: slice::Iter<'de, (String, Node)>,
-    /// The member whose name was read and whose value was not.
+    /// The member of which only the name has been read.
     value: Option<&'de (String, Node)>,
     path: &'p Path<'p>,
 }
@@ -271,7 +280,7 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
     }
 }
 
-/// One of several variants.
+/// A variant of an enum.
 struct Choice<'de, 'p> {
     variant: &'de str,
     content: Option<&'de Node>,

@@ -1,8 +1,9 @@
-//! A configuration as it arrived, before it means anything: a tree of JSON values.
+//! A configuration as it arrives: a tree of JSON values, whose meaning is checked later.
 //!
-//! Envoy hands the text of a `StringValue` over as it is, JSON or YAML, but a `google.protobuf.Struct` as serialised
-//! protobuf; all become the same tree here. Text that begins with a brace or a bracket is JSON, and strictly so. The tree keeps members that are given twice, which other JSON trees drop silently, so
-//! that they can be reported. It may hold API keys, so it has no `Debug`.
+//! Envoy passes the text of a `StringValue` on as it is, JSON or YAML, but a `google.protobuf.Struct` as serialised
+//! protobuf; all become the same tree here. Text that begins with a brace or a bracket must be strict JSON. The tree
+//! keeps members that are given twice, which other JSON trees drop silently, so that they can be reported. It may hold
+//! API keys, so it has no `Debug`.
 
 use super::error::{ConfigError, Path, Problem, Problems, Step};
 use crate::quantity::MAX_EXACT;
@@ -26,18 +27,18 @@ pub(super) enum Node {
     Text(String),
     Array(Vec<Node>),
     Object(Vec<(String, Node)>),
-    /// YAML has tags, which mean nothing here.
+    /// A YAML tag, which has no meaning here.
     Tagged,
-    /// An element of an array that is left out, so that the others keep their numbers.
+    /// A place for an element that was left out of its array, so that the others keep their numbers.
     LeftOut,
 }
 
-/// A number. A `Struct` knows doubles only, so that one that is whole is an integer however it was written.
+/// A number. A `Struct` has only doubles, so a whole double is an integer, however it was written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// An integer.
     Whole(i64),
-    /// Anything else: fractions, and integers so large that a double may not be exact.
+    /// A fraction, or an integer so large that a double may not be exact.
     Real(f64),
 }
 
@@ -82,14 +83,14 @@ impl Node {
     /// Reads JSON or YAML text or a serialised `Struct`.
     ///
     /// # Errors
-    /// Bytes that are neither, none at all, and objects with a member given twice.
+    /// Bytes that are neither, no bytes at all, or an object with a member that is given twice.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
         let whole = |message: String| ConfigError::from(Problem::new(&Path::Root, message));
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(whole("expected a configuration, found none".to_owned()));
         }
-        // Text first: a `Struct` holds control characters, which text has nowhere, but text that begins with a line
-        // feed may also decode as a `Struct` by chance.
+        // Text first: every `Struct` has control characters, which text has nowhere, but text that begins with a line
+        // feed may decode as a `Struct` by chance.
         let node = match (Self::from_text(bytes), bytes.first()) {
             (Ok(node), _) => node,
             (Err(text_error), Some(&STRUCT_TAG)) => match prost_types::Struct::decode(bytes) {
@@ -105,7 +106,7 @@ impl Node {
         problems.none_or(node)
     }
 
-    /// Reads JSON or YAML; else says what was expected. YAML contains JSON, but forgives much that is an oversight there.
+    /// Reads JSON or YAML; else returns a message. YAML contains JSON, but accepts much that is an oversight there.
     fn from_text(bytes: &[u8]) -> Result<Self, String> {
         if matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
             serde_json::from_slice(bytes).map_err(|error| format!("expected JSON: {error}"))
@@ -114,7 +115,7 @@ impl Node {
         }
     }
 
-    /// Leaves out what is at the end of `trail`. False if nothing is there, or if it is the whole.
+    /// Leaves out the value at the end of `trail`. Returns false if there is none, or if it is the whole tree.
     pub(super) fn leave_out(&mut self, trail: &[Step]) -> bool {
         match (trail, self) {
             ([Step::Member(name)], Self::Object(members)) => {
@@ -136,7 +137,7 @@ impl Node {
         }
     }
 
-    /// The name of a member, which YAML lets be any value. No field is called what such a value becomes here.
+    /// The name of a member. In YAML it may be any value; no field has the name that such a value becomes here.
     fn into_name(self) -> String {
         match self {
             Self::Text(text) => text,
@@ -147,7 +148,7 @@ impl Node {
         }
     }
 
-    /// Notes every member that its object has before it.
+    /// Reports every member that its object already has.
     fn find_repeated(&self, path: &Path<'_>, problems: &mut Problems) {
         match self {
             Self::Object(members) => {
@@ -225,8 +226,8 @@ impl<'de> Deserialize<'de> for Node {
                 Ok(Node::Number(value.into()))
             }
 
-            // YAML has them. What is as large is allowed nowhere, and serde's own message would show it, which may be a
-            // key.
+            // YAML has integers of this size. None is valid anywhere, but serde's own message would show the number,
+            // which may be a key.
             fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
                 Ok(Node::Number(Number::Real(value as f64)))
             }
@@ -304,10 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn yaml_is_read_and_what_is_wrong_with_it_has_its_place() {
+    fn yaml_is_read_and_its_mistakes_have_their_place() {
         let text = "# limits\ndefault:\n  rpm: 5\n  models: {gpt-4*: {rpm: 1.5}}\nlist: [no, ~, 0x10, '1']\n1: true\n";
         let yaml = Node::from_bytes(text.as_bytes()).ok().unwrap();
-        let json = br#"{"default": {"rpm": 5, "models": {"gpt-4*": {"rpm": 1.5}}}, "list": ["no", null, 16, "1"], "1": true}"#;
+        let json = br#"{"default": {"rpm": 5, "models": {"gpt-4*": {"rpm": 1.5}}},
+            "list": ["no", null, 16, "1"], "1": true}"#;
         assert!(yaml == Node::from_bytes(json).ok().unwrap());
         assert_eq!(
             message(b"a: b: c\n"),
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_as_json_is_held_to_it() {
+    fn text_that_begins_as_json_must_be_json() {
         assert!(message(b"{rpm: 5}").starts_with("configuration: expected JSON: key must be a string"));
         assert!(message(b" [1,]").starts_with("configuration: expected JSON: trailing comma"));
     }

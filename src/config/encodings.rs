@@ -1,4 +1,4 @@
-//! Which encoding counts the tokens of which models, where the configuration says so.
+//! The configuration's rules on which encoding counts the tokens of which models.
 
 use super::document::Number;
 use super::error::{Path, Problems};
@@ -8,8 +8,8 @@ use crate::models::Encodings;
 use crate::tokens::{Counting, Factor};
 use std::collections::BTreeMap;
 
-/// Builds the rules at `path`. The order of an object's members means nothing (a `Struct` has none): [`Encodings`]
-/// prefers the pattern that fixes most.
+/// Builds the rules at `path`. Their order has no meaning (a `Struct` has none): [`Encodings`] prefers the most
+/// specific pattern.
 pub(super) fn encodings(
     raw: &BTreeMap<String, raw::Encoding>,
     path: &Path<'_>,

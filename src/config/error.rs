@@ -1,11 +1,11 @@
-//! What can be wrong with a configuration, and where: paths and problems.
+//! Problems of a configuration, and their places.
 //!
-//! A problem is one line, `plans.pro.rpm: expected …, found …`. The values of keys and tokens never get here; where a
-//! key may stand in the place of a field's name, [`Path`] hides it.
+//! A problem is one line, `plans.pro.rpm: expected …, found …`. The values of keys and tokens never get here. Where the
+//! name of a field may be a key by mistake, [`Path`] hides the name.
 
 use std::fmt;
 
-/// Why a configuration was refused: every problem that was found, one a line.
+/// Why a configuration was refused: every problem that was found, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError {
@@ -25,7 +25,7 @@ impl From<Problem> for ConfigError {
     }
 }
 
-/// One thing that is wrong.
+/// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     path: String,
@@ -33,17 +33,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// `message` about what is at `path`.
+    /// `message` about the value at `path`.
     pub(super) fn new(path: &Path<'_>, message: impl Into<String>) -> Self {
         Self { path: path.to_string(), message: message.into() }
     }
 
-    /// Where: a JSON path such as `keys[2].plan`, or `configuration` for the whole.
+    /// The place: a JSON path such as `keys[2].plan`, or `configuration` for the whole.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Whether it is about `other`'s place or what that stands in.
+    /// Whether its place is `other`'s, or contains it.
     pub(super) fn encloses(&self, other: &Self) -> bool {
         self.path == Path::Root.to_string()
             || other
@@ -52,7 +52,7 @@ impl Problem {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 
-    /// What is wrong there.
+    /// The mistake at that place.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -64,17 +64,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Collects problems, so that one look at the log shows them all.
+/// Collects problems, so that the log shows all of them at once.
 #[derive(Default)]
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Notes that what is at `path` is wrong.
+    /// Adds a problem at `path`.
     pub(super) fn add(&mut self, path: &Path<'_>, message: impl Into<String>) {
         self.0.push(Problem::new(path, message));
     }
 
-    /// Notes that one thing was expected at `path` and another found.
+    /// Adds a problem at `path`: one value was expected and another found.
     pub(super) fn expected(
         &mut self,
         path: &Path<'_>,
@@ -84,12 +84,12 @@ impl Problems {
         self.add(path, format!("expected {expected}, found {found}"));
     }
 
-    /// Notes a problem.
+    /// Adds a problem.
     pub(super) fn push(&mut self, problem: Problem) {
         self.0.push(problem);
     }
 
-    /// `value`, if there are no problems.
+    /// Returns `value` if there are no problems.
     pub(super) fn none_or<T>(self, value: T) -> Result<T, ConfigError> {
         if self.0.is_empty() { Ok(value) } else { Err(self.into()) }
     }
@@ -101,7 +101,7 @@ impl From<Problems> for ConfigError {
     }
 }
 
-/// A place in the configuration: a chain of borrowed steps, so that descending costs nothing until it is written.
+/// A place in the configuration: a chain of borrowed steps, which costs nothing until it is written.
 #[derive(Clone, Copy)]
 pub(super) enum Path<'a> {
     /// The whole configuration.
@@ -113,18 +113,17 @@ pub(super) enum Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The member called `name` of what is here.
+    /// The member `name` of the value here.
     pub(super) fn member(&'a self, name: &'a str) -> Self {
         Self::Member(self, name)
     }
 
-    /// The element at `index` of what is here.
+    /// The element at `index` of the value here.
     pub(super) fn element(&'a self, index: usize) -> Self {
         Self::Element(self, index)
     }
 
-    /// Whether the names of members here may be API keys written in the wrong place: directly in `keys`, or in one
-    /// of its elements.
+    /// Whether members here may be named with an API key by mistake: directly in `keys`, or in an element of it.
     fn may_name_keys(&self) -> bool {
         match self {
             Self::Member(Self::Root, name) => *name == "keys",
@@ -176,21 +175,21 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// Whether `name` is written as the configuration's own fields are.
+/// Whether `name` has the form of the configuration's own fields.
 fn looks_like_a_field(name: &str) -> bool {
     name == "key_sha256" || (name.len() <= 24 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
 }
 
 /// `text` as a message shows it: quoted, escaped, and cut if it is long.
 pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST).and_then(|(at, _)| text.get(..at)) {
+    const MAX_CHARS: usize = 60;
+    match text.char_indices().nth(MAX_CHARS).and_then(|(at, _)| text.get(..at)) {
         Some(start) => format!("{start:?}…"),
         None => format!("{text:?}"),
     }
 }
 
-/// The names of a closed set as a message lists them: `"a", "b" or "c"`.
+/// A list as a message shows it: `"a", "b" or "c"`.
 pub(super) fn one_of(names: &[&str]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
     match quoted.split_last() {
@@ -205,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_written_as_one_would_look_them_up() {
+    fn paths_are_written_as_json_paths() {
         let keys = Path::Root.member("keys");
         let third = keys.element(2);
         let models = third.member("models");
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_place_of_a_name_is_hidden() {
+    fn a_key_as_the_name_of_a_member_is_hidden() {
         let keys = Path::Root.member("keys");
         assert_eq!(keys.member("sk-secret-1").to_string(), "keys[hidden]");
         assert_eq!(keys.element(0).member("sk-secret-1").to_string(), "keys[0][hidden]");
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_listed_in_words() {
+    fn lists_end_with_or() {
         assert_eq!(one_of(&["a"]), r#""a""#);
         assert_eq!(one_of(&["a", "b", "c"]), r#""a", "b" or "c""#);
     }

@@ -1,4 +1,4 @@
-//! Who may do what, checked: plans, groups, keys and the default become grants.
+//! Plans, groups, keys and the default, checked: they become grants, which say who may do what.
 
 use super::error::{Path, Problems, quoted};
 use super::limit_set::{OwnEnforcement, limit_set, shared};
@@ -10,18 +10,18 @@ use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What keys and the default are made of.
+/// The parts that keys and the default consist of.
 pub(super) struct Catalogue {
     /// Plans by name.
     plans: BTreeMap<String, Arc<LimitSet>>,
     /// Groups by name.
     groups: BTreeMap<String, Arc<Group>>,
-    /// The limits of all requests.
+    /// The limits on all requests.
     shared: Arc<Shared>,
 }
 
 impl Catalogue {
-    /// Checks plans, groups and the limits of all requests.
+    /// Checks plans, groups and the limits on all requests.
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Self {
         Self {
             plans: plans(&raw.plans, &root.member("plans"), problems),
@@ -38,7 +38,7 @@ impl Catalogue {
         sets.any(|set| set.limits(|found| found == metric))
     }
 
-    /// The plan called `name`; none given is a plan without limits. None if there is no such plan.
+    /// The plan `name`; a plan without limits if no name is given. None if there is no such plan.
     fn plan(&self, name: Option<&str>, path: &Path<'_>, problems: &mut Problems) -> Option<Arc<LimitSet>> {
         let Some(name) = name else { return Some(Arc::default()) };
         let plan = self.plans.get(name);
@@ -48,7 +48,7 @@ impl Catalogue {
         plan.cloned()
     }
 
-    /// The group called `name`; an error that has been noted if there is none.
+    /// The group `name`, if one is given. None if there is no such group, which is reported as a problem.
     fn group(
         &self,
         name: Option<&str>,
@@ -79,19 +79,19 @@ fn plans(
     raw.iter().map(plan).collect()
 }
 
-/// A group's name becomes part of the names of its counters.
+/// Checks the groups. A group's name becomes part of the names of its counters.
 fn groups(
     raw: &BTreeMap<String, raw::Plan>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> BTreeMap<String, Arc<Group>> {
-    const LONGEST_NAME: usize = 64;
+    const MAX_NAME_BYTES: usize = 64;
     let group = |(name, limits): (&String, &raw::Plan)| {
         let path = path.member(name);
         let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !is_plain || !(1..=LONGEST_NAME).contains(&name.len()) {
+        if !is_plain || !(1..=MAX_NAME_BYTES).contains(&name.len()) {
             let expected =
-                format!("a group's name of 1 to {LONGEST_NAME} letters, digits, \".\", \"_\" and \"-\"");
+                format!("a group's name of 1 to {MAX_NAME_BYTES} letters, digits, \".\", \"_\" and \"-\"");
             problems.expected(&path, expected, quoted(name));
         }
         (name.clone(), Arc::new(Group::new(name, at_least_one(limits, &path, problems))))
@@ -106,7 +106,7 @@ fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> Li
     limit_set(raw.limits(), &raw.models, Enforcement::default(), path, problems)
 }
 
-/// Builds what the keys at `path` may do, by the id of their identity.
+/// Builds the grants of the keys at `path`, by the id of their identity.
 pub(super) fn keys(
     raw: &[raw::Key],
     catalogue: &Catalogue,
@@ -130,7 +130,7 @@ pub(super) fn keys(
     grants
 }
 
-/// Builds what everybody else may do.
+/// Builds the grant of everybody else.
 pub(super) fn default(
     raw: Option<&raw::Fallback>,
     catalogue: &Catalogue,
@@ -216,8 +216,8 @@ fn combined(
     Some(if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) })
 }
 
-/// The id of the identity that presents `key`, and the field that gave it. Problems say nothing about the value: what
-/// stands in the place of a digest may be the key.
+/// The id of the identity that presents `key`, and the field that has it. Problems do not show the value: the key may
+/// stand in the place of its digest.
 fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(Arc<str>, &'static str)> {
     match (&key.key, &key.key_sha256) {
         (Some(key), None) => {

@@ -37,7 +37,7 @@ pub(super) fn limit_set(
     LimitSet { general, models, enforcement }
 }
 
-/// Builds the limits of all requests: those of `models` and `global` in `root`.
+/// Builds the limits on all requests: those of `models` and `global` in `root`.
 pub(super) fn shared(
     global: &raw::GlobalLimits,
     models: &BTreeMap<String, raw::ModelLimits>,
@@ -86,12 +86,12 @@ impl OwnEnforcement {
     }
 }
 
-/// How the limits of a model are called in the store and in messages.
+/// The names of a model's limits in the store and in messages.
 #[derive(Clone, Copy)]
 enum Naming {
-    /// With the pattern: they stand among others of their owner.
+    /// With the pattern: their owner has other limits too.
     WithPattern,
-    /// By the metric alone: the pattern is their owner.
+    /// The metric alone: the pattern is their owner.
     ByMetric,
 }
 
@@ -119,7 +119,7 @@ fn model_limits(
     models.iter().map(of_pattern).collect()
 }
 
-/// Builds one list of limits; no two may be on the same metric over the same window.
+/// Builds one list of limits. No two may limit the same metric over the same window.
 fn limits(
     given: raw::Limits<'_>,
     enforcement: Enforcement,

@@ -1,17 +1,17 @@
-//! The message of a refusal: text with placeholders that are filled in for each refusal.
+//! The message of a refusal: text with placeholders, which get their values when a request is refused.
 
-/// What can be filled in.
+/// A place for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placeholder {
     /// `{limit}`: the most that the window admits.
     Limit,
-    /// `{metric}`: what is counted.
+    /// `{metric}`: the quantity that is limited.
     Metric,
     /// `{window}`: the window's length.
     Window,
     /// `{retry_after}`: the time after which the request would fit.
     RetryAfter,
-    /// `{name}`: what the configuration calls whoever sent the request.
+    /// `{name}`: the configuration's name for the key.
     Name,
 }
 
@@ -25,7 +25,7 @@ impl Placeholder {
     ];
 }
 
-/// A message with its placeholders found.
+/// A message, divided at its placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     parts: Vec<Part>,
@@ -41,7 +41,7 @@ impl Message {
     /// Reads a message. `{{` and `}}` are braces.
     ///
     /// # Errors
-    /// What was expected, and what was found instead: an unknown placeholder, or a brace without its other half.
+    /// A message about an unknown placeholder or a single brace.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -69,7 +69,7 @@ impl Message {
         Ok(Self { parts })
     }
 
-    /// The message with each placeholder replaced by what `value` says.
+    /// The message with the `value` of each placeholder.
     pub fn render(&self, value: impl Fn(Placeholder) -> String) -> String {
         let mut message = String::new();
         for part in &self.parts {

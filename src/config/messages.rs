@@ -1,4 +1,4 @@
-//! What a refusal says, in each language that the configuration has.
+//! The message of a refusal in every language of the configuration.
 
 use super::error::{Path, Problems, quoted};
 use super::message::Message;
@@ -6,7 +6,7 @@ use super::raw;
 use crate::codec::accept_language;
 use std::collections::BTreeMap;
 
-/// What stands for every language that there is no message in.
+/// The name of the message for all languages that have none of their own.
 const DEFAULT: &str = "default";
 
 /// The messages of a refusal.
@@ -18,7 +18,7 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// The message for a client that sent this `accept-language`.
+    /// The message for a client that sends this `accept-language`.
     pub fn of(&self, accept_language: Option<&str>) -> &Message {
         accept_language
             .and_then(|accepted| {
@@ -28,12 +28,12 @@ impl Messages {
             .unwrap_or(&self.default)
     }
 
-    /// Whether the client's language makes a difference.
+    /// Whether the message depends on the client's language.
     pub fn differ(&self) -> bool {
         !self.by_language.is_empty()
     }
 
-    /// Checks what is at `path`.
+    /// Checks the messages at `path`.
     pub(super) fn new(raw: Option<&raw::Messages>, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         match raw? {
             raw::Messages::One(text) => {

@@ -1,9 +1,9 @@
 //! The configuration: from bytes to a [`Config`] that cannot be illegal.
 //!
-//! Bytes become a tree (`document`), the tree becomes the fields that users write (`raw`, by way of `decode`), and
-//! these are checked and built into what the filter works with. Every error names its JSON path and what was
-//! expected; the checks report all that they find. A field that means nothing to the filter is an error: a limit that
-//! is misspelt would be a limit that does not hold. How the bytes get here is the host's business.
+//! Bytes become a tree (`document`), and the tree becomes the fields that users write (`raw`, through `decode`). The
+//! other modules check the fields and build the types that the filter works with. Every error has its JSON path and
+//! the expected value, and all errors are reported at once. An unknown field is an error: a misspelt limit would be a
+//! limit that does not hold. The host delivers the bytes.
 
 mod accounting;
 mod decimal;
@@ -42,9 +42,9 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-/// Requests that may wait in a worker if the configuration does not say.
+/// The most requests that wait in a worker, by default.
 const DEFAULT_MAX_WAITING: u64 = 1_000;
-/// Requests that may wait in a worker at most; each holds its body.
+/// The largest value of `max_waiting`: each request that waits keeps its body in memory.
 const MAX_MAX_WAITING: u64 = 1_000_000;
 
 /// A configuration in force.
@@ -67,8 +67,7 @@ impl Config {
     /// Reads a configuration: JSON or YAML text, or a serialised `google.protobuf.Struct`.
     ///
     /// # Errors
-    /// Bytes that are none of these, or all values that are of the wrong type, have a name that is not known, or make no
-    /// sense.
+    /// Bytes that are none of these; or every field that is unknown, of the wrong type, or invalid.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
         reading::read(document::Node::from_bytes(bytes)?)
     }
@@ -101,7 +100,7 @@ impl Config {
             let expected = "prices of the models that limits on \"cost_usd\" are for";
             problems.expected(&root.member("prices"), expected, "none");
         }
-        // What could not be built has been noted as a problem.
+        // Whatever could not be built has been reported as a problem.
         let (Some(store), Some(default), Some(accounting), Some(max_waiting)) =
             (store, default, accounting, max_waiting)
         else {
@@ -122,17 +121,17 @@ impl Config {
         })
     }
 
-    /// Where use is counted.
+    /// The store that counts use.
     pub const fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Where a request says who sent it, for [`identity::find`](crate::identity::find). At least one.
+    /// The places of a request's identity, for [`identity::find`](crate::identity::find). At least one.
     pub fn sources(&self) -> &[Source] {
         &self.sources
     }
 
-    /// What `identity` may do; none is somebody in whose request no source yields a value.
+    /// What `identity` may do; none if no source yields a value in the request.
     pub fn access(&self, identity: Option<&Identity>) -> Access {
         let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
         grant.access(identity.map(|identity| self.store_id(identity)), self.dry_run)
@@ -144,13 +143,13 @@ impl Config {
         self.hash_secret.as_ref().map_or_else(|| Arc::clone(id), |secret| secret.hash(id).into())
     }
 
-    /// Whether nothing is refused, whatever the reason: everything is counted, and what would have been refused is
-    /// told.
+    /// Whether nothing is refused, for whatever reason: every request is counted, and those that would have been
+    /// refused are reported.
     pub const fn dry_run(&self) -> bool {
         self.dry_run
     }
 
-    /// How many requests may wait at a time, in each worker, for a limit that they do not fit under.
+    /// The most requests that wait at a time, in each worker, to fit under their limits.
     pub const fn max_waiting(&self) -> u64 {
         self.max_waiting
     }
@@ -160,27 +159,27 @@ impl Config {
         self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
     }
 
-    /// What a request costs and how that becomes known.
+    /// The rules on what requests cost.
     pub const fn accounting(&self) -> &Accounting {
         &self.accounting
     }
 
-    /// What `model` costs. None costs nothing.
+    /// The price of `model`; none if it costs nothing.
     pub fn price(&self, model: Option<&str>) -> Option<&Price> {
         self.accounting.prices.of(model)
     }
 
-    /// What a refusal says; none is the filter's own message.
+    /// The messages of refusals; none for the filter's own message.
     pub const fn messages(&self) -> Option<&Messages> {
         self.messages.as_ref()
     }
 
-    /// Which headers tell clients about their limits.
+    /// The headers that report limits to clients.
     pub const fn headers(&self) -> Headers {
         self.headers
     }
 
-    /// How the tokens of each model are counted.
+    /// The encodings that count the tokens of each model.
     pub const fn encodings(&self) -> &Encodings {
         &self.encodings
     }

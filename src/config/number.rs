@@ -1,11 +1,11 @@
-//! Numbers within their ranges.
+//! Integers within their ranges.
 
 use super::document::Number;
 use super::error::{Path, Problems};
 use std::ops::RangeInclusive;
 
 impl Problems {
-    /// `number` as an integer within `range`; else notes a problem.
+    /// `number` as an integer within `range`; else adds a problem.
     pub(super) fn whole(
         &mut self,
         path: &Path<'_>,
@@ -23,7 +23,7 @@ impl Problems {
         whole
     }
 
-    /// The same for a member that may be left out and is `default` then.
+    /// The same for an optional member; `default` if it is left out.
     pub(super) fn whole_or(
         &mut self,
         path: &Path<'_>,

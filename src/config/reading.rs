@@ -1,7 +1,7 @@
-//! From the tree to the fields, finding all that is wrong with them in one go.
+//! From the tree to the fields, with all mistakes reported at once.
 //!
-//! Reading stops at the first value that does not fit. So that value is left out and the rest is read again, until all
-//! fits. What is then wrong with the rest may follow from what was left out; only what cannot is reported too.
+//! Reading stops at the first value that does not fit. That value is then left out and the rest is read again, until
+//! everything fits. Problems of the rest are reported too, unless a value that was left out may be their cause.
 
 use super::Config;
 use super::decode::{Misfit, decode};
@@ -9,22 +9,22 @@ use super::document::Node;
 use super::error::{ConfigError, Problem, Problems, Step};
 use super::raw;
 
-/// So many are enough to look at, and each is another reading of all.
-const MOST_MISFITS: usize = 100;
+/// The most misfits that are reported: each costs another reading of the whole configuration.
+const MAX_MISFITS: usize = 100;
 
 /// The configuration in `document`.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// All mistakes in it.
 pub(super) fn read(mut document: Node) -> Result<Config, ConfigError> {
     let mut misfits: Vec<Misfit> = Vec::new();
     let raw = loop {
         match decode::<raw::Root>(&document) {
             Ok(raw) => break raw,
             Err(misfit) => {
-                let goes_on = document.leave_out(&misfit.trail);
+                let can_continue = document.leave_out(&misfit.trail);
                 misfits.push(misfit);
-                if !goes_on || misfits.len() >= MOST_MISFITS {
+                if !can_continue || misfits.len() >= MAX_MISFITS {
                     return Err(own_problems(&misfits).into());
                 }
             }
@@ -37,16 +37,17 @@ pub(super) fn read(mut document: Node) -> Result<Config, ConfigError> {
     if !misfits.iter().any(|misfit| others_depend_on(&misfit.trail))
         && let Err(error) = Config::new(raw)
     {
-        let follows = |problem: &Problem| misfits.iter().any(|misfit| problem.encloses(&misfit.problem));
-        for problem in error.problems().iter().filter(|problem| !follows(problem)) {
+        let is_consequence =
+            |problem: &Problem| misfits.iter().any(|misfit| problem.encloses(&misfit.problem));
+        for problem in error.problems().iter().filter(|problem| !is_consequence(problem)) {
             problems.push(problem.clone());
         }
     }
     Err(problems.into())
 }
 
-/// The problems of `misfits` that do not follow from an earlier one: without its only member, an object does not fit
-/// either.
+/// The problems of `misfits` that are no consequence of an earlier one: an object that lost its only member does not
+/// fit either.
 fn own_problems(misfits: &[Misfit]) -> Problems {
     let mut problems = Problems::default();
     for (at, misfit) in misfits.iter().enumerate() {
@@ -58,8 +59,8 @@ fn own_problems(misfits: &[Misfit]) -> Problems {
     problems
 }
 
-/// Whether the meaning of other values changes with that at `trail`: elements give the others their numbers, and keys
-/// name plans and groups.
+/// Whether other values depend on the value at `trail`: an element gives the later ones their numbers, and keys refer
+/// to plans and groups.
 fn others_depend_on(trail: &[Step]) -> bool {
     match trail {
         [.., Step::Element(_)] => true,

@@ -1,4 +1,4 @@
-//! Where a request says who sent it, checked.
+//! Where a request carries its sender's identity, checked.
 
 use super::error::{Path, Problems, quoted};
 use super::raw;
@@ -6,14 +6,14 @@ use super::secret::Secret;
 use crate::identity::{HashSecret, Prefixes, Source};
 use std::num::NonZeroUsize;
 
-/// The headers in which clients of LLM APIs send their keys, in the order in which they are looked at: OpenAI's,
-/// Anthropic's and Azure's.
+/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first that a
+/// request has counts.
 const DEFAULT_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
-/// The largest number of a path's segment; no API has paths as deep.
+/// The largest number of a path segment: no API has longer paths.
 const MAX_SEGMENT: u64 = 64;
-/// Bytes of a secret: 128 bits, which nobody can try.
-const SHORTEST_SECRET: usize = 16;
+/// The shortest secret, in bytes: 128 bits cannot be found by trying.
+const MIN_SECRET_BYTES: usize = 16;
 
 /// Builds the sources at `path`; by default the known headers, then the client's address.
 pub(super) fn sources(
@@ -54,7 +54,7 @@ fn source(raw: raw::Source, path: &Path<'_>, problems: &mut Problems) -> Option<
         }
         raw::Source::Constant(text) => {
             if text.is_empty() {
-                problems.expected(&path.member("constant"), "a text", quoted(&text));
+                problems.expected(&path.member("constant"), "a string that is not empty", quoted(&text));
             }
             Source::Constant(text)
         }
@@ -82,20 +82,20 @@ fn prefixes(raw: &raw::ClientIp, path: &Path<'_>, problems: &mut Problems) -> Op
     Some(Prefixes { ipv4: ipv4?, ipv6: ipv6? })
 }
 
-/// The secret at `path`. A short one could be found by trying.
+/// Checks the secret at `path`.
 pub(super) fn hash_secret(
     given: Option<&Secret>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<HashSecret> {
     let text = given?.expose();
-    if text.len() < SHORTEST_SECRET {
-        problems.add(path, format!("expected a secret of {SHORTEST_SECRET} bytes or more"));
+    if text.len() < MIN_SECRET_BYTES {
+        problems.add(path, format!("expected a secret of {MIN_SECRET_BYTES} bytes or more"));
     }
     HashSecret::new(text)
 }
 
-/// The name in lower case, as Envoy has it. A name is a token of RFC 9110, section 5.6.2.
+/// Checks a name and turns it into lower case, as Envoy does. A name is a token of RFC 9110, section 5.6.2.
 fn header(name: String, path: &Path<'_>, problems: &mut Problems) -> String {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(is_token) {

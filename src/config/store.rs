@@ -1,33 +1,34 @@
-//! Where use is counted, checked.
+//! The store that counts use, checked.
 
 use super::error::{Path, Problems, quoted};
 use super::raw;
 use super::secret::Secret;
+use crate::quantity::Millis;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Milliseconds that a request waits for the sidecar if the configuration does not say.
+/// The longest that a request waits for the sidecar by default, in milliseconds.
 const DEFAULT_TIMEOUT_MS: u64 = 50;
-/// A minute: a client that waits longer has given up.
-const MAX_TIMEOUT_MS: u64 = 60_000;
-/// Envoys that may share one limit.
+/// The largest timeout, a minute: a client that waits longer has given up.
+const MAX_TIMEOUT_MS: u64 = Millis::MINUTE.get();
+/// The most Envoys that share one limit.
 const MAX_REPLICAS: u64 = 10_000;
-/// Identities that the local store counts at a time if the configuration does not say.
+/// The most identities that the local store counts at a time, by default.
 const DEFAULT_MAX_IDENTITIES: u64 = 65_536;
-/// 2²⁰: the local store's memory is claimed once and never given back.
-const MOST_IDENTITIES: u64 = 1 << 20;
+/// The largest value of `max_identities`, 2²⁰: the local store allocates its memory once and never frees it.
+const MAX_IDENTITIES: u64 = 1 << 20;
 
-/// Where use is counted.
+/// The store that counts use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// In this Envoy process.
+    /// A store in this Envoy process.
     Local(LocalStore),
-    /// In Redis, by way of the sidecar.
+    /// Redis, through the sidecar.
     Redis(RedisStore),
 }
 
 impl Store {
-    /// The local store, if use is ever counted there: always, or while the sidecar does not answer.
+    /// The local store, if it ever counts: always, or while the sidecar does not answer.
     pub const fn local(&self) -> Option<LocalStore> {
         match self {
             Self::Local(local)
@@ -40,29 +41,29 @@ impl Store {
 /// A store in this Envoy process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalStore {
-    /// Identities that are counted at a time, 1 to 2²⁰. Memory is claimed for all of them at once.
+    /// The most identities that are counted at a time, 1 to 2²⁰. Memory for all of them is allocated at once.
     pub max_identities: NonZeroU32,
 }
 
 /// A store behind the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisStore {
-    /// Envoy's name for the cluster that is the sidecar.
+    /// Envoy's name for the cluster of the sidecar.
     pub cluster: String,
-    /// How long a request waits for an answer, 1 ms to a minute.
+    /// The longest that a request waits for an answer, 1 ms to a minute.
     pub timeout: Duration,
-    /// What the sidecar wants to see after `authorization: Bearer`.
+    /// The token that the sidecar expects after `authorization: Bearer`.
     pub auth_token: Option<Secret>,
-    /// What happens when no answer comes in time.
+    /// What happens to a request if no answer comes in time.
     pub on_error: OnError,
 }
 
-/// What happens to a request whose limits could not be asked for.
+/// What happens to a request if the store does not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// It is forwarded.
+    /// The request is forwarded.
     Allow,
-    /// It is answered 503.
+    /// The request is answered 503.
     Deny,
     /// This Envoy enforces its share of the limits.
     Local(Share),
@@ -71,14 +72,14 @@ pub enum OnError {
 /// An Envoy's share of the limits while it counts alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// How many Envoys share each limit.
+    /// The number of Envoys that share each limit.
     pub replicas: NonZeroU32,
-    /// Where it counts meanwhile.
+    /// The store that counts meanwhile.
     pub local: LocalStore,
 }
 
 impl Store {
-    /// Checks what is at `path`. What only the other type uses is checked too: it takes effect with one word.
+    /// Checks the fields at `path`. Fields of the other type are checked too, since one word puts them into effect.
     pub(super) fn new(raw: raw::Store, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         let timeout = problems.whole_or(
             &path.member("timeout_ms"),
@@ -90,7 +91,7 @@ impl Store {
         let identities = problems.whole_or(
             &path.member("max_identities"),
             raw.max_identities,
-            1..=MOST_IDENTITIES,
+            1..=MAX_IDENTITIES,
             DEFAULT_MAX_IDENTITIES,
         );
         let cluster = cluster(raw.cluster, raw.kind, &path.member("cluster"), problems);
@@ -113,7 +114,7 @@ impl Store {
     }
 }
 
-/// A number that its range keeps from being zero.
+/// `value`, whose range excludes zero.
 fn non_zero(value: u64) -> Option<NonZeroU32> {
     u32::try_from(value).ok().and_then(NonZeroU32::new)
 }
@@ -130,14 +131,14 @@ fn cluster(
             None
         }
         None if matches!(kind, raw::StoreType::Redis) => {
-            problems.expected(path, "the name of the Envoy cluster that is the sidecar", "none");
+            problems.expected(path, "the name of the sidecar's Envoy cluster", "none");
             None
         }
         given => given,
     }
 }
 
-/// A token that a header can carry.
+/// Checks that a header can carry the token.
 fn auth_token(given: Option<Secret>, path: &Path<'_>, problems: &mut Problems) -> Option<Secret> {
     let given = given?;
     let fits = !given.expose().is_empty() && given.expose().bytes().all(|b| b.is_ascii_graphic());

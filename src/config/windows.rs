@@ -1,27 +1,26 @@
-//! Windows, checked: lengths, algorithms and what goes with each, and how much they admit.
+//! Windows, checked: their lengths, their algorithms with the fields of each, and the amounts that they admit.
 
-use super::decimal::ONE;
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
 use super::raw::{self, Algorithm, WindowMetric};
-use crate::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
+use crate::quantity::{MAX_EXACT, MILLION, Millis, NonZeroMillis, Units};
 use crate::window::{self, DEFAULT_SEGMENTS, Window};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
 /// The longest window: 31 days, which is any month. A counter lives as long as its window.
 const MAX_WINDOW: Millis = Millis::new(31 * Millis::DAY.get());
-/// Segments are a counter's size in the store, so they are few.
+/// The most segments: they make up the size of a counter in the store.
 const MAX_SEGMENTS: u64 = 1000;
 /// The largest budget, in micro-dollars: a billion dollars.
-const MAX_BUDGET: u64 = 1_000_000_000 * ONE;
+const MAX_BUDGET: u64 = 1_000_000_000 * MILLION;
 /// The length of a lease if the configuration gives none: longer than any model answers.
 const DEFAULT_LEASE: NonZeroMillis = NonZeroMillis::new(600_000).unwrap();
 
-/// How a month of the calendar is written.
+/// The length of a window that is a month of the calendar.
 const MONTH: &str = "1mo";
 
-/// How much may be in flight, and the window that counts it, if `given` says so.
+/// The most requests in flight, and the window that counts them, if `given` limits them.
 pub(super) fn concurrency(
     given: raw::Limits<'_>,
     path: &Path<'_>,
@@ -39,7 +38,7 @@ pub(super) fn concurrency(
     Some((Units::new(amount?), Window::concurrency(lease?)))
 }
 
-/// How much the window at `path` admits, and the window.
+/// The amount that the window at `path` admits, and the window.
 pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(Units, Window)> {
     let mut units = |name, number: Number, least: u64| {
         let path = path.member(name);
@@ -69,7 +68,7 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
     Some((amount?, window))
 }
 
-/// The algorithm that is given or follows, and whether what only another one uses is given.
+/// The algorithm that is given, or the default. Fields of another algorithm are problems.
 fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut Problems) -> Algorithm {
     let is_fixed = is_month || matches!(raw.metric, WindowMetric::CostUsd);
     let default = if is_fixed { Algorithm::FixedWindow } else { Algorithm::SlidingWindow };
@@ -90,7 +89,7 @@ fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut 
     algorithm
 }
 
-/// A segment is a millisecond or more, which a very short window has fewer of than the default.
+/// The number of segments. A segment is a millisecond or more, so a very short window has fewer than the default.
 fn segments(
     given: Option<Number>,
     length: Option<NonZeroMillis>,
@@ -110,13 +109,13 @@ fn length(
     problems: &mut Problems,
 ) -> Option<NonZeroMillis> {
     let Some(length) = Millis::parse(text) else {
-        problems.expected(path, "a length of time such as \"10s\", \"1m\" or \"1d\"", quoted(text));
+        problems.expected(path, "a duration such as \"10s\", \"1m\" or \"1d\"", quoted(text));
         return None;
     };
     let within = Some(length).filter(|length| range.contains(length)).and_then(Millis::non_zero);
     if within.is_none() {
         let [from, to] = [range.start(), range.end()].map(|bound| bound.label());
-        problems.expected(path, format!("a length of time from \"{from}\" to \"{to}\""), quoted(text));
+        problems.expected(path, format!("a duration from \"{from}\" to \"{to}\""), quoted(text));
     }
     within
 }

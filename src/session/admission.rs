@@ -156,7 +156,7 @@ impl Candidate {
         let Some(held) = held else {
             let is_partial = self.reservation.estimate.is_partial;
             return match OverLimit::new(statuses, self.reservation.name.clone()) {
-                Some(over) => self.wait_or_refuse(over.of_part(is_partial), cx),
+                Some(over) => self.wait_or_refuse(over.with_partial_prompt(is_partial), cx),
                 None => self.refuse(&Refusal::NoStore, cx),
             };
         };

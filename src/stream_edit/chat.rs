@@ -1,13 +1,13 @@
-//! Streams of chat completions and of completions: each choice that has not finished does so with
-//! `finish_reason: "length"`, and the stream with `[DONE]`.
+//! Ends streams of chat completions and of completions: every choice that has not finished gets
+//! `finish_reason: "length"`, then the stream gets `[DONE]`.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// Choices that are told; OpenAI's largest `n`.
+/// The choices that are tracked: OpenAI's largest `n`.
 const MAX_CHOICES: u64 = 128;
 
-/// The first chunk of a choice, in whose likeness the last is written, and which of them have finished.
+/// The first chunk that has a choice, which serves as the model of the last, and the choices that have finished.
 #[derive(Debug)]
 pub(super) struct Ending {
     chunk: Map<String, Value>,
@@ -16,8 +16,8 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// None if the event is not a chunk, or one without a choice: Azure sends such a one first, with no id.
-    pub(super) fn begun_by(event: Value) -> Option<Self> {
+    /// None if the event is no chunk, or is one without a choice: Azure begins with such a chunk, which has no id.
+    pub(super) fn from_first_event(event: Value) -> Option<Self> {
         let is_chat = choices(&event).next()?.get("text").is_none();
         let mut finished = BTreeSet::new();
         finished.extend(finished_by(&event));
@@ -26,11 +26,12 @@ impl Ending {
         Some(Self { chunk, is_chat, finished })
     }
 
-    pub(super) fn note(&mut self, event: &Value) {
+    /// Takes the next event.
+    pub(super) fn update(&mut self, event: &Value) {
         self.finished.extend(finished_by(event));
     }
 
-    /// None if all `choices` have finished: what is still to come is not the answer's.
+    /// The events that end the stream. None if all `choices` have finished: no part of the answer is still to come.
     pub(super) fn write(&self, choices: u64) -> Option<String> {
         let choice = |index| {
             if self.is_chat {
@@ -50,7 +51,7 @@ impl Ending {
     }
 }
 
-/// Whether an event is the one that `stream_options.include_usage` adds.
+/// Whether `event` is the one that `stream_options.include_usage` adds.
 pub(super) fn is_usage_alone(event: &Value) -> bool {
     let choices = event.get("choices").and_then(Value::as_array);
     choices.is_some_and(Vec::is_empty) && event.get("usage").is_some_and(Value::is_object)
@@ -60,7 +61,7 @@ fn choices(event: &Value) -> impl Iterator<Item = &Value> {
     event.get("choices").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The choices that finish with an event, of those that are told. Some servers send an empty reason until there is one.
+/// The tracked choices that finish with `event`. Some servers send an empty reason until there is one.
 fn finished_by(event: &Value) -> impl Iterator<Item = u64> {
     let has_reason = |choice: &&Value| {
         let reason = choice.get("finish_reason").and_then(Value::as_str);

@@ -1,13 +1,12 @@
-//! How a stream is ended before its upstream has ended it, in whatever format it is.
+//! Ends a stream before its upstream has ended it, in the format that its events have.
 
 use super::{chat, messages, responses};
 use serde_json::Value;
-use std::fmt::Write as _;
 
-/// What has been seen of a stream that its end must fit.
+/// The state of a stream that its end must fit.
 #[derive(Debug, Default)]
 pub(super) enum Ending {
-    /// Nothing yet.
+    /// No event has shown the format yet.
     #[default]
     Unknown,
     Chat(chat::Ending),
@@ -17,29 +16,29 @@ pub(super) enum Ending {
 
 impl Ending {
     /// Takes the next event.
-    pub(super) fn note(&mut self, event: Value) {
+    pub(super) fn update(&mut self, event: Value) {
         match self {
-            Self::Unknown => *self = Self::begun_by(event),
-            Self::Chat(ending) => ending.note(&event),
-            Self::Messages(ending) => ending.note(&event),
-            Self::Responses(ending) => ending.note(event),
+            Self::Unknown => *self = Self::from_first_event(event),
+            Self::Chat(ending) => ending.update(&event),
+            Self::Messages(ending) => ending.update(&event),
+            Self::Responses(ending) => ending.update(event),
         }
     }
 
-    fn begun_by(event: Value) -> Self {
+    fn from_first_event(event: Value) -> Self {
         let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
         if event.get("choices").is_some_and(Value::is_array) {
-            chat::Ending::begun_by(event).map_or(Self::Unknown, Self::Chat)
+            chat::Ending::from_first_event(event).map_or(Self::Unknown, Self::Chat)
         } else if kind == "message_start" {
             Self::Messages(messages::Ending::default())
         } else if kind == "response.created" {
-            Self::Responses(Box::new(responses::Ending::begun_by(event)))
+            Self::Responses(Box::new(responses::Ending::from_first_event(event)))
         } else {
             Self::Unknown
         }
     }
 
-    /// The events that end the stream here. None if that cannot be told.
+    /// The events that end the stream here. None if no end would fit.
     pub(super) fn write(&self, choices: u64, output_tokens: u64) -> Option<String> {
         match self {
             Self::Unknown => None,
@@ -48,11 +47,4 @@ impl Ending {
             Self::Responses(ending) => ending.write(),
         }
     }
-}
-
-/// An event that says in its data what it is, as those of Anthropic and of the Responses API do.
-pub(super) fn write_event(out: &mut String, event: &Value) {
-    let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-    // Writing to a string cannot fail.
-    let _ = write!(out, "event: {kind}\ndata: {event}\n\n");
 }

@@ -1,16 +1,17 @@
-//! Streams of Anthropic's messages: the block that is open stops, then the message with `stop_reason: "max_tokens"`.
+//! Ends streams of Anthropic's messages: the open block stops, then the message with `stop_reason: "max_tokens"`.
 
-use super::ending::write_event;
+use super::event::write_event;
 use serde_json::{Value, json};
 
-/// The block that has started and not stopped: there is one at a time.
+/// The block that has started and not stopped. There is one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     open_block: Option<u64>,
 }
 
 impl Ending {
-    pub(super) fn note(&mut self, event: &Value) {
+    /// Takes the next event.
+    pub(super) fn update(&mut self, event: &Value) {
         match event.get("type").and_then(Value::as_str) {
             Some("content_block_start") => self.open_block = event.get("index").and_then(Value::as_u64),
             Some("content_block_stop") => self.open_block = None,
@@ -18,6 +19,7 @@ impl Ending {
         }
     }
 
+    /// The events that end the stream.
     pub(super) fn write(&self, output_tokens: u64) -> String {
         let mut end = String::new();
         if let Some(index) = self.open_block {

@@ -1,11 +1,11 @@
-//! Streams of the Responses API: what is open is done, and the response is `incomplete` because of
-//! `max_output_tokens`. Its last event has all that was said, so all of it is kept.
+//! Ends streams of the Responses API: open parts and items are done, and the response is `incomplete` because of
+//! `max_output_tokens`. The last event repeats the whole answer, so the answer is kept.
 
-use super::ending::write_event;
+use super::event::write_event;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The longest answer that is kept, in bytes: 4 MiB, a million tokens. A longer one is not ended.
+/// The longest answer that is kept, in bytes: 4 MiB, a million tokens. The stream of a longer one cannot be ended.
 const MAX_KEPT: usize = 4 << 20;
 
 /// The response so far.
@@ -14,8 +14,9 @@ pub(super) struct Ending {
     response: Value,
     /// By `output_index`.
     items: BTreeMap<u64, Item>,
-    /// Of the last event.
+    /// The last event's.
     sequence_number: u64,
+    /// Bytes of the answer so far.
     kept: usize,
 }
 
@@ -24,17 +25,19 @@ pub(super) struct Ending {
 struct Item {
     value: Value,
     is_done: bool,
-    /// The part of its content that has begun and not ended.
+    /// The part of its content that has begun and not ended, by `content_index`.
     open_part: Option<u64>,
 }
 
 impl Ending {
-    pub(super) fn begun_by(mut event: Value) -> Self {
+    /// The response that a `response.created` announces.
+    pub(super) fn from_first_event(mut event: Value) -> Self {
         let response = event.get_mut("response").map(Value::take).unwrap_or_default();
         Self { response, items: BTreeMap::new(), sequence_number: number(&event, "sequence_number"), kept: 0 }
     }
 
-    pub(super) fn note(&mut self, mut event: Value) {
+    /// Takes the next event.
+    pub(super) fn update(&mut self, mut event: Value) {
         self.sequence_number = number(&event, "sequence_number").max(self.sequence_number);
         let kind = event.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let index = number(&event, "output_index");
@@ -42,14 +45,14 @@ impl Ending {
         match kind.as_str() {
             "response.output_item.added" | "response.output_item.done" => {
                 let value = take("item");
-                if self.keeps(value.to_string().len()) {
+                if self.has_room_for(value.to_string().len()) {
                     let is_done = kind.ends_with(".done");
                     self.items.insert(index, Item { value, is_done, open_part: None });
                 }
             }
             "response.content_part.added" => {
                 let (part, at) = (take("part"), number(&event, "content_index"));
-                if self.keeps(part.to_string().len())
+                if self.has_room_for(part.to_string().len())
                     && let Some(item) = self.items.get_mut(&index)
                 {
                     item.open_part = Some(at);
@@ -63,7 +66,7 @@ impl Ending {
             }
             "response.reasoning_summary_part.added" => {
                 let part = take("part");
-                if self.keeps(part.to_string().len())
+                if self.has_room_for(part.to_string().len())
                     && let Some(item) = self.items.get_mut(&index)
                 {
                     push(&mut item.value, "summary", part);
@@ -71,7 +74,7 @@ impl Ending {
             }
             _ => {
                 if let Value::String(delta) = take("delta")
-                    && self.keeps(delta.len())
+                    && self.has_room_for(delta.len())
                     && let Some(item) = self.items.get_mut(&index)
                 {
                     append(&mut item.value, &kind, &delta);
@@ -80,8 +83,8 @@ impl Ending {
         }
     }
 
-    /// Whether there is room for so many bytes more.
-    fn keeps(&mut self, bytes: usize) -> bool {
+    /// Whether there is room for so many more bytes; forgets the answer if not.
+    fn has_room_for(&mut self, bytes: usize) -> bool {
         self.kept = self.kept.saturating_add(bytes);
         let fits = self.kept <= MAX_KEPT;
         if !fits {
@@ -90,6 +93,7 @@ impl Ending {
         fits
     }
 
+    /// The events that end the stream; none if the answer is too long.
     pub(super) fn write(&self) -> Option<String> {
         if self.kept > MAX_KEPT {
             return None;
@@ -99,7 +103,7 @@ impl Ending {
         for (index, item) in &self.items {
             let mut value = item.value.clone();
             if !item.is_done {
-                end.part_done(*index, item);
+                end.end_part(*index, item);
                 if let Some(status) = value.get_mut("status") {
                     *status = json!("incomplete");
                 }
@@ -117,6 +121,7 @@ impl Ending {
     }
 }
 
+/// Writes events with consecutive numbers.
 struct Writer {
     text: String,
     sequence_number: u64,
@@ -132,8 +137,8 @@ impl Writer {
         write_event(&mut self.text, &event);
     }
 
-    /// The part that `item`, the output's at `index`, has open.
-    fn part_done(&mut self, index: u64, item: &Item) {
+    /// Ends the open part of `item`, which is at `index` of the output.
+    fn end_part(&mut self, index: u64, item: &Item) {
         let Some(at) = item.open_part else { return };
         let part = item.value.get("content").and_then(|content| content.get(usize::try_from(at).ok()?));
         let Some(part) = part else { return };
@@ -150,7 +155,7 @@ impl Writer {
     }
 }
 
-/// Adds `delta` where an event of this `kind` adds it: to the last part of the item, or to its arguments.
+/// Adds `delta` to the text that an event of this `kind` extends: the item's last part, or its arguments.
 fn append(item: &mut Value, kind: &str, delta: &str) {
     let text = match kind {
         "response.output_text.delta" => last(item, "content").and_then(|part| text(part, "text")),
@@ -185,6 +190,7 @@ fn push(object: &mut Value, name: &str, element: Value) {
     }
 }
 
+/// The number member `name` of an event; zero if it has none.
 fn number(event: &Value, name: &str) -> u64 {
     event.get(name).and_then(Value::as_u64).unwrap_or(0)
 }

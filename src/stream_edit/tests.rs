@@ -1,19 +1,22 @@
-//! Streams that are changed on their way, cut into chunks of every size; and recorded ones of every format, ended after
-//! every event.
+//! Edited streams in chunks of every size, and recorded streams of every format that are ended after every event.
 
+use super::editor::MAX_BUFFERED;
 use super::*;
 use crate::request::Endpoint;
 use crate::tokens::{Counting, Encoding, Factor, Tokenizer};
 use crate::usage::{Outcome, ResponseReader};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const FINISHES: Edits = Edits { hides_usage: false, finishes: true };
 
 const HIDES: Edits = Edits { hides_usage: true, finishes: false };
 
-const HELLO: &str = r#"data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"hi"}}],"usage":null}"#;
+const HELLO: &str = concat!(
+    r#"data: {"id":"c","object":"chat.completion.chunk","#,
+    r#""choices":[{"index":0,"delta":{"content":"hi"}}],"usage":null}"#
+);
 const USAGE: &str =
     r#"data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":1}}"#;
 
@@ -52,8 +55,8 @@ fn an_event_goes_on_as_soon_as_it_is_whole() {
 }
 
 #[test]
-fn what_is_too_large_to_hold_passes() {
-    let large = format!("data: {}\n\n", "x".repeat(MAX_HELD + 10));
+fn an_event_too_large_to_wait_passes() {
+    let large = format!("data: {}\n\n", "x".repeat(MAX_BUFFERED + 10));
     let came = format!("{large}{}", stream("\n", &[USAGE, HELLO]));
     assert_eq!(edit(came.as_bytes().chunks(8192)), format!("{large}{}", stream("\n", &[HELLO])));
 }
@@ -61,7 +64,7 @@ fn what_is_too_large_to_hold_passes() {
 #[test]
 fn a_stream_is_ended_as_its_api_ends_one() {
     let mut editor = StreamEditor::new(FINISHES);
-    assert_eq!(editor.cut(1, 0), None, "there is nothing to go by yet");
+    assert_eq!(editor.cut(1, 0), None, "no event has shown the format");
     editor.push(format!("{HELLO}\n\ndata: {{\"half").as_bytes());
     let end = String::from_utf8(editor.cut(2, 1).unwrap()).unwrap();
     let (chunk, done) = end.split_once("\n\n").unwrap();
@@ -115,7 +118,7 @@ const MESSAGES: [&str; 3] = [
 const RESPONSES: [&str; 2] =
     [transcript!("responses/completed.sse"), transcript!("responses/refusal_and_call.sse")];
 
-/// A stream that is ended after each of its events: what the client has by then, and what ends it.
+/// Ends a stream after each of its events in turn: what the client has by then, and the events that end the stream.
 fn cuts(stream: &'static str) -> impl Iterator<Item = (String, Option<String>)> {
     let ends = stream.match_indices("\n\n").map(|(at, end)| at + end.len());
     ends.map(|at| {
@@ -127,15 +130,15 @@ fn cuts(stream: &'static str) -> impl Iterator<Item = (String, Option<String>)> 
             assert_eq!(
                 (editor.push(after.as_bytes()), editor.finish()),
                 (vec![], vec![]),
-                "the rest is swallowed"
+                "nothing follows the end"
             );
-            assert_eq!(editor.cut(1, 7), None, "it is ended once");
+            assert_eq!(editor.cut(1, 7), None, "a stream ends once");
         }
         (seen, end)
     })
 }
 
-/// The data of a stream's events, each of which must say its type twice.
+/// The data of a stream's events. Each event must give its type twice.
 fn events(stream: &str) -> Vec<Value> {
     let event = |text: &str| {
         let (kind, data) = text.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
@@ -146,7 +149,7 @@ fn events(stream: &str) -> Vec<Value> {
     stream.split("\n\n").filter(|text| !text.is_empty()).map(event).collect()
 }
 
-/// Whether the filter itself takes what the client gets for a whole answer.
+/// Whether the filter's own reader takes `stream`, which the client gets, for a whole answer.
 fn is_whole(endpoint: Endpoint, stream: &str) -> bool {
     let counting = Counting { encoding: Encoding::O200kBase, factor: Factor::ONE };
     let tokenizer = Tokenizer::new(counting);
@@ -156,7 +159,7 @@ fn is_whole(endpoint: Endpoint, stream: &str) -> bool {
 
 #[test]
 fn a_chat_may_end_after_every_event_until_it_has() {
-    // Azure's has one event after which it can be ended: its first has no choice.
+    // Azure's stream can be ended after one event only: its first event has no choice.
     for (stream, times) in CHATS.into_iter().zip([1, 3, 3]) {
         let (mut ended, mut refused) = (0, 0);
         for (seen, end) in cuts(stream) {
@@ -167,18 +170,18 @@ fn a_chat_may_end_after_every_event_until_it_has() {
                     .collect()
             };
             let choices = |chunk: &Value| chunk["choices"].as_array().cloned().unwrap_or_default();
-            let said = chunks(&seen).into_iter().filter(|chunk| !choices(chunk).is_empty());
-            let said: Vec<Value> = said.collect();
+            let spoken = chunks(&seen).into_iter().filter(|chunk| !choices(chunk).is_empty());
+            let spoken: Vec<Value> = spoken.collect();
             let has_finished =
-                said.iter().flat_map(choices).any(|choice| choice["finish_reason"].is_string());
+                spoken.iter().flat_map(choices).any(|choice| choice["finish_reason"].is_string());
             let Some(end) = end else {
-                assert!(said.is_empty() || has_finished, "{seen}");
+                assert!(spoken.is_empty() || has_finished, "{seen}");
                 refused += 1;
                 continue;
             };
             assert!(!has_finished && end.ends_with("data: [DONE]\n\n"), "{end}");
             let last = chunks(&end).remove(0);
-            assert_eq!((&last["id"], &last["object"]), (&said[0]["id"], &said[0]["object"]));
+            assert_eq!((&last["id"], &last["object"]), (&spoken[0]["id"], &spoken[0]["object"]));
             assert_eq!(choices(&last), [json!({"index": 0, "delta": {}, "finish_reason": "length"})]);
             assert!(is_whole(Endpoint::ChatCompletions, &format!("{seen}{end}")));
             ended += 1;
@@ -207,7 +210,7 @@ fn a_message_may_end_after_every_event() {
             if seen.contains("message_stop") {
                 continue;
             }
-            let all = format!("{seen}{}", end.expect("it has begun"));
+            let all = format!("{seen}{}", end.expect("the stream has begun"));
             let (mut open, mut stopped) = (BTreeSet::new(), 0);
             for event in events(&all) {
                 match event["type"].as_str().unwrap() {
@@ -242,7 +245,7 @@ fn a_response_may_end_after_every_event() {
             if seen.contains("event: response.completed") {
                 continue;
             }
-            let all = events(&format!("{seen}{}", end.expect("it has begun")));
+            let all = events(&format!("{seen}{}", end.expect("the stream has begun")));
             let numbers: Vec<_> =
                 all.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
@@ -264,7 +267,7 @@ fn a_response_may_end_after_every_event() {
             assert_eq!(response["id"], all[0]["response"]["id"]);
             let output = response["output"].as_array().unwrap();
             assert_eq!(output.len(), added);
-            assert_eq!(said(output), deltas, "what was said is in the response");
+            assert_eq!(texts_of(output), deltas, "the response repeats the whole answer");
             assert!(is_whole(Endpoint::Responses, &format!("{seen}{}", cut_after(stream, &seen))));
             ended += 1;
         }
@@ -272,8 +275,8 @@ fn a_response_may_end_after_every_event() {
     }
 }
 
-/// All text of the items of an output.
-fn said(output: &[Value]) -> String {
+/// The text of all items of an output.
+fn texts_of(output: &[Value]) -> String {
     let texts = output.iter().flat_map(|item| {
         let parts = ["summary", "content"].map(|list| item[list].as_array().cloned().unwrap_or_default());
         let texts =
@@ -283,6 +286,7 @@ fn said(output: &[Value]) -> String {
     texts.filter_map(|text| text.as_str().map(ToOwned::to_owned)).collect()
 }
 
+/// The events that end `stream` after the part `seen`.
 fn cut_after(stream: &str, seen: &str) -> String {
     let mut editor = StreamEditor::new(FINISHES);
     assert!(stream.starts_with(seen));

@@ -1,68 +1,105 @@
-//! What Envoy's access log can say of a request: filter state under `wasm.llm_rate_limit.*`, written with
-//! `%FILTER_STATE(wasm.llm_rate_limit.decision:PLAIN)%` and the like.
+//! What Envoy's access log can report about a request: filter state under `wasm.llm_rate_limit.*`, which a log format
+//! writes with `%FILTER_STATE(wasm.llm_rate_limit.decision:PLAIN)%` and the like.
+//!
+//! A field's name is its variant's in snake case. The values are made where the facts are known.
 
-/// A field of the log, by its name in filter state without `wasm.`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use strum::{EnumIter, IntoStaticStr};
+
+/// A field of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 pub enum Field {
     /// `admitted`, `over_limit`, `unknown_identity`, `uncounted` (forwarded without the store's answer) or
     /// `no_store` (answered 503 without it).
     Decision,
-    /// What the configuration calls whoever sent it.
+    /// The configuration's name for the key.
     Name,
-    /// The model that it named.
+    /// The model that the request names.
     Model,
-    /// The limit that refused it.
+    /// The limit that refused the request.
     Limit,
-    /// The limit in a dry run that would have refused it.
+    /// The limit in a dry run that would have refused the request.
     DryRun,
     /// Prompt tokens, as counted.
     EstimatedInputTokens,
     /// Completion tokens that were reserved.
     ReservedOutputTokens,
-    /// Prompt tokens that it was charged in the end.
+    /// Prompt tokens that the request was charged in the end.
     InputTokens,
-    /// Completion tokens that it was charged in the end.
+    /// Completion tokens that the request was charged in the end.
     OutputTokens,
 }
 
 impl Field {
     /// Its name in filter state, without `wasm.`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Decision => "llm_rate_limit.decision",
-            Self::Name => "llm_rate_limit.name",
-            Self::Model => "llm_rate_limit.model",
-            Self::Limit => "llm_rate_limit.limit",
-            Self::DryRun => "llm_rate_limit.dry_run",
-            Self::EstimatedInputTokens => "llm_rate_limit.estimated_input_tokens",
-            Self::ReservedOutputTokens => "llm_rate_limit.reserved_output_tokens",
-            Self::InputTokens => "llm_rate_limit.input_tokens",
-            Self::OutputTokens => "llm_rate_limit.output_tokens",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-/// Fields of one request.
+/// Fields of one request's log line, in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogFields(Vec<(Field, String)>);
 
 impl LogFields {
-    /// Adds a field.
+    /// Adds a field. Of two values of the same field, the log shows the later.
     pub fn add(&mut self, field: Field, value: impl ToString) {
         self.0.push((field, value.to_string()));
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    /// Whether there is no field.
+    pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl IntoIterator for LogFields {
     type Item = (Field, String);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
+    type IntoIter = std::vec::IntoIter<(Field, String)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
+    }
+}
+
+impl Extend<(Field, String)> for LogFields {
+    fn extend<I: IntoIterator<Item = (Field, String)>>(&mut self, fields: I) {
+        self.0.extend(fields);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strum::IntoEnumIterator;
+
+    #[test]
+    fn every_field_has_its_name() {
+        let names: Vec<_> = Field::iter().map(Field::name).collect();
+        assert_eq!(
+            names,
+            [
+                "llm_rate_limit.decision",
+                "llm_rate_limit.name",
+                "llm_rate_limit.model",
+                "llm_rate_limit.limit",
+                "llm_rate_limit.dry_run",
+                "llm_rate_limit.estimated_input_tokens",
+                "llm_rate_limit.reserved_output_tokens",
+                "llm_rate_limit.input_tokens",
+                "llm_rate_limit.output_tokens",
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_keep_their_order() {
+        let mut fields = LogFields::default();
+        assert!(fields.is_empty());
+        fields.add(Field::Decision, "admitted");
+        fields.add(Field::InputTokens, 7);
+        assert!(!fields.is_empty());
+        let fields: Vec<_> = fields.into_iter().collect();
+        assert_eq!(fields, [(Field::Decision, "admitted".into()), (Field::InputTokens, "7".into())]);
     }
 }

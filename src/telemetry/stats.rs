@@ -1,11 +1,16 @@
 //! What the filter counts about itself. Envoy shows it as `wasmcustom.llm_rate_limit.*`.
+//!
+//! A request's effects carry their own [`Stats`]; the worker merges them and hands the sums to Envoy.
 
 use crate::models::Family;
+use crate::quantity::Units;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use strum::{EnumCount, EnumIter, IntoEnumIterator, IntoStaticStr};
 
-/// One counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One counter. Its name in Envoy is the variant's in snake case, after `llm_rate_limit.`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
+#[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 #[repr(usize)]
 pub enum Stat {
     /// Requests that were forwarded under their limits.
@@ -22,63 +27,36 @@ pub enum Stat {
     StoreErrorsAllowed,
     /// Requests that were answered 503 because of that (`on_error: deny`).
     StoreErrorsDenied,
-    /// Accounts that were closed.
+    /// Reservations that were settled.
     Settled,
-    /// Settlements that were given up because too many waited.
+    /// Settlements that were dropped because the queue was full.
     SettlementsDropped,
-    /// Prompt tokens of the accounts that were closed.
+    /// Prompt tokens of the reservations that were settled.
     InputTokens,
-    /// Completion tokens of the accounts that were closed.
+    /// Completion tokens of the reservations that were settled.
     OutputTokens,
 }
 
 impl Stat {
-    /// All of them, in order.
-    pub const ALL: [Self; 11] = [
-        Self::Admitted,
-        Self::OverLimit,
-        Self::DryRunOverLimit,
-        Self::UnknownIdentity,
-        Self::StoreErrors,
-        Self::StoreErrorsAllowed,
-        Self::StoreErrorsDenied,
-        Self::Settled,
-        Self::SettlementsDropped,
-        Self::InputTokens,
-        Self::OutputTokens,
-    ];
-
     /// Its name in Envoy.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Admitted => "llm_rate_limit.admitted",
-            Self::OverLimit => "llm_rate_limit.over_limit",
-            Self::DryRunOverLimit => "llm_rate_limit.dry_run_over_limit",
-            Self::UnknownIdentity => "llm_rate_limit.unknown_identity",
-            Self::StoreErrors => "llm_rate_limit.store_errors",
-            Self::StoreErrorsAllowed => "llm_rate_limit.store_errors_allowed",
-            Self::StoreErrorsDenied => "llm_rate_limit.store_errors_denied",
-            Self::Settled => "llm_rate_limit.settled",
-            Self::SettlementsDropped => "llm_rate_limit.settlements_dropped",
-            Self::InputTokens => "llm_rate_limit.input_tokens",
-            Self::OutputTokens => "llm_rate_limit.output_tokens",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How far estimates were off, for one family of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accuracy {
-    /// Tokens, prompt and completion, that were reserved for the accounts that were closed.
-    pub reserved_tokens: u64,
-    /// Tokens that they were charged in the end.
-    pub settled_tokens: u64,
+    /// Tokens, prompt and completion, that were reserved by the reservations that were settled.
+    pub reserved_tokens: Units,
+    /// Tokens that those reservations were charged in the end.
+    pub settled_tokens: Units,
 }
 
-/// What has been counted since it was last taken.
+/// Counts since the last [`Stats::take`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    counts: [u64; Stat::ALL.len()],
+    counts: [Units; Stat::COUNT],
     accuracy: BTreeMap<&'static str, Accuracy>,
 }
 
@@ -86,40 +64,46 @@ impl Stats {
     /// Adds `n`.
     pub fn add(&mut self, stat: Stat, n: u64) {
         if let Some(count) = self.counts.get_mut(stat as usize) {
-            *count = count.saturating_add(n);
+            *count += n.into();
         }
     }
 
-    /// An account of a request for `model` was closed.
+    /// Counts a reservation for `model` that was settled.
     pub fn settled(&mut self, model: Option<&str>, reserved_tokens: u64, settled_tokens: u64) {
         let accuracy = self.accuracy.entry(Family::of(model.unwrap_or_default()).name()).or_default();
-        accuracy.reserved_tokens = accuracy.reserved_tokens.saturating_add(reserved_tokens);
-        accuracy.settled_tokens = accuracy.settled_tokens.saturating_add(settled_tokens);
+        accuracy.reserved_tokens += reserved_tokens.into();
+        accuracy.settled_tokens += settled_tokens.into();
     }
 
-    /// Adds all of `other`.
+    /// Adds all counts of `other`.
     pub fn merge(&mut self, other: Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
-            *count = count.saturating_add(more);
+            *count += more;
         }
         for (family, more) in other.accuracy {
             let accuracy = self.accuracy.entry(family).or_default();
-            accuracy.reserved_tokens = accuracy.reserved_tokens.saturating_add(more.reserved_tokens);
-            accuracy.settled_tokens = accuracy.settled_tokens.saturating_add(more.settled_tokens);
+            accuracy.reserved_tokens += more.reserved_tokens;
+            accuracy.settled_tokens += more.settled_tokens;
         }
     }
 
-    /// What has been counted since this was last asked, by its name in Envoy, zeros left out.
+    /// Whether every count is zero.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| count.is_zero()) && self.accuracy.is_empty()
+    }
+
+    /// Takes the counts, each with its name in Envoy; zeros are left out.
     pub fn take(&mut self) -> Vec<(Cow<'static, str>, u64)> {
         let taken = std::mem::take(self);
-        let counts = Stat::ALL.into_iter().zip(taken.counts).map(|(stat, n)| (stat.name().into(), n));
+        let counts = Stat::iter().zip(taken.counts).map(|(stat, count)| (stat.name().into(), count));
         let accuracy = taken.accuracy.into_iter().flat_map(|(family, accuracy)| {
             [
                 (format!("llm_rate_limit.reserved_tokens.{family}").into(), accuracy.reserved_tokens),
                 (format!("llm_rate_limit.settled_tokens.{family}").into(), accuracy.settled_tokens),
             ]
         });
-        counts.chain(accuracy).filter(|(_, n)| *n > 0).collect()
+        let named = counts.chain(accuracy).filter(|(_, count)| !count.is_zero());
+        named.map(|(name, count)| (name, count.get())).collect()
     }
 }
 
@@ -128,8 +112,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_stat_has_its_place() {
-        assert!(Stat::ALL.iter().enumerate().all(|(at, stat)| *stat as usize == at));
+    fn every_stat_has_its_place_and_its_name() {
+        assert!(Stat::iter().enumerate().all(|(at, stat)| stat as usize == at));
+        let names: Vec<_> = Stat::iter().map(Stat::name).collect();
+        assert_eq!(
+            names,
+            [
+                "llm_rate_limit.admitted",
+                "llm_rate_limit.over_limit",
+                "llm_rate_limit.dry_run_over_limit",
+                "llm_rate_limit.unknown_identity",
+                "llm_rate_limit.store_errors",
+                "llm_rate_limit.store_errors_allowed",
+                "llm_rate_limit.store_errors_denied",
+                "llm_rate_limit.settled",
+                "llm_rate_limit.settlements_dropped",
+                "llm_rate_limit.input_tokens",
+                "llm_rate_limit.output_tokens",
+            ]
+        );
+    }
+
+    #[test]
+    fn counts_are_taken_once() {
         let mut stats = Stats::default();
         stats.add(Stat::OutputTokens, 2);
         stats.add(Stat::OutputTokens, 3);
@@ -138,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn accuracy_is_told_by_family() {
+    fn accuracy_is_reported_by_family() {
         let mut stats = Stats::default();
         stats.settled(Some("gpt-4o-mini"), 100, 60);
         stats.settled(Some("openai/gpt-4o"), 10, 12);
@@ -151,5 +156,28 @@ mod tests {
                 ("llm_rate_limit.reserved_tokens.other".into(), 1),
             ]
         );
+    }
+
+    #[test]
+    fn merging_adds_every_count() {
+        let mut stats = Stats::default();
+        assert!(stats.is_empty());
+        stats.add(Stat::Admitted, 1);
+        stats.settled(Some("o1"), 5, 4);
+        assert!(!stats.is_empty());
+
+        let mut merged = Stats::default();
+        merged.merge(stats.clone());
+        assert_eq!(merged, stats);
+        merged.merge(stats);
+        assert_eq!(
+            merged.take(),
+            [
+                ("llm_rate_limit.admitted".into(), 2),
+                ("llm_rate_limit.reserved_tokens.o1".into(), 10),
+                ("llm_rate_limit.settled_tokens.o1".into(), 8),
+            ]
+        );
+        assert!(merged.is_empty());
     }
 }

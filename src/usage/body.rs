@@ -1,15 +1,16 @@
-//! A JSON body of any of the formats: its top-level `usage`, or else the text of what it answers.
+//! A JSON body of any format: its top-level `usage`, or else the text of its answers.
 
 use super::Outcome;
+use super::answer_text::AnswerText;
 use super::chat::Choice;
 use super::member::Finder;
 use super::report::Report;
-use super::said::Said;
 use crate::codec::lenient::{self, Accept};
+use crate::quantity::Units;
 use crate::tokens::Tokenizer;
 use serde::de::{MapAccess, SeqAccess};
 
-/// The largest body whose text is counted, in bytes: 1 MiB. A larger one without usage tells nothing.
+/// The largest body whose text is counted, in bytes: 1 MiB. The outcome of a larger one without usage is unknown.
 const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 
 /// Reads a body.
@@ -17,18 +18,18 @@ const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 pub(super) struct Reader {
     tokenizer: Tokenizer,
     usage: Finder,
-    /// The body so far, while there is no usage and it is not too large.
+    /// The body so far, as long as it has shown no usage and is not too large.
     kept: Option<Vec<u8>>,
     outcome: Option<Outcome>,
 }
 
 impl Reader {
-    /// Of a body whose text `tokenizer` counts.
+    /// A reader of a body whose text `tokenizer` counts if that is needed.
     pub(super) const fn new(tokenizer: Tokenizer) -> Self {
         Self { tokenizer, usage: Finder::new(b"usage\""), kept: Some(Vec::new()), outcome: None }
     }
 
-    /// Takes a chunk of bytes; the outcome, once, when it is certain.
+    /// Takes a chunk; returns the outcome, once, when it is certain.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;
@@ -36,9 +37,8 @@ impl Reader {
         let mut found = None;
         self.usage.push(chunk, |value| {
             let mut report = Report::default();
-            // What is not JSON is no usage.
-            let read = lenient::read(&lenient::mend(value), &mut report);
-            found = report.usage().filter(|_| read.is_ok());
+            let is_json = lenient::read(&lenient::mend(value), &mut report).is_ok();
+            found = report.usage().filter(|_| is_json);
             found.is_some()
         });
         self.outcome = found.map(Outcome::Reported);
@@ -53,26 +53,27 @@ impl Reader {
 
     /// The outcome of a body that has ended.
     pub(super) fn finish(self) -> Outcome {
-        self.outcome.or_else(|| self.counted()).unwrap_or(Outcome::Unknown)
+        self.outcome.or_else(|| self.count()).unwrap_or(Outcome::Unknown)
     }
 
-    /// The text's tokens, if the body is whole and has any answer.
-    fn counted(&self) -> Option<Outcome> {
+    /// The tokens of the text, if the body is whole and has an answer.
+    fn count(&self) -> Option<Outcome> {
         let mut answer = Answer { tokenizer: self.tokenizer, tokens: None };
         lenient::read(&lenient::mend(self.kept.as_deref()?), &mut answer).ok()?;
-        answer.tokens.map(|tokens| Outcome::Counted { output_tokens: self.tokenizer.weigh(tokens) })
+        answer.tokens.map(|tokens| Outcome::Counted { output_tokens: self.tokenizer.weigh(tokens.get()) })
     }
 }
 
+/// Counts the answers of a body.
 struct Answer {
     tokenizer: Tokenizer,
-    tokens: Option<u64>,
+    /// None until there is an answer.
+    tokens: Option<Units>,
 }
 
 impl Answer {
-    fn says(&mut self, text: &str) {
-        let tokens = self.tokenizer.count(text);
-        self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
+    fn count(&mut self, text: &str) {
+        *self.tokens.get_or_insert_default() += self.tokenizer.count(text).into();
     }
 }
 
@@ -94,7 +95,7 @@ impl<'b> Accept<'b> for Choices<'_> {
         let mut choice = Choice::default();
         let read = lenient::offer_element(array, &mut choice)?;
         if read.is_some() {
-            self.0.says(&choice.text);
+            self.0.count(&choice.text);
         }
         Ok(read)
     }
@@ -105,9 +106,9 @@ struct Items<'a>(&'a mut Answer);
 impl<'b> Accept<'b> for Items<'_> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let mut text = String::new();
-        let read = lenient::offer_element(array, &mut Said(&mut text))?;
+        let read = lenient::offer_element(array, &mut AnswerText(&mut text))?;
         if read.is_some() {
-            self.0.says(&text);
+            self.0.count(&text);
         }
         Ok(read)
     }

@@ -3,22 +3,23 @@
 //! Usage may come in a chunk of its own at the end (OpenAI's `include_usage`), beside the last `finish_reason`, or in
 //! every chunk for the text so far (vLLM's `continuous_usage_stats`).
 
-use super::said::Said;
-use super::told::StreamUpdate;
+use super::answer_text::AnswerText;
+use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 
-/// What an event's data tells, if it is a chunk.
+/// The content of an event's data; none if it is no chunk.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
-    // A chunk that breaks off has told what it told.
+    // The content of a chunk that breaks off is everything before the fault.
     let _ = lenient::read(data, &mut chunk);
-    chunk.is_known.then_some(chunk.told)
+    chunk.is_known.then_some(chunk.update)
 }
 
 #[derive(Default)]
 struct Chunk {
-    told: StreamUpdate,
+    update: StreamUpdate,
+    /// It has `choices`, as only a chunk has.
     is_known: bool,
 }
 
@@ -26,7 +27,7 @@ impl<'b> Accept<'b> for Chunk {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
-            "usage" => lenient::offer(object, &mut self.told.usage),
+            "usage" => lenient::offer(object, &mut self.update.usage),
             _ => lenient::skip(object),
         }
     }
@@ -40,9 +41,9 @@ impl<'b> Accept<'b> for Choices<'_> {
         let mut choice = Choice::default();
         let read = lenient::offer_element(array, &mut choice);
         if choice.finished {
-            self.0.told.finished.push(choice.index);
+            self.0.update.finished.push(choice.index);
         }
-        self.0.told.says.push((choice.index, choice.text));
+        self.0.update.texts.push((choice.index, choice.text));
         read
     }
 }
@@ -51,7 +52,7 @@ impl<'b> Accept<'b> for Choices<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     index: u64,
-    /// All that it says.
+    /// All text in it.
     pub(super) text: String,
     finished: bool,
 }
@@ -60,7 +61,7 @@ impl<'b> Accept<'b> for Choice {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "index" => self.index = lenient::number(object)?.unwrap_or(0),
-            "delta" | "message" | "text" => lenient::offer(object, &mut Said(&mut self.text))?,
+            "delta" | "message" | "text" => lenient::offer(object, &mut AnswerText(&mut self.text))?,
             // Some servers send an empty reason until there is one.
             "finish_reason" => self.finished |= !matches!(lenient::raw(object)?, "null" | "\"\""),
             _ => lenient::skip(object)?,

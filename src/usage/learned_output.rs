@@ -1,22 +1,22 @@
-//! How much output to expect of a request that sets no maximum: a high quantile of what its model has produced.
+//! How much output to expect of a request that sets no maximum: a high quantile of its model's earlier answers.
 //!
-//! Lengths are counted in a histogram per model whose buckets grow by an eighth, so that a quantile is right to about
-//! an eighth and a model costs two kilobytes. Old observations fade: after every [`FADE_AFTER`] all counts are halved,
-//! so that a model that changes its ways is relearnt. Each worker learns for itself; a guess need not be the same
-//! everywhere, since what was really produced replaces it.
+//! A histogram per model counts the lengths. Its buckets grow by an eighth, so that a quantile is right to about an
+//! eighth and a model costs two kilobytes. Old observations fade: every [`FADE_AFTER`] observations all counts are
+//! halved, so that the histogram follows a model that changes. Each worker learns by itself. A guess need not be the
+//! same everywhere, since the real output replaces it.
 
 use std::collections::HashMap;
 
-/// The part of the answers that a guess covers: one in twenty outgrows its reservation, which is then extended.
+/// The share of answers that stay within a guess: one in twenty outgrows its reservation, which is then extended.
 const QUANTILE_PERCENT: u64 = 95;
 
-/// Weight of the configured default among the observations of a model that is new.
+/// The number of observations that the configured default counts as.
 const PRIOR: u64 = 20;
 
 /// Observations after which all counts are halved.
 const FADE_AFTER: u64 = 1_000;
 
-/// Models that are told apart. What comes on top shares one histogram: names are the client's to choose.
+/// Models that have a histogram of their own. All others share one: clients choose the names.
 const MAX_MODELS: usize = 256;
 
 /// Buckets per doubling.
@@ -25,13 +25,13 @@ const STEPS: u32 = 8;
 /// Buckets up to 2³² tokens.
 const BUCKETS: usize = 33 * STEPS as usize;
 
-/// What is known of each model's answers.
+/// The lengths of each model's answers.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
     models: HashMap<String, Histogram>,
 }
 
-/// How long one model's answers have been.
+/// The lengths of one model's answers. Fading keeps every count below [`FADE_AFTER`].
 #[derive(Clone, Debug)]
 struct Histogram {
     counts: Vec<u64>,
@@ -39,13 +39,13 @@ struct Histogram {
 }
 
 impl Learned {
-    /// The output tokens to expect of `model`; `default` as long as nothing is known.
+    /// The output tokens to expect of `model`; `default` as long as no answer has been observed.
     pub fn expect(&self, model: Option<&str>, default: u64) -> u64 {
         let known = self.models.get(model.unwrap_or_default()).or_else(|| self.models.get(""));
         known.map_or(default, |histogram| histogram.quantile(default))
     }
 
-    /// An answer of `model` was `output_tokens` long.
+    /// Counts an answer of `model` that was `output_tokens` long.
     pub fn observe(&mut self, model: Option<&str>, output_tokens: u64) {
         let mut model = model.unwrap_or_default();
         if self.models.len() >= MAX_MODELS && !self.models.contains_key(model) {
@@ -64,8 +64,8 @@ impl Learned {
 impl Histogram {
     fn observe(&mut self, tokens: u64) {
         if let Some(count) = self.counts.get_mut(bucket(tokens)) {
-            *count = count.saturating_add(1);
-            self.total = self.total.saturating_add(1);
+            *count += 1;
+            self.total += 1;
         }
         if self.total >= FADE_AFTER {
             for count in &mut self.counts {
@@ -75,13 +75,13 @@ impl Histogram {
         }
     }
 
-    /// The length that [`QUANTILE_PERCENT`] of the answers stay within, `default` counted in as [`PRIOR`] answers.
+    /// The length that [`QUANTILE_PERCENT`] of the answers stay within. `default` counts as [`PRIOR`] answers.
     fn quantile(&self, default: u64) -> u64 {
         let prior = bucket(default);
-        let rank = self.total.saturating_add(PRIOR).saturating_mul(QUANTILE_PERCENT).div_ceil(100);
-        let mut seen = 0u64;
+        let rank = ((self.total + PRIOR) * QUANTILE_PERCENT).div_ceil(100);
+        let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {
-            seen = seen.saturating_add(*count).saturating_add(if at == prior { PRIOR } else { 0 });
+            seen += count + if at == prior { PRIOR } else { 0 };
             if seen >= rank {
                 return if at == prior { default.max(1) } else { upper_end(at) };
             }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_high_quantile_is_learnt_in_both_directions() {
+    fn a_guess_rises_and_falls_to_a_high_quantile() {
         let short = learned(std::iter::repeat_n(100, 600)).expect(Some("m"), 4_000);
         assert!((100..=112).contains(&short), "{short}");
         let long = learned((0..600).map(|n| 1_000 + n)).expect(Some("m"), 16);
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_relearnt() {
+    fn a_guess_follows_a_model_that_changes() {
         let changed = std::iter::repeat_n(8_000, 5_000).chain(std::iter::repeat_n(100, 6_000));
         assert!(learned(changed).expect(Some("m"), 512) < 150);
     }
 
     #[test]
-    fn names_that_clients_make_up_take_bounded_memory() {
+    fn invented_names_take_bounded_memory() {
         let mut learned = Learned::default();
         for n in 0..10 * MAX_MODELS {
             learned.observe(Some(&n.to_string()), 5);

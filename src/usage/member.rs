@@ -1,26 +1,26 @@
-//! Finds one member of a JSON object that arrives in chunks, without keeping the rest of it.
+//! Finds one member of a JSON object that arrives in chunks, without keeping the rest of the object.
 //!
-//! It looks at strings and brackets alone, so that megabytes of a body cost a glance at each byte, and takes no care
-//! of whether all of it is JSON: only the member found is read as such. A name written with escapes is not found.
+//! The search looks at strings and brackets alone, so that megabytes of a body cost one step a byte. It does not check
+//! that the object is JSON; only the found value is parsed. It misses a name that is written with escapes.
 
 use memchr::memchr2;
 
-/// The largest value that is kept, in bytes; a larger one is passed over. A `usage` has some 500.
+/// The largest value that is kept, in bytes. A larger one is skipped; a `usage` has some 500 bytes.
 const MAX_VALUE_BYTES: usize = 16 * 1024;
 
-/// Looks for the members of one name at the top of an object.
+/// Looks for the members with one name at the top level of an object.
 #[derive(Debug)]
 pub(super) struct Finder {
-    /// With its closing quote, as which it is compared.
+    /// With its closing quote.
     name: &'static [u8],
     at: At,
     /// Brackets that are open.
     depth: u64,
-    /// A string that begins now at the top is a member's name.
+    /// A string that begins now, at the top level, is a member's name.
     before_name: bool,
-    /// How much of the name has been met, while a name is read; the name's whole length once it has been.
+    /// While a name is read, how many of its bytes match; the length of the whole name after it has matched.
     matched: Option<usize>,
-    /// What has come of the value, while it is read.
+    /// The value so far, while it is read.
     value: Option<Vec<u8>>,
 }
 
@@ -39,12 +39,12 @@ enum At {
 }
 
 impl Finder {
-    /// Looks for `name`, which is given with a quote after it: `usage"`.
+    /// Looks for `name`, which ends with a quote: `usage"`.
     pub(super) const fn new(name: &'static [u8]) -> Self {
         Self { name, at: At::Start, depth: 0, before_name: false, matched: None, value: None }
     }
 
-    /// Takes a chunk and hands over the values that end in it, until `each` says that it has what it wants.
+    /// Takes a chunk and calls `each` with every value that ends in it, until `each` returns true.
     pub(super) fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8]) -> bool) {
         let mut rest = chunk;
         while let Some((&byte, after)) = rest.split_first() {
@@ -78,18 +78,19 @@ impl Finder {
         }
     }
 
+    /// Takes a byte before the object.
     fn start(&mut self, byte: u8) {
         match byte {
             b'{' => {
                 (self.depth, self.before_name, self.at) = (1, true, At::Outside);
             }
-            // White space, and a byte order mark's bytes.
+            // White space, or a byte of a byte order mark.
             b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF => {}
             _ => self.at = At::End,
         }
     }
 
-    /// Takes a byte between strings; the value that it ends, if it does.
+    /// Takes a byte between strings; returns the value that it ends, if it ends one.
     fn outside(&mut self, byte: u8) -> Option<Vec<u8>> {
         let at_top = self.depth == 1;
         match byte {
@@ -98,12 +99,13 @@ impl Finder {
                 self.matched = (at_top && self.before_name).then_some(0);
                 self.before_name = false;
             }
-            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'{' | b'[' => self.depth += 1,
             b'}' | b']' if at_top => {
                 self.at = At::End;
                 return self.value.take();
             }
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            // At least two are open.
+            b'}' | b']' => self.depth -= 1,
             b',' if at_top => {
                 self.before_name = true;
                 return self.value.take();
@@ -120,11 +122,12 @@ impl Finder {
         None
     }
 
+    /// Takes a byte of a string.
     fn string(&mut self, byte: u8) {
         self.keep(&[byte]);
         if let Some(matched) = self.matched {
             let next = self.name.get(matched) == Some(&byte);
-            self.matched = next.then_some(matched.saturating_add(1));
+            self.matched = next.then_some(matched + 1);
         }
         match byte {
             b'"' => self.at = At::Outside,
@@ -133,6 +136,7 @@ impl Finder {
         }
     }
 
+    /// Adds `bytes` to the value, if one is being read.
     fn keep(&mut self, bytes: &[u8]) {
         if let Some(value) = &mut self.value {
             value.extend_from_slice(bytes);
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_value_is_passed_over() {
+    fn a_large_value_is_skipped() {
         let large = "x".repeat(MAX_VALUE_BYTES);
         assert_eq!(find(&[format!(r#"{{"usage":"{large}","usage":2}}"#).as_bytes()]), ["2"]);
     }
@@ -191,9 +195,12 @@ mod tests {
 
         #[test]
         fn agrees_with_a_whole_parse(
-            members in prop::collection::vec((prop::sample::select(vec!["usage", "choices", "a\"", "é\\"]), json()), 0..6),
+            members in prop::collection::vec(
+                (prop::sample::select(vec!["usage", "choices", "a\"", "é\\"]), json()), 0..6
+            ),
         ) {
-            let object: serde_json::Map<_, _> = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+            let object: serde_json::Map<_, _> = members.collect();
             let body = Value::Object(object.clone()).to_string();
             let bytes: Vec<_> = body.as_bytes().chunks(1).collect();
             let whole = find(&[body.as_bytes()]);

@@ -1,36 +1,36 @@
 //! Streams of Anthropic's messages: the prompt's usage at the start, blocks of text, and the answer's usage at the end.
 //!
-//! `message_start` has the prompt's tokens and those of the answer's first. `message_delta`, of which there may be
-//! several, has the tokens of the answer so far, and in later versions the prompt's once more; the one with a
-//! `stop_reason` is the last.
+//! `message_start` has the tokens of the prompt and of the answer's beginning. Each `message_delta` has the tokens of
+//! the answer so far, and in later versions of the API the prompt's again; the `message_delta` with a `stop_reason` is
+//! the last.
 
+use super::answer_text::AnswerText;
 use super::report::Report;
-use super::said::Said;
-use super::told::StreamUpdate;
+use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept, Text};
 use serde::de::MapAccess;
 
-/// What an event's data tells, if it is one of these.
+/// The content of an event's data; none if it is of another format.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
-    // An event that breaks off has told what it told.
+    // The content of an event that breaks off is everything before the fault.
     let _ = lenient::read(data, &mut event);
-    let mut told = StreamUpdate { usage: event.usage, ..StreamUpdate::default() };
+    let mut update = StreamUpdate { usage: event.usage, ..StreamUpdate::default() };
     match event.kind.0.as_deref()? {
-        "message_delta" => told.is_last = event.delta.stops,
-        "message_stop" => told.is_last = true,
-        "content_block_start" => told.says.push((event.index, event.block)),
-        "content_block_delta" => told.says.push((event.index, event.delta.text)),
+        "message_delta" => update.is_last = event.delta.stops,
+        "message_stop" => update.is_last = true,
+        "content_block_start" => update.texts.push((event.index, event.block)),
+        "content_block_delta" => update.texts.push((event.index, event.delta.text)),
         "message_start" | "content_block_stop" | "ping" => {}
         _ => return None,
     }
-    Some(told)
+    Some(update)
 }
 
 #[derive(Default)]
 struct Event<'b> {
     kind: Text<'b>,
-    /// Which block it is about.
+    /// The block that the event belongs to.
     index: u64,
     usage: Report,
     delta: Delta,
@@ -65,14 +65,14 @@ impl<'b> Accept<'b> for Message<'_> {
     }
 }
 
-/// What a block begins with: a tool's name, or text. Its input comes in deltas; what a tool of the provider's found
-/// is not the answer's.
+/// The beginning of a block: a tool's name, or text. A tool's input comes in deltas. The results of the provider's
+/// own tools are no text of the answer.
 struct Block<'t>(&'t mut String);
 
 impl<'b> Accept<'b> for Block<'_> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" | "text" | "thinking" => lenient::offer(object, &mut Said(self.0)),
+            "name" | "text" | "thinking" => lenient::offer(object, &mut AnswerText(self.0)),
             _ => lenient::skip(object),
         }
     }
@@ -81,7 +81,7 @@ impl<'b> Accept<'b> for Block<'_> {
 #[derive(Default)]
 struct Delta {
     text: String,
-    /// Whether the message stops with it.
+    /// Whether the message stops with this delta.
     stops: bool,
 }
 
@@ -92,7 +92,7 @@ impl<'b> Accept<'b> for Delta {
                 self.stops = lenient::raw(object)? != "null";
                 Ok(())
             }
-            _ => Said(&mut self.text).member(name, object),
+            _ => AnswerText(&mut self.text).member(name, object),
         }
     }
 }

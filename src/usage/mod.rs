@@ -1,12 +1,16 @@
-//! What a response really cost: read out of it while it passes, in any chunks, in bounded memory.
+//! What a response really used: read out of it while it passes, in any chunks, in bounded memory.
 //!
-//! The upstream's own `usage` is the truth. An answer that has none is counted by its text, with the tokenizer; one in
-//! a format that is not known here says nothing, and its reservation stands. Formats known: bodies of JSON with a
-//! top-level `usage`, in OpenAI's names or Anthropic's, and streams of chat completions and completions, of responses
-//! and of messages, each in a module of its own. Which it is, the endpoint and the content type say, and the body
-//! itself knows better.
-//! Nothing is decompressed here, and whether the response is an error is the session's business.
+//! The upstream's own `usage` is the truth. If an answer has none, its text is counted with the tokenizer. If its
+//! format is unknown, the outcome is unknown too, and the request is charged as reserved. The known formats are JSON
+//! bodies with a top-level `usage`, in OpenAI's names or Anthropic's, and streams of chat completions and completions,
+//! of responses and of messages, each in a module of its own. The endpoint and the content type suggest the format;
+//! the first bytes decide.
+//!
+//! [`learned_output`] remembers how long the answers of each model have been, for requests that set no maximum.
+//!
+//! The response is decompressed before it comes here (`codec`), and `session` knows whether it is an error.
 
+mod answer_text;
 mod body;
 mod chat;
 pub mod learned_output;
@@ -14,10 +18,10 @@ mod member;
 mod messages;
 mod report;
 mod responses;
-mod said;
 mod stream;
-mod told;
+mod stream_update;
 
+use crate::codec::sse::Event;
 use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
@@ -38,7 +42,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The same, as prices and weights see it.
+    /// The tokens that prices and weights apply to.
     pub fn tokens(&self) -> Tokens {
         Tokens {
             input: self.input_tokens,
@@ -50,17 +54,17 @@ impl Usage {
     }
 }
 
-/// What is known when a response has been read.
+/// The result of reading a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The upstream told.
+    /// The upstream reported its usage.
     Reported(Usage),
-    /// It did not, and the answer's text was counted: corrected by the model's factor.
+    /// The upstream reported none, so the answer's text was counted.
     Counted {
-        /// Tokens of the answer.
+        /// Tokens of the answer, corrected by the model's factor.
         output_tokens: u64,
     },
-    /// Nothing: not a format that is known here, or cut off before it said anything.
+    /// The format is unknown, or the response ended before it showed anything.
     Unknown,
 }
 
@@ -75,14 +79,14 @@ pub struct ResponseReader {
 
 #[derive(Debug)]
 enum Format {
-    /// Nothing has come but white space. Until more does, the format is the one that the content type names.
+    /// Only white space has come. The first byte after it decides, together with the content type.
     Unbegun(Named),
     Stream(Box<stream::Reader>),
     Body(Box<body::Reader>),
     Other,
 }
 
-/// What a content type names.
+/// The format that a content type names.
 #[derive(Clone, Copy, Debug)]
 enum Named {
     Stream,
@@ -91,8 +95,8 @@ enum Named {
 }
 
 impl ResponseReader {
-    /// Of a response of type `content_type` to a request to `endpoint` for so many `choices`, whose text `tokenizer`
-    /// counts. A response that names no type is taken for JSON, unless it looks like a stream.
+    /// A reader of a response of type `content_type` to a request to `endpoint` for so many `choices`. `tokenizer`
+    /// counts the text if that is needed. A response without a type is taken for JSON, unless it looks like a stream.
     pub fn new(endpoint: Endpoint, content_type: Option<&str>, choices: u64, tokenizer: Tokenizer) -> Self {
         let kind = content_type.unwrap_or("application/json");
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -104,23 +108,17 @@ impl ResponseReader {
         Self { endpoint, choices, tokenizer, format: Format::Unbegun(named) }
     }
 
-    /// Takes a chunk, which may end anywhere. Gives the outcome as soon as it is certain, which may be before the
+    /// Takes a chunk, which may end anywhere. Returns the outcome as soon as it is certain, which may be before the
     /// response ends, and only once.
     ///
     /// - A body's outcome is certain when its `usage` ends.
-    /// - A stream's of chat completions or completions with the first usage that comes when every choice has finished,
-    ///   or with `[DONE]`: usage before that may be of the text so far.
-    /// - A stream's of responses with `response.completed`, `response.incomplete`, `response.failed` or
+    /// - For a stream of chat completions or completions, with the first usage after every choice has finished, or
+    ///   with `[DONE]`: usage before that may be of the text so far.
+    /// - For a stream of responses, with `response.completed`, `response.incomplete`, `response.failed` or
     ///   `response.cancelled`.
-    /// - A stream's of messages with the `message_delta` that has a `stop_reason`, or with `message_stop`.
+    /// - For a stream of messages, with the `message_delta` that has a `stop_reason`, or with `message_stop`.
     pub fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
-        let mut chunk = chunk;
-        if let Format::Unbegun(named) = self.format {
-            let blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xEF | 0xBB | 0xBF);
-            let begins = chunk.iter().position(|byte| !blank(byte))?;
-            chunk = chunk.get(begins..).unwrap_or_default();
-            self.begin(named, chunk.first().copied().unwrap_or_default());
-        }
+        let chunk = self.begin(chunk);
         match &mut self.format {
             Format::Stream(stream) => stream.push(chunk),
             Format::Body(body) => body.push(chunk),
@@ -128,9 +126,25 @@ impl ResponseReader {
         }
     }
 
-    /// About how many tokens of output have come so far: in a stream, by its text and the usage that it tells
-    /// meanwhile; in a body none, since it comes at once. Costs next to nothing, so it may be asked after every chunk;
-    /// off by what 16 KiB of text differ from a token in four bytes, at most.
+    /// Whether the response is a stream, now that `chunk` has come. If so, a caller that has a parser of its own may
+    /// pass the events to [`ResponseReader::read_event`], instead of passing this and all other chunks to
+    /// [`ResponseReader::push`].
+    pub fn reads_events(&mut self, chunk: &[u8]) -> bool {
+        self.begin(chunk);
+        matches!(self.format, Format::Stream(_))
+    }
+
+    /// Takes the next event of a stream; returns the outcome as [`ResponseReader::push`] does.
+    pub fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
+        match &mut self.format {
+            Format::Stream(stream) => stream.read_event(event),
+            Format::Body(_) | Format::Unbegun(_) | Format::Other => None,
+        }
+    }
+
+    /// About how many tokens of output have come so far: in a stream, by its text and by the usage that it reports
+    /// meanwhile; zero in a body, which comes at once. Costs next to nothing, so callers may ask after every chunk.
+    /// Off by the difference between 16 KiB of text and a token for every four bytes, at most.
     pub fn so_far(&self) -> u64 {
         match &self.format {
             Format::Stream(stream) => stream.so_far(),
@@ -138,7 +152,8 @@ impl ResponseReader {
         }
     }
 
-    /// The outcome of a response that has ended, in whatever way: what [`ResponseReader::push`] gave, if it did.
+    /// The outcome of a response that has ended, in whatever way. If [`ResponseReader::push`] returned an outcome,
+    /// this is the same.
     pub fn finish(self) -> Outcome {
         match self.format {
             Format::Stream(stream) => stream.finish(),
@@ -147,9 +162,17 @@ impl ResponseReader {
         }
     }
 
-    /// Begins with the `first` byte, which tells the formats apart whatever the content type says: a body of JSON
-    /// begins with a brace, and a stream with the name of a field or a comment.
-    fn begin(&mut self, named: Named, first: u8) {
+    /// Chooses the format by the first byte of the response, if it has not come before. Returns the part of `chunk`
+    /// that belongs to the format.
+    ///
+    /// The first byte is surer than the content type: a JSON body begins with a brace, and a stream with the name of
+    /// a field or with a comment.
+    fn begin<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let Format::Unbegun(named) = self.format else { return chunk };
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xEF | 0xBB | 0xBF);
+        let begins = chunk.iter().position(|byte| !is_blank(byte)).unwrap_or(chunk.len());
+        let chunk = chunk.get(begins..).unwrap_or_default();
+        let Some(first) = chunk.first() else { return chunk };
         self.format = match (first, named) {
             (b'{', _) | (b'[', Named::Body) => Format::Body(Box::new(body::Reader::new(self.tokenizer))),
             (b'd' | b'e' | b':', _) | (_, Named::Stream) => {
@@ -157,6 +180,7 @@ impl ResponseReader {
             }
             _ => Format::Other,
         };
+        chunk
     }
 }
 

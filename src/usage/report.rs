@@ -1,32 +1,37 @@
-//! The `usage` object, in the names of OpenAI's chat completions and of its Responses API and Anthropic's.
+//! The `usage` object, in the names of OpenAI's chat completions, of its Responses API, and of Anthropic.
 
 use super::Usage;
 use crate::codec::lenient::{self, Accept};
+use crate::quantity::Units;
 use serde::de::MapAccess;
 
-/// What `usage` objects hold.
+/// The numbers of `usage` objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// `prompt_tokens`: the whole prompt, whatever else is told of it.
+    /// `prompt_tokens`: the whole prompt, including any part that has a number of its own.
     prompt: Option<u64>,
-    /// `input_tokens`: beside which Anthropic counts what it writes to and reads from its cache.
+    /// `input_tokens`: for Anthropic, the prompt without its cached parts.
     input: Option<u64>,
     output: Option<u64>,
     total: Option<u64>,
+    /// Anthropic's.
     cache_creation: Option<u64>,
+    /// Anthropic's.
     cache_read: Option<u64>,
-    /// Of OpenAI's details, within the prompt.
+    /// OpenAI's: a part of the prompt.
     cached: Option<u64>,
     reasoning: Option<u64>,
 }
 
 impl Report {
-    /// The usage, if what is told is enough: the prompt's tokens at least. Zeros are what some servers send until
-    /// they know; no prompt has no token.
+    /// The usage; none unless the prompt's tokens are reported. All zeros are no usage: some servers send them until
+    /// they know, and every prompt has a token.
     pub(super) fn usage(&self) -> Option<Usage> {
-        let beside = self.cache_creation.unwrap_or(0).saturating_add(self.cache_read.unwrap_or(0));
-        let input = self.prompt.or_else(|| self.input.map(|input| input.saturating_add(beside)));
-        let rest = |part: Option<u64>| self.total.zip(part).map(|(total, part)| total.saturating_sub(part));
+        let units = |number: Option<u64>| number.map(Units::new);
+        let cached =
+            units(self.cache_creation).unwrap_or_default() + units(self.cache_read).unwrap_or_default();
+        let input = self.prompt.or_else(|| units(self.input).map(|input| (input + cached).get()));
+        let rest = |part| units(self.total).zip(units(part)).map(|(total, part)| (total - part).get());
         let usage = Usage {
             input_tokens: input.or_else(|| rest(self.output).or(self.total))?,
             output_tokens: self.output.or_else(|| rest(input)).unwrap_or(0),
@@ -37,16 +42,16 @@ impl Report {
         (usage.input_tokens > 0 || usage.output_tokens > 0).then_some(usage)
     }
 
-    /// Takes what `later` tells, and leaves what it does not: a stream may tell the prompt's tokens at its beginning
-    /// and the answer's at its end. Returns whether it tells anything.
+    /// Takes the numbers that `later` has and keeps the others: a stream may report the prompt's tokens at its
+    /// beginning and the answer's at its end. Returns whether `later` has any number but zero.
     pub(super) fn update(&mut self, later: &Self) -> bool {
-        let mut tells = false;
+        let mut has_any = false;
         let mut update = |field: &mut Option<u64>, later: Option<u64>| {
-            // A count of what is used never falls to zero.
+            // Usage never falls back to zero.
             if later.is_some_and(|tokens| tokens > 0) || field.is_none() {
                 *field = later;
             }
-            tells |= later.is_some_and(|tokens| tokens > 0);
+            has_any |= later.is_some_and(|tokens| tokens > 0);
         };
         update(&mut self.prompt, later.prompt);
         update(&mut self.input, later.input);
@@ -56,7 +61,7 @@ impl Report {
         update(&mut self.cache_read, later.cache_read);
         update(&mut self.cached, later.cached);
         update(&mut self.reasoning, later.reasoning);
-        tells
+        has_any
     }
 }
 
@@ -81,7 +86,7 @@ impl<'b> Accept<'b> for Report {
     }
 }
 
-/// One number out of an object.
+/// One number of an object: the member's name, and the place for its value.
 struct Detail<'r>(&'static str, &'r mut Option<u64>);
 
 impl<'b> Accept<'b> for Detail<'_> {
@@ -124,16 +129,18 @@ mod tests {
         let expected = Usage { cached_tokens: Some(4), reasoning_tokens: Some(6), ..of(19, 10) };
         assert_eq!(usage(chat), Some(expected));
         assert_eq!(usage(responses), Some(expected));
-        let anthropic = r#"{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"output_tokens":7}"#;
+        let anthropic = r#"{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,
+            "output_tokens":7}"#;
         let expected = Usage { cached_tokens: Some(100), cache_creation_tokens: Some(20), ..of(123, 7) };
         assert_eq!(usage(anthropic), Some(expected));
-        // Gateways that translate tell Anthropic's counts beside OpenAI's, which has them in it.
-        let translated = r#"{"prompt_tokens":123,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"completion_tokens":7}"#;
+        // Gateways that translate add Anthropic's numbers to OpenAI's, which include them.
+        let translated = r#"{"prompt_tokens":123,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,
+            "completion_tokens":7}"#;
         assert_eq!(usage(translated), Some(expected));
     }
 
     #[test]
-    fn a_later_report_updates_what_it_tells() {
+    fn a_later_report_updates_the_numbers_that_it_has() {
         let mut report = Report::default();
         let mut update = |json| {
             let mut later = Report::default();
@@ -151,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_worked_out_or_left() {
+    fn a_missing_number_is_derived_from_the_others_or_zero() {
         for (json, expected) in [
             (r#"{"prompt_tokens":5,"total_tokens":5}"#, Some(of(5, 0))),
             (r#"{"prompt_tokens":5,"total_tokens":8}"#, Some(of(5, 3))),

@@ -1,36 +1,37 @@
-//! Streams of the Responses API: typed events, the last of which has the whole response with its usage.
+//! Streams of the Responses API: typed events. The last event has the whole response with its usage.
 //!
 //! Each `….delta` adds text to an item of the output: its text or refusal, a tool's arguments or code, a summary of
-//! its reasoning. The reasoning itself is not sent, so an answer that is cut off is counted for less than it cost.
+//! its reasoning. The API does not send the reasoning itself, so an answer that breaks off counts for less than it
+//! cost.
 
+use super::answer_text::AnswerText;
 use super::report::Report;
-use super::said::Said;
-use super::told::StreamUpdate;
+use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept, Text};
 use serde::de::MapAccess;
 
-/// What an event's data tells, if it is one of these.
+/// The content of an event's data; none if it is of another format.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
-    // An event that breaks off has told what it told.
+    // The content of an event that breaks off is everything before the fault.
     let _ = lenient::read(data, &mut event);
     let kind = event.kind.0.as_deref()?.strip_prefix("response.")?;
-    let mut told = StreamUpdate { usage: event.response.usage, ..StreamUpdate::default() };
+    let mut update = StreamUpdate { usage: event.response.usage, ..StreamUpdate::default() };
     match kind {
-        "completed" | "incomplete" | "failed" | "cancelled" => told.is_last = true,
-        "output_item.added" => told.says.push((event.index, event.name)),
+        "completed" | "incomplete" | "failed" | "cancelled" => update.is_last = true,
+        "output_item.added" => update.texts.push((event.index, event.name)),
         // Sound, in base64.
         "audio.delta" | "output_audio.delta" => {}
-        delta if delta.ends_with(".delta") => told.says.push((event.index, event.delta)),
+        delta if delta.ends_with(".delta") => update.texts.push((event.index, event.delta)),
         _ => {}
     }
-    Some(told)
+    Some(update)
 }
 
 #[derive(Default)]
 struct Event<'b> {
     kind: Text<'b>,
-    /// Which item of the output it is about.
+    /// The item of the output that the event belongs to.
     index: u64,
     delta: String,
     name: String,
@@ -45,7 +46,7 @@ impl<'b> Accept<'b> for Event<'b> {
                 self.index = lenient::number(object)?.unwrap_or(0);
                 Ok(())
             }
-            "delta" => lenient::offer(object, &mut Said(&mut self.delta)),
+            "delta" => lenient::offer(object, &mut AnswerText(&mut self.delta)),
             "item" => lenient::offer(object, &mut Named(&mut self.name)),
             "response" => lenient::offer(object, &mut self.response),
             _ => lenient::skip(object),
@@ -53,13 +54,13 @@ impl<'b> Accept<'b> for Event<'b> {
     }
 }
 
-/// The name of the tool that an item calls. What else it has comes in deltas.
+/// The name of the tool that an item calls. Everything else in the item comes in deltas.
 struct Named<'n>(&'n mut String);
 
 impl<'b> Accept<'b> for Named<'_> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" => lenient::offer(object, &mut Said(self.0)),
+            "name" => lenient::offer(object, &mut AnswerText(self.0)),
             _ => lenient::skip(object),
         }
     }

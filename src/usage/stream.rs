@@ -1,48 +1,56 @@
-//! A streamed answer, as Server-Sent Events of any of the formats.
+//! A streamed answer, as Server-Sent Events of any format.
 //!
-//! An event is read in the format that the endpoint has, until one is met in another: some gateways answer in a format
-//! that was not asked for. What is told later replaces what was told before. The text is gathered meanwhile, and
-//! counted only if it must be.
+//! Events are read in the endpoint's format until one has another: some gateways answer in a format of their own. A
+//! later report of usage replaces an earlier one. The text is gathered meanwhile, and counted only if it must be.
 
 use super::report::Report;
-use super::told::StreamUpdate;
+use super::stream_update::StreamUpdate;
 use super::{Outcome, Usage, chat, messages, responses};
 use crate::codec::lenient;
-use crate::codec::sse;
+use crate::codec::sse::{Event, Parser};
+use crate::quantity::Units;
 use crate::request::Endpoint;
 use crate::tokens::{Running, Tokenizer};
 use std::collections::BTreeMap;
 
-/// Parts of an answer that are told apart: OpenAI's largest `n`. Those beyond count with the last.
-const MAX_PARTS: u64 = 128;
+/// The number of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts count
+/// as one text with it.
+const LAST_PART: u64 = 127;
 
 /// Reads a stream.
 #[derive(Debug)]
 pub(super) struct Reader {
-    events: sse::Parser,
+    parser: Parser,
     answer: Answer,
     outcome: Option<Outcome>,
 }
 
 impl Reader {
-    /// Of an answer with so many `choices` from `endpoint`.
+    /// A reader of an answer with so many `choices` from `endpoint`.
     pub(super) fn new(endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
         let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
-        Self { events: sse::Parser::default(), answer, outcome: None }
+        Self { parser: Parser::default(), answer, outcome: None }
     }
 
-    /// Takes a chunk of bytes; the outcome, once, when it is certain.
+    /// Takes a chunk; returns the outcome, once, when it is certain.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;
         }
-        let (answer, outcome) = (&mut self.answer, &mut self.outcome);
-        self.events.push(chunk, |event| {
-            // What follows the outcome is passed over, in the same chunk as in the next.
-            if outcome.is_none() {
-                *outcome = answer.read(event.data);
-            }
+        let mut parser = std::mem::take(&mut self.parser);
+        parser.push(chunk, |event| {
+            self.read_event(event);
         });
+        self.parser = parser;
+        self.outcome
+    }
+
+    /// Takes an event; returns the outcome, once, when it is certain. Later events are skipped.
+    pub(super) fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
+        if self.outcome.is_some() {
+            return None;
+        }
+        self.outcome = self.answer.read(event.data);
         self.outcome
     }
 
@@ -52,17 +60,16 @@ impl Reader {
             Some(Outcome::Reported(usage)) => usage.output_tokens,
             Some(Outcome::Counted { output_tokens }) => output_tokens,
             Some(Outcome::Unknown) => 0,
-            None => self.answer.about(),
+            None => self.answer.estimate(),
         }
     }
 
     /// The outcome of a stream that has ended.
-    pub(super) fn finish(self) -> Outcome {
-        let Self { events, mut answer, mut outcome } = self;
-        if outcome.is_none() {
-            events.finish(|event| outcome = answer.read(event.data));
-        }
-        outcome.unwrap_or_else(|| answer.outcome_so_far())
+    pub(super) fn finish(mut self) -> Outcome {
+        std::mem::take(&mut self.parser).finish(|event| {
+            self.read_event(event);
+        });
+        self.outcome.unwrap_or_else(|| self.answer.outcome_so_far())
     }
 }
 
@@ -92,11 +99,12 @@ impl Format {
     }
 }
 
+/// The answer so far.
 #[derive(Debug)]
 struct Answer {
     tokenizer: Tokenizer,
     format: Format,
-    /// Whether any event was of a format known here, which is `format` then.
+    /// Whether an event has had a known format, which is `format` then.
     is_known: bool,
     choices: u64,
     /// One bit for each choice that has finished.
@@ -113,7 +121,7 @@ impl Answer {
             tokenizer,
             format,
             is_known: false,
-            choices: choices.clamp(1, MAX_PARTS),
+            choices: choices.clamp(1, LAST_PART + 1),
             finished: 0,
             texts: BTreeMap::new(),
             usage: Report::default(),
@@ -121,63 +129,63 @@ impl Answer {
         }
     }
 
-    /// Reads an event's data; the outcome, if it is certain now.
+    /// Reads an event's data; returns the outcome, if it is certain now.
     fn read(&mut self, data: &[u8]) -> Option<Outcome> {
         if data.trim_ascii() == b"[DONE]" {
             return Some(self.outcome_so_far());
         }
-        let told = self.told(&lenient::mend(data))?;
-        for (part, text) in &told.says {
-            self.say(*part, text);
+        let update = self.update_in(&lenient::mend(data))?;
+        for (part, text) in &update.texts {
+            self.add_text(*part, text);
         }
-        for choice in told.finished {
-            self.finished |= 1_u128.unbounded_shl(choice.min(MAX_PARTS.saturating_sub(1)) as u32);
+        for choice in update.finished {
+            self.finished |= 1_u128.unbounded_shl(choice.min(LAST_PART) as u32);
         }
-        let tells_usage = self.usage.update(&told.usage);
-        self.usage_is_old &= !tells_usage;
+        let has_usage = self.usage.update(&update.usage);
+        self.usage_is_old &= !has_usage;
         let all_finished = u64::from(self.finished.count_ones()) >= self.choices;
-        (told.is_last || (tells_usage && all_finished)).then(|| self.outcome_so_far())
+        (update.is_last || (has_usage && all_finished)).then(|| self.outcome_so_far())
     }
 
-    fn told(&mut self, data: &str) -> Option<StreamUpdate> {
+    /// The content of an event's data, in the first format that it has.
+    fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
         let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
         let tried = if self.is_known { 1 } else { formats.len() };
-        let (format, told) =
+        let (format, update) =
             formats.into_iter().take(tried).find_map(|format| Some((format, format.read(data)?)))?;
         (self.format, self.is_known) = (format, true);
-        Some(told)
+        Some(update)
     }
 
-    fn say(&mut self, part: u64, text: &str) {
+    fn add_text(&mut self, part: u64, text: &str) {
         if !text.is_empty() {
             self.usage_is_old = true;
-            let part = part.min(MAX_PARTS.saturating_sub(1));
-            self.texts.entry(part).or_default().push(text, &self.tokenizer);
+            self.texts.entry(part.min(LAST_PART)).or_default().push(text, &self.tokenizer);
         }
     }
 
-    /// What is known if no more comes.
+    /// The outcome if no more comes.
     fn outcome_so_far(&self) -> Outcome {
         match self.usage.usage() {
             Some(usage) if !self.usage_is_old => Outcome::Reported(usage),
             Some(usage) => {
-                Outcome::Reported(Usage { output_tokens: usage.output_tokens.max(self.counted()), ..usage })
+                Outcome::Reported(Usage { output_tokens: usage.output_tokens.max(self.count()), ..usage })
             }
-            None if self.is_known => Outcome::Counted { output_tokens: self.counted() },
+            None if self.is_known => Outcome::Counted { output_tokens: self.count() },
             None => Outcome::Unknown,
         }
     }
 
-    /// The text's tokens.
-    fn counted(&self) -> u64 {
-        let tokens = self.texts.values().map(|text| text.total(&self.tokenizer));
-        self.tokenizer.weigh(tokens.fold(0, u64::saturating_add))
+    /// The tokens of the text.
+    fn count(&self) -> u64 {
+        let tokens: Units = self.texts.values().map(|text| text.total(&self.tokenizer).into()).sum();
+        self.tokenizer.weigh(tokens.get())
     }
 
-    /// About as many, or what the usage so far tells, if that is more.
-    fn about(&self) -> u64 {
-        let tokens = self.texts.values().map(Running::estimate);
+    /// About as many, or the usage that was reported so far, if that is more.
+    fn estimate(&self) -> u64 {
+        let tokens: Units = self.texts.values().map(|text| text.estimate().into()).sum();
         let reported = self.usage.usage().map_or(0, |usage| usage.output_tokens);
-        self.tokenizer.weigh(tokens.fold(0, u64::saturating_add)).max(reported)
+        self.tokenizer.weigh(tokens.get()).max(reported)
     }
 }

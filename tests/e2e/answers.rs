@@ -105,7 +105,7 @@ async fn what_can_never_fit_is_not_told_to_try_again(#[values(Store::Local, Stor
     assert_eq!(
         refused.message(),
         "Request too large for small on output tokens per 1m: limit 100, requested 101. \
-         It cannot be admitted at any time; the largest that fits is 100."
+         This request can never be admitted: the maximum is 100."
     );
     // What the client does not cap is a guess, and gives way.
     assert_eq!(caller.hello().await.status, 200);
@@ -176,7 +176,7 @@ async fn the_operator_chooses_the_words_and_whether_there_are_headers() {
     assert_eq!(
         stranger.json(),
         json!({"error": {
-            "message": "This API key is not known here.",
+            "message": "Unknown API key.",
             "type": "invalid_request_error",
             "param": null,
             "code": "invalid_api_key",

@@ -1,4 +1,4 @@
-//! The fields that say what a request costs: reservation, streams, errors, encodings, weights and prices.
+//! The fields that decide what a request costs: reservation, streams, errors, encodings, weights and prices.
 
 use super::Number;
 use crate::tokens;
@@ -12,9 +12,9 @@ use std::fmt;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct OutputReservation {
-    /// Tokens to reserve for a request that sets no maximum; 512 by default.
+    /// The tokens to reserve for a request that sets no maximum; 512 by default.
     pub default_tokens: Option<Number>,
-    /// How to guess the output of such a request.
+    /// How to choose the reservation.
     pub mode: OutputMode,
 }
 
@@ -25,11 +25,11 @@ pub struct OutputReservation {
 pub enum OutputMode {
     /// The maximum that the request sets, else `default_tokens`.
     Declared,
-    /// The maximum that the request sets, else what its model's answers stay within nineteen times of twenty,
-    /// beginning with `default_tokens`.
+    /// The maximum that the request sets, else a length that 19 of 20 answers of its model stay within, beginning with
+    /// `default_tokens`.
     #[default]
     Learned,
-    /// Nothing: output is charged when it has been produced.
+    /// Nothing: output is charged after it has been produced.
     None,
 }
 
@@ -38,10 +38,10 @@ pub enum OutputMode {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StreamUsage {
-    /// Its text is counted here.
+    /// The filter counts the stream's text.
     #[default]
     Count,
-    /// The filter asks the upstream (`stream_options.include_usage`) and hides the answer from the client.
+    /// The filter asks the upstream for usage (`stream_options.include_usage`) and hides it from the client.
     Inject,
 }
 
@@ -50,35 +50,35 @@ pub enum StreamUsage {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnStreamOver {
-    /// It goes on, and later requests wait.
+    /// The stream goes on, and later requests wait.
     #[default]
     Continue,
-    /// It is ended as if it had reached its maximum: `finish_reason` `length`, then `[DONE]`.
+    /// The stream ends as if it had reached its maximum: `finish_reason` `length`, then `[DONE]`.
     Finish,
 }
 
-/// What becomes of `accept-encoding` where tokens are limited.
+/// What happens to a request's `accept-encoding` where tokens are limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AcceptEncoding {
-    /// The upstream is asked for encodings that the filter can read only.
+    /// Only encodings that the filter can read remain in it.
     #[default]
     Narrow,
-    /// It stays; a response that cannot be read is charged as reserved.
+    /// It stays as it is; a response that the filter cannot read is charged as reserved.
     Keep,
 }
 
-/// How many tokens a token counts for under limits on tokens. Costs in dollars go by `prices` alone.
+/// How much each token counts under limits on tokens. Costs in dollars depend on `prices` alone.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Weights {
-    /// A prompt token that was read from a cache, 0 to 1; 1 by default.
+    /// The weight of a prompt token that was read from a cache, 0 to 1; 1 by default.
     pub cached_input_factor: Option<Number>,
-    /// A reasoning token, 0 to 10; 1 by default.
+    /// The weight of a reasoning token, 0 to 10; 1 by default.
     pub reasoning_factor: Option<Number>,
-    /// Any token of a model, by a pattern of model names, 0 to 1000. The most specific pattern counts.
+    /// The weight of every token of a model, by a pattern of model names, 0 to 1000. The most specific pattern counts.
     pub models: BTreeMap<String, Number>,
 }
 
@@ -89,10 +89,10 @@ pub struct Weights {
 pub struct Price {
     /// The prompt.
     pub input: Number,
-    /// The prompt, where it is read from a cache; as `input` by default.
+    /// The part of the prompt that is read from a cache; as `input` by default.
     #[serde(default)]
     pub cached_input: Option<Number>,
-    /// The prompt, where it is written to a cache; as `input` by default.
+    /// The part of the prompt that is written to a cache; as `input` by default.
     #[serde(default)]
     pub cache_write: Option<Number>,
     /// The answer, reasoning included.
@@ -104,7 +104,7 @@ pub struct Price {
 pub struct Encoding {
     /// The encoding.
     pub encoding: tokens::Encoding,
-    /// What to multiply its count by, for models whose own encoding is not public; 1 by default.
+    /// The factor to multiply the count by, for models without a public encoding; 1 by default.
     pub factor: Option<Number>,
 }
 

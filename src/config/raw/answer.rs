@@ -1,44 +1,45 @@
-//! The fields that say what clients are told.
+//! The fields for answers to clients: the message of a refusal, and headers.
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What a refusal says.
+/// The text of a refusal.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Rejection {
-    /// The error's message, or messages by language. `{limit}`, `{metric}`, `{window}`, `{retry_after}` and `{name}` are
-    /// filled in; `{{` and `}}` are braces.
+    /// The error message, or messages by language. `{limit}`, `{metric}`, `{window}`, `{retry_after}` and `{name}` are
+    /// placeholders; `{{` and `}}` are braces.
     pub message: Option<Messages>,
 }
 
 /// One message, or several by language.
 #[derive(Debug)]
 pub enum Messages {
-    /// For everybody.
+    /// One message for everybody.
     One(String),
-    /// By the language that `accept-language` prefers, such as `en` or `zh-CN`; `default` is for all others, and needed.
+    /// A message for each language that `accept-language` may prefer, such as `en` or `zh-CN`. `default` is for all
+    /// other languages, and required.
     ByLanguage(BTreeMap<String, String>),
 }
 
-/// Which headers tell clients about their limits.
+/// The headers that report limits to clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Headers {
-    /// Those of the API that is called: `x-ratelimit-*` everywhere, `anthropic-ratelimit-*` too on `/messages`.
+    /// The headers of the API that is called: `x-ratelimit-*` everywhere, and `anthropic-ratelimit-*` on `/messages`.
     #[default]
     Auto,
-    /// OpenAI's `x-ratelimit-*` and its shape of errors, whatever the API.
+    /// OpenAI's `x-ratelimit-*` and the shape of its errors, whatever the API.
     Openai,
-    /// Anthropic's `anthropic-ratelimit-*` and its shape of errors, whatever the API.
+    /// Anthropic's `anthropic-ratelimit-*` and the shape of its errors, whatever the API.
     Anthropic,
-    /// The IETF draft's `ratelimit` and `ratelimit-policy`.
+    /// `ratelimit` and `ratelimit-policy` of the IETF draft.
     Ietf,
-    /// None, except when to try again.
+    /// No headers, except those that say when to retry.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! The fields of whatever has limits: plans, groups, models, keys, the default and all together.
+//! The fields of everything that has limits: plans, groups, models, keys, the default, and all requests together.
 
 use super::Number;
 use crate::config::error::quoted;
@@ -10,8 +10,8 @@ use serde::{Deserialize, de};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Defines structs that hold limits: the fields given, then those that every such struct has. serde's `flatten` would
-/// do the same but loses the path of an error.
+/// Defines structs that have limits: first their own fields, then those that every such struct has. serde's `flatten`
+/// does the same, but loses the path of an error.
 macro_rules! with_limits {
     ($($(#[$outer:meta])* struct $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$outer])*
@@ -20,34 +20,34 @@ macro_rules! with_limits {
         #[serde(deny_unknown_fields, default, expecting = "an object")]
         pub struct $name {
             $($(#[$inner])* pub $field: $type,)*
-            /// Requests in any minute.
+            /// The most requests in any minute.
             pub rpm: Option<Number>,
-            /// Requests in any day.
+            /// The most requests in any day.
             pub rpd: Option<Number>,
-            /// Prompt and completion tokens in any minute.
+            /// The most tokens in any minute, prompt and completion together.
             pub tpm: Option<Number>,
-            /// Prompt and completion tokens in any day.
+            /// The most tokens in any day, prompt and completion together.
             pub tpd: Option<Number>,
-            /// Prompt tokens in any minute.
+            /// The most prompt tokens in any minute.
             pub input_tpm: Option<Number>,
-            /// Completion tokens in any minute.
+            /// The most completion tokens in any minute.
             pub output_tpm: Option<Number>,
-            /// Requests in flight at any moment.
+            /// The most requests in flight at any moment.
             pub max_concurrency: Option<Number>,
-            /// `max_concurrency`: for how long a request that is never heard of again keeps its place, `1s` to `1d`;
-            /// `10m` by default.
+            /// `max_concurrency`: the duration after which a request counts as ended if its Envoy has disappeared, `1s`
+            /// to `1d`; `10m` by default.
             pub lease_ttl: Option<String>,
             /// Limits over other windows.
             pub windows: Vec<Window>,
-            /// How long a request that does not fit is held, if it fits by then, instead of being refused, in
-            /// milliseconds, 0 to 60000; 0 by default.
+            /// The longest that a request over a limit waits to fit, instead of being refused, in milliseconds, 0 to
+            /// 60000; 0 by default.
             pub max_wait_ms: Option<Number>,
-            /// Whether these limits refuse nothing: everything is counted, and what would have been refused is told.
+            /// Whether these limits refuse nothing: every request is counted, and those over a limit are only reported.
             pub dry_run: Option<bool>,
         }
 
         impl $name {
-            /// The limits that are not a model's.
+            /// The limits that are not for a pattern of models.
             pub fn limits(&self) -> Limits<'_> {
                 Limits {
                     shorthands: [
@@ -70,38 +70,38 @@ macro_rules! with_limits {
 }
 
 with_limits! {
-    /// A set of limits: a plan's, which whoever is on it has for himself, or a group's, which its keys have together.
+    /// A set of limits: those of a plan, which each key on it has for itself, or of a group, which its keys share.
     struct Plan {
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
     }
 
-    /// Limits on the models that a pattern matches: together, not each.
+    /// Limits on all models together that a pattern matches.
     struct ModelLimits {}
 
     /// Limits on all requests.
     struct GlobalLimits {}
 
-    /// A key and what it may do: `plan`, limits of its own, `group`, several of these, or `unlimited`.
+    /// A key and its limits: `plan`, limits of its own, `group`, or several of these; or `unlimited`.
     struct Key {
-        /// The key itself. Give it or `key_sha256`.
+        /// The key itself. Either this or `key_sha256` is required.
         key: Option<Secret>,
         /// The SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`.
         key_sha256: Option<Secret>,
-        /// What to call it in messages.
+        /// The name of the key in messages and logs.
         name: Option<String>,
-        /// A plan's name. Limits given beside it replace the plan's for the same metric and window, and add to the
+        /// A plan's name. Limits beside it replace the plan's limits for the same metric and window, and add to the
         /// others.
         plan: Option<String>,
-        /// A group's name. Its limits hold for all its keys together, beside those of each.
+        /// A group's name. The group's limits hold for all its keys together, beside those of each key.
         group: Option<String>,
-        /// Whether it has no limits, not even those of `models` and `global`.
+        /// Whether the key has no limits, not even those of `models` and `global`.
         unlimited: bool,
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
     }
 
-    /// Limits for those who are not listed: each has its own counters.
+    /// Limits for everybody who is not in `keys`. Each identity has its own counters.
     struct FallbackLimits {
         /// A plan's name, as for a key.
         plan: Option<String>,
@@ -110,18 +110,18 @@ with_limits! {
     }
 }
 
-/// Limits as they are written, shorthands with what they stand for.
+/// Limits as they are written, and the meaning of the shorthands.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
     /// Field name, metric, length of the window, and the amount if the field is given.
     pub shorthands: [(&'static str, Metric, NonZeroMillis, Option<Number>); 6],
-    /// Requests in flight.
+    /// The most requests in flight.
     pub max_concurrency: Option<Number>,
-    /// How long a place is kept.
+    /// The length of a lease on a place.
     pub lease_ttl: Option<&'a str>,
     /// Limits over other windows.
     pub windows: &'a [Window],
-    /// How long a request is held.
+    /// The longest that a request waits.
     pub max_wait_ms: Option<Number>,
     /// Whether nothing is refused.
     pub dry_run: Option<bool>,
@@ -134,22 +134,22 @@ pub struct Limits<'a> {
 pub struct Window {
     /// What is counted.
     pub metric: WindowMetric,
-    /// The most that any window admits: a whole number, or dollars with at most 6 decimals for `cost_usd`.
+    /// The most that any window admits: a whole number; for `cost_usd`, dollars with at most 6 decimals.
     pub limit: Number,
-    /// Its length: an integer with a unit, `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most. `1mo` is a month of the
-    /// calendar in UTC, for `fixed_window`.
+    /// The window's length: a duration such as `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most. `1mo` is a month of
+    /// the calendar in UTC, for `fixed_window`.
     pub window: String,
-    /// How use is counted over it; `fixed_window` by default for `cost_usd` and for months, else `sliding_window`.
+    /// How use is counted over the window; `fixed_window` by default for `cost_usd` and for months, else
+    /// `sliding_window`.
     #[serde(default)]
     pub algorithm: Option<Algorithm>,
-    /// `sliding_window`: how many segments it is cut into, 1 to 1000 and none shorter than a millisecond; 60 by
-    /// default.
+    /// `sliding_window`: the number of segments, 1 to 1000, each a millisecond or longer; 60 by default.
     #[serde(default)]
     pub segments: Option<Number>,
-    /// `token_bucket`: the most that fits at once, 1 or more; as `limit` by default.
+    /// `token_bucket`: the most that is admitted at once, 1 or more; as `limit` by default.
     #[serde(default)]
     pub burst: Option<Number>,
-    /// Whether this limit refuses nothing; by default as the other limits that it stands among.
+    /// Whether this limit refuses nothing; by default as the limits that it belongs to.
     #[serde(default)]
     pub dry_run: Option<bool>,
 }
@@ -167,7 +167,7 @@ pub enum WindowMetric {
     OutputTokens,
     /// Prompt and completion tokens together.
     TotalTokens,
-    /// What requests cost in US dollars, by `prices`.
+    /// The cost of requests in US dollars, by `prices`.
     CostUsd,
 }
 
@@ -188,9 +188,10 @@ impl From<WindowMetric> for Metric {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
-    /// Use leaves segment by segment: no window of this length, wherever it begins, admits more than the limit.
+    /// Use leaves the window segment by segment: no window of this length, wherever it begins, admits more than the
+    /// limit.
     SlidingWindow,
-    /// Windows follow one another, aligned to the epoch in UTC, and each begins empty.
+    /// Windows follow one another, aligned to the epoch in UTC. Each begins empty.
     FixedWindow,
     /// A bucket of `burst`, refilled evenly by the limit in each window.
     TokenBucket,
@@ -207,12 +208,12 @@ impl Algorithm {
     }
 }
 
-/// What those who are not listed may do.
+/// The rights of everybody who is not in `keys`.
 #[derive(Debug)]
 pub enum Fallback {
-    /// `"reject"`: nothing; they are answered 401.
+    /// `"reject"`: nothing. Their requests are answered 401.
     Reject,
-    /// `"unlimited"`: anything, without the limits of `models` and `global` too.
+    /// `"unlimited"`: anything. The limits of `models` and `global` do not hold for them either.
     Unlimited,
     /// A plan or limits.
     Limited(Box<FallbackLimits>),

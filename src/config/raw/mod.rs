@@ -1,7 +1,7 @@
-//! The configuration's fields as users write them: the one place that says what they are called.
+//! The configuration's fields as users write them: the one place that has their names.
 //!
-//! These types know names and shapes; whether the values make sense is checked where they are turned into a
-//! [`Config`](super::Config). A field that is not here is an error. The doc comments are the reference for users.
+//! These types have names and shapes only; the modules that build a [`Config`](super::Config) check the values. A field
+//! that is not here is an error. The doc comments are the reference for users, by way of the schema.
 
 mod accounting;
 mod answer;
@@ -31,29 +31,30 @@ use std::fmt;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Root {
-    /// Where use is counted.
+    /// The store that counts use.
     pub store: Store,
-    /// Where a request says who sent it: the first source that yields a value decides. By default the headers
-    /// `authorization`, `x-api-key` and `api-key`, then the client's address.
+    /// Where a request carries its sender's identity: the first source that yields a value decides. By default the
+    /// headers `authorization`, `x-api-key` and `api-key`, then the client's address.
     pub identity: Option<Vec<Source>>,
-    /// A secret of 16 bytes or more. With it the ids of keys and clients in the store, in logs and in metrics are HMACs, of
-    /// which nobody without it can tell whose they are. Another secret starts new counters.
+    /// A secret of 16 bytes or more. With it, the ids of keys and clients in the store, in logs and in metrics are
+    /// HMACs, which nobody without the secret can trace back. Another secret starts new counters.
     pub hash_secret: Option<Secret>,
     /// Sets of limits, by name.
     pub plans: BTreeMap<String, Plan>,
     /// Limits that several keys share beside their own, by name: 1 to 64 letters, digits, `.`, `_` and `-`.
     pub groups: BTreeMap<String, Plan>,
-    /// The keys that are known, and what they may do.
+    /// The known keys, and what each may do.
     pub keys: Vec<Key>,
-    /// What everybody else may do; without it everybody else has no limits but `models` and `global`.
+    /// What everybody else may do; if it is left out, only `models` and `global` limit everybody else.
     pub default: Option<Fallback>,
-    /// Limits on all requests for the models that a pattern matches, whoever sends them. Who is `unlimited` is exempt.
+    /// Limits on all requests for the models that a pattern matches, whoever sends them. `unlimited` keys are exempt.
     pub models: BTreeMap<String, ModelLimits>,
-    /// Limits on all requests together. Who is `unlimited` is exempt.
+    /// Limits on all requests together. `unlimited` keys are exempt.
     pub global: GlobalLimits,
-    /// Whether nothing is refused: everything is counted, and what would have been refused is told.
+    /// Whether nothing is refused: every request is counted, and those over a limit are only reported.
     pub dry_run: bool,
-    /// How many requests may wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See `max_wait_ms`.
+    /// The most requests that wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See
+    /// `max_wait_ms`.
     pub max_waiting: Option<Number>,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
@@ -61,21 +62,21 @@ pub struct Root {
     pub stream_usage: StreamUsage,
     /// What happens to a stream that has passed a limit.
     pub on_stream_over: OnStreamOver,
-    /// Whether a request that the upstream answered with an error is given back, as its tokens are; by default it
-    /// is not.
+    /// Whether limits on requests get a request back that the upstream answers with an error, as limits on tokens get
+    /// its tokens back; false by default.
     pub refund_requests_on_error: bool,
-    /// What becomes of `accept-encoding` where tokens are limited.
+    /// What happens to a request's `accept-encoding` where tokens are limited.
     pub accept_encoding: AcceptEncoding,
-    /// What a refusal says.
+    /// The text of a refusal.
     pub rejection: Rejection,
-    /// Which headers tell clients about their limits.
+    /// The headers that report limits to clients.
     pub headers: Headers,
     /// The encoding that counts the tokens of a model, by a pattern of model names.
     pub encodings: BTreeMap<String, Encoding>,
-    /// How many tokens a token counts for under limits on tokens.
+    /// How much each token counts under limits on tokens.
     pub weights: Weights,
     /// What models cost, by a pattern of model names; limits on `cost_usd` need them. The most specific pattern counts,
-    /// and a model that none matches costs nothing.
+    /// and a model that no pattern matches costs nothing.
     pub prices: BTreeMap<String, Price>,
 }
 

@@ -4,49 +4,49 @@ use super::Number;
 use crate::config::secret::Secret;
 use serde::Deserialize;
 
-/// Where use is counted. The fields that only one type uses may stand beside the other, so that changing the type is
-/// changing one word.
+/// The store that counts use. Fields that only one type uses are allowed beside the other type, so that one word
+/// switches between them.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub struct Store {
-    /// Which store.
+    /// The type of the store.
     #[serde(rename = "type")]
     pub kind: StoreType,
-    /// `redis`: Envoy's name for the cluster that is the sidecar. Needed.
+    /// `redis`: Envoy's name for the cluster of the sidecar. Required.
     pub cluster: Option<String>,
-    /// `redis`: how long a request waits for the store, in milliseconds; 50 by default.
+    /// `redis`: the longest that a request waits for the store, in milliseconds; 50 by default.
     pub timeout_ms: Option<Number>,
-    /// `redis`: what happens when the store does not answer in time.
+    /// `redis`: what happens to a request if the store does not answer in time.
     pub on_error: OnError,
-    /// `redis` with `on_error` `local`: how many Envoys share the limits meanwhile; 1 by default.
+    /// `redis` with `on_error` `local`: the number of Envoys that share the limits meanwhile; 1 by default.
     pub replicas: Option<Number>,
     /// `redis`: the sidecar's `AUTH_TOKEN`.
     pub auth_token: Option<Secret>,
-    /// How many identities this Envoy counts at a time; 65536 by default.
+    /// The most identities that this Envoy counts at a time; 65536 by default.
     pub max_identities: Option<Number>,
 }
 
-/// A kind of store.
+/// A type of store.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StoreType {
-    /// This Envoy process, all its workers.
+    /// This Envoy process counts, for all its workers.
     #[default]
     Local,
-    /// Redis by way of the sidecar: all Envoys that use it.
+    /// Redis counts, through the sidecar, for all Envoys that use it.
     Redis,
 }
 
-/// What happens to a request whose limits could not be asked for.
+/// What happens to a request if the store does not answer in time.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// It is forwarded.
+    /// The request is forwarded.
     Allow,
-    /// It is answered 503.
+    /// The request is answered 503.
     Deny,
     /// This Envoy enforces its share of the limits by itself.
     #[default]

@@ -1,4 +1,4 @@
-//! What configurations mean, and what is wrong with bad ones: every file in `tests/data/config`.
+//! The meaning of good configurations, and the messages of bad ones: every file in `tests/data/config`.
 
 mod page;
 mod schema;
@@ -30,7 +30,7 @@ fn files(kind: &str, extension: &str) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// `json` as Envoy hands a `Struct` over.
+/// `json` as the bytes of a `Struct`.
 fn as_struct(json: &Value) -> Vec<u8> {
     fn convert(value: &Value) -> prost_types::Value {
         let kind = match value {
@@ -61,7 +61,7 @@ fn every_bad_file_is_refused_with_its_message() {
     let messages = files("bad", "txt");
     let mut bad = files("bad", "json");
     bad.extend(files("bad", "yaml"));
-    assert!(messages.keys().eq(bad.keys()), "every .json needs its .txt, and no .txt is without its .json");
+    assert!(messages.keys().eq(bad.keys()), "every .json has its .txt, and every .txt its .json");
     for (name, bytes) in bad {
         let found = Config::from_bytes(&bytes).err().map(|error| format!("{error}\n")).unwrap_or_default();
         assert_eq!(found.as_bytes(), messages[&name], "{name}: found {found}");
@@ -72,7 +72,7 @@ fn every_bad_file_is_refused_with_its_message() {
 fn a_bad_struct_has_the_same_message() {
     let messages = files("bad", "txt");
     for (name, bytes) in files("bad", "json") {
-        // What is no object, or gives a member twice, cannot be written as a `Struct`.
+        // A `Struct` is always an object, and gives every member once.
         let object = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
         let Some(object) = object.filter(|_| !name.starts_with("duplicate_") && name != "key_twice_as_name")
         else {
@@ -80,7 +80,7 @@ fn a_bad_struct_has_the_same_message() {
         };
         let error = Config::from_bytes(&as_struct(&object)).unwrap_err().to_string();
         let expected = std::str::from_utf8(&messages[&name]).unwrap();
-        // The members of a `Struct` are in another order, and so are problems with several of them.
+        // The members of a `Struct` are in another order, and so are their problems.
         let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(sorted(&error), sorted(expected), "{name}");
     }
@@ -99,7 +99,7 @@ fn every_good_file_is_accepted_as_text_and_as_struct() {
 }
 
 #[test]
-fn a_configuration_that_is_all_wrong_is_refused_soon() {
+fn a_configuration_of_many_mistakes_is_refused_soon() {
     let keys: Vec<_> = (0..10_000).map(|at| json!({"key": format!("key-{at}"), "rmp": 5})).collect();
     let error = Config::from_bytes(json!({"keys": keys}).to_string().as_bytes()).unwrap_err();
     assert_eq!(error.problems().len(), 100);
@@ -185,7 +185,7 @@ fn every_field_takes_effect() {
 }
 
 #[test]
-fn a_refusal_speaks_the_clients_language() {
+fn a_refusal_is_in_the_clients_language() {
     let config = good("dialects");
     let messages = config.messages().unwrap();
     assert!(messages.differ());
@@ -241,7 +241,7 @@ fn tokens_are_needed_only_where_somebody_has_a_limit_on_them() {
     assert!(needs(json!({"keys": [{"key": "a", "input_tpm": 5}]})));
 }
 
-/// Configurations with all that may be repeated or left out, most of them without problems.
+/// Configurations with every field that may be repeated or left out, most of them valid.
 fn configurations() -> impl Strategy<Value = Value> {
     let amount = prop_oneof![0..=MAX_EXACT, Just(0), Just(MAX_EXACT)];
     let field = prop::sample::select(vec!["rpm", "rpd", "tpm", "tpd", "input_tpm", "output_tpm"]);
@@ -303,7 +303,8 @@ proptest! {
     fn no_yaml_shows_a_key(rest in "[ -~]{8,40}") {
         let key = &format!("sk-{}", rest.trim_end());
         for text in [
-            format!("keys: {{{key}: !t x}}"), format!("keys:\n  {key}: !t x\n"), format!("keys:\n  {key}: {{? [a] : b}}"),
+            format!("keys: {{{key}: !t x}}"), format!("keys:\n  {key}: !t x\n"),
+            format!("keys:\n  {key}: {{? [a] : b}}"),
             format!("keys:\n  {key}: [\n"), format!("keys: *{key}"), format!("keys: &{key} [*{key}]"),
             format!("keys: !{key} x"), format!("%{key}\n"), key.clone(), format!("keys: \"{key}"),
             format!("keys:\n - key: {key}\n   rpm: {{}}"), format!("keys:\n - {key}: {key}\n - b: !x"),

@@ -1,5 +1,5 @@
-//! Holds `docs/configuration.md` to the configuration: it tells of every field, and its examples are files that are
-//! tested.
+//! Holds `docs/configuration.md` to the configuration: the page describes every field, and its examples are tested
+//! files.
 
 use super::schema::schema;
 use serde_json::Value;
@@ -15,7 +15,7 @@ fn page() -> String {
     fs::read_to_string(root().join("docs/configuration.md")).unwrap()
 }
 
-/// The names of all fields in a schema, and the words that fields may have.
+/// The names of all fields in a schema, and the values of all enums.
 fn names(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
         Value::Object(members) => {
@@ -39,15 +39,15 @@ fn names(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn it_tells_of_every_field_and_word() {
+fn it_describes_every_field_and_value() {
     let mut expected = BTreeSet::new();
     names(&schema(), &mut expected);
     assert!(expected.len() > 80, "{}", expected.len());
-    // Whatever stands between backticks, whole or after a dot.
+    // All text between backticks, whole or split at dots.
     let page = page();
     let quoted: BTreeSet<_> = page.split('`').skip(1).step_by(2).flat_map(|text| text.split('.')).collect();
-    let untold: Vec<_> = expected.iter().filter(|name| !quoted.contains(name.as_str())).collect();
-    assert!(untold.is_empty(), "{untold:?}");
+    let missing: Vec<_> = expected.iter().filter(|name| !quoted.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The JSON Schema of the configuration, for editors: made from the types that read it, so that both say the same.
+//! The JSON Schema of the configuration, for editors: made from the types that read the configuration.
 //!
-//! It exists in tests only, which hold `docs/config.schema.json` to it. It says what the fields are called and of which
-//! types they are; ranges, and what must stand beside what, are for `check-config` to say.
+//! It exists in tests only, which compare `docs/config.schema.json` with it. It has the names and types of all fields;
+//! ranges, and which fields depend on each other, are checked by `llm-rate-limit check`.
 
 use crate::config::document::Number;
 use crate::config::raw::{Encoding, Fallback, FallbackLimits, Messages, Root};
@@ -20,7 +20,7 @@ pub(super) fn schema() -> Value {
     schema.to_value()
 }
 
-/// A field that is not meant is left out: `null` is an error, but an `Option` says otherwise.
+/// Removes `null`, which an `Option` allows. In a configuration a field is left out instead.
 #[derive(Clone, Copy)]
 struct WithoutNull;
 
@@ -45,10 +45,10 @@ impl Transform for WithoutNull {
             }
         }
         if let Some(Value::String(text)) = schema.get_mut("description") {
-            // The lines of a comment are not those of a description.
+            // A comment is wrapped, a description is not.
             *text = text.replace('\n', " ");
         }
-        // What follows from leaving a field out is in its description.
+        // The description has the default.
         schema.remove("default");
     }
 }
@@ -88,12 +88,12 @@ impl JsonSchema for Fallback {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "What those who are not listed may do.",
+            "description": "The rights of everybody who is not in `keys`.",
             "oneOf": [
-                {"const": "reject", "description": "Nothing; they are answered 401."},
+                {"const": "reject", "description": "Nothing: they are answered 401."},
                 {
                     "const": "unlimited",
-                    "description": "Anything, without the limits of `models` and `global` too."
+                    "description": "Anything: the limits of `models` and `global` do not hold for them either."
                 },
                 generator.subschema_for::<FallbackLimits>(),
             ]
@@ -133,7 +133,7 @@ impl JsonSchema for Encoding {
                 "properties": {
                     "encoding": {"description": "The encoding.", "enum": name.get("enum")},
                     "factor": {
-                        "description": "What to multiply its count by, for models whose own encoding is not public; \
+                        "description": "The factor to multiply the count by, for models without a public encoding; \
                                         0.000001 to 1000, 1 by default.",
                         "type": "number"
                     }
@@ -164,14 +164,14 @@ mod tests {
         files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).filter_map(
             |path| {
                 let text = fs::read(&path).unwrap();
-                // A member given twice is not seen in this tree, nor by a schema.
+                // Neither this tree nor a schema shows a member that is given twice.
                 Node::from_bytes(&text).ok()?;
                 Some((path.display().to_string(), serde_json::from_slice(&text).unwrap()))
             },
         )
     }
 
-    /// Whether the types can read `json`, whatever its values mean.
+    /// Whether the types can read `json`, whatever its values.
     fn is_readable(json: &Value) -> bool {
         let node = Node::from_bytes(json.to_string().as_bytes()).ok();
         node.is_some_and(|node| decode::<Root>(&node).is_ok())
@@ -209,7 +209,7 @@ mod tests {
         assert!(invalid > 50);
     }
 
-    /// Replaces the `at`th value in `json`, counted depth first; false if there are not so many.
+    /// Replaces the `at`th value in `json`, counted depth first; returns false if `json` has fewer.
     fn replace(json: &mut Value, at: &mut usize, with: &Value) -> bool {
         if *at == 0 {
             *json = with.clone();

@@ -33,7 +33,7 @@ fn counted(text: &str) -> Outcome {
     Outcome::Counted { output_tokens: tokens(text) }
 }
 
-/// What `push` gave and after how many chunks, and what `finish` gave.
+/// The outcome that `push` returned and the number of the chunk, and the outcome that `finish` returned.
 fn read<'c>(
     kind: &str,
     choices: u64,
@@ -42,7 +42,7 @@ fn read<'c>(
     read_of(Endpoint::ChatCompletions, kind, choices, chunks)
 }
 
-/// The same of a response from `endpoint`.
+/// The same for a response from `endpoint`.
 fn read_of<'c>(
     endpoint: Endpoint,
     kind: &str,
@@ -53,7 +53,7 @@ fn read_of<'c>(
     let mut given = None;
     for (number, chunk) in chunks.into_iter().enumerate() {
         if let Some(outcome) = reader.push(chunk) {
-            assert_eq!(given, None, "given twice");
+            assert_eq!(given, None, "an outcome is returned once");
             given = Some((number, outcome));
         }
     }
@@ -64,7 +64,7 @@ fn read_of<'c>(
     (given, outcome)
 }
 
-/// Reads a stream of these events, an event a chunk: after which event the outcome was certain, and what it was.
+/// Reads a stream of these events, an event a chunk: the event after which the outcome was certain, and the outcome.
 fn stream(choices: u64, events: &[Value]) -> (Option<usize>, Outcome) {
     let done = json!("[DONE]");
     let events: Vec<_> = events
@@ -77,15 +77,15 @@ fn stream(choices: u64, events: &[Value]) -> (Option<usize>, Outcome) {
     (given.map(|(event, _)| event), outcome)
 }
 
-fn says(text: &str) -> Value {
+fn text_chunk(text: &str) -> Value {
     json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
 }
 
-fn stops() -> Value {
+fn stop_chunk() -> Value {
     json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 }
 
-fn used(input: u64, output: u64) -> Value {
+fn usage(input: u64, output: u64) -> Value {
     json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
 }
 
@@ -96,28 +96,34 @@ fn with_usage(mut chunk: Value, usage: &Value) -> Value {
 
 #[test]
 fn usage_is_found_wherever_the_upstream_puts_it() {
-    let last = with_usage(json!({"choices": []}), &used(9, 2));
+    let last = with_usage(json!({"choices": []}), &usage(9, 2));
     let done = json!("[DONE]");
     let null = |chunk| with_usage(chunk, &Value::Null);
     for (name, events, certain, outcome) in [
         (
             "in a chunk of its own",
-            vec![null(says("Hello")), null(says(" you")), null(stops()), last.clone(), done.clone()],
+            vec![
+                null(text_chunk("Hello")),
+                null(text_chunk(" you")),
+                null(stop_chunk()),
+                last.clone(),
+                done.clone(),
+            ],
             Some(3),
             reported(9, 2),
         ),
         (
             "beside the finish",
-            vec![says("Hello"), with_usage(stops(), &used(9, 2)), done.clone()],
+            vec![text_chunk("Hello"), with_usage(stop_chunk(), &usage(9, 2)), done.clone()],
             Some(1),
             reported(9, 2),
         ),
         (
             "in every chunk",
             vec![
-                with_usage(says("Hello"), &used(9, 1)),
-                with_usage(says(" you"), &used(9, 2)),
-                with_usage(stops(), &used(9, 2)),
+                with_usage(text_chunk("Hello"), &usage(9, 1)),
+                with_usage(text_chunk(" you"), &usage(9, 2)),
+                with_usage(stop_chunk(), &usage(9, 2)),
                 last.clone(),
             ],
             Some(2),
@@ -125,25 +131,30 @@ fn usage_is_found_wherever_the_upstream_puts_it() {
         ),
         (
             "in a chunk after the finish that has a choice",
-            vec![says("Hello"), stops(), with_usage(says(""), &used(9, 2))],
+            vec![text_chunk("Hello"), stop_chunk(), with_usage(text_chunk(""), &usage(9, 2))],
             Some(2),
             reported(9, 2),
         ),
         (
             "before the finish and never after",
-            vec![says("Hello"), with_usage(says(" you"), &used(9, 2)), stops(), done.clone()],
+            vec![
+                text_chunk("Hello"),
+                with_usage(text_chunk(" you"), &usage(9, 2)),
+                stop_chunk(),
+                done.clone(),
+            ],
             Some(3),
             reported(9, 2),
         ),
         (
             "in zeros until it is known",
-            vec![with_usage(says("Hello"), &used(0, 0)), with_usage(stops(), &used(0, 0)), last],
+            vec![with_usage(text_chunk("Hello"), &usage(0, 0)), with_usage(stop_chunk(), &usage(0, 0)), last],
             Some(2),
             reported(9, 2),
         ),
         (
             "for the prompt alone, at the start",
-            vec![with_usage(json!({"choices": []}), &used(9, 0)), says("Hello"), says(" you")],
+            vec![with_usage(json!({"choices": []}), &usage(9, 0)), text_chunk("Hello"), text_chunk(" you")],
             None,
             reported(9, tokens("Hello you")),
         ),
@@ -154,10 +165,13 @@ fn usage_is_found_wherever_the_upstream_puts_it() {
 
 #[test]
 fn every_choice_must_finish() {
-    let finish = |index: u64| json!({"choices": [{"index": index, "finish_reason": "stop"}], "usage": used(9, index + 1)});
-    let events = [finish(0), finish(0), finish(1), says("late")];
+    let finish = |index: u64| {
+        let choice = json!({"index": index, "finish_reason": "stop"});
+        json!({"choices": [choice], "usage": usage(9, index + 1)})
+    };
+    let events = [finish(0), finish(0), finish(1), text_chunk("late")];
     assert_eq!(stream(2, &events), (Some(2), reported(9, 2)));
-    // A server that makes fewer answers than it was asked for is believed at the end.
+    // A server may return fewer answers than were requested.
     assert_eq!(stream(u64::MAX, &[finish(0), json!("[DONE]")]), (Some(1), reported(9, 1)));
 }
 
@@ -165,10 +179,10 @@ fn every_choice_must_finish() {
 fn text_is_counted_when_there_is_no_usage() {
     let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
     for (name, events, text) in [
-        ("content", vec![says("Hel"), says("lo"), says(" world")], "Hello world"),
+        ("content", vec![text_chunk("Hel"), text_chunk("lo"), text_chunk(" world")], "Hello world"),
         ("older completions", vec![json!({"choices": [{"text": "Hello"}]})], "Hello"),
         ("refusal", vec![delta(json!({"refusal": "No", "role": "assistant", "content": null}))], "No"),
-        ("reasoning", vec![delta(json!({"reasoning_content": "Hm"})), says(" yes")], "Hm yes"),
+        ("reasoning", vec![delta(json!({"reasoning_content": "Hm"})), text_chunk(" yes")], "Hm yes"),
         ("parts", vec![delta(json!({"content": [{"type": "text", "text": "Hello"}]}))], "Hello"),
         (
             "calls of tools",
@@ -182,7 +196,11 @@ fn text_is_counted_when_there_is_no_usage() {
             "get{\"city\":\"Rome\"}",
         ),
         ("nothing", vec![json!({"choices": []})], ""),
-        ("broken events between", vec![says("Hello"), json!("{"), json!([1]), says(" you")], "Hello you"),
+        (
+            "broken events between",
+            vec![text_chunk("Hello"), json!("{"), json!([1]), text_chunk(" you")],
+            "Hello you",
+        ),
     ] {
         assert_eq!(stream(1, &events), (None, counted(text)), "{name}");
         let done = [events, vec![json!("[DONE]")]].concat();
@@ -196,22 +214,22 @@ fn choices_are_counted_apart() {
         .map(|at| json!({"choices": [{"index": at % 200, "delta": {"content": if at < 200 { "hel" } else { "lo" }}}]}))
         .collect();
     let (_, outcome) = stream(1, &events);
-    // The first 127 are told apart, the other 73 are one text.
+    // The first 127 are counted apart, the other 73 as one text.
     let last = tokens(&("hel".repeat(73) + &"lo".repeat(73)));
     assert_eq!(outcome, Outcome::Counted { output_tokens: 127 * tokens("hello") + last });
 }
 
 #[test]
-fn the_factor_corrects_what_was_counted_and_not_what_was_reported() {
+fn the_factor_corrects_counted_tokens_and_not_reported_ones() {
     let finish = |events: &str| {
         let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, tokenizer(2.0));
         reader.push(events.as_bytes());
         reader.finish()
     };
-    let said = format!("data: {}\n\n", says("Hello"));
-    assert_eq!(finish(&said), Outcome::Counted { output_tokens: 2 });
-    let usage = format!("data: {}\n\n", with_usage(stops(), &used(9, 1)));
-    assert_eq!(finish(&(said + &usage)), reported(9, 1));
+    let text = format!("data: {}\n\n", text_chunk("Hello"));
+    assert_eq!(finish(&text), Outcome::Counted { output_tokens: 2 });
+    let usage = format!("data: {}\n\n", with_usage(stop_chunk(), &usage(9, 1)));
+    assert_eq!(finish(&(text + &usage)), reported(9, 1));
 }
 
 #[test]
@@ -219,16 +237,16 @@ fn a_long_answer_counts_as_its_whole_text() {
     let text = "The quick brown fox jumps over 13 lazy dogs. ";
     let events: Vec<_> = text
         .split_inclusive(' ')
-        .map(says)
+        .map(text_chunk)
         .cycle()
         .take(9 * 2_000)
-        .chain([stops(), json!("[DONE]")])
+        .chain([stop_chunk(), json!("[DONE]")])
         .collect();
     assert_eq!(stream(1, &events).1, counted(&text.repeat(2_000)));
 }
 
 #[test]
-fn bodies_tell_their_usage_as_soon_as_it_ends() {
+fn a_body_has_its_outcome_as_soon_as_its_usage_ends() {
     let chat = json!({
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "say \"usage\": {\"prompt_tokens\":1}"}}],
         "usage": {"prompt_tokens": 9, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 3}},
@@ -245,13 +263,13 @@ fn bodies_tell_their_usage_as_soon_as_it_ends() {
     let first = &b"{\"usage\":{\"prompt_tokens\":5,\"total_tokens\":5},"[..];
     assert_eq!(read(JSON, 1, [first, b"\"data\":["]), (Some((0, reported(5, 0))), reported(5, 0)));
 
-    // A later usage stands where the first says nothing.
+    // A later usage counts if the first is empty.
     let twice = br#"{"usage":null,"usage":{"total_tokens":0},"usage":{"prompt_tokens":5}}"#;
     assert_eq!(read(JSON, 1, [&twice[..]]).1, reported(5, 0));
 }
 
 #[test]
-fn bodies_of_any_size_tell_their_usage() {
+fn usage_is_found_in_bodies_of_any_size() {
     let vectors = "0.0123,".repeat(500_000);
     let body = format!(
         r#"{{"data":[{{"embedding":[{vectors}0]}}],"usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#
@@ -276,7 +294,7 @@ fn bodies_without_usage_are_counted_if_they_are_whole() {
 }
 
 #[test]
-fn bodies_and_streams_are_known_by_their_beginning_and_else_by_their_type() {
+fn the_first_byte_decides_the_format_and_else_the_content_type() {
     let body = br#" {"usage":{"prompt_tokens":5}}"#;
     let events = b"\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
     let with_id = b"id: 1\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
@@ -308,7 +326,7 @@ fn bodies_and_streams_are_known_by_their_beginning_and_else_by_their_type() {
 }
 
 #[test]
-fn streams_are_read_in_their_own_format_whatever_was_asked_for() {
+fn a_stream_is_read_in_its_own_format_whatever_the_endpoint() {
     let anthropic = [
         json!({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}),
         json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}),
@@ -320,25 +338,25 @@ fn streams_are_read_in_their_own_format_whatever_was_asked_for() {
         json!({"type": "response.completed", "response": {"usage": {"input_tokens": 9, "output_tokens": 2}}}),
     ];
     assert_eq!(stream(1, &responses), (Some(1), reported(9, 2)));
-    let chat = [says("Hello"), with_usage(stops(), &used(9, 1))];
+    let chat = [text_chunk("Hello"), with_usage(stop_chunk(), &usage(9, 1))];
     let chat: Vec<_> = chat.iter().map(|event| format!("data: {event}\n\n")).collect();
     for endpoint in [Endpoint::Responses, Endpoint::Messages, Endpoint::Embeddings] {
         let (_, outcome) = read_of(endpoint, SSE, 1, [chat.concat().as_bytes()]);
         assert_eq!(outcome, reported(9, 1));
     }
-    // What is in a format of its own later belongs to somebody else.
-    let mixed = [says("Hello"), anthropic[0].clone(), anthropic[2].clone()];
+    // Once the format is known, events of another format are skipped.
+    let mixed = [text_chunk("Hello"), anthropic[0].clone(), anthropic[2].clone()];
     assert_eq!(stream(1, &mixed), (None, counted("Hello")));
     assert_eq!(stream(1, &[json!("[DONE]")]), (Some(0), Outcome::Unknown));
     assert_eq!(stream(1, &[json!({"type": "error"}), json!({"error": {}})]), (None, Outcome::Unknown));
 }
 
 #[test]
-fn the_output_so_far_is_known_at_any_time() {
+fn the_output_so_far_is_close_at_any_time() {
     let mut reader = ResponseReader::new(Endpoint::ChatCompletions, Some(SSE), 1, tokenizer(1.0));
     assert_eq!(reader.so_far(), 0);
     let sentence = "The quick brown fox jumps over the lazy dog, and the dog does not mind it. ";
-    let event = format!("data: {}\n\n", says(sentence));
+    let event = format!("data: {}\n\n", text_chunk(sentence));
     let mut least = 0;
     for times in 1..1_000 {
         reader.push(event.as_bytes());
@@ -347,10 +365,10 @@ fn the_output_so_far_is_known_at_any_time() {
         assert!(reader.so_far() + 1_000 >= least);
         least = least.max(reader.so_far());
     }
-    let reported = format!("data: {}\n\n", with_usage(says(""), &used(9, 100_000)));
+    let reported = format!("data: {}\n\n", with_usage(text_chunk(""), &usage(9, 100_000)));
     reader.push(reported.as_bytes());
     assert_eq!(reader.so_far(), 100_000);
-    let last = format!("data: {}\n\n", with_usage(stops(), &used(9, 100_001)));
+    let last = format!("data: {}\n\n", with_usage(stop_chunk(), &usage(9, 100_001)));
     reader.push(last.as_bytes());
     assert_eq!(reader.so_far(), 100_001);
     assert_eq!(reader.finish(), self::reported(9, 100_001));
@@ -358,12 +376,13 @@ fn the_output_so_far_is_known_at_any_time() {
 
 /// Streams of chunks as servers send them, with any line ends, comments and garbage between.
 fn events() -> impl Strategy<Value = Vec<u8>> {
+    let usage = || (1_u64..9, 0_u64..9).prop_map(|(input, output)| usage(input, output));
     let event = prop_oneof![
-        4 => "\\PC{0,6}".prop_map(|text| says(&text).to_string()),
-        2 => (1_u64..9, 0_u64..9).prop_map(|(input, output)| with_usage(says("é"), &used(input, output)).to_string()),
-        1 => (1_u64..9, 0_u64..9).prop_map(|(input, output)| with_usage(stops(), &used(input, output)).to_string()),
-        1 => Just(stops().to_string()),
-        1 => Just(serde_json::to_string_pretty(&says("several lines")).unwrap().replace('\n', "\ndata: ")),
+        4 => "\\PC{0,6}".prop_map(|text| text_chunk(&text).to_string()),
+        2 => usage().prop_map(|usage| with_usage(text_chunk("é"), &usage).to_string()),
+        1 => usage().prop_map(|usage| with_usage(stop_chunk(), &usage).to_string()),
+        1 => Just(stop_chunk().to_string()),
+        1 => Just(serde_json::to_string_pretty(&text_chunk("several lines")).unwrap().replace('\n', "\ndata: ")),
         1 => Just("[DONE]".to_owned()),
         1 => "\\PC{0,12}",
     ];
@@ -377,13 +396,18 @@ fn events() -> impl Strategy<Value = Vec<u8>> {
 /// Bodies with usage here and there, whole or not.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let member = prop_oneof![
-        (0_u64..9, 0_u64..9).prop_map(|(input, output)| format!("\"usage\":{}", used(input, output))),
+        (0_u64..9, 0_u64..9).prop_map(|(input, output)| format!("\"usage\":{}", usage(input, output))),
         Just("\"usage\":null".to_owned()),
         "\\PC{0,9}".prop_map(|text| format!("\"choices\":[{}]", json!({"message": {"content": text}}))),
-        "\\PC{0,9}".prop_map(|text| format!("\"id\":{}", json!({"usage": used(1, 1), "text": text}))),
+        "\\PC{0,9}".prop_map(|text| format!("\"id\":{}", json!({"usage": usage(1, 1), "text": text}))),
         "\\PC{0,9}",
     ];
     prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes())
+}
+
+/// Streams and bodies, each with its content type.
+fn response() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
+    prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))]
 }
 
 fn split(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
@@ -398,7 +422,7 @@ proptest! {
 
     #[test]
     fn any_split_equals_the_whole(
-        (kind, bytes) in prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))],
+        (kind, bytes) in response(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         choices in 1_u64..3,
     ) {
@@ -415,7 +439,7 @@ proptest! {
 
     #[test]
     fn garbage_is_no_outcome_and_no_panic(
-        (kind, mut bytes) in prop_oneof![events().prop_map(|bytes| (SSE, bytes)), body().prop_map(|bytes| (JSON, bytes))],
+        (kind, mut bytes) in response(),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
         noise in prop::collection::vec(any::<u8>(), 0..40),

@@ -1,6 +1,6 @@
-//! Responses as the providers' documentation shows them, replayed whole, byte by byte and in two at every place.
+//! Responses from the providers' documentation, replayed whole, byte by byte, and in two parts split at every place.
 //!
-//! `tests/data/transcripts` has them: a stream (`.sse`) or a body (`.body`), and beside it what is to be read in it
+//! `tests/data/transcripts` has them: a stream (`.sse`) or a body (`.body`), and beside it the expected outcome
 //! (`.expected.json`).
 
 use crate::tokens::{Counting, Encoding, Factor};
@@ -16,7 +16,8 @@ struct Transcript {
     content_type: String,
     choices: u64,
     outcome: Outcome,
-    /// What has not been read when the outcome is certain, up to white space; none if it never is.
+    /// The beginning of the part that is unread when the outcome is certain, without white space; none if the outcome
+    /// is certain only at the end.
     left: Option<String>,
 }
 
@@ -92,7 +93,8 @@ fn transcripts() -> Vec<Transcript> {
 }
 
 impl Transcript {
-    /// Replays it in `chunks`: how many bytes had been read when the outcome was given, if it was before the end.
+    /// Replays it in `chunks`: the number of bytes that had been read when the outcome was certain, if that was before
+    /// the end.
     fn replay<'t>(&self, chunks: impl Iterator<Item = &'t [u8]>) -> Option<usize> {
         let mut reader =
             ResponseReader::new(self.endpoint, Some(&self.content_type), self.choices, tokenizer());

@@ -97,7 +97,7 @@ fn a_prompt_is_counted_until_it_can_never_be_admitted() {
         refusal.contains(&format!("limit 1000, requested at least {estimate}. It cannot be")),
         "{refusal}"
     );
-    assert!(refusal.ends_with("the largest that fits is 1000."), "{refusal}");
+    assert!(refusal.ends_with("the maximum is 1000."), "{refusal}");
 
     // Where nothing bounds the prompt, all of it is counted.
     for limits in [

@@ -72,7 +72,7 @@ async fn each_kind_admits_what_it_says(#[values(Store::Local, Store::Redis)] sto
     let small = gateway.caller("windows-small");
     let large = Answer::to(small.chat(&hello_with(json!({"max_tokens": 101})))).await;
     assert_eq!((large.status, large.header("x-should-retry")), (429, Some("false")));
-    assert!(large.message().ends_with("the largest that fits is 100."), "{}", large.message());
+    assert!(large.message().ends_with("the maximum is 100."), "{}", large.message());
     assert_eq!(Answer::to(small.chat(&hello_with(json!({"max_tokens": 100})))).await.status, 200);
 }
 

@@ -1,0 +1,138 @@
+//! Edits one stream: holds the bytes of an event until it is whole, then passes them or not.
+
+use super::ending::Ending;
+use super::{Edits, chat};
+use crate::codec::lenient;
+use crate::codec::sse::{Event, Parser};
+use serde_json::Value;
+
+/// The most bytes of an event that wait for its end. A larger event passes as it comes, unchanged.
+pub(super) const MAX_BUFFERED: usize = 1 << 20;
+
+/// Edits one stream.
+#[derive(Debug, Default)]
+pub struct StreamEditor {
+    edits: Edits,
+    parser: Parser,
+    block: OpenBlock,
+    /// The last block ended with a carriage return, after which a line feed may come that goes where the block went.
+    after_return: Option<Fate>,
+    ending: Ending,
+    /// The stream was ended here: the client gets no more of it.
+    is_cut: bool,
+}
+
+/// The lines since the last blank one.
+#[derive(Debug, Default)]
+struct OpenBlock {
+    /// Bytes that wait for the end of the block.
+    buffered: Vec<u8>,
+    /// The block grew too large to wait: the client has a part of it.
+    is_passing: bool,
+}
+
+/// What becomes of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Passes,
+    Hidden,
+}
+
+impl StreamEditor {
+    /// An editor that makes these `edits`.
+    pub fn new(edits: Edits) -> Self {
+        Self { edits, ..Self::default() }
+    }
+
+    /// Takes a chunk; returns the bytes to send in its place.
+    pub fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.push_and_read(chunk, |_| ())
+    }
+
+    /// As [`StreamEditor::push`], and calls `read` with every event that ends in the chunk, also with those that the
+    /// client does not get.
+    pub fn push_and_read(&mut self, chunk: &[u8], mut read: impl FnMut(Event<'_>)) -> Vec<u8> {
+        let mut out = Vec::with_capacity(chunk.len());
+        let mut parser = std::mem::take(&mut self.parser);
+        let mut from = 0;
+        parser.push_blocks(chunk, |block| {
+            let bytes = chunk.get(from..block.end).unwrap_or_default();
+            from = block.end;
+            self.end_block(bytes, block.event, &mut out);
+            block.event.into_iter().for_each(&mut read);
+        });
+        self.parser = parser;
+        self.buffer(chunk.get(from..).unwrap_or_default(), &mut out);
+        out
+    }
+
+    /// Returns the bytes that still wait: the stream has ended.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.finish_and_read(|_| ())
+    }
+
+    /// As [`StreamEditor::finish`], and calls `read` with the event that the end cut off, if there is one.
+    pub fn finish_and_read(&mut self, read: impl FnMut(Event<'_>)) -> Vec<u8> {
+        std::mem::take(&mut self.parser).finish(read);
+        std::mem::take(&mut self.block).buffered
+    }
+
+    /// Ends the stream here; returns the events that do so, once. They report to the client that each of `choices`
+    /// reached its maximum, at about `output_tokens` together. None if the stream so far does not show how its API
+    /// ends one, or if the client has a part of an event already.
+    pub fn cut(&mut self, choices: u64, output_tokens: u64) -> Option<Vec<u8>> {
+        if self.is_cut || self.block.is_passing {
+            return None;
+        }
+        let end = self.ending.write(choices, output_tokens)?;
+        self.is_cut = true;
+        self.block = OpenBlock::default();
+        Some(end.into_bytes())
+    }
+
+    /// The last `bytes` of a block have come.
+    fn end_block(&mut self, bytes: &[u8], event: Option<Event<'_>>, out: &mut Vec<u8>) {
+        self.buffer(bytes, out);
+        let OpenBlock { buffered, is_passing } = std::mem::take(&mut self.block);
+        if self.is_cut {
+            return;
+        }
+        let event = event.filter(|_| !is_passing);
+        let fate = event.map_or(Fate::Passes, |event| self.edit(event));
+        if fate == Fate::Passes {
+            out.extend_from_slice(&buffered);
+        }
+        self.after_return = bytes.ends_with(b"\r").then_some(fate);
+    }
+
+    /// Takes `bytes` of a block that is not whole.
+    fn buffer(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if self.is_cut || bytes.is_empty() {
+            return;
+        }
+        let mut bytes = bytes;
+        if let Some(fate) = self.after_return.take()
+            && let Some(rest) = bytes.strip_prefix(b"\n")
+        {
+            out.extend((fate == Fate::Passes).then_some(b'\n'));
+            bytes = rest;
+        }
+        self.block.buffered.extend_from_slice(bytes);
+        self.block.is_passing |= self.block.buffered.len() > MAX_BUFFERED;
+        if self.block.is_passing {
+            out.append(&mut self.block.buffered);
+        }
+    }
+
+    /// Decides on a whole event, and remembers what the end of the stream must fit.
+    fn edit(&mut self, event: Event<'_>) -> Fate {
+        let Ok(event) = serde_json::from_str::<Value>(&lenient::mend(event.data)) else {
+            return Fate::Passes;
+        };
+        let is_hidden = self.edits.hides_usage && chat::is_usage_alone(&event);
+        if self.edits.finishes {
+            self.ending.update(event);
+        }
+        if is_hidden { Fate::Hidden } else { Fate::Passes }
+    }
+}
