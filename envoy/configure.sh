@@ -5,7 +5,7 @@
 #   LISTEN        host:port where clients connect           127.0.0.1:10000
 #   ADMIN         host:port of Envoy's admin interface      127.0.0.1:9901
 #   LLM_UPSTREAM  http://host[:port] or https://host[:port] http://127.0.0.1:8000
-#   SIDECAR       host:port of llm-rate-limit-sidecar       127.0.0.1:8081
+#   SIDECAR       host:port of `llm-rate-limit sidecar`     127.0.0.1:8081
 #   FILTER        path of llm_rate_limit.wasm               target/wasm32-wasip1/release/llm_rate_limit.wasm
 #   STORE         local or redis                            local
 #

@@ -4,7 +4,7 @@
 use llm_rate_limit::store::wire::{Charge, IfAbsent, WindowState};
 use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window};
-use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
+use llm_rate_limit_cli::store::call::{self, Call, MOST_UNITS};
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge};
 use proptest::prelude::*;
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
-use llm_rate_limit_sidecar::call::{self, Call, MOST_UNITS};
+use llm_rate_limit_cli::store::call::{self, Call, MOST_UNITS};
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, charge, settle};
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};

@@ -1,7 +1,7 @@
 //! The JSON Schema of the configuration, for editors: made from the types that read it, so that both say the same.
 //!
 //! It exists in tests only, which hold `docs/config.schema.json` to it. It says what the fields are called and of which
-//! types they are; ranges, and what must stand beside what, are for `check-config` to say.
+//! types they are; ranges, and what must stand beside what, are for `llm-rate-limit check` to say.
 
 use crate::config::document::Number;
 use crate::config::raw::{Encoding, Fallback, FallbackLimits, Messages, Root};
