@@ -222,6 +222,7 @@ fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> Cha
 /// A sidecar that has counted the usage of every kind of owner.
 async fn spent(redis: &Redis, settings: &[(&str, &str)]) -> Sidecar {
     let sidecar = Sidecar::start(&redis.url(), settings);
+    sidecar.wait_until_ready_is(200).await;
     let alone = Identity::of_key("alone").id().to_string();
     let member = Identity::of_key("in-a-group").id().to_string();
     let charges = [
@@ -319,12 +320,13 @@ async fn usage_reports_why_the_sidecar_gives_no_answer() {
     assert_eq!(err(&["--url", "ftp://a"]), "error: ftp://a: expected http://host:port or unix:/path\n");
 }
 
-#[test]
-fn usage_asks_a_sidecar_on_a_unix_socket() {
+#[tokio::test]
+async fn usage_asks_a_sidecar_on_a_unix_socket() {
     let redis = Redis::start();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("sidecar.sock");
-    let _sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    let sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
     let url = format!("unix:{}", socket.display());
     assert_eq!(run(&["usage", "--global", "--url", &url]).out, "no usage\n");
 }

@@ -226,6 +226,7 @@ fn envoy_enforces_the_same_limits_as_a_struct() {
 fn store() -> (Redis, Sidecar) {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
+    tokio::runtime::Runtime::new().unwrap().block_on(sidecar.wait_until_ready_is(200));
     (redis, sidecar)
 }
 

@@ -79,7 +79,9 @@ async fn check_order(sidecar: &Sidecar) {
 #[tokio::test]
 async fn a_batch_is_answered_in_order_over_tcp() {
     let redis = Redis::start();
-    check_order(&Sidecar::start(&redis.url(), &[])).await;
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    check_order(&sidecar).await;
 }
 
 #[tokio::test]

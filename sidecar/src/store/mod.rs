@@ -69,7 +69,7 @@ impl Store {
                 one.accept_reply(answer);
             }
         }
-        self.undo(&mut pending).await;
+        self.roll_back(&mut pending).await;
         let answers: Vec<Reserved> = pending.into_iter().map(Pending::finish).collect();
         self.metrics.reserved(&answers);
         Ok(answers)
@@ -128,7 +128,7 @@ impl Store {
 
     /// Gives back the charges of requests that a later scope refused or failed, and reads the windows of the refused
     /// requests again.
-    async fn undo(&self, pending: &mut [Pending<'_>]) {
+    async fn roll_back(&self, pending: &mut [Pending<'_>]) {
         let releases: Vec<Call> = pending
             .iter()
             .filter(|one| !one.is_admitted())
