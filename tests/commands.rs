@@ -129,7 +129,8 @@ fn hierarchy() -> NamedTempFile {
             "rpm": 1000, "max_wait_ms": 1500, "models": {"gpt-4*": {"tpm": 5000}},
             "windows": [
                 {"metric": "cost_usd", "limit": 12.5, "window": "1mo"},
-                {"metric": "requests", "limit": 600, "window": "1h", "algorithm": "token_bucket", "burst": 20, "dry_run": true},
+                {"metric": "requests", "limit": 600, "window": "1h", "algorithm": "token_bucket",
+                 "burst": 20, "dry_run": true},
             ],
         }},
         "groups": {"team-a": {"max_concurrency": 8}},

@@ -31,8 +31,8 @@ fn defaulted(text: &str) -> String {
     format!("{before}{default}{after}")
 }
 
-/// The configuration that the `envoy` service of compose.yaml runs, but with another path of the module and a free admin
-/// port.
+/// The configuration that the `envoy` service of compose.yaml runs, but with another path of the module and a free
+/// admin port.
 fn composed(change: &[(&str, &str)]) -> Setup {
     let compose = shipped("compose.yaml");
     let environment = compose["services"]["envoy"]["environment"].as_object().unwrap();

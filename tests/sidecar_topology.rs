@@ -84,7 +84,8 @@ async fn a_sentinel_leads_to_the_master() {
 #[tokio::test]
 async fn an_acl_user_needs_only_these_rights() {
     let redis = Redis::start();
-    let commands = "+evalsha +eval +hmget +hget +hset +hsetnx +hdel +hgetall +get +set +del +exists +pexpire +pttl +time +ping";
+    let commands = "+evalsha +eval +hmget +hget +hset +hsetnx +hdel +hgetall +get +set +del +exists +pexpire +pttl \
+        +time +ping";
     let words = ["ACL", "SETUSER", "limiter", "on", ">p@ss", "~llmrl:*", "resetchannels", "-@all"];
     let () = redis.ask(&words.into_iter().chain(commands.split(' ')).collect::<Vec<_>>());
     let sidecar = Sidecar::start(&format!("redis://limiter:p%40ss@127.0.0.1:{}", redis.port()), &[]);

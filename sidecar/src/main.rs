@@ -1,7 +1,7 @@
 //! The process: it parses the command line, runs the command and chooses the exit status.
 //!
-//! Exit status: 0 for success, and for a server that a signal stopped; 1 if a command finds a problem or fails; 2 if the
-//! command line or a setting is invalid.
+//! Exit status: 0 for success, and for a server that a signal stopped; 1 if a command finds a problem or fails; 2 if
+//! the command line or a setting is invalid.
 
 use clap::Parser;
 use llm_rate_limit_cli::command::{Command, CommandLine, Task};

@@ -43,7 +43,7 @@ pub struct Selection {
     /// The scope of --id: by default the id itself; for a key in a group, group-NAME
     #[arg(long, conflicts_with_all = ["key", "group", "model", "global"])]
     scope: Option<String>,
-    /// Where the sidecar listens: http://host:port or unix:/path
+    /// The sidecar's address: http://host:port or unix:/path
     #[arg(long, env = "SIDECAR_URL", default_value = "http://127.0.0.1:8081")]
     url: String,
     /// The sidecar's AUTH_TOKEN

@@ -1,7 +1,8 @@
 //! The server, `llm-rate-limit sidecar`: it listens, serves the filter, and stops without losing a call.
 //!
-//! On SIGTERM or SIGINT it accepts no more connections and answers the calls in flight; after the drain timeout it drops
-//! the rest. [`routes`] are its HTTP calls, [`refusal`] its errors, [`settings`] its flags. Redis is [`crate::store`]'s.
+//! On SIGTERM or SIGINT it accepts no more connections and answers the calls in flight; after the drain timeout it
+//! drops the rest. [`routes`] has its HTTP calls, [`refusal`] its errors, [`settings`] its flags. [`crate::store`] talks
+//! to Redis.
 
 pub mod refusal;
 pub mod routes;

@@ -1,7 +1,8 @@
 //! The server's settings, as flags and environment variables. An invalid value ends the process with status 2 and an
 //! error that names the setting, before the server starts.
 
-use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 /// The settings; each field is a flag and an environment variable.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// Where to listen: host:port, or unix:/path for a unix socket
+    /// The address to listen on: host:port, or unix:/path for a unix socket
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8081")]
     pub listen: Listen,
 
@@ -36,19 +37,19 @@ pub struct Settings {
     pub auth_token: Option<Secret>,
 
     /// The time limit for a round trip to Redis, in milliseconds
-    #[arg(long, env = "REDIS_TIMEOUT_MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, env = "REDIS_TIMEOUT_MS", default_value = "1000", value_parser = timeout_ms())]
     pub redis_timeout_ms: u64,
 
     /// The time limit for opening a connection to Redis, in milliseconds
-    #[arg(long, env = "REDIS_CONNECT_TIMEOUT_MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, env = "REDIS_CONNECT_TIMEOUT_MS", default_value = "1000", value_parser = timeout_ms())]
     pub redis_connect_timeout_ms: u64,
 
     /// The maximum number of calls in flight; the sidecar answers one more with 503 at once
-    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub max_queue: u32,
 
     /// The maximum size of a call's body, in bytes
-    #[arg(long, env = "MAX_BODY_BYTES", default_value = "8388608", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "MAX_BODY_BYTES", default_value = "8388608", value_parser = value_parser!(u32).range(1..))]
     pub max_body_bytes: u32,
 
     /// The time limit for finishing the calls in flight after SIGTERM or SIGINT, in milliseconds
@@ -128,6 +129,11 @@ impl fmt::Display for Listen {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// A minute at most: longer than any filter waits.
+fn timeout_ms() -> RangedU64ValueParser<u64> {
+    value_parser!(u64).range(1..=60_000)
 }
 
 fn octal(text: &str) -> Result<u32, &'static str> {

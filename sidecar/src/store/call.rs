@@ -176,8 +176,8 @@ impl Group<'_> {
         self.call(&script::RESERVE, Some(id), vec![now_ms.to_string()], units)
     }
 
-    /// The call that settles, or extends, the reservation of `one` to the costs of its charges. `now_ms` is 0 for Redis's
-    /// clock.
+    /// The call that settles, or extends, the reservation of `one` to the costs of its charges. `now_ms` is 0 for
+    /// Redis's clock.
     pub fn settle(&self, one: &Settle, now_ms: u64) -> Call {
         let if_absent = match one.if_absent {
             None => "ignore",
@@ -200,7 +200,8 @@ impl Group<'_> {
         self.call(&script::PEEK, None, vec![now_ms.to_string()], units)
     }
 
-    /// A call of `script`. `args` come before the group's windows, and the record of the reservation `id` is the first key.
+    /// A call of `script`. `args` come before the group's windows, and the record of the reservation `id` is the first
+    /// key.
     fn call(
         &self,
         script: &'static Script,

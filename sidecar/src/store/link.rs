@@ -1,10 +1,10 @@
 //! The one connection to Redis. A task in the background keeps it, so that no caller waits for a connection attempt:
 //! while Redis is unavailable, every call fails at once with the reason.
 //!
-//! A call that finds the connection broken waits for the task's next attempt, which succeeds in a moment if Redis is up,
-//! and goes out once more. That is safe because every call may be repeated: see `lua/`. A call without an answer in time
-//! is not repeated, and the link drops the connection, because Redis or the network may be stuck. It also drops a server
-//! that has become a replica, since sentinels or a name server know the new master.
+//! A call that finds the connection broken waits for the task's next attempt, which succeeds in a moment if Redis is
+//! up, and goes out once more. That is safe because every call may be repeated: see `lua/`. A call without an answer in
+//! time is not repeated, and the link drops the connection, because Redis or the network may be stuck. It also drops a
+//! server that has become a replica, since sentinels or a name server know the new master.
 
 use super::error::Unavailable;
 use super::keeper::Keeper;
