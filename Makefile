@@ -39,9 +39,9 @@ wasm: .tools/wasm ## build the filter: target/wasm32-wasip1/release/llm_rate_lim
 	@scripts/cargo-wasm build
 
 .PHONY: build
-build: wasm ## build the filter and the sidecar: target/release/llm-rate-limit-sidecar
-	@echo "building the sidecar"
-	@cargo build --release --locked --package llm-rate-limit-sidecar
+build: wasm ## build the filter, and the sidecar and commands: target/release/llm-rate-limit
+	@echo "building llm-rate-limit"
+	@cargo build --release --locked --package llm-rate-limit-cli
 
 .PHONY: fmt
 fmt: ## format the code

@@ -1,29 +1,29 @@
 #!/bin/sh
-# Prints envoy.yaml with its places and its store set from the environment. The container image, the demo and the
-# tests use it, so that there is one Envoy configuration. A setting that is not given stays as in envoy.yaml.
+# Prints envoy.yaml with the addresses and the store that the environment sets. The container image, the demo and the
+# tests use it, so that there is one Envoy configuration. An unset variable leaves the value in envoy.yaml.
 #
-#   LISTEN        host:port where clients connect           127.0.0.1:10000
+#   LISTEN        host:port for clients                     127.0.0.1:10000
 #   ADMIN         host:port of Envoy's admin interface      127.0.0.1:9901
 #   LLM_UPSTREAM  http://host[:port] or https://host[:port] http://127.0.0.1:8000
-#   SIDECAR       host:port of llm-rate-limit-sidecar       127.0.0.1:8081
+#   SIDECAR       host:port of `llm-rate-limit sidecar`     127.0.0.1:8081
 #   FILTER        path of llm_rate_limit.wasm               target/wasm32-wasip1/release/llm_rate_limit.wasm
 #   STORE         local or redis                            local
 #
-# Hosts are names or IPv4 addresses. What it leaves out: the limits; edit those in envoy.yaml.
+# A host is a name or an IPv4 address. The limits have no variables: edit them in envoy.yaml.
 set -eu
 
 fail() { echo "configure.sh: $*" >&2; exit 1; }
 
 config=$(cat "$(dirname "$0")/envoy.yaml")
 
-# replace OLD NEW: the one place where OLD stands, comments at the top of the file aside. That OLD has gone from the
-# file is an error: a setting must not be ignored silently.
+# replace OLD NEW: replaces OLD where it first stands after the comments at the top of the file. A file without OLD is
+# an error, because this script must not ignore a setting silently.
 replace() {
     case $body in *"$1"*) ;; *) fail "envoy.yaml has no '$1' to replace" ;; esac
     body="${body%%"$1"*}$2${body#*"$1"}"
 }
 
-# endpoint NAME VALUE PORT: VALUE, a host:port, instead of 127.0.0.1:PORT.
+# endpoint NAME VALUE PORT: puts VALUE, a host:port, in place of 127.0.0.1:PORT.
 endpoint() {
     host=${2%:*} port=${2##*:}
     case $2 in *:*) ;; *) fail "$1: expected host:port, found '$2'" ;; esac

@@ -1,4 +1,4 @@
-//! The sidecar's commands, by its real binary: what they print, and how they end.
+//! The commands of `llm-rate-limit`, by the real binary: their output and their exit status.
 
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::quantity::{Millis, Units};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::NamedTempFile;
 
-/// How a command ended, and what it printed.
+/// The exit status and the output of a command.
 struct Run {
     status: i32,
     out: String,
@@ -25,7 +25,7 @@ fn run_with(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Ru
     command.args(arguments).env_clear().envs(environment.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().unwrap();
-    // A command that reads nothing may be gone already.
+    // A command that reads no input may have ended already.
     let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
     let output = process.wait_with_output().unwrap();
     Run {
@@ -39,7 +39,7 @@ fn run(arguments: &[&str]) -> Run {
     run_with(arguments, &[], "")
 }
 
-/// A configuration of the filter's own tests.
+/// The path of a configuration in the filter's own tests.
 fn data(name: &str) -> String {
     format!("{}/data/config/{name}", env!("CARGO_MANIFEST_DIR"))
 }
@@ -55,17 +55,17 @@ fn path(file: &NamedTempFile) -> &str {
 }
 
 #[test]
-fn a_good_configuration_is_ok() {
+fn check_accepts_a_good_configuration() {
     for name in ["good/example.json", "good/example.yaml"] {
-        let Run { status, out, err } = run(&["check-config", &data(name)]);
+        let Run { status, out, err } = run(&["check", &data(name)]);
         assert_eq!((status, out, err.as_str()), (0, format!("{}: ok\n", data(name)), ""));
     }
 }
 
 #[test]
-fn every_problem_of_a_bad_configuration_is_printed_with_its_place() {
+fn check_prints_every_problem_with_its_place() {
     let name = data("bad/misfits_and_bad_values.json");
-    let Run { status, out, err } = run(&["check-config", &data("good/example.json"), &name]);
+    let Run { status, out, err } = run(&["check", &data("good/example.json"), &name]);
     assert_eq!((status, err.as_str()), (1, ""));
     let problems = fs::read_to_string(Path::new(&name).with_extension("txt")).unwrap();
     let expected: Vec<_> = problems.lines().map(|problem| format!("{name}: {problem}")).collect();
@@ -76,23 +76,24 @@ fn every_problem_of_a_bad_configuration_is_printed_with_its_place() {
 }
 
 #[test]
-fn a_configuration_is_read_from_standard_input() {
-    let checked = run_with(&["check-config", "-"], &[], "plans: {pro: {rpm: -1}}");
+fn check_reads_standard_input() {
+    let checked = run_with(&["check", "-"], &[], "plans: {pro: {rpm: -1}}");
     let expected = "-: plans.pro.rpm: expected a whole number from 0 to 9007199254740991, found -1\n";
     assert_eq!((checked.status, checked.out.as_str()), (1, expected));
 }
 
 #[test]
-fn a_file_that_is_not_there_is_no_configuration() {
-    let Run { status, out, err } = run(&["check-config", "/nowhere.json"]);
+fn check_reports_a_missing_file() {
+    let Run { status, out, err } = run(&["check", "/nowhere.json"]);
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.starts_with("error: /nowhere.json: No such file"), "{err}");
 }
 
 #[test]
-fn a_command_that_makes_no_sense_ends_with_two() {
+fn an_invalid_command_line_exits_with_two() {
     for arguments in [
-        &["check-config"][..],
+        &[][..],
+        &["check"],
         &["explain"],
         &["usage"],
         &["usage", "--key", "a", "--global"],
@@ -105,9 +106,19 @@ fn a_command_that_makes_no_sense_ends_with_two() {
 }
 
 #[test]
-fn the_settings_of_a_server_are_no_hindrance() {
+fn without_a_command_it_prints_help() {
+    let Run { status, out, err } = run(&[]);
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.contains("Usage: llm-rate-limit <COMMAND>"), "{err}");
+    for command in ["sidecar", "check", "explain", "usage", "reset"] {
+        assert!(err.contains(&format!("\n  {command} ")), "{command}: {err}");
+    }
+}
+
+#[test]
+fn commands_ignore_the_settings_of_the_server() {
     let environment = [("LISTEN", "127.0.0.1:1"), ("REDIS_URL", "redis://nowhere"), ("LOG", "debug")];
-    let checked = run_with(&["check-config", &data("good/example.json")], &environment, "");
+    let checked = run_with(&["check", &data("good/example.json")], &environment, "");
     assert_eq!((checked.status, checked.err.as_str()), (0, ""));
 }
 
@@ -118,7 +129,8 @@ fn hierarchy() -> NamedTempFile {
             "rpm": 1000, "max_wait_ms": 1500, "models": {"gpt-4*": {"tpm": 5000}},
             "windows": [
                 {"metric": "cost_usd", "limit": 12.5, "window": "1mo"},
-                {"metric": "requests", "limit": 600, "window": "1h", "algorithm": "token_bucket", "burst": 20, "dry_run": true},
+                {"metric": "requests", "limit": 600, "window": "1h", "algorithm": "token_bucket",
+                 "burst": 20, "dry_run": true},
             ],
         }},
         "groups": {"team-a": {"max_concurrency": 8}},
@@ -133,20 +145,20 @@ fn hierarchy() -> NamedTempFile {
 }
 
 #[test]
-fn a_request_is_explained() {
+fn explain_prints_the_windows_of_a_request() {
     let config = hierarchy();
     let explained = run(&["explain", path(&config), "--key", "in-a-group", "--model", "gpt-4o"]);
     let id = Identity::of_key("in-a-group").id().to_string();
     let expected = format!(
         "\"demo\", group \"team-a\", model \"gpt-4o\", id {id}
-WHOSE                  LIMIT ON             AMOUNT  AT ONCE  WINDOW      ALGORITHM       OTHERWISE
-this key               requests               1000     1000  1m          sliding_window  waits up to 1.5s
-this key               cost in USD            12.5     12.5  1mo         calendar_month  waits up to 1.5s
-this key               requests                600       20  1h-bucket   token_bucket    forwarded (dry run)
-this key               gpt-4*/total tokens    5000     5000  1m          sliding_window  waits up to 1.5s
-group team-a           concurrent requests       8        8  10m-leases  concurrency     refused
-model gpt-4*           requests                  9        9  1d          sliding_window  refused
-all requests (global)  requests              60000    60000  1m          sliding_window  refused
+OWNER                  LIMIT ON             AMOUNT  CAPACITY  WINDOW      ALGORITHM       IF EXCEEDED
+this key               requests               1000      1000  1m          sliding_window  waits up to 1.5s
+this key               cost in USD            12.5      12.5  1mo         calendar_month  waits up to 1.5s
+this key               requests                600        20  1h-bucket   token_bucket    forwarded (dry run)
+this key               gpt-4*/total tokens    5000      5000  1m          sliding_window  waits up to 1.5s
+group team-a           concurrent requests       8         8  10m-leases  concurrency     refused
+model gpt-4*           requests                  9         9  1d          sliding_window  refused
+all requests (global)  requests              60000     60000  1m          sliding_window  refused
 "
     );
     assert_eq!((explained.status, explained.err.as_str()), (0, ""));
@@ -154,23 +166,20 @@ all requests (global)  requests              60000    60000  1m          sliding
 }
 
 #[test]
-fn what_is_not_limited_or_not_known_is_explained_too() {
+fn explain_reports_unlimited_and_unknown_keys() {
     let config = hierarchy();
     let explain = |arguments: &[&str]| run(&[&["explain", path(&config)], arguments].concat()).out;
     assert_eq!(explain(&["--key", "free"]), "unlimited: nothing is counted\n");
     assert_eq!(explain(&["--key", "a stranger"]), "rejected: answered 401\n");
     assert_eq!(explain(&[]), "rejected: answered 401\n");
     let other_model = explain(&["--key", "in-a-group", "--model", "o3"]);
-    assert!(
-        other_model.contains("\nthere is no price for this model, so it costs nothing\n"),
-        "{other_model}"
-    );
+    assert!(other_model.contains("\nthis model has no price, so it costs nothing\n"), "{other_model}");
     assert!(!other_model.contains("gpt-4*"), "{other_model}");
     assert_eq!(explain(&["--key", "free", "--json"]), "{\n  \"access\": \"unlimited\"\n}\n");
 }
 
 #[test]
-fn an_explanation_as_json_names_the_counters() {
+fn explain_as_json_names_the_counters() {
     let config = hierarchy();
     let arguments = ["explain", path(&config), "--key", "-", "--json", "--model", "gpt-4o"];
     let explained: Value = serde_json::from_str(&run_with(&arguments, &[], "in-a-group\n").out).unwrap();
@@ -192,7 +201,7 @@ fn an_explanation_as_json_names_the_counters() {
 }
 
 #[test]
-fn a_bad_configuration_explains_nothing() {
+fn explain_refuses_a_bad_configuration() {
     let config = file(&json!({"default": {"rpm": -1}}));
     let Run { status, out, err } = run(&["explain", path(&config)]);
     assert_eq!((status, out.as_str()), (1, ""));
@@ -211,9 +220,10 @@ fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> Sco
     ScopeCharges { scope: scope.into(), charges: vec![charge] }
 }
 
-/// A sidecar that has counted what a key in a group spent.
+/// A sidecar that has counted the usage of every kind of owner.
 async fn spent(redis: &Redis, settings: &[(&str, &str)]) -> Sidecar {
     let sidecar = Sidecar::start(&redis.url(), settings);
+    sidecar.wait_until_ready_is(200).await;
     let alone = Identity::of_key("alone").id().to_string();
     let member = Identity::of_key("in-a-group").id().to_string();
     let charges = [
@@ -234,21 +244,21 @@ async fn spent(redis: &Redis, settings: &[(&str, &str)]) -> Sidecar {
     sidecar
 }
 
-/// The columns of a line that do not change with the time.
+/// The columns of a line, without the last, which changes with time.
 fn columns(line: &str) -> Vec<&str> {
     let columns: Vec<_> = line.split_whitespace().collect();
     columns[..columns.len() - 1].to_vec()
 }
 
 #[tokio::test]
-async fn the_counters_of_each_owner_are_shown() {
+async fn usage_shows_the_counters_of_each_owner() {
     let redis = Redis::start();
     let sidecar = spent(&redis, &[]).await;
     let config = hierarchy();
     let url = format!("http://{}", sidecar.address());
-    let used = |whose: &[&str]| {
-        let shown = run(&[&["usage", "--json", "--url", &url], whose].concat());
-        assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{whose:?}");
+    let used = |owner: &[&str]| {
+        let shown = run(&[&["usage", "--json", "--url", &url], owner].concat());
+        assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{owner:?}");
         let usage: Value = serde_json::from_str(&shown.out).unwrap();
         usage["windows"]
             .as_array()
@@ -260,19 +270,19 @@ async fn the_counters_of_each_owner_are_shown() {
     assert_eq!(used(&["--key", "alone"]), [2_250_000, 3]);
     assert_eq!(used(&["--id", Identity::of_key("alone").id()]), [2_250_000, 3]);
     assert_eq!(used(&["--key", "in-a-group", "--config", path(&config)]), [4]);
-    assert_eq!(used(&["--key", "in-a-group"]), [0; 0], "without the configuration its scope is not known");
+    assert_eq!(used(&["--key", "in-a-group"]), [0; 0], "its scope is unknown without the configuration");
     let id = Identity::of_key("in-a-group").id().to_string();
     assert_eq!(used(&["--id", &id, "--scope", "group-team-a"]), [4]);
     assert_eq!(used(&["--group", "team-a"]), [5]);
     assert_eq!(used(&["--model", "gpt-4*"]), [6]);
     assert_eq!(used(&["--global"]), [7]);
     let unlimited = run(&["usage", "--url", &url, "--key", "free", "--config", path(&config)]);
-    assert_eq!(unlimited.err, "error: this key is unlimited: nothing of it is counted\n");
+    assert_eq!(unlimited.err, "error: this key is unlimited: its requests are not counted\n");
     assert_eq!(unlimited.status, 1);
 }
 
 #[tokio::test]
-async fn counters_are_shown_as_a_table_and_reset() {
+async fn usage_and_reset_print_tables() {
     let redis = Redis::start();
     let sidecar = spent(&redis, &[("AUTH_TOKEN", "token")]).await;
     let url = format!("http://{}", sidecar.address());
@@ -286,16 +296,16 @@ async fn counters_are_shown_as_a_table_and_reset() {
     );
     assert_eq!(columns(lines[1]), ["cost_usd", "1h", "$2.25", "$12.5", "$10.25"]);
     assert_eq!(columns(lines[2]), ["requests", "1h", "3", "10", "7"]);
-    assert!(lines[2].ends_with('s'), "the time until it is whole: {}", lines[2]);
+    assert!(lines[2].ends_with('s'), "the time until it is empty: {}", lines[2]);
     let reset = run("reset");
-    assert_eq!(reset.lines().next(), Some("these windows start anew; they stood so:"));
+    assert_eq!(reset.lines().next(), Some("these windows start from zero again; they held:"));
     assert_eq!(reset.lines().count(), 4);
-    assert_eq!(run("usage"), "nothing is counted\n");
-    assert_eq!(run("reset"), "nothing was counted\n");
+    assert_eq!(run("usage"), "no usage\n");
+    assert_eq!(run("reset"), "nothing to reset\n");
 }
 
 #[tokio::test]
-async fn why_a_sidecar_does_not_answer_is_told() {
+async fn usage_reports_why_the_sidecar_gives_no_answer() {
     let redis = Redis::start();
     let sidecar = spent(&redis, &[("AUTH_TOKEN", "token")]).await;
     let url = format!("http://{}", sidecar.address());
@@ -305,18 +315,19 @@ async fn why_a_sidecar_does_not_answer_is_told() {
         failed.err
     };
     let refused = err(&["--url", &url]);
-    assert!(refused.starts_with("error: the sidecar answers 401: the authorization header"), "{refused}");
+    assert!(refused.starts_with("error: the sidecar answered 401: the authorization header"), "{refused}");
     let nobody = err(&["--url", "http://127.0.0.1:1"]);
-    assert!(nobody.starts_with("error: the sidecar at http://127.0.0.1:1/ cannot be asked:"), "{nobody}");
+    assert!(nobody.starts_with("error: cannot reach the sidecar at http://127.0.0.1:1/:"), "{nobody}");
     assert_eq!(err(&["--url", "ftp://a"]), "error: ftp://a: expected http://host:port or unix:/path\n");
 }
 
-#[test]
-fn a_sidecar_on_a_unix_socket_is_asked() {
+#[tokio::test]
+async fn usage_asks_a_sidecar_on_a_unix_socket() {
     let redis = Redis::start();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("sidecar.sock");
-    let _sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    let sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
     let url = format!("unix:{}", socket.display());
-    assert_eq!(run(&["usage", "--global", "--url", &url]).out, "nothing is counted\n");
+    assert_eq!(run(&["usage", "--global", "--url", &url]).out, "no usage\n");
 }

@@ -1,5 +1,5 @@
-//! `make demo` does what README says: it prints a command, the command shows a 200 and then a 429, and nothing is
-//! left when it stops.
+//! `make demo` keeps README's promise: it prints a command, the command shows a 200 and then a 429, and the demo leaves
+//! nothing behind when it stops.
 
 use llm_rate_limit_tests::process::Process;
 use llm_rate_limit_tests::wasm;
@@ -9,38 +9,38 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// Enough to build the mock LLM and the sidecar.
-const START: Duration = Duration::from_secs(600);
+/// The time limit for a start that first builds the mock LLM and the sidecar.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 fn demo(store: &str) -> Process {
     let mut command = Command::new("make");
     command.args(["demo", &format!("STORE={store}")]).current_dir(wasm::root());
-    // Should this test be called by make itself: the demo is a make of its own.
+    // The demo is a make of its own, even if make runs this test.
     command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
-    // A bound, should nobody stop it.
+    // A time limit, in case nothing stops it.
     command.env("DEMO_SECONDS", "300");
     let mut demo = Process::start("demo", command);
-    demo.wait_until("ready", START, |demo| demo.log().contains("demo: stopping in"));
+    demo.wait_until("ready", START_TIMEOUT, |demo| demo.log().contains("demo: stopping in"));
     demo
 }
 
-/// The command that the demo prints, as a user would copy it.
+/// The command that the demo prints for a user to copy.
 fn printed(demo: &Process) -> String {
     let log = demo.log();
     let mut commands = log.lines().filter_map(|line| line.strip_prefix("  for ").map(|_| line.trim()));
-    let command = commands.next().expect("a command is printed").to_owned();
+    let command = commands.next().expect("the demo prints a command").to_owned();
     assert_eq!(commands.next(), None);
     command
 }
 
-/// The answers to the printed command: each its status line, headers and body.
+/// The answers to the printed command, each with its status line, headers and body.
 fn answers(command: &str) -> Vec<String> {
     let output = Command::new("bash").args(["-c", command]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.split("HTTP/1.1 ").skip(1).map(str::to_lowercase).collect()
 }
 
-/// Processes that have `text` in their command line.
+/// The processes with `text` in their command line.
 fn processes_with(text: &str) -> Vec<PathBuf> {
     let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     all.filter(|path| {
@@ -67,12 +67,12 @@ fn shows_200_and_then_429(store: &str) {
     assert!(answers[3].contains("\nretry-after: "), "{}", answers[3]);
     assert!(answers[3].contains(r#""code":"rate_limit_exceeded""#), "{}", answers[3]);
 
-    // What Ctrl-C sends, to the same processes.
+    // The same signal as Ctrl-C, to the same processes.
     demo.signal(Signal::SIGINT);
     assert!(demo.wait(Duration::from_secs(30)).is_some(), "the demo still runs:\n{}", demo.log());
     assert!(demo.log().contains("demo: stopping mock-llm"), "{}", demo.log());
     assert_eq!(processes_with(&scratch), Vec::<PathBuf>::new());
-    assert!(!PathBuf::from(&scratch).exists(), "{scratch} is left behind");
+    assert!(!PathBuf::from(&scratch).exists(), "{scratch} is still there");
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! The shipped deployments: Envoy takes the very configuration that each of them contains, and the filter in it
-//! limits.
+//! The shipped deployments: Envoy accepts the configuration in each of them, and the filter in it enforces limits.
 //!
-//! No container engine and no cluster run here. What those would do with the files is done by hand and said below;
-//! the files themselves are held against their schemas by `make check` and by `tests/istio`.
+//! No container engine and no cluster run here. The tests do by hand with the files as those would, and comments say
+//! how. `make check` and `tests/istio` validate the files against their schemas.
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
@@ -32,7 +31,8 @@ fn defaulted(text: &str) -> String {
     format!("{before}{default}{after}")
 }
 
-/// What the `envoy` service of compose.yaml runs, but for the module's place and a free admin port.
+/// The configuration that the `envoy` service of compose.yaml runs, but with another path of the module and a free
+/// admin port.
 fn composed(change: &[(&str, &str)]) -> Setup {
     let compose = shipped("compose.yaml");
     let environment = compose["services"]["envoy"]["environment"].as_object().unwrap();
@@ -44,8 +44,8 @@ fn composed(change: &[(&str, &str)]) -> Setup {
     Setup::configured(&settings)
 }
 
-/// What Istio's gateway runs with envoyfilter.yaml: its cluster, its buffer limit, and its filter before the router.
-/// The agent replaces the module's address by the file that it has fetched.
+/// The configuration that Istio's gateway runs with envoyfilter.yaml: its cluster, its buffer limit, and its filter
+/// before the router. The agent replaces the module's address with the file that it fetched.
 fn envoy_filter(mut setup: Setup) -> Setup {
     let document = shipped("istio/envoyfilter.yaml");
     let mut applied = Vec::new();
@@ -56,7 +56,11 @@ fn envoy_filter(mut setup: Setup) -> Setup {
         match kind {
             "EXTENSION_CONFIG" => *setup.http_filter() = value,
             "HTTP_FILTER" => {
-                assert_eq!(value["name"], setup.http_filter()["name"], "a filter is discovered by its name");
+                assert_eq!(
+                    value["name"],
+                    setup.http_filter()["name"],
+                    "Envoy discovers a filter by its name"
+                );
                 let plugin = setup.http_filter()["typed_config"]["@type"].clone();
                 assert_eq!(value["config_discovery"]["type_urls"], json!([plugin]));
             }
@@ -65,7 +69,7 @@ fn envoy_filter(mut setup: Setup) -> Setup {
                 let listener = &mut setup.config()["static_resources"]["listeners"][0];
                 listener.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
             }
-            _ => panic!("what Istio does with {kind} is not known here"),
+            _ => panic!("this test does not know what Istio does with {kind}"),
         }
     }
     assert_eq!(applied, ["EXTENSION_CONFIG", "HTTP_FILTER", "LISTENER", "CLUSTER"]);
@@ -73,8 +77,8 @@ fn envoy_filter(mut setup: Setup) -> Setup {
     setup
 }
 
-/// What Istio's gateway runs with wasmplugin.yaml: the plugin's configuration reaches the filter as JSON text, its
-/// store's cluster is the one that Istio makes of the Service, and nothing allows waiting for a body.
+/// The configuration that Istio's gateway runs with wasmplugin.yaml: the plugin's configuration reaches the filter as
+/// JSON text, its store's cluster is the one that Istio makes of the Service, and nothing allows waiting for a body.
 fn wasm_plugin(setup: Setup) -> Setup {
     let document = shipped("istio/wasmplugin.yaml");
     let spec = &document["spec"];
@@ -93,7 +97,7 @@ fn limits(setup: &mut Setup) -> Value {
     serde_json::from_str(configuration.as_str().unwrap()).unwrap()
 }
 
-/// Asks with the key `demo-key` until it is refused; returns how often it was answered.
+/// Sends requests with the key `demo-key` until one is refused, and returns the number of answers before.
 fn answered_before_429(url: &str, at_most: usize) -> usize {
     let body =
         json!({"model": "gpt-4o", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
@@ -110,11 +114,11 @@ fn answered_before_429(url: &str, at_most: usize) -> usize {
             status => panic!("the answer is {status}"),
         }
     }
-    panic!("{at_most} requests a minute were allowed and {} were answered", at_most + 1);
+    panic!("the limit is {at_most} requests a minute, and {} got an answer", at_most + 1);
 }
 
 #[test]
-fn envoy_takes_both_stores_and_an_https_provider() {
+fn envoy_accepts_both_stores_and_an_https_provider() {
     for settings in [
         [("STORE", "local"), ("LLM_UPSTREAM", "http://127.0.0.1:8000")],
         [("STORE", "redis"), ("LLM_UPSTREAM", "https://api.openai.com")],
@@ -124,26 +128,26 @@ fn envoy_takes_both_stores_and_an_https_provider() {
 }
 
 #[test]
-fn envoy_takes_the_configuration_as_a_struct() {
+fn envoy_accepts_the_configuration_as_a_struct() {
     let mut setup = Setup::configured(&[]);
     let limits = limits(&mut setup);
     setup.filter_struct(&limits).validate().unwrap();
 }
 
 #[test]
-fn envoy_takes_what_compose_runs() {
+fn envoy_accepts_the_configuration_of_compose() {
     composed(&[]).validate().unwrap();
     composed(&[("LLM_UPSTREAM", "https://api.openai.com")]).validate().unwrap();
 }
 
 #[test]
-fn envoy_takes_what_istio_runs() {
+fn envoy_accepts_the_configurations_of_istio() {
     envoy_filter(Setup::configured(&[])).validate().unwrap();
     wasm_plugin(Setup::configured(&[])).validate().unwrap();
 }
 
 #[test]
-fn an_https_provider_is_spoken_to_in_tls_under_its_own_name() {
+fn envoy_speaks_tls_to_an_https_provider_under_its_own_name() {
     let mut setup = Setup::configured(&[("LLM_UPSTREAM", "https://api.openai.com")]);
     let cluster = setup.cluster("llm");
     let place = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"];
@@ -154,7 +158,7 @@ fn an_https_provider_is_spoken_to_in_tls_under_its_own_name() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_is_refused_by_name() {
+fn configure_refuses_an_invalid_setting_by_name() {
     for (name, value, complaint) in [
         ("LISTEN", "10000", "LISTEN: expected host:port, found '10000'"),
         ("SIDECAR", "side car:1", "SIDECAR: expected a host name or IPv4 address, found 'side car'"),
@@ -180,7 +184,7 @@ fn a_setting_that_cannot_be_is_refused_by_name() {
 }
 
 #[test]
-fn the_same_images_are_built_and_run() {
+fn compose_runs_images_that_the_dockerfile_builds() {
     let dockerfile = fs::read_to_string(wasm::root().join("envoy/Dockerfile")).unwrap();
     let compose = shipped("compose.yaml");
     for (name, service) in compose["services"].as_object().unwrap() {
@@ -193,13 +197,16 @@ fn the_same_images_are_built_and_run() {
     for copied in dockerfile.lines().filter_map(|line| line.strip_prefix("COPY envoy/")) {
         for file in copied.split(' ').filter(|file| !file.starts_with('/')) {
             let file = file.trim_start_matches("envoy/");
-            assert!(Path::new(wasm::root()).join("envoy").join(file).exists(), "{file} is copied");
+            assert!(
+                Path::new(wasm::root()).join("envoy").join(file).exists(),
+                "{file} does not exist, and the Dockerfile copies it"
+            );
         }
     }
 }
 
 #[test]
-fn the_shipped_limits_are_kept_in_envoy() {
+fn envoy_enforces_the_shipped_limits() {
     let upstream = MockLlm::start();
     let envoy = Setup::new(upstream.address()).start();
     assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
@@ -207,7 +214,7 @@ fn the_shipped_limits_are_kept_in_envoy() {
 }
 
 #[test]
-fn the_same_limits_as_a_struct_are_kept() {
+fn envoy_enforces_the_same_limits_as_a_struct() {
     let upstream = MockLlm::start();
     let mut setup = Setup::new(upstream.address());
     let limits = limits(&mut setup);
@@ -219,11 +226,12 @@ fn the_same_limits_as_a_struct_are_kept() {
 fn store() -> (Redis, Sidecar) {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
+    tokio::runtime::Runtime::new().unwrap().block_on(sidecar.wait_until_ready_is(200));
     (redis, sidecar)
 }
 
 #[test]
-fn what_compose_runs_limits_in_redis() {
+fn the_configuration_of_compose_limits_in_redis() {
     let (redis, sidecar) = store();
     let upstream = MockLlm::start();
     let provider = format!("http://{}", upstream.address());
@@ -234,7 +242,7 @@ fn what_compose_runs_limits_in_redis() {
 }
 
 #[test]
-fn what_istio_runs_limits_in_redis() {
+fn the_configurations_of_istio_limit_in_redis() {
     for form in [envoy_filter as fn(Setup) -> Setup, wasm_plugin] {
         let (redis, sidecar) = store();
         let upstream = MockLlm::start();

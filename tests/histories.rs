@@ -5,7 +5,7 @@ use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window, WindowState};
-use llm_rate_limit_sidecar::call::{self, Call};
+use llm_rate_limit_cli::store::call::{self, Call};
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, team};
 use proptest::prelude::*;

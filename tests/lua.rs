@@ -4,7 +4,7 @@
 use llm_rate_limit::quantity::{MAX_EXACT, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
-use llm_rate_limit_sidecar::call::{self, Call};
+use llm_rate_limit_cli::store::call::{self, Call};
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settle, team};
 use std::collections::HashMap;

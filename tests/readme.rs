@@ -1,4 +1,4 @@
-//! What README shows works: its limits are enforced, its commands exist, its links lead somewhere.
+//! README's claims hold: Envoy enforces its limits, its commands exist, and its links lead somewhere.
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
@@ -11,7 +11,7 @@ fn document(name: &str) -> String {
     fs::read_to_string(wasm::root().join(name)).unwrap()
 }
 
-/// The one block of JSON in README.
+/// The only block of JSON in README.
 fn limits() -> Value {
     let readme = document("README.md");
     let blocks: Vec<&str> = readme.split("```json\n").skip(1).collect();
@@ -20,7 +20,7 @@ fn limits() -> Value {
 }
 
 #[test]
-fn the_limits_are_enforced() {
+fn envoy_enforces_the_limits() {
     let upstream = MockLlm::start();
     let limits = limits();
     let allowed = limits["plans"]["free"]["rpm"].as_u64().unwrap();
@@ -70,7 +70,7 @@ fn limits_change_while_envoy_runs() {
     while ask() != 200 {
         assert!(Instant::now() < deadline, "the new limit is not in force:\n{}", envoy.log());
     }
-    assert_eq!([ask(), ask()], [200, 429], "what was used before counts");
+    assert_eq!([ask(), ask()], [200, 429], "the usage before the change counts");
 }
 
 #[test]

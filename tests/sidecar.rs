@@ -1,7 +1,6 @@
-//! The sidecar's calls, on a real Redis and by its real binary: batches, bounds, the token, usage, metrics, sockets.
+//! The sidecar's calls, on a real Redis and by its real binary: batches, limits, the token, usage, metrics, sockets.
 //!
-//! What it does while Redis is away and when it is stopped is in `sidecar_outage.rs`; clusters and sentinels are in
-//! `sidecar_topology.rs`.
+//! `sidecar_outage.rs` has outages and shutdown, and `sidecar_topology.rs` clusters and sentinels.
 
 use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
@@ -16,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Long enough for nothing to leave the window during a test.
+/// Long enough that nothing leaves the window during a test.
 const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
 
 fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
@@ -39,7 +38,7 @@ fn settle(id: impl ToString, charges: &[ScopeCharges]) -> Settle {
     Settle { id: id.to_string(), if_absent: None, extend: false, charges: charges.to_vec() }
 }
 
-/// Whether it was admitted, and what is used of each window.
+/// Whether it was admitted, and the units used in each window.
 fn decided(answer: &Reserved) -> (bool, Vec<u64>) {
     match answer {
         Reserved::Decided { admitted, windows } => {
@@ -60,7 +59,7 @@ fn error(answer: &Reserved) -> &str {
     }
 }
 
-/// A batch whose elements can be told apart by their answers.
+/// Sends a batch in which every element has a different answer.
 async fn check_order(sidecar: &Sidecar) {
     let batch: Vec<Reserve> = (1..=50)
         .map(|at| reserve(at, &[charge("a", 20, 1), charge(&format!("own-{at}"), 100, at)]))
@@ -80,7 +79,9 @@ async fn check_order(sidecar: &Sidecar) {
 #[tokio::test]
 async fn a_batch_is_answered_in_order_over_tcp() {
     let redis = Redis::start();
-    check_order(&Sidecar::start(&redis.url(), &[])).await;
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    check_order(&sidecar).await;
 }
 
 #[tokio::test]
@@ -94,11 +95,11 @@ async fn a_batch_is_answered_in_order_over_a_unix_socket() {
     check_order(&sidecar).await;
     sidecar.process().signal(Signal::SIGTERM);
     assert!(sidecar.process().wait(Duration::from_secs(10)).unwrap().success());
-    assert!(!socket.exists(), "the socket's file is left behind");
+    assert!(!socket.exists(), "the socket is still there");
 }
 
 #[tokio::test]
-async fn a_socket_that_a_crash_left_is_replaced_and_one_in_use_is_not() {
+async fn it_replaces_a_socket_that_a_crash_left_and_no_other() {
     let redis = Redis::start();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("sidecar.sock");
@@ -110,7 +111,7 @@ async fn a_socket_that_a_crash_left_is_replaced_and_one_in_use_is_not() {
 
     let mut second = launch(&format!("unix:{}", socket.display()), &redis.url(), &[]);
     assert_eq!(second.wait(Duration::from_secs(10)).unwrap().code(), Some(1));
-    assert!(second.log().contains("somebody listens there"), "{}", second.log());
+    assert!(second.log().contains("another process listens on it"), "{}", second.log());
     assert_eq!(sidecar.get("/healthz").await.0, 200);
 
     let file = directory.path().join("notes.txt");
@@ -121,7 +122,7 @@ async fn a_socket_that_a_crash_left_is_replaced_and_one_in_use_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_the_limit_is_admitted_of_many_at_once_through_two_sidecars() {
+async fn two_sidecars_admit_exactly_the_limit_of_many_requests_at_once() {
     let redis = Redis::start();
     let sidecars = [(); 2].map(|()| Arc::new(Sidecar::start(&redis.url(), &[])));
     for sidecar in &sidecars {
@@ -143,7 +144,7 @@ async fn exactly_the_limit_is_admitted_of_many_at_once_through_two_sidecars() {
 }
 
 #[tokio::test]
-async fn a_later_scope_that_refuses_leaves_the_earlier_uncharged_and_every_state_true() {
+async fn a_refusal_in_a_later_scope_leaves_earlier_scopes_uncharged_and_every_state_true() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -157,21 +158,21 @@ async fn a_later_scope_that_refuses_leaves_the_earlier_uncharged_and_every_state
     let answers = sidecar.reserve(&[reserve("a", &charges), reserve("b", &[charge("key", 10, 6)])]).await;
     let Reserved::Decided { admitted: false, windows } = &answers[0] else { panic!("{answers:?}") };
     let used: Vec<u64> = windows.iter().map(|window| window.used.get()).collect();
-    // The key's window counts what b charged in the same batch, and nothing of a.
+    // The key's window may count b of the same batch, and nothing of a.
     assert_eq!(used[1..], [9, 5]);
     assert!(used[0] == 4 || used[0] == 10, "{used:?}");
-    assert!(matches!(windows[1].fit, Fit::After(_)), "the refusing window says when: {windows:?}");
     assert!(
-        matches!(windows[2].fit, Fit::After(_)),
-        "a window that was not reached says so too: {windows:?}"
+        matches!(windows[1].fit, Fit::After(_)),
+        "the window that refused has a time to retry: {windows:?}"
     );
+    assert!(matches!(windows[2].fit, Fit::After(_)), "so has a window that was not reached: {windows:?}");
     let now = sidecar.reserve(&[reserve("c", &[charge("key", 100, 0), charge("all", 100, 0)])]).await;
     let key = if decided(&answers[1]).0 { 10 } else { 4 };
     assert_eq!(decided(&now[0]), (true, vec![key, 5]));
 }
 
 #[tokio::test]
-async fn an_element_that_fails_does_not_touch_the_others() {
+async fn an_element_that_fails_leaves_the_others_alone() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -195,14 +196,14 @@ async fn an_element_that_fails_does_not_touch_the_others() {
     let settled =
         sidecar.settle(&[settle(3, &[charge("broken", 10, 1)]), settle(1, &[charge("a", 10, 1)])]).await;
     assert_eq!(settled[1], Settled::Done { settled: true, over: false });
-    // The first scope of the fourth was given back: what is left is the first and the fifth.
+    // The first scope of the fourth was rolled back, so the first and the fifth remain.
     let now = sidecar.reserve(&[reserve(6, &[charge("a", 10, 0)])]).await;
     assert_eq!(decided(&now[0]), (true, vec![2]));
     assert_eq!(sidecar.metric("llm_rate_limit_sidecar_reservations_total{outcome=\"failed\"}").await, 3.0);
 }
 
 #[tokio::test]
-async fn a_malformed_body_is_refused_and_the_answer_says_where() {
+async fn a_malformed_body_is_refused_and_the_answer_names_the_place() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[("MAX_BODY_BYTES", "2000")]);
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
@@ -248,11 +249,11 @@ async fn a_malformed_body_is_refused_and_the_answer_says_where() {
 }
 
 #[tokio::test]
-async fn with_a_token_calls_must_show_it() {
+async fn with_a_token_set_calls_must_send_it() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[("AUTH_TOKEN", "open-sesame")]);
     sidecar.wait_until_ready_is(200).await;
-    for (shown, expected) in [
+    for (sent, expected) in [
         (None, 401),
         (Some("open-sesame"), 401),
         (Some("Bearer "), 401),
@@ -269,11 +270,11 @@ async fn with_a_token_calls_must_show_it() {
             (Method::DELETE, "/v1/usage?identity=a"),
         ] {
             let mut request = sidecar.request(method.clone(), path).body("[]");
-            if let Some(shown) = shown {
-                request = request.header("authorization", shown);
+            if let Some(sent) = sent {
+                request = request.header("authorization", sent);
             }
             let (status, body) = answer(request).await.unwrap();
-            assert_eq!(status, expected, "{method} {path} with {shown:?}: {body}");
+            assert_eq!(status, expected, "{method} {path} with {sent:?}: {body}");
         }
     }
     assert_eq!(sidecar.get("/healthz").await.0, 200);
@@ -281,7 +282,7 @@ async fn with_a_token_calls_must_show_it() {
 }
 
 #[tokio::test]
-async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
+async fn usage_lists_the_windows_of_an_owner_and_reset_empties_them() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -302,7 +303,7 @@ async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
     for _ in 0..2 {
         let usage = sidecar.usage(Method::GET, "identity=key&scope=team").await;
         assert_eq!((&usage["identity"], &usage["scope"]), (&json!("key"), &json!("team")));
-        // A window that nothing was charged to is not known.
+        // A window without charges is not listed.
         let windows = usage["windows"].as_array().unwrap();
         assert_eq!(windows.len(), 2, "{usage}");
         for (window, (label, limit, remaining, hours)) in
@@ -329,11 +330,11 @@ async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
     assert_eq!(usage["windows"], json!([]));
     assert_eq!(sidecar.usage(Method::DELETE, "identity=key&scope=team").await["removed"], json!([]));
     let again = sidecar.reserve(&[reserve("c", &[in_team("requests", 60, 10, 10)])]).await;
-    assert_eq!(admitted(&again), 1, "the whole limit is there again");
+    assert_eq!(admitted(&again), 1, "the whole limit is free again");
     assert_eq!(
         sidecar.usage(Method::GET, "identity=key").await["windows"][0]["used"],
         1,
-        "another scope is left alone"
+        "the reset leaves another scope alone"
     );
 
     let (status, body) = sidecar.get("/v1/usage").await;
@@ -342,7 +343,7 @@ async fn usage_lists_an_identitys_windows_and_reset_empties_them() {
 }
 
 #[tokio::test]
-async fn metrics_count_what_was_decided() {
+async fn metrics_count_decisions() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -368,7 +369,7 @@ async fn metrics_count_what_was_decided() {
 }
 
 #[tokio::test]
-async fn redis_tells_the_time() {
+async fn the_clock_is_that_of_redis() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -382,14 +383,18 @@ async fn redis_tells_the_time() {
     let Reserved::Decided { windows, .. } = &answers[1] else { panic!("{answers:?}") };
     let Fit::After(wait) = windows[0].fit else { panic!("{windows:?}") };
     let retry_after_ms = wait.get().get();
-    // At most the window and the segment that is leaving.
+    // At most the window and the segment that leaves it.
     assert!((1..=305).contains(&retry_after_ms), "{retry_after_ms}");
     tokio::time::sleep(Duration::from_millis(retry_after_ms + 1)).await;
-    assert_eq!(admitted(&sidecar.reserve(&[reserve(3, &[short])]).await), 1, "it fits when it was said to");
+    assert_eq!(
+        admitted(&sidecar.reserve(&[reserve(3, &[short])]).await),
+        1,
+        "it fits when the answer promised"
+    );
 }
 
 #[test]
-fn a_setting_that_makes_no_sense_ends_it_with_status_2() {
+fn an_invalid_setting_exits_with_two() {
     for (listen, redis_url, settings, expected) in [
         ("nowhere", "redis://localhost", ("LOG", "info"), "expected host:port or unix:/path"),
         ("127.0.0.1:0", "http://me:secret@localhost", ("LOG", "info"), "REDIS_URL: "),

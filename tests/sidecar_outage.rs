@@ -1,5 +1,5 @@
-//! The sidecar while Redis is away, stuck or restarted, and while it is stopped itself: nobody waits long, it comes back
-//! by itself, and no answer is lost.
+//! The sidecar while Redis is down, stuck or restarted, and while it stops itself: no caller waits long, it recovers
+//! without help, and no answer is lost.
 
 use llm_rate_limit::quantity::{Millis, Units};
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges};
@@ -27,7 +27,7 @@ fn reserve(id: impl ToString) -> Vec<Reserve> {
     vec![Reserve { id: id.to_string(), charges }]
 }
 
-/// What is used after the reservation was admitted.
+/// The units used, after the reservation was admitted.
 fn used(answers: &[Reserved]) -> u64 {
     match answers {
         [Reserved::Decided { admitted: true, windows }] => windows[0].used.get(),
@@ -35,7 +35,7 @@ fn used(answers: &[Reserved]) -> u64 {
     }
 }
 
-/// Sends a reservation in a task of its own: status, body, and how long it took.
+/// Sends a reservation in a task of its own, which returns the status, the body and the duration.
 fn send(sidecar: &Sidecar, id: impl ToString) -> JoinHandle<(u16, String, Duration)> {
     let body = serde_json::to_vec(&reserve(id)).unwrap();
     let request = sidecar.request(Method::POST, "/v1/reserve").body(body);
@@ -46,7 +46,7 @@ fn send(sidecar: &Sidecar, id: impl ToString) -> JoinHandle<(u16, String, Durati
     })
 }
 
-/// Waits until so many calls are under way.
+/// Waits until `depth` calls are in flight.
 async fn wait_for_queue(sidecar: &Sidecar, depth: f64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while sidecar.metric("llm_rate_limit_sidecar_queue_depth").await < depth {
@@ -56,7 +56,7 @@ async fn wait_for_queue(sidecar: &Sidecar, depth: f64) {
 }
 
 #[tokio::test]
-async fn while_redis_is_away_calls_fail_at_once_and_when_it_is_back_they_work() {
+async fn calls_fail_at_once_while_redis_is_down_and_work_again_after() {
     let mut redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -80,7 +80,7 @@ async fn while_redis_is_away_calls_fail_at_once_and_when_it_is_back_they_work() 
 }
 
 #[tokio::test]
-async fn it_starts_before_redis_and_connects_by_itself() {
+async fn it_starts_before_redis_and_connects_without_help() {
     let mut redis = Redis::start();
     redis.kill();
     let sidecar = Sidecar::start(&redis.url(), &[]);
@@ -96,7 +96,7 @@ async fn a_connection_that_redis_dropped_costs_no_answer() {
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
     for at in 1..=3 {
-        // Long enough after connecting for a loss to be no sign of a Redis that turns everybody away.
+        // So long after connecting, a loss is no sign of a Redis that drops every connection.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let () = redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert_eq!(used(&sidecar.reserve(&reserve(at)).await), at);
@@ -105,28 +105,28 @@ async fn a_connection_that_redis_dropped_costs_no_answer() {
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_is_given_up_after_the_timeout() {
+async fn it_drops_a_redis_that_hangs_after_the_timeout() {
     let redis = Redis::start();
     let settings = [("REDIS_TIMEOUT_MS", "200"), ("REDIS_CONNECT_TIMEOUT_MS", "200")];
     let sidecar = Sidecar::start(&redis.url(), &settings);
     sidecar.wait_until_ready_is(200).await;
     redis.freeze();
     let (status, body, took) = send(&sidecar, 1).await.unwrap();
-    assert_eq!((status, body.as_str()), (503, r#"{"error":"Redis gave no answer within 200 ms"}"#));
+    assert_eq!((status, body.as_str()), (503, r#"{"error":"Redis did not answer within 200 ms"}"#));
     assert!(took < Duration::from_millis(1000), "a caller waited {took:?}");
-    // From then on nobody waits for it.
+    // From then on no caller waits for it.
     let (status, _, took) = send(&sidecar, 2).await.unwrap();
     assert_eq!(status, 503);
     assert!(took < Duration::from_millis(150), "a caller waited {took:?}");
     redis.thaw();
     sidecar.wait_until_ready_is(200).await;
-    // What was sent before the freeze ended may have been charged since, once.
+    // The reservations sent during the freeze may have been charged since, once.
     assert!(used(&sidecar.reserve(&reserve(1)).await) <= 2);
     assert!(used(&sidecar.reserve(&reserve(1)).await) <= 2);
 }
 
 #[tokio::test]
-async fn one_call_more_than_the_queue_holds_is_refused_at_once() {
+async fn it_refuses_one_call_more_than_the_queue_holds_at_once() {
     let redis = Redis::start();
     let settings = [("MAX_QUEUE", "2"), ("REDIS_TIMEOUT_MS", "20000")];
     let sidecar = Sidecar::start(&redis.url(), &settings);
@@ -135,7 +135,7 @@ async fn one_call_more_than_the_queue_holds_is_refused_at_once() {
     let waiting = [send(&sidecar, 1), send(&sidecar, 2)];
     wait_for_queue(&sidecar, 2.0).await;
     let (status, body, took) = send(&sidecar, 3).await.unwrap();
-    assert_eq!((status, body.as_str()), (503, r#"{"error":"the queue is full: 2 calls are under way"}"#));
+    assert_eq!((status, body.as_str()), (503, r#"{"error":"the queue is full: 2 calls are in flight"}"#));
     assert!(took < Duration::from_secs(1), "a caller waited {took:?}");
     redis.thaw();
     for call in waiting {
@@ -146,7 +146,7 @@ async fn one_call_more_than_the_queue_holds_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn when_stopped_it_answers_what_is_under_way() {
+async fn when_stopped_it_answers_the_calls_in_flight() {
     let redis = Redis::start();
     let mut sidecar = Sidecar::start(&redis.url(), &[("REDIS_TIMEOUT_MS", "20000")]);
     sidecar.wait_until_ready_is(200).await;
@@ -172,7 +172,7 @@ async fn when_stopped_it_answers_what_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_stopped_under_load_every_admission_that_was_charged_was_answered() {
+async fn when_stopped_under_load_it_answers_every_admission_that_it_charged() {
     let redis = Redis::start();
     let mut sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
@@ -189,7 +189,7 @@ async fn when_stopped_under_load_every_admission_that_was_charged_was_answered()
                             assert_eq!(status, 200, "{body}");
                             answered.fetch_add(1, Ordering::Relaxed);
                         }
-                        // It has stopped; whoever comes later finds nobody.
+                        // It has stopped, and later calls fail.
                         Err(_) => return,
                     }
                 }
@@ -209,7 +209,7 @@ async fn when_stopped_under_load_every_admission_that_was_charged_was_answered()
 }
 
 #[tokio::test]
-async fn stopping_takes_no_longer_than_it_may() {
+async fn stopping_takes_no_longer_than_the_drain_timeout() {
     let redis = Redis::start();
     let settings = [("REDIS_TIMEOUT_MS", "60000"), ("DRAIN_TIMEOUT_MS", "200")];
     let mut sidecar = Sidecar::start(&redis.url(), &settings);
@@ -221,5 +221,5 @@ async fn stopping_takes_no_longer_than_it_may() {
     let status = sidecar.process().wait(Duration::from_secs(10));
     assert!(status.is_some_and(|status| status.success()), "{status:?}");
     assert!(stuck.await.is_err(), "there was an answer");
-    assert!(sidecar.process().log().contains("what is still under way is dropped"));
+    assert!(sidecar.process().log().contains("dropping the calls still in flight"));
 }

@@ -1,4 +1,4 @@
-//! The sidecar with the forms that Redis comes in: with a password, as a cluster, behind a sentinel.
+//! The sidecar on every form of Redis: with a password, as a cluster, behind a sentinel.
 
 use llm_rate_limit::quantity::{Millis, Units};
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
@@ -50,7 +50,7 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
         assert_eq!(used[..2], if *admitted { [1, 10] } else { [0, 0] }, "{used:?}");
     }
     let keys: Vec<u64> = cluster.nodes().iter().map(|node| node.ask(&["DBSIZE"])).collect();
-    assert!(keys.iter().all(|keys| *keys > 0), "all nodes are used: {keys:?}");
+    assert!(keys.iter().all(|keys| *keys > 0), "every node has keys: {keys:?}");
 
     let settlements: Vec<Settle> = batch
         .iter()
@@ -78,13 +78,14 @@ async fn a_sentinel_leads_to_the_master() {
     let answers = sidecar.reserve(&[reserve(1, &[charge("key", "requests", 5, 1)])]).await;
     assert_eq!(used(&answers[0]), (true, vec![1]));
     let keyspace: String = master.ask(&["INFO", "keyspace"]);
-    assert!(keyspace.contains("db3:keys=3"), "the database that the URL names is used: {keyspace}");
+    assert!(keyspace.contains("db3:keys=3"), "it uses the database that the URL names: {keyspace}");
 }
 
 #[tokio::test]
-async fn an_acl_user_needs_no_more_rights_than_it_should() {
+async fn an_acl_user_needs_only_these_rights() {
     let redis = Redis::start();
-    let commands = "+evalsha +eval +hmget +hget +hset +hsetnx +hdel +hgetall +get +set +del +exists +pexpire +pttl +time +ping";
+    let commands = "+evalsha +eval +hmget +hget +hset +hsetnx +hdel +hgetall +get +set +del +exists +pexpire +pttl \
+        +time +ping";
     let words = ["ACL", "SETUSER", "limiter", "on", ">p@ss", "~llmrl:*", "resetchannels", "-@all"];
     let () = redis.ask(&words.into_iter().chain(commands.split(' ')).collect::<Vec<_>>());
     let sidecar = Sidecar::start(&format!("redis://limiter:p%40ss@127.0.0.1:{}", redis.port()), &[]);

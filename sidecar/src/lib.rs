@@ -1,20 +1,18 @@
-//! The sidecar: the only client of Redis. It runs the arithmetic of `lua/` for the filter, in batches over HTTP, and
-//! keeps no policy: limits travel in each call.
+//! The command `llm-rate-limit`: the sidecar, and commands to check a configuration and to read counters.
 //!
-//! A batch comes in ([`app`]), is turned into script calls ([`call`], [`script`]), which are sent in one round trip
-//! for each scope ([`store`], [`link`]) to a Redis of any form ([`topology`]). [`usage`] lists and resets an
-//! identity's windows. [`command`] is what the binary does besides serving. [`settings`] and [`server`] are how it is started and stopped, [`metrics`] what it tells.
-//! It is a library so that the tests can run the very scripts and calls that it sends.
+//! - [`command`] is the command line and every command but the server.
+//! - [`serve`] is the server, `llm-rate-limit sidecar`: settings, HTTP routes, shutdown.
+//! - [`store`] is the only code that talks to Redis, and [`script`] the Lua that runs there.
+//! - [`metrics`] is what the server reports to Prometheus.
+//!
+//! The sidecar runs the arithmetic of `lua/` for the filter, in batches over HTTP. It keeps no policy: limits travel in
+//! each call. A batch arrives at [`serve::routes`]; [`store::call`] turns it into script calls; [`store::link`] sends
+//! them to Redis in one round trip for each scope.
+//!
+//! This is a library so that the tests can run the same scripts and calls as the sidecar.
 
-pub mod app;
-pub mod call;
 pub mod command;
-pub mod error;
-pub mod link;
 pub mod metrics;
 pub mod script;
-pub mod server;
-pub mod settings;
+pub mod serve;
 pub mod store;
-pub mod topology;
-pub mod usage;

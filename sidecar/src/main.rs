@@ -1,40 +1,39 @@
-//! The sidecar's process: settings, log and runtime. Without a command it serves.
+//! The process: it parses the command line, runs the command and chooses the exit status.
 //!
-//! Exit status: 0 after a signal or if a command finds all well, 1 if not, 2 if a setting makes no sense.
+//! Exit status: 0 for success, and for a server that a signal stopped; 1 if a command finds a problem or fails; 2 if
+//! the command line or a setting is invalid.
 
 use clap::Parser;
-use llm_rate_limit_sidecar::command::{Command, CommandLine};
-use llm_rate_limit_sidecar::server;
-use llm_rate_limit_sidecar::settings::{LogFormat, Settings};
-use llm_rate_limit_sidecar::topology::Topology;
+use llm_rate_limit_cli::command::{Command, CommandLine, Task};
+use llm_rate_limit_cli::serve::{self, LogFormat, Settings};
+use llm_rate_limit_cli::store::topology::Topology;
 use std::io;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-const NOT_WELL: u8 = 1;
-const BAD_SETTING: u8 = 2;
+const FAILED: u8 = 1;
+const INVALID_SETTING: u8 = 2;
 
 fn main() -> ExitCode {
-    let CommandLine { command, settings } = CommandLine::parse();
-    match command {
-        Some(command) => run(&command),
-        None => serve(&settings),
+    match CommandLine::parse().command {
+        Command::Sidecar(settings) => serve(&settings),
+        Command::Task(task) => run(&task),
     }
 }
 
-fn run(command: &Command) -> ExitCode {
-    match command.run(&mut io::stdout().lock()) {
+fn run(task: &Task) -> ExitCode {
+    match task.run(&mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NOT_WELL),
+        Ok(false) => ExitCode::from(FAILED),
         Err(why) => {
             eprintln!("error: {why}");
-            ExitCode::from(NOT_WELL)
+            ExitCode::from(FAILED)
         }
     }
 }
 
 fn serve(settings: &Settings) -> ExitCode {
-    // Fails only if a provider is installed already, which then serves as well.
+    // An error means that a provider is already installed, and that one works as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let topology = Topology::parse(
         settings.redis_url.expose(),
@@ -45,25 +44,25 @@ fn serve(settings: &Settings) -> ExitCode {
         Ok(topology) => topology,
         Err(why) => {
             eprintln!("error: {why}");
-            return ExitCode::from(BAD_SETTING);
+            return ExitCode::from(INVALID_SETTING);
         }
     };
-    log(settings);
-    let served = tokio::runtime::Builder::new_multi_thread()
+    start_log(settings);
+    let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(server::Failure::from)
-        .and_then(|runtime| runtime.block_on(server::serve(settings, topology)));
-    match served {
+        .map_err(serve::Failure::from)
+        .and_then(|runtime| runtime.block_on(serve::serve(settings, topology)));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             tracing::error!(%why, "cannot serve");
-            ExitCode::from(NOT_WELL)
+            ExitCode::from(FAILED)
         }
     }
 }
 
-fn log(settings: &Settings) {
+fn start_log(settings: &Settings) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&settings.log))
         .with_writer(io::stderr)

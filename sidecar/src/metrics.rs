@@ -1,5 +1,4 @@
-//! What the sidecar counts and measures, for Prometheus. No label takes its values from requests, so that their number
-//! is fixed whatever is sent.
+//! The sidecar's metrics, for Prometheus. No label takes its values from requests, so a client cannot add time series.
 
 use llm_rate_limit::store::wire::{Reserved, Settle, Settled};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -29,10 +28,10 @@ struct Kind {
     kind: &'static str,
 }
 
-/// A family of histograms, each made by a function.
+/// Histograms by call.
 type Histograms = Family<CallName, Histogram, fn() -> Histogram>;
 
-/// All of the sidecar's metrics. Shared by reference; counting takes `&self`.
+/// All of the sidecar's metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -48,7 +47,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// All metrics at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("llm_rate_limit_sidecar");
         let metrics = Self {
@@ -65,14 +64,14 @@ impl Metrics {
             queue: Gauge::default(),
             registry: Registry::default(),
         };
+        registry.register("reservations", "Reservations by outcome", metrics.reservations.clone());
+        registry.register("settlements", "Settlements by outcome", metrics.settlements.clone());
+        registry.register("batch_size", "Elements of a batch", metrics.batches.clone());
         registry.register(
-            "reservations",
-            "Reservations by what became of them",
-            metrics.reservations.clone(),
+            "redis_seconds",
+            "Duration of one round trip to Redis",
+            metrics.redis_seconds.clone(),
         );
-        registry.register("settlements", "Settlements by what became of them", metrics.settlements.clone());
-        registry.register("batch_size", "Elements of the batches that came in", metrics.batches.clone());
-        registry.register("redis_seconds", "Time of one round trip to Redis", metrics.redis_seconds.clone());
         registry.register(
             "redis_connected",
             "1 while there is a connection to Redis",
@@ -80,16 +79,16 @@ impl Metrics {
         );
         registry.register(
             "redis_connections",
-            "Connections to Redis that were opened",
+            "Connections opened to Redis",
             metrics.redis_connections.clone(),
         );
         registry.register(
             "script_sources",
-            "Calls repeated with their source because Redis did not know the script",
+            "Calls repeated with the script's source because Redis did not know the script",
             metrics.scripts_loaded.clone(),
         );
-        registry.register("errors", "Calls that were answered with an error", metrics.errors.clone());
-        registry.register("queue_depth", "Calls that are under way", metrics.queue.clone());
+        registry.register("errors", "Calls that got an error", metrics.errors.clone());
+        registry.register("queue_depth", "Calls in flight", metrics.queue.clone());
         Self { registry, ..metrics }
     }
 
@@ -120,38 +119,38 @@ impl Metrics {
         }
     }
 
-    /// Measures a round trip to Redis, answered or not.
+    /// Measures a round trip to Redis, with or without an answer.
     pub fn round_trip(&self, took: Duration) {
         self.redis_seconds.observe(took.as_secs_f64());
     }
 
-    /// A connection to Redis was opened.
+    /// Records that a connection to Redis is open.
     pub fn connected(&self) {
         self.redis_connected.set(1);
         self.redis_connections.inc();
     }
 
-    /// The connection to Redis is lost, or none could be opened.
+    /// Records that the connection to Redis is lost, or that an attempt failed.
     pub fn disconnected(&self) {
         self.redis_connected.set(0);
     }
 
-    /// `calls` had to be repeated with their source.
+    /// Counts `calls` that went out again with their source.
     pub fn sources_sent(&self, calls: usize) {
         self.scripts_loaded.inc_by(u64::try_from(calls).unwrap_or(u64::MAX));
     }
 
-    /// A call was answered with an error of this kind.
+    /// Counts a call that got an error of this kind.
     pub fn error(&self, kind: &'static str) {
         self.errors.get_or_create(&Kind { kind }).inc();
     }
 
-    /// All of it as text of the OpenMetrics format, with `under_way` calls in the queue now.
+    /// All metrics as OpenMetrics text, with `in_flight` calls in the queue now.
     ///
     /// # Errors
-    /// None that a `String` gives rise to.
-    pub fn render(&self, under_way: usize) -> Result<String, fmt::Error> {
-        self.queue.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+    /// Writing to a `String` does not fail.
+    pub fn render(&self, in_flight: usize) -> Result<String, fmt::Error> {
+        self.queue.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

@@ -4,11 +4,11 @@ use crate::redis::Redis;
 use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
 use llm_rate_limit::window::WindowState;
-use llm_rate_limit_sidecar::call::{self, Call};
-use llm_rate_limit_sidecar::link::{Link, Times};
-use llm_rate_limit_sidecar::metrics::Metrics;
-use llm_rate_limit_sidecar::store::Store;
-use llm_rate_limit_sidecar::topology::Topology;
+use llm_rate_limit_cli::metrics::Metrics;
+use llm_rate_limit_cli::store::Store;
+use llm_rate_limit_cli::store::call::{self, Call};
+use llm_rate_limit_cli::store::link::{Link, Timeouts};
+use llm_rate_limit_cli::store::topology::Topology;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -35,10 +35,10 @@ impl Scripts {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let store = runtime.block_on(async {
-            let times = Times { answer: Duration::from_secs(10), connect: Duration::from_secs(10) };
+            let timeouts = Timeouts { answer: Duration::from_secs(10), connect: Duration::from_secs(10) };
             let metrics = Arc::new(Metrics::new());
-            let topology = Topology::parse(&redis.url(), times.answer, times.connect).unwrap();
-            let link = Link::start(topology, times, 64, Arc::clone(&metrics));
+            let topology = Topology::parse(&redis.url(), timeouts.answer, timeouts.connect).unwrap();
+            let link = Link::start(topology, timeouts, 64, Arc::clone(&metrics));
             let deadline = Instant::now() + Duration::from_secs(10);
             while link.ping().await.is_err() {
                 assert!(Instant::now() < deadline, "no connection to Redis");

@@ -1,24 +1,27 @@
-//! `check-config`: reads configurations with the filter's own parser, so that what passes here passes in Envoy.
+//! `check`: reads configurations with the filter's own parser, so that a file that passes here passes in Envoy.
+//!
+//! It needs no Envoy, no sidecar and no Redis.
 
-use super::{Failure, contents};
+use super::Failure;
+use super::input::contents;
 use llm_rate_limit::config::Config;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Checks each of `files`: a line for each problem, or one that says that there is none.
+/// Checks each of `files` and prints a line for each problem, or `ok`. Returns whether all of them are.
 pub(super) fn check(files: &[PathBuf], out: &mut impl Write) -> Result<bool, Failure> {
-    let mut all_well = true;
+    let mut all_ok = true;
     for file in files {
         let name = file.display();
         match Config::from_bytes(&contents(file)?) {
             Ok(_) => writeln!(out, "{name}: ok")?,
             Err(error) => {
-                all_well = false;
+                all_ok = false;
                 for problem in error.problems() {
                     writeln!(out, "{name}: {problem}")?;
                 }
             }
         }
     }
-    Ok(all_well)
+    Ok(all_ok)
 }

@@ -1,7 +1,7 @@
-//! A client of a running sidecar, on TCP or a unix socket.
+//! A client of a running sidecar, over TCP or a unix socket. It asks and resets; it decides nothing.
 
 use super::Failure;
-use crate::settings::Secret;
+use llm_rate_limit::config::Secret;
 use llm_rate_limit::store::wire::path;
 use reqwest::{Client as Http, Method};
 use serde::Deserialize;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-/// The longest that an answer may take; the sidecar's own bounds are shorter.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// The time limit for an answer; the sidecar's own timeouts are shorter.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of one sidecar.
 #[derive(Debug)]
@@ -22,16 +22,16 @@ pub(super) struct Client {
     runtime: Runtime,
 }
 
-/// The body of an answer that is none.
+/// The body of an error.
 #[derive(Deserialize)]
-struct Complaint {
+struct ErrorBody {
     error: String,
 }
 
 impl Client {
     /// A client of the sidecar at `url`: `http://host:port`, or `unix:/path`.
     pub(super) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
-        let builder = Http::builder().timeout(ANSWERS_WITHIN);
+        let builder = Http::builder().timeout(ANSWER_TIMEOUT);
         let (builder, base) = match url.strip_prefix("unix:") {
             Some(path) => (builder.unix_socket(path), "http://sidecar"),
             None => (builder, url),
@@ -44,12 +44,12 @@ impl Client {
         Ok(Self { http, base, token, runtime })
     }
 
-    /// How the windows of `identity` in `scope` stand.
+    /// The usage of the windows of `identity` in `scope`.
     pub(super) fn usage<T: DeserializeOwned>(&self, scope: &str, identity: &str) -> Result<T, Failure> {
         self.ask(Method::GET, scope, identity)
     }
 
-    /// Starts the windows of `identity` in `scope` anew.
+    /// Resets the windows of `identity` in `scope`, and returns their usage before.
     pub(super) fn reset<T: DeserializeOwned>(&self, scope: &str, identity: &str) -> Result<T, Failure> {
         self.ask(Method::DELETE, scope, identity)
     }
@@ -62,25 +62,25 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        let answered = self.runtime.block_on(async {
+        let answer = self.runtime.block_on(async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
         });
-        let (status, body) = answered.map_err(|why| self.unreachable(&why))?;
+        let (status, body) = answer.map_err(|why| self.unreachable(&why))?;
         if status.is_success() {
             return Ok(serde_json::from_slice(&body)?);
         }
-        let complaint = serde_json::from_slice::<Complaint>(&body).map(|complaint| complaint.error);
-        let complaint = complaint.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
-        Err(Failure(format!("the sidecar answers {}: {complaint}", status.as_u16())))
+        let error = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);
+        let error = error.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
+        Err(Failure(format!("the sidecar answered {}: {error}", status.as_u16())))
     }
 
     fn unreachable(&self, why: &reqwest::Error) -> Failure {
-        // The cause is more telling than reqwest's own words.
+        // The last cause says more than reqwest's own message.
         let mut cause: &dyn std::error::Error = why;
         while let Some(next) = cause.source() {
             cause = next;
         }
-        Failure(format!("the sidecar at {} cannot be asked: {cause}", self.base))
+        Failure(format!("cannot reach the sidecar at {}: {cause}", self.base))
     }
 }

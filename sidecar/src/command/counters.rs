@@ -1,26 +1,28 @@
-//! `usage` and `reset`: how counters stand, and starting them anew, by asking a running sidecar.
+//! `usage` and `reset`: show counters and reset them, by asking a running sidecar.
 //!
-//! Counters are found by whose they are. A key's are under its digest; in which scope, and whether that is hashed with
-//! a secret, is the filter configuration's business, so that it is needed where groups or a secret are used.
+//! An owner's identity and scope find its counters. The identity of a key is its digest. The filter configuration says
+//! whether a secret goes into that digest and which scope the key is in, so it is needed where groups or a secret are
+//! used.
 
+use super::Failure;
 use super::client::Client;
+use super::input::{configuration, key as presented};
 use super::table::{self, Align};
-use super::{Failure, configuration, key as presented};
-use crate::settings::Secret;
-use crate::usage::{Reset, Usage, WindowUsage};
+use crate::store::usage::{Reset, Usage, WindowUsage};
 use clap::{ArgGroup, Args};
 use llm_rate_limit::answer::{amount, go_duration};
+use llm_rate_limit::config::Secret;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::policy::{Access, GLOBAL, group_scope, model_scope};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Whose counters, and where to ask for them.
+/// The owner of the counters, and the sidecar to ask.
 #[derive(Clone, Debug, Args)]
-#[command(group = ArgGroup::new("whose").required(true).args(["key", "id", "group", "model", "global"]))]
+#[command(group = ArgGroup::new("owner").required(true).args(["key", "id", "group", "model", "global"]))]
 pub struct Selection {
-    /// The counters of this key, - to read it from standard input; --config tells which they are if it is in a group
+    /// The counters of this key; - reads it from standard input. For a key in a group, --config names the group
     #[arg(long)]
     key: Option<String>,
     /// The counters of this id, as logs show it
@@ -35,13 +37,13 @@ pub struct Selection {
     /// The counters that all requests share
     #[arg(long)]
     global: bool,
-    /// The filter configuration, which says in which group a key is and whether ids are hashed with a secret
+    /// The filter configuration: it says which group a key is in and whether a secret goes into its id
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "group", "model", "global"])]
     config: Option<PathBuf>,
     /// The scope of --id: by default the id itself; for a key in a group, group-NAME
     #[arg(long, conflicts_with_all = ["key", "group", "model", "global"])]
     scope: Option<String>,
-    /// Where the sidecar listens: http://host:port or unix:/path
+    /// The sidecar's address: http://host:port or unix:/path
     #[arg(long, env = "SIDECAR_URL", default_value = "http://127.0.0.1:8081")]
     url: String,
     /// The sidecar's AUTH_TOKEN
@@ -52,14 +54,14 @@ pub struct Selection {
     json: bool,
 }
 
-/// Counters of one owner.
+/// The owner of counters.
 struct Owner {
     scope: String,
     identity: String,
 }
 
 impl Owner {
-    /// Those that are alone in their scope.
+    /// An owner with a scope of its own.
     fn alone(name: String) -> Self {
         Self { scope: name.clone(), identity: name }
     }
@@ -88,8 +90,10 @@ impl Selection {
             Access::Limited(subject) => {
                 Ok(Owner { scope: subject.scope().to_owned(), identity: subject.id().to_owned() })
             }
-            Access::Unlimited => Err(Failure("this key is unlimited: nothing of it is counted".to_owned())),
-            Access::Rejected => Err(Failure("this key is not known: nothing of it is counted".to_owned())),
+            Access::Unlimited => {
+                Err(Failure("this key is unlimited: its requests are not counted".to_owned()))
+            }
+            Access::Rejected => Err(Failure("unknown API key: its requests are not counted".to_owned())),
         }
     }
 
@@ -98,19 +102,19 @@ impl Selection {
     }
 }
 
-/// Prints how the windows stand.
+/// Prints the usage of the windows.
 pub(super) fn show(selection: &Selection, out: &mut impl Write) -> Result<bool, Failure> {
     let Owner { scope, identity } = selection.owner()?;
     let usage: Usage = selection.client()?.usage(&scope, &identity)?;
     if selection.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&usage)?)?;
     } else {
-        print(&usage.windows, "nothing is counted", out)?;
+        print(&usage.windows, "no usage", out)?;
     }
     Ok(true)
 }
 
-/// Starts the windows anew, and prints how they stood.
+/// Resets the windows, and prints their usage before.
 pub(super) fn reset(selection: &Selection, out: &mut impl Write) -> Result<bool, Failure> {
     let Owner { scope, identity } = selection.owner()?;
     let reset: Reset = selection.client()?.reset(&scope, &identity)?;
@@ -118,16 +122,16 @@ pub(super) fn reset(selection: &Selection, out: &mut impl Write) -> Result<bool,
         writeln!(out, "{}", serde_json::to_string_pretty(&reset)?)?;
     } else {
         if !reset.removed.is_empty() {
-            writeln!(out, "these windows start anew; they stood so:")?;
+            writeln!(out, "these windows start from zero again; they held:")?;
         }
-        print(&reset.removed, "nothing was counted", out)?;
+        print(&reset.removed, "nothing to reset", out)?;
     }
     Ok(true)
 }
 
-fn print(windows: &[WindowUsage], nothing: &str, out: &mut impl Write) -> Result<(), Failure> {
+fn print(windows: &[WindowUsage], if_empty: &str, out: &mut impl Write) -> Result<(), Failure> {
     if windows.is_empty() {
-        return Ok(writeln!(out, "{nothing}")?);
+        return Ok(writeln!(out, "{if_empty}")?);
     }
     let columns = [
         ("LIMIT ON", Align::Left),

@@ -1,7 +1,10 @@
-//! `explain`: which windows a request would be charged to, and why, without sending one.
+//! `explain`: prints the windows that a request would be charged to, without sending one.
+//!
+//! It needs no Envoy, no sidecar and no Redis, and so it does not know how much of a window is used.
 
+use super::Failure;
+use super::input::{configuration, key};
 use super::table::{self, Align};
-use super::{Failure, configuration, key};
 use clap::Args;
 use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
@@ -13,16 +16,15 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// What is asked.
+/// The request to explain.
 #[derive(Clone, Debug, Args)]
 pub struct Question {
     /// The filter configuration, JSON or YAML; - is standard input
     file: PathBuf,
-    /// The key that the request presents, - to read it from standard input; without it, somebody in whose request no
-    /// identity is found
+    /// The key that the request presents; - reads it from standard input. Without it, the request has no identity
     #[arg(long)]
     key: Option<String>,
-    /// The model that it names
+    /// The model that the request names
     #[arg(long)]
     model: Option<String>,
     /// Print JSON
@@ -97,16 +99,16 @@ fn as_text(
     let limits: Vec<_> = subject.limits(model).collect();
     if limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd") && config.price(model).is_none()
     {
-        writeln!(out, "there is no price for this model, so it costs nothing")?;
+        writeln!(out, "this model has no price, so it costs nothing")?;
     }
     let columns = [
-        ("WHOSE", Align::Left),
+        ("OWNER", Align::Left),
         ("LIMIT ON", Align::Left),
         ("AMOUNT", Align::Right),
-        ("AT ONCE", Align::Right),
+        ("CAPACITY", Align::Right),
         ("WINDOW", Align::Left),
         ("ALGORITHM", Align::Left),
-        ("OTHERWISE", Align::Left),
+        ("IF EXCEEDED", Align::Left),
     ];
     let rows: Vec<_> = limits.iter().map(row).collect();
     Ok(table::write(out, columns, &rows)?)
@@ -122,7 +124,7 @@ fn introduction(subject: &Subject, model: Option<&str>) -> String {
 fn row(applied: &Applied) -> [String; 7] {
     let limit = &applied.limit;
     let wait = limit.enforcement.max_wait;
-    let otherwise = match (applied.dry_run, wait) {
+    let if_exceeded = match (applied.dry_run, wait) {
         (true, _) => "forwarded (dry run)".to_owned(),
         (false, Millis::ZERO) => "refused".to_owned(),
         (false, wait) => format!("waits up to {}", go_duration(wait)),
@@ -134,6 +136,6 @@ fn row(applied: &Applied) -> [String; 7] {
         amount(limit.metric, limit.window.capacity(limit.amount)),
         limit.window.label(),
         limit.window.algorithm.name().to_owned(),
-        otherwise,
+        if_exceeded,
     ]
 }

@@ -1,16 +1,16 @@
-//! Tables of text: columns as wide as they need, numbers to the right.
+//! Tables of text: each column is as wide as its widest cell, and numbers align to the right.
 
 use std::io::{self, Write};
 
-/// A column: its title, and whether it holds numbers.
+/// A column: its title and its alignment.
 pub(super) type Column = (&'static str, Align);
 
-/// Where the text of a column stands.
+/// How the cells of a column align.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Align {
-    /// As words do.
+    /// For words.
     Left,
-    /// As numbers do.
+    /// For numbers.
     Right,
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_need_and_numbers_stand_to_the_right() {
+    fn columns_fit_their_widest_cell_and_numbers_align_right() {
         let mut out = Vec::new();
         let rows = [["é", "5"].map(str::to_owned), ["longer", "1000"].map(str::to_owned)];
         write(&mut out, [("NAME", Align::Left), ("N", Align::Right)], &rows).unwrap();

@@ -1,7 +1,9 @@
-//! What the sidecar can be told, by flags and environment. A value that makes no sense ends it with status 2 and says
-//! which and why, before anything is started.
+//! The server's settings, as flags and environment variables. An invalid value ends the process with status 2 and an
+//! error that names the setting, before the server starts.
 
-use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, value_parser};
+use llm_rate_limit::config::Secret;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,14 +11,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// The settings; each field is a flag and an environment variable.
-#[derive(Clone, Debug, Parser)]
-#[command(
-    name = "llm-rate-limit-sidecar",
-    version,
-    about = "Counts requests and tokens on Redis for the llm-rate-limit filter"
-)]
+#[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// Where to listen: host:port, or unix:/path for a unix socket
+    /// The address to listen on: host:port, or unix:/path for a unix socket
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8081")]
     pub listen: Listen,
 
@@ -24,8 +21,8 @@ pub struct Settings {
     #[arg(long, env = "SOCKET_MODE", default_value = "660", value_parser = octal)]
     pub socket_mode: u32,
 
-    /// Where Redis is: redis://, rediss:// or unix://, several separated by commas for a cluster, or
-    /// redis+sentinel://host:port,host:port/service/db
+    /// The URL of Redis: redis://, rediss:// or unix://; several, separated by commas, for a cluster;
+    /// redis+sentinel://host:port,host:port/service/db for sentinels
     #[arg(
         long,
         env = "REDIS_URL",
@@ -35,40 +32,40 @@ pub struct Settings {
     )]
     pub redis_url: Secret,
 
-    /// The token that calls to /v1 must show as `authorization: Bearer ...`; without one they need none
+    /// The token that calls to /v1 must send as `authorization: Bearer ...`; unset or empty, they need none
     #[arg(long, env = "AUTH_TOKEN", hide_env_values = true)]
     pub auth_token: Option<Secret>,
 
-    /// The longest that a round trip to Redis may take, in milliseconds
-    #[arg(long, env = "REDIS_TIMEOUT_MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    /// The time limit for a round trip to Redis, in milliseconds
+    #[arg(long, env = "REDIS_TIMEOUT_MS", default_value = "1000", value_parser = timeout_ms())]
     pub redis_timeout_ms: u64,
 
-    /// The longest that opening a connection to Redis may take, in milliseconds
-    #[arg(long, env = "REDIS_CONNECT_TIMEOUT_MS", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    /// The time limit for opening a connection to Redis, in milliseconds
+    #[arg(long, env = "REDIS_CONNECT_TIMEOUT_MS", default_value = "1000", value_parser = timeout_ms())]
     pub redis_connect_timeout_ms: u64,
 
-    /// How many calls may be under way; one more is answered 503 at once
-    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// The maximum number of calls in flight; the sidecar answers one more with 503 at once
+    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub max_queue: u32,
 
-    /// The largest body of a call, in bytes
-    #[arg(long, env = "MAX_BODY_BYTES", default_value = "8388608", value_parser = clap::value_parser!(u32).range(1..))]
+    /// The maximum size of a call's body, in bytes
+    #[arg(long, env = "MAX_BODY_BYTES", default_value = "8388608", value_parser = value_parser!(u32).range(1..))]
     pub max_body_bytes: u32,
 
-    /// The longest that calls under way may take to finish after SIGTERM or SIGINT, in milliseconds
+    /// The time limit for finishing the calls in flight after SIGTERM or SIGINT, in milliseconds
     #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value = "10000")]
     pub drain_timeout_ms: u64,
 
-    /// What to log: error, warn, info, debug, trace, or a filter such as `info,redis=debug`
+    /// The level to log: error, warn, info, debug, trace, or a filter such as `info,redis=debug`
     #[arg(long, env = "LOG", default_value = "info", value_parser = filter)]
     pub log: String,
 
-    /// How to log
+    /// The format of the log
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 
-/// Where to listen.
+/// The address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// `host:port`.
@@ -77,11 +74,7 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
-/// A text that no message shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-/// The form of the log's lines.
+/// The format of the log's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -91,45 +84,24 @@ pub enum LogFormat {
 }
 
 impl Settings {
-    /// The token that calls must show. An empty one is none, so that a variable can be left empty.
+    /// The token that calls must send. An empty one counts as unset, so that the variable may be left empty.
     pub fn token(&self) -> Option<&str> {
         self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.is_empty())
     }
 
-    /// The longest that a round trip to Redis may take.
+    /// The time limit for a round trip to Redis.
     pub const fn redis_timeout(&self) -> Duration {
         Duration::from_millis(self.redis_timeout_ms)
     }
 
-    /// The longest that opening a connection to Redis may take.
+    /// The time limit for opening a connection to Redis.
     pub const fn redis_connect_timeout(&self) -> Duration {
         Duration::from_millis(self.redis_connect_timeout_ms)
     }
 
-    /// The longest that calls under way may take to finish.
+    /// The time limit for finishing the calls in flight.
     pub const fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
-    }
-}
-
-impl Secret {
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
     }
 }
 
@@ -159,6 +131,11 @@ impl fmt::Display for Listen {
     }
 }
 
+/// A minute at most: longer than any filter waits.
+fn timeout_ms() -> RangedU64ValueParser<u64> {
+    value_parser!(u64).range(1..=60_000)
+}
+
 fn octal(text: &str) -> Result<u32, &'static str> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) => Ok(mode),
@@ -173,10 +150,17 @@ fn filter(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Server {
+        #[command(flatten)]
+        settings: Settings,
+    }
 
     fn parse(flags: &[&str]) -> Result<Settings, String> {
         let name = std::iter::once(&"sidecar");
-        Settings::try_parse_from(name.chain(flags)).map_err(|why| {
+        Server::try_parse_from(name.chain(flags)).map(|server| server.settings).map_err(|why| {
             assert_eq!(why.exit_code(), 2);
             why.to_string()
         })
@@ -201,9 +185,9 @@ mod tests {
 
     #[test]
     fn no_message_shows_a_secret() {
-        let settings = parse(&["--redis-url", "redis://:hidden@a", "--auth-token", "hidden"]).unwrap();
-        assert!(!format!("{settings:?}").contains("hidden"));
-        assert_eq!(settings.token(), Some("hidden"));
+        let settings = parse(&["--redis-url", "redis://:sesame@a", "--auth-token", "sesame"]).unwrap();
+        assert!(!format!("{settings:?}").contains("sesame"));
+        assert_eq!(settings.token(), Some("sesame"));
         assert_eq!(parse(&["--auth-token", ""]).unwrap().token(), None);
     }
 

@@ -1,60 +1,46 @@
-//! What can go wrong, as the answer that says so: `{"error": "..."}` with a status.
+//! The errors of a call and their answers: `{"error": "..."}` with a status.
 
+use crate::store::error::{Unavailable, UsageError};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use std::sync::Arc;
 
-/// Redis cannot be asked: nothing of a batch is known to be done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// There is no connection.
-    #[error("Redis is away: {0}")]
-    NotConnected(Arc<str>),
-    /// The connection broke and there is no other.
-    #[error("the connection to Redis broke: {0}")]
-    Broke(Arc<str>),
-    /// No answer came in time.
-    #[error("Redis gave no answer within {0} ms")]
-    NoAnswer(u128),
-}
-
-/// Why a call is not answered with a result.
+/// Why a call gets an error instead of a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Redis cannot be asked.
+    /// Redis is unavailable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Redis answered a single call with an error.
+    /// Redis answered a command with an error.
     #[error("Redis: {0}")]
     Redis(String),
-    /// As many calls are under way as may be.
-    #[error("the queue is full: {0} calls are under way")]
+    /// The maximum number of calls is in flight.
+    #[error("the queue is full: {0} calls are in flight")]
     QueueFull(usize),
-    /// The body is not what the call takes; says where.
+    /// The body or the query is invalid; the text names the place.
     #[error("{0}")]
     Malformed(String),
-    /// The body is larger than allowed.
+    /// The body is too large.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     /// The body did not arrive in time.
     #[error("the body did not arrive in time")]
     TooSlow,
     /// The token is missing or wrong.
-    #[error("the authorization header does not hold the token that AUTH_TOKEN asks for")]
+    #[error("the authorization header does not carry the token that AUTH_TOKEN sets")]
     Unauthorized,
-    /// A call came to no end.
+    /// The call's task panicked.
     #[error("the call crashed")]
     Crashed,
-    /// There is no such call.
+    /// No route has this path.
     #[error("no such path")]
     NotFound,
-    /// The path exists, but not with this method.
-    #[error("no such method on this path")]
+    /// The path does not take this method.
+    #[error("this path does not take this method")]
     Method,
 }
 
 impl Refusal {
-    /// What metrics call it.
+    /// Its name in metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "redis_away",
@@ -86,6 +72,16 @@ impl Refusal {
     }
 }
 
+impl From<UsageError> for Refusal {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Unavailable(why) => Self::Unavailable(why),
+            UsageError::Redis(why) => Self::Redis(why),
+            UsageError::Owner(why) => Self::Malformed(why),
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = serde_json::json!({"error": self.to_string()}).to_string();
@@ -96,7 +92,7 @@ impl IntoResponse for Refusal {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
         }
-        // For whoever counts and logs it on the way out.
+        // The outermost layer counts and logs it.
         response.extensions_mut().insert(self);
         response
     }

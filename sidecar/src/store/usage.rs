@@ -1,11 +1,11 @@
-//! An identity's windows: how they stand, and starting them anew. Found by the identity's index, without SCAN.
+//! An owner's windows: reads their usage and resets them. The identity's index finds them, without SCAN.
 //!
-//! Listed are the windows that hold something or did until recently, with the limit that was in force when their last
-//! segment began. Who has which limits is the filter's configuration, which the sidecar does not know.
+//! The list has the windows that hold something or did until recently, with the limit that was in force when their last
+//! segment began. The sidecar does not know an owner's other limits: those are in the filter's configuration.
 
-use crate::call::{self, Invalid};
-use crate::error::Refusal;
-use crate::store::Store;
+use super::Store;
+use super::call::{self, Invalid};
+use super::error::UsageError;
 use llm_rate_limit::quantity::{Millis, Units};
 use llm_rate_limit::store::keys;
 use llm_rate_limit::store::wire::{Charge, ScopeCharges};
@@ -14,13 +14,13 @@ use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Whose windows.
+/// The owner of windows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The identity, as in its counters' keys.
     pub identity: String,
-    /// The scope that its counters are in; by default the identity itself.
+    /// The scope of its counters; by default the identity itself.
     pub scope: Option<String>,
 }
 
@@ -30,34 +30,34 @@ impl Owner {
     }
 }
 
-/// How one window stands.
+/// The usage of one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowUsage {
     /// The limit's name.
     pub name: String,
     /// The window's label, such as `1m`.
     pub window: String,
-    /// How it counts.
+    /// The algorithm that counts it.
     pub algorithm: String,
-    /// The most that it admits; of a bucket, what refills it in its window.
+    /// The units that it admits; for a bucket, the units that refill it in its window.
     pub limit: Units,
-    /// How much a bucket holds.
+    /// The units that a full bucket holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Units>,
-    /// Units in it.
+    /// The units in it.
     pub used: Units,
-    /// Units that still fit.
+    /// The units that still fit.
     pub remaining: Units,
-    /// Milliseconds until it is empty if nobody spends.
+    /// Milliseconds until it is empty if no request spends.
     pub reset_ms: Millis,
 }
 
 /// The answer to `GET /v1/usage`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Whose.
+    /// The owner's identity.
     pub identity: String,
-    /// In which scope.
+    /// The owner's scope.
     pub scope: String,
     /// Its windows, by name and length.
     pub windows: Vec<WindowUsage>,
@@ -66,59 +66,59 @@ pub struct Usage {
 /// The answer to `DELETE /v1/usage`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset {
-    /// Whose.
+    /// The owner's identity.
     pub identity: String,
-    /// In which scope.
+    /// The owner's scope.
     pub scope: String,
-    /// The windows that were removed, as they stood just before.
+    /// The windows that the reset removed, with their usage just before.
     pub removed: Vec<WindowUsage>,
 }
 
-/// Reads the windows of `owner` without changing anything.
+/// Reads the windows of `owner` and changes nothing.
 ///
 /// # Errors
-/// Redis is away or answers with an error, or `owner` cannot be part of a key.
-pub async fn read(store: &Store, owner: &Owner) -> Result<Usage, Refusal> {
+/// Redis is unavailable or answers with an error, or `owner` cannot be part of a key.
+pub async fn read(store: &Store, owner: &Owner) -> Result<Usage, UsageError> {
     let charges = indexed(store, owner).await?;
-    let windows = stand(store, &charges).await?;
+    let windows = window_usage(store, &charges).await?;
     Ok(Usage { identity: owner.identity.clone(), scope: owner.scope().to_owned(), windows })
 }
 
-/// Deletes the counters of `owner`. Reservations that are open stay so, and settling them gives back at most what their
-/// segments hold by then.
+/// Deletes the counters of `owner`. Open reservations stay open, and settling them gives back at most the units that
+/// their segments hold by then.
 ///
 /// # Errors
 /// As for [`read`].
-pub async fn reset(store: &Store, owner: &Owner) -> Result<Reset, Refusal> {
+pub async fn reset(store: &Store, owner: &Owner) -> Result<Reset, UsageError> {
     let charges = indexed(store, owner).await?;
-    let removed = stand(store, &charges).await?;
+    let removed = window_usage(store, &charges).await?;
     let mut delete = redis::cmd("DEL");
     delete.arg(keys::index(owner.scope(), &owner.identity));
     for key in charges.keys() {
         delete.arg(key);
     }
-    ask::<u64>(store, &[delete]).await?;
+    query::<u64>(store, &[delete]).await?;
     Ok(Reset { identity: owner.identity.clone(), scope: owner.scope().to_owned(), removed })
 }
 
-/// The windows in the index of `owner`, as charges of nothing, by name and length.
-async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, Refusal> {
+/// The windows in the index of `owner`, as charges of nothing, sorted by name and length.
+async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, UsageError> {
     let (scope, identity) = (owner.scope(), owner.identity.as_str());
     call::check_owner(0, scope, identity).map_err(|why| match why {
         Invalid::Scope { .. } => {
-            Refusal::Malformed("scope has a brace, so it cannot be a hash tag".to_owned())
+            UsageError::Owner("scope has a brace, so it cannot be a hash tag".to_owned())
         }
-        why => Refusal::Malformed(why.to_string()),
+        why => UsageError::Owner(why.to_string()),
     })?;
     let mut list = redis::cmd("HGETALL");
     list.arg(keys::index(scope, identity));
-    let index: BTreeMap<String, String> = ask(store, &[list]).await?.into_iter().next().unwrap_or_default();
+    let index: BTreeMap<String, String> = query(store, &[list]).await?.into_iter().next().unwrap_or_default();
     let mut charges: Vec<Charge> = index
         .iter()
         .filter_map(|(field, entry)| {
             let charge = charge(identity, field, entry);
             if charge.is_none() {
-                tracing::warn!(field, entry, "an entry of the index is of another version and is left out");
+                tracing::warn!(field, entry, "ignoring an index entry of another version");
             }
             charge
         })
@@ -146,16 +146,17 @@ fn charge(identity: &str, field: &str, entry: &str) -> Option<Charge> {
     })
 }
 
-/// How the windows of `charges` stand, those left out whose counter is gone.
-async fn stand(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>, Refusal> {
+/// The usage of the windows of `charges`, without those whose counter is gone.
+async fn window_usage(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>, UsageError> {
     let groups = call::groups("usage", std::slice::from_ref(charges))
-        .map_err(|why| Refusal::Malformed(why.to_string()))?;
+        .map_err(|why| UsageError::Owner(why.to_string()))?;
     let calls: Vec<_> = groups.iter().map(|group| group.peek(0)).collect();
     let mut states = Vec::new();
     for answer in store.run(&calls).await? {
-        let reply = answer.map_err(Refusal::Redis)?;
+        let reply = answer.map_err(UsageError::Redis)?;
         states.extend(
-            call::window_states(&reply).ok_or_else(|| Refusal::Redis("no window states".to_owned()))?,
+            call::window_states(&reply)
+                .ok_or_else(|| UsageError::Redis("the script's reply is invalid".to_owned()))?,
         );
     }
     let exist: Vec<Cmd> = charges
@@ -166,7 +167,7 @@ async fn stand(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>
             exists
         })
         .collect();
-    let exist: Vec<bool> = ask(store, &exist).await?;
+    let exist: Vec<bool> = query(store, &exist).await?;
     Ok(charges
         .charges
         .iter()
@@ -189,14 +190,14 @@ async fn stand(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>
         .collect())
 }
 
-/// Sends commands and reads each answer as `T`.
-async fn ask<T: FromRedisValue>(store: &Store, commands: &[Cmd]) -> Result<Vec<T>, Refusal> {
+/// Sends commands and reads each reply as `T`.
+async fn query<T: FromRedisValue>(store: &Store, commands: &[Cmd]) -> Result<Vec<T>, UsageError> {
     if commands.is_empty() {
         return Ok(Vec::new());
     }
     let read = |reply: RedisResult<Value>| reply.and_then(|value| Ok(T::from_redis_value(value)?));
     let replies = store.link().send(commands).await?;
-    replies.into_iter().map(|reply| read(reply).map_err(|why| Refusal::Redis(why.to_string()))).collect()
+    replies.into_iter().map(|reply| read(reply).map_err(|why| UsageError::Redis(why.to_string()))).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Where Redis is: one server, a cluster, or the master that sentinels know, from the text of `REDIS_URL`.
+//! The Redis that `REDIS_URL` names: one server, a cluster, or the master that sentinels know.
 //!
-//! It opens connections and says what it connects to without the password. Keeping a connection is [`crate::link`]'s.
+//! It opens connections, and describes them without the password. [`super::link`] keeps a connection.
 
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
@@ -14,17 +14,17 @@ use url::Url;
 /// The port of a sentinel that does not name its own (Redis's default).
 const SENTINEL_PORT: u16 = 26379;
 
-/// Where Redis is.
+/// One server, a cluster, or the master that sentinels know.
 pub struct Topology {
     kind: Kind,
-    /// The addresses, with no user and no password.
+    /// The addresses, without user and password.
     description: String,
 }
 
 enum Kind {
     Single(Box<Client>),
     Cluster(Box<ClusterClient>),
-    // Locked because asking a sentinel changes which of them is asked first.
+    // Locked because a query to the sentinels changes their order.
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
 }
 
@@ -37,7 +37,7 @@ pub enum Connection {
     Cluster(ClusterConnection),
 }
 
-/// Why `REDIS_URL` cannot be used. Never shows the URL, which may hold a password.
+/// Why `REDIS_URL` is invalid. It never shows the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 #[error("REDIS_URL: {0}")]
 pub struct BadUrl(String);
@@ -53,11 +53,10 @@ impl Topology {
     /// `redis+sentinel://[user:password@]host:port,host:port/service[/db]` (`rediss+sentinel://` with TLS to the master
     /// and the sentinels) for sentinels. User and password are the master's.
     ///
-    /// Connections to a cluster's nodes give up after `connect_timeout`, and a node's answer is waited for no longer
-    /// than `timeout`.
+    /// A connection to a cluster's node has `connect_timeout` to open, and a node's answer has `timeout` to arrive.
     ///
     /// # Errors
-    /// The URL is none of these.
+    /// The URL has none of these forms.
     pub fn parse(text: &str, timeout: Duration, connect_timeout: Duration) -> Result<Self, BadUrl> {
         if let Some((scheme, rest)) = text.split_once("+sentinel://") {
             return sentinel(scheme, rest);
@@ -85,11 +84,11 @@ impl Topology {
         Ok(Self { kind, description })
     }
 
-    /// Opens a connection that holds up to `buffer` commands before it makes their senders wait. The caller bounds the
-    /// time it takes and the time an answer takes.
+    /// Opens a connection that buffers up to `buffer` commands before their senders wait. The caller limits the time
+    /// for opening it and for an answer.
     ///
     /// # Errors
-    /// Nobody answers there, or not as Redis does; for sentinels also that none knows the master.
+    /// No server answers there, or the server is not a Redis; or no sentinel knows the master.
     pub async fn connect(&self, buffer: usize) -> RedisResult<Connection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -119,7 +118,7 @@ impl fmt::Display for Topology {
     }
 }
 
-/// Reads what follows `<scheme>+sentinel://`.
+/// Reads the rest of a URL after `<scheme>+sentinel://`.
 fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
     const FORM: &str = "expected redis+sentinel://host:port,host:port/service/db";
     let tls = match scheme {
@@ -143,7 +142,7 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
             .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
             .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
     }
-    // A URL of one server with the same credentials is read by the library, so that both forms decode them alike.
+    // The library reads the credentials from a URL of one server, so that both forms decode them alike.
     let credentials = format!("redis://{user}@localhost").into_connection_info()?;
     if let Some(name) = credentials.redis_settings().username() {
         builder = builder.set_client_to_redis_username(name);

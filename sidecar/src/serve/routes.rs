@@ -1,12 +1,12 @@
-//! The HTTP face: routes, the token, the bound on calls under way, bodies in and JSON out. It decides nothing.
+//! The HTTP routes: they check the token, limit the calls in flight, read bodies and write JSON. They decide nothing.
 //!
-//! A batch runs in a task of its own, so that a caller who hangs up does not leave a reservation half rolled back or
-//! a settlement unsent.
+//! A batch runs in a task of its own. A caller who hangs up therefore leaves no reservation half rolled back and no
+//! settlement unsent.
 
-use crate::error::Refusal;
+use super::refusal::Refusal;
 use crate::metrics::{self, Metrics};
 use crate::store::Store;
-use crate::usage::{self, Owner};
+use crate::store::usage::{self, Owner};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
@@ -25,10 +25,10 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// The longest that a body may take to arrive; its sender is next door.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// The time limit for a body to arrive; its sender is close by.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the routes share.
+/// The state that the routes share.
 #[derive(Debug)]
 pub struct App {
     store: Store,
@@ -38,17 +38,17 @@ pub struct App {
     bounds: Bounds,
 }
 
-/// What a caller may ask for at most.
+/// The limits on calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Calls to `/v1` under way.
+    /// The maximum number of calls to `/v1` in flight.
     pub queue: usize,
-    /// Bytes of a body.
+    /// The maximum size of a body, in bytes.
     pub body: usize,
 }
 
 impl App {
-    /// An app that asks for `token`, if there is one, on `/v1`.
+    /// An app that requires `token`, if there is one, on `/v1`.
     pub fn new(store: Store, metrics: Arc<Metrics>, token: Option<String>, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self { store, metrics, token, queue: Semaphore::new(bounds.queue), bounds })
     }
@@ -60,9 +60,9 @@ impl App {
             .route(path::SETTLE, post(settle))
             .route(path::USAGE, get(read_usage).delete(reset_usage))
             .layer(DefaultBodyLimit::max(self.bounds.body))
-            // The last layer is the first to be asked: who may not call takes no place in the queue.
+            // The last layer runs first: a call without the token takes no place in the queue.
             .layer(middleware::from_fn_with_state(Arc::clone(&self), take_place))
-            .layer(middleware::from_fn_with_state(Arc::clone(&self), ask_token));
+            .layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()
             .merge(v1)
             .route(path::HEALTH, get(async || "ok\n"))
@@ -85,7 +85,7 @@ async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Respons
     complete(async move { Ok(json(&app.store.settle(&batch).await?)) }).await
 }
 
-/// Whose windows a query asks for.
+/// The owner that a query names.
 type OwnerQuery = Result<Query<Owner>, QueryRejection>;
 
 async fn read_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<Response, Refusal> {
@@ -98,7 +98,7 @@ async fn reset_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<R
         identity = reset.identity,
         scope = reset.scope,
         windows = reset.removed.len(),
-        "windows were reset"
+        "reset the windows of an owner"
     );
     Ok(json(&reset))
 }
@@ -113,47 +113,52 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn render_metrics(State(app): State<Arc<App>>) -> Response {
-    let under_way = app.bounds.queue.saturating_sub(app.queue.available_permits());
-    match app.metrics.render(under_way) {
+    let in_flight = app.bounds.queue.saturating_sub(app.queue.available_permits());
+    match app.metrics.render(in_flight) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()).into_response(),
     }
 }
 
-/// Lets a call through that shows the token. Compared in a time that does not depend on where they differ.
-async fn ask_token(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+/// Lets a call through if it sends the token. The comparison takes the same time wherever the tokens differ.
+async fn require_token(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
     if let Some(token) = &app.token {
-        let shown = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let shown = shown.and_then(|value| value.split_at_checked("Bearer ".len()));
-        let right = shown.is_some_and(|(scheme, shown)| {
-            scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(shown.ct_eq(token.as_bytes()))
+        let sent = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let sent = sent.and_then(|value| value.split_at_checked("Bearer ".len()));
+        let is_right = sent.is_some_and(|(scheme, sent)| {
+            scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(sent.ct_eq(token.as_bytes()))
         });
-        if !right {
+        if !is_right {
             return Err(Refusal::Unauthorized);
         }
     }
     Ok(next.run(request).await)
 }
 
-/// Lets a call through if there is a place for it, and keeps its place until it is answered.
+/// Lets a call through if the queue has a place, and holds that place until the answer is ready.
 async fn take_place(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
     let _place = app.queue.try_acquire().map_err(|_| Refusal::QueueFull(app.bounds.queue))?;
     Ok(next.run(request).await)
 }
 
-/// Counts and logs what is answered with an error.
+/// Counts and logs the calls that get an error.
 async fn count_errors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     if let Some(refusal) = response.extensions().get::<Refusal>() {
         app.metrics.error(refusal.kind());
-        tracing::debug!(kind = refusal.kind(), why = %refusal, "a call was answered with an error");
+        tracing::debug!(kind = refusal.kind(), why = %refusal, "answered a call with an error");
     }
     response
 }
 
-/// Reads a body of JSON.
+/// Reads a JSON body.
 async fn body<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Refusal> {
-    let bytes = timeout(BODY_TIME, Bytes::from_request(request, &())).await.map_err(|_| Refusal::TooSlow)?;
+    let bytes =
+        timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await.map_err(|_| Refusal::TooSlow)?;
     let bytes = bytes.map_err(|why| match why.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(app.bounds.body),
         _ => Refusal::Malformed(why.body_text()),
@@ -169,7 +174,7 @@ fn query(owner: OwnerQuery) -> Result<Owner, Refusal> {
     owner.map(|Query(owner)| owner).map_err(|why| Refusal::Malformed(why.body_text()))
 }
 
-/// Runs `work` to its end even if the caller hangs up.
+/// Runs `work` to its end, even if the caller hangs up.
 async fn complete(
     work: impl Future<Output = Result<Response, Refusal>> + Send + 'static,
 ) -> Result<Response, Refusal> {

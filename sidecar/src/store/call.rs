@@ -1,7 +1,7 @@
-//! Script calls: a request's charges, grouped by scope, as the KEYS and ARGV of `lua/`, and what comes back.
+//! Script calls: turns a request's charges, grouped by scope, into the KEYS and ARGV of `lua/`, and reads the replies.
 //!
-//! It also refuses what the scripts could not do right: numbers that a Lua number cannot hold, keys that Redis Cluster
-//! would not find together, the same counter twice. It sends nothing.
+//! It refuses charges that the scripts would get wrong: numbers that a Lua number cannot hold, keys that Redis Cluster
+//! would spread over nodes, the same counter twice. It sends nothing.
 
 use crate::script::{self, Script};
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
@@ -14,11 +14,11 @@ use std::fmt;
 /// The longest window: ten years, which with its segments stays far below 2^53.
 pub const MAX_WINDOW: Millis = Millis::new(10 * 366 * Millis::DAY.get());
 
-/// The most segments of a window: its counter holds one field for each.
-pub const MOST_SEGMENTS: u32 = 10_000;
+/// The maximum number of segments of a window: its counter holds one field for each.
+pub const MAX_SEGMENTS: u32 = 10_000;
 
-/// The most bytes of an id, a scope, an identity or a limit's name.
-pub const LONGEST_NAME: usize = 512;
+/// The maximum length of an id, a scope, an identity or a limit's name, in bytes.
+pub const MAX_NAME_BYTES: usize = 512;
 
 /// Why a request cannot be turned into calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,48 +26,48 @@ pub enum Invalid {
     /// A cost or a limit that a Lua number cannot hold.
     #[error("charges[{at}]: {field} is {value}, more than {MAX_EXACT} (2^53 - 1)")]
     TooMany {
-        /// Which charge.
+        /// The charge's place.
         at: usize,
         /// `cost`, `limit` or `burst`.
         field: &'static str,
-        /// What it was.
+        /// Its value.
         value: Units,
     },
     /// A window that is too long or has too many segments.
     #[error(
-        "charges[{at}]: the window is longer than {MAX_WINDOW} ms or has more than {MOST_SEGMENTS} segments"
+        "charges[{at}]: the window is longer than {MAX_WINDOW} ms or has more than {MAX_SEGMENTS} segments"
     )]
     Window {
-        /// Which charge.
+        /// The charge's place.
         at: usize,
     },
     /// A text that is empty or too long for a key.
-    #[error("{field} is empty or longer than {LONGEST_NAME} bytes")]
+    #[error("{field} is empty or longer than {MAX_NAME_BYTES} bytes")]
     Name {
-        /// Which.
+        /// `id`, `scope`, `identity` or `name`.
         field: &'static str,
     },
-    /// A scope that would not be the hash tag of its keys.
+    /// A scope that cannot be the hash tag of its keys.
     #[error("charges[{at}]: scope has a brace, so it cannot be a hash tag")]
     Scope {
-        /// Which charge.
+        /// The charge's place.
         at: usize,
     },
-    /// Two charges to one counter: each would be checked without the other.
+    /// Two charges to one counter: the script would check each without the other.
     #[error("charges[{first}] and charges[{second}] are the same counter")]
     Twice {
-        /// The earlier.
+        /// The earlier charge's place.
         first: usize,
-        /// The later.
+        /// The later charge's place.
         second: usize,
     },
 }
 
-/// The charges of one request that share a scope: what one script call does in one atomic step.
+/// The charges of one request that share a scope: one script call applies them in one atomic step.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
     scope: &'a str,
-    /// With their places in the request.
+    /// Each charge with its place in the request.
     charges: Vec<(usize, &'a Charge)>,
 }
 
@@ -100,10 +100,10 @@ fn same_counter(one: &Charge, other: &Charge) -> bool {
 }
 
 fn check_name(field: &'static str, name: &str) -> Result<(), Invalid> {
-    if name.is_empty() || name.len() > LONGEST_NAME { Err(Invalid::Name { field }) } else { Ok(()) }
+    if name.is_empty() || name.len() > MAX_NAME_BYTES { Err(Invalid::Name { field }) } else { Ok(()) }
 }
 
-/// Whether `scope` and `identity` can be part of keys.
+/// Checks that `scope` and `identity` can be part of keys.
 ///
 /// # Errors
 /// [`Invalid::Name`] or [`Invalid::Scope`].
@@ -126,13 +126,13 @@ fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
             return Err(Invalid::TooMany { at, field, value });
         }
     }
-    if charge.window.length.get() > MAX_WINDOW || segments > MOST_SEGMENTS {
+    if charge.window.length.get() > MAX_WINDOW || segments > MAX_SEGMENTS {
         return Err(Invalid::Window { at });
     }
     Ok(())
 }
 
-/// The first three of a window's arguments, which also begin its entry in the index.
+/// The first three arguments of a window. They also begin its entry in the index.
 fn shape(window: &Window) -> [String; 3] {
     let parameter = match window.algorithm {
         Algorithm::SlidingWindow { segments } => u64::from(segments.get()),
@@ -142,7 +142,7 @@ fn shape(window: &Window) -> [String; 3] {
     [window.algorithm.name().to_owned(), window.length.to_string(), parameter.to_string()]
 }
 
-/// The window whose first three arguments these are; none if there is no such window.
+/// The window with these first three arguments; `None` if there is no such window.
 pub fn window([algorithm, length_ms, parameter]: [&str; 3]) -> Option<Window> {
     let algorithm = match algorithm {
         "sliding_window" => Algorithm::SlidingWindow { segments: parameter.parse().ok()? },
@@ -161,12 +161,13 @@ impl Group<'_> {
         self.charges.iter().map(|(at, _)| *at)
     }
 
-    /// Reserve all or nothing. `now_ms` is 0 for Redis's clock.
+    /// The call that reserves all or nothing. `now_ms` is 0 for Redis's clock.
     pub fn reserve(&self, id: &str, now_ms: u64) -> Call {
         self.call(&script::RESERVE, Some(id), vec![now_ms.to_string()], units)
     }
 
-    /// Settle, or extend, the reservation of `one` to the costs of its charges. `now_ms` is 0 for Redis's clock.
+    /// The call that settles, or extends, the reservation of `one` to the costs of its charges. `now_ms` is 0 for
+    /// Redis's clock.
     pub fn settle(&self, one: &Settle, now_ms: u64) -> Call {
         let if_absent = match one.if_absent {
             None => "ignore",
@@ -178,18 +179,19 @@ impl Group<'_> {
         self.call(&script::SETTLE, Some(&one.id), args, cost)
     }
 
-    /// Give back all that was reserved.
+    /// The call that gives back the whole reservation.
     pub fn release(&self, id: &str, now_ms: u64) -> Call {
         let args = vec![now_ms.to_string(), "ignore".to_owned(), "end".to_owned()];
         self.call(&script::SETTLE, Some(id), args, |_| Units::ZERO)
     }
 
-    /// Ask how the windows stand and whether the costs would fit. `now_ms` is 0 for Redis's clock.
+    /// The call that reads the windows and whether the costs would fit. `now_ms` is 0 for Redis's clock.
     pub fn peek(&self, now_ms: u64) -> Call {
         self.call(&script::PEEK, None, vec![now_ms.to_string()], units)
     }
 
-    /// A call of `script` with the group's windows after `args`, and the record of the reservation `id` first in KEYS.
+    /// A call of `script`. `args` come before the group's windows, and the record of the reservation `id` is the first
+    /// key.
     fn call(
         &self,
         script: &'static Script,
@@ -218,7 +220,7 @@ fn units(charge: &Charge) -> Units {
     charge.window.algorithm.units(charge.cost)
 }
 
-/// Units that `charge` leaves when its request is over.
+/// Units that `charge` keeps when its request is over.
 fn units_kept(charge: &Charge) -> Units {
     charge.window.algorithm.units_kept(charge.cost)
 }
@@ -232,7 +234,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Which script.
+    /// The script.
     pub fn script(&self) -> &'static Script {
         self.script
     }
@@ -242,7 +244,7 @@ impl Call {
         &self.keys
     }
 
-    /// The call by the script's hash, which fails with NOSCRIPT where Redis does not know it.
+    /// The call by the script's hash, which fails with NOSCRIPT if Redis does not know the script.
     pub fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.sha)
     }
@@ -268,7 +270,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// What a reply of integers says of windows: used, reset_ms and retry_after_ms of each. `None` if it is not that.
+/// Reads a reply of integers, three for each window: used, reset_ms and retry_after_ms. `None` if it is not one.
 pub fn window_states(reply: &[i64]) -> Option<Vec<WindowState>> {
     let (windows, []) = reply.as_chunks::<3>() else { return None };
     windows
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_scripts_could_not_do_right_is_refused() {
+    fn charges_that_the_scripts_would_get_wrong_are_refused() {
         let too_many = Units::new(MAX_EXACT + 1);
         let too_dear = in_scope("a", Charge { cost: too_many, ..charge("requests") });
         assert_eq!(
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn every_window_is_read_from_its_arguments() {
+    fn every_window_round_trips_through_its_arguments() {
         let minute = NonZeroMillis::MINUTE;
         for it in [
             Window::sliding(minute),
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_no_triples_is_none() {
+    fn a_reply_that_is_not_triples_is_none() {
         assert_eq!(window_states(&[1, 2]), None);
         assert_eq!(window_states(&[-1, 2, 3]), None);
         assert_eq!(

@@ -1,0 +1,192 @@
+//! The Redis code: it reserves and settles batches, with one pipelined round trip for each scope step of a batch.
+//!
+//! The store reserves a request with several scopes scope by scope, because Redis Cluster runs a script on keys of one
+//! scope only. If a later scope refuses, the store gives back what the earlier ones charged and reads all of the
+//! request's windows again, so that the answer is true for each. A crash in between leaves too much charged, never too
+//! little, and only until the charge leaves its window.
+//!
+//! [`call`] makes script calls of charges, [`link`] keeps the connection that [`topology`] opens, and [`usage`] lists
+//! and resets an owner's windows. Policy is the filter's: limits travel in each call.
+
+pub mod call;
+pub mod error;
+mod keeper;
+pub mod link;
+mod pending;
+pub mod topology;
+pub mod usage;
+
+use crate::metrics::Metrics;
+use call::Call;
+use error::Unavailable;
+use link::Link;
+use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled};
+use pending::Pending;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
+use std::sync::Arc;
+
+/// The scripts' argument `now_ms` that stands for Redis's clock.
+const REDIS_CLOCK: u64 = 0;
+
+/// The answer of one script call: its integers, or the error in their place.
+pub type Answer = Result<Vec<i64>, String>;
+
+/// Reservations and settlements on Redis.
+#[derive(Debug)]
+pub struct Store {
+    link: Link,
+    metrics: Arc<Metrics>,
+}
+
+impl Store {
+    /// A store behind `link`.
+    pub fn new(link: Link, metrics: Arc<Metrics>) -> Self {
+        Self { link, metrics }
+    }
+
+    /// The connection to Redis.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Decides a batch and returns one answer for each element, in order.
+    ///
+    /// # Errors
+    /// Redis is unavailable. Elements may have been charged: settling with `if_absent` is right for either case.
+    pub async fn reserve(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
+        let mut pending: Vec<Pending<'_>> = batch.iter().map(Pending::new).collect();
+        loop {
+            let (mut asked, calls): (Vec<_>, Vec<_>) = pending
+                .iter_mut()
+                .filter_map(|one| {
+                    one.next_group().map(|group| group.reserve(one.id, REDIS_CLOCK)).map(|call| (one, call))
+                })
+                .unzip();
+            if calls.is_empty() {
+                break;
+            }
+            for (one, answer) in asked.iter_mut().zip(self.run(&calls).await?) {
+                one.accept_reply(answer);
+            }
+        }
+        self.roll_back(&mut pending).await;
+        let answers: Vec<Reserved> = pending.into_iter().map(Pending::finish).collect();
+        self.metrics.reserved(&answers);
+        Ok(answers)
+    }
+
+    /// Settles the elements of a batch, or extends those that still run, and returns one answer for each, in order.
+    ///
+    /// # Errors
+    /// Redis is unavailable. The batch may be sent again.
+    pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
+        let elements: Vec<_> = batch.iter().map(|one| call::groups(&one.id, &one.charges)).collect();
+        let calls: Vec<Call> = batch
+            .iter()
+            .zip(&elements)
+            .flat_map(|(one, groups)| {
+                let groups = groups.as_deref().unwrap_or_default();
+                groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
+            })
+            .collect();
+        let mut answers = self.run(&calls).await?.into_iter();
+        let answers: Vec<Settled> = elements
+            .into_iter()
+            .map(|groups| match groups {
+                Ok(groups) => settled(answers.by_ref().take(groups.len())),
+                Err(why) => Settled::Failed { error: why.to_string() },
+            })
+            .collect();
+        self.metrics.settled(batch, &answers);
+        Ok(answers)
+    }
+
+    /// Runs script calls in one round trip. If Redis does not know a script, the call runs again with its source.
+    ///
+    /// # Errors
+    /// Redis is unavailable.
+    pub async fn run(&self, calls: &[Call]) -> Result<Vec<Answer>, Unavailable> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let commands: Vec<Cmd> = calls.iter().map(Call::by_hash).collect();
+        let mut replies = self.link.send(&commands).await?;
+        let (unknown, commands): (Vec<_>, Vec<_>) = calls
+            .iter()
+            .zip(&mut replies)
+            .filter(|(_, reply)| reply.as_ref().is_err_and(is_no_script))
+            .map(|(call, reply)| (reply, call.by_source()))
+            .unzip();
+        if !commands.is_empty() {
+            self.metrics.sources_sent(commands.len());
+            for (reply, again) in unknown.into_iter().zip(self.link.send(&commands).await?) {
+                *reply = again;
+            }
+        }
+        Ok(replies.into_iter().map(|reply| answer(reply).map_err(|why| format!("Redis: {why}"))).collect())
+    }
+
+    /// Gives back the charges of requests that a later scope refused or failed, and reads the windows of the refused
+    /// requests again.
+    async fn roll_back(&self, pending: &mut [Pending<'_>]) {
+        let releases: Vec<Call> = pending
+            .iter()
+            .filter(|one| !one.is_admitted())
+            .flat_map(|one| one.charged().map(|group| group.release(one.id, REDIS_CLOCK)))
+            .collect();
+        // A charge that cannot be given back stays until it leaves its window, which errs on the safe side.
+        let failure = match self.run(&releases).await {
+            Ok(answers) => answers.into_iter().filter_map(Result::err).next(),
+            Err(why) => Some(why.to_string()),
+        };
+        if let Some(why) = failure {
+            tracing::warn!(%why, "cannot roll back a refused reservation: part of it stays charged");
+            self.metrics.error("rollback");
+        }
+        let (mut refused, calls): (Vec<_>, Vec<_>) = pending
+            .iter_mut()
+            .filter(|one| one.is_refused())
+            .map(|one| {
+                let calls: Vec<Call> = one.others().map(|group| group.peek(REDIS_CLOCK)).collect();
+                (one, calls)
+            })
+            .filter(|(_, calls)| !calls.is_empty())
+            .unzip();
+        let answers = self.run(&calls.concat()).await;
+        let mut answers = answers.map(Vec::into_iter);
+        for (one, calls) in refused.iter_mut().zip(calls) {
+            match &mut answers {
+                Ok(answers) => one.accept_peeks(answers.by_ref().take(calls.len())),
+                Err(why) => one.fail(why.to_string()),
+            }
+        }
+    }
+}
+
+/// The settlement of a whole request, from the answers of its groups.
+fn settled(answers: impl Iterator<Item = Answer>) -> Settled {
+    let (mut settled, mut over) = (false, false);
+    let mut error = None;
+    for answer in answers {
+        match answer {
+            Ok(reply) => {
+                settled |= reply == [1] || reply == [2];
+                over |= reply == [2];
+            }
+            Err(why) => error = Some(why),
+        }
+    }
+    error.map_or(Settled::Done { settled, over }, |error| Settled::Failed { error })
+}
+
+fn is_no_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// A script's reply as a list of integers. `settle` replies with a single one.
+fn answer(reply: RedisResult<Value>) -> RedisResult<Vec<i64>> {
+    Ok(match reply? {
+        Value::Int(one) => vec![one],
+        many => Vec::from_redis_value(many)?,
+    })
+}
