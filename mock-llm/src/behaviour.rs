@@ -18,6 +18,8 @@ pub struct Behaviour {
     pub delay: Duration,
     /// `x-mock-chunk-delay-ms`: the time between two pieces of the body.
     pub chunk_delay: Duration,
+    /// `x-mock-gate`: each piece of the body waits at the gate of this name ([`crate::gates`]).
+    pub gate: Option<String>,
     /// `x-mock-chunk-bytes`: cut the body into pieces of this size, whatever it holds. Else each event is a piece.
     pub chunk_bytes: Option<usize>,
     /// `x-mock-prompt-tokens`: the prompt tokens that `usage` tells. Else the body's bytes divided by four.
@@ -56,6 +58,7 @@ impl Behaviour {
                 "chunk-delay-ms" => {
                     behaviour.chunk_delay = Duration::from_millis(read(name, text, "a number")?)
                 }
+                "gate" => behaviour.gate = Some(text.to_owned()),
                 "chunk-bytes" => {
                     behaviour.chunk_bytes =
                         Some(read::<std::num::NonZeroUsize>(name, text, "a number above 0")?.get());

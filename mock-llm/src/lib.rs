@@ -10,6 +10,7 @@
 
 mod answer;
 pub mod behaviour;
+pub mod gates;
 pub mod journal;
 
 use answer::Answer;
@@ -25,6 +26,7 @@ use axum::{Json, body};
 use behaviour::Behaviour;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use gates::Gates;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use journal::{Ended, InFlight, Journal, Received};
@@ -39,34 +41,41 @@ const MAX_BODY: usize = 32 << 20;
 
 /// The API with its journal. A path's end says which endpoint it is; every other path but those under `/mock` answers
 /// as chat completions do.
-pub fn router(journal: Arc<Journal>) -> Router {
+pub fn router(journal: Arc<Journal>, gates: Arc<Gates>) -> Router {
     Router::new()
         .route("/mock/requests", get(report).delete(forget))
         .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(journal)
+        .with_state(Mock { journal, gates })
 }
 
-/// Serves the API on `listener` for as long as it works.
+/// What all requests share.
+#[derive(Clone)]
+struct Mock {
+    journal: Arc<Journal>,
+    gates: Arc<Gates>,
+}
+
+/// Serves `router` on `listener` for as long as it works.
 ///
 /// # Errors
 /// As [`axum::serve`].
-pub async fn serve(listener: TcpListener, journal: Arc<Journal>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     // Else the parts of an answer wait for each other, forty milliseconds on Linux.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    axum::serve(listener, router(journal)).await
+    axum::serve(listener, router).await
 }
 
-async fn report(State(journal): State<Arc<Journal>>) -> impl IntoResponse {
-    Json(journal.report())
+async fn report(State(mock): State<Mock>) -> impl IntoResponse {
+    Json(mock.journal.report())
 }
 
-async fn forget(State(journal): State<Arc<Journal>>) -> StatusCode {
-    journal.forget();
+async fn forget(State(mock): State<Mock>) -> StatusCode {
+    mock.journal.forget();
     StatusCode::NO_CONTENT
 }
 
-async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Response {
+async fn answer(State(Mock { journal, gates }): State<Mock>, request: Request) -> Response {
     let (parts, incoming) = request.into_parts();
     let behaviour = match Behaviour::from_headers(&parts.headers) {
         Ok(behaviour) => behaviour,
@@ -102,7 +111,7 @@ async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Respon
                 answer.pieces = encoding.compress(&answer.pieces);
             }
             let content_type = if answer.streamed { "text/event-stream" } else { "application/json" };
-            let body = Body::new(StreamBody::new(paced(answer, behaviour.clone(), in_flight)));
+            let body = Body::new(StreamBody::new(paced(answer, behaviour.clone(), in_flight, gates)));
             let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
             if let Some(encoding) = encoding {
                 response.headers_mut().insert(header::CONTENT_ENCODING, encoding.name());
@@ -120,6 +129,7 @@ fn paced(
     answer: Answer,
     behaviour: Behaviour,
     in_flight: InFlight,
+    gates: Arc<Gates>,
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
     let whole = Ended::Answered { usage: answer.usage, told: answer.tells_usage };
     let last = answer.pieces.len().saturating_sub(1);
@@ -139,8 +149,12 @@ fn paced(
             }
         }
         let pause = if index == 0 { Duration::ZERO } else { behaviour.chunk_delay };
+        let (gates, gate) = (Arc::clone(&gates), behaviour.gate.clone());
         async move {
             sleep(pause).await;
+            if let Some(gate) = gate {
+                gates.pass(&gate).await;
+            }
             if broken {
                 Err(io::Error::other("the mock was asked to break off"))
             } else {
@@ -163,6 +177,7 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 mod tests {
     use super::*;
     use axum::http::Request;
+    use futures_util::FutureExt;
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
     use tower::ServiceExt;
@@ -177,7 +192,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::from(body.to_string())).unwrap();
-        router(Arc::clone(journal)).oneshot(request).await.unwrap()
+        router(Arc::clone(journal), Arc::default()).oneshot(request).await.unwrap()
     }
 
     async fn text(response: Response) -> String {
@@ -259,6 +274,20 @@ mod tests {
         let response = ask(&Arc::default(), &[("x-mock-reset-after", "2")], &body).await;
         let pieces: Vec<_> = StreamExt::collect(response.into_body().into_data_stream()).await;
         assert!(pieces[..2].iter().all(Result::is_ok) && pieces[2].is_err());
+    }
+
+    #[tokio::test]
+    async fn a_gate_lets_as_many_pieces_through_as_it_is_opened_for() {
+        let gates = Arc::<Gates>::default();
+        let request = Request::post("/v1/chat/completions").header("x-mock-gate", "a");
+        let request = request.body(Body::from(chat(json!({"stream": true})).to_string())).unwrap();
+        let response = router(Arc::default(), Arc::clone(&gates)).oneshot(request).await.unwrap();
+        let mut pieces = response.into_body().into_data_stream();
+        assert!(pieces.next().now_or_never().is_none());
+        gates.open("b", 1);
+        gates.open("a", 2);
+        assert!(pieces.next().await.is_some() && pieces.next().await.is_some());
+        assert!(pieces.next().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -13,6 +13,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener =
         TcpListener::bind(&address).await.map_err(|why| format!("cannot listen on {address}: {why}"))?;
     eprintln!("mock-llm listens on {}", listener.local_addr()?);
-    mock_llm::serve(listener, Arc::default()).await?;
+    mock_llm::serve(listener, mock_llm::router(Arc::default(), Arc::default())).await?;
     Ok(())
 }

@@ -5,10 +5,11 @@
 //! exits, so that nothing outlives the tests, files included.
 
 use crate::caller::{Answer, Caller};
-use crate::{admission, answers, bodies, clients, concurrency, identities, routes, tokens};
+use crate::routes;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::process::free_port;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::Sidecar;
 use serde_json::{Value, json};
@@ -28,6 +29,9 @@ pub enum Store {
 
 /// Who is not in the shared configuration's keys has these limits, and counters of his own.
 pub const STRANGER_TOKENS: u64 = 1_000_000;
+
+/// How long a test waits for what should happen soon. A machine that does much else may take long.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// A running gateway. Its fields go in their order: Envoy first.
 pub struct Gateway {
@@ -51,7 +55,9 @@ impl Fleet {
     /// A sidecar on a Redis, both of their own, ready.
     pub async fn start() -> Self {
         let redis = Redis::start();
-        let sidecar = Sidecar::start(&redis.url(), &[]);
+        // A sidecar that takes this one's place must be able to listen on the same port.
+        let listen = format!("127.0.0.1:{}", free_port());
+        let sidecar = Sidecar::start(&redis.url(), &[("LISTEN", &listen)]);
         sidecar.wait_until_ready_is(200).await;
         Self { sidecar, redis }
     }
@@ -153,11 +159,40 @@ impl Gateway {
         Some(window.map_or(0, |window| window["used"].as_u64().unwrap()))
     }
 
+    /// Waits until this gateway has seen and finished all that clients have sent, and its store knows what each request
+    /// cost, so that books can be compared. Every client must have closed its connections: drop it first.
+    ///
+    /// # Panics
+    /// If that is not so in time.
+    pub async fn at_rest(&self) {
+        let envoy = &self.envoy;
+        // What a client that has left sent before may still be in the kernel.
+        eventually("connections of clients", 0, async || envoy.connections()).await;
+        // A request is in the log once its stream has ended, and the filter has settled by then.
+        eventually("requests under way, and finished ones that are not in the log", (0, 0), async || {
+            let stat = |name: &str| envoy.stat(&format!("http.llm.downstream_rq_{name}")).unwrap();
+            let ended = envoy.access_log().iter().filter(|line| is_of_an_end(line)).count() as u64;
+            (stat("active"), stat("total") - ended)
+        })
+        .await;
+        eventually("requests upstream", 0, async || self.mock.report().in_flight).await;
+        let Some(Fleet { sidecar, .. }) = &self.fleet else { return };
+        // In this order: a reservation that is under way is counted before its call ends.
+        eventually("calls to the sidecar under way, and reservations not settled", (0, 0.0), async || {
+            let calls = envoy.stat("cluster.rate-limit-sidecar.upstream_rq_active").unwrap();
+            let metric = async |name: &str| sidecar.metric(&format!("llm_rate_limit_sidecar_{name}")).await;
+            let admitted = metric(r#"reservations_total{outcome="admitted"}"#).await;
+            let settled = metric(r#"settlements_total{outcome="settled"}"#).await;
+            (calls, admitted - settled)
+        })
+        .await;
+    }
+
     /// Waits until `key` has used exactly this much input and output and this many requests, by a request that is
     /// refused, and by the sidecar if there is one. The key must have the limits of [`STRANGER_TOKENS`].
     ///
     /// # Panics
-    /// If it has not after ten seconds.
+    /// If it has not in time.
     pub async fn charged(&self, key: &str, requests: u64, input: u64, output: u64) {
         let caller = self.caller(key);
         let expected = [requests, input, output, input + output];
@@ -177,6 +212,11 @@ impl Gateway {
     }
 }
 
+/// Whether a line of the access log is about a request that has ended, as all are unless Envoy also logs beginnings.
+pub fn is_of_an_end(line: &Value) -> bool {
+    line["access_log_type"] != "DownstreamStart"
+}
+
 /// What an answer's headers say is used of requests, input, output and total tokens.
 pub fn used_by(answer: &Answer) -> [u64; 4] {
     ["requests", "input-tokens", "output-tokens", "tokens"].map(|what| {
@@ -188,9 +228,9 @@ pub fn used_by(answer: &Answer) -> [u64; 4] {
 /// Waits until `look` sees `expected`.
 ///
 /// # Panics
-/// If it does not within ten seconds, with what it saw last.
+/// If it does not in time, with what it saw last.
 pub async fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, look: impl AsyncFn() -> T) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + WITHIN;
     loop {
         let seen = look().await;
         if seen == expected {
@@ -203,31 +243,22 @@ pub async fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, expected: T,
 
 /// What all shared gateways are limited by.
 fn shared_limits() -> Value {
-    let keys: Vec<Value> = [
-        admission::keys(),
-        answers::keys(),
-        bodies::keys(),
-        clients::keys(),
-        concurrency::keys(),
-        identities::keys(),
-        tokens::keys(),
-    ]
-    .into_iter()
-    .flat_map(|keys| keys.as_array().unwrap().clone())
-    .collect();
-    strangers(json!({"keys": keys}))
+    strangers(json!({"keys": crate::keys()}))
 }
 
 /// Limits for whoever is not in the keys that `members` may have: counters of his own that nobody fills by chance.
 pub fn strangers(members: Value) -> Value {
+    // An hour: nothing leaves the windows while a test runs, however slow the machine is.
+    let window = |metric: &str, limit: u64| json!({"metric": metric, "limit": limit, "window": "1h"});
+    let windows = [
+        window("requests", 1000),
+        window("input_tokens", STRANGER_TOKENS),
+        window("output_tokens", STRANGER_TOKENS),
+        window("total_tokens", 2 * STRANGER_TOKENS),
+    ];
     let mut limits = json!({
         "plans": {
-            "stranger": {
-                "rpm": 1000,
-                "input_tpm": STRANGER_TOKENS,
-                "output_tpm": STRANGER_TOKENS,
-                "tpm": 2 * STRANGER_TOKENS,
-            },
+            "stranger": {"windows": windows},
         },
         "default": {"plan": "stranger"},
         // What is reserved must not depend on which tests ran before.

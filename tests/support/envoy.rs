@@ -18,6 +18,10 @@ const START: Duration = Duration::from_secs(60);
 /// The name of the filter in `envoy.yaml`.
 const FILTER: &str = "llm-rate-limit";
 
+/// How `/proc/net/tcp` writes the states in which a server has not closed a connection: established, handshake not
+/// complete, and closed by the client alone.
+const OPEN_STATES: [&str; 3] = ["01", "03", "08"];
+
 /// The name of the sidecar's cluster in `envoy.yaml`.
 const SIDECAR: &str = "rate-limit-sidecar";
 
@@ -250,8 +254,32 @@ impl Envoy {
 
     /// A counter or gauge by its full name; `None` if Envoy has none of that name.
     pub fn stat(&self, name: &str) -> Option<u64> {
-        let stats: Value = serde_json::from_str(&self.admin("/stats?format=json")).unwrap();
+        // The filter is a regular expression, in which a dot also matches a dot.
+        let stats = self.admin(&format!("/stats?format=json&filter=%5E{name}%24"));
+        let stats: Value = serde_json::from_str(&stats).unwrap();
         stats["stats"].as_array().unwrap().iter().find(|stat| stat["name"] == name)?["value"].as_u64()
+    }
+
+    /// How many TCP connections of clients Envoy still has to read or to close, those included that wait for it to
+    /// accept them. The kernel counts them: what a client sent before it left shows here before Envoy knows of it.
+    ///
+    /// # Panics
+    /// If the kernel does not list them.
+    pub fn connections(&self) -> usize {
+        let local = format!(":{:04X}", self.address.port());
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_open = |socket: &&str| {
+            let fields: Vec<&str> = socket.split_whitespace().collect();
+            fields[1].ends_with(&local) && OPEN_STATES.contains(&fields[3])
+        };
+        sockets.lines().skip(1).filter(is_open).count()
+    }
+
+    /// What the access log says of each request, if Envoy writes it as JSON.
+    pub fn access_log(&self) -> Vec<Value> {
+        let log = self.log();
+        // The last line may not be complete yet.
+        log.lines().filter(|line| line.starts_with('{')).filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Everything that Envoy and the filter have logged, the access log included.

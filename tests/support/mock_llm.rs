@@ -1,5 +1,6 @@
 //! The mock LLM inside the test's process, on a runtime of its own: a test that blocks does not stall its upstream.
 
+use mock_llm::gates::Gates;
 use mock_llm::journal::{Journal, Received, Report};
 use std::net::{self, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 pub struct MockLlm {
     address: SocketAddr,
     journal: Arc<Journal>,
+    gates: Arc<Gates>,
     runtime: Option<Runtime>,
 }
 
@@ -22,10 +24,11 @@ impl MockLlm {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let journal = Arc::<Journal>::default();
-        let kept = Arc::clone(&journal);
+        let gates = Arc::<Gates>::default();
+        let router = mock_llm::router(Arc::clone(&journal), Arc::clone(&gates));
         // Not `block_on`, which the thread of an asynchronous test may not do.
-        runtime.spawn(async move { mock_llm::serve(TcpListener::from_std(listener).unwrap(), kept).await });
-        Self { address, journal, runtime: Some(runtime) }
+        runtime.spawn(async move { mock_llm::serve(TcpListener::from_std(listener).unwrap(), router).await });
+        Self { address, journal, gates, runtime: Some(runtime) }
     }
 
     /// Where it listens.
@@ -41,6 +44,11 @@ impl MockLlm {
     /// The last requests as they arrived, oldest first.
     pub fn received(&self) -> Vec<Received> {
         self.journal.received()
+    }
+
+    /// Lets this many more pieces of the answers through that wait at the gate `name` (`x-mock-gate`).
+    pub fn let_through(&self, name: &str, pieces: usize) {
+        self.gates.open(name, pieces);
     }
 
     /// Starts its counts from zero.

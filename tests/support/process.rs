@@ -12,10 +12,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +25,12 @@ use tempfile::TempDir;
 
 /// How often a condition is looked at again while waiting for it.
 const POLL: Duration = Duration::from_millis(10);
+
+/// The first of the ports that [`free_port`] chooses from.
+const FIRST_SERVER_PORT: u16 = 10_000;
+
+/// How many those are. Linux gives outgoing connections ports from 32768.
+const SERVER_PORTS: u16 = 20_000;
 
 /// Lines of a process's output that a failing test shows.
 const TAIL: usize = 40;
@@ -139,10 +147,20 @@ impl Drop for Process {
     }
 }
 
-/// A loopback TCP port that nobody listened on a moment ago. Prefer to let a server choose its own where it can
-/// say which it took: another process may take this one first.
+/// A loopback TCP port that nobody listens on, for servers that cannot choose one themselves or have to come back on
+/// the same one. The kernel gives outgoing connections ports above these, so none of those takes it first, and no two
+/// calls return the same.
+///
+/// # Panics
+/// If none is free.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run at the same time begin in different places.
+    let first = std::process::id().wrapping_mul(97) % u32::from(SERVER_PORTS);
+    let next = || (first + u32::from(CALLS.fetch_add(1, Ordering::Relaxed))) % u32::from(SERVER_PORTS);
+    let mut ports = iter::repeat_with(|| FIRST_SERVER_PORT + u16::try_from(next()).unwrap());
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.by_ref().take(usize::from(SERVER_PORTS)).find(is_free).expect("a free port")
 }
 
 /// A command to start, and where to send what came of it.

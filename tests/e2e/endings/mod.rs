@@ -1,8 +1,10 @@
 //! However a request ends, its reservation is settled once, to what is known of its cost by then.
 
-mod client;
-mod proxy;
-mod upstream;
+modules! {
+    client,
+    proxy,
+    upstream,
+}
 
 use crate::api::Api;
 use crate::caller::Caller;
