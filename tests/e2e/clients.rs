@@ -3,7 +3,7 @@
 
 use crate::api::Api;
 use crate::caller::HELLO_TOKENS;
-use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually};
+use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually, strangers};
 use llm_rate_limit_tests::wasm::root;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -17,7 +17,8 @@ const PYTHON: &str = ".tools/venv/bin/python";
 /// The keys that these tests use; the clients' scripts know their names. Those for what is charged are strangers.
 pub fn keys() -> Value {
     let of = |client: &str| {
-        let soon = json!({"metric": "requests", "limit": 1, "window": "1500ms", "segments": 5});
+        // Long enough for a slow machine to send the second request in it.
+        let soon = json!({"metric": "requests", "limit": 1, "window": "3s", "segments": 5});
         [
             json!({"key": format!("clients-{client}-refused"), "name": client, "rpm": 2}),
             json!({"key": format!("clients-{client}-soon"), "windows": [soon]}),
@@ -57,7 +58,7 @@ fn assert_is_refused(refused: &Value, name: &str) {
 /// The second request in a short window was told when to come back, and that was enough.
 fn assert_has_waited(seen: &Value) {
     let waited = seen["waited_ms"].as_u64().unwrap();
-    assert!((1000..10_000).contains(&waited), "the window and its segment are 1800 ms: {waited}");
+    assert!((1000..10_000).contains(&waited), "the window and its segment are 3600 ms: {waited}");
 }
 
 #[rstest]
@@ -101,8 +102,9 @@ async fn what_openais_clients_do_is_charged(
     #[case] interpreter: &str,
     #[case] script: &str,
 ) {
-    let gateway = store.gateway().await;
+    let gateway = Gateway::start(store, strangers(json!({}))).await;
     let seen = run(interpreter, script, &[&gateway.envoy.url("/v1"), name]).await;
+    gateway.at_rest().await;
     for (call, input, output) in [
         ("chat", 40, 16),
         ("chat-stream", 40, 16),
@@ -131,8 +133,9 @@ async fn anthropics_clients_understand_every_answer_and_are_charged(
     #[case] interpreter: &str,
     #[case] script: &str,
 ) {
-    let gateway = store.gateway().await;
+    let gateway = Gateway::start(store, strangers(json!({"keys": keys()}))).await;
     let seen = run(interpreter, script, &[&gateway.envoy.url(""), name]).await;
+    gateway.at_rest().await;
     for call in ["messages", "messages-stream"] {
         assert_eq!(seen[call], json!({"text": answer(), "usage": [40, 16]}), "{call}");
         gateway.charged(&format!("endpoints-{name}-{call}"), 1, 40, 16).await;

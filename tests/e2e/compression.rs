@@ -62,5 +62,6 @@ async fn compressions_that_cannot_be_read_may_be_kept(
     let answer = Answer::to(request).await;
     assert_eq!(answer.status, 200);
     assert_eq!(gateway.mock.received()[0].headers["accept-encoding"], accept);
+    gateway.at_rest().await;
     gateway.charged("keep", 1, input, output).await;
 }

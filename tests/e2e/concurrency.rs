@@ -2,13 +2,14 @@
 
 use crate::caller::{Answer, HELLO_TOKENS, count, hello, hello_with, statuses};
 use crate::gateway::{Fleet, Gateway, Store, eventually};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::RequestBuilder;
 use rstest::rstest;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// The keys that these tests use.
@@ -86,8 +87,19 @@ async fn exactly_a_hundred_of_three_hundred_through_two_envoys_on_one_redis() {
 async fn output_is_reserved_before_it_is_made(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("concurrency-output");
-    let request = |_| caller.chat(&hello_with(json!({"max_tokens": 1000}))).header("x-mock-delay-ms", "2500");
-    let answers = all_at_once((0..50).map(request)).await;
+    let gate = "concurrency-output";
+    let request = |_| caller.chat(&hello_with(json!({"max_tokens": 1000}))).header("x-mock-gate", gate);
+    let refused = Cell::new(0);
+    let answers = join_all((0..50).map(request).map(async |request| {
+        let answer = Answer::to(request).await;
+        refused.set(refused.get() + u32::from(answer.status == 429));
+        (answer, Instant::now())
+    }));
+    let decided = async {
+        eventually("refusals while the upstream keeps its answers back", 40, async || refused.get()).await;
+        gateway.mock.let_through(gate, 10);
+    };
+    let (answers, ()) = join(answers, decided).await;
     let came = |status| answers.iter().filter(move |(answer, _)| answer.status == status).map(|(_, at)| *at);
     assert_eq!((came(200).count(), came(429).count()), (10, 40));
     assert!(came(429).max() < came(200).min(), "all are decided before the first is settled");

@@ -1,7 +1,7 @@
 //! Whose a request is: keys in one header or another, by their digest, or else the client's address.
 
 use crate::caller::{Answer, CHAT, Caller, hello};
-use crate::gateway::Store;
+use crate::gateway::{Store, eventually};
 use reqwest::{Client, Method, RequestBuilder};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -87,7 +87,14 @@ async fn strangers_have_counters_of_their_own(#[values(Store::Local, Store::Redi
 async fn no_key_is_written_anywhere() {
     let key = "identities-secret-key";
     let gateway = Store::Redis.gateway().await;
-    assert_eq!(gateway.caller(key).hello().await.status, 200);
+    let path = "/identities-secret/v1/chat/completions";
+    let request = gateway.caller(key).request(Method::POST, path).json(&hello());
+    assert_eq!(Answer::to(request).await.status, 200);
+    // Whatever Envoy writes of this request is there once its access log has it.
+    eventually("the request in the access log", true, async || {
+        gateway.envoy.access_log().iter().any(|line| line["request"] == format!("POST {path}"))
+    })
+    .await;
     let received = gateway.mock.received();
     assert!(received.iter().any(|request| request.headers["authorization"] == format!("Bearer {key}")));
     let fleet = gateway.fleet.as_ref().unwrap();

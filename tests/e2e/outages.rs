@@ -144,7 +144,10 @@ async fn allow_serves_every_request_and_limits_when_it_can() {
     let late = answers.iter().filter(|(_, took)| *took >= SOON).count();
     assert!(late * 20 <= answers.len(), "{late} of {} requests took {SOON:?} or more", answers.len());
     assert!(frail.gateway.envoy.log().contains("the store did not answer"));
-    assert!(frail.gateway.envoy.stat("wasmcustom.llm_rate_limit.store_errors_allowed").unwrap() >= 32);
+    eventually("requests that were forwarded uncounted", true, async || {
+        frail.gateway.envoy.stat("wasmcustom.llm_rate_limit.store_errors_allowed").unwrap() >= 32
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -279,7 +279,10 @@ impl Envoy {
     pub fn access_log(&self) -> Vec<Value> {
         let log = self.log();
         // The last line may not be complete yet.
-        log.lines().filter(|line| line.starts_with('{')).filter_map(|line| serde_json::from_str(line).ok()).collect()
+        log.lines()
+            .filter(|line| line.starts_with('{'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Everything that Envoy and the filter have logged, the access log included.

@@ -61,7 +61,7 @@ async function leave() {
 
 async function timeOut() {
   try {
-    await charged("timed-out", { "delay-ms": "20000" }).messages.create(chat, { timeout: 500 });
+    await charged("timed-out", { "delay-ms": "20000" }).messages.create(chat, { timeout: 3000 });
   } catch (error) {
     if (error instanceof APIConnectionTimeoutError) return "APITimeoutError";
     throw error;

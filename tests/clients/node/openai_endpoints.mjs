@@ -55,7 +55,7 @@ async function leave() {
 async function timeOut() {
   const api = client("timed-out", { "delay-ms": "20000" });
   try {
-    await api.chat.completions.create({ model: "gpt-4o", messages, max_tokens: 60 }, { timeout: 500 });
+    await api.chat.completions.create({ model: "gpt-4o", messages, max_tokens: 60 }, { timeout: 3000 });
   } catch (error) {
     if (error instanceof APIConnectionTimeoutError) return "APITimeoutError";
     throw error;

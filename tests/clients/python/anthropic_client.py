@@ -66,7 +66,7 @@ def leave():
 
 def time_out():
     try:
-        charged("timed-out", delay_ms="20000").with_options(timeout=0.5).messages.create(**CHAT)
+        charged("timed-out", delay_ms="20000").with_options(timeout=3).messages.create(**CHAT)
     except APITimeoutError as error:
         return type(error).__name__
     raise SystemExit("there was an answer")

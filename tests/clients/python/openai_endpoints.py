@@ -51,7 +51,7 @@ def leave():
 
 def time_out():
     try:
-        client("timed-out", delay_ms="20000").with_options(timeout=0.5).chat.completions.create(
+        client("timed-out", delay_ms="20000").with_options(timeout=3).chat.completions.create(
             model="gpt-4o", messages=MESSAGES, max_tokens=60
         )
     except APITimeoutError as error:

@@ -3,16 +3,15 @@
 use super::{prompt_of_part, stream, words};
 use crate::api::Api;
 use crate::caller::{Answer, HELLO_TOKENS, hello_with};
-use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually};
+use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually, strangers, used_by};
 use crate::raw::Connection;
 use futures_util::StreamExt;
 use rstest::rstest;
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Waits until the upstream has as many requests of `key` as this.
-async fn arrived(gateway: &Arc<Gateway>, key: &str, requests: usize) {
+async fn arrived(gateway: &Gateway, key: &str, requests: usize) {
     let value = format!("Bearer {key}");
     eventually("requests upstream", requests, async || {
         gateway.mock.received().iter().filter(|request| request.headers["authorization"] == value).count()
@@ -27,17 +26,19 @@ async fn who_leaves_before_the_answer_begins_is_charged_what_was_reserved(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(false, true)] http2: bool,
 ) {
-    let gateway = store.gateway().await;
-    let key = format!("endings-no-answer-{http2}");
-    let mut caller = gateway.caller(&key);
+    let gateway = Gateway::start(store, strangers(json!({}))).await;
+    let key = "no-answer";
+    let mut caller = gateway.caller(key);
     if http2 {
         caller = caller.over_http2();
     }
     let request = caller.chat(&hello_with(json!({"max_tokens": 30})));
     let answer = tokio::spawn(request.header("x-mock-delay-ms", "20000").send());
-    arrived(&gateway, &key, 1).await;
+    arrived(&gateway, key, 1).await;
     answer.abort();
-    gateway.charged(&key, 1, HELLO_TOKENS, 30).await;
+    drop(caller);
+    gateway.at_rest().await;
+    gateway.charged(key, 1, HELLO_TOKENS, 30).await;
 }
 
 #[rstest]
@@ -82,8 +83,10 @@ async fn who_leaves_in_the_middle_of_a_stream_is_charged_what_has_passed(
 #[rstest]
 #[tokio::test]
 async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, Store::Redis)] store: Store) {
-    let gateway = store.gateway().await;
-    let key = "endings-any-moment";
+    let mut limits = strangers(json!({}));
+    limits["store"] = store.configuration();
+    let gateway = Gateway::start_with(store, |setup| setup.filter(&limits).concurrency(2)).await;
+    let key = "any-moment";
     let caller = gateway.caller(key);
     let requests = (0..60).map(async |at| {
         let request = caller
@@ -93,18 +96,21 @@ async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, S
         let _ = tokio::time::timeout(Duration::from_millis(at), Answer::to(request)).await;
     });
     futures_util::future::join_all(requests).await;
-    // 16 words each if all had their whole answer, 512 if a reservation were never settled.
-    let output = || async {
-        let answer = caller.too_large().await;
-        let requests = 1000 - answer.number("x-ratelimit-remaining-requests");
-        let input = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-input-tokens");
-        assert_eq!(input, requests * HELLO_TOKENS);
-        assert!(requests <= 60);
-        STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens")
+    drop(caller);
+    gateway.at_rest().await;
+    let charged = |field: &str| {
+        let lines = gateway.envoy.access_log();
+        let tokens = lines.iter().filter_map(|line| line[field].as_str());
+        tokens.map(|tokens| tokens.parse().unwrap()).collect::<Vec<u64>>()
     };
-    eventually("nothing in flight", 0, async || gateway.mock.report().in_flight).await;
-    let settled = output().await;
-    eventually("the same as a moment ago", settled, output).await;
+    // 16 words each if all had their whole answer, 512 if a reservation were never settled.
+    let outputs = charged("output_tokens");
+    let requests = outputs.len() as u64;
+    assert!(requests <= 60);
+    let (input, output) = (charged("input_tokens").iter().sum::<u64>(), outputs.iter().sum::<u64>());
+    assert_eq!(input, requests * HELLO_TOKENS);
+    let left = used_by(&gateway.caller(key).too_large().await);
+    assert_eq!(left, [requests, input, output, input + output], "no more is charged than the log says");
 }
 
 /// A client that has sent all that it has to say may close its half of an HTTP/1.1 connection. Envoy takes that for
@@ -114,8 +120,8 @@ async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, S
 async fn who_closes_half_of_the_connection_is_charged_as_one_who_leaves(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = store.gateway().await;
-    let key = "endings-half-closed";
+    let gateway = Gateway::start(store, strangers(json!({}))).await;
+    let key = "half-closed";
     let body = hello_with(json!({"max_tokens": 30})).to_string();
     let mut connection = Connection::open(gateway.envoy.address()).await;
     let length = format!("content-length: {}", body.len());
@@ -124,6 +130,7 @@ async fn who_closes_half_of_the_connection_is_charged_as_one_who_leaves(
     connection.send(&body).await;
     arrived(&gateway, key, 1).await;
     connection.close_half().await;
+    gateway.at_rest().await;
     gateway.charged(key, 1, HELLO_TOKENS, 30).await;
 }
 

@@ -10,13 +10,14 @@ use futures_util::StreamExt;
 use rstest::rstest;
 use serde_json::json;
 
-/// A gateway whose connection manager gives up after half a second, in the case that `timeout` is about.
-async fn impatient(store: Store, timeout: &str) -> Gateway {
+/// A gateway whose connection manager gives up after `duration`, in the case that `timeout` is about. Envoy's clock
+/// decides when that is over.
+async fn impatient(store: Store, timeout: &str, duration: &str) -> Gateway {
     let mut limits = strangers(json!({}));
     limits["store"] = store.configuration();
     Gateway::start_with(store, |setup| {
         let mut setup = setup.filter(&limits);
-        connection_manager(&mut setup)[timeout] = json!("0.5s");
+        connection_manager(&mut setup)[timeout] = json!(duration);
         setup
     })
     .await
@@ -62,11 +63,13 @@ async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
 async fn who_does_not_finish_the_body_in_time_is_charged_nothing(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = impatient(store, "request_timeout").await;
+    let gateway = impatient(store, "request_timeout", "0.5s").await;
     let mut connection = Connection::open(gateway.envoy.address()).await;
     connection.post(Api::Chat.path(), &["authorization: Bearer slow", "content-length: 1000"]).await;
     connection.send(r#"{"model": "gpt-4o", "mess"#).await;
     assert_eq!(connection.answer().await.status, 408);
+    drop(connection);
+    gateway.at_rest().await;
     gateway.charged("slow", 0, 0, 0).await;
 }
 
@@ -76,7 +79,7 @@ async fn who_does_not_finish_the_body_in_time_is_charged_nothing(
 async fn a_stream_that_falls_silent_is_charged_what_has_passed(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = impatient(store, "stream_idle_timeout").await;
+    let gateway = impatient(store, "stream_idle_timeout", "3s").await;
     let caller = gateway.caller("silent");
     let request = stream(&caller, Api::Chat, "").header("x-mock-chunk-delay-ms", "20000");
     let response = request.send().await.unwrap();

@@ -3,7 +3,7 @@
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// One request in any window of this length; who comes too early waits.
 fn limits(window: &str, max_waiting: u64) -> Value {
@@ -11,9 +11,13 @@ fn limits(window: &str, max_waiting: u64) -> Value {
     json!({"default": {"windows": [window], "max_wait_ms": 20_000}, "max_waiting": max_waiting})
 }
 
-/// Long enough for a request to have reached the filter.
-async fn arrives() {
-    tokio::time::sleep(Duration::from_millis(300)).await;
+/// Waits until Envoy has this many requests under way. Its one worker has handed each that it counts to the filter
+/// before it reads the next.
+async fn under_way(gateway: &Gateway, requests: u64) {
+    eventually("requests under way", Some(requests), async || {
+        gateway.envoy.stat("http.llm.downstream_rq_active")
+    })
+    .await;
 }
 
 #[rstest]
@@ -24,7 +28,7 @@ async fn who_came_first_is_forwarded_first(#[values(Store::Local, Store::Redis)]
     assert_eq!(caller.hello().await.header("x-ratelimit-waited-ms"), None);
     let one = async || (caller.hello().await, Instant::now());
     let later = async || {
-        arrives().await;
+        under_way(&gateway, 1).await;
         one().await
     };
     let ((first, first_at), (second, second_at)) = futures_util::future::join(one(), later()).await;
@@ -45,9 +49,10 @@ async fn the_room_is_bounded_and_who_leaves_makes_way(#[values(Store::Local, Sto
         let caller = caller.clone();
         async move { caller.hello().await }
     });
-    arrives().await;
+    under_way(&gateway, 1).await;
     assert_eq!(caller.hello().await.status, 429, "the one place is taken");
     waiting.abort();
+    under_way(&gateway, 0).await;
     eventually("a place", (200, true), async || {
         let answer = caller.hello().await;
         (answer.status, answer.header("x-ratelimit-waited-ms").is_some())
