@@ -28,7 +28,7 @@ impl Gates {
     }
 
     fn gate(&self, name: &str) -> Arc<Semaphore> {
-        // A panic while the lock was held leaves a map that is still a map.
+        // A panic under the lock leaves a valid map.
         let mut gates = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(gates.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
     }

@@ -1,7 +1,7 @@
-//! The mock as a server of its own, for the demo and the container image.
+//! The mock as a server, for the demo and the container image.
 //!
-//! `mock-llm [ADDRESS]` listens on `127.0.0.1:8000` or on the address given (port 0 takes a free one), and says on
-//! standard error where.
+//! `mock-llm [ADDRESS]` listens on `127.0.0.1:8000` or on the given address (port 0 takes a free one), and prints the
+//! address to standard error.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
-//! How this crate declares its modules, so that none can be forgotten.
+//! The macro that declares the modules of this crate, so that none can be forgotten.
 //!
-//! A module whose tests need keys in the shared gateways' configuration has a function `keys`, and nothing else to do:
-//! [`modules!`] finds it. A file that no `modules!` declares would not be compiled at all; the test here finds that.
+//! A module with tests that need keys in the shared gateways' configuration defines a function `keys`; [`modules!`]
+//! finds it. The compiler ignores a file that no `modules!` declares, so a test here looks for such files.
 
 use std::path::Path;
 
-/// Declares modules. Defines `keys`, the list of the keys that they bring, and `MODULES`, their names.
+/// Declares modules, and defines `keys`, which collects their keys, and `MODULES`, the list of their names.
 macro_rules! modules {
     ($($module:ident),+ $(,)?) => {
         $(mod $module;)+
@@ -14,9 +14,9 @@ macro_rules! modules {
         #[cfg(test)]
         pub const MODULES: &[&str] = &[$(stringify!($module)),+];
 
-        /// The keys that the modules declared beside this bring.
+        /// The keys of the modules declared beside this.
         pub fn keys() -> serde_json::Value {
-            /// For a module that has no function of this name, which would shadow this one below.
+            /// Serves a module without a function `keys`; where there is one, it shadows this one.
             #[allow(dead_code, reason = "every module may have keys of its own")]
             fn keys() -> serde_json::Value {
                 serde_json::json!([])
@@ -31,7 +31,7 @@ macro_rules! modules {
     };
 }
 
-/// Every file in `folder` is one of `modules`, except those that declare them.
+/// Checks that every file in `folder` is one of `modules`, except those that declare them.
 fn assert_are_all(folder: &str, modules: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     for entry in folder.read_dir().unwrap() {

@@ -1,8 +1,8 @@
-//! A storm: every way to ask and every way to end, at random and many at once. Afterwards four books must agree: what
-//! each client saw, what the upstream says that it told, what the access log says that each request was charged, and
-//! what the store has counted.
+//! A storm: requests of every kind that end in every way, at random and many at once. Afterwards four books must agree:
+//! what each client saw, the usage that the upstream reported, the charge of each request in the access log, and the
+//! counts of the store.
 //!
-//! `STORM_SEED` repeats a storm; a failing one prints its own.
+//! `STORM_SEED` repeats a storm; a failing test prints its seed.
 
 use crate::api::Api;
 use crate::caller::Caller;
@@ -23,59 +23,60 @@ use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Requests of a storm.
+/// The number of requests in a storm.
 const REQUESTS: usize = 400;
 
-/// How many are under way at a time.
+/// How many of them are under way at a time.
 const AT_A_TIME: usize = 40;
 
-/// Tokens of output that each allows itself.
+/// The maximum of output tokens in each request.
 const MAX_TOKENS: u64 = 60;
 
-/// One request, and what is to become of it.
+/// One request and how it ends.
 #[derive(Clone, Debug)]
 struct Act {
     api: Api,
     streamed: bool,
-    tells_usage: bool,
+    reports_usage: bool,
     http2: bool,
     compressed: bool,
-    /// Whether the answer comes in pieces of this many bytes.
+    /// The size in bytes of the answer's pieces, if it is cut into pieces.
     cut: Option<usize>,
     prompt_tokens: u64,
     words: u64,
     ending: Ending,
 }
 
-/// How it ends.
+/// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// With the whole answer; under this prefix, and with trailers perhaps.
+    /// With the whole answer, under this prefix, and with trailers if true.
     Whole(&'static str, bool),
-    /// With the whole answer, after so many attempts have failed.
+    /// With the whole answer, after this many failed attempts.
     Retried(u64),
     /// With a refusal.
     Refused,
-    /// With an error of the upstream's.
+    /// With an error of the upstream.
     Fails(u16),
-    /// With an answer of Envoy's in the upstream's place.
+    /// With an answer of Envoy in place of the upstream's.
     IsGivenUp(&'static str),
-    /// With a stream that breaks off after so many words.
+    /// With a stream that breaks off after this many words.
     BreaksOff(u64),
-    /// The client leaves when Envoy has its headers, and not all of its body.
+    /// The client leaves after Envoy has its headers and before it has its whole body.
     LeavesInBody,
-    /// The client leaves after so many milliseconds, before the answer begins.
+    /// The client leaves after this many milliseconds, before the answer begins.
     LeavesUnanswered(u64),
-    /// The client leaves after so many words of a stream.
+    /// The client leaves after this many words of a stream.
     LeavesMidStream(u64),
 }
 
-/// What of it the access log tells.
+/// One line of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Line {
     decision: String,
-    /// Input and output.
+    /// Input and output tokens that were reserved.
     estimate: Option<(u64, u64)>,
+    /// Input and output tokens that were charged in the end.
     charge: Option<(u64, u64)>,
 }
 
@@ -101,14 +102,14 @@ fn act() -> impl Strategy<Value = Act> {
     let cut = prop_oneof![2 => Just(None), 1 => (1..90_usize).prop_map(Some)];
     let flags = any::<(bool, bool, bool, bool)>();
     (api, flags, cut, 0..3000_u64, 0..120_u64, ending).prop_map(
-        |(api, (streamed, tells_usage, http2, compressed), cut, prompt_tokens, words, ending)| Act {
+        |(api, (streamed, reports_usage, http2, compressed), cut, prompt_tokens, words, ending)| Act {
             api,
             streamed: streamed && api != Api::Embeddings,
-            tells_usage,
+            reports_usage,
             http2,
             compressed,
             cut,
-            // A prompt of no tokens is none that an upstream tells.
+            // The filter does not believe a usage without prompt tokens.
             prompt_tokens: prompt_tokens + 1,
             words,
             ending,
@@ -117,8 +118,8 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 impl Act {
-    /// What can become of a request to this API: embeddings have no output that could be too much or break off, and
-    /// what is compressed or cut into pieces has no words to break off after.
+    /// The same with an ending that this API has. Embeddings have no output that could be too large or break off, and an
+    /// answer that is compressed or cut into pieces has no words to break off after.
     fn possible(mut self) -> Self {
         match self.ending {
             Ending::BreaksOff(_) | Ending::LeavesMidStream(_) | Ending::Refused
@@ -153,7 +154,7 @@ impl Act {
             .header("x-storm", number)
             .header(wish("prompt-tokens"), self.prompt_tokens)
             .header(wish("completion-tokens"), self.words);
-        if !self.tells_usage {
+        if !self.reports_usage {
             request = request.header(wish("no-usage"), 1);
         }
         if let Some(bytes) = self.cut {
@@ -179,7 +180,7 @@ impl Act {
         }
     }
 
-    /// Sends it and lets it end; the words that its client has seen.
+    /// Sends the request and ends it; returns the number of words that its client has seen.
     async fn play(&self, number: usize, caller: &Caller, envoy: &Envoy) -> u64 {
         let leaves = async {
             match self.ending {
@@ -207,40 +208,40 @@ impl Act {
         seen
     }
 
-    /// Whether the upstream tells what the request cost, and nothing keeps the filter from reading it.
+    /// Whether the upstream reports the cost of the request, and the filter can read it.
     fn is_reported(&self) -> bool {
-        self.tells_usage && matches!(self.ending, Ending::Whole(..) | Ending::Retried(_))
+        self.reports_usage && matches!(self.ending, Ending::Whole(..) | Ending::Retried(_))
     }
 
-    /// What is reserved for its answer.
+    /// Output tokens reserved for the answer.
     fn reserves(&self) -> u64 {
         if self.api == Api::Embeddings { 0 } else { MAX_TOKENS }
     }
 
-    /// What it is charged for its prompt and its answer, if it was admitted and its client has `seen` so many words.
+    /// The charge for the prompt and the answer, if it was admitted and its client has `seen` this many words.
     fn owes(&self, seen: u64) -> (u64, RangeInclusive<u64>) {
         let exactly = |input, output| (input, output..=output);
         let counted = self.api.hello_tokens();
         let words = if self.api == Api::Embeddings { 0 } else { self.words };
-        let begins_with_usage = self.api.begins_with_usage() && self.tells_usage;
+        let begins_with_usage = self.api.begins_with_usage() && self.reports_usage;
         let of_part = if begins_with_usage { self.prompt_tokens } else { counted };
         match self.ending {
-            Ending::Whole(..) | Ending::Retried(_) if self.tells_usage => exactly(self.prompt_tokens, words),
+            Ending::Whole(..) | Ending::Retried(_) if self.reports_usage => exactly(self.prompt_tokens, words),
             Ending::Whole(..) | Ending::Retried(_) => exactly(counted, words),
             Ending::Fails(_) | Ending::IsGivenUp(_) => exactly(0, 0),
             Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::BreaksOff(words) => (of_part, seen..=words),
-            // A few words more may have passed Envoy by the time it knew.
+            // A few more words may have passed Envoy before it noticed.
             Ending::LeavesMidStream(_) => (of_part, seen..=words),
             Ending::Refused | Ending::LeavesInBody => panic!("{self:?} is not admitted"),
         }
     }
 
-    /// Whether the store must have admitted it, or must not have; none if it may have.
+    /// Whether the store must have admitted it; `None` if both are possible.
     fn is_admitted(&self) -> Option<bool> {
         match self.ending {
             Ending::Refused | Ending::LeavesInBody => Some(false),
-            // It may have left while its body was awaited, or while the store was asked.
+            // The client may have left before Envoy had the body, or before the store answered.
             Ending::LeavesUnanswered(_) => None,
             _ => Some(true),
         }
@@ -249,13 +250,14 @@ impl Act {
 
 /// Waits until Envoy has the headers of request `number`.
 async fn has_begun(envoy: &Envoy, number: usize) {
+    let number = number.to_string();
     eventually(&format!("Envoy has request {number}"), true, async || {
-        envoy.access_log().iter().any(|line| line["storm"] == number.to_string())
+        envoy.access_log().iter().any(|line| line["storm"] == *number)
     })
     .await;
 }
 
-/// What the access log says of each request that has ended.
+/// The lines of the access log about each request that has ended.
 fn lines(envoy: &Envoy) -> HashMap<usize, Vec<Line>> {
     let mut lines: HashMap<usize, Vec<Line>> = HashMap::new();
     for line in envoy.access_log().iter().filter(|line| is_of_an_end(line)) {
@@ -269,7 +271,7 @@ fn lines(envoy: &Envoy) -> HashMap<usize, Vec<Line>> {
     lines
 }
 
-/// What the upstream says of the last attempt of each request.
+/// How the last attempt of each request ended upstream.
 fn reports(received: Vec<Received>) -> HashMap<usize, Option<Ended>> {
     let number = |request: &Received| request.headers["x-storm"].to_str().unwrap().parse().unwrap();
     received.iter().map(|request| (number(request), request.ended)).collect()
@@ -328,7 +330,7 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
     let lines = lines(&gateway.envoy);
     let reports = reports(gateway.mock.received());
 
-    // Each request by itself: by the log, by the upstream, and by what its client saw.
+    // Each request by itself: the log, the upstream, and what its client saw.
     let (mut charged, mut reported, mut unreported) = ([0; 3], [0; 2], [0; 2]);
     for (number, act) in acts.iter().enumerate() {
         let lines = lines.get(&number).map(Vec::as_slice).unwrap_or_default();
@@ -349,8 +351,8 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
         charged = [charged[0] + 1, charged[1] + input, charged[2] + output];
         let sum = if act.is_reported() {
             let ended = reports[&number];
-            let Some(Ended::Answered { usage, told: true }) = ended else {
-                panic!("the upstream told: {context}, {ended:?}")
+            let Some(Ended::Answered { usage, reported: true }) = ended else {
+                panic!("the upstream reported no usage: {context}, {ended:?}")
             };
             let Usage { prompt_tokens, completion_tokens } = usage;
             reported = [reported[0] + prompt_tokens, reported[1] + completion_tokens];
@@ -362,7 +364,7 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
     }
     assert!(reported[0] > 10_000 && reported[1] > 500 && unreported[0] > 0, "it was a storm: {reported:?}");
 
-    // All together: reservations and settlements, and what the store has counted.
+    // All requests together: reservations, settlements, and the counts of the store.
     let [requests, input, output] = charged;
     assert_eq!([input, output], [reported[0] + unreported[0], reported[1] + unreported[1]]);
     for (name, value) in [

@@ -1,4 +1,4 @@
-//! Clients that leave, at whatever moment.
+//! Clients that leave before their answer is complete, at every stage of a request.
 
 use super::{prompt_of_part, stream, words};
 use crate::api::Api;
@@ -10,7 +10,7 @@ use rstest::rstest;
 use serde_json::json;
 use std::time::Duration;
 
-/// Waits until the upstream has as many requests of `key` as this.
+/// Waits until the upstream has received `requests` requests of `key`.
 async fn arrived(gateway: &Gateway, key: &str, requests: usize) {
     let value = format!("Bearer {key}");
     eventually("requests upstream", requests, async || {
@@ -19,10 +19,10 @@ async fn arrived(gateway: &Gateway, key: &str, requests: usize) {
     .await;
 }
 
-/// The upstream may have done all the work by then, and will not tell: what was reserved stays charged.
+/// The upstream may have done all the work by then, and nobody learns how much: the whole reservation stays charged.
 #[rstest]
 #[tokio::test]
-async fn who_leaves_before_the_answer_begins_is_charged_what_was_reserved(
+async fn a_client_that_leaves_before_the_answer_pays_the_reservation(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(false, true)] http2: bool,
 ) {
@@ -43,7 +43,7 @@ async fn who_leaves_before_the_answer_begins_is_charged_what_was_reserved(
 
 #[rstest]
 #[tokio::test]
-async fn who_leaves_in_the_middle_of_a_stream_is_charged_what_has_passed(
+async fn a_client_that_leaves_in_the_middle_of_a_stream_pays_for_what_has_passed(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(Api::Chat, Api::Completions, Api::Responses, Api::Messages)] api: Api,
     #[values(false, true)] http2: bool,
@@ -65,12 +65,12 @@ async fn who_leaves_in_the_middle_of_a_stream_is_charged_what_has_passed(
     }
     let seen = words(&text);
     drop(body);
-    // A few words more may have passed Envoy by the time it knew.
+    // A few more words may have passed Envoy before it noticed.
     eventually("output charged by the text that passed", true, async || {
         let answer = caller.too_large().await;
         assert_eq!(answer.number("x-ratelimit-remaining-requests"), 999);
         let output = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens");
-        // 60 is what was reserved.
+        // The reservation was 60.
         output >= seen && output < 30
     })
     .await;
@@ -79,10 +79,10 @@ async fn who_leaves_in_the_middle_of_a_stream_is_charged_what_has_passed(
     assert_eq!(input, prompt_of_part(api, 40));
 }
 
-/// Leaving at every moment at once: whatever was going on is settled, and what is left over is nothing.
+/// Sixty clients leave at sixty moments: every request is settled, and no reservation stays behind.
 #[rstest]
 #[tokio::test]
-async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn clients_that_leave_at_any_moment_leave_nothing_behind(#[values(Store::Local, Store::Redis)] store: Store) {
     let mut limits = strangers(json!({}));
     limits["store"] = store.configuration();
     let gateway = Gateway::start_with(store, |setup| setup.filter(&limits).concurrency(2)).await;
@@ -103,7 +103,7 @@ async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, S
         let tokens = lines.iter().filter_map(|line| line[field].as_str());
         tokens.map(|tokens| tokens.parse().unwrap()).collect::<Vec<u64>>()
     };
-    // 16 words each if all had their whole answer, 512 if a reservation were never settled.
+    // A whole answer has 16 words; a reservation that is never settled would stay charged with 512.
     let outputs = charged("output_tokens");
     let requests = outputs.len() as u64;
     assert!(requests <= 60);
@@ -113,11 +113,11 @@ async fn who_leaves_at_any_moment_leaves_nothing_behind(#[values(Store::Local, S
     assert_eq!(left, [requests, input, output, input + output], "no more is charged than the log says");
 }
 
-/// A client that has sent all that it has to say may close its half of an HTTP/1.1 connection. Envoy takes that for
-/// the end of the connection, and the filter for a client that has left.
+/// A client that has sent its whole request may close its half of an HTTP/1.1 connection. Envoy treats that as the end
+/// of the connection, so to the filter the client has left.
 #[rstest]
 #[tokio::test]
-async fn who_closes_half_of_the_connection_is_charged_as_one_who_leaves(
+async fn a_client_that_closes_half_of_its_connection_has_left(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = Gateway::start(store, strangers(json!({}))).await;
@@ -134,16 +134,16 @@ async fn who_closes_half_of_the_connection_is_charged_as_one_who_leaves(
     gateway.charged(key, 1, HELLO_TOKENS, 30).await;
 }
 
-/// One stream of a connection ends, the other does not notice.
+/// A client leaves one stream of a connection and reads the other to its end.
 #[rstest]
 #[tokio::test]
-async fn who_leaves_one_of_two_streams_is_charged_for_both(
+async fn a_client_that_leaves_one_of_two_streams_pays_for_both(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = store.gateway().await;
     let key = "endings-one-of-two";
     let caller = gateway.caller(key).over_http2();
-    let ask = |words: &str, delay_ms: &str| {
+    let send = |words: &str, delay_ms: &str| {
         caller
             .chat(&Api::Chat.streamed_hello(60, true))
             .header("x-mock-prompt-tokens", "70")
@@ -151,9 +151,9 @@ async fn who_leaves_one_of_two_streams_is_charged_for_both(
             .header("x-mock-chunk-delay-ms", delay_ms)
             .send()
     };
-    let (left, stays) = (ask("400", "5000").await.unwrap(), ask("20", "20").await.unwrap());
+    let (left, stays) = (send("400", "5000").await.unwrap(), send("20", "20").await.unwrap());
     drop(left);
     assert!(stays.text().await.unwrap().ends_with("data: [DONE]\n\n"));
-    // Of the one that was left nothing but the role has come.
+    // The abandoned stream has sent nothing but the role.
     gateway.charged(key, 2, HELLO_TOKENS + 70, 20).await;
 }

@@ -1,4 +1,4 @@
-//! Envoy itself ends requests, or is about to end.
+//! Envoy itself ends a request, or stops accepting new ones.
 
 use super::stream;
 use crate::api::Api;
@@ -10,8 +10,7 @@ use futures_util::StreamExt;
 use rstest::rstest;
 use serde_json::json;
 
-/// A gateway whose connection manager gives up after `duration`, in the case that `timeout` is about. Envoy's clock
-/// decides when that is over.
+/// A gateway with one of the connection manager's timeouts set to `duration`. Envoy's clock decides when it is over.
 async fn impatient(store: Store, timeout: &str, duration: &str) -> Gateway {
     let mut limits = strangers(json!({}));
     limits["store"] = store.configuration();
@@ -23,7 +22,7 @@ async fn impatient(store: Store, timeout: &str, duration: &str) -> Gateway {
     .await
 }
 
-/// A draining Envoy takes nobody else in, and finishes what it has begun.
+/// A draining Envoy accepts no new connection and finishes the streams that it has begun.
 #[rstest]
 #[tokio::test]
 async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
@@ -57,10 +56,10 @@ async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
     }
 }
 
-/// Nothing was decided while the body had not come, so nothing is owed.
+/// The filter decides when it has the body, so a request without one is never charged.
 #[rstest]
 #[tokio::test]
-async fn who_does_not_finish_the_body_in_time_is_charged_nothing(
+async fn a_client_that_does_not_finish_its_body_in_time_is_charged_nothing(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = impatient(store, "request_timeout", "0.5s").await;
@@ -73,7 +72,7 @@ async fn who_does_not_finish_the_body_in_time_is_charged_nothing(
     gateway.charged("slow", 0, 0, 0).await;
 }
 
-/// An upstream that says nothing for too long in the middle of a stream.
+/// An upstream stops sending in the middle of a stream, and Envoy's timeout ends it.
 #[rstest]
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_charged_what_has_passed(

@@ -1,4 +1,4 @@
-//! What a platform team can say in its configuration, and that it is so: a story for each, as clients see it.
+//! What a platform team can configure: one story for each feature, as its clients see it.
 
 modules! {
     dialects,

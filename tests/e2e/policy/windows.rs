@@ -1,4 +1,4 @@
-//! Windows of every kind: what fits, what does not, and when it will.
+//! Windows of every kind: which request fits, which does not, and when it will.
 
 use crate::caller::{Answer, Caller, hello_with};
 use crate::gateway::{Gateway, Store, eventually};
@@ -29,7 +29,7 @@ fn limits() -> Value {
     })
 }
 
-/// A stream that is open until it is dropped; none if it is refused.
+/// Opens a stream that stays open until it is dropped; `None` if it is refused.
 async fn open_stream(caller: &Caller) -> Option<Response> {
     let chat = hello_with(json!({"stream": true, "max_tokens": 1000}));
     let wishes = [("x-mock-chunk-delay-ms", "100"), ("x-mock-completion-tokens", "1000")];
@@ -71,7 +71,7 @@ async fn each_kind_admits_what_it_says(#[values(Store::Local, Store::Redis)] sto
         assert!(month["reset_ms"].as_u64().unwrap() <= 31 * DAY_S * 1000);
     }
 
-    // Exactly the limit fits, and one more never does.
+    // A request of exactly the limit fits; one token more never does.
     let small = gateway.caller("windows-small");
     let large = Answer::to(small.chat(&hello_with(json!({"max_tokens": 101})))).await;
     assert_eq!((large.status, large.header("x-should-retry")), (429, Some("false")));
@@ -86,7 +86,7 @@ async fn a_slot_is_free_again_when_its_request_ends(#[values(Store::Local, Store
     let caller = gateway.caller("windows-slot");
     assert_eq!(caller.hello().await.status, 200);
     eventually("a slot after an answer", 200, async || caller.hello().await.status).await;
-    // The answer is there before its slot is free: a stream is asked for until one is open.
+    // The answer arrives before its slot is free, so this tries until a stream is open.
     let open = RefCell::new(None);
     eventually("a stream", true, async || {
         *open.borrow_mut() = open_stream(&caller).await;
@@ -100,7 +100,7 @@ async fn a_slot_is_free_again_when_its_request_ends(#[values(Store::Local, Store
     eventually("a slot after its client has left", 200, async || caller.hello().await.status).await;
 }
 
-/// The lease runs out by the clock of Redis.
+/// The clock of Redis decides when the lease of the dead Envoy expires.
 #[tokio::test]
 async fn an_envoy_that_dies_gives_its_slots_back() {
     let mut first = Gateway::start(Store::Redis, limits()).await;
@@ -112,6 +112,6 @@ async fn an_envoy_that_dies_gives_its_slots_back() {
     let _open = open_stream(&first.caller("windows-lease")).await.unwrap();
     assert_eq!(other.hello().await.status, 429);
     first.envoy.process().kill();
-    assert_eq!(other.hello().await.status, 429, "nobody has said that the slot is free");
+    assert_eq!(other.hello().await.status, 429, "the lease still runs");
     eventually("the dead Envoy's slot", 200, async || other.hello().await.status).await;
 }
