@@ -1,11 +1,12 @@
-"""Reads streams that are ended because they have passed their limit, with the official clients, and prints what each
-made of the end, as JSON.
+"""Reads streams that the filter ends at their limit, with the official clients, and prints how each client saw the end,
+as JSON.
 
     finished_streams.py GATEWAY
 """
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from anthropic import Anthropic
 from openai import OpenAI
@@ -41,4 +42,7 @@ def messages():
     return {"words": message.content[0].text.count("token"), "reason": message.stop_reason}
 
 
-print(json.dumps({"chat": chat(), "responses": responses(), "messages": messages()}))
+# Side by side: each client reads for as long as the upstream sends, ten seconds and more.
+with ThreadPoolExecutor() as pool:
+    runs = {run.__name__: pool.submit(run) for run in (chat, responses, messages)}
+print(json.dumps({name: run.result() for name, run in runs.items()}))
