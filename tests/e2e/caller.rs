@@ -32,7 +32,7 @@ pub fn hello_with(members: Value) -> Value {
     chat
 }
 
-/// A body in these parts, without a `content-length`, and with a trailer at its end if asked.
+/// A body in these parts, without a `content-length`, and with a trailer at its end if `ends_with_trailer`.
 pub fn body_in_parts(parts: &[&str], ends_with_trailer: bool) -> reqwest::Body {
     let mut frames: Vec<_> =
         parts.iter().map(|part| Frame::data(Bytes::copy_from_slice(part.as_bytes()))).collect();

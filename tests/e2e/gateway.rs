@@ -161,14 +161,14 @@ impl Gateway {
         Some(window.map_or(0, |window| window["used"].as_u64().unwrap()))
     }
 
-    /// Waits until Envoy has read and finished every request that clients have sent, and the store has the final cost of
-    /// each. Books can be compared then. Drop the clients first: their connections must be closed.
+    /// Waits until Envoy has read and finished every request that clients have sent, and the store has the final cost
+    /// of each. Books can be compared then. Drop the clients first: their connections must be closed.
     ///
     /// # Panics
     /// If the gateway is not at rest in time.
     pub async fn at_rest(&self) {
         let envoy = &self.envoy;
-        // The kernel may still hold a request whose client has left.
+        // The kernel may still hold a request after its client has left.
         eventually("connections of clients", 0, async || envoy.connections()).await;
         // Envoy logs a request after the filter has settled it.
         eventually("requests under way, and finished ones that are not in the log", (0, 0), async || {

@@ -185,7 +185,8 @@ fn nested() -> Vec<(String, Vec<u8>)> {
         (
             "properties in properties",
             format!(
-                r#"{{"messages": [], "tools": [{{"type": "function", "function": {{"name": "f", "parameters": {}}}}}]}}"#,
+                r#"{{"messages": [], "tools": [{}{}}}}}]}}"#,
+                r#"{"type": "function", "function": {"name": "f", "parameters": "#,
                 deep("{\"type\":\"object\",\"properties\":{\"p\":", "}}", 30_000)
             )
             .into_bytes(),

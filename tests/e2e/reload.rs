@@ -1,4 +1,5 @@
-//! Limits change while Envoy runs: a valid change applies at once and keeps all counters, an invalid one changes nothing.
+//! Limits change while Envoy runs: a valid change applies at once and keeps all counters, and an invalid one changes
+//! nothing.
 
 use crate::caller::{Answer, Caller, hello_with};
 use crate::gateway::{Gateway, Store, eventually};
@@ -76,8 +77,8 @@ async fn changes_under_load_lose_no_request_and_no_count(#[values(Store::Local, 
             let mut answers = Vec::new();
             for _ in 0..40 {
                 let chat = hello_with(json!({"max_tokens": 1}));
-                let asked = (0..5).map(|_| Answer::to(caller.chat(&chat)));
-                answers.extend(futures_util::future::join_all(asked).await);
+                let batch = (0..5).map(|_| Answer::to(caller.chat(&chat)));
+                answers.extend(futures_util::future::join_all(batch).await);
             }
             answers
         }

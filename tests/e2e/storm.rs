@@ -118,8 +118,8 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 impl Act {
-    /// The same with an ending that this API has. Embeddings have no output that could be too large or break off, and an
-    /// answer that is compressed or cut into pieces has no words to break off after.
+    /// The same with an ending that this API has. Embeddings have no output that could be too large or break off, and
+    /// an answer that is compressed or cut into pieces has no words to break off after.
     fn possible(mut self) -> Self {
         match self.ending {
             Ending::BreaksOff(_) | Ending::LeavesMidStream(_) | Ending::Refused
@@ -147,31 +147,31 @@ impl Act {
         } else {
             self.api.hello(max_tokens)
         };
-        let wish = |name: &str| format!("x-mock-{name}");
+        let mock = |name: &str| format!("x-mock-{name}");
         let mut request = caller
             .request(Method::POST, &format!("{prefix}{}", self.api.path()))
             .json(&body)
             .header("x-storm", number)
-            .header(wish("prompt-tokens"), self.prompt_tokens)
-            .header(wish("completion-tokens"), self.words);
+            .header(mock("prompt-tokens"), self.prompt_tokens)
+            .header(mock("completion-tokens"), self.words);
         if !self.reports_usage {
-            request = request.header(wish("no-usage"), 1);
+            request = request.header(mock("no-usage"), 1);
         }
         if let Some(bytes) = self.cut {
-            request = request.header(wish("chunk-bytes"), bytes);
+            request = request.header(mock("chunk-bytes"), bytes);
         }
         if self.compressed {
-            request = request.header("accept-encoding", "gzip").header(wish("compress"), 1);
+            request = request.header("accept-encoding", "gzip").header(mock("compress"), 1);
         }
         match self.ending {
-            Ending::Whole(_, true) => request.header(wish("trailers"), 1),
-            Ending::Retried(failures) => request.header(wish("fail-attempts"), failures),
-            Ending::Fails(status) => request.header(wish("status"), status),
-            Ending::IsGivenUp(_) | Ending::LeavesUnanswered(_) => request.header(wish("delay-ms"), 20_000),
+            Ending::Whole(_, true) => request.header(mock("trailers"), 1),
+            Ending::Retried(failures) => request.header(mock("fail-attempts"), failures),
+            Ending::Fails(status) => request.header(mock("status"), status),
+            Ending::IsGivenUp(_) | Ending::LeavesUnanswered(_) => request.header(mock("delay-ms"), 20_000),
             Ending::BreaksOff(words) => request
-                .header(wish("chunk-delay-ms"), 10)
-                .header(wish("reset-after"), self.api.events_before_words() + words),
-            Ending::LeavesMidStream(_) => request.header(wish("chunk-delay-ms"), 10),
+                .header(mock("chunk-delay-ms"), 10)
+                .header(mock("reset-after"), self.api.events_before_words() + words),
+            Ending::LeavesMidStream(_) => request.header(mock("chunk-delay-ms"), 10),
             Ending::LeavesInBody => {
                 let begun = stream::iter([Ok::<_, Infallible>("{\"model\": \"gpt")]);
                 request.body(reqwest::Body::wrap_stream(begun.chain(stream::pending())))

@@ -8,7 +8,8 @@ pub(super) fn body(plan: &Plan) -> Value {
     message(plan, content, Some(reason(plan)), plan.usage.completion_tokens)
 }
 
-/// As in Anthropic's API, the usage of the prompt comes at the beginning, and that of the answer with the reason to stop.
+/// As in Anthropic's API, the usage of the prompt comes at the beginning, and that of the answer with its
+/// `stop_reason`.
 pub(super) fn events(plan: &Plan) -> Vec<String> {
     let begun = plan.usage.completion_tokens.min(1);
     let mut events = vec![

@@ -27,7 +27,8 @@ def chat():
 
 
 def responses():
-    events = list(openai("responses").responses.create(model="gpt-4o", input="Hello!", stream=True, max_output_tokens=20))
+    request = {"model": "gpt-4o", "input": "Hello!", "max_output_tokens": 20}
+    events = list(openai("responses").responses.create(**request, stream=True))
     deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     last = events[-1]
     assert last.type == "response.incomplete", last

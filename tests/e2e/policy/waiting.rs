@@ -1,4 +1,5 @@
-//! A request that fits soon waits instead of being refused: in its turn, within bounds, and only while its client stays.
+//! A request that fits soon waits instead of being refused: in its turn, within bounds, and only as long as its client
+//! stays.
 
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
@@ -41,7 +42,7 @@ async fn requests_are_forwarded_in_the_order_of_their_arrival(#[values(Store::Lo
 
 #[rstest]
 #[tokio::test]
-async fn the_waiting_room_is_bounded_and_a_client_that_leaves_makes_way(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn the_waiting_room_has_bounds_and_departures_make_way(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = Gateway::start(store, limits("3s", 1)).await;
     let caller = gateway.caller("waiting-room");
     assert_eq!(caller.hello().await.status, 200);

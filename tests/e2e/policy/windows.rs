@@ -13,7 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const DAY_S: u64 = 86_400;
 
 fn limits() -> Value {
-    let requests = |limit: u64, window: &str, algorithm: &str| json!({"metric": "requests", "limit": limit, "window": window, "algorithm": algorithm});
+    let requests = |limit: u64, window: &str, algorithm: &str| {
+        json!({"metric": "requests", "limit": limit, "window": window, "algorithm": algorithm})
+    };
     let mut bucket = requests(60, "1h", "token_bucket");
     bucket["burst"] = json!(3);
     json!({
@@ -32,9 +34,9 @@ fn limits() -> Value {
 /// Opens a stream that stays open until it is dropped; `None` if it is refused.
 async fn open_stream(caller: &Caller) -> Option<Response> {
     let chat = hello_with(json!({"stream": true, "max_tokens": 1000}));
-    let wishes = [("x-mock-chunk-delay-ms", "100"), ("x-mock-completion-tokens", "1000")];
+    let headers = [("x-mock-chunk-delay-ms", "100"), ("x-mock-completion-tokens", "1000")];
     let request = caller.chat(&chat);
-    let request = wishes.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     Some(request.send().await.unwrap()).filter(|response| response.status() == 200)
 }
 
