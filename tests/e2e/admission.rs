@@ -160,6 +160,7 @@ async fn as_many_prompts_are_admitted_as_fit(#[values(Store::Local, Store::Redis
     assert_eq!((answer.status, answer.number("x-ratelimit-remaining-input-tokens")), (429, 1));
 }
 
+/// The clock of the store decides when; the test waits as long as the refusal says.
 #[rstest]
 #[case("admission-soon")]
 #[case("admission-soon-tokens")]

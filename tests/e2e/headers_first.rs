@@ -1,5 +1,5 @@
 //! Without the option `allow_on_headers_stop_iteration` Envoy holds the body back as long as the filter holds the
-//! headers. The filter must notice that, or the request would wait forever.
+//! headers. The filter must notice that, or the request would wait forever. Envoy's clock decides when it gives up.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello};
 use crate::gateway::{Gateway, Store};

@@ -11,7 +11,6 @@ macro_rules! modules {
         $(mod $module;)+
 
         /// The names of the modules declared beside this.
-        #[cfg(test)]
         pub const MODULES: &[&str] = &[$(stringify!($module)),+];
 
         /// The keys of the modules declared beside this.

@@ -1,5 +1,5 @@
 //! A request that fits soon waits instead of being refused: in its turn, within bounds, and only as long as its client
-//! stays.
+//! stays. The clock of the store decides when a request fits.
 
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
