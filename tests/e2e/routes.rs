@@ -4,7 +4,7 @@ use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::process::free_port;
 use serde_json::{Value, json};
 
-/// Envoy gives up after a second.
+/// Envoy gives up after two seconds, by its own clock.
 pub const HASTY: &str = "/hasty";
 
 /// Nobody listens.
@@ -36,7 +36,7 @@ pub fn add(setup: &mut Setup) {
     let host = &mut connection_manager(setup)["route_config"]["virtual_hosts"][0];
     host["include_request_attempt_count"] = json!(true);
     let mut routes = vec![
-        route(HASTY, "llm", json!({"timeout": "1s"})),
+        route(HASTY, "llm", json!({"timeout": "2s"})),
         route(NOWHERE, "nowhere", json!({"timeout": "5s"})),
         route(RETRIED, "llm", json!({"retry_policy": again})),
         route(HTTP2, "llm-http2", json!({})),

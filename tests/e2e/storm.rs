@@ -128,7 +128,9 @@ impl Act {
                 self.ending = Ending::Whole("", false);
             }
             Ending::BreaksOff(_) | Ending::LeavesMidStream(_) => {
-                (self.streamed, self.compressed, self.cut, self.words) = (true, false, None, 300);
+                (self.streamed, self.compressed, self.cut) = (true, false, None);
+                // So many that the stream still runs when Envoy notices that its client has left.
+                self.words = 3000;
             }
             _ => {}
         }
@@ -232,7 +234,7 @@ impl Act {
             Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::BreaksOff(words) => (of_part, seen..=words),
             // A few more words may have passed Envoy before it noticed.
-            Ending::LeavesMidStream(_) => (of_part, seen..=words),
+            Ending::LeavesMidStream(_) => (of_part, seen..=300),
             Ending::Refused | Ending::LeavesInBody => panic!("{self:?} is not admitted"),
         }
     }

@@ -57,7 +57,9 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_pays_for_what_has_passed
     let request = stream(&caller, api, "")
         .header("x-mock-prompt-tokens", "40")
         .header("x-mock-completion-tokens", "400")
-        .header("x-mock-chunk-delay-ms", "40");
+        .header("x-mock-gate", &key);
+    // The client cannot leave too late: the upstream sends five words and no more.
+    gateway.mock.let_through(&key, api.events_before_words() as usize + 5);
     let mut body = request.send().await.unwrap().bytes_stream();
     let mut text = String::new();
     while words(&text) < 5 {
@@ -65,7 +67,6 @@ async fn a_client_that_leaves_in_the_middle_of_a_stream_pays_for_what_has_passed
     }
     let seen = words(&text);
     drop(body);
-    // A few more words may have passed Envoy before it noticed.
     eventually("output charged by the text that passed", true, async || {
         let answer = caller.too_large().await;
         assert_eq!(answer.number("x-ratelimit-remaining-requests"), 999);
@@ -125,7 +126,7 @@ async fn a_client_that_closes_half_of_its_connection_has_left(
     let body = hello_with(json!({"max_tokens": 30})).to_string();
     let mut connection = Connection::open(gateway.envoy.address()).await;
     let length = format!("content-length: {}", body.len());
-    let headers = [&*format!("authorization: Bearer {key}"), &length, "x-mock-delay-ms: 1000"];
+    let headers = [&*format!("authorization: Bearer {key}"), &length, "x-mock-delay-ms: 20000"];
     connection.post(Api::Chat.path(), &headers).await;
     connection.send(&body).await;
     arrived(&gateway, key, 1).await;

@@ -70,10 +70,12 @@ async fn a_stream_that_envoy_gives_up_on_is_charged_what_has_passed(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = store.gateway().await;
-    let caller = gateway.caller("endings-hasty-stream");
+    let key = "endings-hasty-stream";
+    let caller = gateway.caller(key);
     let request = stream(&caller, Api::Chat, HASTY)
         .header("x-mock-completion-tokens", "400")
-        .header("x-mock-chunk-delay-ms", "50");
+        .header("x-mock-gate", key);
+    gateway.mock.let_through(key, 1 + 20);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.bytes().await.is_err(), "it is cut off");
