@@ -106,6 +106,8 @@ async fn the_calls_of_openais_clients_are_charged(
     #[case] script: &str,
 ) {
     let gateway = Gateway::start(store, strangers(json!({}))).await;
+    // The client leaves a stream after five words, and the upstream sends it no more than these.
+    gateway.mock.let_through("left", Api::Chat.events_before_words() as usize + 8);
     let seen = run(interpreter, script, &[&gateway.envoy.url("/v1"), name]).await;
     gateway.at_rest().await;
     for (call, input, output) in [
@@ -137,6 +139,8 @@ async fn anthropics_clients_understand_every_answer_and_are_charged(
     #[case] script: &str,
 ) {
     let gateway = Gateway::start(store, strangers(json!({"keys": keys()}))).await;
+    // The client leaves a stream after five words, and the upstream sends it no more than these.
+    gateway.mock.let_through("left", Api::Messages.events_before_words() as usize + 8);
     let seen = run(interpreter, script, &[&gateway.envoy.url(""), name]).await;
     gateway.at_rest().await;
     for call in ["messages", "messages-stream"] {

@@ -50,7 +50,7 @@ async function streamed() {
 }
 
 async function leave() {
-  const api = charged("left", { "completion-tokens": "400", "chunk-delay-ms": "40" });
+  const api = charged("left", { "completion-tokens": "400", gate: "left" });
   let text = "";
   for await (const event of await api.messages.create({ ...chat, stream: true })) {
     if (event.type === "content_block_delta") text += event.delta.text;

@@ -43,7 +43,7 @@ async function textOfEvents(events) {
 }
 
 async function leave() {
-  const choices = { "completion-tokens": "400", "chunk-delay-ms": "40" };
+  const choices = { "completion-tokens": "400", gate: "left" };
   let text = "";
   for await (const chunk of await chat("left", { stream: true }, choices)) {
     text += chunk.choices[0].delta.content ?? "";

@@ -53,7 +53,7 @@ def streamed():
 
 
 def leave():
-    api = charged("left", completion_tokens="400", chunk_delay_ms="40")
+    api = charged("left", completion_tokens="400", gate="left")
     text = ""
     with api.messages.create(**CHAT, stream=True) as stream:
         for event in stream:

@@ -42,7 +42,7 @@ def responses(call, **more):
 
 
 def leave():
-    with chat("left", stream=True, choices={"completion_tokens": "400", "chunk_delay_ms": "40"}) as stream:
+    with chat("left", stream=True, choices={"completion_tokens": "400", "gate": "left"}) as stream:
         text = ""
         while text.count("token") < 5:
             text += next(stream).choices[0].delta.content or ""
