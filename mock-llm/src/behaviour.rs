@@ -1,30 +1,32 @@
-//! How one request is answered, as its own `x-mock-*` headers say.
+//! The choices that a request makes about its answer in `x-mock-*` headers.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The most words of a completion: enough for any test, and no header can exhaust the memory.
+/// The largest number of words in a completion: enough for any test, and too few to exhaust the memory.
 const MAX_COMPLETION_TOKENS: u64 = 1_000_000;
 
-/// What a request asks of the mock beyond the API itself. The default is an answer at once, in whole events.
+/// How the mock answers one request. The default is an answer at once, in whole events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// `x-mock-status`: answer with this status, and an error body unless it is 200.
     pub status: StatusCode,
     /// `x-mock-fail-attempts`: answer this many attempts with 503 first, by `x-envoy-attempt-count`.
     pub fail_attempts: u64,
-    /// `x-mock-delay-ms`: the time before the answer begins.
+    /// `x-mock-delay-ms`: the pause before the answer begins.
     pub delay: Duration,
-    /// `x-mock-chunk-delay-ms`: the time between two pieces of the body.
+    /// `x-mock-chunk-delay-ms`: the pause between two pieces of the body.
     pub chunk_delay: Duration,
-    /// `x-mock-chunk-bytes`: cut the body into pieces of this size, whatever it holds. Else each event is a piece.
+    /// `x-mock-gate`: each piece of the body waits at the gate of this name ([`crate::gates`]).
+    pub gate: Option<String>,
+    /// `x-mock-chunk-bytes`: cut the body into pieces of this size. Without it, each event is a piece.
     pub chunk_bytes: Option<usize>,
-    /// `x-mock-prompt-tokens`: the prompt tokens that `usage` tells. Else the body's bytes divided by four.
+    /// `x-mock-prompt-tokens`: the prompt tokens in `usage`. Without it, the body's bytes divided by four.
     pub prompt_tokens: Option<u64>,
-    /// `x-mock-completion-tokens`: words in each choice. Else 16, or the request's own cap if that is less.
+    /// `x-mock-completion-tokens`: words in each choice. Without it, 16, or the request's own maximum if that is less.
     pub completion_tokens: Option<u64>,
-    /// `x-mock-no-usage`: tell no usage, whatever the request asks.
+    /// `x-mock-no-usage`: report no usage, even if the request asks for it.
     pub no_usage: bool,
     /// `x-mock-no-done`: end a stream without its `[DONE]`.
     pub no_done: bool,
@@ -34,7 +36,7 @@ pub struct Behaviour {
     pub trailers: bool,
     /// `x-mock-compress`: compress the answer, as `accept-encoding` allows.
     pub compress: bool,
-    /// `x-mock-header`, as often as wanted: `name: value` to answer with.
+    /// `x-mock-header`, any number of times: a `name: value` to answer with.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -42,20 +44,21 @@ impl Behaviour {
     /// Reads the `x-mock-*` headers.
     ///
     /// # Errors
-    /// Names the header whose value cannot be read, or that is not one of these.
+    /// Names the header with an unreadable value, or an unknown one.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, String> {
         let mut behaviour = Self::default();
         for (name, value) in headers {
             let name = name.as_str();
-            let Some(wish) = name.strip_prefix("x-mock-") else { continue };
+            let Some(choice) = name.strip_prefix("x-mock-") else { continue };
             let text = value.to_str().map_err(|_| format!("{name}: expected text"))?;
-            match wish {
+            match choice {
                 "status" => behaviour.status = read(name, text, "an HTTP status")?,
                 "fail-attempts" => behaviour.fail_attempts = read(name, text, "a number")?,
                 "delay-ms" => behaviour.delay = Duration::from_millis(read(name, text, "a number")?),
                 "chunk-delay-ms" => {
                     behaviour.chunk_delay = Duration::from_millis(read(name, text, "a number")?)
                 }
+                "gate" => behaviour.gate = Some(text.to_owned()),
                 "chunk-bytes" => {
                     behaviour.chunk_bytes =
                         Some(read::<std::num::NonZeroUsize>(name, text, "a number above 0")?.get());
@@ -78,13 +81,13 @@ impl Behaviour {
                         read(name, value.trim(), "a header value")?,
                     ));
                 }
-                _ => return Err(format!("{name}: the mock knows no such wish")),
+                _ => return Err(format!("{name}: the mock does not know this header")),
             }
         }
         Ok(behaviour)
     }
 
-    /// The status to refuse a request with these headers with, if it is to be refused.
+    /// The status of the refusal, if a request with these headers is refused.
     pub fn fails(&self, headers: &HeaderMap) -> Option<StatusCode> {
         let attempt: Option<u64> =
             headers.get("x-envoy-attempt-count").and_then(|count| count.to_str().ok()?.parse().ok());
@@ -94,7 +97,7 @@ impl Behaviour {
         (self.status != StatusCode::OK).then_some(self.status)
     }
 
-    /// Adds what `x-mock-header` asked for.
+    /// Adds the headers from `x-mock-header`.
     pub fn add_headers(&self, response: &mut HeaderMap) {
         for (name, value) in &self.headers {
             response.append(name, value.clone());

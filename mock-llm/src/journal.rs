@@ -1,4 +1,4 @@
-//! What the mock has been asked and what it has answered: the truth that tests hold a limit's counters against.
+//! A record of requests and answers, with which tests compare the counters of limits.
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many of the last requests are kept.
-const KEPT: usize = 4096;
+/// The number of requests that are kept: the last ones.
+const MAX_REQUESTS: usize = 4096;
 
-/// How many bytes of bodies are kept, the last request's aside: 64 MiB.
-const KEPT_BYTES: usize = 64 << 20;
+/// The bytes of bodies that are kept besides the last request's: 64 MiB.
+const MAX_BYTES: usize = 64 << 20;
 
 /// Tokens of one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub struct Usage {
 pub enum Ended {
     /// With the whole answer.
     Answered {
-        /// What it cost.
+        /// Its cost.
         usage: Usage,
-        /// Whether the answer told so.
-        told: bool,
+        /// Whether the answer reported it.
+        reported: bool,
     },
     /// With an error.
     Refused,
-    /// The client left, or the mock was asked to break off.
+    /// The client left, or the request asked the mock to break off.
     Aborted,
 }
 
@@ -44,11 +44,11 @@ pub struct Received {
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// Every header, API keys included: for tests in the same process, never part of the [`Report`].
+    /// Every header, including API keys: for tests in the same process, never part of the [`Report`].
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// How it ended, if it has.
+    /// How it ended, if it has ended.
     pub ended: Option<Ended>,
 }
 
@@ -57,15 +57,15 @@ pub struct Received {
 pub struct Report {
     /// Requests whose headers have arrived.
     pub requests: u64,
-    /// Of those, how many are being answered now.
+    /// How many of them are being answered now.
     pub in_flight: u64,
-    /// The most that were being answered at a time.
+    /// The largest number that were answered at a time.
     pub in_flight_max: u64,
     /// Requests answered to the end, errors included.
     pub completed: u64,
-    /// Requests that ended before the answer did: the client left, or the mock was asked to break off.
+    /// Requests that ended before their answer did: the client left, or the request asked the mock to break off.
     pub aborted: u64,
-    /// Prompt tokens of the completions that were answered to the end.
+    /// Prompt tokens of the requests that were answered to the end.
     pub prompt_tokens: u64,
     /// Their completion tokens.
     pub completion_tokens: u64,
@@ -85,7 +85,7 @@ struct Pages {
     received: VecDeque<Received>,
     /// Bytes of their bodies.
     bytes: usize,
-    /// How many came before the first that is kept.
+    /// How many requests came before the first that is kept.
     forgotten: usize,
 }
 
@@ -95,12 +95,12 @@ impl Journal {
         self.pages().report
     }
 
-    /// The last requests, oldest first: at most 4,096, and not many more than 64 MiB.
+    /// The last requests, oldest first: at most 4,096, and little more than 64 MiB.
     pub fn received(&self) -> Vec<Received> {
         self.pages().received.iter().cloned().collect()
     }
 
-    /// Starts again from nothing, but for the requests that are being answered.
+    /// Resets all counts except for the requests that are being answered.
     pub fn forget(&self) {
         let mut pages = self.pages();
         let in_flight = pages.report.in_flight;
@@ -117,18 +117,18 @@ impl Journal {
         InFlight { journal: Arc::clone(self), number: None, ended: Ended::Aborted }
     }
 
-    /// A panic while the lock was held leaves counts that are still counts.
+    /// A panic under the lock leaves valid counts, so a poisoned lock is no error.
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pages {
-    /// Keeps a request; its number, by which it is found again.
+    /// Keeps a request and returns its number, which finds it again.
     fn keep(&mut self, received: Received) -> usize {
         self.bytes += received.body.len();
         self.received.push_back(received);
-        while self.received.len() > KEPT || (self.bytes > KEPT_BYTES && self.received.len() > 1) {
+        while self.received.len() > MAX_REQUESTS || (self.bytes > MAX_BYTES && self.received.len() > 1) {
             let dropped = self.received.pop_front();
             self.bytes -= dropped.map_or(0, |dropped| dropped.body.len());
             self.forgotten += 1;
@@ -155,7 +155,7 @@ impl Pages {
     }
 }
 
-/// A request that is being answered. Dropping it says that the answer did not come to its end.
+/// A request that is being answered. Dropping it records that the answer broke off.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     journal: Arc<Journal>,
@@ -164,12 +164,12 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// The request has arrived whole.
+    /// Records a request that has arrived completely.
     pub(crate) fn record(&mut self, received: Received) {
         self.number = Some(self.journal.pages().keep(received));
     }
 
-    /// It has been answered.
+    /// Records how it ended.
     pub(crate) fn end(mut self, ended: Ended) {
         self.ended = ended;
     }

@@ -1,15 +1,16 @@
-//! An LLM API that answers at once and says what it was asked: the upstream of the demo and the tests.
+//! An LLM API that answers at once and records every request: the upstream of the demo and the tests.
 //!
 //! It speaks OpenAI's chat completions, completions, embeddings and responses and Anthropic's messages, as JSON and as
-//! a stream of events, with a `usage` that adds up. How it answers one request is chosen by that request's own
-//! `x-mock-*` headers ([`behaviour::Behaviour`]), so that many tests can share it and any HTTP client can drive it;
-//! what it has been asked is at `GET /mock/requests` ([`journal::Report`]), and `DELETE /mock/requests` forgets it.
+//! a stream of events, with a `usage` that adds up. The `x-mock-*` headers of a request choose the answer
+//! ([`behaviour::Behaviour`]), so many tests can share one mock and any HTTP client can drive it. `GET /mock/requests`
+//! returns counts of the requests so far ([`journal::Report`]), and `DELETE /mock/requests` resets them.
 //!
-//! It leaves out everything a model is for: the answer is the word "token", as often as asked, and a prompt's tokens
-//! are its bytes divided by four unless `x-mock-prompt-tokens` says otherwise.
+//! It does not contain a model: the answer repeats the word "token", and a prompt's tokens are its bytes divided by
+//! four unless `x-mock-prompt-tokens` says otherwise.
 
 mod answer;
 pub mod behaviour;
+pub mod gates;
 pub mod journal;
 
 use answer::Answer;
@@ -25,6 +26,7 @@ use axum::{Json, body};
 use behaviour::Behaviour;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use gates::Gates;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use journal::{Ended, InFlight, Journal, Received};
@@ -34,39 +36,46 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// The largest body that it reads; Envoy's own limit in the shipped configuration is the same.
+/// The largest body that it reads; the shipped configuration gives Envoy the same limit.
 const MAX_BODY: usize = 32 << 20;
 
-/// The API with its journal. A path's end says which endpoint it is; every other path but those under `/mock` answers
-/// as chat completions do.
-pub fn router(journal: Arc<Journal>) -> Router {
+/// The API. The end of a path names the endpoint; any other path answers like chat completions, except those under
+/// `/mock`.
+pub fn router(journal: Arc<Journal>, gates: Arc<Gates>) -> Router {
     Router::new()
         .route("/mock/requests", get(report).delete(forget))
         .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(journal)
+        .with_state(Mock { journal, gates })
 }
 
-/// Serves the API on `listener` for as long as it works.
+/// The state that all requests share.
+#[derive(Clone)]
+struct Mock {
+    journal: Arc<Journal>,
+    gates: Arc<Gates>,
+}
+
+/// Serves `router` on `listener` for as long as it works.
 ///
 /// # Errors
 /// As [`axum::serve`].
-pub async fn serve(listener: TcpListener, journal: Arc<Journal>) -> io::Result<()> {
-    // Else the parts of an answer wait for each other, forty milliseconds on Linux.
+pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
+    // With Nagle's algorithm the parts of an answer would wait for each other, forty milliseconds on Linux.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    axum::serve(listener, router(journal)).await
+    axum::serve(listener, router).await
 }
 
-async fn report(State(journal): State<Arc<Journal>>) -> impl IntoResponse {
-    Json(journal.report())
+async fn report(State(mock): State<Mock>) -> impl IntoResponse {
+    Json(mock.journal.report())
 }
 
-async fn forget(State(journal): State<Arc<Journal>>) -> StatusCode {
-    journal.forget();
+async fn forget(State(mock): State<Mock>) -> StatusCode {
+    mock.journal.forget();
     StatusCode::NO_CONTENT
 }
 
-async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Response {
+async fn answer(State(Mock { journal, gates }): State<Mock>, request: Request) -> Response {
     let (parts, incoming) = request.into_parts();
     let behaviour = match Behaviour::from_headers(&parts.headers) {
         Ok(behaviour) => behaviour,
@@ -89,7 +98,7 @@ async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Respon
     sleep(behaviour.delay).await;
 
     let answer = match fails {
-        Some(status) => Err((status, "the mock was asked for this status".to_owned())),
+        Some(status) => Err((status, "the request asked the mock for this status".to_owned())),
         None => Answer::to(&path, &content, &behaviour).map_err(|why| (StatusCode::BAD_REQUEST, why)),
     };
     let mut response = match answer {
@@ -102,7 +111,7 @@ async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Respon
                 answer.pieces = encoding.compress(&answer.pieces);
             }
             let content_type = if answer.streamed { "text/event-stream" } else { "application/json" };
-            let body = Body::new(StreamBody::new(paced(answer, behaviour.clone(), in_flight)));
+            let body = Body::new(StreamBody::new(paced(answer, behaviour.clone(), in_flight, gates)));
             let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
             if let Some(encoding) = encoding {
                 response.headers_mut().insert(header::CONTENT_ENCODING, encoding.name());
@@ -114,14 +123,15 @@ async fn answer(State(journal): State<Arc<Journal>>, request: Request) -> Respon
     response
 }
 
-/// The answer's pieces with the pauses between them; the request counts as in flight until the last is taken, or
-/// until the client has gone and the stream is dropped.
+/// The answer's pieces with the pauses between them. The request counts as in flight until the last piece is taken, or
+/// until the client leaves and the stream is dropped.
 fn paced(
     answer: Answer,
     behaviour: Behaviour,
     in_flight: InFlight,
+    gates: Arc<Gates>,
 ) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
-    let whole = Ended::Answered { usage: answer.usage, told: answer.tells_usage };
+    let whole = Ended::Answered { usage: answer.usage, reported: answer.reports_usage };
     let last = answer.pieces.len().saturating_sub(1);
     let mut in_flight = Some(in_flight);
     let trailers = behaviour.trailers.then(|| {
@@ -133,16 +143,20 @@ fn paced(
     let pieces = stream::iter(answer.pieces.into_iter().enumerate()).then(move |(index, piece)| {
         let broken = behaviour.reset_after.is_some_and(|pieces| index >= pieces);
         if index == last && !broken {
-            // Before the last piece is out, so that whoever has the whole answer finds it in the report.
+            // Before the last piece is sent, so that a client with the whole answer finds it in the report.
             if let Some(in_flight) = in_flight.take() {
                 in_flight.end(whole);
             }
         }
         let pause = if index == 0 { Duration::ZERO } else { behaviour.chunk_delay };
+        let (gates, gate) = (Arc::clone(&gates), behaviour.gate.clone());
         async move {
             sleep(pause).await;
+            if let Some(gate) = gate {
+                gates.pass(&gate).await;
+            }
             if broken {
-                Err(io::Error::other("the mock was asked to break off"))
+                Err(io::Error::other("the request asked the mock to break off"))
             } else {
                 Ok(Frame::data(piece))
             }
@@ -151,7 +165,7 @@ fn paced(
     pieces.chain(stream::iter(trailers))
 }
 
-/// An error in OpenAI's shape.
+/// An error in OpenAI's format.
 fn refuse(status: StatusCode, message: &str) -> Response {
     let error = serde_json::json!({
         "error": {"message": message, "type": "mock_error", "param": null, "code": null}
@@ -163,6 +177,7 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 mod tests {
     use super::*;
     use axum::http::Request;
+    use futures_util::FutureExt;
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
     use tower::ServiceExt;
@@ -177,7 +192,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::from(body.to_string())).unwrap();
-        router(Arc::clone(journal)).oneshot(request).await.unwrap()
+        router(Arc::clone(journal), Arc::default()).oneshot(request).await.unwrap()
     }
 
     async fn text(response: Response) -> String {
@@ -191,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn json_has_the_usage_it_was_asked_for() {
+    async fn json_has_the_usage_that_the_headers_choose() {
         let journal = Arc::default();
         let headers = [("x-mock-prompt-tokens", "9"), ("x-mock-completion-tokens", "3")];
         let response = ask(&journal, &headers, &chat(json!({"n": 2}))).await;
@@ -205,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cap_on_the_output_is_kept() {
+    async fn a_maximum_of_output_is_obeyed() {
         let response = ask(&Arc::default(), &[], &chat(json!({"max_tokens": 2}))).await;
         let answer: Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(answer["usage"]["completion_tokens"], 2);
@@ -213,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_tells_its_usage_only_if_asked() {
+    async fn a_stream_reports_its_usage_only_on_request() {
         let journal = Arc::default();
         let without = text(ask(&journal, &[], &chat(json!({"stream": true}))).await).await;
         assert!(without.ends_with("data: [DONE]\n\n"));
@@ -242,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_is_counted_as_gone() {
+    async fn a_client_that_leaves_counts_as_aborted() {
         let journal = Arc::default();
         let body = chat(json!({"stream": true}));
         let mut stream = ask(&journal, &[], &body).await.into_body().into_data_stream();
@@ -262,7 +277,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_and_extra_headers_are_answered_as_asked() {
+    async fn a_gate_lets_as_many_pieces_through_as_it_is_opened_for() {
+        let gates = Arc::<Gates>::default();
+        let request = Request::post("/v1/chat/completions").header("x-mock-gate", "a");
+        let request = request.body(Body::from(chat(json!({"stream": true})).to_string())).unwrap();
+        let response = router(Arc::default(), Arc::clone(&gates)).oneshot(request).await.unwrap();
+        let mut pieces = response.into_body().into_data_stream();
+        assert!(pieces.next().now_or_never().is_none());
+        gates.open("b", 1);
+        gates.open("a", 2);
+        assert!(pieces.next().await.is_some() && pieces.next().await.is_some());
+        assert!(pieces.next().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn headers_choose_an_error_and_extra_headers() {
         let headers = [("x-mock-status", "503"), ("x-mock-header", "x-ratelimit-limit-requests: 9999")];
         let response = ask(&Arc::default(), &headers, &chat(json!({}))).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -271,14 +300,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wish_that_cannot_be_read_is_refused_by_name() {
+    async fn a_header_that_cannot_be_read_is_refused_by_name() {
         let response = ask(&Arc::default(), &[("x-mock-delay-ms", "soon")], &chat(json!({}))).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert!(text(response).await.contains("x-mock-delay-ms: expected a number, found \\\"soon\\\""));
     }
 
     #[tokio::test]
-    async fn the_journal_keeps_what_was_received_and_can_forget() {
+    async fn the_journal_keeps_requests_and_can_forget_them() {
         let journal = Arc::default();
         ask(&journal, &[("authorization", "Bearer k")], &chat(json!({}))).await;
         let received = journal.received();
@@ -289,14 +318,14 @@ mod tests {
         assert_eq!((journal.received().len(), journal.report().requests), (0, 0));
     }
 
-    /// The data of a stream's events.
+    /// The JSON in a stream's events.
     fn data(text: &str) -> Vec<Value> {
         let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
         lines.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 
     #[tokio::test]
-    async fn each_endpoint_answers_in_its_own_format_and_tells_what_it_costs() {
+    async fn each_endpoint_answers_in_its_own_format_with_its_usage() {
         let headers = [("x-mock-prompt-tokens", "9"), ("x-mock-completion-tokens", "3")];
         for (path, text, usage) in [
             ("/chat/completions", "/choices/0/message/content", ["prompt", "completion"]),
@@ -317,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_endpoint_streams_the_words_of_its_body_and_ends_as_its_format_does() {
+    async fn each_endpoint_streams_the_words_and_the_end_of_its_format() {
         let body = json!({"stream": true, "stream_options": {"include_usage": true}, "max_output_tokens": 9});
         for (path, delta, usage, end) in [
             ("/chat/completions", "/choices/0/delta/content", "/usage/completion_tokens", "data: [DONE]"),
@@ -325,7 +354,7 @@ mod tests {
             ("/responses", "/delta", "/response/usage/output_tokens", "response.completed"),
             ("/messages", "/delta/text", "/usage/output_tokens", "message_stop"),
         ] {
-            for (headers, tells) in [
+            for (headers, reports) in [
                 (&[("x-mock-completion-tokens", "4")][..], true),
                 (
                     &[("x-mock-completion-tokens", "4"), ("x-mock-no-usage", "1"), ("x-mock-no-done", "1")],
@@ -336,15 +365,15 @@ mod tests {
                 let events = data(&stream);
                 let said: String = events.iter().filter_map(|event| event.pointer(delta)?.as_str()).collect();
                 assert_eq!(said, "token token token token", "{path}");
-                let told = events.iter().filter_map(|event| event.pointer(usage)?.as_u64()).next_back();
-                assert_eq!(told, tells.then_some(4), "{path}");
-                assert_eq!(stream.contains(end), tells, "{path}: {stream}");
+                let reported = events.iter().filter_map(|event| event.pointer(usage)?.as_u64()).next_back();
+                assert_eq!(reported, reports.then_some(4), "{path}");
+                assert_eq!(stream.contains(end), reports, "{path}: {stream}");
             }
         }
     }
 
     #[tokio::test]
-    async fn attempts_fail_until_there_were_enough() {
+    async fn attempts_fail_as_often_as_the_header_says() {
         for (attempt, status) in [("1", 503), ("2", 503), ("3", 200)] {
             let headers = [("x-mock-fail-attempts", "2"), ("x-envoy-attempt-count", attempt)];
             assert_eq!(ask(&Arc::default(), &headers, &chat(json!({}))).await.status(), status);
@@ -359,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_journal_knows_how_each_request_ended() {
+    async fn the_journal_records_how_each_request_ended() {
         let journal = Arc::default();
         let usage = journal::Usage { prompt_tokens: 7, completion_tokens: 2 };
         let headers = [("x-mock-prompt-tokens", "7"), ("x-mock-completion-tokens", "2")];
@@ -372,8 +401,8 @@ mod tests {
         assert_eq!(
             ended,
             [
-                Some(Ended::Answered { usage, told: true }),
-                Some(Ended::Answered { usage, told: false }),
+                Some(Ended::Answered { usage, reported: true }),
+                Some(Ended::Answered { usage, reported: false }),
                 Some(Ended::Refused),
                 Some(Ended::Aborted),
                 None,
@@ -384,7 +413,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_journal_keeps_no_more_than_it_can_hold() {
+    async fn the_journal_has_a_maximum_of_bytes() {
         let journal = Arc::default();
         let large = chat(json!({"messages": "a".repeat(30 << 20)}));
         for _ in 0..4 {

@@ -1,5 +1,4 @@
-//! A body of 20 MB, of images in base64 or of text: how long it takes, whether others have to wait for it, and what it
-//! costs in memory.
+//! A body of 20 MB, of images in base64 or of text: its duration, the delay of other requests, and its memory.
 
 use crate::{BOUNDED, Client, LIMITED, PROSE, TURNS, chat, median};
 use llm_rate_limit_tests::envoy::Envoy;
@@ -7,15 +6,15 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What one Envoy makes of it, in a turn.
+/// The durations of one Envoy in one turn.
 struct Turn {
-    /// From the first byte of the large request to the last of its answer, the median.
+    /// The median duration from the first byte of a large request to the last byte of its answer.
     large: Duration,
-    /// The slowest of small requests on another connection to the same worker.
+    /// The slowest small request on another connection to the same worker.
     slowest_small: Duration,
 }
 
-/// Prints what both make of it, in turns.
+/// Measures both Envoys in turns and prints the results.
 pub fn compare(bare: &Envoy, filter: &Envoy) {
     let picture =
         format!("data:image/png;base64,{}", "iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAYAAAB".repeat(27_000));

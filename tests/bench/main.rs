@@ -1,7 +1,7 @@
-//! `make bench`: what the filter costs, as ratios to the same Envoy without it.
+//! `make bench`: the cost of the filter, as ratios to the same Envoy without it.
 //!
-//! Absolute numbers depend on the machine and on what else it does; so each case is measured side by side with its
-//! baseline, in turns, and what is told is the median of the ratios of the turns.
+//! Absolute numbers depend on the machine and its load. So each case takes turns with its baseline, and the result is
+//! the median of the ratios of the turns.
 
 mod large_body;
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Turns per case; odd, so that there is a median.
 const TURNS: usize = 7;
 
-/// Length of a turn.
+/// Duration of a turn.
 const TURN: Duration = Duration::from_secs(2);
 
 /// Connections that send one request after the other.
@@ -76,7 +76,7 @@ fn main() {
     }
 }
 
-/// Whether a case is to be measured: all are, but for an argument, which their names must have in them.
+/// Whether to measure a case: all, or those with the argument in their names.
 fn is_wanted(case: &str) -> bool {
     std::env::args()
         .skip(1)

@@ -1,4 +1,4 @@
-//! Whatever a client sends, it reaches the upstream as it was sent, is charged for something, and harms nobody else.
+//! Whatever a client sends reaches the upstream unchanged, is charged, and harms no other client.
 
 use crate::caller::{Answer, CHAT, hello};
 use crate::gateway::{Gateway, Store};
@@ -9,10 +9,10 @@ use rstest::rstest;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Nothing is too large for these limits, so that everything is forwarded: 2^53 - 1.
+/// A limit that no request exceeds, so that everything is forwarded: 2^53 - 1.
 const NO_END: u64 = 9_007_199_254_740_991;
 
-/// The longest that the largest of these bodies may take, on a machine that does much else.
+/// The longest that the largest of these bodies may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 #[rstest]
@@ -27,7 +27,7 @@ async fn no_body_stops_the_filter_and_every_one_is_forwarded_as_it_is(
     assert!(bodies.len() >= 90, "{}", bodies.len());
     for (at, (name, body)) in bodies.iter().enumerate() {
         let began = Instant::now();
-        // What one is charged must not refuse the next.
+        // The charge for one must not make the next too large.
         let caller = gateway.caller(&format!("sender-{at}"));
         let request = caller.request(Method::POST, CHAT).header("content-type", "application/json");
         let answer = Answer::to(request.header("x-case", at).body(body.clone())).await;
@@ -43,8 +43,8 @@ async fn no_body_stops_the_filter_and_every_one_is_forwarded_as_it_is(
     check_unharmed(&gateway.envoy, &machines);
 }
 
-/// Not only chats: every path that is limited takes every body. Those above half a megabyte take long, and differ from
-/// the others in the counting only, which is the same on every path.
+/// Every limited path takes every body, not only chats. Bodies above half a megabyte are left out: they take long, and
+/// differ from the others only in the counting, which is the same on every path.
 #[tokio::test]
 async fn no_endpoint_is_weaker_than_another() {
     let limits = json!({"default": {"rpm": 1000, "input_tpm": NO_END, "output_tpm": NO_END}});
@@ -100,14 +100,14 @@ async fn no_header_or_path_stops_the_filter(#[values(Store::Local, Store::Redis)
     check_unharmed(&gateway.envoy, &machines);
 }
 
-/// How many virtual machines were ever created, and what became of them: the same for as long as none has crashed.
+/// Envoy's statistics of its virtual machines. They stay the same as long as none crashes.
 fn machines(envoy: &Envoy) -> String {
     let stats = envoy.admin("/stats?filter=%5Ewasm%5C.%28envoy%7Cllm-rate-limit%29");
     assert!(stats.contains("runtime.v8.created") && stats.contains("vm_reload"), "{stats}");
     stats
 }
 
-/// No machine has stopped or was started, and nothing has panicked.
+/// Checks that no virtual machine has stopped or started, and nothing has panicked.
 fn check_unharmed(envoy: &Envoy, before: &str) {
     assert_eq!(machines(envoy), before);
     let log = envoy.log();

@@ -1,4 +1,4 @@
-//! What is configured about what a request costs, and about streams that cost more than they may.
+//! The configuration of costs, and of streams that cost more than their limit allows.
 
 use crate::api::Api;
 use crate::caller::{Answer, body_in_parts, hello, hello_with};
@@ -8,26 +8,26 @@ use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// A gateway where everybody is a stranger as in the shared ones, with these members in its configuration.
+/// Starts a gateway with the limits for strangers and these members in its configuration.
 async fn gateway(store: Store, members: Value) -> Gateway {
     Gateway::start(store, strangers(members)).await
 }
 
 #[rstest]
 #[tokio::test]
-async fn usage_is_asked_for_and_hidden_from_who_did_not_ask(
+async fn usage_is_requested_and_hidden_from_clients_that_did_not_request_it(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = gateway(store, json!({"stream_usage": "inject"})).await;
-    for (key, asks) in [("silent", None), ("declining", Some(false)), ("asking", Some(true))] {
+    for (key, include_usage) in [("silent", None), ("declining", Some(false)), ("asking", Some(true))] {
         let mut chat = hello_with(json!({"stream": true}));
-        if let Some(asks) = asks {
-            chat["stream_options"] = json!({"include_usage": asks});
+        if let Some(include_usage) = include_usage {
+            chat["stream_options"] = json!({"include_usage": include_usage});
         }
         let mut request = gateway.caller(key).chat(&chat).header("x-mock-prompt-tokens", "77");
-        let is_shown = asks == Some(true);
+        let is_shown = include_usage == Some(true);
         if !is_shown {
-            // What is compressed could not be hidden.
+            // The filter could not remove usage from a compressed stream.
             request = request.header("accept-encoding", "gzip").header("x-mock-compress", "1");
         }
         let answer = Answer::to(request).await;
@@ -44,12 +44,12 @@ async fn usage_is_asked_for_and_hidden_from_who_did_not_ask(
     }
 }
 
-/// A body that comes in chunks, with trailers even, has no length that would have to change.
+/// A body in chunks, even with trailers, has no `content-length` to correct.
 #[rstest]
 #[case::chunks(false)]
 #[case::trailers(true)]
 #[tokio::test]
-async fn usage_is_asked_for_in_bodies_of_unknown_length(
+async fn usage_is_requested_in_bodies_of_unknown_length(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[case] ends_with_trailer: bool,
 ) {
@@ -80,7 +80,7 @@ async fn a_stream_past_its_limit_is_finished(
         .json(&api.streamed_hello(20, false))
         .header("x-mock-completion-tokens", "2000")
         .header("x-mock-chunk-delay-ms", "5")
-        // What is compressed could not be finished.
+        // The filter could not end a compressed stream.
         .header("accept-encoding", "gzip")
         .header("x-mock-compress", "1");
     let answer = Answer::to(request).await;
@@ -94,7 +94,7 @@ async fn a_stream_past_its_limit_is_finished(
     assert!(text.ends_with(end) && text.contains(reason), "{text}");
     let words = crate::endings::words(&text);
     assert!((20..1500).contains(&words), "{words} words passed");
-    // The upstream goes on, and all that it made is owed.
+    // The upstream goes on, and all of its output is charged.
     eventually("output left", 0, async || {
         gateway.caller("over").too_large().await.number("x-ratelimit-remaining-output-tokens")
     })

@@ -1,4 +1,5 @@
-//! Who gets in: as many as the limit says, all or nothing, and again when the refusal said so.
+//! Admission: as many requests as the limit says, charged to all limits or none, and again at the time that a refusal
+//! names.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello, hello_with};
 use crate::gateway::Store;
@@ -52,7 +53,7 @@ async fn a_limit_of_nothing_admits_nobody_ever(#[values(Store::Local, Store::Red
 
 #[rstest]
 #[tokio::test]
-async fn other_paths_and_methods_are_nobodys_business(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn other_paths_and_methods_are_not_limited(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("admission-paths");
     assert_eq!(caller.hello().await.status, 200);
@@ -64,7 +65,7 @@ async fn other_paths_and_methods_are_nobodys_business(#[values(Store::Local, Sto
         (Method::PUT, "/v1/chat/completions", 200),
         (Method::PATCH, "/v1/chat/completions", 200),
         (Method::DELETE, "/v1/chat/completions", 200),
-        // The mock answers 400 to what has no body.
+        // The mock answers 400 to a request without a body.
         (Method::GET, "/v1/models", 400),
         (Method::GET, "/v1/chat/completions", 400),
         (Method::HEAD, "/v1/chat/completions", 400),
@@ -103,18 +104,18 @@ async fn an_unlimited_key_is_not_touched(#[values(Store::Local, Store::Redis)] s
 async fn a_model_can_have_limits_of_its_own(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("admission-models");
-    let ask = async |model: &str| Answer::to(caller.chat(&hello_with(json!({"model": model})))).await;
-    assert_eq!(ask("gpt-4o").await.status, 200);
-    assert_eq!(ask("gpt-4-turbo").await.status, 200);
-    let refused = ask("gpt-4o").await;
+    let send = async |model: &str| Answer::to(caller.chat(&hello_with(json!({"model": model})))).await;
+    assert_eq!(send("gpt-4o").await.status, 200);
+    assert_eq!(send("gpt-4-turbo").await.status, 200);
+    let refused = send("gpt-4o").await;
     assert_eq!((refused.status, refused.number("x-ratelimit-limit")), (429, 2));
-    // Refused by the model's limit, so that the key's own has counted two.
-    let other = ask("o3").await;
+    // The model's limit refused, so the key's own has counted two.
+    let other = send("o3").await;
     assert_eq!((other.status, other.number("x-ratelimit-remaining-requests")), (200, 1));
     let capped = Answer::to(caller.chat(&hello_with(json!({"model": "o3-mini", "max_tokens": 101})))).await;
     assert_eq!((capped.status, capped.number("x-ratelimit-limit-output-tokens")), (429, 100));
-    assert_eq!(ask("o3").await.status, 200);
-    let refused = ask("o3").await;
+    assert_eq!(send("o3").await.status, 200);
+    let refused = send("o3").await;
     assert_eq!((refused.status, refused.number("x-ratelimit-limit")), (429, 4));
 }
 
@@ -149,30 +150,31 @@ async fn a_request_is_charged_to_all_limits_or_to_none(#[values(Store::Local, St
 async fn as_many_prompts_are_admitted_as_fit(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("admission-input");
-    let ask = || caller.chat(&hello()).header("x-mock-prompt-tokens", HELLO_TOKENS);
+    let send = || caller.chat(&hello()).header("x-mock-prompt-tokens", HELLO_TOKENS);
     for admitted in 1..=100 / HELLO_TOKENS {
-        let answer = Answer::to(ask()).await;
+        let answer = Answer::to(send()).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.number("x-ratelimit-remaining-input-tokens"), 100 - admitted * HELLO_TOKENS);
     }
-    let answer = Answer::to(ask()).await;
+    let answer = Answer::to(send()).await;
     assert_eq!((answer.status, answer.number("x-ratelimit-remaining-input-tokens")), (429, 1));
 }
 
+/// The clock of the store decides when; the test waits as long as the refusal says.
 #[rstest]
 #[case("admission-soon")]
 #[case("admission-soon-tokens")]
 #[tokio::test]
-async fn after_the_time_that_a_refusal_tells_the_request_is_admitted(
+async fn a_request_is_admitted_after_the_wait_that_its_refusal_names(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[case] key: &str,
 ) {
     let gateway = store.gateway().await;
     let caller = gateway.caller(key);
-    let ask = || caller.chat(&hello()).header("x-mock-prompt-tokens", HELLO_TOKENS);
+    let send = || caller.chat(&hello()).header("x-mock-prompt-tokens", HELLO_TOKENS);
     for _ in 0..3 {
         let refused = loop {
-            let answer = Answer::to(ask()).await;
+            let answer = Answer::to(send()).await;
             if answer.status == 429 {
                 break answer;
             }
@@ -181,6 +183,6 @@ async fn after_the_time_that_a_refusal_tells_the_request_is_admitted(
         assert!((1..=1800).contains(&wait), "a unit is gone after the window and a segment: {wait} ms");
         assert_eq!(refused.number("retry-after"), wait.div_ceil(1000));
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        assert_eq!(Answer::to(ask()).await.status, 200);
+        assert_eq!(Answer::to(send()).await.status, 200);
     }
 }

@@ -1,4 +1,4 @@
-//! What limited answers say: every header, the error, and what is left of the upstream's own.
+//! Every header and error that the filter adds to an answer, and the upstream's own headers that it leaves or replaces.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello, hello_with, milliseconds};
 use crate::gateway::{Gateway, Store};
@@ -17,12 +17,12 @@ pub fn keys() -> Value {
     ])
 }
 
-/// When what was just charged to a window of a minute leaves it: with its segment of a second.
+/// The time until a charge leaves a window of a minute: it leaves together with its segment of a second.
 const MINUTE_MS: RangeInclusive<u64> = 55_000..=61_000;
 
 #[rstest]
 #[tokio::test]
-async fn requests_are_told_about_their_limit(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn answers_report_the_limit_on_requests(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("answers-requests");
     let names = [
@@ -90,7 +90,7 @@ async fn every_limited_metric_has_headers(#[values(Store::Local, Store::Redis)] 
 
 #[rstest]
 #[tokio::test]
-async fn what_can_never_fit_is_not_told_to_try_again(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn a_request_that_never_fits_must_not_be_retried(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("answers-never");
     let refused = Answer::to(caller.chat(&hello_with(json!({"max_tokens": 101})))).await;
@@ -99,7 +99,7 @@ async fn what_can_never_fit_is_not_told_to_try_again(#[values(Store::Local, Stor
     assert_eq!(refused.headers.get("retry-after"), None);
     assert_eq!(refused.headers.get("retry-after-ms"), None);
     check_fresh(&refused, "-output-tokens", 100);
-    // Nothing else is limited, so these are the tokens that count.
+    // Only output tokens are limited, so the header for tokens in general shows them.
     check_fresh(&refused, "-tokens", 100);
     assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded");
     assert_eq!(
@@ -107,13 +107,13 @@ async fn what_can_never_fit_is_not_told_to_try_again(#[values(Store::Local, Stor
         "Request too large for small on output tokens per 1m: limit 100, requested 101. \
          This request can never be admitted: the maximum is 100."
     );
-    // What the client does not cap is a guess, and gives way.
+    // The client sets no maximum, so the reservation is a guess, and shrinks until it fits.
     assert_eq!(caller.hello().await.status, 200);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_wait_of_hours_is_told_but_not_worth_a_retry(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn a_wait_of_hours_is_reported_but_not_worth_a_retry(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("answers-day");
     assert_eq!(caller.hello().await.status, 200);
@@ -145,7 +145,7 @@ async fn the_upstreams_own_limits_are_not_the_clients(#[values(Store::Local, Sto
         assert_eq!(answer.number("x-ratelimit-limit-requests"), 100);
         assert_eq!(answer.header("x-ratelimit-remaining-tokens"), None, "no tokens are limited here");
         assert!(answer.number("x-ratelimit-reset") <= 61);
-        assert_eq!(answer.header("retry-after"), Some("3"), "the upstream's own, which it is to be left");
+        assert_eq!(answer.header("retry-after"), Some("3"), "the upstream's own stays");
         assert_eq!(answer.header("x-request-cost"), Some("5"));
     }
 }
@@ -185,7 +185,7 @@ async fn the_operator_chooses_the_words_and_whether_there_are_headers() {
     assert_eq!(gateway.mock.report().requests, before);
 }
 
-/// The headers of one metric, when something was just charged to it.
+/// Checks the headers of one metric after a charge to it.
 fn check_family(answer: &Answer, metric: &str, limit: u64, remaining: u64) {
     assert_eq!(answer.number(&format!("x-ratelimit-limit{metric}")), limit, "{metric}");
     assert_eq!(answer.number(&format!("x-ratelimit-remaining{metric}")), remaining, "{metric}");
@@ -193,14 +193,14 @@ fn check_family(answer: &Answer, metric: &str, limit: u64, remaining: u64) {
     assert!(MINUTE_MS.contains(&milliseconds(reset)), "{metric}: {reset}");
 }
 
-/// The headers of one metric to which nothing was charged.
+/// Checks the headers of one metric without any charge.
 fn check_fresh(answer: &Answer, metric: &str, limit: u64) {
     assert_eq!(answer.number(&format!("x-ratelimit-limit{metric}")), limit, "{metric}");
     assert_eq!(answer.number(&format!("x-ratelimit-remaining{metric}")), limit, "{metric}");
     assert_eq!(answer.header(&format!("x-ratelimit-reset{metric}")), Some("0ms"), "{metric}");
 }
 
-/// The headers of the limit that is closest to being reached.
+/// Checks the headers of the limit that is closest to being reached.
 fn check_closest(answer: &Answer, limit: u64, remaining: u64) {
     assert_eq!(answer.number("x-ratelimit-limit"), limit);
     assert_eq!(answer.number("x-ratelimit-remaining"), remaining);

@@ -1,4 +1,4 @@
-//! The APIs that are limited, as a client calls them: the same smallest prompt in the terms of each.
+//! The limited APIs, as a client calls them: the same smallest prompt in the format of each.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ impl Api {
         }
     }
 
-    /// Says hello, and allows this many tokens of output.
+    /// The smallest prompt, with a maximum of this many output tokens.
     pub fn hello(self, max_tokens: u64) -> Value {
         let messages = json!([{"role": "user", "content": "Hello!"}]);
         match self {
@@ -42,17 +42,17 @@ impl Api {
         }
     }
 
-    /// The same as a stream, whose usage is asked for where one must.
-    pub fn streamed_hello(self, max_tokens: u64, asks_for_usage: bool) -> Value {
+    /// The same as a stream. With `include_usage`, it asks for usage in the APIs that report it only then.
+    pub fn streamed_hello(self, max_tokens: u64, include_usage: bool) -> Value {
         let mut hello = self.hello(max_tokens);
         hello["stream"] = json!(true);
-        if asks_for_usage && matches!(self, Self::Chat | Self::Completions) {
+        if include_usage && matches!(self, Self::Chat | Self::Completions) {
             hello["stream_options"] = json!({"include_usage": true});
         }
         hello
     }
 
-    /// What its prompt is counted as: the text's two tokens, and where it is a message those around it.
+    /// The tokens of the prompt: two for the text, and those around a message where it is one.
     pub const fn hello_tokens(self) -> u64 {
         match self {
             Self::Completions | Self::Embeddings => 2,
@@ -60,7 +60,7 @@ impl Api {
         }
     }
 
-    /// Events of the mock's stream before the one with the first word.
+    /// The number of events in the mock's stream before the first word.
     pub const fn events_before_words(self) -> u64 {
         match self {
             Self::Completions | Self::Embeddings => 0,
@@ -70,7 +70,7 @@ impl Api {
         }
     }
 
-    /// Whether a stream tells what the prompt cost before its first word.
+    /// Whether a stream reports the cost of its prompt before the first word.
     pub const fn begins_with_usage(self) -> bool {
         matches!(self, Self::Messages)
     }

@@ -1,7 +1,7 @@
-//! Request bodies in every way in which HTTP can bring them: what is decided and what is forwarded stays the same.
+//! Request bodies in every form that HTTP allows: the decision and the forwarded bytes stay the same.
 
 use crate::caller::{Answer, CHAT, HELLO_TOKENS, body_in_parts, hello, hello_with};
-use crate::gateway::{STRANGER_TOKENS, Store, eventually};
+use crate::gateway::{Gateway, STRANGER_TOKENS, Store, strangers};
 use crate::raw::Connection;
 use bytes::Bytes;
 use llm_rate_limit_tests::mock_llm::MockLlm;
@@ -10,19 +10,19 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The keys that these tests use, strangers' aside.
+/// The keys with limits of their own; all others are strangers.
 pub fn keys() -> Value {
     json!([
         {"key": "bodies-once", "input_tpm": 1000, "rpm": 1},
     ])
 }
 
-/// The last body that the mock has received with this key.
+/// The last body that the mock has received from this key.
 fn received(mock: &MockLlm, key: &str) -> Bytes {
     let value = format!("Bearer {key}");
     let received = mock.received();
     let mut of_key = received.iter().rev().filter(|request| request.headers["authorization"] == value);
-    of_key.next().unwrap_or_else(|| panic!("nothing came from {key}")).body.clone()
+    of_key.next().unwrap_or_else(|| panic!("no request came from {key}")).body.clone()
 }
 
 #[rstest]
@@ -52,7 +52,7 @@ async fn a_body_in_chunks_of_a_byte_is_one_body(#[values(Store::Local, Store::Re
 #[tokio::test]
 async fn a_slow_body_is_waited_for(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
-    // That bodies come at all is seen at the first one; from then on a slow one is only slow.
+    // Once the filter has seen a first body, it waits for a slow one as long as it takes.
     assert_eq!(gateway.caller("bodies-first").hello().await.status, 200);
     let body = hello().to_string();
     let (head, tail) = body.split_at(20);
@@ -60,6 +60,7 @@ async fn a_slow_body_is_waited_for(#[values(Store::Local, Store::Redis)] store: 
     let length = format!("content-length: {}", body.len());
     connection.post(CHAT, &["authorization: Bearer bodies-slow", &length]).await;
     connection.send(head).await;
+    // The client's own pace: longer than the filter waits for a body before it has seen one.
     tokio::time::sleep(Duration::from_millis(700)).await;
     connection.send(tail).await;
     assert_eq!(connection.answer().await.status, 200);
@@ -68,7 +69,7 @@ async fn a_slow_body_is_waited_for(#[values(Store::Local, Store::Redis)] store: 
 
 #[rstest]
 #[tokio::test]
-async fn a_client_that_expects_to_be_told_to_continue_is(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn a_client_that_expects_100_continue_gets_it(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let body = hello().to_string();
     let mut connection = Connection::open(gateway.envoy.address()).await;
@@ -104,16 +105,18 @@ async fn no_body_at_all_costs_a_request(#[values(Store::Local, Store::Redis)] st
 async fn a_body_larger_than_envoy_buffers_is_refused_and_leaves_nothing(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = store.gateway().await;
+    let gateway = Gateway::start(store, strangers(json!({}))).await;
     let mut connection = Connection::open(gateway.envoy.address()).await;
     connection.post(CHAT, &["authorization: Bearer bodies-huge", "transfer-encoding: chunked"]).await;
     let chunk = [b"100000\r\n", &vec![b' '; 1 << 20][..], b"\r\n"].concat();
     for _ in 0..32 {
         connection.send(&chunk).await;
     }
-    // The one that is too many may already meet a closed connection.
+    // Envoy may have closed the connection before this chunk, which is one too many.
     let _ = connection.try_send(&chunk).await;
     assert_eq!(connection.answer().await.status, 413);
+    drop(connection);
+    gateway.at_rest().await;
     gateway.charged("bodies-huge", 0, 0, 0).await;
 }
 
@@ -125,7 +128,7 @@ async fn a_large_body_is_forwarded_whole(#[values(Store::Local, Store::Redis)] s
     let chat = hello_with(json!({"messages": [{"role": "user", "content": content}]}));
     let answer = Answer::to(gateway.caller("bodies-large").chat(&chat)).await;
     assert_eq!(answer.status, 200);
-    // 11 tokens a line, by tiktoken, and 7 around them.
+    // tiktoken counts 11 tokens a line, and the message around them adds 7.
     assert_eq!(answer.number("x-ratelimit-remaining-input-tokens"), STRANGER_TOKENS - 24_000 * 11 - 7);
     assert_eq!(received(&gateway.mock, "bodies-large"), chat.to_string());
 }
@@ -158,7 +161,7 @@ async fn a_body_may_end_with_trailers(#[values(Store::Local, Store::Redis)] stor
 
 #[rstest]
 #[tokio::test]
-async fn a_connection_is_of_use_after_a_refusal(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn a_connection_can_be_used_after_a_refusal(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let body = hello().to_string();
     let length = format!("content-length: {}", body.len());
@@ -178,22 +181,19 @@ async fn a_connection_is_of_use_after_a_refusal(#[values(Store::Local, Store::Re
     }
 }
 
-/// Nothing is decided before the body is there: who never sends it is charged nothing.
+/// The filter decides when it has the body, so a client that never sends it is charged nothing.
 #[rstest]
 #[tokio::test]
-async fn who_leaves_before_the_body_is_there_is_charged_nothing(
+async fn a_client_that_leaves_before_its_body_is_complete_is_charged_nothing(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = store.gateway().await;
-    let before = gateway.envoy.stat("http.llm.downstream_rq_rx_reset").unwrap();
+    let gateway = Gateway::start(store, strangers(json!({}))).await;
     for part in ["", r#"{"model": "gpt-4o", "mess"#] {
         let mut connection = Connection::open(gateway.envoy.address()).await;
         connection.post(CHAT, &["authorization: Bearer bodies-left", "content-length: 1000"]).await;
         connection.send(part).await;
     }
-    eventually("requests given up", true, async || {
-        gateway.envoy.stat("http.llm.downstream_rq_rx_reset").unwrap() >= before + 2
-    })
-    .await;
+    gateway.at_rest().await;
+    assert!(gateway.envoy.stat("http.llm.downstream_rq_rx_reset").unwrap() >= 2, "both are given up");
     gateway.charged("bodies-left", 0, 0, 0).await;
 }

@@ -1,4 +1,4 @@
-//! A client with a key: what it sends, and what it is answered.
+//! A client with a key: its requests and the answers to them.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The path of chat completions.
 pub const CHAT: &str = "/v1/chat/completions";
 
-/// Longer than any answer may take: a test that hangs must end.
+/// Longer than any answer takes, so that a test which hangs ends.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tokens of [`hello`], by OpenAI's published rule: 3 for the message, 1 for its role, 2 for its text, and 3 before
@@ -25,14 +25,14 @@ pub fn hello() -> Value {
     json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]})
 }
 
-/// [`hello`] with other members.
+/// [`hello`] with these members.
 pub fn hello_with(members: Value) -> Value {
     let mut chat = hello();
     chat.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     chat
 }
 
-/// A body that comes in these parts, whose length is not told, with a trailer behind it perhaps.
+/// A body in these parts, without a `content-length`, and with a trailer at its end if `ends_with_trailer`.
 pub fn body_in_parts(parts: &[&str], ends_with_trailer: bool) -> reqwest::Body {
     let mut frames: Vec<_> =
         parts.iter().map(|part| Frame::data(Bytes::copy_from_slice(part.as_bytes()))).collect();
@@ -43,7 +43,7 @@ pub fn body_in_parts(parts: &[&str], ends_with_trailer: bool) -> reqwest::Body {
     reqwest::Body::wrap(StreamBody::new(stream::iter(frames.into_iter().map(Ok::<_, Infallible>))))
 }
 
-/// Somebody who sends requests.
+/// A client.
 #[derive(Clone)]
 pub struct Caller {
     http: Client,
@@ -52,13 +52,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Who sends `authorization: Bearer <key>` to what listens at `base`, over HTTP/1.1.
+    /// A client that sends `authorization: Bearer <key>` to `base`, over HTTP/1.1.
     pub fn new(base: &str, key: &str) -> Self {
         let http = Client::builder().timeout(PATIENCE).build().unwrap();
         Self { http, base: base.to_owned(), key: Some(key.to_owned()) }
     }
 
-    /// Who sends no key.
+    /// A client that sends no key.
     pub fn anonymous(http: Client, base: &str) -> Self {
         Self { http, base: base.to_owned(), key: None }
     }
@@ -69,7 +69,7 @@ impl Caller {
         self
     }
 
-    /// A request, to be completed.
+    /// The beginning of a request.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {
@@ -78,22 +78,22 @@ impl Caller {
         }
     }
 
-    /// A chat completion, to be completed.
+    /// The beginning of a chat completion.
     pub fn chat(&self, body: &Value) -> RequestBuilder {
         self.request(Method::POST, CHAT).json(body)
     }
 
-    /// Says hello.
+    /// Sends [`hello`].
     pub async fn hello(&self) -> Answer {
         Answer::to(self.chat(&hello())).await
     }
 
-    /// Says hello `count` times, all at once.
+    /// Sends [`hello`] `count` times, all at once.
     pub async fn hellos(&self, count: usize) -> Vec<Answer> {
         futures_util::future::join_all((0..count).map(|_| self.hello())).await
     }
 
-    /// Asks for more output than any key here may have. The refusal tells how the limits stand and charges nothing.
+    /// Requests more output than any key here may have. The refusal's headers show every limit, and nothing is charged.
     pub async fn too_large(&self) -> Answer {
         let answer = Answer::to(self.chat(&hello_with(json!({"max_tokens": 1_000_000_000_u64})))).await;
         assert_eq!(answer.status, 429, "{}", answer.text());
@@ -116,17 +116,17 @@ impl Answer {
     /// Sends a request and reads the answer to its end.
     ///
     /// # Panics
-    /// If there is none, or it breaks off.
+    /// If there is no answer, or it breaks off.
     pub async fn to(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Self { status, headers, body: response.bytes().await.unwrap() }
     }
 
-    /// A header's value; none if it is not there.
+    /// The value of a header, if the answer has it.
     ///
     /// # Panics
-    /// If it is there more than once.
+    /// If the answer has it more than once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -134,10 +134,10 @@ impl Answer {
         Some(value.to_str().unwrap())
     }
 
-    /// A header's value as a number.
+    /// The value of a header as a number.
     ///
     /// # Panics
-    /// If it is not one.
+    /// If there is no such number.
     pub fn number(&self, name: &str) -> u64 {
         let value = self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"));
         value.parse().unwrap_or_else(|_| panic!("{name}: {value} is no number"))
@@ -159,15 +159,15 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// If it is not.
+    /// If it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.text()))
     }
 
-    /// The message of an error in OpenAI's shape.
+    /// The message of an error in OpenAI's format.
     ///
     /// # Panics
-    /// If it is not one.
+    /// If the answer is no such error.
     pub fn message(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap().to_owned()
     }

@@ -1,4 +1,5 @@
-//! Compressed answers: what is asked of the upstream, what the client gets, and what is charged.
+//! Compressed answers: the encodings that the filter lets through to the upstream, the bytes that the client gets, and
+//! the charge.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello_with};
 use crate::gateway::{Gateway, Store, strangers};
@@ -19,12 +20,12 @@ async fn a_compressed_answer_is_charged_and_passes_untouched(
     let gateway = store.gateway().await;
     let key = format!("compression-{encoding}-{stream}");
     let body = hello_with(json!({"stream": stream, "stream_options": {"include_usage": true}}));
-    let ask = |caller: &crate::caller::Caller| {
+    let send = |caller: &crate::caller::Caller| {
         let request = caller.chat(&body).header("accept-encoding", accept);
         Answer::to(request.header("x-mock-compress", "1").header("x-mock-prompt-tokens", "70"))
     };
-    let through = ask(&gateway.caller(&key)).await;
-    let direct = ask(&crate::caller::Caller::new(&format!("http://{}", gateway.mock.address()), "")).await;
+    let through = send(&gateway.caller(&key)).await;
+    let direct = send(&crate::caller::Caller::new(&format!("http://{}", gateway.mock.address()), "")).await;
     assert_eq!(through.header("content-encoding"), Some(encoding));
     assert_eq!(through.body, direct.body, "not a byte is changed");
     let authorization = format!("Bearer {key}");
@@ -34,8 +35,8 @@ async fn a_compressed_answer_is_charged_and_passes_untouched(
     gateway.charged(&key, 1, 70, 16).await;
 }
 
-/// With `accept_encoding: keep` the client's own `accept-encoding` goes upstream: what can be read is charged by its
-/// usage, what cannot be read as it was reserved.
+/// With `accept_encoding: keep` the client's own `accept-encoding` goes upstream. The filter charges an answer that it
+/// can decompress by its usage, and any other as reserved.
 #[rstest]
 #[case::readable("zstd, gzip", None, (70, 16))]
 #[case::not_readable("br", Some("content-encoding: br"), (HELLO_TOKENS, 30))]
@@ -55,12 +56,13 @@ async fn compressions_that_cannot_be_read_may_be_kept(
         .header("x-mock-prompt-tokens", "70")
         .header("x-mock-completion-tokens", "16");
     let request = match answered {
-        // The mock knows no brotli: whatever it sends, it says that it is.
+        // The mock cannot compress with brotli, so it only claims to.
         Some(header) => request.header("x-mock-header", header),
         None => request,
     };
     let answer = Answer::to(request).await;
     assert_eq!(answer.status, 200);
     assert_eq!(gateway.mock.received()[0].headers["accept-encoding"], accept);
+    gateway.at_rest().await;
     gateway.charged("keep", 1, input, output).await;
 }

@@ -1,14 +1,15 @@
-//! Limits are exact however many ask at once: on all workers of an Envoy, and on all Envoys of a fleet.
+//! Limits are exact however many requests come at once: on all workers of an Envoy, and on all Envoys of a fleet.
 
 use crate::caller::{Answer, HELLO_TOKENS, count, hello, hello_with, statuses};
 use crate::gateway::{Fleet, Gateway, Store, eventually};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::RequestBuilder;
 use rstest::rstest;
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// The keys that these tests use.
@@ -21,12 +22,12 @@ pub fn keys() -> Value {
     ])
 }
 
-/// All answers, and when each came.
+/// Sends all requests at once; returns each answer and when it came.
 async fn all_at_once(requests: impl Iterator<Item = RequestBuilder>) -> Vec<(Answer, Instant)> {
     join_all(requests.map(async |request| (Answer::to(request).await, Instant::now()))).await
 }
 
-/// How many connections each worker has been given.
+/// How many connections each worker has accepted.
 fn connections(envoy: &Envoy) -> Vec<u64> {
     let port = envoy.address().port();
     (0..2)
@@ -50,9 +51,9 @@ async fn exactly_a_hundred_of_three_hundred_at_once(#[values(Store::Local, Store
         .map(|answer| answer.number("x-ratelimit-remaining-requests"))
         .collect();
     left.sort_unstable();
-    assert_eq!(left, (0..100).collect::<Vec<_>>(), "each was told another number");
+    assert_eq!(left, (0..100).collect::<Vec<_>>(), "each answer has another number");
     let served = connections(&gateway.envoy);
-    assert!(served.iter().all(|&connections| connections > 0), "one worker did it all: {served:?}");
+    assert!(served.iter().all(|&connections| connections > 0), "one worker served all: {served:?}");
 }
 
 #[tokio::test]
@@ -80,18 +81,29 @@ async fn exactly_a_hundred_of_three_hundred_through_two_envoys_on_one_redis() {
     }
 }
 
-/// All are decided while the upstream still thinks, so that nothing has been given back yet.
+/// All requests are decided while the upstream holds its answers back, so that nothing is settled yet.
 #[rstest]
 #[tokio::test]
 async fn output_is_reserved_before_it_is_made(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("concurrency-output");
-    let request = |_| caller.chat(&hello_with(json!({"max_tokens": 1000}))).header("x-mock-delay-ms", "2500");
-    let answers = all_at_once((0..50).map(request)).await;
+    let gate = "concurrency-output";
+    let request = |_| caller.chat(&hello_with(json!({"max_tokens": 1000}))).header("x-mock-gate", gate);
+    let refused = Cell::new(0);
+    let answers = join_all((0..50).map(request).map(async |request| {
+        let answer = Answer::to(request).await;
+        refused.set(refused.get() + u32::from(answer.status == 429));
+        (answer, Instant::now())
+    }));
+    let decided = async {
+        eventually("refusals while the upstream holds its answers back", 40, async || refused.get()).await;
+        gateway.mock.let_through(gate, 10);
+    };
+    let (answers, ()) = join(answers, decided).await;
     let came = |status| answers.iter().filter(move |(answer, _)| answer.status == status).map(|(_, at)| *at);
     assert_eq!((came(200).count(), came(429).count()), (10, 40));
     assert!(came(429).max() < came(200).min(), "all are decided before the first is settled");
-    // What the ten really used leaves room again.
+    // Settled to their real use, the ten leave room again.
     eventually("tokens left", 10_000 - 10 * 16, async || {
         caller.too_large().await.number("x-ratelimit-remaining-output-tokens")
     })
@@ -109,10 +121,10 @@ async fn as_many_prompts_as_fit_at_once(#[values(Store::Local, Store::Redis)] st
     assert_eq!(admitted as u64, 100 / HELLO_TOKENS);
 }
 
-/// Prompts of many sizes, of which those that are refused must leave no trace in any of the four counters.
+/// Prompts of many sizes: a refused one must leave no trace in any of the four counters.
 #[rstest]
 #[tokio::test]
-async fn what_is_refused_at_once_with_others_is_charged_nothing(
+async fn requests_refused_among_others_are_charged_nothing(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = store.gateway().await;
@@ -132,7 +144,7 @@ async fn what_is_refused_at_once_with_others_is_charged_nothing(
         .collect();
     let (requests, input) = (input.len() as u64, input.iter().sum::<u64>());
     assert!(input <= 300, "{input}");
-    // The smallest that was refused did not fit any more when it was.
+    // Else the largest prompt, of 27 tokens, would still fit.
     assert!(input > 300 - 27, "{input}");
     gateway.charged("concurrency-mixed", requests, input, requests * 50).await;
 }
@@ -152,7 +164,7 @@ async fn strangers_do_not_spend_each_others_limits(#[values(Store::Local, Store:
     }
 }
 
-/// A fresh window of a second each time: a limit that is given back too early or too late would show.
+/// Eight clients send for several windows of a second, by the clock of the store. An early refund would show.
 #[rstest]
 #[tokio::test]
 async fn no_second_ever_admits_more_than_its_limit(#[values(Store::Local, Store::Redis)] store: Store) {
@@ -176,7 +188,7 @@ async fn no_second_ever_admits_more_than_its_limit(#[values(Store::Local, Store:
     admitted.sort_unstable();
     assert!(admitted.len() >= 2 * LIMIT, "{}", admitted.len());
     for (first, last) in admitted.iter().zip(admitted.iter().skip(LIMIT)) {
-        // From before the first was decided until after the last was: no window of a second holds them all.
+        // The span begins before the first decision and ends after the last: no window of a second contains both.
         let span = last.1 - first.0;
         assert!(span >= Duration::from_secs(1), "{} were admitted within {span:?}", LIMIT + 1);
     }

@@ -1,4 +1,4 @@
-//! What Envoy does with a configuration: it refuses a wrong one and says where, and takes a right one in every form.
+//! Envoy refuses a wrong configuration and says where it is wrong, and accepts a right one in every form.
 
 use crate::caller::{Answer, hello_with};
 use crate::gateway::{Gateway, Store};
@@ -6,12 +6,12 @@ use llm_rate_limit_tests::envoy::Setup;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// What would start, for a change to break it.
+/// A setup that starts, for a test to break.
 fn setup() -> Setup {
     Setup::configured(&[]).concurrency(1)
 }
 
-/// Each fault has its message in the filter's own tests; here are some as an operator meets them.
+/// The filter's own tests cover the message of each mistake; these show some as an operator meets them.
 #[rstest]
 #[case::unknown_field(r#"{"plans": {"free": {"rpmm": 3}}}"#, "plans.free.rpmm: unknown field")]
 #[case::no_such_plan(r#"{"keys": [{"key": "a", "plan": "gold"}]}"#, "keys[0].plan: expected")]
@@ -29,7 +29,7 @@ fn envoy_refuses_a_wrong_configuration_as_a_struct_too() {
     assert!(why.contains("plans.free.rpm: expected"), "{why}");
 }
 
-/// An Envoy without a configuration of the filter must not run without limits.
+/// Without a configuration for the filter, Envoy must not start, because it would run without limits.
 #[test]
 fn envoy_refuses_a_filter_that_is_not_configured() {
     let mut setup = setup();
@@ -56,13 +56,13 @@ async fn every_form_of_a_configuration_does_the_same(#[case] form: fn(Setup, &Va
     });
     let gateway = Gateway::start_with(Store::Local, |setup| form(setup, &limits)).await;
     let caller = gateway.caller("formed");
-    let ask = async |model: &str| Answer::to(caller.chat(&hello_with(json!({"model": model})))).await;
-    let first = ask("gpt-4o").await;
+    let send = async |model: &str| Answer::to(caller.chat(&hello_with(json!({"model": model})))).await;
+    let first = send("gpt-4o").await;
     assert_eq!((first.status, first.number("x-ratelimit-limit-requests")), (200, 1));
     assert_eq!(first.number("x-ratelimit-limit-input-tokens"), 5000);
     assert_eq!(first.number("x-ratelimit-remaining-output-tokens"), 400);
-    let refused = ask("gpt-4o").await;
+    let refused = send("gpt-4o").await;
     assert_eq!((refused.status, refused.message()), (429, "形: 1".to_owned()));
-    assert_eq!(ask("o3").await.number("x-ratelimit-remaining-requests"), 1);
+    assert_eq!(send("o3").await.number("x-ratelimit-remaining-requests"), 1);
     assert_eq!(gateway.caller("stranger").hello().await.status, 401);
 }

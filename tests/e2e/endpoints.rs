@@ -1,4 +1,5 @@
-//! The endpoints beside chat completions: their prompts are counted, and their answers charged by the usage they tell.
+//! The endpoints besides chat completions: the filter counts their prompts and charges their answers by the usage that
+//! they report.
 
 use crate::caller::Answer;
 use crate::gateway::{STRANGER_TOKENS, Store};

@@ -1,14 +1,18 @@
-//! What a test sends its requests to: an Envoy with the filter, its store, and a mock LLM behind it.
+//! A gateway to send requests to: an Envoy with the filter, its store, and a mock LLM behind it.
 //!
-//! Two gateways, one for each store, are shared by all tests that only need keys of their own: their configuration is
-//! put together from the `keys` of each module. They start with the first test that asks, and stop when the process
-//! exits, so that nothing outlives the tests, files included.
+//! Two gateways, one for each store, serve all tests that only need keys of their own. Their configuration consists of
+//! the `keys` of every module. They start with the first test that needs them and stop when the process exits, so that
+//! no process or file outlives the tests.
+//!
+//! A test that compares counts waits until they are final, and never for a while: [`eventually`] for one value that
+//! must come, [`Gateway::at_rest`] before books are compared.
 
 use crate::caller::{Answer, Caller};
-use crate::{admission, answers, bodies, clients, concurrency, identities, routes, tokens};
+use crate::routes;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::process::free_port;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::Sidecar;
 use serde_json::{Value, json};
@@ -17,7 +21,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// Where limits are counted.
+/// The place where limits are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// In Envoy.
@@ -26,48 +30,53 @@ pub enum Store {
     Redis,
 }
 
-/// Who is not in the shared configuration's keys has these limits, and counters of his own.
+/// The limit on input and on output tokens for strangers: keys that are not in the configuration.
 pub const STRANGER_TOKENS: u64 = 1_000_000;
 
-/// A running gateway. Its fields go in their order: Envoy first.
+/// How long a test waits for an event that should come soon. Only a failing test waits this long.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A running gateway. Rust drops its fields in this order: Envoy stops first.
 pub struct Gateway {
     /// The proxy.
     pub envoy: Envoy,
-    /// What counts, if Envoy does not.
+    /// The sidecar and Redis, if they count.
     pub fleet: Option<Fleet>,
-    /// What is protected.
+    /// The upstream.
     pub mock: MockLlm,
 }
 
-/// What several Envoys can share.
+/// A sidecar and a Redis, which several Envoys can share.
 pub struct Fleet {
-    /// Counts.
+    /// The sidecar.
     pub sidecar: Sidecar,
-    /// Remembers.
+    /// Its Redis.
     pub redis: Redis,
 }
 
 impl Fleet {
-    /// A sidecar on a Redis, both of their own, ready.
+    /// Starts a Redis and a sidecar on it, and waits until both are ready.
     pub async fn start() -> Self {
         let redis = Redis::start();
-        let sidecar = Sidecar::start(&redis.url(), &[]);
+        // Another sidecar may have to take its place on the same port.
+        let listen = format!("127.0.0.1:{}", free_port());
+        let sidecar = Sidecar::start(&redis.url(), &[("LISTEN", &listen)]);
         sidecar.wait_until_ready_is(200).await;
         Self { sidecar, redis }
     }
 
-    /// Where the sidecar listens.
+    /// The sidecar's address.
     pub fn address(&self) -> SocketAddr {
         self.sidecar.address().parse().unwrap()
     }
 }
 
 impl Store {
-    /// The gateway that tests share.
+    /// The shared gateway with this store.
     pub async fn gateway(self) -> Arc<Gateway> {
         static STOPS: Once = Once::new();
         STOPS.call_once(|| {
-            // SAFETY: the function is there as long as the process is, and does not unwind.
+            // SAFETY: the function exists as long as the process does, and does not unwind.
             unsafe { nix::libc::atexit(stop_shared) };
         });
         let mut shared = self.shared().lock().await;
@@ -90,7 +99,7 @@ impl Store {
         }
     }
 
-    /// The `store` of a filter's configuration. Nothing here is about slow stores, so the time that one has is long.
+    /// The `store` of a filter's configuration. Its timeout is long: slow stores have tests of their own.
     pub fn configuration(self) -> Value {
         match self {
             Self::Local => json!({"type": "local"}),
@@ -101,7 +110,7 @@ impl Store {
     }
 }
 
-/// Statics are never dropped, and what is not dropped leaves its files behind.
+/// Rust never drops statics, and a gateway that is not dropped leaves its files behind.
 extern "C" fn stop_shared() {
     for store in [Store::Local, Store::Redis] {
         if let Ok(mut shared) = store.shared().try_lock() {
@@ -111,14 +120,14 @@ extern "C" fn stop_shared() {
 }
 
 impl Gateway {
-    /// A gateway whose filter is configured with `limits` and this store.
+    /// Starts a gateway with `limits` in this store.
     pub async fn start(store: Store, mut limits: Value) -> Self {
         limits["store"] = store.configuration();
         Self::start_with(store, |setup| setup.filter(&limits)).await
     }
 
-    /// A gateway from the shipped configuration as `change` leaves it; its store must be `store`. It has one worker if
-    /// nobody asks for more, which starts sooner.
+    /// Starts a gateway from the shipped configuration after `change`, which must keep `store`. One worker is the
+    /// default, because it starts sooner than two.
     pub async fn start_with(store: Store, change: impl FnOnce(Setup) -> Setup) -> Self {
         let fleet = match store {
             Store::Local => None,
@@ -134,13 +143,12 @@ impl Gateway {
         Self { envoy, fleet, mock }
     }
 
-    /// Somebody who sends `authorization: Bearer <key>`.
+    /// A client that sends `authorization: Bearer <key>`.
     pub fn caller(&self, key: &str) -> Caller {
         Caller::new(&self.envoy.url(""), key)
     }
 
-    /// What is used of the limit `name` of `key`, by the sidecar, which lists what is used only; none if it cannot tell
-    /// at the moment.
+    /// The sidecar's count for the limit `name` of `key`; `None` while the sidecar cannot read it.
     ///
     /// # Panics
     /// If there is no sidecar.
@@ -153,11 +161,41 @@ impl Gateway {
         Some(window.map_or(0, |window| window["used"].as_u64().unwrap()))
     }
 
-    /// Waits until `key` has used exactly this much input and output and this many requests, by a request that is
-    /// refused, and by the sidecar if there is one. The key must have the limits of [`STRANGER_TOKENS`].
+    /// Waits until Envoy has read and finished every request that clients have sent, and the store has the final cost
+    /// of each. Books can be compared then. Drop the clients first: their connections must be closed.
     ///
     /// # Panics
-    /// If it has not after ten seconds.
+    /// If the gateway is not at rest in time.
+    pub async fn at_rest(&self) {
+        let envoy = &self.envoy;
+        // The kernel may still hold a request after its client has left.
+        eventually("connections of clients", 0, async || envoy.connections()).await;
+        // Envoy logs a request after the filter has settled it.
+        eventually("requests under way, and finished ones that are not in the log", (0, 0), async || {
+            let stat = |name: &str| envoy.stat(&format!("http.llm.downstream_rq_{name}")).unwrap();
+            let ended = envoy.access_log().iter().filter(|line| is_of_an_end(line)).count() as u64;
+            (stat("active"), stat("total") - ended)
+        })
+        .await;
+        eventually("requests upstream", 0, async || self.mock.report().in_flight).await;
+        let Some(Fleet { sidecar, .. }) = &self.fleet else { return };
+        // In this order: the sidecar counts a reservation before the call that asks for it ends.
+        eventually("calls to the sidecar under way, and reservations not settled", (0, 0.0), async || {
+            let calls = envoy.stat("cluster.rate-limit-sidecar.upstream_rq_active").unwrap();
+            let metric = async |name: &str| sidecar.metric(&format!("llm_rate_limit_sidecar_{name}")).await;
+            let admitted = metric(r#"reservations_total{outcome="admitted"}"#).await;
+            let settled = metric(r#"settlements_total{outcome="settled"}"#).await;
+            (calls, admitted - settled)
+        })
+        .await;
+    }
+
+    /// Waits until `key`, which must be a stranger's, has used exactly these requests and tokens: in the headers of a
+    /// refusal, and in `/v1/usage` if there is a sidecar. Where the reservation is as large, wait until the gateway is
+    /// at rest first.
+    ///
+    /// # Panics
+    /// If the counts differ after a while.
     pub async fn charged(&self, key: &str, requests: u64, input: u64, output: u64) {
         let caller = self.caller(key);
         let expected = [requests, input, output, input + output];
@@ -170,14 +208,19 @@ impl Gateway {
             for (used, name) in
                 used.iter_mut().zip(["requests", "input_tokens", "output_tokens", "total_tokens"])
             {
-                *used = self.used(key, name).await.expect("the sidecar can tell");
+                *used = self.used(key, name).await.expect("the sidecar can read its counters");
             }
             assert_eq!(used, expected, "by /v1/usage");
         }
     }
 }
 
-/// What an answer's headers say is used of requests, input, output and total tokens.
+/// Whether a line of the access log reports the end of a request. All do unless Envoy also logs beginnings.
+pub fn is_of_an_end(line: &Value) -> bool {
+    line["access_log_type"] != "DownstreamStart"
+}
+
+/// The requests, input, output and total tokens that are used, by the headers of an answer.
 pub fn used_by(answer: &Answer) -> [u64; 4] {
     ["requests", "input-tokens", "output-tokens", "tokens"].map(|what| {
         answer.number(&format!("x-ratelimit-limit-{what}"))
@@ -185,14 +228,14 @@ pub fn used_by(answer: &Answer) -> [u64; 4] {
     })
 }
 
-/// Waits until `look` sees `expected`.
+/// Waits until `read` returns `expected`, a value that must come and then stays or is at least no accident.
 ///
 /// # Panics
-/// If it does not within ten seconds, with what it saw last.
-pub async fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, look: impl AsyncFn() -> T) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+/// If it does not come in time, with the last value.
+pub async fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, read: impl AsyncFn() -> T) {
+    let deadline = Instant::now() + WITHIN;
     loop {
-        let seen = look().await;
+        let seen = read().await;
         if seen == expected {
             return;
         }
@@ -201,36 +244,27 @@ pub async fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, expected: T,
     }
 }
 
-/// What all shared gateways are limited by.
+/// The configuration of the shared gateways, without its store.
 fn shared_limits() -> Value {
-    let keys: Vec<Value> = [
-        admission::keys(),
-        answers::keys(),
-        bodies::keys(),
-        clients::keys(),
-        concurrency::keys(),
-        identities::keys(),
-        tokens::keys(),
-    ]
-    .into_iter()
-    .flat_map(|keys| keys.as_array().unwrap().clone())
-    .collect();
-    strangers(json!({"keys": keys}))
+    strangers(json!({"keys": crate::keys()}))
 }
 
-/// Limits for whoever is not in the keys that `members` may have: counters of his own that nobody fills by chance.
+/// A configuration with `members` and limits for strangers, each with counters of its own that no test fills by chance.
 pub fn strangers(members: Value) -> Value {
+    // An hour: no charge leaves its window during a test, however slow the machine is.
+    let window = |metric: &str, limit: u64| json!({"metric": metric, "limit": limit, "window": "1h"});
+    let windows = [
+        window("requests", 1000),
+        window("input_tokens", STRANGER_TOKENS),
+        window("output_tokens", STRANGER_TOKENS),
+        window("total_tokens", 2 * STRANGER_TOKENS),
+    ];
     let mut limits = json!({
         "plans": {
-            "stranger": {
-                "rpm": 1000,
-                "input_tpm": STRANGER_TOKENS,
-                "output_tpm": STRANGER_TOKENS,
-                "tpm": 2 * STRANGER_TOKENS,
-            },
+            "stranger": {"windows": windows},
         },
         "default": {"plan": "stranger"},
-        // What is reserved must not depend on which tests ran before.
+        // A learned reservation would depend on the tests that ran before.
         "output_reservation": {"mode": "declared"},
     });
     limits.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());

@@ -1,5 +1,5 @@
-//! The option `allow_on_headers_stop_iteration` is missing: Envoy then keeps the body back as long as the filter keeps
-//! the headers, and nothing would ever happen.
+//! Without the option `allow_on_headers_stop_iteration` Envoy holds the body back as long as the filter holds the
+//! headers. The filter must notice that, or the request would wait forever. Envoy's clock decides when it gives up.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello};
 use crate::gateway::{Gateway, Store};
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 #[rstest]
-#[case::told_to_do_without(Store::Redis, Some(json!(false)))]
-#[case::not_told(Store::Local, None)]
+#[case::set_to_false(Store::Redis, Some(json!(false)))]
+#[case::not_set(Store::Local, None)]
 #[tokio::test]
 async fn no_request_hangs_and_limits_hold(#[case] store: Store, #[case] option: Option<Value>) {
     let mut limits = json!({"keys": [{"key": "patient", "rpm": 8, "input_tpm": 1000}]});
@@ -37,7 +37,7 @@ async fn no_request_hangs_and_limits_hold(#[case] store: Store, #[case] option: 
     assert_eq!(refused.status, 429, "limits hold");
     assert_eq!(gateway.mock.received().len(), 8);
     assert!(times.iter().all(|time| *time < Duration::from_secs(2)), "{times:?}");
-    // The first ones wait for a body that does not come; then the filter knows.
+    // The first ones wait for a body that does not come; then the filter stops waiting.
     assert!(times.iter().skip(3).all(|time| *time < Duration::from_millis(280)), "{times:?}");
     assert!(gateway.envoy.log().contains("set allow_on_headers_stop_iteration: true"));
 }

@@ -1,17 +1,17 @@
-//! Bodies that no honest client sends, each with what it is called in a failure.
+//! Bodies that no honest client sends, each with a name for the message of a failing test.
 //!
-//! Most are not the API's JSON, or not JSON; the others are, and ask for what makes no sense or is far too much.
+//! Most are not JSON, or not the JSON of the API. The others are, and their values make no sense or are far too large.
 
 use serde_json::{Value, json};
 
-/// All of them.
+/// All bodies with their names.
 pub fn bodies() -> Vec<(String, Vec<u8>)> {
     let groups =
         [cut_off(), not_objects(), not_json(), not_text(), wrong_types(), numbers(), nested(), large()];
     groups.into_iter().flatten().collect()
 }
 
-/// A chat as it should be, with a bit of everything.
+/// A correct chat that uses a bit of everything.
 fn chat() -> Value {
     json!({
         "model": "gpt-4o",
@@ -27,7 +27,7 @@ fn chat() -> Value {
 fn cut_off() -> Vec<(String, Vec<u8>)> {
     let whole = chat().to_string().into_bytes();
     let cut = |at: usize| (format!("cut off at {at}"), whole[..at].to_vec());
-    // In the emoji's bytes, too.
+    // Also inside the bytes of the emoji.
     let emoji = whole.iter().position(|byte| *byte == 0xF0).unwrap();
     (1..whole.len()).step_by(23).chain([emoji + 1, emoji + 3]).map(cut).collect()
 }
@@ -91,7 +91,7 @@ fn not_text() -> Vec<(String, Vec<u8>)> {
     let utf16: Vec<u8> = chat().to_string().encode_utf16().flat_map(u16::to_le_bytes).collect();
     let mut state = 1_u32;
     let noise = std::iter::repeat_with(|| {
-        // Numerical Recipes' generator: any bytes do, if they are the same each time.
+        // The generator of Numerical Recipes: any bytes will do, as long as every run has the same.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state.to_be_bytes()[0]
     });
@@ -185,7 +185,8 @@ fn nested() -> Vec<(String, Vec<u8>)> {
         (
             "properties in properties",
             format!(
-                r#"{{"messages": [], "tools": [{{"type": "function", "function": {{"name": "f", "parameters": {}}}}}]}}"#,
+                r#"{{"messages": [], "tools": [{}{}}}}}]}}"#,
+                r#"{"type": "function", "function": {"name": "f", "parameters": "#,
                 deep("{\"type\":\"object\",\"properties\":{\"p\":", "}}", 30_000)
             )
             .into_bytes(),

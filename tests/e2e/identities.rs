@@ -1,7 +1,7 @@
-//! Whose a request is: keys in one header or another, by their digest, or else the client's address.
+//! The owner of a request: a key in one header or another, a key known by its digest, or else the client's address.
 
 use crate::caller::{Answer, CHAT, Caller, hello};
-use crate::gateway::Store;
+use crate::gateway::{Store, eventually};
 use reqwest::{Client, Method, RequestBuilder};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ pub fn keys() -> Value {
     ])
 }
 
-/// Who has no key, and connects from this address.
-fn somebody(base: &str, address: &str) -> Caller {
+/// A client without a key that connects from this address.
+fn without_key(base: &str, address: &str) -> Caller {
     let address: IpAddr = address.parse().unwrap();
     Caller::anonymous(Client::builder().local_address(address).build().unwrap(), base)
 }
@@ -26,7 +26,7 @@ fn somebody(base: &str, address: &str) -> Caller {
 #[tokio::test]
 async fn a_key_is_the_same_in_every_header(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
-    let caller = somebody(&gateway.envoy.url(""), "127.0.0.9");
+    let caller = without_key(&gateway.envoy.url(""), "127.0.0.9");
     let forms: [fn(RequestBuilder) -> RequestBuilder; 4] = [
         |request| request.header("authorization", "Bearer identities-one"),
         |request| request.header("authorization", "bearer  identities-one "),
@@ -53,14 +53,14 @@ async fn a_key_can_be_configured_by_its_digest(#[values(Store::Local, Store::Red
 
 #[rstest]
 #[tokio::test]
-async fn who_has_no_key_is_known_by_address(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn a_client_without_a_key_is_known_by_its_address(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let base = gateway.envoy.url("");
-    let (one, other) = (somebody(&base, "127.0.0.2"), somebody(&base, "127.0.0.3"));
+    let (one, other) = (without_key(&base, "127.0.0.2"), without_key(&base, "127.0.0.3"));
     for (caller, left) in [(&one, 999), (&one, 998), (&other, 999), (&one, 997), (&other, 998)] {
         assert_eq!(caller.hello().await.number("x-ratelimit-remaining-requests"), left);
     }
-    // Nobody chooses an address by a header, nor poses as one by a key.
+    // No header can forge an address, and a key that looks like an address is a key.
     let forged = one
         .request(Method::POST, CHAT)
         .header("x-forwarded-for", "127.0.0.3")
@@ -82,12 +82,19 @@ async fn strangers_have_counters_of_their_own(#[values(Store::Local, Store::Redi
     }
 }
 
-/// A key is a secret: it goes to the upstream and nowhere else.
+/// A key is a secret: the upstream gets it, and nobody else.
 #[tokio::test]
 async fn no_key_is_written_anywhere() {
     let key = "identities-secret-key";
     let gateway = Store::Redis.gateway().await;
-    assert_eq!(gateway.caller(key).hello().await.status, 200);
+    let path = "/identities-secret/v1/chat/completions";
+    let request = gateway.caller(key).request(Method::POST, path).json(&hello());
+    assert_eq!(Answer::to(request).await.status, 200);
+    // By the time the access log has the request, Envoy has written everything else about it.
+    eventually("the request in the access log", true, async || {
+        gateway.envoy.access_log().iter().any(|line| line["request"] == format!("POST {path}"))
+    })
+    .await;
     let received = gateway.mock.received();
     assert!(received.iter().any(|request| request.headers["authorization"] == format!("Bearer {key}")));
     let fleet = gateway.fleet.as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! What Envoy's metrics tell an operator, after requests whose every number is known.
+//! The metrics that an operator finds in Envoy, after requests with known numbers.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello, hello_with};
 use crate::gateway::{Gateway, Store, eventually};
@@ -31,7 +31,7 @@ async fn every_request_is_in_the_metrics(#[values(Store::Local, Store::Redis)] s
         ("settled", 3),
         ("input_tokens", 30 + HELLO_TOKENS),
         ("output_tokens", 16 + 5),
-        // Of three prompts and answers, one of which failed.
+        // Three prompts and answers, of which one failed.
         ("reserved_tokens.gpt-4o", 3 * (HELLO_TOKENS + 512)),
         ("settled_tokens.gpt-4o", 30 + HELLO_TOKENS + 16 + 5),
         ("store_errors", 0),

@@ -1,4 +1,4 @@
-//! A connection on which a test says what it wants, byte by byte, where an HTTP client would be too polite.
+//! A connection on which a test sends any bytes it likes, including those that an HTTP client would not send.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,15 +39,15 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends bytes to somebody who may have stopped listening.
+    /// Sends bytes to a peer that may have closed the connection.
     ///
     /// # Errors
-    /// If it has.
+    /// If it has closed it.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
-    /// Says that nothing more will be sent, and goes on listening.
+    /// Closes the sending half of the connection; answers can still be read.
     pub async fn close_half(&mut self) {
         self.stream.shutdown().await.unwrap();
     }
@@ -62,10 +62,10 @@ impl Connection {
         self.send(head + "\r\n").await;
     }
 
-    /// Reads what comes up to and including `end`.
+    /// Reads up to and including `end`.
     ///
     /// # Panics
-    /// If the connection ends first, or nothing comes for long.
+    /// If the connection ends first, or nothing comes within [`PATIENCE`].
     pub async fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.received.windows(end.len()).position(|window| window == end) {

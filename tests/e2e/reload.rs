@@ -1,11 +1,12 @@
-//! Limits change while Envoy runs: a right change counts at once and forgets nothing, a wrong one changes nothing.
+//! Limits change while Envoy runs: a valid change applies at once and keeps all counters, and an invalid one changes
+//! nothing.
 
 use crate::caller::{Answer, Caller, hello_with};
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// The configuration with this many requests a minute.
+/// A configuration that allows this many requests a minute.
 fn limits(store: Store, rpm: u64) -> Value {
     json!({
         "store": store.configuration(),
@@ -13,8 +14,8 @@ fn limits(store: Store, rpm: u64) -> Value {
     })
 }
 
-/// The limit in force and what is left of it, without charging anything.
-async fn standing(caller: &Caller) -> (u64, u64) {
+/// The limit on requests and how many are left, without a charge.
+async fn requests_left(caller: &Caller) -> (u64, u64) {
     let answer = caller.too_large().await;
     let of = |what: &str| answer.number(&format!("x-ratelimit-{what}-requests"));
     (of("limit"), of("remaining"))
@@ -29,9 +30,9 @@ async fn limits_change_and_counters_stay(#[values(Store::Local, Store::Redis)] s
     for _ in 0..3 {
         assert_eq!(caller.hello().await.status, 200);
     }
-    eventually("before any change", (5, 2), async || standing(&caller).await).await;
+    eventually("before any change", (5, 2), async || requests_left(&caller).await).await;
 
-    // Wrong ones are refused, and the log says why.
+    // Envoy refuses invalid ones, and its log says why.
     let mut wrong = limits(store, 5);
     wrong["keys"][0]["rpm"] = json!("a lot");
     for text in [wrong.to_string(), "{".to_owned()] {
@@ -39,16 +40,16 @@ async fn limits_change_and_counters_stay(#[values(Store::Local, Store::Redis)] s
         assert!(why.contains("the configuration is refused"), "{why}");
     }
     assert!(gateway.envoy.log().contains("keys[0].rpm: expected"));
-    assert_eq!(standing(&caller).await, (5, 2));
+    assert_eq!(requests_left(&caller).await, (5, 2));
 
-    // A right one counts at once, for a stream that is open as well.
+    // A valid one applies at once, also to an open stream.
     let request = caller
         .chat(&hello_with(json!({"stream": true, "max_tokens": 30})))
         .header("x-mock-chunk-delay-ms", "50");
     let open = request.send().await.unwrap();
     assert_eq!(open.headers()["x-ratelimit-limit-requests"], "5");
     gateway.envoy.reload(&limits(store, 10).to_string()).unwrap();
-    eventually("a higher limit", (10, 6), async || standing(&caller).await).await;
+    eventually("a higher limit", (10, 6), async || requests_left(&caller).await).await;
     let text = open.text().await.unwrap();
     assert!(text.ends_with("data: [DONE]\n\n"), "the stream that was open is whole: {text}");
     eventually("the stream is settled", 100_000 - 4 * 16, async || {
@@ -57,12 +58,12 @@ async fn limits_change_and_counters_stay(#[values(Store::Local, Store::Redis)] s
     .await;
 
     gateway.envoy.reload(&limits(store, 4).to_string()).unwrap();
-    eventually("a lower limit", (4, 0), async || standing(&caller).await).await;
+    eventually("a lower limit", (4, 0), async || requests_left(&caller).await).await;
     assert_eq!(caller.hello().await.status, 429);
     assert_eq!(gateway.mock.received().len(), 4);
 }
 
-/// Requests come all the time while the limits change ten times: each is answered, and none gets in twice.
+/// The limits change five times under load: every request is answered, and none is counted twice.
 #[rstest]
 #[tokio::test]
 async fn changes_under_load_lose_no_request_and_no_count(#[values(Store::Local, Store::Redis)] store: Store) {
@@ -76,14 +77,14 @@ async fn changes_under_load_lose_no_request_and_no_count(#[values(Store::Local, 
             let mut answers = Vec::new();
             for _ in 0..40 {
                 let chat = hello_with(json!({"max_tokens": 1}));
-                let asked = (0..5).map(|_| Answer::to(caller.chat(&chat)));
-                answers.extend(futures_util::future::join_all(asked).await);
+                let batch = (0..5).map(|_| Answer::to(caller.chat(&chat)));
+                answers.extend(futures_util::future::join_all(batch).await);
             }
             answers
         }
     });
     for rpm in 901..=905 {
-        // Let some requests pass under each.
+        // Some requests must pass under each limit.
         let before = gateway.mock.report().requests;
         eventually("requests go on", true, async || {
             gateway.mock.report().requests > before || busy.is_finished()
@@ -93,7 +94,7 @@ async fn changes_under_load_lose_no_request_and_no_count(#[values(Store::Local, 
     }
     let answers = busy.await.unwrap();
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-    // Both workers have it when nothing else is told any more.
-    eventually("the last limit, and all requests counted", (905, 705), async || standing(&caller).await)
+    // Requests reach both workers, so this holds once both have the last limit.
+    eventually("the last limit, and all requests counted", (905, 705), async || requests_left(&caller).await)
         .await;
 }

@@ -1,25 +1,25 @@
-//! Ways for a request to end that neither a client nor the mock can choose, each under a prefix of its own.
+//! Routes on which requests end in ways that neither a client nor the mock can cause, each under its own prefix.
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::process::free_port;
 use serde_json::{Value, json};
 
-/// Envoy gives up after a second.
+/// Envoy gives up after two seconds, by its own clock.
 pub const HASTY: &str = "/hasty";
 
 /// Nobody listens.
 pub const NOWHERE: &str = "/nowhere";
 
-/// Envoy asks twice again if the upstream fails.
+/// Envoy retries twice if the upstream fails.
 pub const RETRIED: &str = "/retried";
 
-/// The upstream is spoken to over HTTP/2, which has trailers.
+/// Envoy talks HTTP/2, which has trailers, to the upstream.
 pub const HTTP2: &str = "/http2";
 
-/// A filter behind this one answers in the upstream's place, with 418.
+/// A filter after this one answers with 418 in place of the upstream.
 pub const ABORTED: &str = "/aborted";
 
-/// Adds them all.
+/// Adds all of these routes.
 pub fn add(setup: &mut Setup) {
     add_clusters(setup);
     let route = |prefix: &str, cluster: &str, members: Value| {
@@ -36,7 +36,7 @@ pub fn add(setup: &mut Setup) {
     let host = &mut connection_manager(setup)["route_config"]["virtual_hosts"][0];
     host["include_request_attempt_count"] = json!(true);
     let mut routes = vec![
-        route(HASTY, "llm", json!({"timeout": "1s"})),
+        route(HASTY, "llm", json!({"timeout": "2s"})),
         route(NOWHERE, "nowhere", json!({"timeout": "5s"})),
         route(RETRIED, "llm", json!({"retry_policy": again})),
         route(HTTP2, "llm-http2", json!({})),
@@ -49,7 +49,7 @@ pub fn add(setup: &mut Setup) {
     let fault = json!({"name": FAULT, "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
     }});
-    // The router is the last.
+    // The router must stay the last.
     filters.insert(filters.len() - 1, fault);
 }
 
@@ -61,7 +61,7 @@ pub fn connection_manager(setup: &mut Setup) -> &mut Value {
 }
 
 fn add_clusters(setup: &mut Setup) {
-    // By default three requests at a time may be asked again.
+    // By default Envoy retries at most three requests at a time.
     setup.cluster("llm")["circuit_breakers"]["thresholds"][0]["max_retries"] = json!(1000);
     let mut nowhere = setup.cluster("llm").clone();
     let mut http2 = nowhere.clone();

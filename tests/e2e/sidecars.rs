@@ -1,4 +1,4 @@
-//! The ways to reach a sidecar besides an open port: a unix socket, and a token that calls must show.
+//! Sidecars that not everybody can call: on a unix socket, and with a token.
 
 use crate::gateway::{Fleet, Gateway, Store};
 use llm_rate_limit_tests::redis::Redis;
@@ -11,7 +11,7 @@ use serde_json::json;
 #[case::wrong(Some("of-another"), 503)]
 #[case::none(None, 503)]
 #[tokio::test]
-async fn a_sidecar_on_a_socket_answers_who_shows_its_token(#[case] token: Option<&str>, #[case] status: u16) {
+async fn a_sidecar_on_a_socket_answers_callers_with_its_token(#[case] token: Option<&str>, #[case] status: u16) {
     let redis = Redis::start();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("sidecar.sock");
@@ -21,7 +21,7 @@ async fn a_sidecar_on_a_socket_answers_who_shows_its_token(#[case] token: Option
     if let Some(token) = token {
         limits["store"]["auth_token"] = json!(token);
     }
-    // The store of this gateway is the one here.
+    // `Local` starts no sidecar; the gateway gets this one.
     let change = |setup: llm_rate_limit_tests::envoy::Setup| setup.sidecar_socket(&socket).filter(&limits);
     let mut gateway = Gateway::start_with(Store::Local, change).await;
     gateway.fleet = Some(Fleet { sidecar, redis });

@@ -1,12 +1,12 @@
-//! A storm: every way to ask and every way to end, at random and many at once. Afterwards four books must agree: what
-//! each client saw, what the upstream says that it told, what the access log says that each request was charged, and
-//! what the store has counted.
+//! A storm: requests of every kind that end in every way, at random and many at once. Afterwards four books must agree:
+//! what each client saw, the usage that the upstream reported, the charge of each request in the access log, and the
+//! counts of the store.
 //!
-//! `STORM_SEED` repeats a storm; a failing one prints its own.
+//! `STORM_SEED` repeats a storm; a failing test prints its seed.
 
 use crate::api::Api;
 use crate::caller::Caller;
-use crate::gateway::{Gateway, Store, eventually, used_by};
+use crate::gateway::{Gateway, Store, eventually, is_of_an_end, used_by};
 use crate::routes::{ABORTED, HASTY, HTTP2, NOWHERE, RETRIED, connection_manager};
 use futures_util::{StreamExt, stream};
 use llm_rate_limit_tests::envoy::Envoy;
@@ -17,65 +17,66 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reqwest::{Method, RequestBuilder};
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Requests of a storm.
+/// The number of requests in a storm.
 const REQUESTS: usize = 400;
 
-/// How many are under way at a time.
+/// How many of them are under way at a time.
 const AT_A_TIME: usize = 40;
 
-/// Tokens of output that each allows itself.
+/// The maximum of output tokens in each request.
 const MAX_TOKENS: u64 = 60;
 
-/// One request, and what is to become of it.
+/// One request and how it ends.
 #[derive(Clone, Debug)]
 struct Act {
     api: Api,
     streamed: bool,
-    tells_usage: bool,
+    reports_usage: bool,
     http2: bool,
     compressed: bool,
-    /// Whether the answer comes in pieces of this many bytes.
+    /// The size in bytes of the answer's pieces, if it is cut into pieces.
     cut: Option<usize>,
     prompt_tokens: u64,
     words: u64,
     ending: Ending,
 }
 
-/// How it ends.
+/// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// With the whole answer; under this prefix, and with trailers perhaps.
+    /// With the whole answer, under this prefix, and with trailers if true.
     Whole(&'static str, bool),
-    /// With the whole answer, after so many attempts have failed.
+    /// With the whole answer, after this many failed attempts.
     Retried(u64),
     /// With a refusal.
     Refused,
-    /// With an error of the upstream's.
+    /// With an error of the upstream.
     Fails(u16),
-    /// With an answer of Envoy's in the upstream's place.
+    /// With an answer of Envoy in place of the upstream's.
     IsGivenUp(&'static str),
-    /// With a stream that breaks off after so many words.
+    /// With a stream that breaks off after this many words.
     BreaksOff(u64),
-    /// The client leaves before its body is there.
+    /// The client leaves after Envoy has its headers and before it has its whole body.
     LeavesInBody,
-    /// The client leaves after so many milliseconds, before the answer begins.
+    /// The client leaves after this many milliseconds, before the answer begins.
     LeavesUnanswered(u64),
-    /// The client leaves after so many words of a stream.
+    /// The client leaves after this many words of a stream.
     LeavesMidStream(u64),
 }
 
-/// What of it the access log tells.
+/// One line of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Line {
     decision: String,
-    /// Input and output.
+    /// Input and output tokens that were reserved.
     estimate: Option<(u64, u64)>,
+    /// Input and output tokens that were charged in the end.
     charge: Option<(u64, u64)>,
 }
 
@@ -101,14 +102,14 @@ fn act() -> impl Strategy<Value = Act> {
     let cut = prop_oneof![2 => Just(None), 1 => (1..90_usize).prop_map(Some)];
     let flags = any::<(bool, bool, bool, bool)>();
     (api, flags, cut, 0..3000_u64, 0..120_u64, ending).prop_map(
-        |(api, (streamed, tells_usage, http2, compressed), cut, prompt_tokens, words, ending)| Act {
+        |(api, (streamed, reports_usage, http2, compressed), cut, prompt_tokens, words, ending)| Act {
             api,
             streamed: streamed && api != Api::Embeddings,
-            tells_usage,
+            reports_usage,
             http2,
             compressed,
             cut,
-            // A prompt of no tokens is none that an upstream tells.
+            // The filter does not believe a usage without prompt tokens.
             prompt_tokens: prompt_tokens + 1,
             words,
             ending,
@@ -117,8 +118,8 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 impl Act {
-    /// What can become of a request to this API: embeddings have no output that could be too much or break off, and
-    /// what is compressed or cut into pieces has no words to break off after.
+    /// The same with an ending that this API has. Embeddings have no output that could be too large or break off, and
+    /// an answer that is compressed or cut into pieces has no words to break off after.
     fn possible(mut self) -> Self {
         match self.ending {
             Ending::BreaksOff(_) | Ending::LeavesMidStream(_) | Ending::Refused
@@ -127,7 +128,9 @@ impl Act {
                 self.ending = Ending::Whole("", false);
             }
             Ending::BreaksOff(_) | Ending::LeavesMidStream(_) => {
-                (self.streamed, self.compressed, self.cut, self.words) = (true, false, None, 300);
+                (self.streamed, self.compressed, self.cut) = (true, false, None);
+                // So many that the stream still runs when Envoy notices that its client has left.
+                self.words = 3000;
             }
             _ => {}
         }
@@ -146,31 +149,31 @@ impl Act {
         } else {
             self.api.hello(max_tokens)
         };
-        let wish = |name: &str| format!("x-mock-{name}");
+        let mock = |name: &str| format!("x-mock-{name}");
         let mut request = caller
             .request(Method::POST, &format!("{prefix}{}", self.api.path()))
             .json(&body)
             .header("x-storm", number)
-            .header(wish("prompt-tokens"), self.prompt_tokens)
-            .header(wish("completion-tokens"), self.words);
-        if !self.tells_usage {
-            request = request.header(wish("no-usage"), 1);
+            .header(mock("prompt-tokens"), self.prompt_tokens)
+            .header(mock("completion-tokens"), self.words);
+        if !self.reports_usage {
+            request = request.header(mock("no-usage"), 1);
         }
         if let Some(bytes) = self.cut {
-            request = request.header(wish("chunk-bytes"), bytes);
+            request = request.header(mock("chunk-bytes"), bytes);
         }
         if self.compressed {
-            request = request.header("accept-encoding", "gzip").header(wish("compress"), 1);
+            request = request.header("accept-encoding", "gzip").header(mock("compress"), 1);
         }
         match self.ending {
-            Ending::Whole(_, true) => request.header(wish("trailers"), 1),
-            Ending::Retried(failures) => request.header(wish("fail-attempts"), failures),
-            Ending::Fails(status) => request.header(wish("status"), status),
-            Ending::IsGivenUp(_) | Ending::LeavesUnanswered(_) => request.header(wish("delay-ms"), 20_000),
+            Ending::Whole(_, true) => request.header(mock("trailers"), 1),
+            Ending::Retried(failures) => request.header(mock("fail-attempts"), failures),
+            Ending::Fails(status) => request.header(mock("status"), status),
+            Ending::IsGivenUp(_) | Ending::LeavesUnanswered(_) => request.header(mock("delay-ms"), 20_000),
             Ending::BreaksOff(words) => request
-                .header(wish("chunk-delay-ms"), 10)
-                .header(wish("reset-after"), self.api.events_before_words() + words),
-            Ending::LeavesMidStream(_) => request.header(wish("chunk-delay-ms"), 10),
+                .header(mock("chunk-delay-ms"), 10)
+                .header(mock("reset-after"), self.api.events_before_words() + words),
+            Ending::LeavesMidStream(_) => request.header(mock("chunk-delay-ms"), 10),
             Ending::LeavesInBody => {
                 let begun = stream::iter([Ok::<_, Infallible>("{\"model\": \"gpt")]);
                 request.body(reqwest::Body::wrap_stream(begun.chain(stream::pending())))
@@ -179,15 +182,19 @@ impl Act {
         }
     }
 
-    /// Sends it and lets it end; the words that its client has seen.
-    async fn play(&self, number: usize, caller: &Caller) -> u64 {
-        let request = self.request(number, caller);
-        let patience = match self.ending {
-            Ending::LeavesInBody => Duration::from_millis(50),
-            Ending::LeavesUnanswered(ms) => Duration::from_millis(ms),
-            _ => Duration::from_secs(60),
+    /// Sends the request and ends it; returns the number of words that its client has seen.
+    async fn play(&self, number: usize, caller: &Caller, envoy: &Envoy) -> u64 {
+        let leaves = async {
+            match self.ending {
+                Ending::LeavesInBody => has_begun(envoy, number).await,
+                Ending::LeavesUnanswered(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                _ => tokio::time::sleep(Duration::from_secs(60)).await,
+            }
         };
-        let Ok(answer) = tokio::time::timeout(patience, request.send()).await else { return 0 };
+        let answer = tokio::select! {
+            answer = self.request(number, caller).send() => answer,
+            () = leaves => return 0,
+        };
         let mut body = answer.unwrap().bytes_stream();
         let mut text = Vec::new();
         let mut seen = 0;
@@ -203,51 +210,59 @@ impl Act {
         seen
     }
 
-    /// Whether the upstream tells what the request cost, and nothing keeps the filter from reading it.
+    /// Whether the upstream reports the cost of the request, and the filter can read it.
     fn is_reported(&self) -> bool {
-        self.tells_usage && matches!(self.ending, Ending::Whole(..) | Ending::Retried(_))
+        self.reports_usage && matches!(self.ending, Ending::Whole(..) | Ending::Retried(_))
     }
 
-    /// What is reserved for its answer.
+    /// Output tokens reserved for the answer.
     fn reserves(&self) -> u64 {
         if self.api == Api::Embeddings { 0 } else { MAX_TOKENS }
     }
 
-    /// What it is charged for its prompt and its answer, if it was admitted and its client has `seen` so many words.
+    /// The charge for the prompt and the answer, if it was admitted and its client has `seen` this many words.
     fn owes(&self, seen: u64) -> (u64, RangeInclusive<u64>) {
         let exactly = |input, output| (input, output..=output);
         let counted = self.api.hello_tokens();
         let words = if self.api == Api::Embeddings { 0 } else { self.words };
-        let begins_with_usage = self.api.begins_with_usage() && self.tells_usage;
+        let begins_with_usage = self.api.begins_with_usage() && self.reports_usage;
         let of_part = if begins_with_usage { self.prompt_tokens } else { counted };
         match self.ending {
-            Ending::Whole(..) | Ending::Retried(_) if self.tells_usage => exactly(self.prompt_tokens, words),
+            Ending::Whole(..) | Ending::Retried(_) if self.reports_usage => exactly(self.prompt_tokens, words),
             Ending::Whole(..) | Ending::Retried(_) => exactly(counted, words),
             Ending::Fails(_) | Ending::IsGivenUp(_) => exactly(0, 0),
             Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::BreaksOff(words) => (of_part, seen..=words),
-            // A few words more may have passed Envoy by the time it knew.
-            Ending::LeavesMidStream(_) => (of_part, seen..=words),
+            // A few more words may have passed Envoy before it noticed.
+            Ending::LeavesMidStream(_) => (of_part, seen..=300),
             Ending::Refused | Ending::LeavesInBody => panic!("{self:?} is not admitted"),
         }
     }
 
-    /// Whether the store must have admitted it, or must not have; none if it may have.
+    /// Whether the store must have admitted it; `None` if both are possible.
     fn is_admitted(&self) -> Option<bool> {
         match self.ending {
             Ending::Refused | Ending::LeavesInBody => Some(false),
-            // It may have left while its body was awaited, or while the store was asked.
+            // The client may have left before Envoy had the body, or before the store answered.
             Ending::LeavesUnanswered(_) => None,
             _ => Some(true),
         }
     }
 }
 
-/// What is being written of each request when it is over.
+/// Waits until Envoy has the headers of request `number`.
+async fn has_begun(envoy: &Envoy, number: usize) {
+    let number = number.to_string();
+    eventually(&format!("Envoy has request {number}"), true, async || {
+        envoy.access_log().iter().any(|line| line["storm"] == *number)
+    })
+    .await;
+}
+
+/// The lines of the access log about each request that has ended.
 fn lines(envoy: &Envoy) -> HashMap<usize, Vec<Line>> {
     let mut lines: HashMap<usize, Vec<Line>> = HashMap::new();
-    for line in envoy.log().lines().filter(|line| line.starts_with('{')) {
-        let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+    for line in envoy.access_log().iter().filter(|line| is_of_an_end(line)) {
         let Some(number) = line["storm"].as_str() else { continue };
         let tokens = |name: &str| line[name].as_str().map(|tokens| tokens.parse::<u64>().unwrap());
         let decision = line["decision"].as_str().unwrap_or_default().to_owned();
@@ -258,7 +273,7 @@ fn lines(envoy: &Envoy) -> HashMap<usize, Vec<Line>> {
     lines
 }
 
-/// What the upstream says of the last attempt of each request.
+/// How the last attempt of each request ended upstream.
 fn reports(received: Vec<Received>) -> HashMap<usize, Option<Ended>> {
     let number = |request: &Received| request.headers["x-storm"].to_str().unwrap().parse().unwrap();
     received.iter().map(|request| (number(request), request.ended)).collect()
@@ -285,8 +300,12 @@ async fn gateway(store: Store) -> Gateway {
     });
     Gateway::start_with(store, |setup| {
         let mut setup = setup.filter(&limits).concurrency(2);
-        let format = &mut connection_manager(&mut setup)["access_log"][0]["typed_config"]["log_format"];
-        format["json_format"]["storm"] = json!("%REQ(X-STORM)%");
+        let manager = connection_manager(&mut setup);
+        // One line when Envoy has a request's headers, and one when the request has ended.
+        manager["access_log_options"] = json!({"flush_access_log_on_new_request": true});
+        let format = &mut manager["access_log"][0]["typed_config"]["log_format"]["json_format"];
+        format["storm"] = json!("%REQ(X-STORM)%");
+        format["access_log_type"] = json!("%ACCESS_LOG_TYPE%");
         setup
     })
     .await
@@ -304,22 +323,16 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
     let gateway = gateway(store).await;
     let callers = [gateway.caller("storm"), gateway.caller("storm").over_http2()];
     let play = async |(number, act): (usize, &Act)| {
-        (number, act.play(number, &callers[usize::from(act.http2)]).await)
+        (number, act.play(number, &callers[usize::from(act.http2)], &gateway.envoy).await)
     };
     let played = stream::iter(acts.iter().enumerate().map(play)).buffer_unordered(AT_A_TIME);
     let seen: HashMap<usize, u64> = played.collect().await;
-
-    eventually("nothing in flight upstream", 0, async || gateway.mock.report().in_flight).await;
-    // Some left before Envoy had seen anything of them.
-    eventually("requests that Envoy has seen and not logged", 0, async || {
-        let seen = gateway.envoy.stat("http.llm.downstream_rq_total").unwrap();
-        seen - lines(&gateway.envoy).values().map(Vec::len).sum::<usize>() as u64
-    })
-    .await;
+    drop(callers);
+    gateway.at_rest().await;
     let lines = lines(&gateway.envoy);
     let reports = reports(gateway.mock.received());
 
-    // Each request by itself: by the log, by the upstream, and by what its client saw.
+    // Each request by itself: the log, the upstream, and what its client saw.
     let (mut charged, mut reported, mut unreported) = ([0; 3], [0; 2], [0; 2]);
     for (number, act) in acts.iter().enumerate() {
         let lines = lines.get(&number).map(Vec::as_slice).unwrap_or_default();
@@ -340,8 +353,8 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
         charged = [charged[0] + 1, charged[1] + input, charged[2] + output];
         let sum = if act.is_reported() {
             let ended = reports[&number];
-            let Some(Ended::Answered { usage, told: true }) = ended else {
-                panic!("the upstream told: {context}, {ended:?}")
+            let Some(Ended::Answered { usage, reported: true }) = ended else {
+                panic!("the upstream reported no usage: {context}, {ended:?}")
             };
             let Usage { prompt_tokens, completion_tokens } = usage;
             reported = [reported[0] + prompt_tokens, reported[1] + completion_tokens];
@@ -353,7 +366,7 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
     }
     assert!(reported[0] > 10_000 && reported[1] > 500 && unreported[0] > 0, "it was a storm: {reported:?}");
 
-    // All together: reservations and settlements, and what the store has counted.
+    // All requests together: reservations, settlements, and the counts of the store.
     let [requests, input, output] = charged;
     assert_eq!([input, output], [reported[0] + unreported[0], reported[1] + unreported[1]]);
     for (name, value) in [
@@ -367,8 +380,6 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
         let name = format!("wasmcustom.llm_rate_limit.{name}");
         eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
     }
-    eventually("what the store has counted", [requests, input, output, input + output], async || {
-        used_by(&callers[0].too_large().await)
-    })
-    .await;
+    let counted = used_by(&gateway.caller("storm").too_large().await);
+    assert_eq!(counted, [requests, input, output, input + output], "what the store has counted");
 }

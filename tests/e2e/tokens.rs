@@ -1,4 +1,4 @@
-//! Tokens: what is taken from the limits before a request is forwarded, and what its answer makes of that.
+//! Tokens: the reservation before a request is forwarded, and the charge after its answer.
 
 use crate::caller::{Answer, HELLO_TOKENS, hello, hello_with};
 use crate::gateway::{STRANGER_TOKENS, Store};
@@ -6,7 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The keys that these tests use, strangers' aside.
+/// The keys with limits of their own; all others are strangers.
 pub fn keys() -> Value {
     json!([
         {"key": "tokens-far-too-large", "input_tpm": 1000},
@@ -22,7 +22,7 @@ struct Published {
     expected: BTreeMap<String, u64>,
 }
 
-/// What is in `tests/data/counts`.
+/// The chats in `tests/data/counts`.
 fn published() -> [Published; 2] {
     [
         ("messages", include_str!("../data/counts/messages.json")),
@@ -46,12 +46,12 @@ async fn prompts_cost_what_openai_publishes(#[values(Store::Local, Store::Redis)
             let caller = gateway.caller(&key);
             let mut chat = body.clone();
             chat["model"] = json!(model);
-            // The answer begins before anything is settled, so its headers tell what was reserved.
+            // The answer begins before its request is settled, so its headers show the reservation.
             let answer = Answer::to(caller.chat(&chat).header("x-mock-no-usage", "1")).await;
             assert_eq!(answer.status, 200, "{name} {model}");
             let used = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-input-tokens");
             assert_eq!(used, tokens, "{name} {model}");
-            // An answer without usage leaves the prompt at that, and its text is counted.
+            // An answer without usage does not change the charge for the prompt; its text is counted.
             gateway.charged(&key, 1, tokens, 16).await;
         }
     }
@@ -83,7 +83,7 @@ async fn the_usage_of_a_json_answer_is_charged(
 
 #[rstest]
 #[tokio::test]
-async fn an_answer_that_tells_no_usage_is_counted(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn an_answer_without_usage_is_counted(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let request = gateway
         .caller("tokens-no-usage")
@@ -116,7 +116,7 @@ async fn usage_is_charged_however_the_answer_is_cut(#[values(Store::Local, Store
 
 #[rstest]
 #[tokio::test]
-async fn what_is_spent_beyond_the_limit_is_owed(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn an_excess_over_the_limit_stays_charged(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("tokens-excess");
     let request = caller.chat(&hello()).header("x-mock-prompt-tokens", "1500");
@@ -133,10 +133,10 @@ async fn what_is_spent_beyond_the_limit_is_owed(#[values(Store::Local, Store::Re
     assert!(message.starts_with(expected), "{message}");
 }
 
-/// However large a prompt is, it is counted only until it can never be admitted.
+/// The filter stops counting a prompt once it can never be admitted.
 #[rstest]
 #[tokio::test]
-async fn a_prompt_that_is_far_too_large_is_told_at_least_how_large_it_is(
+async fn the_refusal_of_a_far_too_large_prompt_gives_a_lower_bound(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = store.gateway().await;
@@ -145,10 +145,10 @@ async fn a_prompt_that_is_far_too_large_is_told_at_least_how_large_it_is(
     let refused = Answer::to(gateway.caller("tokens-far-too-large").chat(&chat)).await;
     assert_eq!(refused.status, 429);
     let message = refused.message();
-    let asked =
+    let requested =
         message.split("limit 1000, requested at least ").nth(1).unwrap_or_else(|| panic!("{message}"));
-    let asked: u64 = asked.split('.').next().unwrap().parse().unwrap();
-    assert!((1_000..100_000).contains(&asked), "{message}");
+    let requested: u64 = requested.split('.').next().unwrap().parse().unwrap();
+    assert!((1_000..100_000).contains(&requested), "{message}");
 }
 
 #[rstest]

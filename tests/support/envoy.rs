@@ -1,7 +1,7 @@
 //! A real Envoy with the real filter, from the very `envoy/envoy.yaml` that is shipped.
 //!
-//! [`Setup`] reads what `envoy/configure.sh` prints for the test's ports and changes only what a test is about: the
-//! filter's configuration and the form it comes in. Envoy takes free ports itself and says which.
+//! [`Setup`] runs `envoy/configure.sh` for the test's ports and changes only the subject of the test: the filter's
+//! configuration and its form. Envoy chooses free ports itself and reports them.
 
 use crate::process::Process;
 use crate::wasm;
@@ -12,16 +12,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long Envoy may take to be ready: it compiles the filter.
+/// How long Envoy may take to become ready: it compiles the filter.
 const START: Duration = Duration::from_secs(60);
 
 /// The name of the filter in `envoy.yaml`.
 const FILTER: &str = "llm-rate-limit";
 
+/// How `/proc/net/tcp` writes the states in which a server has not closed a connection: established, handshake not
+/// complete, and closed by the client alone.
+const OPEN_STATES: [&str; 3] = ["01", "03", "08"];
+
 /// The name of the sidecar's cluster in `envoy.yaml`.
 const SIDECAR: &str = "rate-limit-sidecar";
 
-/// What an Envoy is started from.
+/// The configuration and flags that an Envoy starts with.
 #[derive(Clone, Debug)]
 pub struct Setup {
     config: Value,
@@ -35,10 +39,10 @@ impl Setup {
         Self::configured(&[("LLM_UPSTREAM", &format!("http://{upstream}"))])
     }
 
-    /// What `configure.sh` makes of these settings, with the built filter and free ports unless they say otherwise.
+    /// The output of `configure.sh` for these settings, with the built filter and free ports by default.
     ///
     /// # Panics
-    /// If it refuses them.
+    /// If it rejects them.
     pub fn configured(settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
         command.arg(wasm::root().join("envoy/configure.sh"));
@@ -56,59 +60,59 @@ impl Setup {
         Self { config: yaml_serde::from_str(text).unwrap(), concurrency: 2, reloadable: false }
     }
 
-    /// How many workers Envoy has; 2 if this is not called.
+    /// Sets the number of Envoy's workers; the default is 2.
     pub fn concurrency(mut self, workers: usize) -> Self {
         self.concurrency = workers;
         self
     }
 
-    /// Where the sidecar listens.
+    /// Sets the address of the sidecar.
     pub fn sidecar(self, address: SocketAddr) -> Self {
         self.sidecar_of(SIDECAR, address)
     }
 
-    /// The same for a cluster of another name.
+    /// Sets the address of the sidecar in a cluster of another name.
     ///
     /// # Panics
-    /// If there is none of that name.
+    /// If there is no such cluster.
     pub fn sidecar_of(mut self, cluster: &str, address: SocketAddr) -> Self {
         let place = json!({"socket_address": {"address": address.ip(), "port_value": address.port()}});
         *self.endpoint(cluster) = place;
         self
     }
 
-    /// The unix socket that the sidecar listens on.
+    /// Sets the unix socket of the sidecar.
     pub fn sidecar_socket(mut self, path: &Path) -> Self {
         *self.endpoint(SIDECAR) = json!({"pipe": {"path": path}});
         self.cluster(SIDECAR)["type"] = json!("STATIC");
         self
     }
 
-    /// The filter's configuration as a `StringValue`, as `envoy.yaml` gives it.
+    /// Sets the filter's configuration as a `StringValue`, as in `envoy.yaml`.
     pub fn filter(self, config: &Value) -> Self {
         self.filter_text(&config.to_string())
     }
 
-    /// The same, from text that need not be JSON.
+    /// Sets the filter's configuration from text that need not be JSON.
     pub fn filter_text(mut self, text: &str) -> Self {
         self.plugin()["configuration"] = string_value(text);
         self
     }
 
-    /// The filter's configuration as a `google.protobuf.Struct`.
+    /// Sets the filter's configuration as a `google.protobuf.Struct`.
     pub fn filter_struct(mut self, config: &Value) -> Self {
         self.plugin()["configuration"] =
             json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": config});
         self
     }
 
-    /// Keeps the filter in a file of its own that Envoy watches, so that [`Envoy::reload`] can change it.
+    /// Puts the filter into a file of its own that Envoy watches, so that [`Envoy::reload`] can change it.
     pub fn reloadable(mut self) -> Self {
         self.reloadable = true;
         self
     }
 
-    /// Envoy's configuration, for a test to change what has no method here.
+    /// Envoy's whole configuration, for changes that have no method here.
     pub fn config(&mut self) -> &mut Value {
         &mut self.config
     }
@@ -146,10 +150,10 @@ impl Setup {
         &mut assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
     }
 
-    /// Asks Envoy whether it would take the configuration, the filter's included.
+    /// Lets Envoy validate the configuration, including the filter's.
     ///
     /// # Errors
-    /// What Envoy has to say against it.
+    /// Envoy's messages if it rejects the configuration.
     pub fn validate(&self) -> Result<(), String> {
         let scratch = tempfile::tempdir().unwrap();
         let path = self.write(scratch.path());
@@ -166,14 +170,14 @@ impl Setup {
     /// Starts Envoy and waits until it is ready.
     ///
     /// # Panics
-    /// If it does not get ready, with the end of its log.
+    /// If it does not become ready, with the end of its log.
     pub fn start(self) -> Envoy {
         let scratch = tempfile::Builder::new().prefix("llmrl-envoy-").tempdir().unwrap();
         let config = self.write(scratch.path());
         let admin_path = scratch.path().join("admin");
         let mut command = Command::new(binary());
         command.args(["--disable-hot-restart", "--log-level", "info", "--drain-time-s", "1"]);
-        // The access log must not keep a test waiting.
+        // Tests wait for lines of the access log, which Envoy buffers.
         command.args(["--file-flush-interval-msec", "50"]);
         command.arg("--concurrency").arg(self.concurrency.to_string());
         command.arg("--admin-address-path").arg(&admin_path).arg("-c").arg(config);
@@ -188,7 +192,7 @@ impl Setup {
         envoy
     }
 
-    /// Writes what Envoy reads into `directory`; returns the file to start it with.
+    /// Writes Envoy's files into `directory`; returns the one to start it with.
     fn write(&self, directory: &Path) -> PathBuf {
         let mut setup = self.clone();
         if self.reloadable {
@@ -225,7 +229,7 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Where clients connect.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -235,7 +239,7 @@ impl Envoy {
         format!("http://{}{path}", self.address)
     }
 
-    /// What the admin interface answers to `GET path`.
+    /// The answer of the admin interface to `GET path`.
     pub fn admin(&self, path: &str) -> String {
         get(&format!("http://{}{path}", self.admin)).unwrap()
     }
@@ -248,13 +252,40 @@ impl Envoy {
         agent().post(format!("http://{}{path}", self.admin)).send_empty().unwrap();
     }
 
-    /// A counter or gauge by its full name; `None` if Envoy has none of that name.
+    /// The value of a counter or gauge by its full name; `None` if Envoy has no such statistic.
     pub fn stat(&self, name: &str) -> Option<u64> {
-        let stats: Value = serde_json::from_str(&self.admin("/stats?format=json")).unwrap();
+        // The filter is a regular expression, in which a dot also matches a dot.
+        let stats = self.admin(&format!("/stats?format=json&filter=%5E{name}%24"));
+        let stats: Value = serde_json::from_str(&stats).unwrap();
         stats["stats"].as_array().unwrap().iter().find(|stat| stat["name"] == name)?["value"].as_u64()
     }
 
-    /// Everything that Envoy and the filter have logged, the access log included.
+    /// How many TCP connections of clients Envoy has yet to accept, read or close. The kernel counts them, so a
+    /// connection shows here before Envoy knows of it, and as long as Envoy has not read all that the client sent.
+    ///
+    /// # Panics
+    /// If the kernel does not list them.
+    pub fn connections(&self) -> usize {
+        let local = format!(":{:04X}", self.address.port());
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_open = |socket: &&str| {
+            let fields: Vec<&str> = socket.split_whitespace().collect();
+            fields[1].ends_with(&local) && OPEN_STATES.contains(&fields[3])
+        };
+        sockets.lines().skip(1).filter(is_open).count()
+    }
+
+    /// The lines of the access log that are JSON.
+    pub fn access_log(&self) -> Vec<Value> {
+        let log = self.log();
+        // The last line may not be complete yet.
+        log.lines()
+            .filter(|line| line.starts_with('{'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Everything that Envoy and the filter have logged, including the access log.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -262,16 +293,16 @@ impl Envoy {
     /// Waits until the log has `text`.
     ///
     /// # Panics
-    /// If it has not after `limit`.
+    /// If the text does not come within `limit`.
     pub fn wait_for_log(&mut self, text: &str, limit: Duration) {
         let what = format!("logging {text:?}");
         self.process.wait_until(&what, limit, |process| process.log().contains(text));
     }
 
-    /// The most memory that it has had at a time, in MiB.
+    /// The peak of its memory, in MiB.
     ///
     /// # Panics
-    /// If the kernel does not tell.
+    /// If the kernel does not report it.
     pub fn peak_memory_mib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -283,11 +314,11 @@ impl Envoy {
         &mut self.process
     }
 
-    /// Gives the filter another configuration, as a `StringValue`, and waits until Envoy's main thread has taken or
-    /// refused it. Its workers follow a moment later.
+    /// Gives the filter another configuration, as a `StringValue`, and waits until Envoy's main thread has accepted or
+    /// rejected it. The workers switch to it a little later, so wait for its effect.
     ///
     /// # Errors
-    /// If Envoy refused it; the log says why, and the old one stays in force.
+    /// Envoy's log if it rejected the configuration; the old one stays in force.
     ///
     /// # Panics
     /// If the setup was not [`Setup::reloadable`], or Envoy notices nothing within ten seconds.
@@ -295,13 +326,13 @@ impl Envoy {
         assert!(self.setup.reloadable, "only a reloadable setup reads its filter from a file");
         let mut filter = self.setup.http_filter().clone();
         filter["typed_config"]["config"]["configuration"] = string_value(text);
-        let (taken, refused) = self.reloads();
+        let (accepted, rejected) = self.reloads();
         replace_file(&self.scratch.path().join("filter.json"), &discovery_response(filter));
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match self.reloads() {
-                (now, _) if now > taken => return Ok(()),
-                (_, now) if now > refused => return Err(self.log()),
+                (now, _) if now > accepted => return Ok(()),
+                (_, now) if now > rejected => return Err(self.log()),
                 _ => {
                     assert!(Instant::now() < deadline, "Envoy has not noticed the new file:\n{}", self.log())
                 }
@@ -310,7 +341,7 @@ impl Envoy {
         }
     }
 
-    /// How many filter configurations Envoy has taken, and how many refused.
+    /// How many filter configurations Envoy has accepted, and how many it has rejected.
     fn reloads(&self) -> (u64, u64) {
         let prefix = format!("extension_config_discovery.http_filter.{FILTER}");
         let stat = |name: &str| self.stat(&format!("{prefix}.{name}")).unwrap_or(0);
@@ -344,13 +375,13 @@ fn named<'a>(list: &'a mut Value, name: &str) -> &'a mut Value {
     list.iter_mut().find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("nothing is named {name}"))
 }
 
-/// The file that Envoy reads a discovered filter from.
+/// The content of the file from which Envoy reads a discovered filter.
 fn discovery_response(mut filter: Value) -> Value {
     filter["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
     json!({"resources": [filter]})
 }
 
-/// Writes beside `path` and renames: Envoy must not read half a file, and watches for renames only.
+/// Writes beside `path` and renames: Envoy must not read half a file, and notices only renames.
 fn replace_file(path: &Path, content: &Value) {
     let draft = path.with_extension("draft");
     fs::write(&draft, content.to_string()).unwrap();
@@ -362,7 +393,7 @@ fn get(url: &str) -> Result<String, ureq::Error> {
     agent().get(url).call()?.body_mut().read_to_string()
 }
 
-/// What asks the admin interface.
+/// The client for the admin interface.
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into()
 }

@@ -1,16 +1,18 @@
-//! The mock LLM inside the test's process, on a runtime of its own: a test that blocks does not stall its upstream.
+//! The mock LLM inside the test's process, on its own runtime, so that a test that blocks does not stall its upstream.
 
+use mock_llm::gates::Gates;
 use mock_llm::journal::{Journal, Received, Report};
 use std::net::{self, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-/// A running mock; it is gone, and its connections with it, when this is dropped.
+/// A running mock. Dropping it stops it and closes its connections.
 #[derive(Debug)]
 pub struct MockLlm {
     address: SocketAddr,
     journal: Arc<Journal>,
+    gates: Arc<Gates>,
     runtime: Option<Runtime>,
 }
 
@@ -22,28 +24,34 @@ impl MockLlm {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let journal = Arc::<Journal>::default();
-        let kept = Arc::clone(&journal);
-        // Not `block_on`, which the thread of an asynchronous test may not do.
-        runtime.spawn(async move { mock_llm::serve(TcpListener::from_std(listener).unwrap(), kept).await });
-        Self { address, journal, runtime: Some(runtime) }
+        let gates = Arc::<Gates>::default();
+        let router = mock_llm::router(Arc::clone(&journal), Arc::clone(&gates));
+        // `block_on` is not allowed on the thread of an asynchronous test.
+        runtime.spawn(async move { mock_llm::serve(TcpListener::from_std(listener).unwrap(), router).await });
+        Self { address, journal, gates, runtime: Some(runtime) }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The counts of what it was asked and what it answered.
+    /// Its counts of requests and answers.
     pub fn report(&self) -> Report {
         self.journal.report()
     }
 
-    /// The last requests as they arrived, oldest first.
+    /// The last requests, oldest first.
     pub fn received(&self) -> Vec<Received> {
         self.journal.received()
     }
 
-    /// Starts its counts from zero.
+    /// Lets this many more pieces of answers through the gate `name` (`x-mock-gate`).
+    pub fn let_through(&self, name: &str, pieces: usize) {
+        self.gates.open(name, pieces);
+    }
+
+    /// Sets its counts to zero.
     pub fn forget(&self) {
         self.journal.forget();
     }
@@ -51,7 +59,7 @@ impl MockLlm {
 
 impl Drop for MockLlm {
     fn drop(&mut self) {
-        // Dropping a runtime inside another one's task would panic; this way of ending it may be done anywhere.
+        // Dropping a runtime inside a task of another would panic; this is allowed anywhere.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! What the end-to-end tests are built from, one file per process that they start.
+//! The building blocks of the end-to-end tests: one file for each kind of process that they start.
 
 pub mod charges;
 pub mod envoy;

@@ -1,28 +1,36 @@
-//! A server that a test starts: in a process group of its own, its output in a file, and gone when the test is.
+//! A server that a test starts. It has a process group of its own, writes to a file, and never outlives the test.
 //!
-//! Three things can end a test: it returns, it panics, or the whole test run is killed. The first two drop the
-//! [`Process`], which kills the group; for the third the kernel kills the child, because it was asked to
-//! (`PR_SET_PDEATHSIG`). That signal follows the *thread* that started the child, and a test's thread ends before
-//! the tests do, so one thread that never ends starts them all.
+//! A test ends in one of three ways: it returns, it panics, or somebody kills the whole run. The first two drop the
+//! [`Process`], which kills the group. For the third, `PR_SET_PDEATHSIG` makes the kernel kill the child. That signal
+//! comes when the *thread* that started the child ends, and a test's thread ends before the run does; so one thread
+//! that never ends starts all children.
 //!
-//! What a particular server needs (flags, readiness) is in the file named after it.
+//! The flags of a particular server, and the sign that it is ready, are in the file named after it.
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How often a condition is looked at again while waiting for it.
+/// The pause between two checks of a condition.
 const POLL: Duration = Duration::from_millis(10);
+
+/// The first of the ports that [`free_port`] chooses from.
+const FIRST_SERVER_PORT: u16 = 10_000;
+
+/// How many those are. Linux gives outgoing connections ports from 32768.
+const SERVER_PORTS: u16 = 20_000;
 
 /// Lines of a process's output that a failing test shows.
 const TAIL: usize = 40;
@@ -36,10 +44,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its standard output and error in one file; `name` is what messages call it.
+    /// Starts `command` with its standard output and error in one file. Messages call it `name`.
     ///
     /// # Panics
-    /// If it cannot be started, with the program's name and why.
+    /// If it does not start, with the program's name and the reason.
     pub fn start(name: &str, mut command: Command) -> Self {
         let scratch = tempfile::Builder::new().prefix(&format!("llmrl-{name}-")).tempdir().unwrap();
         let log = File::create(scratch.path().join("log")).unwrap();
@@ -51,39 +59,39 @@ impl Process {
         }
     }
 
-    /// The process's id, which is its group's too.
+    /// The id of the process and of its group.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// A directory of its own for files and sockets, removed with the process; `log` in it is taken.
+    /// A directory for its files and sockets, removed with the process. It contains the file `log`.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// The file that its output goes to.
+    /// The file with its output.
     pub fn log_path(&self) -> PathBuf {
         self.scratch.path().join("log")
     }
 
-    /// What it has written so far, on both streams.
+    /// Its output so far, on both streams.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
-    /// Sends `signal` to the process and what it has started. No error if they are gone.
+    /// Sends `signal` to the process and its children. No error if they have ended.
     pub fn signal(&self, signal: Signal) {
         let group = Pid::from_raw(i32::try_from(self.id()).unwrap());
-        // Fails only if nobody of the group is left.
+        // Fails only if the group is empty.
         let _ = killpg(group, signal);
     }
 
-    /// How it ended, or `None` while it runs.
+    /// Its exit status, or `None` while it runs.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for it to end by itself; `None` if it still runs after `limit`.
+    /// Waits until it ends by itself; `None` if it still runs after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
@@ -95,7 +103,7 @@ impl Process {
         }
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` returns true; `what` completes the message "was not …".
     ///
     /// # Panics
     /// If the process ends first or `limit` passes, with the end of its output.
@@ -115,7 +123,7 @@ impl Process {
         }
     }
 
-    /// Kills it, and what it has started, at once, and waits until it is gone.
+    /// Kills it and its children, and waits until it has ended.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.child.wait().unwrap();
@@ -131,7 +139,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
-        // Nothing is left to do about a child that cannot be waited for.
+        // There is nothing left to do about a child that cannot be waited for.
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("--- the last {TAIL} lines of {} ---\n{}\n---", self.name, self.tail());
@@ -139,13 +147,23 @@ impl Drop for Process {
     }
 }
 
-/// A loopback TCP port that nobody listened on a moment ago. Prefer to let a server choose its own where it can
-/// say which it took: another process may take this one first.
+/// A loopback TCP port without a listener, for a server that cannot choose one itself or has to come back on the same
+/// one. It lies below the ports that the kernel gives to outgoing connections, so none of those takes it first, and no
+/// two calls return the same.
+///
+/// # Panics
+/// If none is free.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run at the same time begin in different places.
+    let first = std::process::id().wrapping_mul(97) % u32::from(SERVER_PORTS);
+    let next = || (first + u32::from(CALLS.fetch_add(1, Ordering::Relaxed))) % u32::from(SERVER_PORTS);
+    let mut ports = iter::repeat_with(|| FIRST_SERVER_PORT + u16::try_from(next()).unwrap());
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.by_ref().take(usize::from(SERVER_PORTS)).find(is_free).expect("a free port")
 }
 
-/// A command to start, and where to send what came of it.
+/// A command to start, and a channel for the result.
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// Starts `command` on the thread that never ends.
@@ -155,13 +173,13 @@ fn spawn(mut command: Command) -> io::Result<Child> {
         let (orders, incoming) = mpsc::channel::<Order>();
         thread::spawn(move || {
             for (mut command, answer) in incoming {
-                // Nobody waits for the answer if the test has panicked meanwhile; the child is then left to the kernel.
+                // If the test has panicked meanwhile, nobody receives the child, and the kernel kills it in the end.
                 let _ = answer.send(command.spawn());
             }
         });
         Mutex::new(orders)
     });
-    // SAFETY: between fork and exec only async-signal-safe functions may run; prctl is a bare system call.
+    // SAFETY: between fork and exec only async-signal-safe functions may run, and prctl is a bare system call.
     unsafe {
         command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
     }
@@ -175,6 +193,7 @@ mod tests {
     use super::*;
     use nix::errno::Errno;
     use nix::sys::signal::kill;
+    use nix::unistd::gettid;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -190,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn dropping_kills_what_the_process_has_started_too() {
+    fn dropping_kills_the_children_of_the_process_too() {
         let mut process = Process::start("family", shell("sleep 60 & echo $!; wait"));
         process.wait_until("a parent", Duration::from_secs(10), |it| it.log().ends_with('\n'));
         let grandchild = Pid::from_raw(process.log().trim().parse().unwrap());
         drop(process);
-        // The grandchild is reaped by init, not by us: give it a moment to disappear or to be a zombie.
+        // init reaps the grandchild, so it may stay visible as a zombie.
         let deadline = Instant::now() + Duration::from_secs(10);
         let alive = || {
             let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
@@ -208,9 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn a_child_outlives_the_thread_that_asked_for_it() {
-        let mut process = thread::spawn(|| Process::start("sleep", shell("sleep 60"))).join().unwrap();
-        assert_eq!(process.wait(Duration::from_millis(300)), None);
+    fn a_child_outlives_the_thread_that_started_it() {
+        let start = || (Process::start("sleep", shell("sleep 60")), gettid());
+        let (mut process, thread) = thread::spawn(start).join().unwrap();
+        // The kernel sends the signal before it removes a thread from this list.
+        while Path::new(&format!("/proc/self/task/{thread}")).exists() {
+            thread::sleep(POLL);
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
+        assert_eq!(u64::from_str_radix(pending, 16).unwrap(), 0, "no signal is on its way");
+        assert_eq!(process.exit_status(), None);
     }
 
     #[test]

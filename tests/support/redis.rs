@@ -1,6 +1,6 @@
-//! A real redis-server, alone or as part of a cluster or behind a sentinel, with nothing on disk that outlives it.
+//! A real redis-server: alone, in a cluster, or behind a sentinel. It leaves no file behind.
 //!
-//! The environment variable `REDIS_BIN` chooses another binary (Valkey's, for instance); the default is `redis-server`.
+//! The environment variable `REDIS_BIN` chooses another binary, such as Valkey's; the default is `redis-server`.
 
 use crate::process::{Process, free_port};
 use nix::sys::signal::Signal;
@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long a server may take to be ready.
+/// How long a server may take to become ready.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running redis-server; killed when dropped.
@@ -21,7 +21,7 @@ pub struct Redis {
     process: Process,
     port: u16,
     flags: Vec<String>,
-    /// Where it runs; a cluster's node writes a file there.
+    /// Its working directory; a node of a cluster writes a file there.
     directory: TempDir,
 }
 
@@ -55,7 +55,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A connection of the test's own.
+    /// A connection for the test itself.
     ///
     /// # Panics
     /// If the server does not answer.
@@ -63,10 +63,10 @@ impl Redis {
         Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
-    /// Asks for the answer to a command given as words.
+    /// The reply to a command given as words.
     ///
     /// # Panics
-    /// If it is an error, or not a `T`.
+    /// If the reply is an error, or not a `T`.
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let (name, args) = words.split_first().unwrap();
         let mut command = redis::cmd(name);
@@ -74,7 +74,7 @@ impl Redis {
         command.query(&mut self.connection()).unwrap_or_else(|why| panic!("{words:?}: {why}"))
     }
 
-    /// Kills it; its data are gone.
+    /// Kills it; its data are lost.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -87,12 +87,12 @@ impl Redis {
         self.process = launch(self.port, &self.flags, self.directory.path());
     }
 
-    /// Stops it from answering, while its connections stay open, until [`Redis::thaw`].
+    /// Keeps it from answering until [`Redis::thaw`], while its connections stay open.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }
 
-    /// Lets it answer again, what has come in meanwhile too.
+    /// Lets it answer again, including all that it has received meanwhile.
     pub fn thaw(&self) {
         self.process.signal(Signal::SIGCONT);
     }
@@ -154,7 +154,7 @@ impl Cluster {
 #[derive(Debug)]
 pub struct Sentinel {
     port: u16,
-    // In this order: the file in the directory goes after the process that writes it.
+    // Dropped in this order: the process writes into the directory until it ends.
     _process: Process,
     _directory: TempDir,
 }
@@ -196,7 +196,7 @@ fn launch(port: u16, flags: &[String], directory: &Path) -> Process {
     process
 }
 
-/// Whether a server on `port` answers at all, be it with an error.
+/// Whether a server on `port` answers at all, even with an error.
 fn answers(port: u16) -> bool {
     let client = Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
     client.get_connection_with_timeout(Duration::from_secs(1)).is_ok()

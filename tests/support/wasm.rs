@@ -1,4 +1,4 @@
-//! Where the built filter is.
+//! The location of the built filter.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub fn root() -> &'static Path {
 /// The filter: `WASM_PATH` if it is set, else where `make wasm` leaves it.
 ///
 /// # Panics
-/// If there is none, with what to do about it. It is not built from here: which Rust can is the Makefile's business.
+/// If there is none; the message says how to build it. Only the Makefile knows which Rust can do that.
 pub fn filter() -> PathBuf {
     let path = std::env::var_os("WASM_PATH")
         .map_or_else(|| root().join("target/wasm32-wasip1/release/llm_rate_limit.wasm"), PathBuf::from);

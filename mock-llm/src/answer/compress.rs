@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use std::io::Write;
 
-/// What an answer is compressed with.
+/// The compression of an answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Encoding {
     Gzip,
@@ -14,7 +14,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// The first that the request's `accept-encoding` has, gzip before deflate.
+    /// The one that the request's `accept-encoding` allows, gzip before deflate.
     pub(crate) fn accepted(request: &HeaderMap) -> Option<Self> {
         let accepted = request.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
         if accepted.contains("gzip") {
@@ -26,7 +26,7 @@ impl Encoding {
         }
     }
 
-    /// For `content-encoding`.
+    /// Its name in `content-encoding`.
     pub(crate) const fn name(self) -> HeaderValue {
         match self {
             Self::Gzip => HeaderValue::from_static("gzip"),
@@ -34,7 +34,7 @@ impl Encoding {
         }
     }
 
-    /// The pieces together, in one. Writing to memory does not fail.
+    /// Compresses all pieces into one. Writing to memory does not fail.
     pub(crate) fn compress(self, pieces: &[Bytes]) -> Vec<Bytes> {
         let text = pieces.concat();
         let level = Compression::default();

@@ -1,4 +1,4 @@
-//! Embeddings: <https://platform.openai.com/docs/api-reference/embeddings>. All texts are in the same place.
+//! Embeddings: <https://platform.openai.com/docs/api-reference/embeddings>. All texts have the same vector.
 
 use super::{Plan, with};
 use serde_json::{Value, json};
@@ -9,5 +9,5 @@ pub(super) fn body(plan: &Plan) -> Value {
     let body = json!({"object": "list", "data": data, "model": plan.model});
     let prompt_tokens = plan.usage.prompt_tokens;
     let usage = json!({"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens});
-    if plan.tells_usage { with(body, json!({"usage": usage})) } else { body }
+    if plan.reports_usage { with(body, json!({"usage": usage})) } else { body }
 }

@@ -8,7 +8,8 @@ pub(super) fn body(plan: &Plan) -> Value {
     message(plan, content, Some(reason(plan)), plan.usage.completion_tokens)
 }
 
-/// As there, the prompt's usage is told at the beginning, and the answer's with the reason why it stops.
+/// As in Anthropic's API, the usage of the prompt comes at the beginning, and that of the answer with its
+/// `stop_reason`.
 pub(super) fn events(plan: &Plan) -> Vec<String> {
     let begun = plan.usage.completion_tokens.min(1);
     let mut events = vec![
@@ -25,8 +26,8 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
     events.push(("content_block_stop", json!({"index": 0})));
     let delta = json!({"delta": {"stop_reason": reason(plan), "stop_sequence": null}});
     let usage = json!({"usage": {"output_tokens": plan.usage.completion_tokens}});
-    events.push(("message_delta", if plan.tells_usage { with(delta, usage) } else { delta }));
-    if plan.says_done {
+    events.push(("message_delta", if plan.reports_usage { with(delta, usage) } else { delta }));
+    if plan.ends_properly {
         events.push(("message_stop", json!({})));
     }
     let write = |(kind, event): (&str, Value)| {
@@ -50,5 +51,5 @@ fn message(plan: &Plan, content: Value, stop_reason: Option<&str>, output_tokens
         "stop_sequence": null,
     });
     let usage = json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": output_tokens});
-    if plan.tells_usage { with(message, json!({"usage": usage})) } else { message }
+    if plan.reports_usage { with(message, json!({"usage": usage})) } else { message }
 }

@@ -1,6 +1,6 @@
-//! The answer to a request: what it costs, and its JSON or its events, in the format of the endpoint.
+//! The answer to a request: its cost, and its JSON or its events in the format of the endpoint.
 //!
-//! One module per format writes the words; what there is to write is worked out here, in the same terms for all.
+//! This module plans an answer in terms that all formats share; one module for each format writes it.
 
 mod chat;
 mod completions;
@@ -15,27 +15,27 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Words in an answer when nobody asks for more or fewer.
+/// Words in an answer without any other choice.
 const DEFAULT_COMPLETION_TOKENS: u64 = 16;
 
-/// What the mock says, over and over.
+/// The word that every answer repeats.
 const WORD: &str = "token";
 
-/// An answer, cut into the pieces that it is sent in.
+/// An answer in the pieces in which it is sent.
 pub(crate) struct Answer {
     /// The body.
     pub(crate) pieces: Vec<Bytes>,
     /// Whether the body is a stream of events.
     pub(crate) streamed: bool,
-    /// What the answer costs.
+    /// The cost of the answer.
     pub(crate) usage: Usage,
-    /// Whether it tells so.
-    pub(crate) tells_usage: bool,
+    /// Whether the answer reports it.
+    pub(crate) reports_usage: bool,
 }
 
 /// The parts of a request that its answer depends on, in any format.
 #[derive(Deserialize)]
-struct Asked {
+struct Fields {
     #[serde(default)]
     model: String,
     #[serde(default)]
@@ -59,19 +59,19 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-/// What is to be written.
+/// The content of an answer.
 struct Plan {
     model: String,
     /// Answers side by side: choices, or embeddings.
     answers: u64,
     /// Words in each.
     words: u64,
-    /// Whether there are no more because the request allows no more.
+    /// Whether the request's maximum has cut the answer.
     is_cut: bool,
     usage: Usage,
-    tells_usage: bool,
-    /// Whether a stream ends as its format has it.
-    says_done: bool,
+    reports_usage: bool,
+    /// Whether a stream ends with the last event of its format.
+    ends_properly: bool,
 }
 
 /// An endpoint, by the end of the path.
@@ -85,7 +85,7 @@ enum Format {
 }
 
 impl Format {
-    /// Whatever is not another endpoint's is answered as a chat.
+    /// A path of no other endpoint is answered as a chat.
     fn of(path: &str) -> Self {
         if path.ends_with("/chat/completions") {
             Self::Chat
@@ -130,10 +130,10 @@ impl Answer {
     /// # Errors
     /// If `body` is not JSON, or a member that matters has the wrong type.
     pub(crate) fn to(path: &str, body: &[u8], behaviour: &Behaviour) -> Result<Self, String> {
-        let asked: Asked = serde_json::from_slice(body).map_err(|why| why.to_string())?;
+        let fields: Fields = serde_json::from_slice(body).map_err(|why| why.to_string())?;
         let format = Format::of(path);
-        let streamed = asked.stream && format != Format::Embeddings;
-        let plan = Plan::new(format, asked, streamed, body.len(), behaviour);
+        let streamed = fields.stream && format != Format::Embeddings;
+        let plan = Plan::new(format, fields, streamed, body.len(), behaviour);
         let events: Vec<Bytes> = if streamed {
             format.events(&plan).into_iter().map(Bytes::from).collect()
         } else {
@@ -143,32 +143,32 @@ impl Answer {
             None => events,
             Some(size) => events.concat().chunks(size).map(Bytes::copy_from_slice).collect(),
         };
-        Ok(Self { pieces, streamed, usage: plan.usage, tells_usage: plan.tells_usage })
+        Ok(Self { pieces, streamed, usage: plan.usage, reports_usage: plan.reports_usage })
     }
 }
 
 impl Plan {
-    fn new(format: Format, asked: Asked, streamed: bool, bytes: usize, behaviour: &Behaviour) -> Self {
+    fn new(format: Format, fields: Fields, streamed: bool, bytes: usize, behaviour: &Behaviour) -> Self {
         let texts = |value: &Value| value.as_array().map_or(1, |texts| texts.len().max(1)) as u64;
         let answers = match format {
-            Format::Chat => asked.n.unwrap_or(1),
-            Format::Completions => asked.n.unwrap_or(1).saturating_mul(texts(&asked.prompt)),
-            Format::Embeddings => texts(&asked.input),
+            Format::Chat => fields.n.unwrap_or(1),
+            Format::Completions => fields.n.unwrap_or(1).saturating_mul(texts(&fields.prompt)),
+            Format::Embeddings => texts(&fields.input),
             Format::Responses | Format::Messages => 1,
         }
         .clamp(1, 128);
-        let cap = asked.max_completion_tokens.or(asked.max_output_tokens).or(asked.max_tokens);
+        let cap = fields.max_completion_tokens.or(fields.max_output_tokens).or(fields.max_tokens);
         let words = match format {
             Format::Embeddings => 0,
             _ => behaviour
                 .completion_tokens
                 .unwrap_or_else(|| DEFAULT_COMPLETION_TOKENS.min(cap.unwrap_or(DEFAULT_COMPLETION_TOKENS))),
         };
-        // OpenAI's streams of choices tell only who asks.
-        let asks = asked.stream_options.is_some_and(|options| options.include_usage);
-        let is_silent = streamed && matches!(format, Format::Chat | Format::Completions) && !asks;
+        // OpenAI's streams of choices report usage only on request.
+        let requests_usage = fields.stream_options.is_some_and(|options| options.include_usage);
+        let is_silent = streamed && matches!(format, Format::Chat | Format::Completions) && !requests_usage;
         Self {
-            model: asked.model,
+            model: fields.model,
             answers,
             words,
             is_cut: cap == Some(words),
@@ -178,8 +178,8 @@ impl Plan {
                     .unwrap_or_else(|| u64::try_from(bytes).unwrap_or(0) / 4),
                 completion_tokens: words * answers,
             },
-            tells_usage: !behaviour.no_usage && !is_silent,
-            says_done: !behaviour.no_done,
+            reports_usage: !behaviour.no_usage && !is_silent,
+            ends_properly: !behaviour.no_done,
         }
     }
 

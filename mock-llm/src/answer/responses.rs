@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan) -> Value {
     let item = message(ended(plan), json!([part(&plan.text())]));
-    response(plan, ended(plan), json!([item]), plan.tells_usage)
+    response(plan, ended(plan), json!([item]), plan.reports_usage)
 }
 
 pub(super) fn events(plan: &Plan) -> Vec<String> {
@@ -25,7 +25,7 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
     events.push(("response.content_part.done", with(place(), json!({"part": part(&text)}))));
     let item = message(ended(plan), json!([part(&text)]));
     events.push(("response.output_item.done", json!({"output_index": 0, "item": item})));
-    if plan.says_done {
+    if plan.ends_properly {
         let kind = if plan.is_cut { "response.incomplete" } else { "response.completed" };
         events.push((kind, json!({"response": body(plan)})));
     }
@@ -40,7 +40,7 @@ const fn ended(plan: &Plan) -> &'static str {
     if plan.is_cut { "incomplete" } else { "completed" }
 }
 
-fn response(plan: &Plan, status: &str, output: Value, tells_usage: bool) -> Value {
+fn response(plan: &Plan, status: &str, output: Value, reports_usage: bool) -> Value {
     let usage = json!({
         "input_tokens": plan.usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0},
@@ -65,7 +65,7 @@ fn response(plan: &Plan, status: &str, output: Value, tells_usage: bool) -> Valu
         "tool_choice": "auto",
         "tools": [],
         "top_p": 1.0,
-        "usage": tells_usage.then_some(usage),
+        "usage": reports_usage.then_some(usage),
     })
 }
 

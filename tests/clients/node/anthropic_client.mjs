@@ -1,9 +1,9 @@
-// Uses the official anthropic client as its users do, and prints what it made of each answer, as JSON.
+// Calls the gateway with the official anthropic client, and prints the client's view of each answer as JSON.
 //
 //     anthropic_client.mjs BASE_URL NAME
 //
-// The keys clients-NAME-refused, -soon and -small must be limited as tests/e2e/clients.rs says; those that begin with
-// endpoints-NAME are only counted. The client for Python beside this one does the same and prints the same.
+// tests/e2e/clients.rs sets the limits of the keys clients-NAME-refused, -soon and -small, and reads the counters of
+// those that begin with endpoints-NAME. The script for Python beside this one does the same.
 
 import Anthropic, { APIConnectionTimeoutError, RateLimitError } from "@anthropic-ai/sdk";
 
@@ -12,17 +12,17 @@ const chat = { model: "claude-sonnet-4-5", messages: [{ role: "user", content: "
 
 let attempts = 0;
 
-function client(apiKey, maxRetries, wishes = {}) {
+function client(apiKey, maxRetries, choices = {}) {
   const counted = (...request) => {
     attempts += 1;
     return fetch(...request);
   };
   const defaultHeaders = { "x-mock-prompt-tokens": "40" };
-  for (const [wish, value] of Object.entries(wishes)) defaultHeaders[`x-mock-${wish}`] = value;
+  for (const [choice, value] of Object.entries(choices)) defaultHeaders[`x-mock-${choice}`] = value;
   return new Anthropic({ baseURL, apiKey, maxRetries, defaultHeaders, fetch: counted });
 }
 
-const charged = (call, wishes) => client(`endpoints-${name}-${call}`, 0, wishes);
+const charged = (call, choices) => client(`endpoints-${name}-${call}`, 0, choices);
 const limited = (key, retries = 0) => client(`clients-${name}-${key}`, retries);
 
 async function refusal(ask) {
@@ -50,7 +50,7 @@ async function streamed() {
 }
 
 async function leave() {
-  const api = charged("left", { "completion-tokens": "400", "chunk-delay-ms": "40" });
+  const api = charged("left", { "completion-tokens": "400", gate: "left" });
   let text = "";
   for await (const event of await api.messages.create({ ...chat, stream: true })) {
     if (event.type === "content_block_delta") text += event.delta.text;
@@ -61,7 +61,7 @@ async function leave() {
 
 async function timeOut() {
   try {
-    await charged("timed-out", { "delay-ms": "20000" }).messages.create(chat, { timeout: 500 });
+    await charged("timed-out", { "delay-ms": "20000" }).messages.create(chat, { timeout: 3000 });
   } catch (error) {
     if (error instanceof APIConnectionTimeoutError) return "APITimeoutError";
     throw error;
@@ -86,14 +86,14 @@ await api.messages.create(chat);
 seen.refused = await refusal(() => api.messages.create(chat));
 seen.refused_stream = (await refusal(() => api.messages.create({ ...chat, stream: true }))).type;
 
-// The window is short: the client waits as long as it is told and is admitted without its user noticing.
+// The window is short: the client waits as long as the refusal says, and its user notices nothing.
 api = limited("soon", 3);
 await api.messages.create(chat);
 const began = performance.now();
 await api.messages.create(chat);
 seen.waited_ms = Math.round(performance.now() - began);
 
-// It never fits, which the client is told: it must not try again.
+// The request can never fit, and the refusal says so: the client must not retry.
 api = limited("small", 3);
 seen.too_large = await refusal(() => api.messages.create({ ...chat, max_tokens: 1000 }));
 console.log(JSON.stringify(seen));

@@ -1,9 +1,9 @@
-// Calls every endpoint with the official openai client, streamed and not, and prints what it got, as JSON.
+// Calls every endpoint with the official openai client, streamed and not, and prints the results as JSON.
 //
 //     openai_endpoints.mjs BASE_URL NAME
 //
-// Each call has a key of its own, endpoints-NAME-CALL, so that tests/e2e/clients.rs can ask what it was charged. The
-// client for Python beside this one does the same and prints the same.
+// Each call has its own key, endpoints-NAME-CALL, so that tests/e2e/clients.rs can check its charge. The script for
+// Python beside this one does the same.
 
 import OpenAI, { APIConnectionTimeoutError } from "openai";
 
@@ -11,14 +11,14 @@ const [baseURL, name] = process.argv.slice(2);
 const messages = [{ role: "user", content: "Hello!" }];
 const stream_options = { include_usage: true };
 
-function client(call, wishes = {}) {
+function client(call, choices = {}) {
   const defaultHeaders = { "x-mock-prompt-tokens": "40" };
-  for (const [wish, value] of Object.entries(wishes)) defaultHeaders[`x-mock-${wish}`] = value;
+  for (const [choice, value] of Object.entries(choices)) defaultHeaders[`x-mock-${choice}`] = value;
   return new OpenAI({ baseURL, apiKey: `endpoints-${name}-${call}`, maxRetries: 0, defaultHeaders });
 }
 
-const chat = (call, more, wishes) =>
-  client(call, wishes).chat.completions.create({ model: "gpt-4o", messages, max_tokens: 60, ...more });
+const chat = (call, more, choices) =>
+  client(call, choices).chat.completions.create({ model: "gpt-4o", messages, max_tokens: 60, ...more });
 
 const completions = (call, more) =>
   client(call).completions.create({ model: "gpt-3.5-turbo-instruct", prompt: "Hello!", max_tokens: 60, ...more });
@@ -43,9 +43,9 @@ async function textOfEvents(events) {
 }
 
 async function leave() {
-  const wishes = { "completion-tokens": "400", "chunk-delay-ms": "40" };
+  const choices = { "completion-tokens": "400", gate: "left" };
   let text = "";
-  for await (const chunk of await chat("left", { stream: true }, wishes)) {
+  for await (const chunk of await chat("left", { stream: true }, choices)) {
     text += chunk.choices[0].delta.content ?? "";
     if (text.split("token").length > 5) break;
   }
@@ -55,7 +55,7 @@ async function leave() {
 async function timeOut() {
   const api = client("timed-out", { "delay-ms": "20000" });
   try {
-    await api.chat.completions.create({ model: "gpt-4o", messages, max_tokens: 60 }, { timeout: 500 });
+    await api.chat.completions.create({ model: "gpt-4o", messages, max_tokens: 60 }, { timeout: 3000 });
   } catch (error) {
     if (error instanceof APIConnectionTimeoutError) return "APITimeoutError";
     throw error;

@@ -1,9 +1,9 @@
-// Uses the official openai client as its users do, and prints what it made of each answer, as JSON.
+// Calls the gateway with the official openai client, and prints the client's view of each answer as JSON.
 //
 //     openai_refusals.mjs BASE_URL NAME
 //
-// The keys clients-NAME-refused, -soon and -small must be limited as tests/e2e/clients.rs says. The client for Python
-// beside this one does the same and prints the same.
+// tests/e2e/clients.rs sets the limits of the keys clients-NAME-refused, -soon and -small. The script for Python beside
+// this one does the same.
 
 import OpenAI, { RateLimitError } from "openai";
 
@@ -57,7 +57,7 @@ seen.streamed = await streamed(api);
 seen.refused = await refusal(() => hello(api));
 seen.refused_stream = (await refusal(() => hello(api, { stream: true }))).code;
 
-// The window is short: the client waits as long as it is told and is admitted without its user noticing.
+// The window is short: the client waits as long as the refusal says, and its user notices nothing.
 api = client("soon", 3);
 await hello(api);
 const began = performance.now();
@@ -65,7 +65,7 @@ await hello(api);
 seen.waited_ms = Math.round(performance.now() - began);
 seen.attempts_of_two = attempts;
 
-// It never fits, which the client is told: it must not try again.
+// The request can never fit, and the refusal says so: the client must not retry.
 api = client("small", 3);
 seen.too_large = await refusal(() => hello(api, { max_tokens: 1000 }));
 console.log(JSON.stringify(seen));

@@ -1,9 +1,9 @@
-"""Uses the official anthropic client as its users do, and prints what it made of each answer, as JSON.
+"""Calls the gateway with the official anthropic client, and prints the client's view of each answer as JSON.
 
     anthropic_client.py BASE_URL NAME
 
-The keys clients-NAME-refused, -soon and -small must be limited as tests/e2e/clients.rs says; those that begin with
-endpoints-NAME are only counted. The client for Node beside this one does the same and prints the same.
+tests/e2e/clients.rs sets the limits of the keys clients-NAME-refused, -soon and -small, and reads the counters of those
+that begin with endpoints-NAME. The script for Node beside this one does the same.
 """
 
 import json
@@ -16,14 +16,14 @@ base_url, name = sys.argv[1:]
 CHAT = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 60}
 
 
-def client(key, retries=0, **wishes):
+def client(key, retries=0, **choices):
     headers = {"x-mock-prompt-tokens": "40"}
-    headers.update({f"x-mock-{wish.replace('_', '-')}": value for wish, value in wishes.items()})
+    headers.update({f"x-mock-{choice.replace('_', '-')}": value for choice, value in choices.items()})
     return Anthropic(base_url=base_url, api_key=key, max_retries=retries, default_headers=headers)
 
 
-def charged(call, **wishes):
-    return client(f"endpoints-{name}-{call}", **wishes)
+def charged(call, **choices):
+    return client(f"endpoints-{name}-{call}", **choices)
 
 
 def limited(key, retries=0):
@@ -53,7 +53,7 @@ def streamed():
 
 
 def leave():
-    api = charged("left", completion_tokens="400", chunk_delay_ms="40")
+    api = charged("left", completion_tokens="400", gate="left")
     text = ""
     with api.messages.create(**CHAT, stream=True) as stream:
         for event in stream:
@@ -66,7 +66,7 @@ def leave():
 
 def time_out():
     try:
-        charged("timed-out", delay_ms="20000").with_options(timeout=0.5).messages.create(**CHAT)
+        charged("timed-out", delay_ms="20000").with_options(timeout=3).messages.create(**CHAT)
     except APITimeoutError as error:
         return type(error).__name__
     raise SystemExit("there was an answer")
@@ -89,14 +89,14 @@ api.messages.create(**CHAT)
 seen["refused"] = refusal(lambda: api.messages.create(**CHAT))
 seen["refused_stream"] = refusal(lambda: api.messages.create(**CHAT, stream=True))["type"]
 
-# The window is short: the client waits as long as it is told and is admitted without its user noticing.
+# The window is short: the client waits as long as the refusal says, and its user notices nothing.
 api = limited("soon", retries=3)
 api.messages.create(**CHAT)
 began = time.monotonic()
 api.messages.create(**CHAT)
 seen["waited_ms"] = round((time.monotonic() - began) * 1000)
 
-# It never fits, which the client is told: it must not try again.
+# The request can never fit, and the refusal says so: the client must not retry.
 api = limited("small", retries=3)
 seen["too_large"] = refusal(lambda: api.messages.create(**{**CHAT, "max_tokens": 1000}))
 print(json.dumps(seen))

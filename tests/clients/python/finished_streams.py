@@ -1,11 +1,12 @@
-"""Reads streams that are ended because they have passed their limit, with the official clients, and prints what each
-made of the end, as JSON.
+"""Reads streams that the filter ends at their limit, with the official clients, and prints how each client saw the end,
+as JSON.
 
     finished_streams.py GATEWAY
 """
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from anthropic import Anthropic
 from openai import OpenAI
@@ -26,7 +27,8 @@ def chat():
 
 
 def responses():
-    events = list(openai("responses").responses.create(model="gpt-4o", input="Hello!", stream=True, max_output_tokens=20))
+    request = {"model": "gpt-4o", "input": "Hello!", "max_output_tokens": 20}
+    events = list(openai("responses").responses.create(**request, stream=True))
     deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     last = events[-1]
     assert last.type == "response.incomplete", last
@@ -41,4 +43,7 @@ def messages():
     return {"words": message.content[0].text.count("token"), "reason": message.stop_reason}
 
 
-print(json.dumps({"chat": chat(), "responses": responses(), "messages": messages()}))
+# Side by side: each client reads for as long as the upstream sends, ten seconds and more.
+with ThreadPoolExecutor() as pool:
+    runs = {run.__name__: pool.submit(run) for run in (chat, responses, messages)}
+print(json.dumps({name: run.result() for name, run in runs.items()}))

@@ -1,9 +1,9 @@
-"""Calls every endpoint with the official openai client, streamed and not, and prints what it got, as JSON.
+"""Calls every endpoint with the official openai client, streamed and not, and prints the results as JSON.
 
     openai_endpoints.py BASE_URL NAME
 
-Each call has a key of its own, endpoints-NAME-CALL, so that tests/e2e/clients.rs can ask what it was charged. The
-client for Node beside this one does the same and prints the same.
+Each call has its own key, endpoints-NAME-CALL, so that tests/e2e/clients.rs can check its charge. The script for Node
+beside this one does the same.
 """
 
 import json
@@ -16,16 +16,16 @@ MESSAGES = [{"role": "user", "content": "Hello!"}]
 USAGE = {"include_usage": True}
 
 
-def client(call, **wishes):
+def client(call, **choices):
     headers = {"x-mock-prompt-tokens": "40"}
-    headers.update({f"x-mock-{wish.replace('_', '-')}": value for wish, value in wishes.items()})
+    headers.update({f"x-mock-{choice.replace('_', '-')}": value for choice, value in choices.items()})
     return OpenAI(
         base_url=base_url, api_key=f"endpoints-{name}-{call}", max_retries=0, default_headers=headers
     )
 
 
-def chat(call, stream=False, wishes={}, **more):
-    api = client(call, **wishes)
+def chat(call, stream=False, choices={}, **more):
+    api = client(call, **choices)
     return api.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=stream, max_tokens=60, **more)
 
 
@@ -42,7 +42,7 @@ def responses(call, **more):
 
 
 def leave():
-    with chat("left", stream=True, wishes={"completion_tokens": "400", "chunk_delay_ms": "40"}) as stream:
+    with chat("left", stream=True, choices={"completion_tokens": "400", "gate": "left"}) as stream:
         text = ""
         while text.count("token") < 5:
             text += next(stream).choices[0].delta.content or ""
@@ -51,7 +51,7 @@ def leave():
 
 def time_out():
     try:
-        client("timed-out", delay_ms="20000").with_options(timeout=0.5).chat.completions.create(
+        client("timed-out", delay_ms="20000").with_options(timeout=3).chat.completions.create(
             model="gpt-4o", messages=MESSAGES, max_tokens=60
         )
     except APITimeoutError as error:

@@ -1,9 +1,9 @@
-"""Uses the official openai client as its users do, and prints what it made of each answer, as JSON.
+"""Calls the gateway with the official openai client, and prints the client's view of each answer as JSON.
 
     openai_refusals.py BASE_URL NAME
 
-The keys clients-NAME-refused, -soon and -small must be limited as tests/e2e/clients.rs says. The client for Node
-beside this one does the same and prints the same.
+tests/e2e/clients.rs sets the limits of the keys clients-NAME-refused, -soon and -small. The script for Node beside this
+one does the same.
 """
 
 import json
@@ -70,7 +70,7 @@ seen["streamed"] = streamed(api)
 seen["refused"] = refusal(lambda: hello(api))
 seen["refused_stream"] = refusal(lambda: hello(api, stream=True))["code"]
 
-# The window is short: the client waits as long as it is told and is admitted without its user noticing.
+# The window is short: the client waits as long as the refusal says, and its user notices nothing.
 api = client("soon", 3)
 hello(api)
 began = time.monotonic()
@@ -78,7 +78,7 @@ hello(api)
 seen["waited_ms"] = round((time.monotonic() - began) * 1000)
 seen["attempts_of_two"] = attempts
 
-# It never fits, which the client is told: it must not try again.
+# The request can never fit, and the refusal says so: the client must not retry.
 api = client("small", 3)
 seen["too_large"] = refusal(lambda: hello(api, max_tokens=1000))
 print(json.dumps(seen))

@@ -1,26 +1,28 @@
-//! However a request ends, its reservation is settled once, to what is known of its cost by then.
+//! However a request ends, its reservation is settled once, to the cost that is known by then.
 
-mod client;
-mod proxy;
-mod upstream;
+modules! {
+    client,
+    proxy,
+    upstream,
+}
 
 use crate::api::Api;
 use crate::caller::Caller;
 use reqwest::{Method, RequestBuilder};
 
-/// A stream of `api` that allows itself 60 tokens, under one of [`crate::routes`]' prefixes or none.
+/// A streamed request to `api` with a maximum of 60 tokens, under one of the prefixes of [`crate::routes`] or none.
 fn stream(caller: &Caller, api: Api, prefix: &str) -> RequestBuilder {
     let path = format!("{prefix}{}", api.path());
     caller.request(Method::POST, &path).json(&api.streamed_hello(60, false))
 }
 
-/// What a stream of `api` that does not come to its end is charged for its prompt: what it has told of it, which is
-/// `told`, or else what was counted.
-fn prompt_of_part(api: Api, told: u64) -> u64 {
-    if api.begins_with_usage() { told } else { api.hello_tokens() }
+/// The prompt tokens charged for a stream of `api` that breaks off: `reported` where the stream begins with its usage,
+/// else the filter's own count.
+fn prompt_of_part(api: Api, reported: u64) -> u64 {
+    if api.begins_with_usage() { reported } else { api.hello_tokens() }
 }
 
-/// How often the mock's word occurs in what has come of a stream.
+/// How often the mock's word occurs in this part of a stream.
 pub fn words(text: &str) -> u64 {
     text.matches("token\"").count() as u64
 }

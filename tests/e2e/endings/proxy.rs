@@ -1,4 +1,4 @@
-//! Envoy itself ends requests, or is about to end.
+//! Envoy itself ends a request, or stops accepting new ones.
 
 use super::stream;
 use crate::api::Api;
@@ -10,19 +10,19 @@ use futures_util::StreamExt;
 use rstest::rstest;
 use serde_json::json;
 
-/// A gateway whose connection manager gives up after half a second, in the case that `timeout` is about.
-async fn impatient(store: Store, timeout: &str) -> Gateway {
+/// A gateway with one of the connection manager's timeouts set to `duration`. Envoy's clock decides when it is over.
+async fn impatient(store: Store, timeout: &str, duration: &str) -> Gateway {
     let mut limits = strangers(json!({}));
     limits["store"] = store.configuration();
     Gateway::start_with(store, |setup| {
         let mut setup = setup.filter(&limits);
-        connection_manager(&mut setup)[timeout] = json!("0.5s");
+        connection_manager(&mut setup)[timeout] = json!(duration);
         setup
     })
     .await
 }
 
-/// A draining Envoy takes nobody else in, and finishes what it has begun.
+/// A draining Envoy accepts no new connection and finishes the streams that it has begun.
 #[rstest]
 #[tokio::test]
 async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
@@ -56,27 +56,29 @@ async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
     }
 }
 
-/// Nothing was decided while the body had not come, so nothing is owed.
+/// The filter decides when it has the body, so a request without one is never charged.
 #[rstest]
 #[tokio::test]
-async fn who_does_not_finish_the_body_in_time_is_charged_nothing(
+async fn a_client_that_does_not_finish_its_body_in_time_is_charged_nothing(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = impatient(store, "request_timeout").await;
+    let gateway = impatient(store, "request_timeout", "0.5s").await;
     let mut connection = Connection::open(gateway.envoy.address()).await;
     connection.post(Api::Chat.path(), &["authorization: Bearer slow", "content-length: 1000"]).await;
     connection.send(r#"{"model": "gpt-4o", "mess"#).await;
     assert_eq!(connection.answer().await.status, 408);
+    drop(connection);
+    gateway.at_rest().await;
     gateway.charged("slow", 0, 0, 0).await;
 }
 
-/// An upstream that says nothing for too long in the middle of a stream.
+/// An upstream stops sending in the middle of a stream, and Envoy's timeout ends it.
 #[rstest]
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_charged_what_has_passed(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let gateway = impatient(store, "stream_idle_timeout").await;
+    let gateway = impatient(store, "stream_idle_timeout", "3s").await;
     let caller = gateway.caller("silent");
     let request = stream(&caller, Api::Chat, "").header("x-mock-chunk-delay-ms", "20000");
     let response = request.send().await.unwrap();

@@ -1,4 +1,4 @@
-//! Upstreams that break off, fail, are late or are not there, and what Envoy makes of that.
+//! Upstreams that break off, fail, are too slow or do not exist.
 
 use super::{prompt_of_part, stream, words};
 use crate::api::Api;
@@ -32,7 +32,7 @@ async fn an_upstream_that_breaks_off_is_paid_for_what_it_sent(
             other => break other,
         }
     };
-    assert!(broken.is_some(), "the client is told that the stream is not whole");
+    assert!(broken.is_some(), "the client learns that the stream is not complete");
     assert_eq!(words(&text), 4);
     gateway.charged(&key, 1, prompt_of_part(api, 40), 4).await;
 }
@@ -42,7 +42,7 @@ async fn an_upstream_that_breaks_off_is_paid_for_what_it_sent(
 #[case::it_takes_too_long(HASTY, 504, "20000")]
 #[case::another_filter_answers(ABORTED, 418, "0")]
 #[tokio::test]
-async fn who_is_not_answered_by_the_upstream_is_charged_a_request_and_no_tokens(
+async fn a_request_without_an_answer_from_upstream_costs_no_tokens(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(Api::Chat, Api::Embeddings, Api::Responses, Api::Messages)] api: Api,
     #[case] prefix: &str,
@@ -70,28 +70,30 @@ async fn a_stream_that_envoy_gives_up_on_is_charged_what_has_passed(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = store.gateway().await;
-    let caller = gateway.caller("endings-hasty-stream");
+    let key = "endings-hasty-stream";
+    let caller = gateway.caller(key);
     let request = stream(&caller, Api::Chat, HASTY)
         .header("x-mock-completion-tokens", "400")
-        .header("x-mock-chunk-delay-ms", "50");
+        .header("x-mock-gate", key);
+    gateway.mock.let_through(key, 1 + 20);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.bytes().await.is_err(), "it is cut off");
     eventually("output charged by the text that passed", true, async || {
         let answer = caller.too_large().await;
         let output = STRANGER_TOKENS - answer.number("x-ratelimit-remaining-output-tokens");
-        // 60 is what was reserved.
+        // The reservation was 60.
         (1..40).contains(&output)
     })
     .await;
 }
 
-/// What is sent upstream again is one request, and costs what the attempt that was answered did.
+/// A request that Envoy retries is one request, and costs what its last attempt did.
 #[rstest]
 #[case::twice("2", 200, 3, (70, 16))]
 #[case::in_vain("3", 503, 3, (0, 0))]
 #[tokio::test]
-async fn what_envoy_sends_again_is_charged_once(
+async fn a_retried_request_is_charged_once(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(false, true)] streamed: bool,
     #[case] failures: &str,
@@ -118,26 +120,26 @@ async fn what_envoy_sends_again_is_charged_once(
 async fn an_answer_that_ends_with_trailers_is_charged_as_any_other(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(false, true)] streamed: bool,
-    #[values(false, true)] tells_usage: bool,
+    #[values(false, true)] reports_usage: bool,
 ) {
     let gateway = store.gateway().await;
-    let key = format!("endings-trailers-{streamed}-{tells_usage}");
+    let key = format!("endings-trailers-{streamed}-{reports_usage}");
     let body = if streamed { Api::Chat.streamed_hello(60, true) } else { hello_with(json!({"n": 1})) };
     let caller = gateway.caller(&key).over_http2();
     let mut request = caller.request(Method::POST, &format!("{HTTP2}{CHAT}")).json(&body);
     request = request.header("x-mock-trailers", "1").header("x-mock-prompt-tokens", "70");
-    if !tells_usage {
+    if !reports_usage {
         request = request.header("x-mock-no-usage", "1").header("x-mock-no-done", "1");
     }
     assert_eq!(Answer::to(request).await.status, 200);
-    let input = if tells_usage { 70 } else { Api::Chat.hello_tokens() };
+    let input = if reports_usage { 70 } else { Api::Chat.hello_tokens() };
     gateway.charged(&key, 1, input, 16).await;
 }
 
-/// Nothing of an answer may be read twice because it ends with an error after its end.
+/// An error after the usage must not make the filter settle a second time.
 #[rstest]
 #[tokio::test]
-async fn an_upstream_that_breaks_off_after_its_usage_is_paid_what_it_told(
+async fn an_upstream_that_breaks_off_after_its_usage_is_paid_by_it(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
     let gateway = store.gateway().await;

@@ -1,4 +1,4 @@
-//! Refusals in the terms of the API that is called, of the IETF's draft, and in the client's language.
+//! Refusals in the format of the called API, with the headers of the IETF's draft, and in the client's language.
 
 use crate::caller::{Answer, hello};
 use crate::gateway::{Gateway, Store};
@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
-async fn anthropics_clients_are_told_in_anthropics_terms() {
+async fn anthropics_clients_get_anthropics_headers_and_errors() {
     let gateway = Gateway::start(Store::Local, json!({"default": {"rpm": 1}})).await;
     let caller = gateway.caller("dialects-anthropic");
     let message = json!({

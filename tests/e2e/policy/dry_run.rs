@@ -1,4 +1,5 @@
-//! A dry run, of everything or of one limit: nothing is refused, and what would have been is told in three places.
+//! A dry run of the whole configuration or of one limit: nothing is refused, and a header, a metric and the log report
+//! what would have been.
 
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
@@ -18,16 +19,16 @@ fn one_limit() -> Value {
 #[case::everything(everything(), 200)]
 #[case::one_limit(one_limit(), 429)]
 #[tokio::test]
-async fn what_would_be_refused_is_told(
+async fn a_dry_run_reports_what_it_would_refuse(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[case] limits: Value,
     #[case] third: u16,
 ) {
     let mut gateway = Gateway::start(store, limits).await;
     let caller = gateway.caller("dry");
-    for told in [None, Some("requests")] {
+    for header in [None, Some("requests")] {
         let answer = caller.hello().await;
-        assert_eq!((answer.status, answer.header("x-ratelimit-dry-run")), (200, told));
+        assert_eq!((answer.status, answer.header("x-ratelimit-dry-run")), (200, header));
     }
     eventually("the metric", Some(1), async || {
         gateway.envoy.stat("wasmcustom.llm_rate_limit.dry_run_over_limit")

@@ -1,4 +1,5 @@
-//! Limits on a key, its group, the model and everybody: all are charged or none, and the answer names who refused.
+//! Limits on a key, its group, the model and all requests: all are charged or none, and the answer names the one that
+//! refused.
 
 use crate::caller::{Answer, Caller, hello_with};
 use crate::gateway::{Gateway, Store};
@@ -22,7 +23,8 @@ fn limits() -> Value {
     })
 }
 
-/// Each refusal leaves the other limits as they were, or the fourth request to be admitted would not be.
+/// Each limit refuses in its turn. A refusal must leave the other limits unchanged, or the fourth request would not be
+/// admitted.
 async fn each_refuses_in_its_turn(base: &str) {
     let story = [
         ("a", "gpt-4o", None),
@@ -69,5 +71,5 @@ async fn a_cluster_charges_scopes_on_different_masters_together() {
     each_refuses_in_its_turn(&envoy.url("")).await;
     assert_eq!(mock.report().requests, 4);
     let holding = cluster.nodes().iter().filter(|node| node.ask::<u64>(&["DBSIZE"]) > 0).count();
-    assert!(holding > 1, "the scopes are on one master: this tells nothing");
+    assert!(holding > 1, "the scopes are all on one master, so this proves nothing");
 }

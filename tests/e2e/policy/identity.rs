@@ -1,4 +1,5 @@
-//! Whose a request is, by whatever the configuration says: address, path, query, metadata, a constant, or several.
+//! The owner of a request, by each source that a configuration can name: address, path, query, metadata, a constant, or
+//! several together.
 
 use crate::caller::{Answer, CHAT, Caller, hello};
 use crate::gateway::{Gateway, Store};
@@ -7,7 +8,7 @@ use reqwest::{Client, Method};
 use serde_json::json;
 use std::net::IpAddr;
 
-/// What is left for a request to `path` with these headers, from this address.
+/// Sends a request to `path` with these headers from this address, and returns how many more its owner may send.
 async fn left(gateway: &Gateway, address: &str, path: &str, headers: &[(&str, &str)]) -> u64 {
     let address: IpAddr = address.parse().unwrap();
     let http = Client::builder().local_address(address).build().unwrap();
@@ -61,9 +62,9 @@ async fn every_source_tells_clients_apart() {
     }
 }
 
-/// By a constant all are one, and with a secret nobody can tell from the store whose a counter is.
+/// With a constant all clients have one owner, and with a secret the store does not reveal the owner of a counter.
 #[tokio::test]
-async fn a_constant_is_everybody_and_a_secret_hides_who_it_is() {
+async fn a_constant_is_one_owner_and_a_secret_hides_the_owner() {
     let limits = json!({
         "identity": [{"header": "authorization"}, {"constant": "everybody"}],
         "hash_secret": "a secret of more than sixteen bytes",

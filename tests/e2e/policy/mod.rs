@@ -1,8 +1,10 @@
-//! What a platform team can say in its configuration, and that it is so: a story for each, as clients see it.
+//! What a platform team can configure: one story for each feature, as its clients see it.
 
-mod dialects;
-mod dry_run;
-mod hierarchy;
-mod identity;
-mod waiting;
-mod windows;
+modules! {
+    dialects,
+    dry_run,
+    hierarchy,
+    identity,
+    waiting,
+    windows,
+}

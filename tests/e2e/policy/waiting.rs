@@ -1,35 +1,40 @@
-//! A request that would fit soon is held instead of refused: in its turn, within bounds, and only while its client waits.
+//! A request that fits soon waits instead of being refused: in its turn, within bounds, and only as long as its client
+//! stays. The clock of the store decides when a request fits.
 
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// One request in any window of this length; who comes too early waits.
+/// One request in any window of this duration; a request that comes too early waits.
 fn limits(window: &str, max_waiting: u64) -> Value {
     let window = json!({"metric": "requests", "limit": 1, "window": window, "segments": 1});
     json!({"default": {"windows": [window], "max_wait_ms": 20_000}, "max_waiting": max_waiting})
 }
 
-/// Long enough for a request to have reached the filter.
-async fn arrives() {
-    tokio::time::sleep(Duration::from_millis(300)).await;
+/// Waits until Envoy has this many requests under way. Its one worker hands each request to the filter before it reads
+/// the next, so the order in which they arrive is the order in which they are counted.
+async fn under_way(gateway: &Gateway, requests: u64) {
+    eventually("requests under way", Some(requests), async || {
+        gateway.envoy.stat("http.llm.downstream_rq_active")
+    })
+    .await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn who_came_first_is_forwarded_first(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn requests_are_forwarded_in_the_order_of_their_arrival(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = Gateway::start(store, limits("1s", 10)).await;
     let caller = gateway.caller("waiting-turns");
     assert_eq!(caller.hello().await.header("x-ratelimit-waited-ms"), None);
     let one = async || (caller.hello().await, Instant::now());
     let later = async || {
-        arrives().await;
+        under_way(&gateway, 1).await;
         one().await
     };
     let ((first, first_at), (second, second_at)) = futures_util::future::join(one(), later()).await;
     assert_eq!((first.status, second.status), (200, 200));
-    assert!(first_at < second_at, "who came first goes first");
+    assert!(first_at < second_at, "the first to come goes first");
     for answer in [first, second] {
         assert!((1..20_000).contains(&answer.number("x-ratelimit-waited-ms")));
     }
@@ -37,7 +42,7 @@ async fn who_came_first_is_forwarded_first(#[values(Store::Local, Store::Redis)]
 
 #[rstest]
 #[tokio::test]
-async fn the_room_is_bounded_and_who_leaves_makes_way(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn the_waiting_room_has_bounds_and_departures_make_way(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = Gateway::start(store, limits("3s", 1)).await;
     let caller = gateway.caller("waiting-room");
     assert_eq!(caller.hello().await.status, 200);
@@ -45,13 +50,14 @@ async fn the_room_is_bounded_and_who_leaves_makes_way(#[values(Store::Local, Sto
         let caller = caller.clone();
         async move { caller.hello().await }
     });
-    arrives().await;
+    under_way(&gateway, 1).await;
     assert_eq!(caller.hello().await.status, 429, "the one place is taken");
     waiting.abort();
+    under_way(&gateway, 0).await;
     eventually("a place", (200, true), async || {
         let answer = caller.hello().await;
         (answer.status, answer.header("x-ratelimit-waited-ms").is_some())
     })
     .await;
-    assert_eq!(gateway.mock.report().requests, 2, "who has left is not forwarded");
+    assert_eq!(gateway.mock.report().requests, 2, "the client that left is not forwarded");
 }

@@ -1,4 +1,4 @@
-//! Windows of every kind: what fits, what does not, and when it will.
+//! Windows of every kind: which request fits, which does not, and when it will.
 
 use crate::caller::{Answer, Caller, hello_with};
 use crate::gateway::{Gateway, Store, eventually};
@@ -7,12 +7,15 @@ use llm_rate_limit_tests::envoy::Setup;
 use reqwest::Response;
 use rstest::rstest;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY_S: u64 = 86_400;
 
 fn limits() -> Value {
-    let requests = |limit: u64, window: &str, algorithm: &str| json!({"metric": "requests", "limit": limit, "window": window, "algorithm": algorithm});
+    let requests = |limit: u64, window: &str, algorithm: &str| {
+        json!({"metric": "requests", "limit": limit, "window": window, "algorithm": algorithm})
+    };
     let mut bucket = requests(60, "1h", "token_bucket");
     bucket["burst"] = json!(3);
     json!({
@@ -20,19 +23,20 @@ fn limits() -> Value {
             {"key": "windows-day", "windows": [requests(5, "1d", "fixed_window")]},
             {"key": "windows-bucket", "windows": [bucket]},
             {"key": "windows-several", "rpm": 2, "windows": [requests(100, "1mo", "fixed_window")]},
-            {"key": "windows-slot", "max_concurrency": 1, "lease_ttl": "2s"},
+            {"key": "windows-slot", "max_concurrency": 1},
+            {"key": "windows-lease", "max_concurrency": 1, "lease_ttl": "5s"},
             {"key": "windows-small", "output_tpm": 100},
         ],
         "default": "reject",
     })
 }
 
-/// A stream that is open until it is dropped; none if it is refused.
+/// Opens a stream that stays open until it is dropped; `None` if it is refused.
 async fn open_stream(caller: &Caller) -> Option<Response> {
     let chat = hello_with(json!({"stream": true, "max_tokens": 1000}));
-    let wishes = [("x-mock-chunk-delay-ms", "100"), ("x-mock-completion-tokens", "1000")];
+    let headers = [("x-mock-chunk-delay-ms", "100"), ("x-mock-completion-tokens", "1000")];
     let request = caller.chat(&chat);
-    let request = wishes.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     Some(request.send().await.unwrap()).filter(|response| response.status() == 200)
 }
 
@@ -44,7 +48,8 @@ async fn each_kind_admits_what_it_says(#[values(Store::Local, Store::Redis)] sto
     let answer = gateway.caller("windows-day").hello().await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let (reset, midnight) = (answer.number("x-ratelimit-reset"), DAY_S - now % DAY_S);
-    assert!(reset.abs_diff(midnight) <= 5, "{reset}, but the day ends in {midnight}");
+    let apart = reset.abs_diff(midnight);
+    assert!(apart.min(DAY_S - apart) <= 5, "{reset}, but the day ends in {midnight}");
 
     let bucket = gateway.caller("windows-bucket");
     for left in [2, 1, 0] {
@@ -68,7 +73,7 @@ async fn each_kind_admits_what_it_says(#[values(Store::Local, Store::Redis)] sto
         assert!(month["reset_ms"].as_u64().unwrap() <= 31 * DAY_S * 1000);
     }
 
-    // Exactly the limit fits, and one more never does.
+    // A request of exactly the limit fits; one token more never does.
     let small = gateway.caller("windows-small");
     let large = Answer::to(small.chat(&hello_with(json!({"max_tokens": 101})))).await;
     assert_eq!((large.status, large.header("x-should-retry")), (429, Some("false")));
@@ -83,12 +88,13 @@ async fn a_slot_is_free_again_when_its_request_ends(#[values(Store::Local, Store
     let caller = gateway.caller("windows-slot");
     assert_eq!(caller.hello().await.status, 200);
     eventually("a slot after an answer", 200, async || caller.hello().await.status).await;
-    // The answer is there before its slot is free: a stream is asked for until one is open.
-    let open = loop {
-        if let Some(open) = open_stream(&caller).await {
-            break open;
-        }
-    };
+    // The answer arrives before its slot is free, so this tries until a stream is open.
+    let open = RefCell::new(None);
+    eventually("a stream", true, async || {
+        *open.borrow_mut() = open_stream(&caller).await;
+        open.borrow().is_some()
+    })
+    .await;
     let refused = caller.hello().await;
     assert_eq!(refused.status, 429);
     assert!(refused.message().contains("concurrent requests"), "{}", refused.message());
@@ -96,6 +102,7 @@ async fn a_slot_is_free_again_when_its_request_ends(#[values(Store::Local, Store
     eventually("a slot after its client has left", 200, async || caller.hello().await.status).await;
 }
 
+/// The clock of Redis decides when the lease of the dead Envoy expires.
 #[tokio::test]
 async fn an_envoy_that_dies_gives_its_slots_back() {
     let mut first = Gateway::start(Store::Redis, limits()).await;
@@ -103,10 +110,10 @@ async fn an_envoy_that_dies_gives_its_slots_back() {
     limits["store"] = Store::Redis.configuration();
     let address = first.fleet.as_ref().unwrap().address();
     let second = Setup::new(first.mock.address()).concurrency(1).sidecar(address).filter(&limits).start();
-    let other = Caller::new(&second.url(""), "windows-slot");
-    let _open = open_stream(&first.caller("windows-slot")).await.unwrap();
+    let other = Caller::new(&second.url(""), "windows-lease");
+    let _open = open_stream(&first.caller("windows-lease")).await.unwrap();
     assert_eq!(other.hello().await.status, 429);
     first.envoy.process().kill();
-    assert_eq!(other.hello().await.status, 429, "nobody has said that the slot is free");
+    assert_eq!(other.hello().await.status, 429, "the lease still runs");
     eventually("the dead Envoy's slot", 200, async || other.hello().await.status).await;
 }
