@@ -1,7 +1,7 @@
-# Everything that is done with this repository. `make help` lists it.
+# Every task of this repository. `make help` lists them.
 #
-# Tools are fetched into .tools/ the first time that something needs them, and not again. ENVOY_BIN and REDIS_BIN
-# choose other binaries; WASM_TOOLCHAIN=rustup|debian chooses the Rust that compiles the filter.
+# A target fetches the tools that it needs into .tools/ the first time, and not again. ENVOY_BIN and REDIS_BIN choose
+# other binaries; WASM_TOOLCHAIN=rustup|debian chooses the Rust that compiles the filter.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -22,11 +22,11 @@ TOOLS += .tools/redis-server
 endif
 
 .PHONY: help
-help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+help: ## list all targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 .PHONY: setup
-setup: $(TOOLS) ## fetch the tools that the rest needs (done by itself where it is needed)
+setup: $(TOOLS) ## fetch all tools (other targets fetch what they need)
 
 # Envoy and the clients share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
@@ -48,13 +48,24 @@ fmt: ## format the code
 	cargo fmt --all
 
 .PHONY: check
-check: $(TOOLS) wasm ## formatting, lints for both targets, shipped configurations
+check: $(TOOLS) wasm ## formatting, lints for both targets, oldest Rust, shipped configurations
 	cargo fmt --all --check
+	scripts/line-width
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/cargo-wasm clippy
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
+	scripts/msrv
 	.tools/venv/bin/check-jsonschema --builtin-schema vendor.compose-spec envoy/compose.yaml
+	.tools/venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(ENVOY_BIN) --mode validate --log-level warning -c envoy/envoy.yaml
+
+.PHONY: unit
+unit: ## the filter's own tests, in seconds: no Envoy, no Redis; CASE=window runs those with this in their names
+	cargo test --locked --package llm-rate-limit --lib -- $(CASE)
+
+.PHONY: e2e
+e2e: $(TOOLS) wasm ## the end-to-end tests on real Envoy and Redis; CASE=streams runs those with this in their names
+	cargo test --locked --package llm-rate-limit-tests --test e2e -- $(CASE)
 
 .PHONY: test
 test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
@@ -66,18 +77,23 @@ bench: $(TOOLS) wasm ## what the filter costs, as ratios to the same Envoy witho
 	cargo bench --locked --package llm-rate-limit-tests --bench gateway -- $(if $(CASE),'$(CASE)')
 
 .PHONY: fuzz
-fuzz: ## fuzz the parsers, the tokenizer and the changes to streams, FUZZ_SECONDS (30) each
+fuzz: ## fuzz the parsers, the tokenizer and the edits of streams, FUZZ_SECONDS (30) each
 	@scripts/fuzz
 
 .PHONY: demo
-demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; with STORE=redis the sidecar and Redis too
+demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
 	@scripts/demo $(or $(STORE),local)
 
 .PHONY: deny
-deny: ## check the dependencies' licences and advisories (needs cargo-deny)
-	cargo deny check
+deny: ## check the dependencies' licences, sources and advisories (needs cargo-deny)
+	@scripts/deny
+
+.PHONY: msrv
+msrv: ## check that the oldest Rust in Cargo.toml compiles this, as far as the installed toolchains can
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@scripts/msrv
 
 .PHONY: clean
-clean: ## remove what was built and fetched
+clean: ## remove all that was built and fetched
 	cargo clean
 	rm -rf .tools
