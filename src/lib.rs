@@ -1,10 +1,20 @@
-//! The llm-rate-limit filter: pure logic that compiles and is tested natively, and one file, `proxy.rs`, that
-//! speaks to Envoy.
+//! The llm-rate-limit filter: pure logic that compiles and is tested natively, and one file, `proxy.rs`, that speaks to
+//! Envoy.
 //!
-//! A request is read ([`config`], [`identity`], [`request`]), priced ([`tokens`], [`pricing`], [`policy`]) and entered into an
-//! account ([`account`]), reserved in a store ([`store`], [`window`], and [`wire`] on the way to the sidecar), and
-//! forwarded or refused ([`refusal`], [`answer`]). When its response has told what it really cost ([`usage`],
-//! [`sse`]), the account is closed. [`worker`] drives requests through their phases ([`session`]).
+//! The life of a request:
+//!
+//! 1. **Headers.** `proxy.rs` turns Envoy's callback into an event, [`worker`] finds the request's [`session`].
+//!    [`identity`] names the sender, [`config`] and [`policy`] the limits that apply to it.
+//! 2. **Body.** [`request`] reads the prompt in the terms of its API, [`tokens`] counts it as [`models`] says, and
+//!    [`pricing`] weighs the tokens. The session reserves that cost.
+//! 3. **Decision.** [`store`] admits or refuses, here with the arithmetic of [`window`] or through the sidecar. The request
+//!    is forwarded, waits, or is refused by [`answer`].
+//! 4. **Response.** [`usage`] reads the real cost while the response passes, and [`stream_edit`] changes streams that must
+//!    be changed.
+//! 5. **Settlement.** The session settles the reservation to the real cost, once, however the request ends.
+//!
+//! The rooms, from those that know the least: [`quantity`] has numbers that saturate; [`codec`] turns bytes into meaning;
+//! [`telemetry`] has log fields and metrics.
 
 pub mod answer;
 pub mod codec;

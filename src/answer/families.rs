@@ -74,24 +74,24 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// For each metric, the limit that is closest to being reached.
 struct ByMetric<'a> {
-    standings: &'a [LimitStatus],
+    statuses: &'a [LimitStatus],
 }
 
 impl<'a> ByMetric<'a> {
     fn of(&self, metric: Metric) -> Option<&'a LimitStatus> {
-        closest(self.standings, |found| found == metric)
+        closest(self.statuses, |found| found == metric)
     }
 
     /// The limit on tokens as such: the limit on their total, or else the closest of the limits on its parts.
     fn tokens(&self) -> Option<&'a LimitStatus> {
         let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
-        self.of(Metric::TotalTokens).or_else(|| closest(self.standings, is_part))
+        self.of(Metric::TotalTokens).or_else(|| closest(self.statuses, is_part))
     }
 }
 
 /// OpenAI's headers, and a family in seconds for `refused_by`, or else for the limit that is closest to being reached.
-pub(super) fn openai(standings: &[LimitStatus], refused_by: Option<&LimitStatus>) -> Headers {
-    let limits = ByMetric { standings };
+pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>) -> Headers {
+    let limits = ByMetric { statuses };
     let families = [
         (REQUESTS, limits.of(Metric::Requests)),
         (TOKENS, limits.tokens()),
@@ -100,41 +100,41 @@ pub(super) fn openai(standings: &[LimitStatus], refused_by: Option<&LimitStatus>
         (COST, limits.of(Metric::CostUsd)),
         (CONCURRENCY, limits.of(Metric::Concurrency)),
     ];
-    let mut headers = written(families, |standing| go_duration(standing.state.reset));
+    let mut headers = written(families, |status| go_duration(status.state.reset));
     // Clients read these as integers, of a quantity that comes back by itself.
     let is_plain = |metric| !matches!(metric, Metric::CostUsd | Metric::Concurrency);
     let closest = match refused_by {
         Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
-        None => closest(standings, is_plain),
+        None => closest(statuses, is_plain),
     };
-    let seconds = |standing: &LimitStatus| standing.state.reset.seconds_rounded_up().to_string();
+    let seconds = |status: &LimitStatus| status.state.reset.seconds_rounded_up().to_string();
     headers.extend(written([(CLOSEST, closest)], seconds));
     headers
 }
 
 /// Anthropic's headers; `now_ms` is the time, in milliseconds since the epoch.
-pub(super) fn anthropic(standings: &[LimitStatus], now_ms: u64) -> Headers {
-    let limits = ByMetric { standings };
+pub(super) fn anthropic(statuses: &[LimitStatus], now_ms: u64) -> Headers {
+    let limits = ByMetric { statuses };
     let families = [
         (ANTHROPIC_REQUESTS, limits.of(Metric::Requests)),
         (ANTHROPIC_TOKENS, limits.tokens()),
         (ANTHROPIC_INPUT_TOKENS, limits.of(Metric::InputTokens)),
         (ANTHROPIC_OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
     ];
-    written(families, |standing| date(Millis::new(now_ms) + standing.state.reset))
+    written(families, |status| date(Millis::new(now_ms) + status.state.reset))
 }
 
 fn written<'a>(
     families: impl IntoIterator<Item = (Family, Option<&'a LimitStatus>)>,
     reset: impl Fn(&LimitStatus) -> String,
 ) -> Headers {
-    let family = |([limit, remaining, reset_name], standing): (Family, Option<&LimitStatus>)| {
-        let standing = standing?;
-        let metric = standing.limit.metric;
+    let family = |([limit, remaining, reset_name], status): (Family, Option<&LimitStatus>)| {
+        let status = status?;
+        let metric = status.limit.metric;
         Some([
-            (limit, amount(metric, standing.capacity())),
-            (remaining, amount(metric, standing.remaining())),
-            (reset_name, reset(standing)),
+            (limit, amount(metric, status.capacity())),
+            (remaining, amount(metric, status.remaining())),
+            (reset_name, reset(status)),
         ])
     };
     families.into_iter().filter_map(family).flatten().collect()

@@ -17,11 +17,10 @@ pub(super) const NAMES: [&str; 2] = ["ratelimit-policy", "ratelimit"];
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
 /// Both headers, with every limit.
-pub(super) fn headers(standings: &[LimitStatus]) -> Headers {
-    let names = names(standings);
+pub(super) fn headers(statuses: &[LimitStatus]) -> Headers {
+    let names = names(statuses);
     let list = |item: fn(&LimitStatus) -> String| {
-        let items =
-            standings.iter().zip(&names).map(|(standing, name)| format!("\"{name}\"{}", item(standing)));
+        let items = statuses.iter().zip(&names).map(|(status, name)| format!("\"{name}\"{}", item(status)));
         items.collect::<Vec<_>>().join(", ")
     };
     let values = [list(policy), list(state)];
@@ -29,12 +28,12 @@ pub(super) fn headers(standings: &[LimitStatus]) -> Headers {
 }
 
 /// The limits' names, which are all different: if two are the same, the window is added, and then a number.
-fn names(standings: &[LimitStatus]) -> Vec<String> {
-    let plain: Vec<_> = standings.iter().map(|standing| printable(&name(standing))).collect();
-    let with_window = standings
+fn names(statuses: &[LimitStatus]) -> Vec<String> {
+    let plain: Vec<_> = statuses.iter().map(|status| printable(&name(status))).collect();
+    let with_window = statuses
         .iter()
         .zip(&plain)
-        .map(|(standing, name)| format!("{name}-{}", printable(&standing.limit.window.label())));
+        .map(|(status, name)| format!("{name}-{}", printable(&status.limit.window.label())));
     let named = distinct(plain.clone(), with_window);
     let numbered: Vec<_> = named.iter().enumerate().map(|(at, name)| format!("{name}-{at}")).collect();
     distinct(named, numbered)
@@ -51,9 +50,9 @@ fn distinct(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> Vec
     names.into_iter().zip(longer).map(|(name, longer)| if is_once(&name) { name } else { longer }).collect()
 }
 
-fn name(standing: &LimitStatus) -> String {
-    let name = &standing.limit.name;
-    match &standing.owner {
+fn name(status: &LimitStatus) -> String {
+    let name = &status.limit.name;
+    match &status.owner {
         Owner::Key => name.to_string(),
         Owner::Group(group) => format!("group-{group}/{name}"),
         Owner::Model(pattern) => format!("model-{pattern}/{name}"),
@@ -67,8 +66,8 @@ fn printable(text: &str) -> String {
 }
 
 /// A limit: the quota, its unit unless it counts requests, and its window in seconds.
-fn policy(standing: &LimitStatus) -> String {
-    let limit = &standing.limit;
+fn policy(status: &LimitStatus) -> String {
+    let limit = &status.limit;
     let quota = limit.amount.get().min(MAX_INTEGER);
     let unit = match limit.metric {
         Metric::Requests => "",
@@ -83,11 +82,11 @@ fn policy(standing: &LimitStatus) -> String {
 }
 
 /// The state of a limit: its remainder, and the seconds until it resets.
-fn state(standing: &LimitStatus) -> String {
-    let remaining = standing.remaining().get().min(MAX_INTEGER);
-    match standing.limit.window.algorithm {
+fn state(status: &LimitStatus) -> String {
+    let remaining = status.remaining().get().min(MAX_INTEGER);
+    match status.limit.window.algorithm {
         Algorithm::Concurrency => format!(";r={remaining}"),
-        _ => format!(";r={remaining};t={}", standing.state.reset.seconds_rounded_up()),
+        _ => format!(";r={remaining};t={}", status.state.reset.seconds_rounded_up()),
     }
 }
 
@@ -100,14 +99,14 @@ mod tests {
     use crate::window::Window;
     use std::sync::Arc;
 
-    fn values(standings: &[LimitStatus]) -> [String; 2] {
-        let values: Vec<_> = headers(standings).into_iter().map(|(_, value)| value).collect();
+    fn values(statuses: &[LimitStatus]) -> [String; 2] {
+        let values: Vec<_> = headers(statuses).into_iter().map(|(_, value)| value).collect();
         values.try_into().unwrap()
     }
 
-    fn over(standing: &LimitStatus, window: Window) -> LimitStatus {
-        let limit = Limit { window, ..Limit::clone(&standing.limit) };
-        LimitStatus { limit: Arc::new(limit), ..standing.clone() }
+    fn over(status: &LimitStatus, window: Window) -> LimitStatus {
+        let limit = Limit { window, ..Limit::clone(&status.limit) };
+        LimitStatus { limit: Arc::new(limit), ..status.clone() }
     }
 
     #[test]
@@ -132,8 +131,8 @@ mod tests {
         let of_group = LimitStatus { owner: Owner::Group("a".into()), ..requests.clone() };
         let of_model = LimitStatus { owner: Owner::Model("\"gpt\\é*".into()), ..requests.clone() };
         let of_all = LimitStatus { owner: Owner::Global, ..requests.clone() };
-        let standings = [requests, second.clone(), second, of_group, of_model, of_all];
-        let [policy, _] = values(&standings);
+        let statuses = [requests, second.clone(), second, of_group, of_model, of_all];
+        let [policy, _] = values(&statuses);
         let names: Vec<_> = policy.split(", ").map(|item| item.split(';').next().unwrap()).collect();
         assert_eq!(
             names,

@@ -58,21 +58,21 @@ pub struct Wording<'a> {
 }
 
 impl Dialect {
-    /// The rate-limit headers of `standings` at `now_ms`, milliseconds since the epoch.
-    pub fn rate_limit_headers(self, standings: &[LimitStatus], now_ms: u64) -> Headers {
-        self.headers_of(standings, None, now_ms)
+    /// The rate-limit headers of `statuses` at `now_ms`, milliseconds since the epoch.
+    pub fn rate_limit_headers(self, statuses: &[LimitStatus], now_ms: u64) -> Headers {
+        self.headers_of(statuses, None, now_ms)
     }
 
-    fn headers_of(self, standings: &[LimitStatus], refused_by: Option<&LimitStatus>, now_ms: u64) -> Headers {
+    fn headers_of(self, statuses: &[LimitStatus], refused_by: Option<&LimitStatus>, now_ms: u64) -> Headers {
         match self.headers {
             config::Headers::None => Headers::new(),
-            config::Headers::Ietf => ietf::headers(standings),
-            config::Headers::Openai => families::openai(standings, refused_by),
-            config::Headers::Anthropic => families::anthropic(standings, now_ms),
+            config::Headers::Ietf => ietf::headers(statuses),
+            config::Headers::Openai => families::openai(statuses, refused_by),
+            config::Headers::Anthropic => families::anthropic(statuses, now_ms),
             config::Headers::Auto => {
-                let mut headers = families::openai(standings, refused_by);
+                let mut headers = families::openai(statuses, refused_by);
                 if self.endpoint == Endpoint::Messages {
-                    headers.extend(families::anthropic(standings, now_ms));
+                    headers.extend(families::anthropic(statuses, now_ms));
                 }
                 headers
             }
@@ -120,7 +120,7 @@ impl Refusal {
 }
 
 fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
-    let mut headers = wording.dialect.headers_of(over.standings(), over.by(), wording.now_ms);
+    let mut headers = wording.dialect.headers_of(over.statuses(), over.by(), wording.now_ms);
     if let Some(ms) = over.retry_after_ms() {
         headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
         headers.push(("retry-after-ms", ms.to_string()));

@@ -19,7 +19,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverLimit {
     /// All limits that applied.
-    standings: Vec<LimitStatus>,
+    statuses: Vec<LimitStatus>,
     /// The index of the limit that refused.
     refused_by: usize,
     /// The key's name, if it has one.
@@ -31,13 +31,13 @@ pub struct OverLimit {
 impl OverLimit {
     /// The refusal by the limit with the longest wait, since the request fits under all limits only then. None if it
     /// fits under all of them now.
-    pub fn new(standings: Vec<LimitStatus>, name: Option<String>) -> Option<Self> {
-        let (refused_by, longest) = standings
+    pub fn new(statuses: Vec<LimitStatus>, name: Option<String>) -> Option<Self> {
+        let (refused_by, longest) = statuses
             .iter()
-            .map(|standing| standing.wait().map_or(u64::MAX, Millis::get))
+            .map(|status| status.wait().map_or(u64::MAX, Millis::get))
             .enumerate()
             .reduce(|longest, next| if next.1 > longest.1 { next } else { longest })?;
-        (longest > 0).then_some(Self { standings, refused_by, name, is_partial: false })
+        (longest > 0).then_some(Self { statuses, refused_by, name, is_partial: false })
     }
 
     /// The same refusal of a request whose prompt was counted only in part, if `is_partial`.
@@ -53,13 +53,13 @@ impl OverLimit {
     }
 
     /// All limits that applied.
-    pub fn standings(&self) -> &[LimitStatus] {
-        &self.standings
+    pub fn statuses(&self) -> &[LimitStatus] {
+        &self.statuses
     }
 
     /// The limit that refused.
     pub fn by(&self) -> Option<&LimitStatus> {
-        self.standings.get(self.refused_by)
+        self.statuses.get(self.refused_by)
     }
 
     /// The key's name, if it has one.
@@ -83,9 +83,8 @@ mod tests {
         let requests = status(Metric::Requests, 5, 1, (5, 60_000, 1_500));
         let tokens = status(Metric::InputTokens, 100, 90, (50, 60_000, 9_000));
         let never = status(Metric::OutputTokens, 100, 101, (0, 0, -1));
-        let by = |standings: Vec<LimitStatus>| {
-            OverLimit::new(standings, None).map(|o| o.by().unwrap().limit.metric)
-        };
+        let by =
+            |statuses: Vec<LimitStatus>| OverLimit::new(statuses, None).map(|o| o.by().unwrap().limit.metric);
         assert_eq!(by(vec![requests.clone(), tokens.clone()]), Some(Metric::InputTokens));
         assert_eq!(by(vec![tokens.clone(), requests.clone()]), Some(Metric::InputTokens));
         assert_eq!(by(vec![never, requests]), Some(Metric::OutputTokens));

@@ -13,8 +13,8 @@ const fn wording(headers: config::Headers, endpoint: Endpoint) -> Wording<'stati
     Wording { message: None, dialect: Dialect { headers, endpoint }, now_ms: 1_755_780_000_000 }
 }
 
-fn refuse(standings: Vec<LimitStatus>, message: Option<&str>) -> Reply {
-    let over = OverLimit::new(standings, Some("demo".into())).unwrap();
+fn refuse(statuses: Vec<LimitStatus>, message: Option<&str>) -> Reply {
+    let over = OverLimit::new(statuses, Some("demo".into())).unwrap();
     let message = message.map(|text| Message::parse(text).unwrap());
     Refusal::OverLimit(over).reply(&Wording { message: message.as_ref(), ..CHAT })
 }
@@ -54,8 +54,8 @@ fn a_refusal_has_its_limit_and_the_time_to_retry() {
 #[test]
 fn a_refusal_names_the_owner_of_its_limit() {
     let message = |owner: Owner| {
-        let standing = LimitStatus { owner, ..status(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
-        message_of(&refuse(vec![standing], None)).split(" on ").next().unwrap().to_owned()
+        let status = LimitStatus { owner, ..status(Metric::Requests, 1, 1, (1, 61_000, 1_000)) };
+        message_of(&refuse(vec![status], None)).split(" on ").next().unwrap().to_owned()
     };
     assert_eq!(message(Owner::Key), "Rate limit reached for demo");
     assert_eq!(message(Owner::Group("team-a".into())), "Rate limit reached for group team-a");
@@ -199,8 +199,8 @@ fn a_bucket_holds_less_than_its_limit() {
         window,
         enforcement: Enforcement::default(),
     };
-    let standing = LimitStatus { limit: Arc::new(limit), ..status(Metric::Requests, 1, 11, (4, 400, -1)) };
-    let reply = refuse(vec![standing], None);
+    let status = LimitStatus { limit: Arc::new(limit), ..status(Metric::Requests, 1, 11, (4, 400, -1)) };
+    let reply = refuse(vec![status], None);
     assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("10"));
     assert_eq!(header(&reply.headers, "x-ratelimit-remaining"), Some("6"));
     assert!(

@@ -34,7 +34,7 @@ pub fn model_scope(pattern: &str) -> String {
 pub enum Access {
     /// Forward it and touch nothing.
     Unlimited,
-    /// Answer 401: its sender is not known.
+    /// Answer 401: the identity is unknown.
     Rejected,
     /// Ask the store.
     Limited(Subject),
@@ -45,9 +45,9 @@ pub enum Access {
 pub struct Applied {
     /// The counter's hash tag: whatever shares it is charged in one atomic step.
     pub scope: Arc<str>,
-    /// Whose counter it is, in the store.
+    /// The owner of the counter, in the store.
     pub identity: Arc<str>,
-    /// Whose limit it is, in messages.
+    /// The owner of the limit, in messages.
     pub owner: Owner,
     /// The limit.
     pub limit: Arc<Limit>,
@@ -67,16 +67,16 @@ impl Applied {
     }
 }
 
-/// Whose a limit is.
+/// The owner of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// That of the key, or of whatever else identifies the request.
+    /// The key, or whatever else identifies the request.
     Key,
-    /// That of the key's group, by its name.
+    /// The key's group, by its name.
     Group(Arc<str>),
-    /// That of all requests for some models, by the pattern of their names.
+    /// All requests for some models, by the pattern of their names.
     Model(Arc<str>),
-    /// That of all requests.
+    /// All requests.
     Global,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Somebody whose requests are limited: an identity and its policy.
+/// A limited identity, with its policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     id: Arc<str>,
@@ -160,7 +160,7 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    /// What it means for a request of whoever has `id` in the store; none is [`ANONYMOUS`].
+    /// The access of the identity with `id` in the store; none is [`ANONYMOUS`].
     pub(crate) fn access(&self, id: Option<Arc<str>>, dry_run: bool) -> Access {
         match self {
             Self::Unlimited => Access::Unlimited,

@@ -173,7 +173,7 @@ impl Candidate {
 
     /// A request that is over a limit waits if it fits soon enough and there is room; else it is refused.
     fn wait_or_refuse<S: SharedData>(self, over: OverLimit, cx: &mut Cx<'_, S>) -> Session {
-        let until = self.since + Reservation::max_wait(over.standings());
+        let until = self.since + Reservation::max_wait(over.statuses());
         let retry_at = over.retry_after_ms().map(|ms| cx.now + Millis::new(ms)).filter(|at| *at <= until);
         if let (Some(retry_at), true) = (retry_at, self.may_wait) {
             let line = self.reservation.line();

@@ -1,25 +1,25 @@
 //! Whether request bodies reach the filter while it holds the headers back.
 //!
 //! They do if the plugin is configured with `allow_on_headers_stop_iteration: true` (Envoy 1.35 or later). Without it
-//! Envoy buffers the body behind the headers and the request would hang. The option cannot be asked for, so it is
-//! observed: as long as no body has ever come to a request whose headers were held, headers are let go after a grace
-//! time, and after some such requests they are not held any more. Limits are enforced all the same, on the body; only
-//! an upstream connection is taken before the decision.
+//! Envoy keeps the body behind the headers, and the request would hang (docs/envoy.md). No call reports the option, so
+//! the filter watches for it: until the first body comes to held headers, it releases them after a grace time, and after
+//! some such requests it holds no more headers. Limits are enforced all the same, on the body; the request has only
+//! taken an upstream connection before the decision.
 
 use crate::quantity::Millis;
 
-/// How long headers are held without a body before they are let go.
+/// How long headers are held without a body before they are released.
 pub const GRACE: Millis = Millis::new(300);
 
-/// Requests in a row without a body after which headers are not held any more. One slow client is not a reason.
+/// Requests in a row without a body after which no headers are held any more. One slow client is not a reason.
 const STRIKES: u32 = 3;
 
-/// What has been observed.
+/// What the requests so far have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadersMode {
     /// No body has come to held headers yet.
     Unknown {
-        /// Requests whose headers were let go.
+        /// Requests whose headers were released.
         strikes: u32,
     },
     /// Bodies come while headers are held: they may be held as long as it takes.
@@ -59,7 +59,7 @@ impl HeadersMode {
         }
     }
 
-    /// Headers were let go for want of a body.
+    /// Headers were released because no body came.
     #[must_use]
     pub fn released(self) -> Self {
         let Self::Unknown { strikes } = self else { return self };

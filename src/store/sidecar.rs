@@ -13,8 +13,8 @@ use std::time::Duration;
 /// Elements of one callout. A batch of this size is some hundred kilobytes of JSON and a few milliseconds of Redis.
 const MAX_BATCH: usize = 512;
 
-/// Settlements that wait while the sidecar is away. The oldest are dropped beyond it: their reservations stay charged
-/// until they leave their windows, so that what is lost is never a limit.
+/// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their reservations
+/// stay charged until they leave their windows, so that no limit is ever lost.
 const MAX_SETTLEMENTS: usize = 20_000;
 
 /// How long a settlement's callout may take. Nobody waits for it.
@@ -184,7 +184,7 @@ impl SettleQueue {
         self.gathering.is_empty() && self.in_flight.is_empty()
     }
 
-    /// How many were dropped since this was last asked.
+    /// How many were dropped since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
