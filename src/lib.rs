@@ -7,13 +7,14 @@
 //!    [`identity`] names the sender, [`config`] and [`policy`] the limits that apply to it.
 //! 2. **Body.** [`request`] reads the prompt in the terms of its API, [`tokens`] counts it as [`models`] says, and
 //!    [`pricing`] weighs the tokens. The session reserves that cost.
-//! 3. **Decision.** [`store`] admits or refuses, here with the arithmetic of [`window`] or through the sidecar. The request
-//!    is forwarded, waits, or is refused by [`answer`].
-//! 4. **Response.** [`usage`] reads the real cost while the response passes, and [`stream_edit`] changes streams that must
-//!    be changed.
+//! 3. **Decision.** [`store`] admits or refuses, here with the arithmetic of [`window`] or through the sidecar. The
+//!    request is forwarded, waits, or is refused by [`answer`].
+//! 4. **Response.** [`usage`] reads the real cost while the response passes, and [`stream_edit`] changes streams that
+//!    must be changed.
 //! 5. **Settlement.** The session settles the reservation to the real cost, once, however the request ends.
 //!
-//! The rooms, from those that know the least: [`quantity`] has numbers that saturate; [`codec`] turns bytes into meaning;
+//! The rooms, from those that know the least: [`quantity`] has numbers that saturate; [`codec`] turns bytes into
+//! meaning;
 //! [`telemetry`] has log fields and metrics.
 
 pub mod answer;

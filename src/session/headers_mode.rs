@@ -2,9 +2,9 @@
 //!
 //! They do if the plugin is configured with `allow_on_headers_stop_iteration: true` (Envoy 1.35 or later). Without it
 //! Envoy keeps the body behind the headers, and the request would hang (docs/envoy.md). No call reports the option, so
-//! the filter watches for it: until the first body comes to held headers, it releases them after a grace time, and after
-//! some such requests it holds no more headers. Limits are enforced all the same, on the body; the request has only
-//! taken an upstream connection before the decision.
+//! the filter watches for it: until the first body comes to held headers, it releases them after a grace time, and
+//! after some such requests it holds no more headers. Limits are enforced all the same, on the body; the request has
+//! only taken an upstream connection before the decision.
 
 use crate::quantity::Millis;
 

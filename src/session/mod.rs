@@ -1,8 +1,9 @@
 //! One request's way through the filter, as a value that handles events.
 //!
 //! A [`Session`] is an enum of phases. [`Session::on`] consumes it with an event and returns the next phase, so that no
-//! phase is entered twice and each carries what it needs; [`Effects`] is its only way out. Nothing here calls Envoy, and
-//! time is an argument, so that all of it runs in native tests. [`crate::worker`] keeps the sessions by their streams.
+//! phase is entered twice and each carries what it needs; [`Effects`] is its only way out. Nothing here calls Envoy,
+//! and time is an argument, so that all of it runs in native tests. [`crate::worker`] keeps the sessions by their
+//! streams.
 //!
 //! ```text
 //! Idle ── headers ──> AwaitBody ── body ──> AwaitStore ── answer ──> Forwarded ── headers ──> Responding ──> Settled
@@ -127,8 +128,8 @@ impl RequestFacts {
 impl Session {
     /// The phase after `event`. An event that does not concern a phase leaves it as it is.
     ///
-    /// A reservation is settled on leaving `Forwarded` or `Responding`, and cancelled on leaving the phases before: since
-    /// each arm consumes its phase, nothing is settled twice.
+    /// A reservation is settled on leaving `Forwarded` or `Responding`, and cancelled on leaving the phases before:
+    /// since each arm consumes its phase, nothing is settled twice.
     #[must_use]
     pub fn on<S: SharedData>(self, event: Event<'_>, cx: &mut Cx<'_, S>) -> Self {
         match (self, event) {

@@ -1,5 +1,5 @@
-//! Where counters live: in this Envoy (`local`, in shards of shared data), or in Redis behind the sidecar (`sidecar`, by
-//! group commit).
+//! Where counters live: in this Envoy (`local`, in shards of shared data), or in Redis behind the sidecar (`sidecar`,
+//! by group commit).
 //!
 //! [`Stores`] hides which: requests reserve, extend, settle and cancel, and the root context takes turns. Both stores
 //! take the same charges and give the same answers. What happens to a request that gets no answer is the request's

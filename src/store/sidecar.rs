@@ -13,8 +13,8 @@ use std::time::Duration;
 /// Elements of one callout. A batch of this size is some hundred kilobytes of JSON and a few milliseconds of Redis.
 const MAX_BATCH: usize = 512;
 
-/// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their reservations
-/// stay charged until they leave their windows, so that no limit is ever lost.
+/// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their
+/// reservations stay charged until they leave their windows, so that no limit is ever lost.
 const MAX_SETTLEMENTS: usize = 20_000;
 
 /// How long a settlement's callout may take. Nobody waits for it.

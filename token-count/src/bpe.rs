@@ -13,8 +13,8 @@ pub(crate) struct Bpe {
     pub(crate) tokens: &'static [[u8; 8]],
     /// [`Merge`]s, where [`Merge::search`] finds them.
     pub(crate) merges: &'static [[u8; 4]],
-    /// The number of the first token that does not count; at most [`NO_TOKEN`]. A token is made of earlier ones, so that
-    /// any number of the last may be left out.
+    /// The number of the first token that does not count; at most [`NO_TOKEN`]. A token is made of earlier ones, so
+    /// that any number of the last may be left out.
     pub(crate) end: u32,
 }
 
@@ -81,9 +81,9 @@ impl Bpe {
         longest
     }
 
-    /// Whether `left` and `right` stand beside each other where their text is encoded by itself: whether no merge across
-    /// their edge comes before those that make them. What was made last is undone, step by step, and at each step the
-    /// merge across the edge looked up that would have come first.
+    /// Whether `left` and `right` stand beside each other where their text is encoded by itself: whether no merge
+    /// across their edge comes before those that make them. What was made last is undone, step by step, and at each
+    /// step the merge across the edge looked up that would have come first.
     fn fit(&self, mut left: u32, mut right: u32) -> bool {
         // Merges up to this one come before what has been undone.
         let mut before = self.end;

@@ -20,8 +20,8 @@ pub(crate) const R50K_TOKENS: u32 = 50_256;
 /// No place.
 pub(crate) const NO_PLACE: u32 = (1 << PLACE_BITS) - 1;
 
-/// A place in the trie of all tokens, the root at 0. The child for a byte is at `base ^ byte`, if that has this place for
-/// its parent.
+/// A place in the trie of all tokens, the root at 0. The child for a byte is at `base ^ byte`, if that has this place
+/// for its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) base: u32,

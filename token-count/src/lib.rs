@@ -1,5 +1,6 @@
-//! Counts the tokens that OpenAI's models see in a text: exactly as many as `tiktoken` makes of it, in time linear in the
-//! text, without a regular expression, without allocating for each token and without anything to be done at start-up.
+//! Counts the tokens that OpenAI's models see in a text: exactly as many as `tiktoken` makes of it, in time linear in
+//! the text, without a regular expression, without allocating for each token and without anything to be done at
+//! start-up.
 //!
 //! A text is split into pieces (`pieces`) as the encoding's regular expression would, and each piece is encoded by
 //! itself (`bpe`). How that is linear, and why it is exact, is in README.md. The tables are made by the build script

@@ -1,8 +1,8 @@
 //! The server, `llm-rate-limit sidecar`: it listens, serves the filter, and stops without losing a call.
 //!
 //! On SIGTERM or SIGINT it accepts no more connections and answers the calls in flight; after the drain timeout it
-//! drops the rest. [`routes`] has its HTTP calls, [`refusal`] its errors, [`settings`] its flags. [`crate::store`] talks
-//! to Redis.
+//! drops the rest. [`routes`] has its HTTP calls, [`refusal`] its errors, [`settings`] its flags. [`crate::store`]
+//! talks to Redis.
 
 pub mod refusal;
 pub mod routes;
