@@ -94,7 +94,7 @@ fn a_prompt_is_counted_until_it_can_never_be_admitted() {
     assert!(estimate > 1_000 && estimate < 60_000, "{estimate}");
     let refusal = refusal.unwrap();
     assert!(
-        refusal.contains(&format!("limit 1000, requested at least {estimate}. It cannot be")),
+        refusal.contains(&format!("limit 1000, requested at least {estimate}. This request can never be")),
         "{refusal}"
     );
     assert!(refusal.ends_with("the maximum is 1000."), "{refusal}");
