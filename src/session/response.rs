@@ -13,7 +13,7 @@ use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
 use crate::request::BodyEdit;
 use crate::store::local::SharedData;
-use crate::stream_edit::StreamEditor;
+use crate::stream_edit::EditedStream;
 use crate::usage::{Outcome, ResponseReader};
 
 /// Output tokens after which the store hears again what a stream costs that outgrew its reservation.
@@ -43,21 +43,29 @@ pub struct Forwarded {
 pub struct Responding {
     open: OpenReservation,
     facts: RequestFacts,
-    /// Undoes the response's compression and reads the usage in it. None if nothing in it can change what the request
-    /// costs, or if it cannot be decompressed; then only its end matters.
-    reader: Option<(Decoder, ResponseReader)>,
+    body: Body,
     /// Output tokens from which on the store hears again what the request costs.
     extend_at: u64,
     /// Whether an extension passed a limit.
     is_over: bool,
-    /// Changes the response on its way, if it is a stream that is to be changed.
-    editor: Option<Box<StreamEditor>>,
 }
 
 /// A request that is settled while its response still passes.
 #[derive(Debug)]
 pub struct Settled {
-    editor: Option<Box<StreamEditor>>,
+    /// The rest of the response, if it is edited.
+    stream: Option<Box<EditedStream>>,
+}
+
+/// What happens to the body of a response.
+#[derive(Debug)]
+enum Body {
+    /// It passes unread: nothing in it can change what the request costs, or it cannot be decompressed.
+    Passes,
+    /// It passes, and the usage is read out of a decompressed copy.
+    Read(Box<(Decoder, ResponseReader)>),
+    /// It is a stream that is read and edited on its way.
+    Edited(Box<EditedStream>),
 }
 
 /// The response headers that the filter reads.
@@ -108,18 +116,17 @@ impl Forwarded {
             let keeps_request = !cx.config.accounting().refund_requests_on_error;
             let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
             cx.settle(open, facts.model.as_deref(), FinalCost::Cost(cost));
-            return Session::Settled(Settled { editor: None });
+            return Session::Settled(Settled { stream: None });
         }
-        let editor = editor(&facts, &head, cx);
-        let reader = reader(&facts, &head, cx);
-        if reader.is_none() && !open.has_leases() {
+        let body = Body::new(&facts, &head, cx);
+        if !body.is_read() && !open.has_leases() {
             cx.settle(open, facts.model.as_deref(), FinalCost::AsReserved);
-            return Session::Settled(Settled { editor });
+            return Session::Settled(Settled { stream: None });
         }
-        let responding = Responding { open, facts, reader, extend_at: EXTEND_STEP, is_over: false, editor };
+        let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
             responding.settle(cx);
-            return Session::Settled(Settled { editor: None });
+            return Session::Settled(Settled { stream: None });
         }
         Session::Responding(responding)
     }
@@ -140,24 +147,58 @@ impl Forwarded {
     }
 }
 
-/// What reads the response; none if nothing in it can change what the request costs (only requests are limited), or if
-/// it cannot be decompressed.
-fn reader<S>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Option<(Decoder, ResponseReader)> {
-    if !cx.shared.counts_tokens {
-        return None;
+impl Body {
+    fn new<S: SharedData>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Self {
+        // Where only requests are limited, the body cannot change the cost.
+        if !cx.shared.counts_tokens {
+            return Self::Passes;
+        }
+        let Some(decoder) = Decoder::new(head.content_encoding.as_deref()) else { return Self::Passes };
+        let (kind, choices) = (head.content_type.as_deref(), facts.choices);
+        let tokenizer = cx.config.encodings().tokenizer(facts.model.as_deref());
+        let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
+        let edits = cx.stream_edits(facts.hides_usage);
+        let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+        let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
+        if edits.any() && is_stream && is_plain {
+            Self::Edited(Box::new(EditedStream::new(edits, reader)))
+        } else {
+            Self::Read(Box::new((decoder, reader)))
+        }
     }
-    let tokenizer = cx.config.encodings().tokenizer(facts.model.as_deref());
-    let decoder = Decoder::new(head.content_encoding.as_deref())?;
-    let reader = ResponseReader::new(facts.endpoint, head.content_type.as_deref(), facts.choices, tokenizer);
-    Some((decoder, reader))
-}
 
-/// What changes the response, if it is a stream that is to be changed and is not compressed.
-fn editor<S: SharedData>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Option<Box<StreamEditor>> {
-    let edits = cx.stream_edits(facts.hides_usage);
-    let is_stream = head.content_type.as_ref().is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
-    (edits.any() && is_stream && is_plain).then(|| Box::new(StreamEditor::new(edits)))
+    const fn is_read(&self) -> bool {
+        !matches!(self, Self::Passes)
+    }
+
+    /// Takes a chunk; returns the bytes to send in its place, if it is edited, and the outcome when it is certain.
+    fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
+        match self {
+            Self::Passes => (None, None),
+            Self::Read(reading) => {
+                let (decoder, reader) = &mut **reading;
+                let mut outcome = None;
+                decoder.push(chunk, |bytes| {
+                    outcome = reader.push(bytes);
+                    outcome.is_some()
+                });
+                (None, outcome)
+            }
+            Self::Edited(stream) => {
+                let (edited, outcome) = stream.push(chunk);
+                (Some(edited), outcome)
+            }
+        }
+    }
+
+    /// The body has ended: returns the bytes that still wait, and the outcome.
+    fn finish(self) -> (Vec<u8>, Outcome) {
+        match self {
+            Self::Passes => (Vec::new(), Outcome::Unknown),
+            Self::Read(reading) => (Vec::new(), reading.1.finish()),
+            Self::Edited(stream) => stream.finish(),
+        }
+    }
 }
 
 impl Responding {
@@ -178,7 +219,11 @@ impl Responding {
 
     /// About how many tokens of output have come.
     fn output_tokens(&self) -> u64 {
-        self.reader.as_ref().map_or(0, |(_, reader)| reader.so_far())
+        match &self.body {
+            Body::Passes => 0,
+            Body::Read(reading) => reading.1.so_far(),
+            Body::Edited(stream) => stream.so_far(),
+        }
     }
 
     /// Reads the next part of the response, settles as soon as its cost is certain, and edits that part.
@@ -188,29 +233,28 @@ impl Responding {
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        let needs_chunk = self.reader.is_some() || self.editor.is_some();
-        let chunk = &*if needs_chunk { buffer() } else { Vec::new() };
-        let mut outcome = None;
-        if let Some((decoder, reader)) = &mut self.reader {
-            decoder.push(chunk, |bytes| {
-                outcome = reader.push(bytes);
-                outcome.is_some()
-            });
+        let chunk = &*if self.body.is_read() { buffer() } else { Vec::new() };
+        let (mut edited, outcome) = self.body.push(chunk);
+        if end_of_stream {
+            let (rest, outcome) = self.body.finish();
+            replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
+            settle(self.open, &self.facts, outcome, cx);
+            return Session::Settled(Settled { stream: None });
         }
-        let mut editor = self.editor.take();
-        let edited = editor.as_mut().map(|editor| edited(editor, chunk, end_of_stream));
-        if outcome.is_none() && !end_of_stream {
-            self.extend_if_outgrown(cx);
-            let end = self.is_over.then(|| editor.as_mut()?.cut(self.facts.choices, self.output_tokens()));
-            replace(chunk, edited.map(|bytes| [bytes, end.flatten().unwrap_or_default()].concat()), cx);
-            return Session::Responding(Self { editor, ..self });
+        if let Some(outcome) = outcome {
+            replace(chunk, edited, cx);
+            settle(self.open, &self.facts, outcome, cx);
+            let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
+            return Session::Settled(Settled { stream });
+        }
+        self.extend_if_outgrown(cx);
+        if self.is_over
+            && let Body::Edited(stream) = &mut self.body
+        {
+            edited.get_or_insert_default().extend(stream.cut(self.facts.choices).unwrap_or_default());
         }
         replace(chunk, edited, cx);
-        match outcome {
-            Some(outcome) => settle(self.open, &self.facts, outcome, cx),
-            None => self.settle(cx),
-        }
-        Session::Settled(Settled { editor })
+        Session::Responding(self)
     }
 
     /// Lets the store, and so others, see the spend of a stream that has outgrown its reservation while it happens.
@@ -230,12 +274,12 @@ impl Responding {
     /// The trailers came, so that the body is over. Nothing can be added to it any more.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         self.settle(cx);
-        Session::Settled(Settled { editor: None })
+        Session::Settled(Settled { stream: None })
     }
 
     /// The response is over: its cost is what was read in it.
     pub(super) fn settle<S: SharedData>(self, cx: &mut Cx<'_, S>) {
-        let outcome = self.reader.map_or(Outcome::Unknown, |(_, reader)| reader.finish());
+        let (_, outcome) = self.body.finish();
         settle(self.open, &self.facts, outcome, cx);
     }
 }
@@ -248,21 +292,18 @@ impl Settled {
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Self {
-        if let Some(editor) = &mut self.editor {
+        if let Some(mut stream) = self.stream.take() {
             let chunk = buffer();
-            let edited = edited(editor, &chunk, end_of_stream);
+            let (mut edited, _) = stream.push(&chunk);
+            if end_of_stream {
+                edited.extend(stream.finish().0);
+            } else {
+                self.stream = Some(stream);
+            }
             replace(&chunk, Some(edited), cx);
         }
         self
     }
-}
-
-fn edited(editor: &mut StreamEditor, chunk: &[u8], end_of_stream: bool) -> Vec<u8> {
-    let mut edited = editor.push(chunk);
-    if end_of_stream {
-        edited.extend(editor.finish());
-    }
-    edited
 }
 
 /// Sends `edited` in place of `chunk`, if that makes a difference.
