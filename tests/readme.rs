@@ -83,7 +83,7 @@ fn every_make_target_exists() {
             .skip(1)
             .zip(text.split("make "))
             .filter(|(_, before)| before.ends_with('`') || before.ends_with("    "))
-            .map(|(after, _)| after.split(|letter: char| !letter.is_ascii_lowercase()).next().unwrap())
+            .map(|(after, _)| after.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap())
             .collect();
         assert!(!targets.is_empty(), "{name} names no target");
         for target in targets {
@@ -92,13 +92,69 @@ fn every_make_target_exists() {
     }
 }
 
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
+    headings
+        .map(|line| {
+            line.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect::<String>()
+        })
+        .map(|heading| heading.replace(' ', "-"))
+        .collect()
+}
+
+/// Fails if `link` in the file `name` leads nowhere.
+fn assert_leads_somewhere(name: &str, link: &str) {
+    if link.starts_with("https://") {
+        return;
+    }
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let here = wasm::root().join(name);
+    let place = if path.is_empty() { here } else { here.parent().unwrap().join(path) };
+    assert!(place.exists(), "{name}: {link}");
+    if !anchor.is_empty() {
+        let page = fs::read_to_string(&place).unwrap();
+        assert!(anchors(&page).iter().any(|known| known == anchor), "{name}: {link}");
+    }
+}
+
 #[test]
 fn every_link_leads_somewhere() {
-    for name in ["README.md", "CONTRIBUTING.md", "docs/design.md"] {
-        let text = document(name);
-        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            let place = wasm::root().join(name).parent().unwrap().join(link);
-            assert!(link.starts_with("https://") || place.exists(), "{name}: {link}");
+    for name in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/configuration.md",
+        "docs/counting.md",
+        "docs/design.md",
+        "docs/envoy.md",
+        "docs/observability.md",
+    ] {
+        for link in document(name).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            assert_leads_somewhere(name, link);
+        }
+    }
+}
+
+/// Comments link to the facts about Envoy that they rely on, as `docs/envoy.md#local-replies`.
+#[test]
+fn every_comment_links_to_a_fact() {
+    const PAGE: &str = "docs/envoy.md";
+    let mut folders = vec![wasm::root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for rest in text.split(&format!("{PAGE}#")).skip(1) {
+                let anchor = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
+                let known = anchors(&document(PAGE));
+                assert!(known.iter().any(|known| known == anchor), "{}: {anchor}", path.display());
+            }
         }
     }
 }

@@ -378,7 +378,10 @@ fn windows_are_counted_as_configured() {
 #[test]
 fn slots_are_limited_once_however_long_their_leases() {
     let json = json!({
-        "plans": {"p": {"max_concurrency": 5, "lease_ttl": "1m", "windows": [{"metric": "requests", "limit": 1, "window": "1mo"}]}},
+        "plans": {"p": {
+            "max_concurrency": 5, "lease_ttl": "1m",
+            "windows": [{"metric": "requests", "limit": 1, "window": "1mo"}],
+        }},
         "keys": [{
             "key": "k", "plan": "p", "max_concurrency": 3,
             "windows": [{"metric": "requests", "limit": 2, "window": "31d"}],
