@@ -19,10 +19,7 @@ pub fn keys() -> Value {
 
 /// The last body that the mock has received from this key.
 fn received(mock: &MockLlm, key: &str) -> Bytes {
-    let value = format!("Bearer {key}");
-    let received = mock.received();
-    let mut of_key = received.iter().rev().filter(|request| request.headers["authorization"] == value);
-    of_key.next().unwrap_or_else(|| panic!("no request came from {key}")).body.clone()
+    mock.received_from(key).pop().unwrap_or_else(|| panic!("no request came from {key}")).body
 }
 
 #[rstest]

@@ -46,6 +46,14 @@ impl MockLlm {
         self.journal.received()
     }
 
+    /// Those of the last requests that have `authorization: Bearer <key>`, oldest first. Others may have no such header.
+    pub fn received_from(&self, key: &str) -> Vec<Received> {
+        let mut received = self.received();
+        let value = format!("Bearer {key}");
+        received.retain(|request| request.headers.get("authorization").is_some_and(|found| *found == value));
+        received
+    }
+
     /// Lets this many more pieces of answers through the gate `name` (`x-mock-gate`).
     pub fn let_through(&self, name: &str, pieces: usize) {
         self.gates.open(name, pieces);
