@@ -7,9 +7,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::codec::sse::Parser;
+use llm_rate_limit::models::Encodings;
 use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::stream_edit::{EditedStream, Edits, StreamEditor};
-use llm_rate_limit::tokens::Encodings;
 use llm_rate_limit::usage::{Outcome, ResponseReader};
 
 const HIDES: Edits = Edits { hides_usage: true, finishes: false };

@@ -46,7 +46,7 @@ impl MockLlm {
         self.journal.received()
     }
 
-    /// Those of the last requests that have `authorization: Bearer <key>`, oldest first. Others may have no such header.
+    /// The last requests that have `authorization: Bearer <key>`, oldest first. Other requests may have no such header.
     pub fn received_from(&self, key: &str) -> Vec<Received> {
         let mut received = self.received();
         let value = format!("Bearer {key}");
