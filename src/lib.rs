@@ -1,21 +1,20 @@
-//! The llm-rate-limit filter: pure logic that compiles and is tested natively, and one file, `proxy.rs`, that speaks to
-//! Envoy.
+//! The llm-rate-limit filter: pure logic, which compiles and is tested natively, and one file, `proxy.rs`, which speaks
+//! to Envoy.
 //!
 //! The life of a request:
 //!
-//! 1. **Headers.** `proxy.rs` turns Envoy's callback into an event, [`worker`] finds the request's [`session`].
-//!    [`identity`] names the sender, [`config`] and [`policy`] the limits that apply to it.
-//! 2. **Body.** [`request`] reads the prompt in the terms of its API, [`tokens`] counts it as [`models`] says, and
-//!    [`pricing`] weighs the tokens. The session reserves that cost.
-//! 3. **Decision.** [`store`] admits or refuses, here with the arithmetic of [`window`] or through the sidecar. The
-//!    request is forwarded, waits, or is refused by [`answer`].
-//! 4. **Response.** [`usage`] reads the real cost while the response passes, and [`stream_edit`] changes streams that
-//!    must be changed.
+//! 1. **Headers.** `proxy.rs` turns Envoy's callback into an event, and [`worker`] finds the request's [`session`].
+//!    [`identity`] names the sender; [`config`] and [`policy`] find the limits that apply to the request.
+//! 2. **Body.** [`request`] reads the prompt in the format of its API, [`tokens`] counts it by the rules in [`models`],
+//!    and [`pricing`] weighs the tokens. The session reserves that cost.
+//! 3. **Decision.** [`store`] admits or refuses the request, locally with the arithmetic of [`window`], or through the
+//!    sidecar. The session forwards the request, makes it wait, or refuses it with an [`answer`].
+//! 4. **Response.** [`usage`] reads the real cost while the response passes, and [`stream_edit`] edits streams that
+//!    must be edited.
 //! 5. **Settlement.** The session settles the reservation to the real cost, once, however the request ends.
 //!
-//! The rooms, from those that know the least: [`quantity`] has numbers that saturate; [`codec`] turns bytes into
-//! meaning;
-//! [`telemetry`] has log fields and metrics.
+//! Three modules know nothing of requests and serve all others: [`quantity`] has numbers that saturate, [`codec`]
+//! decodes bytes, and [`telemetry`] has log fields and metrics.
 
 pub mod answer;
 pub mod codec;

@@ -20,7 +20,7 @@ pub struct BodyEdit {
 
 /// The change that sets `stream_options.include_usage` to true in `body`, a JSON object with members. `has_options`
 /// if it has any `stream_options`. None if it is not such an object.
-pub fn ask_for_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
+pub fn inject_include_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
     if has_options {
         return rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
     }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn edited(body: &str, has_options: bool) -> Option<String> {
-        let BodyEdit { replaced, mut with } = ask_for_usage(body.as_bytes(), has_options)?;
+        let BodyEdit { replaced, mut with } = inject_include_usage(body.as_bytes(), has_options)?;
         with.extend_from_slice(&body.as_bytes()[replaced..]);
         Some(String::from_utf8(with).unwrap())
     }
@@ -121,7 +121,7 @@ mod tests {
     fn a_body_without_options_is_not_copied() {
         let body =
             format!(" \n{{ \"model\":\"m\", \"messages\":\"{}\", \"stream\":true}}", "x".repeat(1 << 20));
-        let edit = ask_for_usage(body.as_bytes(), false).unwrap();
+        let edit = inject_include_usage(body.as_bytes(), false).unwrap();
         assert!(edit.replaced == 3 && edit.with.len() < 60);
         let (before, after) = body.split_once('{').unwrap();
         assert_eq!(before.trim(), "");
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn a_body_that_is_no_object_is_not_changed() {
         for body in ["", "[]", "{", "null", "{\"a\":}"] {
-            assert_eq!(ask_for_usage(body.as_bytes(), true), None);
+            assert_eq!(inject_include_usage(body.as_bytes(), true), None);
         }
-        assert_eq!(ask_for_usage(b"[1]", false), None);
+        assert_eq!(inject_include_usage(b"[1]", false), None);
     }
 }

@@ -24,7 +24,7 @@ mod responses;
 mod tools;
 
 pub use endpoint::{Endpoint, deployment};
-pub use inject::{BodyEdit, ask_for_usage};
+pub use inject::{BodyEdit, inject_include_usage};
 
 use crate::codec::lenient::{self, Accept, Text};
 use crate::quantity::{MAX_EXACT, Units};

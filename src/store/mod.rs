@@ -35,20 +35,20 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The store that holds the reservation, if the request was admitted.
-    pub held: Option<HeldIn>,
+    pub reserved_in: Option<ReservedIn>,
     /// Per charge, in order: the counter after the decision.
     pub states: Vec<WindowState>,
 }
 
 /// The store that holds the reservation of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeldIn {
+pub enum ReservedIn {
     /// The local store.
     Local(Receipt),
     /// Redis.
     Redis,
     /// The local store, for this Envoy's share, and perhaps Redis: no answer came in time.
-    LocalInstead(Receipt),
+    LocalShare(Receipt),
     /// Perhaps Redis: no answer came in time, and the request went ahead uncounted.
     Uncounted,
 }
@@ -61,7 +61,7 @@ pub struct Settlement {
     /// The charges that replace those of the reservation.
     pub charges: Vec<ScopeCharges>,
     /// The store that holds it.
-    pub held: HeldIn,
+    pub reserved_in: ReservedIn,
     /// Whether the charges are what was charged already, and no lease ends.
     pub is_unchanged: bool,
 }

@@ -4,7 +4,7 @@
 //! answers a lone request in one round trip. This file decides what goes into which callout and what its answer means
 //! for whom; it sends nothing.
 
-use super::{Answer, Decision, HeldIn};
+use super::{Answer, Decision, ReservedIn};
 use crate::quantity::Millis;
 use crate::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled, path};
 use std::collections::VecDeque;
@@ -137,7 +137,10 @@ impl Sent {
     fn read(self, answer: Reserved) -> Answer {
         match answer {
             Reserved::Decided { admitted, windows } if windows.len() == self.charges => {
-                Answer::Decided(Decision { held: admitted.then_some(HeldIn::Redis), states: windows })
+                Answer::Decided(Decision {
+                    reserved_in: admitted.then_some(ReservedIn::Redis),
+                    states: windows,
+                })
             }
             Reserved::Decided { windows, .. } => Answer::Unavailable {
                 why: format!("{} windows in the answer to {} charges", windows.len(), self.charges),
@@ -282,7 +285,8 @@ mod tests {
         Settle { id: id.into(), if_absent: None, extend: false, charges: Vec::new() }
     }
 
-    const ADMITTED: Answer = Answer::Decided(Decision { held: Some(HeldIn::Redis), states: Vec::new() });
+    const ADMITTED: Answer =
+        Answer::Decided(Decision { reserved_in: Some(ReservedIn::Redis), states: Vec::new() });
 
     #[test]
     fn what_comes_while_a_callout_is_under_way_leaves_together_in_the_next() {

@@ -4,7 +4,7 @@ use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
 use super::wire::{IfAbsent, Reserve, Settle};
-use super::{Answer, Decision, Extended, HeldIn, Settlement, local};
+use super::{Answer, Decision, Extended, ReservedIn, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 
@@ -75,19 +75,19 @@ impl<S: SharedData> Stores<S> {
                 sidecar.reserves.push(stream, Reserve { id: id.to_owned(), charges }, now);
                 None
             }
-            None => Some(self.reserve_locally(&charges, HeldIn::Local, now)),
+            None => Some(self.reserve_locally(&charges, ReservedIn::Local, now)),
         }
     }
 
     /// Reserves this Envoy's share of the limits while Redis does not answer.
-    pub fn reserve_instead(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
-        self.reserve_locally(charges, HeldIn::LocalInstead, now)
+    pub fn reserve_share(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+        self.reserve_locally(charges, ReservedIn::LocalShare, now)
     }
 
     fn reserve_locally(
         &self,
         charges: &[ScopeCharges],
-        held: impl FnOnce(local::Receipt) -> HeldIn,
+        reserved_in: impl FnOnce(local::Receipt) -> ReservedIn,
         now: Millis,
     ) -> Answer {
         let Some(local) = &self.local else {
@@ -95,7 +95,7 @@ impl<S: SharedData> Stores<S> {
         };
         match local.reserve(charges, now) {
             Ok(local::Decision { receipt, states }) => {
-                Answer::Decided(Decision { held: receipt.map(held), states })
+                Answer::Decided(Decision { reserved_in: receipt.map(reserved_in), states })
             }
             Err(error) => Answer::Unavailable { why: error.to_string() },
         }
@@ -123,11 +123,11 @@ impl<S: SharedData> Stores<S> {
         stream: u32,
         id: &str,
         charges: Vec<ScopeCharges>,
-        held: &mut HeldIn,
+        reserved_in: &mut ReservedIn,
         now: Millis,
     ) -> Extended {
-        match held {
-            HeldIn::Local(receipt) | HeldIn::LocalInstead(receipt) => {
+        match reserved_in {
+            ReservedIn::Local(receipt) | ReservedIn::LocalShare(receipt) => {
                 let extended = self.local.as_ref().map(|local| local.extend(&charges, receipt, now));
                 let is_over = match extended {
                     Some(Ok(is_over)) => is_over,
@@ -139,28 +139,28 @@ impl<S: SharedData> Stores<S> {
                 };
                 Extended { is_over, queued: false }
             }
-            HeldIn::Redis => {
+            ReservedIn::Redis => {
                 let settle = Settle { id: id.to_owned(), if_absent: None, extend: true, charges };
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
-            HeldIn::Uncounted => Extended::default(),
+            ReservedIn::Uncounted => Extended::default(),
         }
     }
 
     /// Ends a reservation. Whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, held, is_unchanged } = settlement;
+        let Settlement { id, charges, reserved_in, is_unchanged } = settlement;
         let settle = |if_absent, charges| Settle { id, if_absent, extend: false, charges };
-        match held {
-            HeldIn::Local(_) if is_unchanged => false,
-            HeldIn::Local(receipt) => {
+        match reserved_in {
+            ReservedIn::Local(_) if is_unchanged => false,
+            ReservedIn::Local(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 false
             }
-            HeldIn::Redis | HeldIn::Uncounted => self.send(None, settle(None, charges)),
+            ReservedIn::Redis | ReservedIn::Uncounted => self.send(None, settle(None, charges)),
             // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
             // window ever exceeds it.
-            HeldIn::LocalInstead(receipt) => {
+            ReservedIn::LocalShare(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 self.send(None, settle(Some(IfAbsent::Charge), charges))
             }
@@ -263,13 +263,17 @@ mod tests {
     }
 
     /// What the local store counts after a settlement of 40, and the settlement that the sidecar gets.
-    fn settled(held: fn(Receipt) -> HeldIn, is_unchanged: bool) -> (u64, Option<Settle>) {
+    fn settled(reserved_in: fn(Receipt) -> ReservedIn, is_unchanged: bool) -> (u64, Option<Settle>) {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         let local = LocalStore::new(&memory, std::num::NonZeroU32::new(65_536).unwrap());
         let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().receipt.unwrap();
-        let settlement =
-            Settlement { id: "id".into(), charges: charges(40), held: held(receipt), is_unchanged };
+        let settlement = Settlement {
+            id: "id".into(),
+            charges: charges(40),
+            reserved_in: reserved_in(receipt),
+            is_unchanged,
+        };
         let queued = stores.settle(settlement, Millis::ZERO);
         let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
         let callout = stores.callouts(Millis::ZERO).pop();
@@ -281,15 +285,15 @@ mod tests {
 
     #[test]
     fn a_settlement_goes_to_the_store_that_holds_the_reservation() {
-        assert_eq!(settled(HeldIn::Local, true), (5, None), "nothing is to be changed");
-        assert_eq!(settled(HeldIn::Local, false), (40, None));
-        let (used, redis) = settled(|_| HeldIn::Redis, false);
+        assert_eq!(settled(ReservedIn::Local, true), (5, None), "nothing is to be changed");
+        assert_eq!(settled(ReservedIn::Local, false), (40, None));
+        let (used, redis) = settled(|_| ReservedIn::Redis, false);
         let redis = redis.unwrap();
         assert_eq!((used, &redis.charges), (5, &charges(40)));
         assert_eq!(redis.if_absent, None, "settling a reservation again must change nothing");
-        let (used, instead) = settled(HeldIn::LocalInstead, false);
+        let (used, instead) = settled(ReservedIn::LocalShare, false);
         assert_eq!((used, instead.unwrap().if_absent), (40, Some(IfAbsent::Charge)));
-        assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, None);
+        assert_eq!(settled(|_| ReservedIn::Uncounted, false).1.unwrap().if_absent, None);
     }
 
     #[test]
@@ -306,7 +310,7 @@ mod tests {
     fn an_extension_reaches_redis_as_all_that_was_charged_so_far() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let extended = stores.extend(1, "id", charges(9), &mut HeldIn::Redis, Millis::ZERO);
+        let extended = stores.extend(1, "id", charges(9), &mut ReservedIn::Redis, Millis::ZERO);
         assert_eq!(extended, Extended { is_over: false, queued: true });
         let callout = stores.callouts(Millis::ZERO).pop().unwrap();
         let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);

@@ -1,7 +1,7 @@
-//! One worker of Envoy: its requests by their streams, its stores, and the deadlines of both.
+//! One worker of Envoy: its requests by stream, its stores, and the deadlines of both.
 //!
-//! A request handles its own events ([`crate::session`]); the worker brings them to it and adds up what comes out.
-//! Nothing here calls Envoy, so that all of it runs in native tests; time is an argument.
+//! The worker delivers events to requests, which handle them ([`crate::session`]), and collects their effects. Nothing
+//! here calls Envoy, and time is an argument, so that all of it runs in native tests.
 
 mod deadlines;
 #[cfg(test)]
@@ -19,12 +19,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A worker.
+/// A worker under one configuration.
 #[derive(Debug)]
 pub struct Worker<S> {
     config: Arc<Config>,
     stores: Stores<S>,
-    /// The requests about which something is still to be done.
+    /// The requests that are not idle, by stream.
     sessions: HashMap<u32, Session>,
     deadlines: Deadlines,
     shared: Shared,
@@ -36,7 +36,7 @@ pub struct Worker<S> {
 pub struct Turn {
     /// Callouts to make.
     pub callouts: Vec<Callout>,
-    /// Effects on requests, by stream. Each has a directive or fields for the log.
+    /// Effects on requests, by stream, each with a directive or fields for the log.
     pub effects: Vec<(u32, Effects)>,
 }
 
@@ -53,11 +53,11 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    /// Something happened to the request of `stream`.
+    /// Delivers `event` to the request of `stream`, and returns its effects.
     pub fn on(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
         let effects = self.deliver(stream, event, now);
-        if let Some(next) = effects.next_in_line {
-            self.deliver(next, Event::FirstInLine, now);
+        if let Some(next) = effects.next_in_queue {
+            self.deliver(next, Event::FirstInQueue, now);
         }
         effects
     }
@@ -82,14 +82,14 @@ impl<S: SharedData> Worker<S> {
         effects
     }
 
-    /// Something was queued, or time has passed.
+    /// Handles the deadlines that have come by `now`, and collects the callouts that wait.
     pub fn turn(&mut self, now: Millis) -> Turn {
         let mut turn = Turn::default();
         self.finish(&mut turn, now);
         turn
     }
 
-    /// A callout ended with the body of a 200, or without.
+    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Turn {
         let mut turn = Turn::default();
         let Ended { answers, over } = self.stores.callout_ended(kind, answer, now);
@@ -105,7 +105,7 @@ impl<S: SharedData> Worker<S> {
         turn
     }
 
-    /// Serves all deadlines that have come, and takes the callouts that are to be made then.
+    /// Handles the deadlines that have come, and then collects the callouts, to which they may have added.
     fn finish(&mut self, turn: &mut Turn, now: Millis) {
         while let Some(stream) = self.deadlines.pop(now) {
             let effects = self.on(stream, Event::Due, now);
@@ -114,12 +114,12 @@ impl<S: SharedData> Worker<S> {
         turn.callouts = self.stores.callouts(now);
     }
 
-    /// When the next turn is due if nothing happens.
+    /// When the next turn is due if no event comes first.
     pub fn next_due(&self) -> Option<Millis> {
         [self.deadlines.next_due(), self.stores.next_due()].into_iter().flatten().min()
     }
 
-    /// What was counted since the last call, by metric.
+    /// The counts since the last call, by metric.
     pub fn take_stats(&mut self) -> Vec<(Cow<'static, str>, u64)> {
         self.stats.add(Stat::SettlementsDropped, self.stores.take_dropped());
         self.stats.take()

@@ -65,7 +65,7 @@ impl ResponseView for ResponseHead<'_> {
     }
 }
 
-/// A worker that is driven callback by callback. It keeps what each callback would hand to Envoy.
+/// Drives a worker callback by callback, and keeps the effects that each callback would hand to Envoy.
 struct Driver<'a> {
     worker: Worker<&'a Memory>,
     log: HashMap<u32, Vec<LogFields>>,
@@ -79,7 +79,7 @@ struct Verdict {
     edits: HeaderEdits,
 }
 
-/// The outcome of a turn, without the requests that stay held back.
+/// The outcome of a turn, without the requests that stay paused.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Resumed {
     callouts: Vec<Callout>,
@@ -167,7 +167,7 @@ impl Driver<'_> {
         std::mem::take(&mut self.wake)
     }
 
-    /// Whether anything is to be done about the rest of `stream`.
+    /// Whether the worker has a session for `stream`.
     fn knows(&self, stream: u32) -> bool {
         self.worker.sessions.contains_key(&stream)
     }
@@ -216,7 +216,7 @@ fn usage(input: u64, output: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Sends a whole request; what happens to it.
+/// Sends a whole request and returns the last directive.
 fn send(worker: &mut Driver<'_>, stream: u32, max_tokens: u64) -> Directive {
     match worker.request_headers(stream, &chat(), false, NOW).directive {
         Directive::Pause => worker.request_body(stream, true, || body(max_tokens), NOW).directive,
@@ -232,7 +232,7 @@ fn status(directive: &Directive) -> u32 {
     }
 }
 
-/// Units used of the first limit, read off the headers of a request that costs nothing of it.
+/// The units used of the first limit, from the headers of a request that uses none.
 fn used(worker: &mut Driver<'_>, stream: u32) -> u64 {
     send(worker, stream, 0);
     let edits = worker.response_headers(stream, ResponseHead { status: 500, ..OK }, true, NOW);
@@ -241,12 +241,12 @@ fn used(worker: &mut Driver<'_>, stream: u32) -> u64 {
     value("x-ratelimit-limit") - value("x-ratelimit-remaining")
 }
 
-/// Answers the reserve callout under way: all admitted or all refused.
+/// Answers a reserve callout by admitting all its reservations, or none.
 fn answer(worker: &mut Driver<'_>, callout: &Callout, admitted: bool) -> Resumed {
     worker.callout_ended(callout.kind, Ok(&decided(callout, admitted)), NOW)
 }
 
-/// The sidecar's answer to a reserve callout.
+/// The sidecar's answer to a reserve callout that admits all its reservations, or none.
 fn decided(callout: &Callout, admitted: bool) -> Vec<u8> {
     let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
     let fit = wire::fit(if admitted { 0 } else { 1_000 });
