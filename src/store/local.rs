@@ -1,8 +1,8 @@
-//! The local store: counters of this Envoy process, shared by all its workers, exact under concurrency.
+//! The local store: counters of this Envoy process, which all its workers share, exact under concurrency.
 //!
-//! Envoy's shared data is one map per process. Its compare-and-swap is atomic only on a key that already exists, and
-//! keys are never freed. So the store is a fixed number of shards, created when the filter is configured (which Envoy
-//! does on the main thread before any worker), and the hash of a scope's name picks the one shard that it lives in.
+//! Envoy's shared data is one map per process (docs/envoy.md#shared-data). Its compare-and-swap works only on keys that
+//! exist, and nothing frees a key. So the store is a fixed number of shards, which the main thread creates before any
+//! worker runs (docs/envoy.md#contexts). The hash of a scope's name picks the shard of its counters.
 
 use super::charge::ScopeCharges;
 use super::keys;
@@ -12,35 +12,35 @@ use crate::window::{ChargedParts, WindowState};
 use std::num::NonZeroU32;
 use thiserror::Error;
 
-/// Compare-and-swaps that may fail in a row before a call gives up. Each failure means that another worker got
-/// through, so this is never reached by load alone.
+/// The number of failed compare-and-swaps after which a call gives up. Each failure is another worker's success, so
+/// load alone never reaches it.
 const MAX_TRIES: u32 = 10_000;
 
-/// Scopes per shard that the number of shards is chosen for: half of those that a shard holds.
+/// The average number of scopes per shard when the store is full: half of those that a shard has room for.
 const EXPECTED_SCOPES_PER_SHARD: u32 = 8;
 
 /// The part of Envoy's shared data that the store needs.
 pub trait SharedData {
     /// The value of `key` and its version.
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)>;
-    /// Writes `value` if the version is still `version`; false if it is not.
+    /// Writes `value` if the version is still `version`. Returns whether it was.
     fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool;
-    /// Creates `key`. Only safe while nobody else does.
+    /// Creates `key`. Loses a write if another worker creates it at the same time.
     fn create(&self, key: &str, value: &[u8]);
 }
 
-/// Why the local store could not answer. Neither happens in an Envoy that works.
+/// A failure of the local store. Neither occurs in an Envoy that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LocalError {
-    /// The store was not prepared.
+    /// Nothing has created the shard.
     #[error("the local store's shard {0} does not exist")]
     Missing(u32),
-    /// Other workers were quicker too many times.
-    #[error("the local store's shard {0} changed {MAX_TRIES} times while it was being written")]
+    /// Other workers changed the shard first, too many times.
+    #[error("the local store's shard {0} changed during each of {MAX_TRIES} attempts to write it")]
     Contended(u32),
 }
 
-/// What a reservation took from the local store; needed to extend and to settle it.
+/// The charges of a reservation in the local store, which extend and settle it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Per scope and charge, in order.
@@ -50,9 +50,9 @@ pub struct Receipt {
 /// The answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What was charged, if the request was admitted.
+    /// The charges, if the request was admitted.
     pub receipt: Option<Receipt>,
-    /// Per charge, in order: the counter after the decision.
+    /// The state of each charge's counter after the decision, in order.
     pub states: Vec<WindowState>,
 }
 
@@ -70,7 +70,7 @@ impl<S: SharedData> LocalStore<S> {
         Self { data, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
     }
 
-    /// Creates the shards that do not exist yet, when the filter is configured. Counters from before a reload stay.
+    /// Creates the shards that do not exist. Counters from before a reload stay.
     pub fn prepare(&self) {
         let empty = Shard::default().encode();
         for shard in 0..self.shards.get() {
@@ -81,11 +81,11 @@ impl<S: SharedData> LocalStore<S> {
         }
     }
 
-    /// Charges all of `scopes` or nothing. Each scope is one atomic step: they are charged in turn, and given back if a
-    /// later one does not fit.
+    /// Charges all of `scopes` or nothing. Each scope is one atomic step: this charges one after the other, and refunds
+    /// them if a later one does not fit.
     ///
     /// # Errors
-    /// [`LocalError`]; nothing stays charged then.
+    /// [`LocalError`]; then nothing stays charged.
     pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision, LocalError> {
         let (mut states, mut charged, mut is_refused) = (Vec::new(), Vec::new(), false);
         let outcome = scopes.iter().try_for_each(|scope| {
@@ -111,12 +111,12 @@ impl<S: SharedData> LocalStore<S> {
         Ok(Decision { receipt, states })
     }
 
-    /// Charges what a running request costs by now beyond what `receipt` has taken, and renews its leases. The `cost`
-    /// of each charge is the whole cost so far, so that calling this again changes nothing. Nothing is given back.
-    /// Returns whether a limit is passed now.
+    /// Charges what a running request has cost beyond `receipt`, and renews its leases. The `cost` of each charge is
+    /// the whole cost so far, so that a second call changes nothing. Refunds nothing. Returns whether a counter is past
+    /// its limit now.
     ///
     /// # Errors
-    /// [`LocalError`]; the scope that failed and those after it are as before.
+    /// [`LocalError`]; the scope that failed and all after it are unchanged.
     pub fn extend(
         &self,
         scopes: &[ScopeCharges],
@@ -132,10 +132,11 @@ impl<S: SharedData> LocalStore<S> {
         Ok(is_over)
     }
 
-    /// Replaces what was reserved by the real `cost` of each charge. `receipt` is consumed: nothing is settled twice.
+    /// Replaces the charges in `receipt` by the real `cost` of each charge. Consumes the receipt, so that nothing is
+    /// settled twice.
     ///
     /// # Errors
-    /// [`LocalError`]; scopes after the one that failed keep what was reserved.
+    /// [`LocalError`]; the scope that failed and all after it keep their charges.
     #[expect(clippy::needless_pass_by_value, reason = "a receipt is settled once")]
     pub fn settle(&self, scopes: &[ScopeCharges], receipt: Receipt, now: Millis) -> Result<(), LocalError> {
         for (scope, parts) in scopes.iter().zip(&receipt.scopes) {
@@ -144,8 +145,8 @@ impl<S: SharedData> LocalStore<S> {
         Ok(())
     }
 
-    /// Reads the shard of `scope`, applies `change` and writes the shard back; tries again if another worker has
-    /// written it in between.
+    /// Reads the shard of `scope`, applies `change` and writes the shard back. Tries again if another worker has
+    /// written the shard in between.
     fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
         let shard = self.shard_of(digest(&[&scope.scope]));
         let key = keys::shard(self.shards.get(), shard);
@@ -176,7 +177,7 @@ pub(crate) mod tests {
     use std::collections::HashMap;
     use std::sync::Mutex;
 
-    /// Envoy's shared data: a version per value, and a swap that fails if the version has moved.
+    /// Envoy's shared data: a version per value, and a swap that fails if the version has changed.
     #[derive(Default)]
     pub(crate) struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>);
 
@@ -248,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_refusal_by_a_later_scope_gives_back_what_earlier_ones_charged() {
+    fn a_refusal_by_a_later_scope_refunds_the_earlier_ones() {
         let memory = Memory::default();
         let store = store(&memory);
         let reserve = |scopes: &[ScopeCharges]| store.reserve(scopes, at(0)).unwrap();
@@ -264,7 +265,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_error_in_a_later_scope_gives_back_what_earlier_ones_charged() {
+    fn an_error_in_a_later_scope_refunds_the_earlier_ones() {
         let memory = Memory::default();
         let store = store(&memory);
         let shard = |scope: &str| store.shard_of(digest(&[scope]));
@@ -276,7 +277,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_running_request_takes_more_and_keeps_its_slot() {
+    fn an_extension_charges_the_growth_and_renews_the_lease() {
         let memory = Memory::default();
         let store = store(&memory);
         let slot = |cost| Charge {

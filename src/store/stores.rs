@@ -1,4 +1,4 @@
-//! The stores of one worker behind one face.
+//! The stores of one worker behind one interface.
 
 use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
@@ -8,17 +8,17 @@ use super::{Answer, Decision, Extended, ReservedIn, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 
-/// At most one line in this time reports that a store does not answer.
+/// The log reports that a store does not answer at most once in this time.
 const LOG_PERIOD: Millis = Millis::SECOND;
 
 /// The stores that a configuration uses.
 #[derive(Debug)]
 pub struct Stores<S> {
-    /// None where nothing is ever counted in this Envoy.
+    /// None if this Envoy never counts by itself.
     local: Option<LocalStore<S>>,
-    /// None where Redis is not used.
+    /// None if the configuration has no sidecar.
     sidecar: Option<Sidecar>,
-    /// When the log last reported a store that does not answer.
+    /// When the log last reported that a store does not answer.
     logged: Option<Millis>,
 }
 
@@ -30,17 +30,17 @@ struct Sidecar {
     on_error: OnError,
 }
 
-/// The meaning of a callout's end for the requests of the worker.
+/// The outcome of a callout for the requests of the worker.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct CalloutOutcome {
     /// Answers to reservations, by stream.
     pub answers: Vec<(u32, Answer)>,
-    /// The streams whose reservations were extended past a limit.
+    /// The streams with reservations that were extended past a limit.
     pub over: Vec<u32>,
 }
 
 impl<S: SharedData> Stores<S> {
-    /// The stores of `config`. Shards of the local store that are missing are created.
+    /// The stores of `config`. Creates missing shards of the local store.
     pub fn new(config: &Store, data: S) -> Self {
         let local = config.local().map(|local| LocalStore::new(data, local.max_identities));
         if let Some(local) = &local {
@@ -62,7 +62,7 @@ impl<S: SharedData> Stores<S> {
     }
 
     /// Reserves all of `charges` or none, for the request of `stream`. None if the answer comes later, as one of
-    /// [`Ended::answers`].
+    /// [`CalloutOutcome::answers`].
     pub fn reserve(
         &mut self,
         stream: u32,
@@ -91,7 +91,7 @@ impl<S: SharedData> Stores<S> {
         now: Millis,
     ) -> Answer {
         let Some(local) = &self.local else {
-            return Answer::Unavailable { why: "there is no local store".into() };
+            return Answer::Unavailable { why: "no local store is configured".into() };
         };
         match local.reserve(charges, now) {
             Ok(local::Decision { receipt, states }) => {
@@ -101,23 +101,23 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// When to stop waiting for the answer to a reservation that is made now.
+    /// When the answer to a reservation made now is late; none if the answer comes at once.
     pub fn answer_by(&self, now: Millis) -> Option<Millis> {
         self.sidecar.as_ref().map(|sidecar| now + sidecar.timeout)
     }
 
-    /// Takes back the reservation of `stream`; false if it is on its way or was never made.
+    /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
     pub fn withdraw(&mut self, stream: u32) -> bool {
         self.sidecar.as_mut().is_some_and(|sidecar| sidecar.reserves.withdraw(stream))
     }
 
-    /// What happens to a request whose reservation gets no answer.
+    /// What to do with a request when its reservation gets no answer.
     pub fn on_error(&self) -> OnError {
         self.sidecar.as_ref().map_or(OnError::Deny, |sidecar| sidecar.on_error)
     }
 
-    /// Charges what a running request costs by now beyond what was charged. The costs in `charges` are absolute, so
-    /// that doing so again changes nothing.
+    /// Charges what a running request has cost beyond its earlier charges. The costs in `charges` are absolute, so that
+    /// a second call with the same charges changes nothing.
     pub fn extend(
         &mut self,
         stream: u32,
@@ -147,7 +147,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Ends a reservation. Whether a call to the sidecar was queued.
+    /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
         let Settlement { id, charges, reserved_in, is_unchanged } = settlement;
         let settle = |if_absent, charges| Settle { id, if_absent, extend: false, charges };
@@ -158,8 +158,7 @@ impl<S: SharedData> Stores<S> {
                 false
             }
             ReservedIn::Redis | ReservedIn::Uncounted => self.send(None, settle(None, charges)),
-            // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
-            // window ever exceeds it.
+            // The fleet's counters miss what the share admitted, so Redis charges it now.
             ReservedIn::LocalShare(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 self.send(None, settle(Some(IfAbsent::Charge), charges))
@@ -175,13 +174,13 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Undoes whatever Redis may have charged for a reservation whose request is not forwarded, and forbids it to
-    /// arrive late. Whether a call to the sidecar was queued.
+    /// Undoes what Redis may have charged for a reservation, because its request is not forwarded. If the reservation
+    /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
     pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>)) -> bool {
         self.send(None, Settle { id, if_absent: Some(IfAbsent::Charge), extend: false, charges: nothing })
     }
 
-    /// `stream` is the one to hear whether an extension passes a limit.
+    /// Queues a settlement, or an extension for `stream`. Returns whether there is a sidecar.
     fn send(&mut self, stream: Option<u32>, settle: Settle) -> bool {
         let Some(sidecar) = &mut self.sidecar else { return false };
         sidecar.settles.push(stream, settle);
@@ -194,22 +193,29 @@ impl<S: SharedData> Stores<S> {
         sidecar.reserves.next_callout(now).into_iter().chain(sidecar.settles.next_callout(now)).collect()
     }
 
-    /// A callout ended with the body of a 200, or without.
-    pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Ended {
-        let Some(sidecar) = &mut self.sidecar else { return Ended::default() };
+    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
+    pub fn callout_ended(
+        &mut self,
+        kind: Kind,
+        answer: Result<&[u8], String>,
+        now: Millis,
+    ) -> CalloutOutcome {
+        let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
-            Kind::Reserve => Ended { answers: sidecar.reserves.callout_ended(answer), over: Vec::new() },
+            Kind::Reserve => {
+                CalloutOutcome { answers: sidecar.reserves.callout_ended(answer), over: Vec::new() }
+            }
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
                 if let Some(why) = settled.why {
                     self.log_unavailable(&why, now);
                 }
-                Ended { answers: Vec::new(), over: settled.over }
+                CalloutOutcome { answers: Vec::new(), over: settled.over }
             }
         }
     }
 
-    /// Logs that a store does not answer, unless the log has said so within the last second.
+    /// Logs that a store does not answer, at most once per [`LOG_PERIOD`].
     pub fn log_unavailable(&mut self, why: &str, now: Millis) {
         if self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD) {
             self.logged = Some(now);
@@ -217,7 +223,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// When [`Stores::callouts`] has something to send that it has not now: the end of a pause between settlements.
+    /// When to call [`Stores::callouts`] next if no event comes first: at the end of a pause between settlements.
     pub fn next_due(&self) -> Option<Millis> {
         self.sidecar.as_ref()?.settles.next_due()
     }
@@ -227,7 +233,7 @@ impl<S: SharedData> Stores<S> {
         self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty())
     }
 
-    /// How many settlements were dropped since this was last called.
+    /// The number of settlements that were dropped since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         self.sidecar.as_mut().map_or(0, |sidecar| sidecar.settles.take_dropped())
     }
@@ -244,7 +250,7 @@ mod tests {
     use crate::store::wire::Charge;
     use crate::window::Window;
 
-    /// The stores of `on_error: local`: both.
+    /// Both stores, as `on_error: local` needs them.
     fn stores(memory: &Memory) -> Stores<&Memory> {
         let config = br#"{"store": {"type": "redis", "cluster": "s", "on_error": "local"}}"#;
         Stores::new(Config::from_bytes(config).unwrap().store(), memory)
@@ -262,7 +268,7 @@ mod tests {
         vec![ScopeCharges { scope: "scope".into(), charges: vec![charge] }]
     }
 
-    /// What the local store counts after a settlement of 40, and the settlement that the sidecar gets.
+    /// The local store's count after a settlement of 40, and the settlement that the sidecar gets.
     fn settled(reserved_in: fn(Receipt) -> ReservedIn, is_unchanged: bool) -> (u64, Option<Settle>) {
         let memory = Memory::default();
         let mut stores = stores(&memory);
@@ -284,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn a_settlement_goes_to_the_store_that_holds_the_reservation() {
-        assert_eq!(settled(ReservedIn::Local, true), (5, None), "nothing is to be changed");
+    fn a_settlement_goes_to_the_store_that_has_the_reservation() {
+        assert_eq!(settled(ReservedIn::Local, true), (5, None), "the charges are final already");
         assert_eq!(settled(ReservedIn::Local, false), (40, None));
         let (used, redis) = settled(|_| ReservedIn::Redis, false);
         let redis = redis.unwrap();
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancellation_forbids_a_late_reservation() {
+    fn a_cancellation_keeps_a_late_reservation_from_charging() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         assert!(stores.cancel(("id".into(), charges(0))));
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extension_reaches_redis_as_all_that_was_charged_so_far() {
+    fn an_extension_sends_redis_the_whole_cost_so_far() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         let extended = stores.extend(1, "id", charges(9), &mut ReservedIn::Redis, Millis::ZERO);
