@@ -82,14 +82,14 @@ impl<'a> ByMetric<'a> {
         closest(self.statuses, |found| found == metric)
     }
 
-    /// The limit on tokens as such: the limit on their total, or else the closest of the limits on its parts.
+    /// The limit on tokens: on their total, or else the closest of those on input and output.
     fn tokens(&self) -> Option<&'a LimitStatus> {
         let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
         self.of(Metric::TotalTokens).or_else(|| closest(self.statuses, is_part))
     }
 }
 
-/// OpenAI's headers, and a family in seconds for `refused_by`, or else for the limit that is closest to being reached.
+/// OpenAI's headers, and a family with whole seconds for `refused_by`, or else for the limit closest to being reached.
 pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>) -> Headers {
     let limits = ByMetric { statuses };
     let families = [
@@ -101,7 +101,7 @@ pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>)
         (CONCURRENCY, limits.of(Metric::Concurrency)),
     ];
     let mut headers = written(families, |status| go_duration(status.state.reset));
-    // Clients read these as integers, of a quantity that comes back by itself.
+    // Clients expect integers here, and a quantity that resets by itself.
     let is_plain = |metric| !matches!(metric, Metric::CostUsd | Metric::Concurrency);
     let closest = match refused_by {
         Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_limited_has_no_headers() {
+    fn metrics_without_a_limit_have_no_headers() {
         let requests = [status(Metric::Requests, 20, 1, (1, 61_000, 0))];
         for headers in [openai(&requests, None), anthropic(&requests, 0)] {
             assert!(headers.iter().all(|(name, _)| !name.contains("tokens")), "{headers:?}");

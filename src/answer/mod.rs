@@ -1,8 +1,8 @@
 //! Answers to clients: rate-limit headers on every limited response, and the status and body of a refusal.
 //!
-//! Each API has its own names and shapes. Its clients know them: they back off and raise `RateLimitError` by
+//! Each API has names and shapes of its own, which its clients know: they back off and raise `RateLimitError` by
 //! themselves. This file writes the text of refusals, `families` and `ietf` write the headers, and `units` writes
-//! amounts, durations and dates. [`refusal`] has the reasons as data; the decision to refuse is made in `session`.
+//! amounts, durations and dates. [`refusal`] has the reasons as data; [`crate::session`] decides whether to refuse.
 
 mod families;
 mod ietf;
@@ -37,7 +37,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// The names and shapes of the answers to one client.
+/// The names and shapes that one client understands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dialect {
     /// The headers that the configuration chooses.
@@ -46,12 +46,12 @@ pub struct Dialect {
     pub endpoint: Endpoint,
 }
 
-/// The form of refusals.
+/// The form of a refusal.
 #[derive(Clone, Copy, Debug)]
 pub struct Wording<'a> {
-    /// The message of a 429; none for the default message.
+    /// The configured message of a 429; none for the default message.
     pub message: Option<&'a Message>,
-    /// The names and shapes.
+    /// The names and shapes that the client understands.
     pub dialect: Dialect,
     /// The time, in milliseconds since the epoch.
     pub now_ms: u64,
@@ -79,7 +79,7 @@ impl Dialect {
         }
     }
 
-    /// Whether errors have Anthropic's shape rather than OpenAI's.
+    /// Whether errors have Anthropic's shape, instead of OpenAI's.
     fn is_anthropic(self) -> bool {
         match self.headers {
             config::Headers::Openai => false,
@@ -91,7 +91,8 @@ impl Dialect {
     }
 }
 
-/// The headers to remove from an upstream's response on a limited answer: the upstream's limits are not this proxy's.
+/// The headers to remove from an upstream's response before the filter adds its own: they report the upstream's limits,
+/// not the client's.
 pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
     families::names().chain(ietf::NAMES)
 }
@@ -182,9 +183,9 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
 struct ApiError<'a> {
     status: u32,
     message: &'a str,
-    /// Type and code.
+    /// OpenAI's type and code.
     openai: (&'a str, &'a str),
-    /// Type.
+    /// Anthropic's type.
     anthropic: &'a str,
 }
 
