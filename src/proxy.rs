@@ -34,7 +34,7 @@ use strum::IntoEnumIterator as _;
 
 /// The period of the tick, which serves deadlines and reports metrics. docs/envoy.md#waking-the-root-context: the tick
 /// does not wake requests, so it need not be short.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Millis = Millis::new(50);
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
@@ -59,6 +59,9 @@ struct Running {
     callouts: HashMap<u32, Kind>,
     /// Envoy's ids of the counters, by name.
     metrics: HashMap<Cow<'static, str>, u32>,
+    /// The period of the tick, and when the next one comes.
+    period: Millis,
+    next_tick: Millis,
 }
 
 /// One request. docs/envoy.md#contexts: Envoy creates one stream context per request.
@@ -95,8 +98,10 @@ impl Context for Root {
         let Some(kind) = running.callouts.remove(&token) else { return };
         let answer = callout_answer(headers, body_size);
         let answer = answer.as_deref().map_err(Clone::clone);
-        let turn = running.worker.borrow_mut().callout_ended(kind, answer, now());
+        let now = now();
+        let turn = running.worker.borrow_mut().callout_ended(kind, answer, now);
         running.carry_out(turn, self.id);
+        running.schedule_tick(running.next_tick, now);
         self.finish_retiring();
     }
 
@@ -104,8 +109,7 @@ impl Context for Root {
     // that the last settlements arrive. docs/envoy.md#drain-and-exit: an exiting Envoy does not wait.
     fn on_done(&mut self) -> bool {
         self.is_retiring = true;
-        self.take_turn();
-        self.report_metrics();
+        self.tick();
         self.is_idle()
     }
 }
@@ -127,8 +131,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.take_turn();
-        self.report_metrics();
+        self.tick();
         self.finish_retiring();
     }
 
@@ -136,7 +139,11 @@ impl RootContext for Root {
     // empties the queue and serves every stream that posted.
     fn on_queue_ready(&mut self, queue: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
-        self.take_turn();
+        let Some(running) = &mut self.running else { return };
+        let now = now();
+        let turn = running.worker.borrow_mut().turn(now);
+        running.carry_out(turn, self.id);
+        running.schedule_tick(running.next_tick, now);
     }
 
     // docs/envoy.md#reloads: new streams come to the newest root context and stay with it.
@@ -151,16 +158,13 @@ impl RootContext for Root {
 }
 
 impl Root {
-    fn take_turn(&mut self) {
+    fn tick(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let turn = running.worker.borrow_mut().turn(now());
+        let now = now();
+        let turn = running.worker.borrow_mut().tick(now);
         running.carry_out(turn, self.id);
-    }
-
-    fn report_metrics(&mut self) {
-        if let Some(running) = &mut self.running {
-            running.report_metrics();
-        }
+        running.next_tick = now + running.period;
+        running.schedule_tick(now + TICK, now);
     }
 
     fn is_idle(&self) -> bool {
@@ -187,12 +191,20 @@ impl Running {
         // docs/envoy.md#queue-names: two root contexts that registered one name would share one queue, and Envoy would
         // wake only the last.
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
-        hostcalls::set_tick_period(TICK).ok()?;
+        hostcalls::set_tick_period(Duration::from_millis(TICK.get())).ok()?;
         // docs/envoy.md#metrics: a metric appears when it is defined, so the fixed ones are defined at once.
         let metric = |stat: Stat| Some((stat.name().into(), counter(stat.name())?));
         let metrics = Stat::iter().filter_map(metric).collect();
         let worker = Rc::new(RefCell::new(worker));
-        Some(Self { worker, queue, config, callouts: HashMap::new(), metrics })
+        Some(Self {
+            worker,
+            queue,
+            config,
+            callouts: HashMap::new(),
+            metrics,
+            period: TICK,
+            next_tick: now() + TICK,
+        })
     }
 
     /// Resumes or answers the turn's streams and sends its callouts. A callout that cannot be sent has failed, which
@@ -214,6 +226,7 @@ impl Running {
             }
             // docs/envoy.md#effective-context: otherwise the callouts would belong to the last stream.
             let _ = hostcalls::set_effective_context(root);
+            self.report(turn.metrics);
             for callout in turn.callouts {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
@@ -247,15 +260,26 @@ impl Running {
         .map_err(|status| format!("Envoy cannot call the cluster {:?}: {status:?}", store.cluster))
     }
 
-    /// Adds the counts since the last report to Envoy's metrics. docs/envoy.md#metrics: the increments of all workers
-    /// add up, and metrics per family of models are defined when they first count.
-    fn report_metrics(&mut self) {
-        let counts = self.worker.borrow_mut().take_stats();
-        for (name, count) in counts {
+    /// Adds counts to Envoy's metrics. docs/envoy.md#metrics: the increments of all workers add up, and metrics per
+    /// family of models are defined when they first count.
+    fn report(&mut self, metrics: Vec<(Cow<'static, str>, u64)>) {
+        for (name, count) in metrics {
             let known = self.metrics.get(&name).copied();
             let Some(metric) = known.or_else(|| counter(&name)) else { continue };
             self.metrics.insert(name, metric);
             let _ = hostcalls::increment_metric(metric, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Lets Envoy tick at the next deadline, or at `usual` if that is earlier. docs/envoy.md#waking-the-root-context:
+    /// setting the period starts it anew, so this sets it only to move the tick.
+    fn schedule_tick(&mut self, usual: Millis, now: Millis) {
+        let due = self.worker.borrow().next_due();
+        let next = due.map_or(usual, |due| due.min(usual)).max(now + Millis::new(1));
+        let period = next - now;
+        if next != self.next_tick && hostcalls::set_tick_period(Duration::from_millis(period.get())).is_ok() {
+            self.period = period;
+            self.next_tick = next;
         }
     }
 }

@@ -67,9 +67,9 @@ impl OverLimit {
         self.name.as_deref()
     }
 
-    /// The milliseconds until the request fits if no other request is charged; none if it never fits.
-    pub fn retry_after_ms(&self) -> Option<u64> {
-        self.by()?.wait().map(Millis::get)
+    /// The wait until the request fits if no other request is charged; none if it never fits.
+    pub fn retry_after(&self) -> Option<Millis> {
+        self.by()?.wait()
     }
 }
 
@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(by(vec![tokens.clone(), requests.clone()]), Some(Metric::InputTokens));
         assert_eq!(by(vec![never, requests]), Some(Metric::OutputTokens));
         assert_eq!(by(vec![status(Metric::Requests, 5, 1, (1, 0, 0))]), None);
-        assert_eq!(OverLimit::new(vec![tokens], None).unwrap().retry_after_ms(), Some(9_000));
+        assert_eq!(OverLimit::new(vec![tokens], None).unwrap().retry_after(), Some(Millis::new(9_000)));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 const CHAT: Wording<'_> = wording(config::Headers::Auto, Endpoint::ChatCompletions);
 
 const fn wording(headers: config::Headers, endpoint: Endpoint) -> Wording<'static> {
-    Wording { message: None, dialect: Dialect { headers, endpoint }, now_ms: 1_755_780_000_000 }
+    Wording { message: None, dialect: Dialect { headers, endpoint }, now: Millis::new(1_755_780_000_000) }
 }
 
 fn refuse(statuses: Vec<LimitStatus>, message: Option<&str>) -> Reply {

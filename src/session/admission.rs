@@ -11,7 +11,7 @@ use crate::config::OnError;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
 use crate::store::local::SharedData;
-use crate::store::{Answer, Decision, ReservedIn};
+use crate::store::{Answer, Decision, HeldIn, Reserved};
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 
@@ -66,8 +66,8 @@ pub(super) fn reserve<S: SharedData>(
 /// Gives back what the store charged for a request that ended before `answer` came.
 pub(super) fn undo<S: SharedData>(reservation: &Reservation, answer: &Answer, cx: &mut Cx<'_, S>) {
     match answer {
-        Answer::Decided(Decision { reserved_in: Some(_), .. }) => cx.cancel(reservation),
-        Answer::Decided(Decision { reserved_in: None, .. }) => {}
+        Answer::Decided(Decision { held: Some(_), .. }) => cx.cancel(reservation),
+        Answer::Decided(Decision { held: None, .. }) => {}
         Answer::Unavailable { why } => {
             count_and_log_unavailable(why, cx);
             cx.cancel(reservation);
@@ -137,15 +137,15 @@ impl Candidate {
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let charges = self.reservation.charges(Share::Whole);
         match cx.stores.reserve(cx.stream, &self.reservation.id, charges, cx.now) {
-            Some(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
-            Some(Answer::Unavailable { why }) => {
+            Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
+            Reserved::Answered(Answer::Unavailable { why }) => {
                 log::error!("{why}");
                 self.deny(cx)
             }
-            None => {
+            Reserved::Queued { answer_by } => {
                 cx.effects.wake = true;
                 cx.direct(Directive::Pause);
-                Session::AwaitStore(AwaitStore { answer_by: cx.stores.answer_by(cx.now), candidate: self })
+                Session::AwaitStore(AwaitStore { answer_by: Some(answer_by), candidate: self })
             }
         }
     }
@@ -153,9 +153,9 @@ impl Candidate {
     /// Forwards the request, makes it wait or refuses it, by a decision under `share` of the limits. Under a share,
     /// nobody knows the state of the whole limits, so the client sees the share.
     fn on_decision<S: SharedData>(self, decision: Decision, share: Share, cx: &mut Cx<'_, S>) -> Session {
-        let Decision { reserved_in, states } = decision;
+        let Decision { held, states } = decision;
         let statuses = self.reservation.statuses(share, &states, false);
-        let Some(reserved_in) = reserved_in else {
+        let Some(held) = held else {
             let is_partial = self.reservation.estimate.is_partial;
             return match OverLimit::new(statuses, self.reservation.name.clone()) {
                 Some(over) => self.wait_or_refuse(over.with_partial_prompt(is_partial), cx),
@@ -170,14 +170,14 @@ impl Candidate {
             cx.count(Stat::DryRunOverLimit, 1);
             cx.log(Field::DryRun, limit);
         }
-        self.forward(reserved_in, statuses, would_refuse, cx)
+        self.forward(held, statuses, would_refuse, cx)
     }
 
     /// Makes a request that is over a limit wait, if it fits soon enough and the waiting room has a place. Refuses it
     /// otherwise.
     fn wait_or_refuse<S: SharedData>(self, over: OverLimit, cx: &mut Cx<'_, S>) -> Session {
         let until = self.since + Reservation::max_wait(over.statuses());
-        let retry_at = over.retry_after_ms().map(|ms| cx.now + Millis::new(ms)).filter(|at| *at <= until);
+        let retry_at = over.retry_after().map(|wait| cx.now + wait).filter(|at| *at <= until);
         if let (Some(retry_at), true) = (retry_at, self.may_wait) {
             let queue = self.reservation.queue();
             if cx.shared.waiting.is_first(queue, cx.stream) {
@@ -212,7 +212,7 @@ impl Candidate {
             OnError::Allow => {
                 cx.count(Stat::StoreErrorsAllowed, 1);
                 cx.log(Field::Decision, "uncounted");
-                self.forward(ReservedIn::Uncounted, Vec::new(), None, cx)
+                self.forward(HeldIn::Uncounted, Vec::new(), None, cx)
             }
             OnError::Deny => self.deny(cx),
             OnError::Local(config) => {
@@ -222,7 +222,7 @@ impl Candidate {
                         let cancellation = self.reservation.cancellation();
                         let session = self.on_decision(decision, share, cx);
                         // A request that waits reserves again under the same id, so only a refusal cancels it.
-                        if matches!(cx.effects.directive, Some(Directive::Reply(_))) {
+                        if session.is_idle() {
                             cx.effects.wake |= cx.stores.cancel(cancellation);
                         }
                         session
@@ -251,14 +251,14 @@ impl Candidate {
 
     fn forward<S: SharedData>(
         self,
-        reserved_in: ReservedIn,
+        held: HeldIn,
         statuses: Vec<LimitStatus>,
         would_refuse: Option<String>,
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let waited = self.leave_queue(cx);
         cx.direct(Directive::Continue);
-        let open = OpenReservation::new(self.reservation, reserved_in, cx.now);
+        let open = OpenReservation::new(self.reservation, held, cx.now);
         Session::Forwarded(Forwarded { open, statuses, would_refuse, waited, facts: self.facts })
     }
 

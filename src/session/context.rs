@@ -98,7 +98,7 @@ impl<S: SharedData> Cx<'_, S> {
     /// Answers the request with `refusal`, in the form of its API.
     pub(super) fn refuse(&mut self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) {
         let message = self.config.messages().map(|messages| messages.of(languages));
-        let wording = Wording { message, dialect: self.dialect(endpoint), now_ms: self.now.get() };
+        let wording = Wording { message, dialect: self.dialect(endpoint), now: self.now };
         self.direct(Directive::Reply(refusal.reply(&wording)));
     }
 
@@ -157,6 +157,7 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// Removes the request from its queue, if it is in one.
     pub(super) fn leave_queue(&mut self, reservation: &Reservation) {
-        self.effects.next_in_queue = self.shared.waiting.leave(reservation.queue(), self.stream);
+        let next = self.shared.waiting.leave(reservation.queue(), self.stream);
+        self.effects.next_in_queue = self.effects.next_in_queue.or(next);
     }
 }

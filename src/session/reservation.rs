@@ -11,7 +11,7 @@ use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
 use crate::store::local::SharedData;
 use crate::store::wire::{Charge, ScopeCharges};
-use crate::store::{Extended, ReservedIn, Settlement, Stores};
+use crate::store::{Extended, HeldIn, Settlement, Stores};
 use crate::window::{Algorithm, Fit, Window, WindowState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -201,7 +201,7 @@ impl Reservation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenReservation {
     reservation: Reservation,
-    reserved_in: ReservedIn,
+    held: HeldIn,
     /// When the leases of the request were last renewed.
     renewed: Millis,
 }
@@ -227,8 +227,8 @@ impl FinalCost {
 
 impl OpenReservation {
     /// Opens the reservation of a request that is forwarded now.
-    pub const fn new(reservation: Reservation, reserved_in: ReservedIn, now: Millis) -> Self {
-        Self { reservation, reserved_in, renewed: now }
+    pub const fn new(reservation: Reservation, held: HeldIn, now: Millis) -> Self {
+        Self { reservation, held, renewed: now }
     }
 
     /// The expected cost.
@@ -276,7 +276,7 @@ impl OpenReservation {
         let charges = ScopeCharges::group(
             self.reservation.limits.iter().map(|reserved| reserved.charge(reserved.charged)),
         );
-        stores.extend(stream, &self.reservation.id, charges, &mut self.reserved_in, now)
+        stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
     }
 
     /// The settlement: the final charges, which replace all charges so far.
@@ -289,7 +289,7 @@ impl OpenReservation {
         };
         let is_unchanged = !has_leases && limits.iter().all(|reserved| real(reserved) == reserved.charged);
         let charges = ScopeCharges::group(limits.iter().map(|reserved| reserved.charge(real(reserved))));
-        Settlement { id, charges, reserved_in: self.reserved_in, is_unchanged }
+        Settlement { id, charges, held: self.held, is_unchanged }
     }
 }
 
@@ -303,6 +303,7 @@ mod tests {
     use crate::quantity::NonZeroMillis;
     use crate::store::local::tests::Memory;
     use crate::store::wire::Settle;
+    use crate::telemetry::stats::Stats;
     use crate::window::Window;
 
     const A_QUARTER: Share = Share::Of(NonZeroU32::new(4).unwrap());
@@ -357,15 +358,15 @@ mod tests {
         );
     }
 
-    fn open(reservation: Reservation, reserved_in: ReservedIn) -> OpenReservation {
-        OpenReservation::new(reservation, reserved_in, Millis::ZERO)
+    fn open(reservation: Reservation, held: HeldIn) -> OpenReservation {
+        OpenReservation::new(reservation, held, Millis::ZERO)
     }
 
     #[test]
     fn a_settlement_has_the_real_cost_and_reports_whether_it_changes_anything() {
         let settle = |final_cost| {
             let reservation = reservation(vec![limit(Metric::TotalTokens, 100)], 5, true);
-            let settlement = open(reservation, ReservedIn::Redis).settlement(final_cost);
+            let settlement = open(reservation, HeldIn::Redis).settlement(final_cost);
             (costs(&settlement.charges), settlement.is_unchanged)
         };
         let cost = |input_tokens, output_tokens| {
@@ -378,7 +379,7 @@ mod tests {
         let mut slot = limit(Metric::Concurrency, 5);
         Arc::make_mut(&mut slot.limit).window = Window::concurrency(NonZeroMillis::MINUTE);
         let settlement =
-            open(reservation(vec![slot], 5, true), ReservedIn::Redis).settlement(FinalCost::AsReserved);
+            open(reservation(vec![slot], 5, true), HeldIn::Redis).settlement(FinalCost::AsReserved);
         assert!(!settlement.is_unchanged, "a lease ends");
     }
 
@@ -386,12 +387,12 @@ mod tests {
     fn a_running_request_charges_the_growth_of_its_cost() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let mut open = open(reservation(vec![limit(Metric::OutputTokens, 100)], 5, false), ReservedIn::Redis);
+        let mut open = open(reservation(vec![limit(Metric::OutputTokens, 100)], 5, false), HeldIn::Redis);
         let output = |output_tokens| Cost { output_tokens: Units::new(output_tokens), ..Cost::default() };
         assert!(!open.is_outgrown_by(&output(5)) && open.is_outgrown_by(&output(6)));
         let mut sent = |open: &mut OpenReservation, tokens| {
             open.extend(1, &output(tokens), Millis::ZERO, &mut stores);
-            let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+            let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
             stores.callout_ended(callout.kind, Ok(br#"[{"settled":true}]"#), Millis::ZERO);
             let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
             (costs(&settle.charges), settle.extend)

@@ -139,7 +139,7 @@ impl Forwarded {
         }
         if !self.statuses.is_empty() {
             edits.remove = answer::replaced_headers().collect();
-            edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now.get());
+            edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now);
         }
         let waited = self.waited.map(|waited| ("x-ratelimit-waited-ms", waited.to_string()));
         let would_refuse = self.would_refuse.clone().map(|limit| ("x-ratelimit-dry-run", limit));

@@ -4,11 +4,12 @@
 //! exist, and nothing frees a key. So the store is a fixed number of shards, which the main thread creates before any
 //! worker runs (docs/envoy.md#contexts). The hash of a scope's name picks the shard of its counters.
 
+use super::Decision;
 use super::charge::ScopeCharges;
 use super::keys;
 use super::shard::{Digest16, Shard, digest};
 use crate::quantity::Millis;
-use crate::window::{ChargedParts, WindowState};
+use crate::window::ChargedParts;
 use std::num::NonZeroU32;
 use thiserror::Error;
 
@@ -47,15 +48,6 @@ pub struct Receipt {
     scopes: Vec<Vec<ChargedParts>>,
 }
 
-/// The answer to a reservation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The charges, if the request was admitted.
-    pub receipt: Option<Receipt>,
-    /// The state of each charge's counter after the decision, in order.
-    pub states: Vec<WindowState>,
-}
-
 /// The counters of this Envoy.
 #[derive(Clone, Debug)]
 pub struct LocalStore<S> {
@@ -86,7 +78,7 @@ impl<S: SharedData> LocalStore<S> {
     ///
     /// # Errors
     /// [`LocalError`]; then nothing stays charged.
-    pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision, LocalError> {
+    pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision<Receipt>, LocalError> {
         let (mut states, mut charged, mut is_refused) = (Vec::new(), Vec::new(), false);
         let outcome = scopes.iter().try_for_each(|scope| {
             if is_refused {
@@ -107,8 +99,8 @@ impl<S: SharedData> LocalStore<S> {
             }
         }
         outcome?;
-        let receipt = (!is_refused).then_some(Receipt { scopes: charged });
-        Ok(Decision { receipt, states })
+        let held = (!is_refused).then_some(Receipt { scopes: charged });
+        Ok(Decision { held, states })
     }
 
     /// Charges what a running request has cost beyond `receipt`, and renews its leases. The `cost` of each charge is
@@ -239,7 +231,7 @@ pub(crate) mod tests {
     fn workers_together_admit_exactly_the_limit() {
         let memory = Memory::default();
         let store = store(&memory);
-        let is_admitted = || store.reserve(&[one("a", 100, 1)], at(7)).unwrap().receipt.is_some();
+        let is_admitted = || store.reserve(&[one("a", 100, 1)], at(7)).unwrap().held.is_some();
         let admitted: usize = std::thread::scope(|s| {
             let worker = || (0..300).filter(|_| is_admitted()).count();
             let workers: Vec<_> = (0..4).map(|_| s.spawn(worker)).collect();
@@ -254,12 +246,12 @@ pub(crate) mod tests {
         let store = store(&memory);
         let reserve = |scopes: &[ScopeCharges]| store.reserve(scopes, at(0)).unwrap();
         let used = |scope| reserve(&[one(scope, 9, 0)]).states[0].used;
-        assert!(reserve(&[one("team", 1, 1)]).receipt.is_some());
+        assert!(reserve(&[one("team", 1, 1)]).held.is_some());
         let refused = reserve(&[one("key", 5, 1), one("team", 1, 1), one("all", 5, 1)]);
-        assert_eq!(refused.receipt, None);
+        assert_eq!(refused.held, None);
         assert_eq!(refused.states.len(), 3);
         assert_eq!([used("key"), used("team"), used("all")], [0, 1, 0]);
-        let receipt = reserve(&[one("key", 5, 2), one("all", 5, 2)]).receipt.unwrap();
+        let receipt = reserve(&[one("key", 5, 2), one("all", 5, 2)]).held.unwrap();
         store.settle(&[one("key", 5, 1), one("all", 5, 0)], receipt, at(0)).unwrap();
         assert_eq!([used("key"), used("all")], [1, 0]);
     }
@@ -294,7 +286,7 @@ pub(crate) mod tests {
             let nothing = ScopeCharges::changed(&costs(0), |charge| charge.cost = Units::ZERO);
             store.reserve(&nothing, at(now)).unwrap().states.iter().map(|state| state.used).collect()
         };
-        let mut receipt = store.reserve(&costs(10), at(0)).unwrap().receipt.unwrap();
+        let mut receipt = store.reserve(&costs(10), at(0)).unwrap().held.unwrap();
         for (now, tokens, charged) in [(4_000, 5, 10), (8_000, 25, 25), (8_000, 25, 25), (12_000, 40, 40)] {
             store.extend(&costs(tokens), &mut receipt, at(now)).unwrap();
             assert_eq!(used(now), [charged, 1, charged]);
@@ -307,6 +299,6 @@ pub(crate) mod tests {
     fn counters_outlive_a_reload() {
         let memory = Memory::default();
         store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap();
-        assert_eq!(store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap().receipt, None);
+        assert_eq!(store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap().held, None);
     }
 }

@@ -13,7 +13,7 @@ pub mod sidecar;
 mod stores;
 pub mod wire;
 
-pub use stores::{CalloutOutcome, Stores};
+pub use stores::{CalloutOutcome, Reserved, Stores};
 
 use crate::window::WindowState;
 use charge::ScopeCharges;
@@ -33,16 +33,23 @@ pub enum Answer {
 
 /// A store's decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct Decision<H = HeldIn> {
     /// The store that has the reservation, if the request was admitted.
-    pub reserved_in: Option<ReservedIn>,
+    pub held: Option<H>,
     /// The state of each charge's counter after the decision, in order.
     pub states: Vec<WindowState>,
 }
 
+impl<H> Decision<H> {
+    /// The same decision, with `change` made to the place that holds the reservation.
+    fn map<T>(self, change: impl FnOnce(H) -> T) -> Decision<T> {
+        Decision { held: self.held.map(change), states: self.states }
+    }
+}
+
 /// The store that has the reservation of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReservedIn {
+pub enum HeldIn {
     /// The local store.
     Local(Receipt),
     /// Redis.
@@ -61,7 +68,7 @@ pub struct Settlement {
     /// The charges that replace those of the reservation.
     pub charges: Vec<ScopeCharges>,
     /// The store that has the reservation.
-    pub reserved_in: ReservedIn,
+    pub held: HeldIn,
     /// Whether the charges equal those so far, and no lease ends.
     pub is_unchanged: bool,
 }

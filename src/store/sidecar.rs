@@ -4,7 +4,7 @@
 //! One callout per request costs two thirds of the throughput; one callout at a time costs nothing and still answers a
 //! lone request in one round trip. This file fills callouts and reads their answers. It sends nothing.
 
-use super::{Answer, Decision, ReservedIn};
+use super::{Answer, Decision, HeldIn};
 use crate::quantity::Millis;
 use crate::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled, path};
 use std::collections::VecDeque;
@@ -137,10 +137,7 @@ impl Sent {
     fn read(self, answer: Reserved) -> Answer {
         match answer {
             Reserved::Decided { admitted, windows } if windows.len() == self.charges => {
-                Answer::Decided(Decision {
-                    reserved_in: admitted.then_some(ReservedIn::Redis),
-                    states: windows,
-                })
+                Answer::Decided(Decision { held: admitted.then_some(HeldIn::Redis), states: windows })
             }
             Reserved::Decided { windows, .. } => Answer::Unavailable {
                 why: format!("{} windows in the answer to {} charges", windows.len(), self.charges),
@@ -286,8 +283,7 @@ mod tests {
         Settle { id: id.into(), if_absent: None, extend: false, charges: Vec::new() }
     }
 
-    const ADMITTED: Answer =
-        Answer::Decided(Decision { reserved_in: Some(ReservedIn::Redis), states: Vec::new() });
+    const ADMITTED: Answer = Answer::Decided(Decision { held: Some(HeldIn::Redis), states: Vec::new() });
 
     #[test]
     fn reservations_that_arrive_during_a_callout_share_the_next() {

@@ -4,9 +4,10 @@ use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
 use super::wire::{IfAbsent, Reserve, Settle};
-use super::{Answer, Decision, Extended, ReservedIn, Settlement, local};
+use super::{Answer, Extended, HeldIn, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
+use crate::telemetry::stats::{Stat, Stats};
 
 /// The log reports that a store does not answer at most once in this time.
 const LOG_PERIOD: Millis = Millis::SECOND;
@@ -28,6 +29,18 @@ struct Sidecar {
     settles: SettleQueue,
     timeout: Millis,
     on_error: OnError,
+}
+
+/// What becomes of a reservation when it is made.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The store answered at once.
+    Answered(Answer),
+    /// The sidecar is asked in the next turn: the answer is one of [`CalloutOutcome::answers`].
+    Queued {
+        /// After this, the answer is late.
+        answer_by: Millis,
+    },
 }
 
 /// The outcome of a callout for the requests of the worker.
@@ -61,49 +74,35 @@ impl<S: SharedData> Stores<S> {
         Self { local, sidecar, logged: None }
     }
 
-    /// Reserves all of `charges` or none, for the request of `stream`. None if the answer comes later, as one of
-    /// [`CalloutOutcome::answers`].
-    pub fn reserve(
-        &mut self,
-        stream: u32,
-        id: &str,
-        charges: Vec<ScopeCharges>,
-        now: Millis,
-    ) -> Option<Answer> {
+    /// Reserves all of `charges` or none, for the request of `stream`.
+    pub fn reserve(&mut self, stream: u32, id: &str, charges: Vec<ScopeCharges>, now: Millis) -> Reserved {
         match &mut self.sidecar {
             Some(sidecar) => {
                 sidecar.reserves.push(stream, Reserve { id: id.to_owned(), charges }, now);
-                None
+                Reserved::Queued { answer_by: now + sidecar.timeout }
             }
-            None => Some(self.reserve_locally(&charges, ReservedIn::Local, now)),
+            None => Reserved::Answered(self.reserve_locally(&charges, HeldIn::Local, now)),
         }
     }
 
     /// Reserves this Envoy's share of the limits while Redis does not answer.
     pub fn reserve_share(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
-        self.reserve_locally(charges, ReservedIn::LocalShare, now)
+        self.reserve_locally(charges, HeldIn::LocalShare, now)
     }
 
     fn reserve_locally(
         &self,
         charges: &[ScopeCharges],
-        reserved_in: impl FnOnce(local::Receipt) -> ReservedIn,
+        held: impl FnOnce(local::Receipt) -> HeldIn,
         now: Millis,
     ) -> Answer {
         let Some(local) = &self.local else {
             return Answer::Unavailable { why: "no local store is configured".into() };
         };
         match local.reserve(charges, now) {
-            Ok(local::Decision { receipt, states }) => {
-                Answer::Decided(Decision { reserved_in: receipt.map(reserved_in), states })
-            }
+            Ok(decision) => Answer::Decided(decision.map(held)),
             Err(error) => Answer::Unavailable { why: error.to_string() },
         }
-    }
-
-    /// When the answer to a reservation made now is late; none if the answer comes at once.
-    pub fn answer_by(&self, now: Millis) -> Option<Millis> {
-        self.sidecar.as_ref().map(|sidecar| now + sidecar.timeout)
     }
 
     /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
@@ -123,11 +122,11 @@ impl<S: SharedData> Stores<S> {
         stream: u32,
         id: &str,
         charges: Vec<ScopeCharges>,
-        reserved_in: &mut ReservedIn,
+        held: &mut HeldIn,
         now: Millis,
     ) -> Extended {
-        match reserved_in {
-            ReservedIn::Local(receipt) | ReservedIn::LocalShare(receipt) => {
+        match held {
+            HeldIn::Local(receipt) | HeldIn::LocalShare(receipt) => {
                 let extended = self.local.as_ref().map(|local| local.extend(&charges, receipt, now));
                 let is_over = match extended {
                     Some(Ok(is_over)) => is_over,
@@ -139,27 +138,27 @@ impl<S: SharedData> Stores<S> {
                 };
                 Extended { is_over, queued: false }
             }
-            ReservedIn::Redis => {
+            HeldIn::Redis => {
                 let settle = Settle { id: id.to_owned(), if_absent: None, extend: true, charges };
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
-            ReservedIn::Uncounted => Extended::default(),
+            HeldIn::Uncounted => Extended::default(),
         }
     }
 
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, reserved_in, is_unchanged } = settlement;
+        let Settlement { id, charges, held, is_unchanged } = settlement;
         let settle = |if_absent, charges| Settle { id, if_absent, extend: false, charges };
-        match reserved_in {
-            ReservedIn::Local(_) if is_unchanged => false,
-            ReservedIn::Local(receipt) => {
+        match held {
+            HeldIn::Local(_) if is_unchanged => false,
+            HeldIn::Local(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 false
             }
-            ReservedIn::Redis | ReservedIn::Uncounted => self.send(None, settle(None, charges)),
+            HeldIn::Redis | HeldIn::Uncounted => self.send(None, settle(None, charges)),
             // The fleet's counters miss what the share admitted, so Redis charges it now.
-            ReservedIn::LocalShare(receipt) => {
+            HeldIn::LocalShare(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 self.send(None, settle(Some(IfAbsent::Charge), charges))
             }
@@ -187,9 +186,10 @@ impl<S: SharedData> Stores<S> {
         true
     }
 
-    /// The callouts to make now.
-    pub fn callouts(&mut self, now: Millis) -> Vec<Callout> {
+    /// The callouts to make now. Settlements that were dropped since the last turn are counted in `stats`.
+    pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
+        stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
         sidecar.reserves.next_callout(now).into_iter().chain(sidecar.settles.next_callout(now)).collect()
     }
 
@@ -223,7 +223,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// When to call [`Stores::callouts`] next if no event comes first: at the end of a pause between settlements.
+    /// When to take the next [`Stores::turn`] if no event comes first: at the end of a pause between settlements.
     pub fn next_due(&self) -> Option<Millis> {
         self.sidecar.as_ref()?.settles.next_due()
     }
@@ -231,11 +231,6 @@ impl<S: SharedData> Stores<S> {
     /// Whether every settlement has arrived.
     pub fn is_idle(&self) -> bool {
         self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty())
-    }
-
-    /// The number of settlements that were dropped since the last call.
-    pub fn take_dropped(&mut self) -> u64 {
-        self.sidecar.as_mut().map_or(0, |sidecar| sidecar.settles.take_dropped())
     }
 }
 
@@ -269,20 +264,16 @@ mod tests {
     }
 
     /// The local store's count after a settlement of 40, and the settlement that the sidecar gets.
-    fn settled(reserved_in: fn(Receipt) -> ReservedIn, is_unchanged: bool) -> (u64, Option<Settle>) {
+    fn settled(held: fn(Receipt) -> HeldIn, is_unchanged: bool) -> (u64, Option<Settle>) {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         let local = LocalStore::new(&memory, std::num::NonZeroU32::new(65_536).unwrap());
-        let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().receipt.unwrap();
-        let settlement = Settlement {
-            id: "id".into(),
-            charges: charges(40),
-            reserved_in: reserved_in(receipt),
-            is_unchanged,
-        };
+        let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
+        let settlement =
+            Settlement { id: "id".into(), charges: charges(40), held: held(receipt), is_unchanged };
         let queued = stores.settle(settlement, Millis::ZERO);
         let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
-        let callout = stores.callouts(Millis::ZERO).pop();
+        let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop();
         assert_eq!(queued, callout.is_some());
         let sent =
             callout.map(|callout| serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0));
@@ -291,15 +282,15 @@ mod tests {
 
     #[test]
     fn a_settlement_goes_to_the_store_that_has_the_reservation() {
-        assert_eq!(settled(ReservedIn::Local, true), (5, None), "the charges are final already");
-        assert_eq!(settled(ReservedIn::Local, false), (40, None));
-        let (used, redis) = settled(|_| ReservedIn::Redis, false);
+        assert_eq!(settled(HeldIn::Local, true), (5, None), "the charges are final already");
+        assert_eq!(settled(HeldIn::Local, false), (40, None));
+        let (used, redis) = settled(|_| HeldIn::Redis, false);
         let redis = redis.unwrap();
         assert_eq!((used, &redis.charges), (5, &charges(40)));
         assert_eq!(redis.if_absent, None, "settling a reservation again must change nothing");
-        let (used, instead) = settled(ReservedIn::LocalShare, false);
+        let (used, instead) = settled(HeldIn::LocalShare, false);
         assert_eq!((used, instead.unwrap().if_absent), (40, Some(IfAbsent::Charge)));
-        assert_eq!(settled(|_| ReservedIn::Uncounted, false).1.unwrap().if_absent, None);
+        assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, None);
     }
 
     #[test]
@@ -307,7 +298,7 @@ mod tests {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         assert!(stores.cancel(("id".into(), charges(0))));
-        let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+        let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let cancel = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((cancel.charges, cancel.if_absent), (charges(0), Some(IfAbsent::Charge)));
     }
@@ -316,9 +307,9 @@ mod tests {
     fn an_extension_sends_redis_the_whole_cost_so_far() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let extended = stores.extend(1, "id", charges(9), &mut ReservedIn::Redis, Millis::ZERO);
+        let extended = stores.extend(1, "id", charges(9), &mut HeldIn::Redis, Millis::ZERO);
         assert_eq!(extended, Extended { is_over: false, queued: true });
-        let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+        let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((settle.charges, settle.extend), (charges(9), true));
     }

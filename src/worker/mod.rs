@@ -13,7 +13,7 @@ use crate::session::{Cx, Effects, Event, Session, Shared};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Stores};
-use crate::telemetry::stats::{Stat, Stats};
+use crate::telemetry::stats::Stats;
 use deadlines::Deadlines;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -38,6 +38,8 @@ pub struct Turn {
     pub callouts: Vec<Callout>,
     /// Effects on requests, by stream, each with a directive or fields for the log.
     pub effects: Vec<(u32, Effects)>,
+    /// The counts since the last tick, by metric; only a tick has any.
+    pub metrics: Vec<(Cow<'static, str>, u64)>,
 }
 
 impl<S: SharedData> Worker<S> {
@@ -57,6 +59,7 @@ impl<S: SharedData> Worker<S> {
     pub fn on(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
         let effects = self.deliver(stream, event, now);
         if let Some(next) = effects.next_in_queue {
+            // That request only moves its deadline, which the next turn serves: it has no effects.
             self.deliver(next, Event::FirstInQueue, now);
         }
         effects
@@ -89,6 +92,13 @@ impl<S: SharedData> Worker<S> {
         turn
     }
 
+    /// Takes a turn, with the counts since the last tick.
+    pub fn tick(&mut self, now: Millis) -> Turn {
+        let mut turn = self.turn(now);
+        turn.metrics = self.stats.take();
+        turn
+    }
+
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Turn {
         let mut turn = Turn::default();
@@ -111,18 +121,12 @@ impl<S: SharedData> Worker<S> {
             let effects = self.on(stream, Event::Due, now);
             turn.add(stream, effects);
         }
-        turn.callouts = self.stores.callouts(now);
+        turn.callouts = self.stores.turn(now, &mut self.stats);
     }
 
     /// When the next turn is due if no event comes first.
     pub fn next_due(&self) -> Option<Millis> {
         [self.deadlines.next_due(), self.stores.next_due()].into_iter().flatten().min()
-    }
-
-    /// The counts since the last call, by metric.
-    pub fn take_stats(&mut self) -> Vec<(Cow<'static, str>, u64)> {
-        self.stats.add(Stat::SettlementsDropped, self.stores.take_dropped());
-        self.stats.take()
     }
 
     /// Whether every settlement has arrived.

@@ -163,6 +163,11 @@ impl Driver<'_> {
         self.log.remove(&stream).unwrap_or_default().into_iter().flatten().collect()
     }
 
+    /// The counts since the last call.
+    fn take_metrics(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        self.worker.tick(Millis::new(NOW)).metrics
+    }
+
     fn take_wake(&mut self) -> bool {
         std::mem::take(&mut self.wake)
     }

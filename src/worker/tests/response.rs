@@ -35,7 +35,7 @@ fn the_access_log_shows_the_decision_the_estimate_and_the_charge() {
     assert_eq!(logged(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
     send(&mut worker, 2, 71);
     assert_eq!(logged(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
-    let stats = worker.worker.take_stats();
+    let stats = worker.take_metrics();
     assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
     assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
 }

@@ -51,3 +51,21 @@ fn a_client_that_leaves_before_the_sidecar_answers_is_refunded() {
     worker.stream_done(2, NOW);
     assert_eq!(worker.turn(NOW).callouts, [], "a withdrawn reservation is not sent");
 }
+
+#[test]
+fn a_reservation_that_cannot_be_sent_in_time_is_withdrawn_at_its_deadline() {
+    let memory = Memory::default();
+    let mut config = redis("deny", json!({"rpm": 9}));
+    config["store"]["timeout_ms"] = json!(50);
+    let mut worker = worker(&memory, &config);
+    worker.request_headers(1, &chat(), true, NOW);
+    assert_eq!(worker.turn(NOW).callouts.len(), 1);
+    worker.request_headers(2, &chat(), true, NOW + 10);
+    assert_eq!(worker.worker.next_due(), Some(Millis::new(NOW + 50)), "the first request's deadline");
+    assert_eq!(worker.turn(NOW + 59), Resumed::default(), "one callout is in flight, so the second waits");
+    assert_eq!(worker.worker.next_due(), Some(Millis::new(NOW + 60)));
+    let turn = worker.turn(NOW + 60);
+    let refused: Vec<_> = turn.directives.iter().map(|(stream, d)| (*stream, status(d))).collect();
+    assert_eq!(refused, [(2, 503)], "the first is on its way, and its callout has a timeout of its own");
+    assert_eq!(worker.worker.next_due(), None);
+}
