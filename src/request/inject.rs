@@ -1,4 +1,4 @@
-//! Asking for usage on behalf of the client: sets `stream_options.include_usage` in a body that does not.
+//! Requests usage that the client does not request: sets `stream_options.include_usage` in its body.
 //!
 //! The rest of the body's text stays the same: members keep their order, numbers their spelling. Most bodies have no
 //! `stream_options` and get them as their first member: however large such a body is, only its first byte is replaced.
@@ -9,17 +9,17 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// A change to a body: replaces its first bytes.
+/// An edit of a body: replaces its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyEdit {
-    /// How many bytes are replaced.
+    /// The number of bytes to replace.
     pub replaced: usize,
     /// The bytes that replace them.
     pub with: Vec<u8>,
 }
 
-/// The change that sets `stream_options.include_usage` to true in `body`, a JSON object with members. `has_options`
-/// if it has any `stream_options`. None if it is not such an object.
+/// The edit that sets `stream_options.include_usage` to true in `body`, a JSON object with members. `has_options`:
+/// whether it has any `stream_options`. None if the body is not such an object.
 pub fn inject_include_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
     if has_options {
         return rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_asked_for_and_nothing_else_changes() {
+    fn nothing_changes_but_the_option() {
         for (body, expected) in [
             (
                 r#"{"stream_options":{"include_usage":false,"x":[1, 2]},"temperature": 1.50, "n":1}"#,

@@ -85,7 +85,7 @@ impl AwaitStore {
         self.answer_by
     }
 
-    /// Goes on with the answer of the store.
+    /// Acts on the store's answer.
     pub(super) fn on_answer<S: SharedData>(self, answer: Answer, cx: &mut Cx<'_, S>) -> Session {
         match answer {
             Answer::Decided(decision) => self.candidate.on_decision(decision, Share::Whole, cx),
