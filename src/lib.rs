@@ -13,8 +13,26 @@
 //!    must be edited.
 //! 5. **Settlement.** The session settles the reservation to the real cost, once, however the request ends.
 //!
-//! Three modules know nothing of requests and serve all others: [`quantity`] has numbers that saturate, [`codec`]
-//! decodes bytes, and [`telemetry`] has log fields and metrics.
+//! The rooms:
+//!
+//! - [`answer`]: the headers and errors that clients see
+//! - [`codec`]: bytes decoded without knowing a limit: JSON, server-sent events, content codings, languages
+//! - [`config`]: the configuration, from its document to checked values
+//! - [`identity`]: the sender of a request
+//! - [`models`]: every table of model names
+//! - [`policy`]: the limits, their owners, and the requests that they apply to
+//! - [`pricing`]: weights and prices of tokens
+//! - `proxy`: Envoy's callbacks as events, and effects as Envoy's calls
+//! - [`quantity`]: units, milliseconds and millionths, which saturate
+//! - [`request`]: prompts, by API
+//! - [`session`]: one request's phases, events and effects
+//! - [`store`]: reservations and settlements, in this Envoy or through the sidecar
+//! - [`stream_edit`]: changes to streams on their way to the client
+//! - [`telemetry`]: log fields and metrics
+//! - [`tokens`]: counts of text
+//! - [`usage`]: the real cost, read out of responses
+//! - [`window`]: the arithmetic of windows, the twin of `lua/window/`
+//! - [`worker`]: the requests of one worker, and its turns
 
 pub mod answer;
 pub mod codec;

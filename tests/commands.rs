@@ -1,9 +1,8 @@
 //! The commands of `llm-rate-limit`, by the real binary: their output and their exit status.
 
 use llm_rate_limit::identity::Identity;
-use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::wire::{Charge, Reserve, ScopeCharges};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::store::wire::{Reserve, ScopeCharges};
+use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, binary};
 use serde_json::{Value, json};
@@ -209,15 +208,7 @@ fn explain_refuses_a_bad_configuration() {
 }
 
 fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
-    let charge = Charge {
-        identity: identity.into(),
-        name: name.into(),
-        window: Window::sliding(Millis::HOUR.at_least_one()),
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    };
-    ScopeCharges { scope: scope.into(), charges: vec![charge] }
+    ScopeCharges { scope: scope.into(), ..hourly(identity, name, limit, cost) }
 }
 
 /// A sidecar that has counted the usage of every kind of owner.

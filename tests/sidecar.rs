@@ -2,9 +2,10 @@
 //!
 //! `sidecar_outage.rs` has outages and shutdown, and `sidecar_topology.rs` clusters and sentinels.
 
-use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
+use llm_rate_limit::quantity::{Millis, NonZeroMillis};
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window};
+use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer, launch};
 use nix::sys::signal::Signal;
@@ -15,19 +16,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Long enough that nothing leaves the window during a test.
-const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
-
 fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
-    let charge = Charge {
-        identity: owner.into(),
-        name: "requests".into(),
-        window: Window::sliding(HOUR),
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    };
-    ScopeCharges { scope: owner.into(), charges: vec![charge] }
+    hourly(owner, "requests", limit, cost)
 }
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {

@@ -66,3 +66,21 @@ impl ScopeCharges {
             .map(|charge| keys::counter(&self.scope, &charge.identity, &charge.name, &charge.window))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::quantity::NonZeroMillis;
+
+    /// A charge to the counter of `identity` in a sliding window of a minute, for all tests of the stores.
+    pub(crate) fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
+        Charge {
+            identity: identity.into(),
+            name: "requests".into(),
+            window: Window::sliding(NonZeroMillis::MINUTE),
+            limit: Units::new(limit),
+            cost: Units::new(cost),
+            enforced: true,
+        }
+    }
+}

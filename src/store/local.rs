@@ -165,6 +165,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::quantity::{NonZeroMillis, Units};
     use crate::store::charge::Charge;
+    use crate::store::charge::tests::charge;
     use crate::window::Window;
     use std::collections::HashMap;
     use std::sync::Mutex;
@@ -191,17 +192,6 @@ pub(crate) mod tests {
 
         fn create(&self, key: &str, value: &[u8]) {
             self.0.lock().unwrap().insert(key.into(), (value.to_vec(), 1));
-        }
-    }
-
-    fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
-        Charge {
-            identity: identity.into(),
-            name: "requests".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(limit),
-            cost: Units::new(cost),
-            enforced: true,
         }
     }
 

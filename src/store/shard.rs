@@ -212,18 +212,8 @@ fn index_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnc
 mod tests {
     use super::*;
     use crate::quantity::NonZeroMillis;
+    use crate::store::charge::tests::charge;
     use crate::window::Window;
-
-    fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
-        Charge {
-            identity: identity.into(),
-            name: "requests".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(limit),
-            cost: Units::new(cost),
-            enforced: true,
-        }
-    }
 
     fn scope(scope: &str, charges: impl IntoIterator<Item = Charge>) -> ScopeCharges {
         ScopeCharges { scope: scope.into(), charges: charges.into_iter().collect() }

@@ -215,7 +215,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Logs that a store does not answer, at most once per [`LOG_PERIOD`].
+    /// Logs that a store does not answer, at most once a second.
     pub fn log_unavailable(&mut self, why: &str, now: Millis) {
         if self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD) {
             self.logged = Some(now);
@@ -238,12 +238,9 @@ impl<S: SharedData> Stores<S> {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::quantity::NonZeroMillis;
-    use crate::quantity::Units;
+    use crate::store::charge::tests::charge;
     use crate::store::local::Receipt;
     use crate::store::local::tests::Memory;
-    use crate::store::wire::Charge;
-    use crate::window::Window;
 
     /// Both stores, as `on_error: local` needs them.
     fn stores(memory: &Memory) -> Stores<&Memory> {
@@ -252,15 +249,7 @@ mod tests {
     }
 
     fn charges(cost: u64) -> Vec<ScopeCharges> {
-        let charge = Charge {
-            identity: "me".into(),
-            name: "total_tokens".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(100),
-            cost: Units::new(cost),
-            enforced: true,
-        };
-        vec![ScopeCharges { scope: "scope".into(), charges: vec![charge] }]
+        vec![ScopeCharges { scope: "scope".into(), charges: vec![charge("me", 100, cost)] }]
     }
 
     /// The local store's count after a settlement of 40, and the settlement that the sidecar gets.

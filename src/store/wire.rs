@@ -219,16 +219,12 @@ mod flat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::charge::tests::charge;
 
     fn charges() -> Vec<ScopeCharges> {
-        let charge = |name: &str, enforced| Charge {
-            identity: "me".into(),
-            name: name.into(),
-            window: Window::token_bucket(NonZeroMillis::MINUTE, Units::new(9)),
-            limit: Units::new(5),
-            cost: Units::new(2),
-            enforced,
-        };
+        let window = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(9));
+        let charge =
+            |name: &str, enforced| Charge { name: name.into(), window, enforced, ..charge("me", 5, 2) };
         let charges = [("a", "requests", true), ("a", "tokens", false), ("b", "requests", true)];
         ScopeCharges::group(charges.map(|(scope, name, enforced)| (scope, charge(name, enforced))))
     }
