@@ -373,7 +373,7 @@ async fn the_clock_is_that_of_redis() {
     let Reserved::Decided { windows, .. } = &answers[1] else { panic!("{answers:?}") };
     let Fit::After(wait) = windows[0].fit else { panic!("{windows:?}") };
     let retry_after_ms = wait.get().get();
-    // At most the window and the segment that leaves it.
+    // Redis's clock decides when it fits. At most the window and the segment that leaves it.
     assert!((1..=305).contains(&retry_after_ms), "{retry_after_ms}");
     tokio::time::sleep(Duration::from_millis(retry_after_ms + 1)).await;
     assert_eq!(

@@ -86,7 +86,7 @@ async fn a_connection_that_redis_dropped_costs_no_answer() {
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
     for at in 1..=3 {
-        // So long after connecting, a loss is no sign of a Redis that drops every connection.
+        // The sidecar's clock: so long after connecting, a loss is no sign of a Redis that drops every connection.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let () = redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert_eq!(used(&sidecar.reserve(&reserve(at)).await), at);

@@ -22,10 +22,20 @@ struct Candidate {
     facts: RequestFacts,
     /// When the request was ready to reserve.
     since: Millis,
-    /// Whether the request may wait if it does not fit.
-    may_wait: bool,
-    /// Whether the request is in a queue of the waiting room, or has been.
-    has_waited: bool,
+    patience: Patience,
+}
+
+/// Whether a request that does not fit waits until it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// No limit lets it wait.
+    None,
+    /// It may wait, and has not had to.
+    Fresh,
+    /// It is in a queue of the waiting room.
+    Queued,
+    /// It is in a queue, and this is its last attempt.
+    Ended,
 }
 
 /// A request that is paused until the store answers.
@@ -53,10 +63,13 @@ pub(super) fn reserve<S: SharedData>(
     cx: &mut Cx<'_, S>,
 ) -> Session {
     let longest_wait = reservation.longest_wait();
-    let may_wait = !longest_wait.is_zero();
-    let candidate = Candidate { reservation, facts, since: cx.now, may_wait, has_waited: false };
+    let patience = if longest_wait.is_zero() { Patience::None } else { Patience::Fresh };
+    let candidate = Candidate { reservation, facts, since: cx.now, patience };
     let queue = candidate.reservation.queue();
-    if may_wait && cx.shared.waiting.has(queue) && cx.shared.waiting.enter(queue, cx.stream) {
+    if patience == Patience::Fresh
+        && cx.shared.waiting.has(queue)
+        && cx.shared.waiting.enter(queue, cx.stream)
+    {
         let until = cx.now + longest_wait;
         return candidate.wait(until, until, cx);
     }
@@ -123,7 +136,8 @@ impl Waiting {
 
     /// Reserves again, for the last time if the wait is over.
     pub(super) fn retry<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        Candidate { may_wait: self.until > cx.now, ..self.candidate }.reserve(cx)
+        let patience = if self.until > cx.now { Patience::Queued } else { Patience::Ended };
+        Candidate { patience, ..self.candidate }.reserve(cx)
     }
 
     /// Ends a request that did not wait until it fits.
@@ -178,7 +192,8 @@ impl Candidate {
     fn wait_or_refuse<S: SharedData>(self, over: OverLimit, cx: &mut Cx<'_, S>) -> Session {
         let until = self.since + Reservation::max_wait(over.statuses());
         let retry_at = over.retry_after().map(|wait| cx.now + wait).filter(|at| *at <= until);
-        if let (Some(retry_at), true) = (retry_at, self.may_wait) {
+        let may_wait = matches!(self.patience, Patience::Fresh | Patience::Queued);
+        if let (Some(retry_at), true) = (retry_at, may_wait) {
             let queue = self.reservation.queue();
             if cx.shared.waiting.is_first(queue, cx.stream) {
                 return self.wait(retry_at, until, cx);
@@ -199,7 +214,7 @@ impl Candidate {
     fn wait<S: SharedData>(self, retry_at: Millis, until: Millis, cx: &mut Cx<'_, S>) -> Session {
         cx.direct(Directive::Pause);
         Session::Waiting(Waiting {
-            candidate: Self { has_waited: true, ..self },
+            candidate: Self { patience: Patience::Queued, ..self },
             retry_at: retry_at.min(until),
             until,
         })
@@ -264,7 +279,7 @@ impl Candidate {
 
     /// Leaves the queue. Returns how long the request has waited, if it has.
     fn leave_queue<S: SharedData>(&self, cx: &mut Cx<'_, S>) -> Option<Millis> {
-        self.has_waited.then(|| {
+        matches!(self.patience, Patience::Queued | Patience::Ended).then(|| {
             cx.leave_queue(&self.reservation);
             cx.now - self.since
         })

@@ -27,6 +27,7 @@ pub use state::{Fit, WindowState};
 use crate::quantity::{Millis, NonZeroMillis, Units};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
+use strum::IntoStaticStr;
 
 /// The default number of segments of a sliding window.
 pub const DEFAULT_SEGMENTS: NonZeroU32 = NonZeroU32::new(60).unwrap();
@@ -43,8 +44,9 @@ pub struct Window {
 }
 
 /// An algorithm that counts over a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "algorithm", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Algorithm {
     /// The window consists of segments, and a unit leaves it when the unit's whole segment has left.
     SlidingWindow {
@@ -67,14 +69,8 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// The name on the wire and in store keys.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SlidingWindow { .. } => "sliding_window",
-            Self::FixedWindow => "fixed_window",
-            Self::CalendarMonth => "calendar_month",
-            Self::TokenBucket { .. } => "token_bucket",
-            Self::Concurrency => "concurrency",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// The units that a request of `cost` takes. A request in flight takes at most one slot.
