@@ -35,7 +35,7 @@ struct Sidecar {
 pub struct CalloutOutcome {
     /// Answers to reservations, by stream.
     pub answers: Vec<(u32, Answer)>,
-    /// The streams with reservations that were extended past a limit.
+    /// The streams whose reservations were extended past a limit.
     pub over: Vec<u32>,
 }
 
@@ -215,7 +215,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Logs that a store does not answer, at most once per [`LOG_PERIOD`].
+    /// Logs that a store does not answer, at most once a second.
     pub fn log_unavailable(&mut self, why: &str, now: Millis) {
         if self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD) {
             self.logged = Some(now);

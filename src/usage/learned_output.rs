@@ -1,7 +1,7 @@
 //! The output to expect of a request that sets no maximum: a high quantile of its model's earlier answers.
 //!
 //! A histogram per model counts the lengths. Its buckets grow by an eighth, so that a quantile is right to about an
-//! eighth and a model costs two kilobytes. Old observations fade: every [`FADE_AFTER`] observations all counts are
+//! eighth and a model costs two kilobytes. Old observations fade: every thousand observations all counts are
 //! halved, so that the histogram follows a model that changes. Each worker learns by itself. Guesses may differ,
 //! because the real output replaces them.
 
