@@ -369,6 +369,7 @@ impl ResponseView for CurrentResponse {
 }
 
 // docs/envoy.md#shared-data: one map per process. It survives reloads and crashes, and never frees a key.
+// docs/envoy.md#hot-restart: the new process begins with an empty map.
 impl SharedData for SharedMap {
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
         let (value, version) = hostcalls::get_shared_data(key).ok()?;
