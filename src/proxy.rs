@@ -446,7 +446,7 @@ fn edit_request_body(edit: &BodyEdit) {
     edit_body(BufferType::HttpRequestBody, edit);
 }
 
-/// Replaces the beginning of a buffer. docs/envoy.md#response-chunks: that of a response has one chunk.
+/// Replaces the beginning of a buffer. docs/envoy.md#response-chunks: the buffer of a response has one chunk.
 fn edit_body(buffer: BufferType, edit: &BodyEdit) {
     let _ = hostcalls::set_buffer(buffer, 0, edit.replaced, &edit.with);
 }

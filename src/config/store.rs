@@ -27,17 +27,6 @@ pub enum Store {
     Redis(RedisStore),
 }
 
-impl Store {
-    /// The local store, if it counts always or while the sidecar does not answer.
-    pub const fn local(&self) -> Option<LocalStore> {
-        match self {
-            Self::Local(local)
-            | Self::Redis(RedisStore { on_error: OnError::Local(Share { local, .. }), .. }) => Some(*local),
-            Self::Redis(_) => None,
-        }
-    }
-}
-
 /// A store in this Envoy process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalStore {
@@ -79,6 +68,15 @@ pub struct Share {
 }
 
 impl Store {
+    /// The local store, if it counts always or while the sidecar does not answer.
+    pub const fn local(&self) -> Option<LocalStore> {
+        match self {
+            Self::Local(local)
+            | Self::Redis(RedisStore { on_error: OnError::Local(Share { local, .. }), .. }) => Some(*local),
+            Self::Redis(_) => None,
+        }
+    }
+
     /// Checks the fields at `path`, also those of the other type, because changing one word puts them into effect.
     pub(super) fn new(raw: raw::Store, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         let timeout = problems.whole_or(
