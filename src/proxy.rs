@@ -394,6 +394,7 @@ impl ResponseView for CurrentResponse {
 }
 
 // docs/envoy.md#shared-data: one map per process. It survives reloads and crashes, and never frees a key.
+// docs/envoy.md#hot-restart: the new process begins with an empty map.
 impl SharedData for SharedMap {
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
         let (value, version) = hostcalls::get_shared_data(key).ok()?;
@@ -470,7 +471,7 @@ fn edit_request_body(edit: &BodyEdit) {
     edit_body(BufferType::HttpRequestBody, edit);
 }
 
-/// Replaces the beginning of a buffer. docs/envoy.md#response-chunks: that of a response has one chunk.
+/// Replaces the beginning of a buffer. docs/envoy.md#response-chunks: the buffer of a response has one chunk.
 fn edit_body(buffer: BufferType, edit: &BodyEdit) {
     let _ = hostcalls::set_buffer(buffer, 0, edit.replaced, &edit.with);
 }

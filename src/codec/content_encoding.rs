@@ -1,7 +1,7 @@
 //! Decodes compressed responses for their reader. The client still gets the bytes of the upstream.
 //!
 //! The codings are `gzip` and `deflate`; if tokens are limited, requests accept no others. The decoder works in small
-//! steps and stops at a bound, so that no response can fill the VM's memory or block its worker.
+//! steps and stops at 256 MiB, so that no response can fill the VM's memory or block its worker.
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use std::io::Write;

@@ -14,7 +14,7 @@ pub const GRACE: Millis = Millis::new(300);
 /// Requests without a body, in a row, after which the filter stops holding headers. One slow client is not enough.
 const STRIKES: u32 = 3;
 
-/// What the requests so far have shown about bodies.
+/// The evidence from the requests so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadersMode {
     /// No body has followed held headers yet.

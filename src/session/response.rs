@@ -19,7 +19,7 @@ use crate::usage::{Outcome, ResponseReader};
 /// Output tokens between two extensions of a reservation that its stream has outgrown.
 const EXTEND_STEP: u64 = 64;
 
-/// What the filter can see of a response.
+/// The parts of a response that the filter reads.
 pub trait ResponseView {
     /// The value of the response header `name`, which is in lower case.
     fn header(&self, name: &str) -> Option<String>;

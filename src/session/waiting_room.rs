@@ -2,7 +2,7 @@
 //!
 //! Requests are served in the order in which they arrive: a new request queues behind those of its identity that wait,
 //! and only the first of a queue reserves again. The number of places is bounded. Each worker has a waiting room of its
-//! own. The session decides when a request reserves again and how long it waits.
+//! own. `admission` decides when a request reserves again and how long it waits.
 
 use std::collections::{BTreeMap, VecDeque};
 

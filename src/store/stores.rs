@@ -48,7 +48,7 @@ pub enum Reserved {
 pub struct CalloutOutcome {
     /// Answers to reservations, by stream.
     pub answers: Vec<(u32, Answer)>,
-    /// The streams with reservations that were extended past a limit.
+    /// The streams whose reservations were extended past a limit.
     pub over: Vec<u32>,
 }
 

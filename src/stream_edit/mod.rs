@@ -1,7 +1,7 @@
 //! Edits a stream of events on its way to the client, event by event.
 //!
 //! The configuration can enable two edits. If the filter has requested usage that the client did not, the event with
-//! the usage is hidden. If a stream passes its limit, it is ended in the way in which its API ends an answer that has
+//! the usage is hidden. If a stream passes its limit, it gets the ending that its API gives an answer that has
 //! reached its maximum. All other events pass byte for byte. An event waits until it is whole, and no longer.
 //!
 //! [`StreamEditor`] makes the edits. [`EditedStream`] also reads the stream's usage, with one parser for both.

@@ -178,7 +178,7 @@ fn keys_of_a_group_share_its_limit_and_the_refusal_names_the_group() {
     let of_group = "Rate limit reached for group team on requests per 1m";
     let answers = [send("a", 1), send("b", 2), send("a", 3), send("b", 4)];
     assert_eq!(answers, ["forwarded", "forwarded", of_group, of_group]);
-    let answers = [send("stranger", 5), send("other", 6)];
+    let answers = [send("unknown", 5), send("other", 6)];
     assert_eq!(answers, ["forwarded", "Rate limit reached for all requests (global) on requests per 1m"]);
 }
 
