@@ -5,9 +5,9 @@
 //!
 //! - docs/envoy.md#panicking-wrappers: the SDK's wrappers panic on any status that they do not expect. So all calls go
 //!   through `hostcalls`, each in a phase in which it is known to work, and values are read as bytes.
-//! - docs/envoy.md#crashes: a panic ends the VM with all requests of its worker, and a second borrow of the worker would
-//!   panic. Reads of headers, bodies, shared data and the clock bring no callback, so they may happen under a borrow;
-//!   streams are resumed and answered, and callouts sent, after it.
+//! - docs/envoy.md#crashes: a panic ends the VM with all requests of its worker, and a second borrow of the worker
+//!   would panic. Reads of headers, bodies, shared data and the clock bring no callback, so they may happen under a
+//!   borrow; streams are resumed and answered, and callouts sent, after it.
 
 use crate::answer::Reply;
 use crate::config::{Config, Store};

@@ -207,7 +207,7 @@ fn admit<S: SharedData>(
     let model = facts.model.as_deref();
     let id = cx.shared.reservation_id();
     let reservation = Reservation::new(id, subject.name(), subject.limits(model), estimate);
-    if reservation.limits.is_empty() {
+    if reservation.lines.is_empty() {
         cx.direct(Directive::Continue);
         return Session::Idle;
     }
@@ -230,8 +230,7 @@ fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, c
 
 /// Logs once per model that limits on cost do not limit it, because the configuration has no price for it.
 fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
-    let has_budget =
-        reservation.limits.iter().any(|reserved| reserved.applied.limit.metric == Metric::CostUsd);
+    let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
     if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.insert(model) {
         let model = model.unwrap_or("none");
         log::warn!(

@@ -72,7 +72,7 @@ impl Share {
 
 /// A limit that applies to a request, with the units reserved under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReservedLimit {
+pub struct Line {
     /// The limit and its counter.
     pub applied: Applied,
     /// The units reserved before the request was forwarded.
@@ -81,7 +81,7 @@ pub struct ReservedLimit {
     pub charged: Units,
 }
 
-impl ReservedLimit {
+impl Line {
     fn new(applied: Applied, estimate: &Estimate) -> Self {
         let cost = estimate.of(&applied.limit);
         Self { applied, cost, charged: cost }
@@ -139,7 +139,7 @@ pub struct Reservation {
     /// The expected cost.
     pub estimate: Estimate,
     /// The limits that apply.
-    pub limits: Vec<ReservedLimit>,
+    pub lines: Vec<Line>,
 }
 
 impl Reservation {
@@ -150,22 +150,22 @@ impl Reservation {
         limits: impl IntoIterator<Item = Applied>,
         estimate: Estimate,
     ) -> Self {
-        let limits = limits.into_iter().map(|applied| ReservedLimit::new(applied, &estimate)).collect();
-        Self { id, name: name.map(ToOwned::to_owned), estimate, limits }
+        let lines = limits.into_iter().map(|applied| Line::new(applied, &estimate)).collect();
+        Self { id, name: name.map(ToOwned::to_owned), estimate, lines }
     }
 
     /// The charges of the reserved units under `share` of the limits.
     pub fn charges(&self, share: Share) -> Vec<ScopeCharges> {
-        ScopeCharges::group(self.limits.iter().map(|reserved| reserved.share(share)))
+        ScopeCharges::group(self.lines.iter().map(|line| line.share(share)))
     }
 
     /// The status of each limit that is enforced, or that is in a dry run if `dry_run`. `states` are the store's answer
     /// to [`Reservation::charges`].
     pub fn statuses(&self, share: Share, states: &[WindowState], dry_run: bool) -> Vec<LimitStatus> {
-        let limits = self.limits.iter().zip(states);
+        let limits = self.lines.iter().zip(states);
         limits
-            .filter(|(reserved, _)| reserved.applied.dry_run == dry_run)
-            .map(|(reserved, state)| reserved.status(share, *state))
+            .filter(|(line, _)| line.applied.dry_run == dry_run)
+            .map(|(line, state)| line.status(share, *state))
             .collect()
     }
 
@@ -178,21 +178,17 @@ impl Reservation {
 
     /// The longest wait that any of the limits allows.
     pub fn longest_wait(&self) -> Millis {
-        self.limits
-            .iter()
-            .map(|reserved| reserved.applied.limit.enforcement.max_wait)
-            .max()
-            .unwrap_or_default()
+        self.lines.iter().map(|line| line.applied.limit.enforcement.max_wait).max().unwrap_or_default()
     }
 
     /// The identity in the queue of which the request waits.
     pub fn queue(&self) -> &str {
-        self.limits.first().map_or("", |reserved| &reserved.applied.identity)
+        self.lines.first().map_or("", |line| &line.applied.identity)
     }
 
     /// The reservation's id, with charges of zero units: settling them undoes what the store may have charged.
     pub fn cancellation(&self) -> (String, Vec<ScopeCharges>) {
-        let nothing = self.limits.iter().map(|reserved| reserved.charge(Units::ZERO));
+        let nothing = self.lines.iter().map(|line| line.charge(Units::ZERO));
         (self.id.clone(), ScopeCharges::group(nothing))
     }
 }
@@ -248,16 +244,13 @@ impl OpenReservation {
     }
 
     fn leases(&self) -> impl Iterator<Item = Window> {
-        let windows = self.reservation.limits.iter().map(|reserved| reserved.applied.limit.window);
+        let windows = self.reservation.lines.iter().map(|line| line.applied.limit.window);
         windows.filter(|window| window.algorithm == Algorithm::Concurrency)
     }
 
     /// Whether `cost`, the request's cost so far, exceeds the units charged so far under any limit.
     pub fn is_outgrown_by(&self, cost: &Cost) -> bool {
-        self.reservation
-            .limits
-            .iter()
-            .any(|reserved| cost.of(reserved.applied.limit.metric) > reserved.charged)
+        self.reservation.lines.iter().any(|line| cost.of(line.applied.limit.metric) > line.charged)
     }
 
     /// Charges the part of `cost`, the cost so far of a running request, that is not charged yet, and renews the
@@ -270,25 +263,24 @@ impl OpenReservation {
         stores: &mut Stores<S>,
     ) -> Extended {
         self.renewed = now;
-        for reserved in &mut self.reservation.limits {
-            reserved.charged = reserved.charged.max(cost.of(reserved.applied.limit.metric));
+        for line in &mut self.reservation.lines {
+            line.charged = line.charged.max(cost.of(line.applied.limit.metric));
         }
-        let charges = ScopeCharges::group(
-            self.reservation.limits.iter().map(|reserved| reserved.charge(reserved.charged)),
-        );
+        let charges =
+            ScopeCharges::group(self.reservation.lines.iter().map(|line| line.charge(line.charged)));
         stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
     }
 
     /// The settlement: the final charges, which replace all charges so far.
     pub fn settlement(self, cost: FinalCost) -> Settlement {
         let has_leases = self.has_leases();
-        let Reservation { id, limits, .. } = self.reservation;
-        let real = |reserved: &ReservedLimit| match cost {
-            FinalCost::Cost(cost) => cost.of(reserved.applied.limit.metric),
-            FinalCost::AsReserved => reserved.charged,
+        let Reservation { id, lines, .. } = self.reservation;
+        let real = |line: &Line| match cost {
+            FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
+            FinalCost::AsReserved => line.charged,
         };
-        let is_unchanged = !has_leases && limits.iter().all(|reserved| real(reserved) == reserved.charged);
-        let charges = ScopeCharges::group(limits.iter().map(|reserved| reserved.charge(real(reserved))));
+        let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
+        let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
         Settlement { id, charges, held: self.held, is_unchanged }
     }
 }
