@@ -289,7 +289,7 @@ async fn usage_and_reset_print_tables() {
     assert_eq!(columns(lines[2]), ["requests", "1h", "3", "10", "7"]);
     assert!(lines[2].ends_with('s'), "the time until it is empty: {}", lines[2]);
     let reset = run("reset");
-    assert_eq!(reset.lines().next(), Some("these windows start from zero again; they held:"));
+    assert_eq!(reset.lines().next(), Some("reset; usage before the reset:"));
     assert_eq!(reset.lines().count(), 4);
     assert_eq!(run("usage"), "no usage\n");
     assert_eq!(run("reset"), "nothing to reset\n");

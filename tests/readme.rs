@@ -33,8 +33,8 @@ fn envoy_enforces_the_limits() {
             agent.post(envoy.url("/v1/chat/completions")).header("authorization", "Bearer an-api-key");
         request.send(&body).unwrap().status().as_u16()
     };
-    for asked in 0..allowed {
-        assert_eq!(ask(), 200, "request {asked} of {allowed}");
+    for sent in 0..allowed {
+        assert_eq!(ask(), 200, "request {sent} of {allowed}");
     }
     assert_eq!(ask(), 429);
 }
