@@ -223,8 +223,8 @@ fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(A
     match (&key.key, &key.key_sha256) {
         (Some(key), None) => {
             let text = key.expose();
-            if text.is_empty() || text.trim() != text {
-                problems.add(&path.member("key"), "expected a key without white space around it");
+            if let Some(problem) = key_problem(text) {
+                problems.add(&path.member("key"), problem);
                 return None;
             }
             Some((Arc::clone(Identity::of_key(text).id()), "key"))
@@ -241,6 +241,29 @@ fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(A
             problems.expected(path, "either \"key\" or \"key_sha256\"", found);
             None
         }
+    }
+}
+
+/// What is wrong with `text` as a key, without a word of it: no request could present it.
+fn key_problem(text: &str) -> Option<&'static str> {
+    let scheme = text.split_whitespace().next().unwrap_or_default();
+    let is_placeholder = ["${", "$(", "{{", "<%", "%("].iter().any(|begin| text.contains(begin))
+        || text.strip_prefix('$').is_some_and(|name| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        });
+    if text.is_empty() || text.trim() != text {
+        Some("expected a key without white space around it")
+    } else if text.contains(char::is_control) {
+        Some("expected a key of one line, without control characters")
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        Some("expected the key alone, without \"Bearer\" before it")
+    } else if is_placeholder {
+        Some(
+            "expected a key, found a placeholder that nothing has filled in: write the key, or its \"key_sha256\"",
+        )
+    } else {
+        None
     }
 }
 

@@ -32,7 +32,7 @@ pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
-use crate::identity::{HashSecret, Identity, Source};
+use crate::identity::{self, HashSecret, Identity, RequestView, Source};
 use crate::models::Encodings;
 use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
@@ -126,9 +126,9 @@ impl Config {
         &self.store
     }
 
-    /// The sources of a request's identity, for [`identity::find`](crate::identity::find). At least one.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    /// The identity of the sender of `request`; none if no source yields a value.
+    pub fn identity(&self, request: &(impl RequestView + ?Sized)) -> Option<Identity> {
+        identity::find(&self.sources, request, |identity| self.keys.contains_key(identity.key_id()))
     }
 
     /// The access of `identity`, which is none if no source yields a value in the request.

@@ -13,8 +13,20 @@ pub(super) fn of_models(text: &str, path: &Path<'_>, problems: &mut Problems) ->
     let has_bad = text.contains(|c: char| matches!(c, '{' | '}') || c.is_control());
     if text.is_empty() || has_bad {
         problems.expected(path, "a pattern of model names such as \"gpt-4*\"", quoted(text));
+    } else if is_regular_expression(text) {
+        let expected = "a pattern such as \"gpt-4*\", in which only \"*\" is special";
+        problems.expected(path, expected, format!("a regular expression, {}", quoted(text)));
     } else if text.len() > MAX_BYTES {
         problems.expected(path, format!("a pattern of {MAX_BYTES} bytes or less"), text.len());
     }
     Pattern::new(text)
+}
+
+/// Whether `text` means a regular expression, which it would never be read as. No model's name has these characters.
+fn is_regular_expression(text: &str) -> bool {
+    text.starts_with('^')
+        || text.ends_with('$')
+        || text.contains(['|', '\\', '[', ']', '(', ')', '?'])
+        || text.contains(".*")
+        || text.contains(".+")
 }

@@ -3,7 +3,7 @@
 use super::error::{Path, Problems, quoted};
 use super::raw;
 use super::secret::Secret;
-use crate::identity::{HashSecret, Prefixes, Source};
+use crate::identity::{HashSecret, Place, Prefixes, Source};
 use std::num::NonZeroUsize;
 
 /// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first header that a
@@ -22,8 +22,9 @@ pub(super) fn sources(
     problems: &mut Problems,
 ) -> Vec<Source> {
     let Some(given) = given else {
-        let headers = DEFAULT_HEADERS.iter().map(|name| Source::Header((*name).to_owned()));
-        return headers.chain([Source::ClientIp(Prefixes::default())]).collect();
+        let headers = DEFAULT_HEADERS.iter().map(|name| Place::Header((*name).to_owned()));
+        let places = headers.chain([Place::ClientIp(Prefixes::default())]);
+        return places.map(Source::from).collect();
     };
     if given.is_empty() {
         problems.expected(path, "at least one source", "none");
@@ -33,52 +34,71 @@ pub(super) fn sources(
 }
 
 fn source(raw: raw::Source, path: &Path<'_>, problems: &mut Problems) -> Option<Source> {
-    Some(match raw {
-        raw::Source::Header(name) => Source::Header(header(name, &path.member("header"), problems)),
-        raw::Source::ClientIp(given) => {
-            Source::ClientIp(prefixes(&given, &path.member("client_ip"), problems)?)
+    let known_only = raw.known_only;
+    Some(Source { place: place(raw, path, problems)?, known_only })
+}
+
+fn place(raw: raw::Source, path: &Path<'_>, problems: &mut Problems) -> Option<Place> {
+    let raw::Source { header, client_ip, metadata, path_segment, query, constant, all, known_only: _ } = raw;
+    let header = header.map(|name| Some(Place::Header(self::header(name, &path.member("header"), problems))));
+    let client_ip =
+        client_ip.map(|given| prefixes(&given, &path.member("client_ip"), problems).map(Place::ClientIp));
+    let metadata = metadata.map(|names| {
+        self::metadata(&names, &path.member("metadata"), problems);
+        Some(Place::Metadata(names))
+    });
+    let path_segment = path_segment.map(|number| {
+        let number = problems.whole(&path.member("path_segment"), number, 1..=MAX_SEGMENT)?;
+        usize::try_from(number).ok().and_then(NonZeroUsize::new).map(Place::PathSegment)
+    });
+    let query = query.map(|name| {
+        if name.is_empty() {
+            problems.expected(&path.member("query"), "the name of a query parameter", quoted(&name));
         }
-        raw::Source::Metadata(names) => {
-            metadata(&names, &path.member("metadata"), problems);
-            Source::Metadata(names)
+        Some(Place::Query(name))
+    });
+    let constant = constant.map(|text| {
+        if text.is_empty() {
+            problems.expected(&path.member("constant"), "a string that is not empty", quoted(&text));
         }
-        raw::Source::PathSegment(number) => {
-            let number = problems.whole(&path.member("path_segment"), number, 1..=MAX_SEGMENT)?;
-            Source::PathSegment(usize::try_from(number).ok().and_then(NonZeroUsize::new)?)
+        Some(Place::Constant(text))
+    });
+    let all = all.map(|parts| self::all(parts, &path.member("all"), problems));
+    let given: Vec<_> =
+        [header, client_ip, metadata, path_segment, query, constant, all].into_iter().flatten().collect();
+    let count = given.len();
+    if count != 1 {
+        let expected = "exactly one of \"header\", \"client_ip\", \"metadata\", \"path_segment\", \"query\", \
+                        \"constant\" and \"all\"";
+        problems.expected(path, expected, count);
+        return None;
+    }
+    given.into_iter().next().flatten()
+}
+
+fn all(parts: Vec<raw::Source>, path: &Path<'_>, problems: &mut Problems) -> Option<Place> {
+    if parts.len() < 2 {
+        problems.expected(path, "two sources or more", parts.len());
+    }
+    let part = |(index, raw): (usize, raw::Source)| {
+        let path = path.element(index);
+        if raw.known_only {
+            let expected = "it beside \"all\", where it covers the combination";
+            problems.expected(&path.member("known_only"), expected, "it in a part");
         }
-        raw::Source::Query(name) => {
-            if name.is_empty() {
-                problems.expected(&path.member("query"), "the name of a query parameter", quoted(&name));
-            }
-            Source::Query(name)
-        }
-        raw::Source::Constant(text) => {
-            if text.is_empty() {
-                problems.expected(&path.member("constant"), "a string that is not empty", quoted(&text));
-            }
-            Source::Constant(text)
-        }
-        raw::Source::All(parts) => {
-            let path = path.member("all");
-            if parts.len() < 2 {
-                problems.expected(&path, "two sources or more", parts.len());
-            }
-            let parts = parts.into_iter().enumerate();
-            Source::All(
-                parts.filter_map(|(index, raw)| source(raw, &path.element(index), problems)).collect(),
-            )
-        }
-    })
+        place(raw, &path, problems)
+    };
+    Some(Place::All(parts.into_iter().enumerate().filter_map(part).collect()))
 }
 
 fn prefixes(raw: &raw::ClientIp, path: &Path<'_>, problems: &mut Problems) -> Option<Prefixes> {
     let default = Prefixes::default();
-    let mut prefix = |name, given, whole: u8| {
-        let bits = problems.whole_or(&path.member(name), given, 1..=whole.into(), whole.into());
+    let mut prefix = |name, given, whole: u8, default: u8| {
+        let bits = problems.whole_or(&path.member(name), given, 1..=whole.into(), default.into());
         bits.and_then(|bits| u8::try_from(bits).ok())
     };
-    let ipv4 = prefix("ipv4_prefix", raw.ipv4_prefix, default.ipv4);
-    let ipv6 = prefix("ipv6_prefix", raw.ipv6_prefix, default.ipv6);
+    let ipv4 = prefix("ipv4_prefix", raw.ipv4_prefix, 32, default.ipv4);
+    let ipv6 = prefix("ipv6_prefix", raw.ipv6_prefix, 128, default.ipv6);
     Some(Prefixes { ipv4: ipv4?, ipv6: ipv6? })
 }
 

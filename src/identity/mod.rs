@@ -8,7 +8,7 @@ mod network;
 mod source;
 
 pub use network::Prefixes;
-pub use source::Source;
+pub use source::{Place, Source};
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -76,9 +76,29 @@ impl Identity {
     }
 }
 
-/// The sender of `request`, from the first of `sources` that yields a value. An empty value is none.
-pub fn find(sources: &[Source], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
-    sources.iter().find_map(|source| source.identity(request))
+/// The sender of `request`. A value of a key that `is_known` wins over every other, in whatever source it is, so that
+/// junk beside a key changes nothing; else the first value of the first source that takes any counts. An empty value is
+/// none.
+pub fn find(
+    sources: &[Source],
+    request: &(impl RequestView + ?Sized),
+    is_known: impl Fn(&Identity) -> bool,
+) -> Option<Identity> {
+    let mut first = None;
+    for Source { place, known_only } in sources {
+        if first.is_some() && !place.may_be_key() {
+            continue;
+        }
+        for candidate in place.candidates(request) {
+            if is_known(&candidate) {
+                return Some(candidate);
+            }
+            if first.is_none() && !known_only {
+                first = Some(candidate);
+            }
+        }
+    }
+    first
 }
 
 /// A secret with which ids are hashed once more before they leave the filter.

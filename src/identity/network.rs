@@ -12,9 +12,10 @@ pub struct Prefixes {
 }
 
 impl Default for Prefixes {
-    /// Whole addresses.
+    /// An IPv4 address is a client. Of an IPv6 address, the first 64 bits are: a network has at least as many addresses
+    /// to choose from (RFC 4291, section 2.5.1), so that whoever counts whole addresses counts nobody.
     fn default() -> Self {
-        Self { ipv4: 32, ipv6: 128 }
+        Self { ipv4: 32, ipv6: 64 }
     }
 }
 

@@ -5,10 +5,30 @@ use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
+/// The most values of one place that are candidates. A request with more has them for no honest reason.
+const MAX_CANDIDATES: usize = 16;
+
+/// A place in a request that may show who sent it, and which values of it count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The place.
+    pub place: Place,
+    /// Whether only values of known keys count.
+    pub known_only: bool,
+}
+
+impl From<Place> for Source {
+    /// A source whose every value counts.
+    fn from(place: Place) -> Self {
+        Self { place, known_only: false }
+    }
+}
+
 /// A place in a request that may show who sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The request header of this name, in lower case.
+pub enum Place {
+    /// The request header of this name, in lower case. Envoy joins several fields of one name by commas, so each part of
+    /// the value is a candidate, and so is the whole.
     Header(String),
     /// The network of the client's address as Envoy trusts it, without its port.
     ClientIp(Prefixes),
@@ -17,7 +37,7 @@ pub enum Source {
     Metadata(Vec<String>),
     /// A segment of the path, decoded. Numbers start at one and skip empty segments.
     PathSegment(NonZeroUsize),
-    /// The first query parameter of this name, decoded.
+    /// The query parameters of this name, decoded.
     Query(String),
     /// The same for every request.
     Constant(String),
@@ -25,32 +45,67 @@ pub enum Source {
     All(Vec<Self>),
 }
 
-impl Source {
-    pub(super) fn identity(&self, request: &(impl RequestView + ?Sized)) -> Option<Identity> {
+impl Place {
+    /// Whether a value of this place may be a key: an address and a constant never are.
+    pub(super) fn may_be_key(&self) -> bool {
         match self {
-            Self::Header(name) => of_text(without_bearer(&request.header(name)?)),
-            Self::ClientIp(prefixes) => {
-                let address = request.property(&["source", "address"])?;
-                let network = prefixes.network(std::str::from_utf8(&address).ok()?.trim());
-                Some(network).filter(|network| !network.is_empty()).map(|n| Identity::of_kind("ip", &n))
-            }
-            Self::Metadata(path) => {
-                let path: Vec<_> = ["metadata", "filter_metadata"]
-                    .into_iter()
-                    .chain(path.iter().map(String::as_str))
-                    .collect();
-                let value = request.property(&path).filter(|value| !value.is_empty())?;
-                Some(Identity::of_bytes(&value))
-            }
-            Self::PathSegment(number) => of_text(&segment(&request.header(":path")?, *number)?),
-            Self::Query(name) => of_text(&parameter(&request.header(":path")?, name)?),
-            Self::Constant(text) => Some(Identity::of_kind("constant", text)),
-            Self::All(parts) => {
-                let parts: Option<Vec<_>> = parts.iter().map(|part| part.identity(request)).collect();
-                Identity::combined(&parts?)
-            }
+            Self::ClientIp(_) | Self::Constant(_) => false,
+            Self::Header(_) | Self::Metadata(_) | Self::PathSegment(_) | Self::Query(_) => true,
+            Self::All(parts) => parts.first().is_some_and(Self::may_be_key),
         }
     }
+
+    /// The identities that the request may have by this place. The first is the one that counts if none is known.
+    pub(super) fn candidates(&self, request: &(impl RequestView + ?Sized)) -> Vec<Identity> {
+        match self {
+            Self::Header(name) => request.header(name).map(|value| of_header(&value)).unwrap_or_default(),
+            Self::ClientIp(prefixes) => network(*prefixes, request).into_iter().collect(),
+            Self::Metadata(path) => metadata(path, request).into_iter().collect(),
+            Self::PathSegment(number) => {
+                let path = request.header(":path").unwrap_or_default();
+                segment(&path, *number).and_then(|segment| of_text(&segment)).into_iter().collect()
+            }
+            Self::Query(name) => {
+                let path = request.header(":path").unwrap_or_default();
+                parameters(&path, name).filter_map(|value| of_text(&value)).take(MAX_CANDIDATES).collect()
+            }
+            Self::Constant(text) => vec![Identity::of_kind("constant", text)],
+            Self::All(parts) => combinations(parts, request),
+        }
+    }
+}
+
+/// The candidates in a header's `value`: each of its parts, and the whole, since a key may have a comma.
+fn of_header(value: &str) -> Vec<Identity> {
+    let parts = value.split(',').map(without_bearer).filter(|part| !part.is_empty());
+    let mut candidates: Vec<_> = parts.take(MAX_CANDIDATES).filter_map(of_text).collect();
+    if candidates.len() > 1 {
+        candidates.extend(of_text(without_bearer(value)));
+    }
+    candidates
+}
+
+fn network(prefixes: Prefixes, request: &(impl RequestView + ?Sized)) -> Option<Identity> {
+    let address = request.property(&["source", "address"])?;
+    let network = prefixes.network(std::str::from_utf8(&address).ok()?.trim());
+    Some(network).filter(|network| !network.is_empty()).map(|network| Identity::of_kind("ip", &network))
+}
+
+fn metadata(path: &[String], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
+    let path: Vec<_> =
+        ["metadata", "filter_metadata"].into_iter().chain(path.iter().map(String::as_str)).collect();
+    let value = request.property(&path).filter(|value| !value.is_empty())?;
+    Some(Identity::of_bytes(&value))
+}
+
+/// Each candidate of the first part, whose key counts, with the first candidate of every other part.
+fn combinations(parts: &[Place], request: &(impl RequestView + ?Sized)) -> Vec<Identity> {
+    let Some((first, others)) = parts.split_first() else { return Vec::new() };
+    let others: Option<Vec<_>> =
+        others.iter().map(|part| part.candidates(request).into_iter().next()).collect();
+    let Some(others) = others else { return Vec::new() };
+    let combined = |first: Identity| Identity::combined(&[&[first][..], &others].concat());
+    first.candidates(request).into_iter().filter_map(combined).collect()
 }
 
 fn of_text(text: &str) -> Option<Identity> {
@@ -79,13 +134,13 @@ fn segment(path: &str, number: NonZeroUsize) -> Option<Cow<'_, str>> {
     Some(percent_decode_str(segments.nth(number.get() - 1)?).decode_utf8_lossy())
 }
 
-/// The first query parameter of `path` called `name`, decoded like a form: a plus is a space.
-fn parameter(path: &str, name: &str) -> Option<String> {
-    let (_, query) = path.split('#').next()?.split_once('?')?;
+/// The query parameters of `path` called `name`, decoded like a form: a plus is a space.
+fn parameters<'p>(path: &'p str, name: &str) -> impl Iterator<Item = String> {
+    let query = path.split('#').next().and_then(|path| path.split_once('?')).map_or("", |(_, query)| query);
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     query
         .split('&')
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .find(|(found, _)| decoded(found) == name)
-        .map(|(_, value)| decoded(value))
+        .filter(move |(found, _)| decoded(found) == name)
+        .map(move |(_, value)| decoded(value))
 }

@@ -36,11 +36,27 @@ impl Request {
 }
 
 fn header(name: &str) -> Source {
-    Source::Header(name.to_owned())
+    Place::Header(name.to_owned()).into()
+}
+
+fn client_ip() -> Source {
+    Place::ClientIp(Prefixes::default()).into()
+}
+
+/// The identity if no key is known.
+fn unknown(sources: &[Source], request: &Request) -> Option<Identity> {
+    find(sources, request, |_| false)
 }
 
 fn id(sources: &[Source], request: &Request) -> Option<String> {
-    find(sources, request).map(|identity| identity.id().to_string())
+    unknown(sources, request).map(|identity| identity.id().to_string())
+}
+
+/// The id if `key` is the only known key.
+fn id_among(key: &str, sources: &[Source], request: &Request) -> Option<String> {
+    let known = Identity::of_key(key);
+    let found = find(sources, request, |identity| identity.key_id() == known.id());
+    found.map(|identity| identity.id().to_string())
 }
 
 #[test]
@@ -64,7 +80,7 @@ fn bearer_must_be_a_whole_word() {
 
 #[test]
 fn the_first_source_with_a_value_decides() {
-    let sources = [header("authorization"), header("x-api-key"), Source::ClientIp(Prefixes::default())];
+    let sources = [header("authorization"), header("x-api-key"), client_ip()];
     let mut request = Request::with_property(&["source", "address"], "10.0.0.1:5");
     request.headers.insert("authorization", "Bearer ".to_owned());
     request.headers.insert("x-api-key", "test-key-1".to_owned());
@@ -75,28 +91,84 @@ fn the_first_source_with_a_value_decides() {
 }
 
 #[test]
+fn a_known_key_wins_wherever_it_is() {
+    let sources =
+        [header("authorization"), header("x-api-key"), Place::Query("key".to_owned()).into(), client_ip()];
+    let request = |authorization: &str, api_key: &str, path: &str| {
+        let mut request = Request::with_property(&["source", "address"], "10.0.0.1:5");
+        let headers = [("authorization", authorization), ("x-api-key", api_key), (":path", path)];
+        let given = headers.into_iter().filter(|(_, value)| !value.is_empty());
+        request.headers.extend(given.map(|(name, value)| (name, value.to_owned())));
+        request
+    };
+    for (authorization, api_key, path) in [
+        ("Bearer test-key-1", "junk", "/"),
+        ("Bearer junk", "test-key-1", "/"),
+        ("Bearer junk, Bearer test-key-1", "", "/"),
+        ("junk,bearer  test-key-1 ,more", "", "/"),
+        ("junk,,test-key-1", "", "/"),
+        ("", "junk, test-key-1", "/"),
+        ("junk", "junk", "/v1?key=junk&a=b&key=test-key-1"),
+        ("", "", "/v1?key=&key=test%2dkey-1"),
+    ] {
+        let found = id_among("test-key-1", &sources, &request(authorization, api_key, path));
+        assert_eq!(found.as_deref(), Some(TEST_KEY_1), "{authorization:?} {api_key:?} {path}");
+    }
+    let first = id_among("test-key-1", &sources, &request("a, b", "c", "/v1?key=d"));
+    assert_eq!(first, Some(sha256_hex(b"a")), "the first value counts if none is known");
+    let with_comma = id_among("one, two", &sources, &request("Bearer one, two", "", "/"));
+    assert_eq!(with_comma, Some(sha256_hex(b"one, two")), "a key may have a comma");
+    let many = format!("{}test-key-1", "junk,".repeat(1_000));
+    assert_eq!(id_among("test-key-1", &sources, &request(&many, "", "/")), Some(sha256_hex(b"junk")));
+}
+
+#[test]
+fn a_source_of_known_keys_yields_no_others() {
+    let known_only = |source: Source| Source { known_only: true, ..source };
+    let sources = [known_only(header("authorization")), known_only(header("x-api-key")), client_ip()];
+    let mut request = Request::with_property(&["source", "address"], "10.0.0.1:5");
+    request.headers.insert("authorization", "Bearer invented".to_owned());
+    let by_address = Some(format!("ip-{}", sha256_hex(b"10.0.0.1")));
+    assert_eq!(id_among("test-key-1", &sources, &request), by_address);
+    request.headers.insert("x-api-key", "test-key-1".to_owned());
+    assert_eq!(id_among("test-key-1", &sources, &request).as_deref(), Some(TEST_KEY_1));
+    assert_eq!(id_among("another", &sources[..2], &request), None);
+}
+
+#[test]
+fn a_combination_is_known_by_any_value_of_its_first_part() {
+    let both = Source::from(Place::All(vec![header("a").place, header("b").place]));
+    let mut request = Request::with_header("a", "junk, test-key-1");
+    request.headers.insert("b", "user".to_owned());
+    let found = id_among("test-key-1", std::slice::from_ref(&both), &request);
+    let plain = {
+        let mut request = Request::with_header("a", "test-key-1");
+        request.headers.insert("b", "user".to_owned());
+        id(&[both], &request)
+    };
+    assert_eq!(found, plain);
+}
+
+#[test]
 fn the_port_of_an_address_is_ignored() {
     for (address, expected) in [
         ("1.2.3.4:5678", "1.2.3.4"),
         ("1.2.3.4", "1.2.3.4"),
-        ("[::1]:80", "::1"),
-        ("2001:DB8::1", "2001:db8::1"),
+        ("[::1]:80", "::/64"),
+        ("2001:DB8::1", "2001:db8::/64"),
+        ("[2001:db8::2:3:4:5]:9", "2001:db8::/64"),
         ("[::ffff:1.2.3.4]:80", "1.2.3.4"),
         ("/run/app.sock", "/run/app.sock"),
     ] {
         let request = Request::with_property(&["source", "address"], address);
         let expected = format!("ip-{}", sha256_hex(expected.as_bytes()));
-        assert_eq!(id(&[Source::ClientIp(Prefixes::default())], &request), Some(expected), "{address}");
+        assert_eq!(id(&[client_ip()], &request), Some(expected), "{address}");
     }
 }
 
 #[test]
 fn a_header_cannot_pose_as_an_address() {
-    let address = id(
-        &[Source::ClientIp(Prefixes::default())],
-        &Request::with_property(&["source", "address"], "1.2.3.4:5"),
-    )
-    .unwrap();
+    let address = id(&[client_ip()], &Request::with_property(&["source", "address"], "1.2.3.4:5")).unwrap();
     for value in ["1.2.3.4", "1.2.3.4:5", &address] {
         assert_ne!(id(&[header("a")], &Request::with_header("a", value)), Some(address.clone()));
     }
@@ -105,8 +177,9 @@ fn a_header_cannot_pose_as_an_address() {
 #[test]
 fn metadata_is_looked_up_under_its_filter() {
     let path = ["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", "payload", "sub"];
-    let source =
-        Source::Metadata(["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec());
+    let source = Source::from(Place::Metadata(
+        ["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec(),
+    ));
     assert_eq!(
         id(std::slice::from_ref(&source), &Request::with_property(&path, "test-key-1")).as_deref(),
         Some(TEST_KEY_1)
@@ -116,7 +189,7 @@ fn metadata_is_looked_up_under_its_filter() {
 
 #[test]
 fn a_segment_of_the_path_is_decoded() {
-    let second = Source::PathSegment(NonZeroUsize::new(2).unwrap());
+    let second = Source::from(Place::PathSegment(NonZeroUsize::new(2).unwrap()));
     let id = |path| id(std::slice::from_ref(&second), &Request::with_header(":path", path));
     for path in
         ["/tenants/test-key-1/v1", "//tenants//test-key-1", "/t/test%2dkey-1?x=/y/z", "/t/test-key-1#/a"]
@@ -129,7 +202,7 @@ fn a_segment_of_the_path_is_decoded() {
 
 #[test]
 fn a_query_parameter_is_decoded() {
-    let source = Source::Query("the key".to_owned());
+    let source = Source::from(Place::Query("the key".to_owned()));
     let id = |path| id(std::slice::from_ref(&source), &Request::with_header(":path", path));
     for path in
         ["/v1?the+key=test-key-1", "/v1?a=b&the%20key=test%2Dkey-1&the+key=other#x", "?the key=test-key-1"]
@@ -143,19 +216,19 @@ fn a_query_parameter_is_decoded() {
 
 #[test]
 fn a_constant_is_the_same_for_all_requests_and_is_no_key() {
-    let constant = Source::Constant("test-key-1".to_owned());
+    let constant = Source::from(Place::Constant("test-key-1".to_owned()));
     let found = id(std::slice::from_ref(&constant), &Request::default());
     assert_eq!(found, Some(format!("constant-{TEST_KEY_1}")));
 }
 
 #[test]
 fn a_combination_needs_all_its_parts_and_has_the_key_of_its_first() {
-    let both = Source::All(vec![header("a"), header("b")]);
+    let both = Source::from(Place::All(vec![header("a").place, header("b").place]));
     let found = |a: Option<&str>, b: Option<&str>| {
         let given =
             [("a", a), ("b", b)].into_iter().filter_map(|(name, value)| Some((name, value?.to_owned())));
         let request = Request { headers: given.collect(), ..Request::default() };
-        find(std::slice::from_ref(&both), &request)
+        unknown(std::slice::from_ref(&both), &request)
     };
     let one = found(Some("x"), Some("y")).unwrap();
     assert!(one.id().starts_with("all-"));
@@ -184,7 +257,7 @@ proptest! {
 
     #[test]
     fn no_identity_reveals_its_key(key in "[!-~]{6,40}") {
-        let identity = find(&[header("a")], &Request::with_header("a", &key)).unwrap();
+        let identity = unknown(&[header("a")], &Request::with_header("a", &key)).unwrap();
         let shown = format!("{identity:?}");
         prop_assert!(!shown.contains(&key), "{}", shown);
     }
@@ -193,9 +266,9 @@ proptest! {
     fn any_value_has_one_id(value in "\\PC{0,40}", address in "\\PC{0,40}") {
         let mut request = Request::with_property(&["source", "address"], &address);
         request.headers.insert("a", value);
-        for source in [header("a"), Source::ClientIp(Prefixes::default())] {
-            let first = find(std::slice::from_ref(&source), &request);
-            prop_assert_eq!(&first, &find(&[source], &request));
+        for source in [header("a"), client_ip()] {
+            let first = unknown(std::slice::from_ref(&source), &request);
+            prop_assert_eq!(&first, &unknown(&[source], &request));
             let well_formed = first.is_none_or(|identity| {
                 let digest = identity.id().strip_prefix("ip-").unwrap_or(identity.id());
                 digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

@@ -301,11 +301,10 @@ fn every_combination_with_a_key_has_its_limits() {
         "default": "reject",
     });
     let config = config(&json);
-    let subject =
-        |key, user| match config.access(crate::identity::find(config.sources(), &From(key, user)).as_ref()) {
-            Access::Limited(subject) => Some(subject),
-            _ => None,
-        };
+    let subject = |key, user| match config.access(config.identity(&From(key, user)).as_ref()) {
+        Access::Limited(subject) => Some(subject),
+        _ => None,
+    };
     let (one, other) = (subject("k", "one").unwrap(), subject("k", "other").unwrap());
     assert_eq!((one.name(), other.name()), (Some("named"), Some("named")));
     assert_ne!(one.id(), other.id());

@@ -9,7 +9,7 @@ use super::{RequestFacts, Session};
 use crate::answer::refusal::Refusal;
 use crate::codec::content_encoding;
 use crate::config::{AcceptEncoding, Messages, OutputMode, StreamUsage};
-use crate::identity::{self, RequestView};
+use crate::identity::RequestView;
 use crate::policy::limit::Metric;
 use crate::policy::{Access, Subject};
 use crate::pricing::Tokens;
@@ -46,7 +46,7 @@ pub(super) fn begin<S: SharedData>(
     let path = request.header(":path").unwrap_or_default();
     let is_post = request.header(":method").as_deref() == Some("POST");
     let Some(endpoint) = Endpoint::from_path(&path).filter(|_| is_post) else { return Session::Idle };
-    let identity = identity::find(cx.config.sources(), request);
+    let identity = cx.config.identity(request);
     let subject = match cx.config.access(identity.as_ref()) {
         Access::Unlimited => return Session::Idle,
         Access::Rejected => {

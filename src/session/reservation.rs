@@ -4,9 +4,9 @@
 //! A reservation opens when its request is forwarded. [`OpenReservation::settlement`] consumes it, so that a request
 //! settles once, however it ends.
 
-use crate::policy::Applied;
 use crate::policy::limit::{Cost, Limit};
 use crate::policy::status::LimitStatus;
+use crate::policy::{Applied, Owner};
 use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
 use crate::store::local::SharedData;
@@ -209,13 +209,16 @@ pub enum FinalCost {
     Cost(Cost),
     /// The real cost is unknown: the units charged so far stay charged.
     AsReserved,
+    /// The upstream refused the sender: the cost stays with the limits of the sender's key, and those that it shares
+    /// with others get all of it back.
+    OfSender(Cost),
 }
 
 impl FinalCost {
     /// The cost to report for the request.
     pub const fn cost(&self, open: &OpenReservation) -> Cost {
         match self {
-            Self::Cost(cost) => *cost,
+            Self::Cost(cost) | Self::OfSender(cost) => *cost,
             Self::AsReserved => open.reservation.estimate.full,
         }
     }
@@ -278,6 +281,10 @@ impl OpenReservation {
         let real = |line: &Line| match cost {
             FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
             FinalCost::AsReserved => line.charged,
+            FinalCost::OfSender(cost) if line.applied.owner == Owner::Key => {
+                cost.of(line.applied.limit.metric)
+            }
+            FinalCost::OfSender(_) => Units::ZERO,
         };
         let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
         let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
@@ -289,7 +296,6 @@ impl OpenReservation {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::policy::Owner;
     use crate::policy::limit::Enforcement;
     use crate::policy::limit::Metric;
     use crate::quantity::NonZeroMillis;

@@ -116,7 +116,12 @@ impl Forwarded {
             // An upstream that answers with an error has used no tokens.
             let keeps_request = !cx.config.accounting().refund_requests_on_error;
             let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
-            cx.settle(open, facts.model.as_deref(), FinalCost::Cost(cost));
+            // Whoever invents keys must not use up what others may spend.
+            let final_cost = match head.status {
+                401 | 403 => FinalCost::OfSender(cost),
+                _ => FinalCost::Cost(cost),
+            };
+            cx.settle(open, facts.model.as_deref(), final_cost);
             return Session::Settled(Settled { stream: None });
         }
         let body = Body::new(&facts, &head, cx);

@@ -4,7 +4,7 @@ mod page;
 mod schema;
 
 use super::*;
-use crate::identity::{self, Prefixes};
+use crate::identity::{self, Place, Prefixes};
 use crate::policy::pattern::ByPattern;
 use crate::pricing::Weights;
 use crate::quantity::MAX_EXACT;
@@ -121,8 +121,9 @@ fn an_empty_object_limits_nobody() {
     let config = good("nothing_is_limited");
     let local = LocalStore { max_identities: NonZeroU32::new(65_536).unwrap() };
     assert_eq!(config.store(), &Store::Local(local));
-    let headers = ["authorization", "x-api-key", "api-key"].map(|name| Source::Header(name.to_owned()));
-    assert_eq!(config.sources(), [&headers[..], &[Source::ClientIp(Prefixes::default())]].concat());
+    let headers = ["authorization", "x-api-key", "api-key"].map(|name| Place::Header(name.to_owned()));
+    let places = headers.into_iter().chain([Place::ClientIp(Prefixes::default())]);
+    assert_eq!(config.sources, places.map(Source::from).collect::<Vec<_>>());
     assert_eq!(config.access(None), Access::Unlimited);
     assert_eq!(config.access(Some(&Identity::of_key("any"))), Access::Unlimited);
     assert!(!config.needs_tokens());
@@ -156,17 +157,18 @@ fn every_field_takes_effect() {
     assert_eq!(config.store().local(), Some(local));
     let claim = ["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec();
     assert_eq!(
-        config.sources(),
+        config.sources,
         [
-            Source::Header("x-api-key".to_owned()),
-            Source::Metadata(claim),
-            Source::PathSegment(NonZeroUsize::new(2).unwrap()),
-            Source::Query("key".to_owned()),
-            Source::All(vec![
-                Source::Constant("everybody".to_owned()),
-                Source::ClientIp(Prefixes { ipv4: 24, ipv6: 64 })
-            ]),
-            Source::ClientIp(Prefixes::default()),
+            Source { place: Place::Header("x-api-key".to_owned()), known_only: true },
+            Place::Metadata(claim).into(),
+            Place::PathSegment(NonZeroUsize::new(2).unwrap()).into(),
+            Place::Query("key".to_owned()).into(),
+            Place::All(vec![
+                Place::Constant("everybody".to_owned()),
+                Place::ClientIp(Prefixes { ipv4: 24, ipv6: 56 })
+            ])
+            .into(),
+            Place::ClientIp(Prefixes::default()).into(),
         ]
     );
     assert!(config.dry_run());
@@ -369,7 +371,7 @@ fn keys_of_the_example_are_found_by_their_headers() {
     }
 
     let config = good("example");
-    let access = |key| config.access(identity::find(config.sources(), &Presents(key)).as_ref());
+    let access = |key| config.access(config.identity(&Presents(key)).as_ref());
     let name = |access| match access {
         Access::Limited(subject) => subject.name().map(str::to_owned),
         other => panic!("{other:?}"),
