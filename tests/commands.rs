@@ -192,10 +192,10 @@ fn explain_as_json_names_the_counters() {
         json!({
             "owner": "this key", "name": "requests", "metric": "requests", "limit": 600, "capacity": 20,
             "window": "1h-bucket", "window_ms": 3_600_000, "algorithm": "token_bucket", "max_wait_ms": 1500,
-            "dry_run": true, "counter": format!("llmrl:{{group-team-a}}:{id}:requests:1h-bucket"),
+            "dry_run": true, "counter": format!("llmrl:2::{{group-team-a}}:{id}:requests:1h-bucket"),
         })
     );
-    assert_eq!(windows[5]["counter"], "llmrl:{model-gpt-4*}:model-gpt-4*:requests:1d");
+    assert_eq!(windows[5]["counter"], "llmrl:2::{model-gpt-4*}:model-gpt-4*:requests:1d");
     assert_eq!(windows.len(), 7);
 }
 
@@ -226,7 +226,12 @@ async fn spent(redis: &Redis, settings: &[(&str, &str)]) -> Sidecar {
         charge("global", "global", "requests", 60_000, 7),
     ];
     let token = settings.iter().find(|(name, _)| *name == "AUTH_TOKEN").map(|(_, token)| *token);
-    let body = serde_json::to_vec(&[Reserve { id: "r".to_owned(), charges: charges.to_vec() }]).unwrap();
+    let body = serde_json::to_vec(&[Reserve {
+        id: "r".to_owned(),
+        charges: charges.to_vec(),
+        ..Reserve::default()
+    }])
+    .unwrap();
     let mut request = sidecar.request(reqwest::Method::POST, "/v1/reserve").body(body);
     if let Some(token) = token {
         request = request.bearer_auth(token);

@@ -2,6 +2,7 @@
 //! scopes or none, whatever other requests come, and never charges too little if it dies between two scopes.
 
 use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
+use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{IfAbsent, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window, WindowState};
 use llm_rate_limit_tests::charges::charge;
@@ -31,13 +32,19 @@ fn charges(key: usize, model: usize, tokens: u64) -> Vec<ScopeCharges> {
 }
 
 fn reserve(id: impl ToString, charges: Vec<ScopeCharges>) -> Reserve {
-    Reserve { id: id.to_string(), charges }
+    Reserve { id: id.to_string(), charges, ..Reserve::default() }
 }
 
 /// The settlement of `one` to nothing.
 fn cancel(one: &Reserve) -> Settle {
     let charges = ScopeCharges::changed(&one.charges, |charge| charge.cost = Units::ZERO);
-    Settle { id: one.id.clone(), if_absent: Some(IfAbsent::Charge), extend: false, charges }
+    Settle {
+        id: one.id.clone(),
+        if_absent: Some(IfAbsent::Charge),
+        extend: false,
+        charges,
+        ..Settle::default()
+    }
 }
 
 /// Units used under each limit of `owner`.
@@ -152,7 +159,7 @@ async fn a_sidecar_that_dies_between_two_scopes_leaves_nothing_over_admitted() {
     let call = tokio::spawn(answer(dying.request(Method::POST, "/v1/reserve").body(body)));
     let deadline = Instant::now() + Duration::from_secs(10);
     let first = node(&cluster, &key).1;
-    while !first.ask::<bool>(&["EXISTS", &charges[0].keys().next().unwrap()]) {
+    while !first.ask::<bool>(&["EXISTS", &charges[0].keys(Keyspace::new("")).next().unwrap()]) {
         assert!(Instant::now() < deadline, "the first scope is not charged");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -192,8 +199,13 @@ async fn a_stream_is_charged_in_every_scope_as_it_grows() {
     sidecar.wait_until_ready_is(200).await;
     let one = |tokens| charges(1, 1, tokens);
     assert_eq!(refused_by(&sidecar.reserve(&[reserve("stream", one(10))]).await[0]), None);
-    let extend =
-        |tokens| Settle { id: "stream".to_owned(), if_absent: None, extend: true, charges: one(tokens) };
+    let extend = |tokens| Settle {
+        id: "stream".to_owned(),
+        if_absent: None,
+        extend: true,
+        charges: one(tokens),
+        ..Settle::default()
+    };
     for (tokens, charged, over) in [(5, 10, false), (40, 40, false), (40, 40, false), (95, 95, true)] {
         let answers = sidecar.settle(&[extend(tokens)]).await;
         assert_eq!(answers, [Settled::Done { settled: true, over }]);

@@ -238,7 +238,7 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
     let nothing = charges(&[0; 3], &all, hundredths);
     prop_assert_eq!(scripts.peek(&nothing, now_ms), model.peek(&nothing, now_ms.into()), "at the end");
     for key in scripts.keys() {
-        prop_assert!(key.starts_with("llmrl:{team}:"), "{} has another tag", key);
+        prop_assert!(key.starts_with("llmrl:2::{team}:"), "{} has another tag", key);
         prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
     }
     for charge in nothing {
@@ -348,7 +348,7 @@ fn months_begin_on_redis_as_in_the_calendar() {
     let one = team(&[month]);
     let calls: Vec<Call> = begins_and_ends
         .iter()
-        .map(|(now_ms, ..)| call::groups("x", &one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
+        .map(|(now_ms, ..)| call::groups("", "x", &one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
         .collect();
     // Redis does not know the script yet, so every call of the first batch is sent again with its source.
     let answers = calls.chunks(100).flat_map(|batch| scripts.run(batch));

@@ -71,14 +71,14 @@ fn every_key_lives_as_long_as_its_content_matters_and_then_expires() {
         left(&key(&uneven))
     );
     assert!((60_000..=62_000).contains(&left(&key(&minute(10, 1)))));
-    assert!((60_000..=62_000).contains(&left("llmrl:{team}:key")));
-    assert!((599_000..=600_000).contains(&left("llmrl:{team}:reservation:a")));
+    assert!((60_000..=62_000).contains(&left("llmrl:2::{team}:key")));
+    assert!((599_000..=600_000).contains(&left("llmrl:2::{team}:reservation:a")));
     let day = team_charge("day", window(DAY_MS, 60), 10, 1);
     assert!(scripts.reserve("b", &[day], 0).0);
-    assert!((DAY_MS_LEFT - 1000..=DAY_MS_LEFT).contains(&left("llmrl:{team}:reservation:b")));
+    assert!((DAY_MS_LEFT - 1000..=DAY_MS_LEFT).contains(&left("llmrl:2::{team}:reservation:b")));
     assert!(scripts.settle("c", &[minute(10, 1)], Some(IfAbsent::Charge), 0));
-    assert!((599_000..=600_000).contains(&left("llmrl:{team}:reservation:c")));
-    assert!(left("llmrl:{team}:key") > DAY_MS_LEFT, "the index is kept as long as its longest window");
+    assert!((599_000..=600_000).contains(&left("llmrl:2::{team}:reservation:c")));
+    assert!(left("llmrl:2::{team}:key") > DAY_MS_LEFT, "the index is kept as long as its longest window");
     assert!(scripts.keys().iter().all(|key| left(key) > 0));
 }
 
@@ -161,7 +161,7 @@ fn scripts_that_redis_has_forgotten_are_sent_again() {
     let () = scripts.redis.ask(&["SCRIPT", "FLUSH"]);
     let charges = team(&[minute(10, 1)]);
     let calls: Vec<Call> =
-        ["b", "c"].map(|id| call::groups(id, &charges).unwrap()[0].reserve(id, BEGIN_MS)).into();
+        ["b", "c"].map(|id| call::groups("", id, &charges).unwrap()[0].reserve(id, BEGIN_MS)).into();
     let answers = scripts.run(&calls);
     assert_eq!(answers.iter().map(|answer| answer.as_ref().unwrap()[1]).collect::<Vec<_>>(), [2, 3]);
 }
@@ -174,7 +174,7 @@ fn the_index_lists_every_charged_window_with_its_limit() {
     // A settlement may not know the limit, so it must not replace the one in the index.
     let unknown = [minute(0, 3), team_charge("gpt-4*/requests", window(90_000, 30), 0, 2)];
     assert!(scripts.settle("a", &unknown, None, BEGIN_MS + 5_000));
-    let index: HashMap<String, String> = scripts.redis.ask(&["HGETALL", "llmrl:{team}:key"]);
+    let index: HashMap<String, String> = scripts.redis.ask(&["HGETALL", "llmrl:2::{team}:key"]);
     let expected = [
         ("requests:1m", "sliding_window 60000 60 10"),
         ("gpt-4*/requests:90s-30", "sliding_window 90000 30 7"),

@@ -3,6 +3,7 @@
 //! `sidecar_outage.rs` has outages and shutdown, and `sidecar_topology.rs` clusters and sentinels.
 
 use llm_rate_limit::quantity::{Millis, NonZeroMillis};
+use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window};
 use llm_rate_limit_tests::charges::hourly;
@@ -21,11 +22,17 @@ fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
 }
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
-    Reserve { id: id.to_string(), charges: charges.to_vec() }
+    Reserve { id: id.to_string(), charges: charges.to_vec(), ..Reserve::default() }
 }
 
 fn settle(id: impl ToString, charges: &[ScopeCharges]) -> Settle {
-    Settle { id: id.to_string(), if_absent: None, extend: false, charges: charges.to_vec() }
+    Settle {
+        id: id.to_string(),
+        if_absent: None,
+        extend: false,
+        charges: charges.to_vec(),
+        ..Settle::default()
+    }
 }
 
 /// Whether it was admitted, and the units used in each window.
@@ -166,7 +173,8 @@ async fn an_element_that_fails_leaves_the_others_alone() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let () = redis.ask(&["SET", &charge("broken", 1, 1).keys().next().unwrap(), "not a counter"]);
+    let () =
+        redis.ask(&["SET", &charge("broken", 1, 1).keys(Keyspace::new("")).next().unwrap(), "not a counter"]);
     let batch = [
         reserve(1, &[charge("a", 10, 1)]),
         reserve(2, &[charge("a", 10, 1 << 53)]),

@@ -1,6 +1,7 @@
 //! The sidecar while Redis is down, stuck or restarted, and while it stops itself: no caller waits long, it recovers
 //! without help, and no answer is lost.
 
+use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{Reserve, Reserved};
 use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
@@ -14,7 +15,11 @@ use tokio::task::JoinHandle;
 
 /// A reservation of 1 under a limit of 1000 an hour.
 fn reserve(id: impl ToString) -> Vec<Reserve> {
-    vec![Reserve { id: id.to_string(), charges: vec![hourly("key", "requests", 1000, 1)] }]
+    vec![Reserve {
+        id: id.to_string(),
+        charges: vec![hourly("key", "requests", 1000, 1)],
+        ..Reserve::default()
+    }]
 }
 
 /// The units used, after the reservation was admitted.
@@ -157,7 +162,8 @@ async fn when_stopped_it_answers_the_calls_in_flight() {
         assert!(status == 200 && used(&answers) <= 50, "{body}");
     }
     assert!(sidecar.process().wait(Duration::from_secs(10)).unwrap().success());
-    let total: u64 = redis.ask(&["HGET", &reserve(0)[0].charges[0].keys().next().unwrap(), "t"]);
+    let total: u64 =
+        redis.ask(&["HGET", &reserve(0)[0].charges[0].keys(Keyspace::new("")).next().unwrap(), "t"]);
     assert_eq!(total, 50);
 }
 
@@ -194,7 +200,8 @@ async fn when_stopped_under_load_it_answers_every_admission_that_it_charged() {
         client.await.unwrap();
     }
     assert!(sidecar.process().wait(Duration::from_secs(10)).unwrap().success());
-    let charged: u64 = redis.ask(&["HGET", &reserve(0)[0].charges[0].keys().next().unwrap(), "t"]);
+    let charged: u64 =
+        redis.ask(&["HGET", &reserve(0)[0].charges[0].keys(Keyspace::new("")).next().unwrap(), "t"]);
     assert_eq!(charged, answered_calls.load(Ordering::Relaxed));
 }
 

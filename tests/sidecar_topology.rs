@@ -8,7 +8,7 @@ use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::Method;
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
-    Reserve { id: id.to_string(), charges: charges.to_vec() }
+    Reserve { id: id.to_string(), charges: charges.to_vec(), ..Reserve::default() }
 }
 
 fn used(answer: &Reserved) -> (bool, Vec<u64>) {
@@ -44,7 +44,7 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
         .iter()
         .map(|one| {
             let charges = ScopeCharges::changed(&one.charges, |charge| charge.cost = Units::ZERO);
-            Settle { id: one.id.clone(), if_absent: None, extend: false, charges }
+            Settle { id: one.id.clone(), if_absent: None, extend: false, charges, ..Settle::default() }
         })
         .collect();
     let settled = sidecar.settle(&settlements).await;
@@ -82,12 +82,8 @@ async fn an_acl_user_needs_only_these_rights() {
     let batch: Vec<Reserve> = (0..3).map(|at| reserve(at, &charges)).collect();
     let answers: Vec<_> = sidecar.reserve(&batch).await.iter().map(used).collect();
     assert_eq!(answers, [(true, vec![1]), (true, vec![2]), (false, vec![2])]);
-    let settlement = Settle {
-        id: "0".to_owned(),
-        if_absent: None,
-        extend: false,
-        charges: vec![hourly("key", "requests", 2, 0)],
-    };
+    let settlement =
+        Settle { id: "0".to_owned(), charges: vec![hourly("key", "requests", 2, 0)], ..Settle::default() };
     assert_eq!(sidecar.settle(&[settlement]).await, [Settled::Done { settled: true, over: false }]);
     assert_eq!(sidecar.usage(Method::DELETE, "identity=key").await["removed"][0]["used"], 1);
 

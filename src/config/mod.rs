@@ -51,6 +51,7 @@ const MAX_MAX_WAITING: u64 = 1_000_000;
 #[derive(Debug, PartialEq)]
 pub struct Config {
     store: Store,
+    namespace: Arc<str>,
     sources: Vec<Source>,
     hash_secret: Option<HashSecret>,
     keys: BTreeMap<Arc<str>, Grant>,
@@ -75,6 +76,7 @@ impl Config {
     fn new(mut raw: raw::Root) -> Result<Self, ConfigError> {
         let root = Path::Root;
         let mut problems = Problems::default();
+        let namespace = store::namespace(&raw.store.namespace, &root.member("store"), &mut problems);
         let store = Store::new(mem::take(&mut raw.store), &root.member("store"), &mut problems);
         let sources = sources::sources(raw.identity.take(), &root.member("identity"), &mut problems);
         let hash_secret =
@@ -108,6 +110,7 @@ impl Config {
         };
         problems.none_or(Self {
             store,
+            namespace,
             sources,
             hash_secret,
             keys,
@@ -124,6 +127,11 @@ impl Config {
     /// The store that counts use.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The namespace of its counters.
+    pub fn namespace(&self) -> Arc<str> {
+        Arc::clone(&self.namespace)
     }
 
     /// The identity of the sender of `request`; none if no source yields a value.

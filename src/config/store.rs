@@ -4,7 +4,9 @@ use super::error::{Path, Problems, quoted};
 use super::raw;
 use super::secret::Secret;
 use crate::quantity::Millis;
+use crate::store::keys::{MAX_NAMESPACE_BYTES, is_namespace};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The default of the longest time that a request waits for the sidecar, in milliseconds.
@@ -110,6 +112,15 @@ impl Store {
             })),
         }
     }
+}
+
+/// Checks the namespace in `given`, which becomes part of every key.
+pub(super) fn namespace(given: &str, store: &Path<'_>, problems: &mut Problems) -> Arc<str> {
+    if !is_namespace(given) {
+        let expected = format!("at most {MAX_NAMESPACE_BYTES} letters, digits, \".\", \"_\" and \"-\"");
+        problems.expected(&store.member("namespace"), expected, quoted(given));
+    }
+    given.into()
 }
 
 /// `value`, which is never zero.

@@ -308,7 +308,7 @@ mod tests {
 
     fn stores(memory: &Memory) -> Stores<&Memory> {
         let config = br#"{"store": {"type": "redis", "cluster": "s"}}"#;
-        Stores::new(Config::from_bytes(config).unwrap().store(), memory)
+        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), memory)
     }
 
     fn limit(metric: Metric, amount: u64) -> Applied {

@@ -1,6 +1,6 @@
 //! Charges: the counters of a request, by scope, with the units that the request takes from each.
 
-use super::keys;
+use super::keys::Keyspace;
 use crate::quantity::Units;
 use crate::window::Window;
 use std::sync::Arc;
@@ -60,10 +60,10 @@ impl ScopeCharges {
     }
 
     /// The key of each charge's counter in Redis.
-    pub fn keys(&self) -> impl Iterator<Item = String> {
+    pub fn keys(&self, space: Keyspace<'_>) -> impl Iterator<Item = String> {
         self.charges
             .iter()
-            .map(|charge| keys::counter(&self.scope, &charge.identity, &charge.name, &charge.window))
+            .map(move |charge| space.counter(&self.scope, &charge.identity, &charge.name, &charge.window))
     }
 }
 

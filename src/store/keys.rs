@@ -1,33 +1,69 @@
 //! The keys of both stores: those in Redis, and the local store's in Envoy's shared data.
 //!
-//! Redis keys begin with `llmrl:` and a hash tag, the scope in braces, so that Redis Cluster keeps all keys of a scope
-//! together and one script can change them in one atomic step:
+//! Redis keys begin with the version of their layout, the namespace of the configuration, and a hash tag: the scope in
+//! braces. The tag lets Redis Cluster keep all keys of a scope together, so that one script can change them in one
+//! atomic step. `<space>` is `llmrl:<layout>:<namespace>`:
 //!
-//! | key                                                | type   | content                                   |
-//! |----------------------------------------------------|--------|-------------------------------------------|
-//! | `llmrl:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
-//! | `llmrl:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
-//! | `llmrl:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
+//! | key                                                  | type   | content                                   |
+//! |------------------------------------------------------|--------|-------------------------------------------|
+//! | `<space>:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
+//! | `<space>:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
+//! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
 //!
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
 //! `<algorithm> <window_ms> <parameter> <limit>`. Every key expires.
 //!
-//! In Envoy's shared data, a key is `llmrl/<version>/<number of shards>/<shard>`. The version is that of the shard's
-//! bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
+//! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of the
+//! shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
 
 use crate::window::Window;
+
+/// The version of the keys and values in Redis. Raise it whenever their meaning changes: what has another version is not
+/// read, and expires.
+const LAYOUT: u32 = 2;
 
 /// The version of a shard's bytes. Raise it whenever their meaning changes.
 const SHARD_VERSION: u32 = 2;
 
-/// The key of a counter.
-pub fn counter(scope: &str, identity: &str, limit_name: &str, window: &Window) -> String {
-    format!("llmrl:{{{scope}}}:{identity}:{}", index_field(limit_name, window))
+/// The longest namespace, in bytes.
+pub const MAX_NAMESPACE_BYTES: usize = 64;
+
+/// Whether `text` is a namespace. Its characters can neither end a part of a key nor begin a hash tag.
+pub fn is_namespace(text: &str) -> bool {
+    text.len() <= MAX_NAMESPACE_BYTES
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// The key of the index of an identity's counters.
-pub fn index(scope: &str, identity: &str) -> String {
-    format!("llmrl:{{{scope}}}:{identity}")
+/// The keys in Redis of one namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyspace<'a> {
+    namespace: &'a str,
+}
+
+impl<'a> Keyspace<'a> {
+    /// The keys of `namespace`.
+    pub const fn new(namespace: &'a str) -> Self {
+        Self { namespace }
+    }
+
+    fn scope(self, scope: &str) -> String {
+        format!("llmrl:{LAYOUT}:{}:{{{scope}}}", self.namespace)
+    }
+
+    /// The key of a counter.
+    pub fn counter(self, scope: &str, identity: &str, limit_name: &str, window: &Window) -> String {
+        format!("{}:{identity}:{}", self.scope(scope), index_field(limit_name, window))
+    }
+
+    /// The key of the index of an identity's counters.
+    pub fn index(self, scope: &str, identity: &str) -> String {
+        format!("{}:{identity}", self.scope(scope))
+    }
+
+    /// The key of a reservation's record in one scope.
+    pub fn record(self, scope: &str, id: &str) -> String {
+        format!("{}:reservation:{id}", self.scope(scope))
+    }
 }
 
 /// The field of a counter in its identity's index. A window's label has no colon, so that the field can be split again.
@@ -40,14 +76,9 @@ pub fn limit_name(index_field: &str) -> Option<&str> {
     index_field.rsplit_once(':').map(|(name, _)| name)
 }
 
-/// The key of a reservation's record in one scope.
-pub fn record(scope: &str, id: &str) -> String {
-    format!("llmrl:{{{scope}}}:reservation:{id}")
-}
-
-/// The key of one of the local store's `shards`.
-pub fn shard(shards: u32, shard: u32) -> String {
-    format!("llmrl/{SHARD_VERSION}/{shards}/{shard}")
+/// The key of one of the local store's `shards` in `namespace`.
+pub fn shard(namespace: &str, shards: u32, shard: u32) -> String {
+    format!("llmrl/{SHARD_VERSION}/{namespace}/{shards}/{shard}")
 }
 
 #[cfg(test)]
@@ -58,10 +89,22 @@ mod tests {
     #[test]
     fn keys_of_one_scope_share_their_hash_tag() {
         let window = Window::sliding(NonZeroMillis::MINUTE);
-        assert_eq!(counter("a", "me", "gpt:4/requests", &window), "llmrl:{a}:me:gpt:4/requests:1m");
-        assert_eq!(index("a", "me"), "llmrl:{a}:me");
-        assert_eq!(record("a", "id"), "llmrl:{a}:reservation:id");
-        assert_eq!(shard(64, 3), "llmrl/2/64/3");
+        let keys = Keyspace::new("");
+        assert_eq!(keys.counter("a", "me", "gpt:4/requests", &window), "llmrl:2::{a}:me:gpt:4/requests:1m");
+        assert_eq!(keys.index("a", "me"), "llmrl:2::{a}:me");
+        assert_eq!(keys.record("a", "id"), "llmrl:2::{a}:reservation:id");
+        assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:2:staging:{a}:me");
+        assert_eq!(shard("staging", 64, 3), "llmrl/2/staging/64/3");
+    }
+
+    #[test]
+    fn a_namespace_cannot_reach_into_another_part_of_a_key() {
+        for text in ["", "staging", "eu-1.prod_2", &"x".repeat(MAX_NAMESPACE_BYTES)] {
+            assert!(is_namespace(text), "{text}");
+        }
+        for text in ["a:b", "{a}", "a b", "a/b", "ä", "a\n", &"x".repeat(MAX_NAMESPACE_BYTES + 1)] {
+            assert!(!is_namespace(text), "{text}");
+        }
     }
 
     #[test]

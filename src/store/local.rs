@@ -11,6 +11,7 @@ use super::shard::{Digest16, Shard, digest};
 use crate::quantity::Millis;
 use crate::window::ChargedParts;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The number of failed compare-and-swaps after which a call gives up. Each failure is another worker's success, so
@@ -52,21 +53,22 @@ pub struct Receipt {
 #[derive(Clone, Debug)]
 pub struct LocalStore<S> {
     data: S,
+    namespace: Arc<str>,
     shards: NonZeroU32,
 }
 
 impl<S: SharedData> LocalStore<S> {
-    /// A store for `max_identities` at a time, on `data`.
-    pub fn new(data: S, max_identities: NonZeroU32) -> Self {
+    /// A store for `max_identities` at a time, on `data`, whose counters are those of `namespace`.
+    pub fn new(data: S, namespace: Arc<str>, max_identities: NonZeroU32) -> Self {
         let shards = max_identities.get().div_ceil(EXPECTED_SCOPES_PER_SHARD);
-        Self { data, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
+        Self { data, namespace, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
     }
 
     /// Creates the shards that do not exist. Counters from before a reload stay.
     pub fn prepare(&self) {
         let empty = Shard::default().encode();
         for shard in 0..self.shards.get() {
-            let key = keys::shard(self.shards.get(), shard);
+            let key = keys::shard(&self.namespace, self.shards.get(), shard);
             if self.data.get(&key).is_none() {
                 self.data.create(&key, &empty);
             }
@@ -141,7 +143,7 @@ impl<S: SharedData> LocalStore<S> {
     /// written the shard in between.
     fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
         let shard = self.shard_of(digest(&[&scope.scope]));
-        let key = keys::shard(self.shards.get(), shard);
+        let key = keys::shard(&self.namespace, self.shards.get(), shard);
         for _ in 0..MAX_TRIES {
             let (bytes, version) = self.data.get(&key).ok_or(LocalError::Missing(shard))?;
             let mut counters = Shard::decode(&bytes);
@@ -201,7 +203,7 @@ pub(crate) mod tests {
     }
 
     fn store(memory: &Memory) -> LocalStore<&Memory> {
-        let store = LocalStore::new(memory, NonZeroU32::new(64).unwrap());
+        let store = LocalStore::new(memory, "".into(), NonZeroU32::new(64).unwrap());
         store.prepare();
         store
     }
@@ -213,7 +215,7 @@ pub(crate) mod tests {
     #[test]
     fn an_unprepared_store_is_an_error() {
         let memory = Memory::default();
-        let store = LocalStore::new(&memory, NonZeroU32::MIN);
+        let store = LocalStore::new(&memory, "".into(), NonZeroU32::MIN);
         assert_eq!(store.reserve(&[one("a", 1, 1)], at(0)), Err(LocalError::Missing(0)));
     }
 
@@ -252,7 +254,7 @@ pub(crate) mod tests {
         let store = store(&memory);
         let shard = |scope: &str| store.shard_of(digest(&[scope]));
         let lost = (0..).map(|n| format!("k{n}")).find(|name| shard(name) != shard("a")).unwrap();
-        memory.0.lock().unwrap().remove(&keys::shard(store.shards.get(), shard(&lost)));
+        memory.0.lock().unwrap().remove(&keys::shard("", store.shards.get(), shard(&lost)));
         let failed = store.reserve(&[one("a", 1, 1), one(&lost, 1, 1)], at(0));
         assert_eq!(failed, Err(LocalError::Missing(shard(&lost))));
         assert_eq!(store.reserve(&[one("a", 1, 0)], at(0)).unwrap().states[0].used, 0);

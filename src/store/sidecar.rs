@@ -276,11 +276,11 @@ mod tests {
     use super::*;
 
     fn reserve(id: &str) -> Reserve {
-        Reserve { id: id.into(), charges: Vec::new() }
+        Reserve { id: id.into(), ..Reserve::default() }
     }
 
     fn settle(id: &str) -> Settle {
-        Settle { id: id.into(), if_absent: None, extend: false, charges: Vec::new() }
+        Settle { id: id.into(), ..Settle::default() }
     }
 
     const ADMITTED: Answer = Answer::Decided(Decision { held: Some(HeldIn::Redis), states: Vec::new() });

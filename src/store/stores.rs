@@ -8,6 +8,7 @@ use super::{Answer, Extended, HeldIn, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::stats::{Stat, Stats};
+use std::sync::Arc;
 
 /// The log reports that a store does not answer at most once in this time.
 const LOG_PERIOD: Millis = Millis::SECOND;
@@ -15,6 +16,8 @@ const LOG_PERIOD: Millis = Millis::SECOND;
 /// The stores that a configuration uses.
 #[derive(Debug)]
 pub struct Stores<S> {
+    /// Whose counters these are, on what the stores share with other configurations.
+    namespace: Arc<str>,
     /// None if this Envoy never counts by itself.
     local: Option<LocalStore<S>>,
     /// None if the configuration has no sidecar.
@@ -53,9 +56,10 @@ pub struct CalloutOutcome {
 }
 
 impl<S: SharedData> Stores<S> {
-    /// The stores of `config`. Creates missing shards of the local store.
-    pub fn new(config: &Store, data: S) -> Self {
-        let local = config.local().map(|local| LocalStore::new(data, local.max_identities));
+    /// The stores of `config` for the counters of `namespace`. Creates missing shards of the local store.
+    pub fn new(config: &Store, namespace: Arc<str>, data: S) -> Self {
+        let local =
+            config.local().map(|local| LocalStore::new(data, Arc::clone(&namespace), local.max_identities));
         if let Some(local) = &local {
             local.prepare();
         }
@@ -71,14 +75,15 @@ impl<S: SharedData> Stores<S> {
                 })
             }
         };
-        Self { local, sidecar, logged: None }
+        Self { namespace, local, sidecar, logged: None }
     }
 
     /// Reserves all of `charges` or none, for the request of `stream`.
     pub fn reserve(&mut self, stream: u32, id: &str, charges: Vec<ScopeCharges>, now: Millis) -> Reserved {
         match &mut self.sidecar {
             Some(sidecar) => {
-                sidecar.reserves.push(stream, Reserve { id: id.to_owned(), charges }, now);
+                let namespace = Arc::clone(&self.namespace);
+                sidecar.reserves.push(stream, Reserve { id: id.to_owned(), namespace, charges }, now);
                 Reserved::Queued { answer_by: now + sidecar.timeout }
             }
             None => Reserved::Answered(self.reserve_locally(&charges, HeldIn::Local, now)),
@@ -139,7 +144,7 @@ impl<S: SharedData> Stores<S> {
                 Extended { is_over, queued: false }
             }
             HeldIn::Redis => {
-                let settle = Settle { id: id.to_owned(), if_absent: None, extend: true, charges };
+                let settle = self.call(id.to_owned(), None, true, charges);
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
             HeldIn::Uncounted => Extended::default(),
@@ -149,18 +154,17 @@ impl<S: SharedData> Stores<S> {
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
         let Settlement { id, charges, held, is_unchanged } = settlement;
-        let settle = |if_absent, charges| Settle { id, if_absent, extend: false, charges };
         match held {
             HeldIn::Local(_) if is_unchanged => false,
             HeldIn::Local(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 false
             }
-            HeldIn::Redis | HeldIn::Uncounted => self.send(None, settle(None, charges)),
+            HeldIn::Redis | HeldIn::Uncounted => self.send(None, self.call(id, None, false, charges)),
             // The fleet's counters miss what the share admitted, so Redis charges it now.
             HeldIn::LocalShare(receipt) => {
                 self.settle_locally(&charges, receipt, now);
-                self.send(None, settle(Some(IfAbsent::Charge), charges))
+                self.send(None, self.call(id, Some(IfAbsent::Charge), false, charges))
             }
         }
     }
@@ -176,7 +180,17 @@ impl<S: SharedData> Stores<S> {
     /// Undoes what Redis may have charged for a reservation, because its request is not forwarded. If the reservation
     /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
     pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>)) -> bool {
-        self.send(None, Settle { id, if_absent: Some(IfAbsent::Charge), extend: false, charges: nothing })
+        self.send(None, self.call(id, Some(IfAbsent::Charge), false, nothing))
+    }
+
+    fn call(
+        &self,
+        id: String,
+        if_absent: Option<IfAbsent>,
+        extend: bool,
+        charges: Vec<ScopeCharges>,
+    ) -> Settle {
+        Settle { id, namespace: Arc::clone(&self.namespace), if_absent, extend, charges }
     }
 
     /// Queues a settlement, or an extension for `stream`. Returns whether there is a sidecar.
@@ -245,7 +259,7 @@ mod tests {
     /// Both stores, as `on_error: local` needs them.
     fn stores(memory: &Memory) -> Stores<&Memory> {
         let config = br#"{"store": {"type": "redis", "cluster": "s", "on_error": "local"}}"#;
-        Stores::new(Config::from_bytes(config).unwrap().store(), memory)
+        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), memory)
     }
 
     fn charges(cost: u64) -> Vec<ScopeCharges> {
@@ -256,7 +270,7 @@ mod tests {
     fn settled(held: fn(Receipt) -> HeldIn, is_unchanged: bool) -> (u64, Option<Settle>) {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let local = LocalStore::new(&memory, std::num::NonZeroU32::new(65_536).unwrap());
+        let local = LocalStore::new(&memory, "".into(), std::num::NonZeroU32::new(65_536).unwrap());
         let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
         let settlement =
             Settlement { id: "id".into(), charges: charges(40), held: held(receipt), is_unchanged };

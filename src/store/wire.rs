@@ -12,6 +12,7 @@ use crate::quantity::{Millis, NonZeroMillis, Units};
 use crate::window::{Fit, Window, WindowState};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The sidecar's paths.
 pub mod path {
@@ -30,11 +31,14 @@ pub mod path {
 }
 
 /// One element of `POST /v1/reserve`: charge all of `charges` or none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserve {
     /// An id that no other reservation of the fleet has. Reserving an id again changes nothing and answers the same.
     pub id: String,
+    /// The namespace of the configuration: counters of another are others. Empty by default.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub namespace: Arc<str>,
     /// The counters to charge, by scope.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -63,11 +67,14 @@ pub enum Reserved {
 ///
 /// The store charges an excess now, which may take a counter above its limit. It refunds a surplus to the place of the
 /// charge, while that is still in the window. Settling an id again changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
     /// The reservation's id.
     pub id: String,
+    /// The namespace of the configuration.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub namespace: Arc<str>,
     /// What to do if the store knows no such reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_absent: Option<IfAbsent>,
@@ -241,14 +248,21 @@ mod tests {
 
     #[test]
     fn charges_are_flat_on_the_wire_and_grouped_in_the_process() {
-        let reserve = Reserve { id: "x".into(), charges: charges() };
+        let reserve = Reserve { id: "x".into(), charges: charges(), ..Reserve::default() };
         assert_eq!(reserve.charges.iter().map(|scope| scope.charges.len()).collect::<Vec<_>>(), [2, 1]);
         let json = format!(r#"{{"id":"x","charges":{CHARGES}}}"#);
         assert_eq!(serde_json::to_string(&reserve).unwrap(), json);
         assert_eq!(serde_json::from_str::<Reserve>(&json).unwrap(), reserve);
-        let settle =
-            Settle { id: "x".into(), if_absent: Some(IfAbsent::Charge), extend: true, charges: charges() };
-        let json = format!(r#"{{"id":"x","if_absent":"charge","extend":true,"charges":{CHARGES}}}"#);
+        let settle = Settle {
+            id: "x".into(),
+            namespace: "staging".into(),
+            if_absent: Some(IfAbsent::Charge),
+            extend: true,
+            charges: charges(),
+        };
+        let json = format!(
+            r#"{{"id":"x","namespace":"staging","if_absent":"charge","extend":true,"charges":{CHARGES}}}"#
+        );
         assert_eq!(serde_json::to_string(&settle).unwrap(), json);
         assert_eq!(serde_json::from_str::<Settle>(&json).unwrap(), settle);
     }
@@ -256,7 +270,7 @@ mod tests {
     #[test]
     fn scopes_that_alternate_keep_their_order() {
         let [a, b] = charges().try_into().unwrap();
-        let reserve = Reserve { id: "x".into(), charges: vec![a.clone(), b, a] };
+        let reserve = Reserve { id: "x".into(), charges: vec![a.clone(), b, a], ..Reserve::default() };
         let json = serde_json::to_string(&reserve).unwrap();
         assert_eq!(serde_json::from_str::<Reserve>(&json).unwrap(), reserve);
     }

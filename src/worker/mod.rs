@@ -46,7 +46,7 @@ impl<S: SharedData> Worker<S> {
     /// A worker with `config`. `seed` is random, so that no two workers of a fleet make the same reservation id.
     pub fn new(config: Arc<Config>, data: S, seed: u64) -> Self {
         Self {
-            stores: Stores::new(config.store(), data),
+            stores: Stores::new(config.store(), config.namespace(), data),
             sessions: HashMap::new(),
             deadlines: Deadlines::default(),
             shared: Shared::new(&config, seed),

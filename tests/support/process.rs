@@ -10,7 +10,7 @@
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::iter;
 use std::net::{Ipv4Addr, TcpListener};
@@ -79,11 +79,32 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
-    /// Sends `signal` to the process and its children. No error if they have ended.
+    /// Sends `signal` to the process and its children. No error if they have ended. After `SIGSTOP`, waits until the
+    /// process has stopped: on a busy machine a thread that runs on another processor may go on for a moment.
+    ///
+    /// # Panics
+    /// If the process does not stop.
     pub fn signal(&self, signal: Signal) {
         let group = Pid::from_raw(i32::try_from(self.id()).unwrap());
         // Fails only if the group is empty.
-        let _ = killpg(group, signal);
+        let sent = killpg(group, signal);
+        if signal == Signal::SIGSTOP && sent.is_ok() {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while self.has_running_threads() {
+                assert!(Instant::now() < deadline, "{} does not stop", self.id());
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Whether any thread is neither stopped nor gone, by its state in proc(5).
+    fn has_running_threads(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return false };
+        threads.flatten().any(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            state.is_some_and(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
+        })
     }
 
     /// Its exit status, or `None` while it runs.

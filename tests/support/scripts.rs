@@ -2,6 +2,7 @@
 
 use crate::redis::Redis;
 use llm_rate_limit::quantity::Units;
+use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
 use llm_rate_limit::window::WindowState;
 use llm_rate_limit_cli::metrics::Metrics;
@@ -66,7 +67,7 @@ impl Scripts {
     /// # Panics
     /// If the script fails or answers nonsense.
     pub fn reserve(&self, id: &str, charges: &[Charge], now_ms: u64) -> (bool, Vec<WindowState>) {
-        let reply = self.run_one(call::groups(id, &team(charges)).unwrap()[0].reserve(id, now_ms));
+        let reply = self.run_one(call::groups("", id, &team(charges)).unwrap()[0].reserve(id, now_ms));
         (reply[0] == 1, call::window_states(&reply[1..]).unwrap())
     }
 
@@ -102,7 +103,7 @@ impl Scripts {
     /// # Panics
     /// If the script fails or answers nonsense.
     pub fn peek(&self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
-        let reply = self.run_one(call::groups("peek", &team(charges)).unwrap()[0].peek(now_ms));
+        let reply = self.run_one(call::groups("", "peek", &team(charges)).unwrap()[0].peek(now_ms));
         call::window_states(&reply).unwrap()
     }
 
@@ -128,8 +129,9 @@ impl Scripts {
 /// # Panics
 /// If the charges cannot be made into one.
 pub fn settle(id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, extend: bool, now_ms: u64) -> Call {
-    let one = Settle { id: id.to_owned(), if_absent, extend, charges: team(charges).to_vec() };
-    call::groups(id, &one.charges).unwrap()[0].settle(&one, now_ms)
+    let one =
+        Settle { id: id.to_owned(), if_absent, extend, charges: team(charges).to_vec(), ..Settle::default() };
+    call::groups("", id, &one.charges).unwrap()[0].settle(&one, now_ms)
 }
 
 /// `charges` in the scope of all of them.
@@ -142,5 +144,5 @@ pub fn team(charges: &[Charge]) -> [ScopeCharges; 1] {
 /// # Panics
 /// Never.
 pub fn key(charge: &Charge) -> String {
-    team(std::slice::from_ref(charge))[0].keys().next().unwrap()
+    team(std::slice::from_ref(charge))[0].keys(Keyspace::new("")).next().unwrap()
 }

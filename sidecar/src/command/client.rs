@@ -1,6 +1,7 @@
 //! A client of a running sidecar, over TCP or a unix socket. It asks and resets; it decides nothing.
 
 use super::Failure;
+use super::counters::Owner;
 use llm_rate_limit::config::Secret;
 use llm_rate_limit::store::wire::path;
 use reqwest::{Client as Http, Method};
@@ -44,20 +45,26 @@ impl Client {
         Ok(Self { http, base, token, runtime })
     }
 
-    /// The usage of the windows of `identity` in `scope`.
-    pub(super) fn usage<T: DeserializeOwned>(&self, scope: &str, identity: &str) -> Result<T, Failure> {
-        self.ask(Method::GET, scope, identity)
+    /// The usage of the windows of `owner`.
+    pub(super) fn usage<T: DeserializeOwned>(&self, owner: &Owner) -> Result<T, Failure> {
+        self.ask(Method::GET, owner)
     }
 
-    /// Resets the windows of `identity` in `scope`, and returns their usage before.
-    pub(super) fn reset<T: DeserializeOwned>(&self, scope: &str, identity: &str) -> Result<T, Failure> {
-        self.ask(Method::DELETE, scope, identity)
+    /// Resets the windows of `owner`, and returns their usage before.
+    pub(super) fn reset<T: DeserializeOwned>(&self, owner: &Owner) -> Result<T, Failure> {
+        self.ask(Method::DELETE, owner)
     }
 
-    fn ask<T: DeserializeOwned>(&self, method: Method, scope: &str, identity: &str) -> Result<T, Failure> {
+    fn ask<T: DeserializeOwned>(&self, method: Method, owner: &Owner) -> Result<T, Failure> {
         let mut url = self.base.clone();
         url.set_path(path::USAGE);
-        url.query_pairs_mut().append_pair("identity", identity).append_pair("scope", scope);
+        let Owner { scope, identity, namespace } = owner;
+        let mut query = url.query_pairs_mut();
+        query.append_pair("identity", identity).append_pair("scope", scope);
+        if !namespace.is_empty() {
+            query.append_pair("namespace", namespace);
+        }
+        drop(query);
         let mut request = self.http.request(method, url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());

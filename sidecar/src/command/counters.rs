@@ -43,6 +43,9 @@ pub struct Selection {
     /// The scope of --id: by default the id itself; for a key in a group, group-NAME
     #[arg(long, conflicts_with_all = ["key", "group", "model", "global"])]
     scope: Option<String>,
+    /// The namespace of the counters: by default that of --config, else none
+    #[arg(long)]
+    namespace: Option<String>,
     /// The sidecar's address: http://host:port or unix:/path
     #[arg(long, env = "SIDECAR_URL", default_value = "http://127.0.0.1:8081")]
     url: String,
@@ -55,20 +58,26 @@ pub struct Selection {
 }
 
 /// The owner of counters.
-struct Owner {
-    scope: String,
-    identity: String,
+pub(super) struct Owner {
+    pub(super) scope: String,
+    pub(super) identity: String,
+    pub(super) namespace: String,
 }
 
 impl Owner {
     /// An owner with a scope of its own.
     fn alone(name: String) -> Self {
-        Self { scope: name.clone(), identity: name }
+        Self { scope: name.clone(), identity: name, namespace: String::new() }
     }
 }
 
 impl Selection {
     fn owner(&self) -> Result<Owner, Failure> {
+        let owner = self.owner_by_name()?;
+        Ok(Owner { namespace: self.namespace.clone().unwrap_or(owner.namespace), ..owner })
+    }
+
+    fn owner_by_name(&self) -> Result<Owner, Failure> {
         if let Some(key) = &self.key {
             return self.owner_of_key(key);
         }
@@ -76,6 +85,7 @@ impl Selection {
             return Ok(Owner {
                 scope: self.scope.clone().unwrap_or_else(|| id.clone()),
                 identity: id.clone(),
+                namespace: String::new(),
             });
         }
         let group = self.group.as_deref().map(group_scope);
@@ -86,10 +96,13 @@ impl Selection {
     fn owner_of_key(&self, key: &str) -> Result<Owner, Failure> {
         let identity = Identity::of_key(&presented(key)?);
         let Some(file) = &self.config else { return Ok(Owner::alone(identity.id().to_string())) };
-        match configuration(file)?.access(Some(&identity)) {
-            Access::Limited(subject) => {
-                Ok(Owner { scope: subject.scope().to_owned(), identity: subject.id().to_owned() })
-            }
+        let config = configuration(file)?;
+        match config.access(Some(&identity)) {
+            Access::Limited(subject) => Ok(Owner {
+                scope: subject.scope().to_owned(),
+                identity: subject.id().to_owned(),
+                namespace: config.namespace().to_string(),
+            }),
             Access::Unlimited => {
                 Err(Failure("this key is unlimited: its requests are not counted".to_owned()))
             }
@@ -104,8 +117,7 @@ impl Selection {
 
 /// Prints the usage of the windows.
 pub(super) fn show(selection: &Selection, out: &mut impl Write) -> Result<bool, Failure> {
-    let Owner { scope, identity } = selection.owner()?;
-    let usage: Usage = selection.client()?.usage(&scope, &identity)?;
+    let usage: Usage = selection.client()?.usage(&selection.owner()?)?;
     if selection.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&usage)?)?;
     } else {
@@ -116,8 +128,7 @@ pub(super) fn show(selection: &Selection, out: &mut impl Write) -> Result<bool, 
 
 /// Resets the windows, and prints their usage before.
 pub(super) fn reset(selection: &Selection, out: &mut impl Write) -> Result<bool, Failure> {
-    let Owner { scope, identity } = selection.owner()?;
-    let reset: Reset = selection.client()?.reset(&scope, &identity)?;
+    let reset: Reset = selection.client()?.reset(&selection.owner()?)?;
     if selection.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&reset)?)?;
     } else {

@@ -11,7 +11,7 @@ use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::{Access, Applied, Subject};
 use llm_rate_limit::quantity::Millis;
-use llm_rate_limit::store::keys;
+use llm_rate_limit::store::keys::Keyspace;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,14 +39,14 @@ pub(super) fn explain(question: &Question, out: &mut impl Write) -> Result<bool,
     let access = config.access(identity.as_ref());
     let model = question.model.as_deref();
     if question.json {
-        writeln!(out, "{:#}", as_json(&access, model))?;
+        writeln!(out, "{:#}", as_json(&config, &access, model))?;
     } else {
         as_text(&config, &access, model, out)?;
     }
     Ok(true)
 }
 
-fn as_json(access: &Access, model: Option<&str>) -> Value {
+fn as_json(config: &Config, access: &Access, model: Option<&str>) -> Value {
     match access {
         Access::Unlimited => json!({"access": "unlimited"}),
         Access::Rejected => json!({"access": "rejected"}),
@@ -56,12 +56,12 @@ fn as_json(access: &Access, model: Option<&str>) -> Value {
             "identity": subject.id(),
             "scope": subject.scope(),
             "group": subject.group(),
-            "windows": subject.limits(model).map(|applied| window(&applied)).collect::<Vec<_>>(),
+            "windows": subject.limits(model).map(|applied| window(config, &applied)).collect::<Vec<_>>(),
         }),
     }
 }
 
-fn window(applied: &Applied) -> Value {
+fn window(config: &Config, applied: &Applied) -> Value {
     let limit = &applied.limit;
     json!({
         "owner": applied.owner.to_string(),
@@ -74,14 +74,15 @@ fn window(applied: &Applied) -> Value {
         "algorithm": limit.window.algorithm.name(),
         "max_wait_ms": limit.enforcement.max_wait,
         "dry_run": applied.dry_run,
-        "counter": counter(applied),
+        "counter": counter(config, applied),
     })
 }
 
 /// The name of its counter in Redis.
-fn counter(applied: &Applied) -> String {
+fn counter(config: &Config, applied: &Applied) -> String {
     let limit = &applied.limit;
-    keys::counter(&applied.scope, &applied.identity, &limit.name, &limit.window)
+    let namespace = config.namespace();
+    Keyspace::new(&namespace).counter(&applied.scope, &applied.identity, &limit.name, &limit.window)
 }
 
 fn as_text(

@@ -5,7 +5,7 @@
 
 use crate::script::{self, Script};
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
-use llm_rate_limit::store::keys;
+use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{self, Charge, IfAbsent, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Window, WindowState};
 use redis::Cmd;
@@ -23,6 +23,9 @@ pub const MAX_NAME_BYTES: usize = 512;
 /// Why a request cannot be turned into calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
+    /// A namespace that cannot be part of keys.
+    #[error("namespace: expected letters, digits, \".\", \"_\" and \"-\"")]
+    Namespace,
     /// A cost or a limit that a Lua number cannot hold.
     #[error("charges[{at}]: {field} is {value}, more than {MAX_EXACT} (2^53 - 1)")]
     TooMany {
@@ -66,17 +69,23 @@ pub enum Invalid {
 /// The charges of one request that share a scope: one script call applies them in one atomic step.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
+    space: Keyspace<'a>,
     scope: &'a str,
     /// Each charge with its place in the request.
     charges: Vec<(usize, &'a Charge)>,
 }
 
-/// Sorts the charges of the request `id` into groups, in the order in which their scopes first appear.
+/// Sorts the charges of the request `id` in `namespace` into groups, in the order in which their scopes first appear.
 ///
 /// # Errors
 /// See [`Invalid`].
-pub fn groups<'a>(id: &str, scopes: &'a [ScopeCharges]) -> Result<Vec<Group<'a>>, Invalid> {
+pub fn groups<'a>(
+    namespace: &'a str,
+    id: &str,
+    scopes: &'a [ScopeCharges],
+) -> Result<Vec<Group<'a>>, Invalid> {
     check_name("id", id)?;
+    let space = keyspace(namespace)?;
     let mut groups: Vec<Group<'a>> = Vec::with_capacity(1);
     let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (&*of.scope, charge)));
     for (at, (scope, charge)) in charges.enumerate() {
@@ -89,7 +98,7 @@ pub fn groups<'a>(id: &str, scopes: &'a [ScopeCharges]) -> Result<Vec<Group<'a>>
                 }
                 group.charges.push((at, charge));
             }
-            None => groups.push(Group { scope, charges: vec![(at, charge)] }),
+            None => groups.push(Group { space, scope, charges: vec![(at, charge)] }),
         }
     }
     Ok(groups)
@@ -97,6 +106,14 @@ pub fn groups<'a>(id: &str, scopes: &'a [ScopeCharges]) -> Result<Vec<Group<'a>>
 
 fn same_counter(one: &Charge, other: &Charge) -> bool {
     one.identity == other.identity && one.name == other.name && one.window.label() == other.window.label()
+}
+
+/// The keys of `namespace`.
+///
+/// # Errors
+/// [`Invalid::Namespace`].
+pub fn keyspace(namespace: &str) -> Result<Keyspace<'_>, Invalid> {
+    if keys::is_namespace(namespace) { Ok(Keyspace::new(namespace)) } else { Err(Invalid::Namespace) }
 }
 
 fn check_name(field: &'static str, name: &str) -> Result<(), Invalid> {
@@ -200,11 +217,11 @@ impl Group<'_> {
         cost: impl Fn(&Charge) -> Units,
     ) -> Call {
         let mut keys = Vec::with_capacity(1 + 2 * self.charges.len());
-        keys.extend(id.map(|id| keys::record(self.scope, id)));
+        keys.extend(id.map(|id| self.space.record(self.scope, id)));
         args.reserve(7 * self.charges.len());
         for (_, charge) in &self.charges {
-            keys.push(keys::counter(self.scope, &charge.identity, &charge.name, &charge.window));
-            keys.push(keys::index(self.scope, &charge.identity));
+            keys.push(self.space.counter(self.scope, &charge.identity, &charge.name, &charge.window));
+            keys.push(self.space.index(self.scope, &charge.identity));
             args.extend(shape(&charge.window));
             args.push(charge.limit.to_string());
             args.push(cost(charge).to_string());
@@ -310,13 +327,13 @@ mod tests {
     }
 
     fn refusal(charges: &[ScopeCharges]) -> String {
-        groups("id", charges).unwrap_err().to_string()
+        groups("", "id", charges).unwrap_err().to_string()
     }
 
     #[test]
     fn charges_are_grouped_by_scope_and_keep_their_places() {
         let charges = [one("a", "requests"), one("b", "requests"), one("a", "total_tokens")];
-        let groups = groups("id", &charges).unwrap();
+        let groups = groups("", "id", &charges).unwrap();
         let places: Vec<Vec<usize>> = groups.iter().map(|group| group.places().collect()).collect();
         assert_eq!(places, [vec![0, 2], vec![1]]);
     }
@@ -324,15 +341,18 @@ mod tests {
     #[test]
     fn a_call_names_record_counters_and_indexes_under_one_tag() {
         let charges = [one("a", "requests")];
-        let call = groups("id", &charges).unwrap()[0].reserve("id", 7);
-        assert_eq!(call.keys(), ["llmrl:{a}:reservation:id", "llmrl:{a}:key:requests:1m", "llmrl:{a}:key"]);
+        let call = groups("", "id", &charges).unwrap()[0].reserve("id", 7);
+        assert_eq!(
+            call.keys(),
+            ["llmrl:2::{a}:reservation:id", "llmrl:2::{a}:key:requests:1m", "llmrl:2::{a}:key"]
+        );
         assert_eq!(call.args, ["7", "sliding_window", "60000", "60", "100", "1", "1", "requests:1m"]);
     }
 
     #[test]
     fn releasing_settles_to_nothing() {
         let charges = [one("a", "requests")];
-        let call = groups("id", &charges).unwrap()[0].release("id", 0);
+        let call = groups("", "id", &charges).unwrap()[0].release("id", 0);
         assert_eq!(call.args[1..3], ["ignore", "end"]);
         assert_eq!(call.args[7], "0");
     }
@@ -365,16 +385,25 @@ mod tests {
             refusal(&[one("a", "x"), one("b", "x"), one("a", "x")]),
             "charges[0] and charges[2] are the same counter"
         );
-        assert_eq!(groups("", &[]).unwrap_err(), Invalid::Name { field: "id" });
+        assert_eq!(groups("", "", &[]).unwrap_err(), Invalid::Name { field: "id" });
     }
 
     #[test]
     fn a_lease_is_one_slot_while_its_request_runs_and_none_after() {
         let window = Window::concurrency(NonZeroMillis::MINUTE);
         let charges = [in_scope("a", Charge { window, cost: Units::new(3), ..charge("concurrency") })];
-        let group = &groups("id", &charges).unwrap()[0];
+        let group = &groups("", "id", &charges).unwrap()[0];
         let settle = |extend| {
-            group.settle(&Settle { id: "id".into(), if_absent: None, extend, charges: charges.to_vec() }, 0)
+            group.settle(
+                &Settle {
+                    id: "id".into(),
+                    if_absent: None,
+                    extend,
+                    charges: charges.to_vec(),
+                    ..Settle::default()
+                },
+                0,
+            )
         };
         assert_eq!(group.reserve("id", 0).args[5], "1");
         assert_eq!(
@@ -406,7 +435,7 @@ mod tests {
     fn the_largest_numbers_are_accepted() {
         let most = Units::new(MAX_EXACT);
         let largest = in_scope("a", Charge { cost: most, limit: most, ..charge("x") });
-        assert!(groups("id", &[largest]).is_ok());
+        assert!(groups("", "id", &[largest]).is_ok());
     }
 
     #[test]

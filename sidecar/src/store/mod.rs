@@ -80,7 +80,8 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. The batch may be sent again.
     pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
-        let elements: Vec<_> = batch.iter().map(|one| call::groups(&one.id, &one.charges)).collect();
+        let elements: Vec<_> =
+            batch.iter().map(|one| call::groups(&one.namespace, &one.id, &one.charges)).collect();
         let calls: Vec<Call> = batch
             .iter()
             .zip(&elements)

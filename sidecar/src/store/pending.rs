@@ -29,7 +29,7 @@ enum Stage {
 
 impl<'a> Pending<'a> {
     pub(super) fn new(request: &'a Reserve) -> Self {
-        let (groups, stage) = match call::groups(&request.id, &request.charges) {
+        let (groups, stage) = match call::groups(&request.namespace, &request.id, &request.charges) {
             Ok(groups) => (groups, Stage::Reserving),
             Err(why) => (Vec::new(), Stage::Failed(why.to_string())),
         };

@@ -7,7 +7,7 @@ use super::Store;
 use super::call::{self, Invalid};
 use super::error::UsageError;
 use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::keys;
+use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{Charge, ScopeCharges};
 use llm_rate_limit::window::Algorithm;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
@@ -22,6 +22,9 @@ pub struct Owner {
     pub identity: String,
     /// The scope of its counters; by default the identity itself.
     pub scope: Option<String>,
+    /// The namespace of its counters; empty by default.
+    #[serde(default)]
+    pub namespace: String,
 }
 
 impl Owner {
@@ -80,7 +83,7 @@ pub struct Reset {
 /// Redis is unavailable or answers with an error, or `owner` cannot be part of a key.
 pub async fn read(store: &Store, owner: &Owner) -> Result<Usage, UsageError> {
     let charges = indexed(store, owner).await?;
-    let windows = window_usage(store, &charges).await?;
+    let windows = window_usage(store, owner, &charges).await?;
     Ok(Usage { identity: owner.identity.clone(), scope: owner.scope().to_owned(), windows })
 }
 
@@ -91,14 +94,18 @@ pub async fn read(store: &Store, owner: &Owner) -> Result<Usage, UsageError> {
 /// As for [`read`].
 pub async fn reset(store: &Store, owner: &Owner) -> Result<Reset, UsageError> {
     let charges = indexed(store, owner).await?;
-    let removed = window_usage(store, &charges).await?;
+    let removed = window_usage(store, owner, &charges).await?;
     let mut delete = redis::cmd("DEL");
-    delete.arg(keys::index(owner.scope(), &owner.identity));
-    for key in charges.keys() {
+    delete.arg(space(owner)?.index(owner.scope(), &owner.identity));
+    for key in charges.keys(space(owner)?) {
         delete.arg(key);
     }
     query::<u64>(store, &[delete]).await?;
     Ok(Reset { identity: owner.identity.clone(), scope: owner.scope().to_owned(), removed })
+}
+
+fn space(owner: &Owner) -> Result<Keyspace<'_>, UsageError> {
+    call::keyspace(&owner.namespace).map_err(|why| UsageError::Owner(why.to_string()))
 }
 
 /// The windows in the index of `owner`, as charges of nothing, sorted by name and length.
@@ -111,7 +118,7 @@ async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, UsageErro
         why => UsageError::Owner(why.to_string()),
     })?;
     let mut list = redis::cmd("HGETALL");
-    list.arg(keys::index(scope, identity));
+    list.arg(space(owner)?.index(scope, identity));
     let index: BTreeMap<String, String> = query(store, &[list]).await?.into_iter().next().unwrap_or_default();
     let mut charges: Vec<Charge> = index
         .iter()
@@ -147,8 +154,12 @@ fn charge(identity: &str, field: &str, entry: &str) -> Option<Charge> {
 }
 
 /// The usage of the windows of `charges`, without those whose counter is gone.
-async fn window_usage(store: &Store, charges: &ScopeCharges) -> Result<Vec<WindowUsage>, UsageError> {
-    let groups = call::groups("usage", std::slice::from_ref(charges))
+async fn window_usage(
+    store: &Store,
+    owner: &Owner,
+    charges: &ScopeCharges,
+) -> Result<Vec<WindowUsage>, UsageError> {
+    let groups = call::groups(&owner.namespace, "usage", std::slice::from_ref(charges))
         .map_err(|why| UsageError::Owner(why.to_string()))?;
     let calls: Vec<_> = groups.iter().map(|group| group.peek(0)).collect();
     let mut states = Vec::new();
@@ -160,7 +171,7 @@ async fn window_usage(store: &Store, charges: &ScopeCharges) -> Result<Vec<Windo
         );
     }
     let exist: Vec<Cmd> = charges
-        .keys()
+        .keys(space(owner)?)
         .map(|key| {
             let mut exists = redis::cmd("EXISTS");
             exists.arg(key);

@@ -23,6 +23,9 @@ pub struct Store {
     pub replicas: Option<Number>,
     /// `redis`: the sidecar's `AUTH_TOKEN`.
     pub auth_token: Option<Secret>,
+    /// Keeps the counters apart from those of other deployments on the same Redis, and from those of other filters in
+    /// the same Envoy; `""` by default.
+    pub namespace: String,
     /// The most identities that this Envoy counts at a time; 65536 by default.
     pub max_identities: Option<Number>,
 }

@@ -155,6 +155,7 @@ fn every_field_takes_effect() {
     let local = LocalStore { max_identities: NonZeroU32::new(1000).unwrap() };
     assert_eq!(redis.on_error, OnError::Local(Share { replicas: NonZeroU32::new(3).unwrap(), local }));
     assert_eq!(config.store().local(), Some(local));
+    assert_eq!(&*config.namespace(), "staging");
     let claim = ["envoy.filters.http.jwt_authn", "payload", "sub"].map(str::to_owned).to_vec();
     assert_eq!(
         config.sources,
