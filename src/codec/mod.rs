@@ -1,7 +1,8 @@
-//! Decoders: lenient JSON, Server-Sent Events, content codings, and the languages that a client accepts. Nothing here
-//! knows a limit or an API.
+//! Decoders: lenient JSON, Server-Sent Events, content codings, the names that clients choose, and the languages that they
+//! accept. Nothing here knows a limit or an API.
 
 pub mod accept_language;
 pub mod content_encoding;
 pub mod lenient;
+pub mod name;
 pub mod sse;

@@ -1,5 +1,6 @@
 //! The API endpoint that a path leads to, and the Azure deployment that it names.
 
+use crate::codec::name;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
@@ -41,7 +42,7 @@ pub fn deployment(path: &str) -> Option<String> {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     while let Some(segment) = segments.next() {
         if segment == "openai" && segments.clone().next() == Some("deployments") {
-            return segments.nth(1).map(str::to_owned);
+            return segments.nth(1).map(|name| name::harmless(name.into()).into_owned());
         }
     }
     None

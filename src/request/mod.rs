@@ -26,6 +26,7 @@ pub use endpoint::{Endpoint, deployment};
 pub use inject::{BodyEdit, inject_include_usage};
 
 use crate::codec::lenient::{self, Accept, Text};
+use crate::codec::name;
 use crate::quantity::{MAX_EXACT, Units};
 use crate::tokens::Meter;
 use serde::de::MapAccess;
@@ -109,6 +110,7 @@ impl<'b> Request<'b> {
             request.is_json = false;
             request.prompt = Prompt::Sized;
         }
+        request.model = request.model.map(name::harmless);
         if endpoint == Endpoint::Embeddings {
             // Embeddings have no output, whatever the request says.
             request.cap = Some(0);
