@@ -55,21 +55,36 @@ fn path(file: &NamedTempFile) -> &str {
 
 #[test]
 fn check_accepts_a_good_configuration() {
-    for name in ["good/example.json", "good/example.yaml"] {
+    for name in ["good/identity.yaml", "good/nothing_is_limited.json"] {
         let Run { status, out, err } = run(&["check", &data(name)]);
         assert_eq!((status, out, err.as_str()), (0, format!("{}: ok\n", data(name)), ""));
     }
 }
 
 #[test]
+fn check_hints_at_keys_in_plain_text() {
+    let hint = "hint: Envoy's config_dump shows the keys: write each as \"key_sha256\"";
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    for (keys, is_hinted) in [
+        (json!([{"key_sha256": digest, "rpm": 1}, {"key": "plain-secret", "rpm": 1}]), true),
+        (json!([{"key_sha256": digest, "rpm": 1}]), false),
+    ] {
+        let config = file(&json!({"keys": keys}));
+        let Run { status, out, err } = run(&["check", path(&config)]);
+        assert_eq!((status, err.as_str()), (0, ""));
+        assert_eq!((out.contains(hint), out.contains("plain-secret")), (is_hinted, false), "{out}");
+    }
+}
+
+#[test]
 fn check_prints_every_problem_with_its_place() {
     let name = data("bad/misfits_and_bad_values.json");
-    let Run { status, out, err } = run(&["check", &data("good/example.json"), &name]);
+    let Run { status, out, err } = run(&["check", &data("good/identity.yaml"), &name]);
     assert_eq!((status, err.as_str()), (1, ""));
     let problems = fs::read_to_string(Path::new(&name).with_extension("txt")).unwrap();
     let expected: Vec<_> = problems.lines().map(|problem| format!("{name}: {problem}")).collect();
     let (first, rest) = out.split_once('\n').unwrap();
-    assert!(first.ends_with("good/example.json: ok"), "{first}");
+    assert!(first.ends_with("good/identity.yaml: ok"), "{first}");
     assert_eq!(rest.lines().collect::<Vec<_>>(), expected);
     assert!(expected.len() > 5);
 }

@@ -55,6 +55,8 @@ pub struct Config {
     sources: Vec<Source>,
     hash_secret: Option<HashSecret>,
     keys: BTreeMap<Arc<str>, Grant>,
+    /// How many of `keys` are written as they are, and not as their digests.
+    plain_keys: usize,
     default: Grant,
     dry_run: bool,
     max_waiting: u64,
@@ -82,6 +84,7 @@ impl Config {
         let hash_secret =
             sources::hash_secret(raw.hash_secret.as_ref(), &root.member("hash_secret"), &mut problems);
         let catalogue = grants::Catalogue::new(&raw, &root, &mut problems);
+        let plain_keys = raw.keys.iter().filter(|key| key.key.is_some()).count();
         let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
         let default = raw.default.as_ref();
         let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
@@ -114,6 +117,7 @@ impl Config {
             sources,
             hash_secret,
             keys,
+            plain_keys,
             default,
             dry_run: raw.dry_run,
             max_waiting,
@@ -132,6 +136,11 @@ impl Config {
     /// The namespace of its counters.
     pub fn namespace(&self) -> Arc<str> {
         Arc::clone(&self.namespace)
+    }
+
+    /// How many keys are written as they are, so that Envoy's `config_dump` shows them.
+    pub const fn plain_keys(&self) -> usize {
+        self.plain_keys
     }
 
     /// The identity of the sender of `request`; none if no source yields a value.

@@ -234,7 +234,7 @@ fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, model: Option
     if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.insert(model) {
         let model = model.unwrap_or("none");
         log::warn!(
-            "prices: no price for model {model:?}, so its requests cost nothing under limits on cost_usd"
+            "prices: no price for model \"{model}\", so its requests cost nothing under limits on cost_usd"
         );
     }
 }

@@ -31,6 +31,7 @@ modules! {
     raw,
     reload,
     routes,
+    senders,
     sidecars,
     storm,
     streams,

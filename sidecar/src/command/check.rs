@@ -8,13 +8,23 @@ use llm_rate_limit::config::Config;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Checks each of `files` and prints a line for each problem, or `ok`. Returns whether all of them are.
+/// The hint about keys in plain text.
+const KEYS_ARE_SHOWN: &str = "Envoy's config_dump shows the keys: write each as \"key_sha256\", which \
+                              `printf %s KEY | sha256sum` prints";
+
+/// Checks each of `files` and prints a line for each problem, or `ok` and a line for each hint. Returns whether all of
+/// them are ok.
 pub(super) fn check(files: &[PathBuf], out: &mut impl Write) -> Result<bool, Failure> {
     let mut all_ok = true;
     for file in files {
         let name = file.display();
         match Config::from_bytes(&contents(file)?) {
-            Ok(_) => writeln!(out, "{name}: ok")?,
+            Ok(config) => {
+                writeln!(out, "{name}: ok")?;
+                if config.plain_keys() > 0 {
+                    writeln!(out, "{name}: hint: {KEYS_ARE_SHOWN}")?;
+                }
+            }
             Err(error) => {
                 all_ok = false;
                 for problem in error.problems() {
