@@ -10,6 +10,7 @@ mod decimal;
 mod decode;
 mod document;
 mod encodings;
+mod endpoints;
 mod error;
 mod grants;
 mod limit_set;
@@ -28,12 +29,13 @@ pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
-pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
+pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage, WebSocket};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{HashSecret, Identity, Source};
 use crate::models::Encodings;
+use crate::policy::endpoints::Endpoints;
 use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
@@ -55,6 +57,10 @@ pub struct Config {
     hash_secret: Option<HashSecret>,
     keys: BTreeMap<Arc<str>, Grant>,
     default: Grant,
+    /// Whether the configuration says what the default is.
+    default_is_given: bool,
+    endpoints: Endpoints,
+    websocket: WebSocket,
     dry_run: bool,
     max_waiting: u64,
     accounting: Accounting,
@@ -82,7 +88,9 @@ impl Config {
         let catalogue = grants::Catalogue::new(&raw, &root, &mut problems);
         let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
         let default = raw.default.as_ref();
+        let default_is_given = default.is_some();
         let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
+        let endpoints = endpoints::endpoints(&raw.endpoints, &root.member("endpoints"), &mut problems);
         let max_waiting = problems.whole_or(
             &root.member("max_waiting"),
             raw.max_waiting,
@@ -112,6 +120,9 @@ impl Config {
             hash_secret,
             keys,
             default,
+            default_is_given,
+            endpoints,
+            websocket: raw.websocket,
             dry_run: raw.dry_run,
             max_waiting,
             accounting,
@@ -135,6 +146,29 @@ impl Config {
     pub fn access(&self, identity: Option<&Identity>) -> Access {
         let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
         grant.access(identity.map(|identity| self.store_id(identity)), self.dry_run)
+    }
+
+    /// Whether the configuration exempts `identity` from everything, and not only has no limits for it.
+    pub fn exempts(&self, identity: Option<&Identity>) -> bool {
+        match identity.and_then(|identity| self.keys.get(identity.key_id())) {
+            Some(grant) => *grant == Grant::Unlimited,
+            None => self.default_is_given && self.default == Grant::Unlimited,
+        }
+    }
+
+    /// Whether the configuration rejects unknown identities.
+    pub fn rejects_strangers(&self) -> bool {
+        self.default == Grant::Rejected
+    }
+
+    /// The treatment of endpoints.
+    pub const fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// The treatment of a WebSocket to an LLM endpoint.
+    pub const fn websocket(&self) -> WebSocket {
+        self.websocket
     }
 
     /// The id of `identity` in the store.

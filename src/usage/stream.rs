@@ -85,7 +85,9 @@ enum Format {
 impl Format {
     const fn of(endpoint: Endpoint) -> Self {
         match endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => Self::Chat,
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Other(_) => {
+                Self::Chat
+            }
             Endpoint::Responses => Self::Responses,
             Endpoint::Messages => Self::Messages,
         }
