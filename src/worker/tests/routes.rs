@@ -133,9 +133,10 @@ fn an_unknown_endpoint_costs_the_size_of_its_json_or_what_the_answer_reports() {
 fn a_request_without_tokens_is_refused_by_limits_on_requests_alone() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 2, "tpm": 0})));
-    let mut send =
-        |path| status(&worker.request_headers(1, &request("POST", path, &[JSON]), false, NOW).directive);
-    assert_eq!([send("/tokenize"), send("/v1/moderations"), send("/tokenize")], [200, 200, 429]);
+    let mut send = |stream, path| {
+        status(&worker.request_headers(stream, &request("POST", path, &[JSON]), false, NOW).directive)
+    };
+    assert_eq!([send(1, "/tokenize"), send(2, "/v1/moderations"), send(3, "/tokenize")], [200, 200, 429]);
     let only_tokens = local(json!({"tpm": 0}));
     assert_eq!(ask(&only_tokens, &request("POST", "/tokenize", &[JSON]), false), 200);
 }
