@@ -161,6 +161,12 @@ impl Config {
         self.default == Grant::Rejected
     }
 
+    /// Whether requests to endpoints that no rule is for count, although the configuration does not say so.
+    pub fn counts_others_by_default(&self) -> bool {
+        let is_limited = |grant: &Grant| *grant != Grant::Unlimited;
+        self.endpoints.counts_others_by_default() && self.keys.values().chain([&self.default]).any(is_limited)
+    }
+
     /// The treatment of endpoints.
     pub const fn endpoints(&self) -> &Endpoints {
         &self.endpoints

@@ -54,8 +54,8 @@ impl Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     rules: ByPattern<Rule>,
-    /// The treatment of paths that no other rule is for.
-    others: Rule,
+    /// The treatment of paths that no other rule is for, if it is given.
+    others: Option<Rule>,
 }
 
 impl Default for Endpoints {
@@ -78,13 +78,13 @@ pub struct Route {
 impl Endpoints {
     /// The treatment by `rules`, over patterns in lower case, with `others` for paths that have no rule and are not
     /// known either; they count if it is none.
-    pub fn new(rules: ByPattern<Rule>, others: Option<Rule>) -> Self {
-        Self { rules, others: others.unwrap_or(Rule::of(Treatment::Count)) }
+    pub const fn new(rules: ByPattern<Rule>, others: Option<Rule>) -> Self {
+        Self { rules, others }
     }
 
-    /// Whether paths that have no rule and are not known count.
-    pub fn counts_others(&self) -> bool {
-        self.others.treatment == Treatment::Count
+    /// Whether paths that have no rule and are not known count because nothing else is given.
+    pub const fn counts_others_by_default(&self) -> bool {
+        self.others.is_none()
     }
 
     /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts.
@@ -99,7 +99,7 @@ impl Endpoints {
 
     fn route_of(&self, path: &Reading) -> Route {
         let rule = self.rules.of(Some(path.folded())).copied();
-        let rule = rule.or_else(|| known(path)).unwrap_or(self.others);
+        let rule = rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count));
         let endpoint = rule.format.unwrap_or_else(|| Endpoint::other(path));
         Route { treatment: rule.treatment, endpoint, deployment: deployment(path, endpoint) }
     }
@@ -188,7 +188,7 @@ mod tests {
             assert_eq!(treatment(&rules, path), expected, "{path}");
         }
         assert_eq!(rules.route("/any/my/llm").endpoint, Endpoint::ChatCompletions);
-        assert!(!rules.counts_others() && Endpoints::default().counts_others());
+        assert!(!rules.counts_others_by_default() && Endpoints::default().counts_others_by_default());
     }
 
     #[test]

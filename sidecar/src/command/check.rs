@@ -8,13 +8,23 @@ use llm_rate_limit::config::Config;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Checks each of `files` and prints a line for each problem, or `ok`. Returns whether all of them are.
+/// The hint about requests that call no LLM.
+const OTHERS_COUNT: &str = "requests to endpoints that are no LLM's count too: on a gateway that serves other things, \
+                            put the filter on the routes to LLMs, or set \"*\" in \"endpoints\" to \"pass\"";
+
+/// Checks each of `files` and prints a line for each problem, or `ok` and a line for each hint. Returns whether all of
+/// them are ok.
 pub(super) fn check(files: &[PathBuf], out: &mut impl Write) -> Result<bool, Failure> {
     let mut all_ok = true;
     for file in files {
         let name = file.display();
         match Config::from_bytes(&contents(file)?) {
-            Ok(_) => writeln!(out, "{name}: ok")?,
+            Ok(config) => {
+                writeln!(out, "{name}: ok")?;
+                if config.counts_others_by_default() {
+                    writeln!(out, "{name}: hint: {OTHERS_COUNT}")?;
+                }
+            }
             Err(error) => {
                 all_ok = false;
                 for problem in error.problems() {
