@@ -14,6 +14,7 @@ use crate::config::{Config, Store};
 use crate::identity::RequestView;
 use crate::quantity::Millis;
 use crate::request::BodyEdit;
+use crate::request::headers::HeaderMap;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseView};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
@@ -24,7 +25,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
@@ -81,8 +82,9 @@ enum Message {
     Response,
 }
 
-/// The request of the current stream.
-struct CurrentRequest;
+/// The request of the current stream, with its headers once they have been read.
+#[derive(Default)]
+struct CurrentRequest(OnceCell<HeaderMap>);
 
 /// The response of the current stream.
 struct CurrentResponse;
@@ -290,7 +292,10 @@ impl HttpContext for Stream {
     // docs/envoy.md#released-headers: the request's headers can be read and edited here, and later only while they are
     // held. docs/envoy.md#held-headers: `Pause` holds them.
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        self.handle(Message::Request, Event::RequestHeaders { request: &CurrentRequest, end_of_stream })
+        self.handle(
+            Message::Request,
+            Event::RequestHeaders { request: &CurrentRequest::default(), end_of_stream },
+        )
     }
 
     // docs/envoy.md#growing-bodies: `size` covers all of the body that has arrived, so only the last callback reads it.
@@ -377,8 +382,11 @@ impl Message {
 }
 
 impl RequestView for CurrentRequest {
+    // docs/envoy.md#host-call-costs: two headers that are present cost more than the whole map.
     fn header(&self, name: &str) -> Option<String> {
-        header(MapType::HttpRequestHeaders, name)
+        let read =
+            || HeaderMap::new(hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default());
+        self.0.get_or_init(read).get(name)
     }
 
     // docs/envoy.md#client-address: `source.address` is the address that Envoy trusts, unlike `x-forwarded-for`.

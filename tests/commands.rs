@@ -55,7 +55,7 @@ fn path(file: &NamedTempFile) -> &str {
 
 #[test]
 fn check_accepts_a_good_configuration() {
-    for name in ["good/identity.yaml", "good/nothing_is_limited.json"] {
+    for name in ["good/endpoints.yaml", "good/nothing_is_limited.json"] {
         let Run { status, out, err } = run(&["check", &data(name)]);
         assert_eq!((status, out, err.as_str()), (0, format!("{}: ok\n", data(name)), ""));
     }
@@ -77,14 +77,28 @@ fn check_hints_at_keys_in_plain_text() {
 }
 
 #[test]
+fn check_hints_that_every_endpoint_counts() {
+    let name = data("good/strangers_are_rejected.json");
+    let Run { status, out, err } = run(&["check", &name]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let hint = format!(
+        "{name}: hint: requests to endpoints that are no LLM's count too: on a gateway that serves other"
+    );
+    assert!(
+        out.starts_with(&format!("{name}: ok\n")) && out.lines().any(|line| line.starts_with(&hint)),
+        "{out}"
+    );
+}
+
+#[test]
 fn check_prints_every_problem_with_its_place() {
     let name = data("bad/misfits_and_bad_values.json");
-    let Run { status, out, err } = run(&["check", &data("good/identity.yaml"), &name]);
+    let Run { status, out, err } = run(&["check", &data("good/endpoints.yaml"), &name]);
     assert_eq!((status, err.as_str()), (1, ""));
     let problems = fs::read_to_string(Path::new(&name).with_extension("txt")).unwrap();
     let expected: Vec<_> = problems.lines().map(|problem| format!("{name}: {problem}")).collect();
     let (first, rest) = out.split_once('\n').unwrap();
-    assert!(first.ends_with("good/identity.yaml: ok"), "{first}");
+    assert!(first.ends_with("good/endpoints.yaml: ok"), "{first}");
     assert_eq!(rest.lines().collect::<Vec<_>>(), expected);
     assert!(expected.len() > 5);
 }
@@ -212,6 +226,36 @@ fn explain_as_json_names_the_counters() {
     );
     assert_eq!(windows[5]["counter"], "llmrl:2::{model-gpt-4*}:model-gpt-4*:requests:1d");
     assert_eq!(windows.len(), 7);
+}
+
+#[test]
+fn explain_shows_what_happens_at_a_path() {
+    let config = file(&json!({
+        "endpoints": {"/v1/files*": "pass", "/admin/*": "reject", "/llm": "responses"},
+        "default": {"rpm": 5, "tpm": 6, "models": {"gpt-4o": {"rpd": 7}}},
+    }));
+    let explain = |path_asked: &str| run(&["explain", path(&config), "--path", path_asked]).out;
+    for (asked, first, metrics) in [
+        ("/v1/Chat/Completions", "chat_completions", &["requests", "total tokens"][..]),
+        ("/llm/", "responses", &["requests", "total tokens"]),
+        ("/v1/audio/speech", "count: a request", &["requests", "total tokens"]),
+        ("/v1/messages/count_tokens", "a request without tokens", &["requests"]),
+        ("/v1/responses/r_1/cancel", "the request costs nothing", &[]),
+        ("/v1/files", "pass", &[]),
+        ("/admin/x", "reject: answered 403", &[]),
+    ] {
+        let out = explain(asked);
+        assert!(out.starts_with(first), "{asked}: {out}");
+        let has = |metric: &&&str| out.contains(&format!(" {metric} "));
+        assert_eq!(["requests", "total tokens"].iter().filter(has).count(), metrics.len(), "{asked}: {out}");
+    }
+    assert!(explain("/openai/deployments/gpt-4o/chat/completions").contains("gpt-4o/requests"));
+    let arguments = ["explain", path(&config), "--json", "--path", "/tokenize"];
+    let explained: Value = serde_json::from_str(&run(&arguments).out).unwrap();
+    assert_eq!(
+        (&explained["endpoint"], explained["windows"].as_array().unwrap().len()),
+        (&json!("without_tokens"), 1)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A record of requests and answers, with which tests compare the counters of limits.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -50,6 +50,19 @@ pub struct Received {
     pub body: Bytes,
     /// How it ended, if it has ended.
     pub ended: Option<Ended>,
+}
+
+impl Received {
+    /// A request without its body.
+    pub(crate) fn without_body<B>(request: &Request<B>) -> Self {
+        Self {
+            method: request.method().to_string(),
+            path: request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            headers: request.headers().clone(),
+            body: Bytes::new(),
+            ended: None,
+        }
+    }
 }
 
 /// The answer to `GET /mock/requests`: counts since the start, or since the last `DELETE`.

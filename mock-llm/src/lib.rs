@@ -5,6 +5,8 @@
 //! ([`behaviour::Behaviour`]), so many tests can share one mock and any HTTP client can drive it. `GET /mock/requests`
 //! returns counts of the requests so far ([`journal::Report`]), and `DELETE /mock/requests` resets them.
 //!
+//! It accepts every upgrade and sends back what it receives then.
+//!
 //! It does not contain a model: the answer repeats the word "token", and a prompt's tokens are its bytes divided by
 //! four unless `x-mock-prompt-tokens` says otherwise.
 
@@ -12,6 +14,7 @@ mod answer;
 pub mod behaviour;
 pub mod gates;
 pub mod journal;
+mod upgrade;
 
 use answer::Answer;
 use answer::compress::Encoding;
@@ -75,13 +78,17 @@ async fn forget(State(mock): State<Mock>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn answer(State(Mock { journal, gates }): State<Mock>, request: Request) -> Response {
-    let (parts, incoming) = request.into_parts();
-    let behaviour = match Behaviour::from_headers(&parts.headers) {
+async fn answer(State(Mock { journal, gates }): State<Mock>, mut request: Request) -> Response {
+    let behaviour = match Behaviour::from_headers(request.headers()) {
         Ok(behaviour) => behaviour,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
     };
     let mut in_flight = journal.begin();
+    if behaviour.fails(request.headers()).is_none() && request.headers().contains_key(header::UPGRADE) {
+        in_flight.record(Received::without_body(&request));
+        return upgrade::accept(&mut request, in_flight);
+    }
+    let (parts, incoming) = request.into_parts();
     let Ok(content) = body::to_bytes(incoming, MAX_BODY).await else {
         return refuse(StatusCode::BAD_REQUEST, "the body did not arrive whole");
     };

@@ -17,7 +17,7 @@ use crate::policy::Owner;
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
-use crate::request::Endpoint;
+use crate::request::{Api, Endpoint};
 use serde_json::{Value, json};
 
 /// The longest wait that is worth a client's retry.
@@ -71,7 +71,7 @@ impl Dialect {
             config::Headers::Anthropic => families::anthropic(statuses, now),
             config::Headers::Auto => {
                 let mut headers = families::openai(statuses, refused_by);
-                if self.endpoint == Endpoint::Messages {
+                if self.endpoint.api() == Api::Anthropic {
                     headers.extend(families::anthropic(statuses, now));
                 }
                 headers
@@ -85,7 +85,7 @@ impl Dialect {
             config::Headers::Openai => false,
             config::Headers::Anthropic => true,
             config::Headers::Auto | config::Headers::Ietf | config::Headers::None => {
-                self.endpoint == Endpoint::Messages
+                self.endpoint.api() == Api::Anthropic
             }
         }
     }
@@ -108,6 +108,18 @@ impl Refusal {
                 openai: ("invalid_request_error", "invalid_api_key"),
                 anthropic: "authentication_error",
             },
+            Self::ClosedEndpoint => ApiError {
+                status: 403,
+                message: "This endpoint is not available here.",
+                openai: ("invalid_request_error", "endpoint_not_available"),
+                anthropic: "permission_error",
+            },
+            Self::WebSocket => ApiError {
+                status: 426,
+                message: "WebSocket connections to this endpoint are not available here. Please use HTTP.",
+                openai: ("invalid_request_error", "websocket_not_available"),
+                anthropic: "invalid_request_error",
+            },
             Self::NoStore => ApiError {
                 status: 503,
                 message: "The rate limiter is unavailable. Please try again.",
@@ -115,8 +127,15 @@ impl Refusal {
                 anthropic: "api_error",
             },
         };
-        let retry = matches!(self, Self::NoStore).then(|| ("retry-after", "1".to_owned()));
-        error.reply(wording.dialect, retry.into_iter().collect())
+        let headers: &[_] = match self {
+            Self::NoStore => &[("retry-after", "1")],
+            // docs/envoy.md#upgrades: Envoy removes `upgrade` from an answer without this `connection`, and both from
+            // an answer over HTTP/2, which forbids them.
+            Self::WebSocket => &[("connection", "upgrade"), ("upgrade", "HTTP/1.1")],
+            Self::OverLimit(_) | Self::UnknownIdentity | Self::ClosedEndpoint => &[],
+        };
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        error.reply(wording.dialect, headers.collect())
     }
 }
 

@@ -11,8 +11,23 @@ pub enum Refusal {
     OverLimit(OverLimit),
     /// The configuration does not list the identity, and rejects unknown identities.
     UnknownIdentity,
+    /// The configuration rejects requests to the endpoint.
+    ClosedEndpoint,
+    /// An upgrade to a WebSocket, in which requests would be neither seen nor counted.
+    WebSocket,
     /// The store did not answer, and the configuration denies requests then.
     NoStore,
+}
+
+impl Refusal {
+    /// Why, in a word for the access log; none if the decision says it.
+    pub const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::ClosedEndpoint => Some("endpoint"),
+            Self::WebSocket => Some("websocket"),
+            Self::OverLimit(_) | Self::UnknownIdentity | Self::NoStore => None,
+        }
+    }
 }
 
 /// The limit that refuses a request, and the status of all limits that apply.

@@ -4,5 +4,6 @@
 pub mod accept_language;
 pub mod content_encoding;
 pub mod lenient;
+pub mod media_type;
 pub mod name;
 pub mod sse;

@@ -10,6 +10,7 @@ mod decimal;
 mod decode;
 mod document;
 mod encodings;
+mod endpoints;
 mod error;
 mod grants;
 mod limit_set;
@@ -28,12 +29,13 @@ pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
-pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
+pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage, WebSocket};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
 use crate::identity::{self, HashSecret, Identity, RequestView, Source};
 use crate::models::Encodings;
+use crate::policy::endpoints::Endpoints;
 use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
@@ -58,6 +60,10 @@ pub struct Config {
     /// How many of `keys` are written as they are, and not as their digests.
     plain_keys: usize,
     default: Grant,
+    /// Whether the configuration says what the default is.
+    default_is_given: bool,
+    endpoints: Endpoints,
+    websocket: WebSocket,
     dry_run: bool,
     max_waiting: u64,
     accounting: Accounting,
@@ -87,7 +93,9 @@ impl Config {
         let plain_keys = raw.keys.iter().filter(|key| key.key.is_some()).count();
         let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
         let default = raw.default.as_ref();
+        let default_is_given = default.is_some();
         let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
+        let endpoints = endpoints::endpoints(&raw.endpoints, &root.member("endpoints"), &mut problems);
         let max_waiting = problems.whole_or(
             &root.member("max_waiting"),
             raw.max_waiting,
@@ -119,6 +127,9 @@ impl Config {
             keys,
             plain_keys,
             default,
+            default_is_given,
+            endpoints,
+            websocket: raw.websocket,
             dry_run: raw.dry_run,
             max_waiting,
             accounting,
@@ -152,6 +163,35 @@ impl Config {
     pub fn access(&self, identity: Option<&Identity>) -> Access {
         let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
         grant.access(identity.map(|identity| self.store_id(identity)), self.dry_run)
+    }
+
+    /// Whether the configuration exempts `identity` from everything, and not only has no limits for it.
+    pub fn exempts(&self, identity: Option<&Identity>) -> bool {
+        match identity.and_then(|identity| self.keys.get(identity.key_id())) {
+            Some(grant) => *grant == Grant::Unlimited,
+            None => self.default_is_given && self.default == Grant::Unlimited,
+        }
+    }
+
+    /// Whether the configuration rejects unknown identities.
+    pub fn rejects_strangers(&self) -> bool {
+        self.default == Grant::Rejected
+    }
+
+    /// Whether requests to endpoints that no rule is for count, although the configuration does not say so.
+    pub fn counts_others_by_default(&self) -> bool {
+        let is_limited = |grant: &Grant| *grant != Grant::Unlimited;
+        self.endpoints.counts_others_by_default() && self.keys.values().chain([&self.default]).any(is_limited)
+    }
+
+    /// The treatment of endpoints.
+    pub const fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// The treatment of a WebSocket to an LLM endpoint.
+    pub const fn websocket(&self) -> WebSocket {
+        self.websocket
     }
 
     /// The id of `identity` in the store.

@@ -74,6 +74,12 @@ impl LimitSet {
         Self { general: overridden(&self.general, &own.general), models, enforcement: own.enforcement }
     }
 
+    /// Whether any limit is enforced, and not only counted in a dry run.
+    pub(crate) fn enforces(&self) -> bool {
+        let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));
+        all.into_iter().any(|limit| !limit.enforcement.dry_run)
+    }
+
     /// Whether any limit is on a metric that `which` picks.
     pub(crate) fn limits(&self, which: impl Fn(Metric) -> bool) -> bool {
         let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));

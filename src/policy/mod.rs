@@ -4,6 +4,7 @@
 //! requests. The configuration builds limits once and shares them, so that a running request keeps its limits when the
 //! configuration changes. Stores decide whether a request fits ([`crate::store`]).
 
+pub mod endpoints;
 pub mod limit;
 mod limit_set;
 pub mod pattern;
@@ -125,6 +126,16 @@ impl Subject {
     /// Whether the limits that apply, or the cost under them, depend on the body.
     pub fn needs_body(&self) -> bool {
         self.policy.limit_sets().any(|set| set.limits(Metric::needs_tokens) || !set.models.is_empty())
+    }
+
+    /// Whether any limit may apply to its requests, whatever they are for.
+    pub fn is_limited(&self) -> bool {
+        self.policy.limit_sets().any(|set| !set.is_empty())
+    }
+
+    /// Whether any of those limits is enforced, and not only counted in a dry run.
+    pub fn is_enforced(&self) -> bool {
+        !self.dry_run && self.policy.limit_sets().any(LimitSet::enforces)
     }
 
     /// The limits that apply to a request for `model`: the key's, its group's, the models', and the global ones. Limits

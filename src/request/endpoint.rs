@@ -1,8 +1,7 @@
-//! The API endpoint that a path leads to, and the Azure deployment that it names.
+//! The API endpoint that a path leads to, and the model that it names.
 
+use super::path::Reading;
 use crate::codec::name;
-use percent_encoding::percent_decode_str;
-use std::borrow::Cow;
 
 /// An endpoint of an LLM API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,58 +16,119 @@ pub enum Endpoint {
     Responses,
     /// Anthropic's `/messages`.
     Messages,
+    /// An endpoint whose bodies have no format that the filter knows.
+    Other(Api),
+}
+
+/// The API that an endpoint belongs to, as far as errors and headers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// OpenAI's, and every API that has its errors.
+    OpenAi,
+    /// Anthropic's.
+    Anthropic,
 }
 
 impl Endpoint {
-    /// The endpoint of `path`, by its last segments. The path may have any prefix and a query. None for paths that are
-    /// not limited.
-    pub fn from_path(path: &str) -> Option<Self> {
-        let path = decoded(path);
-        let mut segments = path.split('/').rev().filter(|segment| !segment.is_empty());
-        match (segments.next()?, segments.next()) {
-            ("completions", Some("chat")) => Some(Self::ChatCompletions),
-            ("completions", _) => Some(Self::Completions),
-            ("embeddings", _) => Some(Self::Embeddings),
-            ("responses", _) => Some(Self::Responses),
-            ("messages", _) => Some(Self::Messages),
+    /// The endpoint whose format the end of a path names. None if it names none.
+    pub fn of(path: &Reading) -> Option<Self> {
+        let mut segments = path.segments().rev();
+        let last = segments.next()?;
+        // Some servers take an extension at the end for a choice of format.
+        let last = last.split('.').next().unwrap_or(last);
+        match (last, segments.next(), segments.next()) {
+            ("completions", Some("chat"), _) => Some(Self::ChatCompletions),
+            ("completions", _, _) => Some(Self::Completions),
+            ("embeddings", _, _) => Some(Self::Embeddings),
+            ("responses", _, _) => Some(Self::Responses),
+            // OpenAI's messages in a thread are no prompt yet.
+            ("messages", Some(_), Some("threads")) => None,
+            ("messages", _, _) => Some(Self::Messages),
             _ => None,
         }
     }
-}
 
-/// The deployment that `path` names: Azure's `/openai/deployments/{name}/…`, after any prefix.
-pub fn deployment(path: &str) -> Option<String> {
-    let path = decoded(path);
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    while let Some(segment) = segments.next() {
-        if segment == "openai" && segments.clone().next() == Some("deployments") {
-            return segments.nth(1).map(|name| name::harmless(name.into()).into_owned());
+    /// The endpoint of `path` if bodies are not read in its format.
+    pub fn other(path: &Reading) -> Self {
+        if let Some(endpoint) = Self::of(path) {
+            return Self::Other(endpoint.api());
+        }
+        let is_anthropic = |(segment, next): (&str, &str)| {
+            segment == "anthropic" || (segment == "messages" && matches!(next, "count_tokens" | "batches"))
+        };
+        let mut pairs = path.segments().zip(path.segments().skip(1));
+        Self::Other(if pairs.any(is_anthropic) { Api::Anthropic } else { Api::OpenAi })
+    }
+
+    /// The API that it belongs to.
+    pub const fn api(self) -> Api {
+        match self {
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Responses => Api::OpenAi,
+            Self::Messages => Api::Anthropic,
+            Self::Other(api) => api,
         }
     }
-    None
+
+    /// Whether the filter knows the format of its bodies.
+    pub const fn has_format(self) -> bool {
+        !matches!(self, Self::Other(_))
+    }
+
+    /// The number of segments that name it at the end of a path.
+    const fn segments(self) -> usize {
+        match self {
+            Self::ChatCompletions => 2,
+            Self::Completions | Self::Embeddings | Self::Responses | Self::Messages => 1,
+            Self::Other(_) => 0,
+        }
+    }
 }
 
-/// The path, decoded and without its query. Many servers decode paths, so encoding a path must not evade a limit.
-fn decoded(path: &str) -> Cow<'_, str> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    percent_decode_str(path).decode_utf8_lossy()
+/// The model that `path`, which leads to `endpoint`, names: Azure's `/openai/deployments/{name}/…` or the older
+/// `/engines/{name}/…`, after any prefix. In gateways that name models in this way, a name may have slashes.
+pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<String> {
+    let ends_with_endpoint = Endpoint::of(path) == Some(endpoint);
+    let mut before = "";
+    let names = path.segments().position(|segment| {
+        let is_azure = before == "openai" && segment == "deployments";
+        before = segment;
+        is_azure || (segment == "engines" && ends_with_endpoint)
+    })?;
+    let rest: Vec<_> = path.written().skip(names.saturating_add(1)).collect();
+    let length = if ends_with_endpoint { rest.len().saturating_sub(endpoint.segments()) } else { 1 };
+    let name = rest.get(..length).filter(|name| !name.is_empty())?.join("/");
+    Some(name::harmless(name.into()).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::path::readings;
+
+    fn reading(path: &str) -> Reading {
+        readings(path).remove(0)
+    }
 
     #[test]
-    fn azures_paths_name_deployments() {
+    fn some_paths_name_models() {
         for (path, name) in [
             ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", Some("gpt-4o")),
             ("/azure//openai/deployments/my%20model/embeddings", Some("my model")),
+            ("/OpenAI/Deployments/My-GPT/Chat/Completions", Some("My-GPT")),
+            ("/openai/deployments/openai/gpt-4o/chat/completions", Some("openai/gpt-4o")),
+            ("/openai/deployments/dear/cheap/%2e%2e/chat/completions", Some("dear")),
+            ("/openai/deployments/chat/completions", None),
+            ("/openai/deployments/gpt-image-1/images/generations", Some("gpt-image-1")),
+            ("/v1/engines/davinci/completions", Some("davinci")),
+            ("/v1/engines/davinci/search", None),
             ("/openai/deployments", None),
             ("/openai/v1/responses", None),
             ("/deployments/gpt-4o/chat/completions", None),
             ("", None),
         ] {
-            assert_eq!(deployment(path).as_deref(), name, "{path}");
+            let path = &reading(path);
+            let endpoint = Endpoint::of(path).unwrap_or(Endpoint::other(path));
+            assert_eq!(deployment(path, endpoint).as_deref(), name, "{path:?}");
         }
     }
 
@@ -82,14 +142,16 @@ mod tests {
                 Some(Endpoint::ChatCompletions),
             ),
             ("/openai/v1/responses?api-version=preview", Some(Endpoint::Responses)),
-            ("/v1/chat/completions/", Some(Endpoint::ChatCompletions)),
-            ("/v1//chat//completions", Some(Endpoint::ChatCompletions)),
-            ("/v1/%63hat/completion%73", Some(Endpoint::ChatCompletions)),
-            ("/v1/chat%2Fcompletions", Some(Endpoint::ChatCompletions)),
+            ("/v1/Chat/Completions", Some(Endpoint::ChatCompletions)),
+            ("/v1/chat/completions.json", Some(Endpoint::ChatCompletions)),
             ("/v1/completions", Some(Endpoint::Completions)),
             ("/v1/embeddings?x=/chat/completions", Some(Endpoint::Embeddings)),
             ("/v1/responses", Some(Endpoint::Responses)),
             ("/anthropic/v1/messages", Some(Endpoint::Messages)),
+            ("/v1/threads/messages", Some(Endpoint::Messages)),
+            ("/threads/acme/v1/messages", Some(Endpoint::Messages)),
+            ("/v1/threads/thread_1/messages", None),
+            ("/openai/threads/thread_1/messages/?api-version=1", None),
             ("/v1/messages/count_tokens", None),
             ("/v1/responses/resp_1", None),
             ("/v1/models", None),
@@ -98,7 +160,21 @@ mod tests {
             ("", None),
             ("%FF%", None),
         ] {
-            assert_eq!(Endpoint::from_path(path), endpoint, "{path}");
+            assert_eq!(Endpoint::of(&reading(path)), endpoint, "{path}");
         }
+    }
+
+    #[test]
+    fn the_api_of_any_path_is_known_by_its_segments() {
+        for (path, api) in [
+            ("/v1/messages/count_tokens", Api::Anthropic),
+            ("/v1/messages/batches/b1/cancel", Api::Anthropic),
+            ("/anthropic/v1/files", Api::Anthropic),
+            ("/v1/threads/t/messages", Api::OpenAi),
+            ("/v1/files", Api::OpenAi),
+        ] {
+            assert_eq!(Endpoint::other(&reading(path)).api(), api, "{path}");
+        }
+        assert_eq!((Endpoint::Messages.api(), Endpoint::Responses.api()), (Api::Anthropic, Api::OpenAi));
     }
 }

@@ -14,16 +14,20 @@ mod document;
 mod embeddings;
 mod endpoint;
 mod format;
+pub mod headers;
 mod image;
 mod inject;
 mod input;
 mod messages;
+pub mod path;
 mod payload;
 mod responses;
 mod tools;
+mod upgrade;
 
-pub use endpoint::{Endpoint, deployment};
+pub use endpoint::{Api, Endpoint, deployment};
 pub use inject::{BodyEdit, inject_include_usage};
+pub use upgrade::wants_websocket;
 
 use crate::codec::lenient::{self, Accept, Text};
 use crate::codec::name;
@@ -78,7 +82,7 @@ enum Prompt<'b> {
     Embeddings(embeddings::Prompt<'b>),
     Responses(responses::Prompt<'b>),
     Messages(messages::Prompt<'b>),
-    /// An unreadable prompt, which is charged for the size of the body.
+    /// A prompt that is unreadable or of no known format: it is charged for the size of the body.
     Sized,
 }
 
@@ -111,17 +115,18 @@ impl<'b> Request<'b> {
             request.prompt = Prompt::Sized;
         }
         request.model = request.model.map(name::harmless);
-        if endpoint == Endpoint::Embeddings {
-            // Embeddings have no output, whatever the request says.
+        if endpoint == Endpoint::Embeddings || !endpoint.has_format() {
+            // Embeddings have no output, whatever the request says, and without a format nobody knows what it says.
             request.cap = Some(0);
         }
+        request.stream &= endpoint.has_format();
         request
     }
 
-    /// The same request to an Azure deployment, which is the model if the body names none.
+    /// The same request to an Azure deployment, which is the model, whatever the body names.
     #[must_use]
     pub fn to_deployment(mut self, deployment: Option<&'b str>) -> Self {
-        self.model = self.model.or_else(|| deployment.map(Cow::Borrowed));
+        self.model = deployment.map(Cow::Borrowed).or(self.model);
         self
     }
 
@@ -161,6 +166,7 @@ impl<'b> Prompt<'b> {
             Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
             Endpoint::Responses => Self::Responses(responses::Prompt::default()),
             Endpoint::Messages => Self::Messages(messages::Prompt::default()),
+            Endpoint::Other(_) => Self::Sized,
         }
     }
 

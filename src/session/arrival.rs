@@ -1,23 +1,19 @@
-//! From a request's headers to its reservation: who sends it, which limits apply, and what it is expected to cost.
-//! [`super::admission`] makes the reservation.
+//! From a request's body to its reservation: what it is expected to cost. [`super::route`] decides whether the body
+//! matters, and [`super::admission`] makes the reservation.
 
 use super::admission::reserve;
 use super::context::Cx;
 use super::effects::Directive;
 use super::reservation::{Estimate, Reservation};
 use super::{RequestFacts, Session};
-use crate::answer::refusal::Refusal;
-use crate::codec::content_encoding;
-use crate::config::{AcceptEncoding, Messages, OutputMode, StreamUsage};
-use crate::identity::RequestView;
+use crate::config::{OutputMode, StreamUsage};
+use crate::policy::Subject;
 use crate::policy::limit::Metric;
-use crate::policy::{Access, Subject};
 use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
 use crate::request::{self, Body, Endpoint, Request};
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::Stat;
 use crate::tokens::Meter;
 use std::borrow::Cow;
 
@@ -37,61 +33,21 @@ pub struct AwaitBody {
     release_at: Option<Millis>,
 }
 
-/// Finds out from the headers whether a request is limited, and whether its body must be read before it is admitted.
-pub(super) fn begin<S: SharedData>(
-    request: &dyn RequestView,
-    end_of_stream: bool,
-    cx: &mut Cx<'_, S>,
-) -> Session {
-    let path = request.header(":path").unwrap_or_default();
-    let is_post = request.header(":method").as_deref() == Some("POST");
-    let Some(endpoint) = Endpoint::from_path(&path).filter(|_| is_post) else { return Session::Idle };
-    let identity = cx.config.identity(request);
-    let subject = match cx.config.access(identity.as_ref()) {
-        Access::Unlimited => return Session::Idle,
-        Access::Rejected => {
-            reject(endpoint, cx);
-            return Session::Idle;
-        }
-        Access::Limited(subject) => subject,
-    };
-    narrow_accept_encoding(request, cx);
-    let varies = cx.config.messages().is_some_and(Messages::differ);
-    let languages = varies.then(|| request.header("accept-language")).flatten();
-    if end_of_stream || !subject.needs_body() {
-        let facts = RequestFacts::unread(endpoint, languages);
-        return admit(&subject, facts, Estimate::REQUEST, cx);
-    }
-    let headers_held = cx.shared.headers_mode.holds();
-    cx.direct(if headers_held { Directive::Pause } else { Directive::Continue });
-    Session::AwaitBody(AwaitBody {
-        endpoint,
-        deployment: request::deployment(&path),
-        subject,
-        languages,
-        headers_held,
-        release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
-    })
-}
-
-/// Refuses a request of an unknown identity, unless the configuration is a dry run.
-fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
-    cx.count(Stat::UnknownIdentity, 1);
-    cx.log(Field::Decision, "unknown_identity");
-    if !cx.config.dry_run() {
-        cx.refuse(&Refusal::UnknownIdentity, endpoint, None);
-    }
-}
-
-/// Removes from `accept-encoding` the codings that the filter cannot decode, if it must read the response.
-fn narrow_accept_encoding<S: SharedData>(request: &dyn RequestView, cx: &mut Cx<'_, S>) {
-    let narrows = cx.shared.counts_tokens && cx.config.accounting().accept_encoding == AcceptEncoding::Narrow;
-    let accepted = if narrows { request.header("accept-encoding") } else { None };
-    let narrowed = accepted.and_then(|accepted| content_encoding::narrowed(&accepted));
-    cx.effects.headers.set.extend(narrowed.map(|encodings| ("accept-encoding", encodings)));
-}
-
 impl AwaitBody {
+    /// Waits for the body of a request to `endpoint`.
+    pub(super) fn begin<S: SharedData>(
+        endpoint: Endpoint,
+        deployment: Option<String>,
+        subject: Subject,
+        languages: Option<String>,
+        cx: &mut Cx<'_, S>,
+    ) -> Session {
+        let headers_held = cx.shared.headers_mode.holds();
+        cx.direct(if headers_held { Directive::Pause } else { Directive::Continue });
+        let release_at = if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None };
+        Session::AwaitBody(Self { endpoint, deployment, subject, languages, headers_held, release_at })
+    }
+
     /// When to release the headers.
     pub(super) const fn due(&self) -> Option<Millis> {
         self.release_at
@@ -142,6 +98,7 @@ impl AwaitBody {
             choices: request.choices(),
             answers: request.answers(),
             hides_usage,
+            spends_tokens: true,
             model: request.model.map(Cow::into_owned),
         };
         admit(&self.subject, facts, estimate, cx)
@@ -198,7 +155,7 @@ fn max_input(subject: &Subject, model: Option<&str>) -> Option<Units> {
 }
 
 /// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.
-fn admit<S: SharedData>(
+pub(super) fn admit<S: SharedData>(
     subject: &Subject,
     facts: RequestFacts,
     estimate: Estimate,

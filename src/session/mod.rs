@@ -18,6 +18,7 @@ mod effects;
 pub mod headers_mode;
 pub mod reservation;
 mod response;
+mod route;
 pub mod waiting_room;
 
 pub use admission::{AwaitStore, Waiting};
@@ -115,12 +116,22 @@ pub struct RequestFacts {
     pub answers: u64,
     /// Whether the filter requested usage that the client did not, and must hide it.
     pub hides_usage: bool,
+    /// Whether the response may report tokens that the request must be charged for.
+    pub spends_tokens: bool,
 }
 
 impl RequestFacts {
     /// The facts of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
-        Self { endpoint, languages, model: None, choices: 1, answers: 1, hides_usage: false }
+        Self {
+            endpoint,
+            languages,
+            model: None,
+            choices: 1,
+            answers: 1,
+            hides_usage: false,
+            spends_tokens: true,
+        }
     }
 }
 
@@ -133,7 +144,7 @@ impl Session {
     pub fn on<S: SharedData>(self, event: Event<'_>, cx: &mut Cx<'_, S>) -> Self {
         match (self, event) {
             (Self::Idle, Event::RequestHeaders { request, end_of_stream }) => {
-                arrival::begin(request, end_of_stream, cx)
+                route::begin(request, end_of_stream, cx)
             }
 
             (Self::AwaitBody(phase), Event::RequestBody { buffer, end_of_stream }) => {

@@ -6,6 +6,7 @@ use super::reservation::{FinalCost, OpenReservation};
 use super::{RequestFacts, Session};
 use crate::answer;
 use crate::codec::content_encoding::Decoder;
+use crate::codec::media_type;
 use crate::config::Headers;
 use crate::policy::limit::Cost;
 use crate::policy::status::LimitStatus;
@@ -112,7 +113,9 @@ impl Forwarded {
         cx.effects.headers = self.header_edits(cx);
         let head = Head::read(response);
         let Self { open, facts, .. } = self;
-        if !(200..300).contains(&head.status) {
+        // An upgrade that the upstream accepts lives as long as the connection.
+        let is_upgraded = head.status == 101;
+        if !is_upgraded && !(200..300).contains(&head.status) {
             // An upstream that answers with an error has used no tokens.
             let keeps_request = !cx.config.accounting().refund_requests_on_error;
             let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
@@ -124,7 +127,7 @@ impl Forwarded {
             cx.settle(open, facts.model.as_deref(), final_cost);
             return Session::Settled(Settled { stream: None });
         }
-        let body = Body::new(&facts, &head, cx);
+        let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
             cx.settle(open, facts.model.as_deref(), FinalCost::AsReserved);
             return Session::Settled(Settled { stream: None });
@@ -156,17 +159,23 @@ impl Forwarded {
 impl Body {
     fn new<S: SharedData>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Self {
         // Where only requests are limited, the body cannot change the cost.
-        if !cx.shared.counts_tokens {
+        if !cx.shared.counts_tokens || !facts.spends_tokens {
+            return Self::Passes;
+        }
+        // Of an unknown endpoint, only an answer of a kind that may report usage is read.
+        let kind = head.content_type.as_deref();
+        let may_report = |kind: &str| media_type::is_json(kind) || media_type::is_event_stream(kind);
+        if !facts.endpoint.has_format() && !kind.is_none_or(may_report) {
             return Self::Passes;
         }
         let Some(decoder) = Decoder::new(head.content_encoding.as_deref()) else { return Self::Passes };
-        let (kind, choices) = (head.content_type.as_deref(), facts.choices);
+        let choices = facts.choices;
         let tokenizer = cx.config.encodings().tokenizer(facts.model.as_deref());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
         let edits = cx.stream_edits(facts.hides_usage);
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
-        if edits.any() && is_stream && is_plain {
+        if edits.any() && is_stream && is_plain && facts.endpoint.has_format() {
             Self::Edited(Box::new(EditedStream::new(edits, reader)))
         } else {
             Self::Read(Box::new((decoder, reader)))
@@ -268,7 +277,8 @@ impl Responding {
     /// Extends the reservation of a stream that has outgrown it, so that limits count the stream while it runs.
     fn extend_if_outgrown<S: SharedData>(&mut self, cx: &mut Cx<'_, S>) {
         let output = self.output_tokens();
-        if output < self.extend_at {
+        // Where the format is unknown, only the usage in the end counts.
+        if output < self.extend_at || !self.facts.endpoint.has_format() {
             return;
         }
         self.extend_at = output.saturating_add(EXTEND_STEP);
@@ -323,11 +333,16 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
 /// Settles to the `outcome` of reading a response.
 fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
     let model = facts.model.as_deref();
+    let has_format = facts.endpoint.has_format();
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
-            cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
+            if has_format {
+                cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
+            }
             FinalCost::Cost(cx.cost(model, &usage.tokens()))
         }
+        // Without a format, nobody knows whether that text is an answer.
+        Outcome::Counted { .. } if !has_format => FinalCost::AsReserved,
         Outcome::Counted { output_tokens } => {
             let tokens = Tokens { output: output_tokens, ..open.estimate().tokens };
             FinalCost::Cost(cx.cost(model, &tokens))

@@ -9,16 +9,18 @@ use strum::{EnumIter, IntoStaticStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 pub enum Field {
-    /// `admitted`, `over_limit`, `unknown_identity`, `uncounted` (forwarded without the store's answer) or
+    /// `admitted`, `over_limit`, `unknown_identity`, `refused`, `uncounted` (forwarded without the store's answer) or
     /// `no_store` (answered 503 without it).
     Decision,
+    /// Why a request was refused for what it is.
+    Reason,
     /// The configuration's name for the key.
     Name,
     /// The model that the request names.
     Model,
     /// The limit that refused the request.
     Limit,
-    /// The limit in a dry run that would have refused the request.
+    /// The limit in a dry run that would have refused the request, or the reason why it would have been refused.
     DryRun,
     /// Counted prompt tokens.
     EstimatedInputTokens,
@@ -80,6 +82,7 @@ mod tests {
             names,
             [
                 "llm_rate_limit.decision",
+                "llm_rate_limit.reason",
                 "llm_rate_limit.name",
                 "llm_rate_limit.model",
                 "llm_rate_limit.limit",

@@ -22,6 +22,10 @@ pub enum Stat {
     DryRunOverLimit,
     /// Requests that were answered 401.
     UnknownIdentity,
+    /// Requests that were refused for what they are, whatever is left of the limits: answered 403 or 426.
+    Refused,
+    /// Requests that would have been, but for a dry run.
+    DryRunRefused,
     /// Reservations that the store did not answer in time.
     StoreErrors,
     /// Requests that were forwarded uncounted because of that (`on_error: allow`).
@@ -123,6 +127,8 @@ mod tests {
                 "llm_rate_limit.over_limit",
                 "llm_rate_limit.dry_run_over_limit",
                 "llm_rate_limit.unknown_identity",
+                "llm_rate_limit.refused",
+                "llm_rate_limit.dry_run_refused",
                 "llm_rate_limit.store_errors",
                 "llm_rate_limit.store_errors_allowed",
                 "llm_rate_limit.store_errors_denied",

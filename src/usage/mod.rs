@@ -10,6 +10,7 @@
 //! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles errors.
 
 mod answer_text;
+mod any;
 mod body;
 mod chat;
 pub mod learned_output;

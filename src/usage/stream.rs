@@ -6,7 +6,7 @@
 
 use super::report::Report;
 use super::stream_update::StreamUpdate;
-use super::{Outcome, Usage, chat, messages, responses};
+use super::{Outcome, Usage, any, chat, messages, responses};
 use crate::codec::lenient;
 use crate::codec::sse::{Event, Parser};
 use crate::quantity::Units;
@@ -80,6 +80,8 @@ enum Format {
     Chat,
     Responses,
     Messages,
+    /// None of these.
+    Any,
 }
 
 impl Format {
@@ -88,6 +90,7 @@ impl Format {
             Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => Self::Chat,
             Endpoint::Responses => Self::Responses,
             Endpoint::Messages => Self::Messages,
+            Endpoint::Other(_) => Self::Any,
         }
     }
 
@@ -96,6 +99,7 @@ impl Format {
             Self::Chat => chat::read(data),
             Self::Responses => responses::read(data),
             Self::Messages => messages::read(data),
+            Self::Any => any::read(data),
         }
     }
 }
@@ -151,7 +155,7 @@ impl Answer {
     /// The content of an event's data, in the first format that it fits.
     fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
         let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
-        let tried = if self.is_known { 1 } else { formats.len() };
+        let tried = if self.is_known || self.format == Format::Any { 1 } else { formats.len() };
         let (format, update) =
             formats.into_iter().take(tried).find_map(|format| Some((format, format.read(data)?)))?;
         (self.format, self.is_known) = (format, true);

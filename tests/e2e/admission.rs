@@ -53,33 +53,25 @@ async fn a_limit_of_nothing_admits_nobody_ever(#[values(Store::Local, Store::Red
 
 #[rstest]
 #[tokio::test]
-async fn other_paths_and_methods_are_not_limited(#[values(Store::Local, Store::Redis)] store: Store) {
+async fn requests_that_only_read_are_not_touched(#[values(Store::Local, Store::Redis)] store: Store) {
     let gateway = store.gateway().await;
     let caller = gateway.caller("admission-paths");
     assert_eq!(caller.hello().await.status, 200);
     assert_eq!(caller.hello().await.status, 429);
-    let others = [
-        (Method::POST, "/v1/chat/completions/1/messages/2", 200),
-        (Method::POST, "/v1/files", 200),
-        (Method::POST, "/", 200),
-        (Method::PUT, "/v1/chat/completions", 200),
-        (Method::PATCH, "/v1/chat/completions", 200),
-        (Method::DELETE, "/v1/chat/completions", 200),
-        // The mock answers 400 to a request without a body.
-        (Method::GET, "/v1/models", 400),
-        (Method::GET, "/v1/chat/completions", 400),
-        (Method::HEAD, "/v1/chat/completions", 400),
-        (Method::OPTIONS, "/v1/chat/completions", 400),
-    ];
-    for (method, path, status) in others {
+    for (method, path) in [
+        (Method::GET, "/v1/models"),
+        (Method::GET, "/v1/chat/completions"),
+        (Method::HEAD, "/v1/chat/completions"),
+        (Method::OPTIONS, "/v1/chat/completions"),
+    ] {
         let request = caller.request(method.clone(), path);
-        let request = if status == 200 { request.json(&hello()) } else { request };
         let answer = Answer::to(request.header("x-mock-header", "x-ratelimit-limit: its own")).await;
-        assert_eq!(answer.status, status, "{method} {path}");
+        // The mock answers 400 to a request without a body.
+        assert_eq!(answer.status, 400, "{method} {path}");
         assert_eq!(answer.header("x-ratelimit-limit"), Some("its own"), "{method} {path}");
         assert_eq!(answer.limit_headers(), ["x-ratelimit-limit"], "{method} {path}");
     }
-    for path in ["/v1/chat/completions?stream=1", "/v1//chat/./completions/", "/any/where/chat/completions"] {
+    for path in ["/v1/chat/completions?stream=1", "/any/where/chat/completions"] {
         let answer = Answer::to(caller.request(Method::POST, path).json(&hello())).await;
         assert_eq!(answer.status, 429, "{path}");
     }

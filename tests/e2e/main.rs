@@ -21,6 +21,7 @@ modules! {
     configuration,
     endings,
     endpoints,
+    endpoints_and_upgrades,
     gateway,
     headers_first,
     hostile,

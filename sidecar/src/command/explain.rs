@@ -9,8 +9,10 @@ use clap::Args;
 use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
+use llm_rate_limit::policy::endpoints::{Route, Treatment};
 use llm_rate_limit::policy::{Access, Applied, Subject};
 use llm_rate_limit::quantity::Millis;
+use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::store::keys::Keyspace;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -27,6 +29,9 @@ pub struct Question {
     /// The model that the request names
     #[arg(long)]
     model: Option<String>,
+    /// The path of the request, which is a POST; an LLM endpoint by default
+    #[arg(long)]
+    path: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,17 +42,76 @@ pub(super) fn explain(question: &Question, out: &mut impl Write) -> Result<bool,
     let presented = question.key.as_deref().map(key).transpose()?;
     let identity = presented.as_deref().map(Identity::of_key);
     let access = config.access(identity.as_ref());
-    let model = question.model.as_deref();
+    let route = question.path.as_deref().map(|path| config.endpoints().route(path));
+    let model = route.as_ref().and_then(|route| route.deployment.as_deref()).or(question.model.as_deref());
     if question.json {
-        writeln!(out, "{:#}", as_json(&config, &access, model))?;
-    } else {
-        as_text(&config, &access, model, out)?;
+        writeln!(out, "{:#}", as_json(&config, &access, route.as_ref(), model))?;
+        return Ok(true);
+    }
+    if let Some(route) = &route {
+        writeln!(out, "{}", in_words(route))?;
+    }
+    if route.as_ref().is_none_or(|route| is_charged(route.treatment)) {
+        as_text(&config, &access, route.as_ref(), model, out)?;
     }
     Ok(true)
 }
 
-fn as_json(config: &Config, access: &Access, model: Option<&str>) -> Value {
-    match access {
+/// Whether requests that are treated so are charged to any window.
+const fn is_charged(treatment: Treatment) -> bool {
+    !matches!(treatment, Treatment::Pass | Treatment::Free | Treatment::Reject)
+}
+
+/// The limits on a request for `model` by `route`, or to an LLM endpoint.
+fn limits(subject: &Subject, route: Option<&Route>, model: Option<&str>) -> Vec<Applied> {
+    match route.map(|route| route.treatment) {
+        Some(treatment) if !is_charged(treatment) => Vec::new(),
+        Some(Treatment::WithoutTokens) => {
+            subject.limits(None).filter(|applied| !applied.limit.metric.needs_tokens()).collect()
+        }
+        _ => subject.limits(model).collect(),
+    }
+}
+
+/// What happens to a POST.
+fn in_words(route: &Route) -> &'static str {
+    match route.treatment {
+        Treatment::Pass => "pass: the request passes untouched",
+        Treatment::Health | Treatment::Count | Treatment::Realtime => {
+            "count: a request, the size of a JSON body, and the usage that the answer reports"
+        }
+        Treatment::Free => "the request costs nothing, and no limit refuses it",
+        Treatment::WithoutTokens => "a request without tokens",
+        Treatment::Format => format_name(route.endpoint),
+        Treatment::Reject => "reject: answered 403",
+    }
+}
+
+/// The configuration's word for the treatment of `route`.
+fn word(route: &Route) -> &'static str {
+    match route.treatment {
+        Treatment::Pass => "pass",
+        Treatment::Health | Treatment::Count | Treatment::Realtime => "count",
+        Treatment::Free => "free",
+        Treatment::WithoutTokens => "without_tokens",
+        Treatment::Format => format_name(route.endpoint),
+        Treatment::Reject => "reject",
+    }
+}
+
+const fn format_name(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::ChatCompletions => "chat_completions",
+        Endpoint::Completions => "completions",
+        Endpoint::Embeddings => "embeddings",
+        Endpoint::Responses => "responses",
+        Endpoint::Messages => "messages",
+        Endpoint::Other(_) => "count",
+    }
+}
+
+fn as_json(config: &Config, access: &Access, route: Option<&Route>, model: Option<&str>) -> Value {
+    let mut answer = match access {
         Access::Unlimited => json!({"access": "unlimited"}),
         Access::Rejected => json!({"access": "rejected"}),
         Access::Limited(subject) => json!({
@@ -56,9 +120,13 @@ fn as_json(config: &Config, access: &Access, model: Option<&str>) -> Value {
             "identity": subject.id(),
             "scope": subject.scope(),
             "group": subject.group(),
-            "windows": subject.limits(model).map(|applied| window(config, &applied)).collect::<Vec<_>>(),
+            "windows": limits(subject, route, model).iter().map(|applied| window(config, applied)).collect::<Vec<_>>(),
         }),
+    };
+    if let (Some(route), Some(members)) = (route, answer.as_object_mut()) {
+        members.insert("endpoint".to_owned(), word(route).into());
     }
+    answer
 }
 
 fn window(config: &Config, applied: &Applied) -> Value {
@@ -88,6 +156,7 @@ fn counter(config: &Config, applied: &Applied) -> String {
 fn as_text(
     config: &Config,
     access: &Access,
+    route: Option<&Route>,
     model: Option<&str>,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -97,7 +166,7 @@ fn as_text(
         Access::Limited(subject) => subject,
     };
     writeln!(out, "{}", introduction(subject, model))?;
-    let limits: Vec<_> = subject.limits(model).collect();
+    let limits = limits(subject, route, model);
     if limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd") && config.price(model).is_none()
     {
         writeln!(out, "this model has no price, so it costs nothing")?;

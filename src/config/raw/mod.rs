@@ -5,6 +5,7 @@
 
 mod accounting;
 mod answer;
+mod endpoints;
 mod limits;
 mod source;
 mod store;
@@ -13,6 +14,7 @@ pub use accounting::{
     AcceptEncoding, Encoding, OnStreamOver, OutputMode, OutputReservation, Price, StreamUsage, Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
+pub use endpoints::{Endpoint, WebSocket};
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window, WindowMetric};
@@ -51,6 +53,12 @@ pub struct Root {
     pub models: BTreeMap<String, ModelLimits>,
     /// Limits on all requests together. `unlimited` keys are exempt.
     pub global: GlobalLimits,
+    /// What happens to requests, by a pattern of their paths: of several the most specific one counts, before what is
+    /// known of paths. `*` alone is for paths that no other pattern matches and that are not known; its default is
+    /// `count`.
+    pub endpoints: BTreeMap<String, Endpoint>,
+    /// What happens to a WebSocket to an LLM endpoint under limits. To any other endpoint it is a request to that.
+    pub websocket: WebSocket,
     /// Whether nothing is refused: every request is counted, and those over a limit are only reported.
     pub dry_run: bool,
     /// The most requests that wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See

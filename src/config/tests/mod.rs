@@ -5,9 +5,11 @@ mod schema;
 
 use super::*;
 use crate::identity::{self, Place, Prefixes};
+use crate::policy::endpoints::Treatment;
 use crate::policy::pattern::ByPattern;
 use crate::pricing::Weights;
 use crate::quantity::MAX_EXACT;
+use crate::request::Endpoint;
 use crate::tokens::{Counting, Encoding, Factor};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -185,6 +187,45 @@ fn every_field_takes_effect() {
     assert_eq!(encoding("davinci"), without_factor(Encoding::R50kBase));
     assert_eq!(encoding("codex"), without_factor(Encoding::P50kBase));
     assert_eq!(encoding("gpt-4"), without_factor(Encoding::O200kBase));
+}
+
+#[test]
+fn every_field_of_endpoints_takes_effect() {
+    let config = good("every_field");
+    assert_eq!(config.websocket(), WebSocket::Count);
+    for (path, treatment, format) in [
+        ("/a/b", Treatment::Format, Some(Endpoint::ChatCompletions)),
+        ("/b", Treatment::Format, Some(Endpoint::Completions)),
+        ("/any/c/", Treatment::Format, Some(Endpoint::Embeddings)),
+        ("/d/and/e", Treatment::Format, Some(Endpoint::Responses)),
+        ("/F", Treatment::Format, Some(Endpoint::Messages)),
+        ("/g", Treatment::Count, None),
+        ("/h", Treatment::Pass, None),
+        ("/i", Treatment::Reject, None),
+        ("/else", Treatment::Pass, None),
+        ("/v1/responses", Treatment::Format, Some(Endpoint::Responses)),
+    ] {
+        let route = config.endpoints().route(path);
+        assert_eq!(
+            (route.treatment, Some(route.endpoint).filter(|e| e.has_format())),
+            (treatment, format),
+            "{path}"
+        );
+    }
+    let default = good("nothing_is_limited");
+    assert_eq!((default.websocket(), default.endpoints()), (WebSocket::Refuse, &Endpoints::default()));
+}
+
+#[test]
+fn only_what_is_called_unlimited_is_exempt() {
+    let exempts = |json: Value, key| {
+        let config = Config::from_bytes(json.to_string().as_bytes()).unwrap();
+        config.exempts(Some(&Identity::of_key(key)))
+    };
+    assert!(!exempts(json!({}), "any"));
+    assert!(exempts(json!({"default": "unlimited"}), "any"));
+    let keys = json!({"keys": [{"key": "free", "unlimited": true}, {"key": "paid", "rpm": 1}]});
+    assert!(exempts(keys.clone(), "free") && !exempts(keys.clone(), "paid") && !exempts(keys, "any"));
 }
 
 #[test]

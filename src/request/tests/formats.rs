@@ -54,16 +54,29 @@ fn every_completion_that_is_made_is_charged() {
 }
 
 #[test]
-fn a_deployment_is_the_model_if_the_body_names_none() {
-    for (body, model) in
-        [(&b"{}"[..], Some("gpt-4")), (br#"{"model":"gpt-4o"}"#, Some("gpt-4o")), (b"\0", Some("gpt-4"))]
-    {
+fn a_deployment_is_the_model_whatever_the_body_names() {
+    for body in [&b"{}"[..], br#"{"model":"gpt-4o"}"#, b"\0"] {
         let body = Body::new(body);
         let request = Request::read(Endpoint::ChatCompletions, &body).to_deployment(Some("gpt-4"));
-        assert_eq!(request.model.as_deref(), model);
+        assert_eq!(request.model.as_deref(), Some("gpt-4"));
     }
-    let body = Body::new(b"{}");
-    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).to_deployment(None).model, None);
+    let model = |body: &[u8]| {
+        let body = Body::new(body);
+        let request = Request::read(Endpoint::ChatCompletions, &body).to_deployment(None);
+        request.model.map(std::borrow::Cow::into_owned)
+    };
+    assert_eq!((model(b"{}"), model(br#"{"model":"gpt-4o"}"#)), (None, Some("gpt-4o".to_owned())));
+}
+
+#[test]
+fn a_body_without_a_format_counts_by_its_size_and_has_no_output() {
+    let text = br#"{"model":"dall-e-3","prompt":"hello","n":7,"max_tokens":9,"stream":true}"#;
+    let body = Body::new(text);
+    let request = Request::read(Endpoint::Other(Api::OpenAi), &body);
+    assert_eq!((request.model.as_deref(), request.stream), (Some("dall-e-3"), false));
+    let meter = Meter::unlimited(tokenizer(None));
+    assert_eq!(request.input_tokens(&meter), (text.len() as u64).div_ceil(4));
+    assert_eq!(request.output_cap(), Some(0));
 }
 
 #[test]

@@ -3,20 +3,6 @@
 use super::*;
 
 #[test]
-fn requests_that_call_no_llm_pass() {
-    let memory = Memory::default();
-    let mut worker = worker(&memory, &local(json!({"rpm": 0})));
-    let get = Request(vec![(":method", "GET".into()), (":path", "/v1/chat/completions".into())]);
-    assert_eq!(worker.request_headers(1, &get, true, NOW).directive, Directive::Continue);
-    assert_eq!(
-        worker.request_headers(2, &post("/v1/models", "key"), true, NOW).directive,
-        Directive::Continue
-    );
-    assert!(!worker.knows(1) && !worker.knows(2));
-    assert_eq!(status(&worker.request_headers(3, &chat(), false, NOW).directive), 429);
-}
-
-#[test]
 fn requests_alone_are_decided_on_their_headers() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 2})));

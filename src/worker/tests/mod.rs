@@ -2,6 +2,7 @@
 
 mod admission;
 mod response;
+mod routes;
 mod sidecar;
 mod storm;
 mod streams;

@@ -1,0 +1,39 @@
+//! The fields that determine which requests limits apply to.
+
+use serde::Deserialize;
+
+/// What happens to requests to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// Their bodies are read as those of OpenAI's chat completions.
+    ChatCompletions,
+    /// Their bodies are read as those of OpenAI's completions.
+    Completions,
+    /// Their bodies are read as those of OpenAI's embeddings.
+    Embeddings,
+    /// Their bodies are read as those of OpenAI's responses.
+    Responses,
+    /// Their bodies are read as those of Anthropic's messages.
+    Messages,
+    /// Limits count them as requests, by the size of a JSON body, and by the usage that the answer reports. Those that
+    /// only read (GET and HEAD) pass.
+    Count,
+    /// They pass untouched, also those of unknown senders.
+    Pass,
+    /// They are answered 403.
+    Reject,
+}
+
+/// What happens to a WebSocket to an LLM endpoint under limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WebSocket {
+    /// It is answered 426, so that clients use HTTP.
+    #[default]
+    Refuse,
+    /// It is one request, and holds a slot as long as it lives, whatever is sent in it.
+    Count,
+}

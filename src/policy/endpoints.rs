@@ -1,0 +1,223 @@
+//! The requests that limits apply to, by their paths.
+//!
+//! The most specific pattern of the configuration decides, then what is known of the end of the path, and last the
+//! configuration's `*`. A path may have several readings ([`crate::request::path`]); the strictest treatment of them
+//! counts, so that no spelling gets a request past a limit.
+
+use crate::policy::pattern::ByPattern;
+use crate::request::path::{Reading, readings};
+use crate::request::{Api, Endpoint, deployment};
+
+/// The treatment of requests to a path, from the laxest to the strictest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Treatment {
+    /// They pass untouched.
+    Pass,
+    /// To read it passes untouched; all else counts.
+    Health,
+    /// They cost nothing, and no limit refuses them.
+    Free,
+    /// They are requests without tokens.
+    WithoutTokens,
+    /// They are requests, with the tokens that can be known without a format.
+    Count,
+    /// The same, but a WebSocket to it is one to a model.
+    Realtime,
+    /// Their bodies have the format of this endpoint.
+    Format,
+    /// They are answered 403.
+    Reject,
+}
+
+/// A configured treatment, with the format if it names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The treatment.
+    pub treatment: Treatment,
+    /// The endpoint with the format.
+    pub format: Option<Endpoint>,
+}
+
+impl Rule {
+    /// A treatment without a format.
+    pub const fn of(treatment: Treatment) -> Self {
+        Self { treatment, format: None }
+    }
+
+    /// The treatment of bodies in the format of `endpoint`.
+    pub const fn format(endpoint: Endpoint) -> Self {
+        Self { treatment: Treatment::Format, format: Some(endpoint) }
+    }
+}
+
+/// The treatment of every path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    rules: ByPattern<Rule>,
+    /// The treatment of paths that no other rule is for, if it is given.
+    others: Option<Rule>,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self::new(ByPattern::default(), None)
+    }
+}
+
+/// The way of a request through the filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The treatment of the request.
+    pub treatment: Treatment,
+    /// The endpoint: the format of bodies, and the form of errors.
+    pub endpoint: Endpoint,
+    /// The model that the path names.
+    pub deployment: Option<String>,
+}
+
+impl Endpoints {
+    /// The treatment by `rules`, over patterns in lower case, with `others` for paths that have no rule and are not
+    /// known either; they count if it is none.
+    pub const fn new(rules: ByPattern<Rule>, others: Option<Rule>) -> Self {
+        Self { rules, others }
+    }
+
+    /// Whether paths that have no rule and are not known count because nothing else is given.
+    pub const fn counts_others_by_default(&self) -> bool {
+        self.others.is_none()
+    }
+
+    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts.
+    pub fn route(&self, path: &str) -> Route {
+        let laxest =
+            Route { treatment: Treatment::Pass, endpoint: Endpoint::Other(Api::OpenAi), deployment: None };
+        let stricter = |strictest: Route, next: Route| {
+            if next.treatment > strictest.treatment { next } else { strictest }
+        };
+        readings(path).iter().map(|reading| self.route_of(reading)).fold(laxest, stricter)
+    }
+
+    fn route_of(&self, path: &Reading) -> Route {
+        let rule = self.rules.of(Some(path.folded())).copied();
+        let rule = rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count));
+        let endpoint = rule.format.unwrap_or_else(|| Endpoint::other(path));
+        Route { treatment: rule.treatment, endpoint, deployment: deployment(path, endpoint) }
+    }
+}
+
+/// The treatment of a path that servers of LLM APIs have in common.
+fn known(path: &Reading) -> Option<Rule> {
+    if let Some(endpoint) = Endpoint::of(path) {
+        return Some(Rule::format(endpoint));
+    }
+    let mut from_end = path.segments().rev();
+    let treatment = match (from_end.next()?, from_end.next(), from_end.next()) {
+        // At the root only: strangers may read it.
+        ("health" | "healthz" | "livez" | "readyz" | "ping", None, _) => Treatment::Health,
+        ("cancel", Some(_), Some("responses")) => Treatment::Free,
+        ("count_tokens", Some("messages"), _)
+        | ("input_tokens", Some("responses"), _)
+        | ("tokenize" | "detokenize" | "moderations", _, _) => Treatment::WithoutTokens,
+        ("realtime", _, _) => Treatment::Realtime,
+        _ => return None,
+    };
+    Some(Rule::of(treatment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::pattern::Pattern;
+
+    fn endpoints(rules: &[(&str, Rule)], others: Option<Rule>) -> Endpoints {
+        let rules = rules.iter().map(|(pattern, rule)| (Pattern::new(*pattern), *rule));
+        Endpoints::new(ByPattern::new(rules), others)
+    }
+
+    fn treatment(endpoints: &Endpoints, path: &str) -> Treatment {
+        endpoints.route(path).treatment
+    }
+
+    #[test]
+    fn what_llm_apis_have_in_common_is_known() {
+        for (path, expected) in [
+            ("/v1/chat/completions", Treatment::Format),
+            ("/v1/messages/count_tokens?beta=true", Treatment::WithoutTokens),
+            ("/openai/v1/responses/input_tokens", Treatment::WithoutTokens),
+            ("/tokenize", Treatment::WithoutTokens),
+            ("/vllm/Detokenize/", Treatment::WithoutTokens),
+            ("/v1/moderations", Treatment::WithoutTokens),
+            ("/v1/responses/resp_1/cancel", Treatment::Free),
+            ("/v1/batches/b_1/cancel", Treatment::Count),
+            ("/v1/realtime?model=gpt-realtime", Treatment::Realtime),
+            ("/v1/realtime/sessions", Treatment::Count),
+            ("/health", Treatment::Health),
+            ("/ping/", Treatment::Health),
+            ("/v1/health", Treatment::Count),
+            ("/v1/threads/t_1/messages", Treatment::Count),
+            ("/v1/responses/resp_1", Treatment::Count),
+            ("/v1/images/generations", Treatment::Count),
+            ("/", Treatment::Count),
+        ] {
+            assert_eq!(treatment(&Endpoints::default(), path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_pattern_wins_and_the_star_comes_last() {
+        let rules = endpoints(
+            &[
+                ("/v1/*", Rule::of(Treatment::Count)),
+                ("/v1/files*", Rule::of(Treatment::Reject)),
+                ("/v1/files/public*", Rule::of(Treatment::Pass)),
+                ("*/my/llm", Rule::format(Endpoint::ChatCompletions)),
+                ("/health", Rule::of(Treatment::Reject)),
+            ],
+            Some(Rule::of(Treatment::Pass)),
+        );
+        for (path, expected) in [
+            ("/v1/chat/completions", Treatment::Count),
+            ("/V1/Files/f_1", Treatment::Reject),
+            ("/v1/files/public/f_1", Treatment::Pass),
+            ("/any/my/llm/", Treatment::Format),
+            ("/openai/v1/chat/completions", Treatment::Format),
+            ("/health", Treatment::Reject),
+            ("/ping", Treatment::Health),
+            ("/else", Treatment::Pass),
+        ] {
+            assert_eq!(treatment(&rules, path), expected, "{path}");
+        }
+        assert_eq!(rules.route("/any/my/llm").endpoint, Endpoint::ChatCompletions);
+        assert!(!rules.counts_others_by_default() && Endpoints::default().counts_others_by_default());
+    }
+
+    #[test]
+    fn of_several_readings_the_strictest_counts() {
+        let rules = endpoints(
+            &[("/public/*", Rule::of(Treatment::Pass)), ("/admin/*", Rule::of(Treatment::Reject))],
+            None,
+        );
+        for (path, expected) in [
+            ("/public/a;b%20c.css", Treatment::Pass),
+            ("/public/..%2Fv1/chat/completions", Treatment::Format),
+            ("/public/%252e%252e/v1/chat/completions", Treatment::Format),
+            ("/public/..;/v1/messages", Treatment::Format),
+            ("/public\\..\\v1/chat/completions", Treatment::Format),
+            ("/v1/messages%3F/count_tokens", Treatment::Format),
+            ("/v1/chat/completions%23/../../health", Treatment::Format),
+            ("/admin/%2e%2e/v1/chat/completions", Treatment::Reject),
+            ("/health/..;/v1/embeddings", Treatment::Format),
+        ] {
+            assert_eq!(treatment(&rules, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn errors_have_the_form_of_the_api_that_the_path_belongs_to() {
+        let rules = endpoints(&[("/v1/messages", Rule::of(Treatment::Reject))], None);
+        assert_eq!(rules.route("/v1/messages").endpoint, Endpoint::Other(Api::Anthropic));
+        assert_eq!(rules.route("/v1/files").endpoint, Endpoint::Other(Api::OpenAi));
+        let azure = rules.route("/openai/deployments/gpt-4o/chat/completions");
+        assert_eq!(azure.deployment.as_deref(), Some("gpt-4o"));
+    }
+}

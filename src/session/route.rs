@@ -1,0 +1,210 @@
+//! From a request's headers to its way through the filter: whether limits apply to it, who sends it, and whether its
+//! body must be read before it is admitted. [`super::arrival`] reads bodies.
+
+use super::admission::reserve;
+use super::arrival::{self, AwaitBody};
+use super::context::Cx;
+use super::reservation::{Estimate, Reservation};
+use super::{RequestFacts, Session};
+use crate::answer::refusal::Refusal;
+use crate::codec::{content_encoding, media_type};
+use crate::config::{AcceptEncoding, Messages, WebSocket};
+use crate::identity::RequestView;
+use crate::policy::endpoints::{Route, Treatment};
+use crate::policy::{Access, Subject};
+use crate::request::{self, Endpoint};
+use crate::store::local::SharedData;
+use crate::telemetry::access_log::Field;
+use crate::telemetry::stats::Stat;
+
+/// The way of a request whose sender is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It passes, whoever sends it.
+    Pass,
+    /// It passes, unless its sender is rejected.
+    PassKnown,
+    /// It is answered 403 where limits are enforced.
+    Reject,
+    /// It is answered 426 where limits apply and are enforced.
+    RefuseWebSocket,
+    /// It is a request and a slot, and nobody sees what is sent in it.
+    CountConnection,
+    /// It is a request and a slot that uses no tokens.
+    CountRequest,
+    /// Its body is read in its format, or by its size.
+    Read,
+}
+
+/// Decides from the headers how the request goes on.
+pub(super) fn begin<S: SharedData>(
+    request: &dyn RequestView,
+    end_of_stream: bool,
+    cx: &mut Cx<'_, S>,
+) -> Session {
+    let method = request.header(":method").unwrap_or_default();
+    let route = cx.config.endpoints().route(&request.header(":path").unwrap_or_default());
+    let websocket = request::wants_websocket(request).then(|| cx.config.websocket());
+    let way = way(&method, route.treatment, websocket);
+    if way == Way::Pass || (way == Way::PassKnown && !cx.config.rejects_strangers()) {
+        return Session::Idle;
+    }
+    let identity = cx.config.identity(request);
+    let access = cx.config.access(identity.as_ref());
+    let subject = match access {
+        Access::Rejected => {
+            reject(route.endpoint, cx);
+            return Session::Idle;
+        }
+        // A closed endpoint is closed to all who are not exempt, even if no limit is for them.
+        Access::Unlimited if way == Way::Reject && !cx.config.exempts(identity.as_ref()) => {
+            refuse_unless_dry_run(&Refusal::ClosedEndpoint, route.endpoint, cx.config.dry_run(), cx);
+            return Session::Idle;
+        }
+        Access::Unlimited => return Session::Idle,
+        Access::Limited(subject) => subject,
+    };
+    Arrival { request, end_of_stream, route, subject }.follow(way, cx)
+}
+
+/// The way of a request with `method`. `websocket`: what to do with its WebSocket, if it wants one.
+fn way(method: &str, treatment: Treatment, websocket: Option<WebSocket>) -> Way {
+    // The methods of a handshake, and those that pass otherwise. Every other method is a request as any other, even if
+    // it wants a WebSocket: servers that know none answer it all the same.
+    let is_safe = matches!(method, "GET" | "HEAD" | "OPTIONS" | "CONNECT");
+    let is_llm = matches!(treatment, Treatment::Format | Treatment::Realtime);
+    match (treatment, websocket) {
+        (Treatment::Pass, _) => Way::Pass,
+        (_, None) if method == "OPTIONS" => Way::Pass,
+        (Treatment::Reject, _) => Way::Reject,
+        (_, Some(WebSocket::Refuse)) if is_llm => Way::RefuseWebSocket,
+        (Treatment::Health, Some(_)) if is_safe => Way::Pass,
+        (_, Some(_)) if is_safe => Way::CountConnection,
+        (Treatment::Health, None) if matches!(method, "GET" | "HEAD") => Way::Pass,
+        (_, None) if is_safe => Way::PassKnown,
+        (Treatment::Free, _) => Way::PassKnown,
+        (Treatment::WithoutTokens, _) => Way::CountRequest,
+        _ => Way::Read,
+    }
+}
+
+/// A request of a limited sender.
+struct Arrival<'a> {
+    request: &'a dyn RequestView,
+    /// Whether nothing follows the headers.
+    end_of_stream: bool,
+    route: Route,
+    subject: Subject,
+}
+
+impl Arrival<'_> {
+    fn follow<S: SharedData>(self, way: Way, cx: &mut Cx<'_, S>) -> Session {
+        match way {
+            Way::Pass | Way::PassKnown => Session::Idle,
+            Way::Reject => {
+                // Where there is no limit, nothing is in a dry run but everything.
+                let dry_run =
+                    cx.config.dry_run() || (self.subject.is_limited() && !self.subject.is_enforced());
+                if refuse_unless_dry_run(&Refusal::ClosedEndpoint, self.route.endpoint, dry_run, cx) {
+                    return Session::Idle;
+                }
+                self.read(cx)
+            }
+            Way::RefuseWebSocket if !self.subject.is_limited() => Session::Idle,
+            Way::RefuseWebSocket => {
+                let dry_run = !self.subject.is_enforced();
+                if refuse_unless_dry_run(&Refusal::WebSocket, self.route.endpoint, dry_run, cx) {
+                    return Session::Idle;
+                }
+                self.count_connection(cx)
+            }
+            Way::CountConnection => self.count_connection(cx),
+            Way::CountRequest => self.count_request(cx),
+            Way::Read => self.read(cx),
+        }
+    }
+
+    /// Reserves a request and a slot for a connection, under every limit that its sender has: what is sent in it may
+    /// use what the others are on.
+    fn count_connection<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        let facts = RequestFacts { spends_tokens: false, ..self.unread(cx) };
+        arrival::admit(&self.subject, facts, Estimate::REQUEST, cx)
+    }
+
+    /// Reserves a request and a slot. Limits on tokens and on cost do not apply.
+    fn count_request<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        let facts = RequestFacts { spends_tokens: false, ..self.unread(cx) };
+        let limits = self.subject.limits(None).filter(|applied| !applied.limit.metric.needs_tokens());
+        let id = cx.shared.reservation_id();
+        let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST);
+        if reservation.lines.is_empty() {
+            return Session::Idle;
+        }
+        if let Some(name) = &reservation.name {
+            cx.log(Field::Name, name);
+        }
+        reserve(reservation, facts, cx)
+    }
+
+    /// Reads the body if the cost depends on it, and reserves a request otherwise. A body without a format is read only
+    /// if it is JSON: others may be large, or never end.
+    fn read<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        narrow_accept_encoding(self.request, cx);
+        let Self { request, end_of_stream, ref route, ref subject } = self;
+        let is_readable = route.endpoint.has_format()
+            || request.header("content-type").is_some_and(|types| media_type::is_json(&types));
+        if end_of_stream || !subject.needs_body() || !is_readable {
+            let facts = self.unread(cx);
+            return arrival::admit(&self.subject, facts, Estimate::REQUEST, cx);
+        }
+        let languages = self.languages(cx);
+        AwaitBody::begin(self.route.endpoint, self.route.deployment, self.subject, languages, cx)
+    }
+
+    fn unread<S: SharedData>(&self, cx: &Cx<'_, S>) -> RequestFacts {
+        RequestFacts::unread(self.route.endpoint, self.languages(cx))
+    }
+
+    /// The header `accept-language`, if refusals depend on it.
+    fn languages<S: SharedData>(&self, cx: &Cx<'_, S>) -> Option<String> {
+        let varies = cx.config.messages().is_some_and(Messages::differ);
+        varies.then(|| self.request.header("accept-language")).flatten()
+    }
+}
+
+/// Refuses a request of an unknown identity, unless the configuration is a dry run.
+fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
+    cx.count(Stat::UnknownIdentity, 1);
+    cx.log(Field::Decision, "unknown_identity");
+    if !cx.config.dry_run() {
+        cx.refuse(&Refusal::UnknownIdentity, endpoint, None);
+    }
+}
+
+/// Refuses a request for what it is. In a dry run, only counts and logs that, and returns false.
+fn refuse_unless_dry_run<S: SharedData>(
+    refusal: &Refusal,
+    endpoint: Endpoint,
+    dry_run: bool,
+    cx: &mut Cx<'_, S>,
+) -> bool {
+    let reason = refusal.reason().unwrap_or_default();
+    if dry_run {
+        cx.count(Stat::DryRunRefused, 1);
+        cx.log(Field::DryRun, reason);
+        return false;
+    }
+    cx.count(Stat::Refused, 1);
+    cx.log(Field::Decision, "refused");
+    cx.log(Field::Reason, reason);
+    cx.refuse(refusal, endpoint, None);
+    true
+}
+
+/// Removes from `accept-encoding` the codings that the filter cannot decode, if it must read the response.
+fn narrow_accept_encoding<S: SharedData>(request: &dyn RequestView, cx: &mut Cx<'_, S>) {
+    let narrows = cx.shared.counts_tokens && cx.config.accounting().accept_encoding == AcceptEncoding::Narrow;
+    let accepted = if narrows { request.header("accept-encoding") } else { None };
+    let narrowed = accepted.and_then(|accepted| content_encoding::narrowed(&accepted));
+    cx.effects.headers.set.extend(narrowed.map(|encodings| ("accept-encoding", encodings)));
+}
