@@ -153,7 +153,7 @@ impl Body {
         if !cx.shared.counts_tokens {
             return Self::Passes;
         }
-        let Some(decoder) = Decoder::new(head.content_encoding.as_deref()) else { return Self::Passes };
+        let Some(decoder) = Decoder::of_response(head.content_encoding.as_deref()) else { return Self::Passes };
         let (kind, choices) = (head.content_type.as_deref(), facts.choices);
         let tokenizer = cx.config.encodings().tokenizer(facts.model.as_deref());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
