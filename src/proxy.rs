@@ -295,7 +295,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let buffer = || buffer(BufferType::HttpRequestBody, size);
+        let buffer = |from| buffer_from(BufferType::HttpRequestBody, from, size);
         self.step(Message::Request, Event::RequestBody { buffer: &buffer, end_of_stream })
     }
 
@@ -366,7 +366,13 @@ fn header(map: MapType, name: &str) -> Option<String> {
 
 /// The first `size` bytes of a buffer; none if it cannot be read.
 fn buffer(buffer: BufferType, size: usize) -> Vec<u8> {
-    hostcalls::get_buffer(buffer, 0, size).ok().flatten().unwrap_or_default()
+    buffer_from(buffer, 0, size)
+}
+
+/// The same from the byte `from` on.
+fn buffer_from(buffer: BufferType, from: usize, size: usize) -> Vec<u8> {
+    let length = size.saturating_sub(from);
+    hostcalls::get_buffer(buffer, from, length).ok().flatten().unwrap_or_default()
 }
 
 /// The body of a callout's answer, or why there is none.

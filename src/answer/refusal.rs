@@ -1,5 +1,6 @@
 //! Why a request was not forwarded, as data. [`crate::answer`] turns it into a response.
 
+use crate::codec::loose_json::Fault;
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
@@ -13,6 +14,33 @@ pub enum Refusal {
     UnknownIdentity,
     /// The store gave no answer, and the configuration denies requests then.
     NoStore,
+    /// Nobody can tell what its body says.
+    BadBody(BadBody),
+}
+
+/// Why nobody can tell what a body says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadBody {
+    /// It is in a content coding that the filter does not know.
+    UnknownCoding,
+    /// It has more bytes than this.
+    TooLarge(u64),
+    /// It has more bytes than this for each byte of its coded form.
+    TooCompressed(u64),
+    /// No reader of JSON reads it.
+    Unreadable(Fault),
+}
+
+impl BadBody {
+    /// Its name in the log.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownCoding => "unknown_coding",
+            Self::TooLarge(_) => "too_large",
+            Self::TooCompressed(_) => "too_compressed",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
 }
 
 /// The limit that refused, and the status of all that applied.

@@ -28,7 +28,7 @@ pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
-pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage};
+pub use raw::{AcceptEncoding, Headers, OnStreamOver, OnUnreadable, OutputMode, StreamUsage};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
@@ -61,6 +61,7 @@ pub struct Config {
     messages: Option<Messages>,
     headers: Headers,
     encodings: Encodings,
+    on_unreadable: OnUnreadable,
 }
 
 impl Config {
@@ -118,6 +119,7 @@ impl Config {
             messages,
             headers: raw.headers,
             encodings,
+            on_unreadable: raw.on_unreadable,
         })
     }
 
@@ -162,6 +164,11 @@ impl Config {
     /// The rules on what requests cost.
     pub const fn accounting(&self) -> &Accounting {
         &self.accounting
+    }
+
+    /// What happens to requests whose body nobody can read.
+    pub const fn on_unreadable(&self) -> OnUnreadable {
+        self.on_unreadable
     }
 
     /// The price of `model`; none if it costs nothing.

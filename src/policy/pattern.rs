@@ -5,14 +5,15 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
+use std::sync::Arc;
 
-/// A pattern over model names.
+/// A pattern over model names. Cheap to copy.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pattern(String);
+pub struct Pattern(Arc<str>);
 
 impl Pattern {
     /// The pattern written as `text`. Every text is a pattern.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -25,7 +26,7 @@ impl Pattern {
     /// of stars.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
-            return self.0 == name;
+            return &*self.0 == name;
         };
         let Some(mut name) = name.strip_prefix(first) else {
             return false;
@@ -47,7 +48,7 @@ impl Pattern {
     }
 
     /// Whether every name matches.
-    fn matches_all(&self) -> bool {
+    pub(crate) fn matches_all(&self) -> bool {
         !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
     }
 
@@ -78,6 +79,16 @@ impl<T> ByPattern<T> {
     /// The value for `model`. A request that names no model matches only `*`.
     pub fn of(&self, model: Option<&str>) -> Option<&T> {
         self.values.iter().find(|(pattern, _)| pattern.matches_request(model)).map(|(_, value)| value)
+    }
+
+    /// The values that some model may have, apart from those of [`ByPattern::of`] for a model that no pattern matches.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.values.iter().map(|(_, value)| value)
+    }
+
+    /// Whether every model has a value.
+    pub(crate) fn is_total(&self) -> bool {
+        self.values.iter().any(|(pattern, _)| pattern.matches_all())
     }
 
     /// Whether there are no values.

@@ -1,8 +1,11 @@
 //! Completions, the older API: one or several prompts, and perhaps a text that shall follow the answer.
 
-use super::Tally;
+use super::prompt::Tally;
+use super::beside;
+use super::content::{Texts, count_each};
 use super::input::Input;
 use crate::codec::lenient;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 
@@ -11,6 +14,8 @@ use serde::de::MapAccess;
 pub(super) struct Prompt<'b> {
     prompt: Input<'b>,
     suffix: Input<'b>,
+    /// Texts of other members.
+    beside: Texts<'b>,
 }
 
 impl<'b> Prompt<'b> {
@@ -22,7 +27,7 @@ impl<'b> Prompt<'b> {
         match name {
             "prompt" => lenient::offer(object, &mut self.prompt),
             "suffix" => lenient::offer(object, &mut self.suffix),
-            _ => lenient::skip(object),
+            _ => beside::keep(&mut self.beside, name, object),
         }
     }
 
@@ -31,11 +36,15 @@ impl<'b> Prompt<'b> {
         self.prompt.prompts
     }
 
-    /// What they cost if they are sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+    /// Tokens of their text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         // Every prompt is completed before the suffix.
         let suffix = self.suffix.content.text_tokens(meter) * self.prompts();
-        let prompt = self.prompt.tally(model, meter);
-        Tally { counted: prompt.counted + suffix, ..prompt }
+        self.prompt.content.text_tokens(meter) + suffix + count_each(&self.beside, meter)
+    }
+
+    /// What they cost beside their text if they are sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
+        self.prompt.beside_text(model)
     }
 }

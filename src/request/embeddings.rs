@@ -1,14 +1,21 @@
 //! Embeddings: one or several inputs, and no output.
 
-use super::Tally;
+use super::prompt::Tally;
+use super::beside;
+use super::content::{Texts, count_each};
 use super::input::Input;
 use crate::codec::lenient;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 
 /// Inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prompt<'b>(Input<'b>);
+pub(super) struct Prompt<'b> {
+    input: Input<'b>,
+    /// Texts of other members.
+    beside: Texts<'b>,
+}
 
 impl<'b> Prompt<'b> {
     /// Reads a member of the request's body.
@@ -17,18 +24,23 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "input" => lenient::offer(object, &mut self.0),
-            _ => lenient::skip(object),
+            "input" => lenient::offer(object, &mut self.input),
+            _ => beside::keep(&mut self.beside, name, object),
         }
     }
 
     /// Whether there is no input.
     pub(super) const fn is_empty(&self) -> bool {
-        self.0.prompts == 0
+        self.input.prompts == 0
     }
 
-    /// What they cost if they are sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        self.0.tally(model, meter)
+    /// Tokens of their text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        self.input.content.text_tokens(meter) + count_each(&self.beside, meter)
+    }
+
+    /// What they cost beside their text if they are sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
+        self.input.beside_text(model)
     }
 }

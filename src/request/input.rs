@@ -3,11 +3,10 @@
 //!
 //! A text costs its tokens and nothing else, an id costs one. Both are exact.
 
-use super::Tally;
+use super::prompt::Tally;
 use super::content::Content;
 use crate::codec::lenient::{self, Accept};
 use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -22,12 +21,9 @@ pub(super) struct Input<'b> {
 }
 
 impl Input<'_> {
-    /// What it costs if it is sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        Tally {
-            counted: self.content.text_tokens(meter),
-            fixed: self.content.other_tokens(model) + Units::new(self.ids),
-        }
+    /// What it costs beside its text if it is sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
+        Tally::new(Units::ZERO, self.content.other_tokens(model) + Units::new(self.ids))
     }
 }
 

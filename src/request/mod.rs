@@ -1,13 +1,16 @@
-//! Reads requests: the endpoint from a path; the model, the prompt's tokens and the maximum of output tokens from a
+//! Reads requests: the endpoint from a path; the models, the prompt's tokens and the maximum of output tokens from a
 //! body.
 //!
-//! Nothing here rejects a request: the upstream judges requests to its own API. A body that is not JSON is charged for
-//! its size, with the model and the caps that come before the fault. Each wire format ([`Endpoint`]) has a module that
-//! counts what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. The
-//! numbers that differ by model are in [`crate::models`]. `docs/counting.md` lists which counts are exact and which are
-//! estimates.
+//! Nothing here rejects a request: the upstream judges requests to its own API. What some widespread reader of JSON may
+//! read, counts, and of several values the dearest; a body that none reads is a [`Fault`]. Each wire format
+//! ([`Endpoint`]) has a module that counts what a prompt costs, in the same terms (a `Tally`); the members that all
+//! formats share are read here. The numbers that differ by model are in [`crate::models`]. `docs/counting.md` lists
+//! which counts are exact and which are estimates.
 
 mod audio;
+mod beside;
+mod body;
+mod cap;
 mod chat;
 mod completions;
 mod content;
@@ -19,120 +22,122 @@ mod image;
 mod inject;
 mod input;
 mod messages;
+mod names;
 mod payload;
+mod prompt;
 mod responses;
 mod tools;
 
+pub use body::Body;
+pub use cap::Cap;
 pub use endpoint::{Endpoint, deployment};
 pub use inject::{BodyEdit, ask_for_usage};
 
-use crate::codec::lenient::{self, Accept, Text};
+use crate::codec::lenient::{self, Accept};
+use crate::codec::loose_json::Fault;
+use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::tokens::Meter;
-use serde::de::MapAccess;
-use std::borrow::Cow;
-
-/// A request's body as text, repaired where strict JSON would refuse it.
-#[derive(Clone, Debug)]
-pub struct Body<'a> {
-    text: Cow<'a, str>,
-    /// Its length as received, in bytes.
-    bytes: u64,
-}
-
-impl<'a> Body<'a> {
-    /// The body in `bytes`, which are copied only if they need repair.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { text: lenient::mend(bytes), bytes: bytes.len() as u64 }
-    }
-}
+use crate::tokens::{Meter, Tokenizer};
+use cap::Caps;
+use names::Names;
+use prompt::{Prompt, Tally};
+use serde::de::{MapAccess, SeqAccess};
 
 /// A request. Borrows from its [`Body`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'b> {
-    /// The model's name, if there is one.
-    pub model: Option<Cow<'b, str>>,
     /// Whether the client wants the answer as a stream.
     pub stream: bool,
     /// Whether it has `stream_options`, of any type.
     pub has_stream_options: bool,
     /// Whether the client wants usage at the end of the stream (`stream_options.include_usage`).
     pub include_usage: bool,
-    /// Whether the body was JSON.
-    pub is_json: bool,
+    /// Whether the body is one JSON object, in UTF-8, so that it can be edited.
+    pub is_plain: bool,
+    /// Why no reader reads it. What comes before the fault was read.
+    pub fault: Option<Fault>,
+    names: Names<'b>,
     /// `n`: how many answers the upstream shall send for each prompt.
     n: u64,
     /// `best_of`: how many it shall make, to send the best.
     best_of: u64,
     /// The body's size in bytes.
     size: u64,
-    cap: Option<u64>,
+    caps: Caps,
     prompt: Prompt<'b>,
-}
-
-/// A prompt, by its format.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Prompt<'b> {
-    Chat(chat::Prompt<'b>),
-    Completions(completions::Prompt<'b>),
-    Embeddings(embeddings::Prompt<'b>),
-    Responses(responses::Prompt<'b>),
-    Messages(messages::Prompt<'b>),
-    /// Unknown: only the body's size is known.
-    Sized,
-}
-
-/// What a prompt costs, in any format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tally {
-    /// Tokens that the tokenizer counted, and what the format adds to them: the model's factor corrects them.
-    counted: Units,
-    /// Tokens by the model's own rules, among them images and token ids: no factor corrects them.
-    fixed: Units,
+    /// Whether the body has an object, as every request has.
+    has_object: bool,
 }
 
 impl<'b> Request<'b> {
     /// Reads a request to `endpoint`.
     pub fn read(endpoint: Endpoint, body: &'b Body<'_>) -> Self {
-        let mut request = Self {
-            model: None,
-            stream: false,
-            has_stream_options: false,
-            include_usage: false,
-            is_json: true,
-            n: 1,
-            best_of: 1,
-            size: body.bytes,
-            cap: None,
-            prompt: Prompt::new(endpoint),
-        };
-        if lenient::read(&body.text, &mut request).is_err() {
-            request.is_json = false;
-            request.prompt = Prompt::Sized;
+        let mut request = Self::new(endpoint, body.size());
+        // Most bodies are what every reader reads.
+        if body.plain().is_none_or(|text| lenient::read(text, &mut request).is_err()) {
+            request = Self::new(endpoint, body.size());
+            request.is_plain = false;
+            let rewritten = body.rewritten();
+            request.fault.clone_from(&rewritten.fault);
+            if lenient::read(&rewritten.json, &mut request).is_err() {
+                request.fault.get_or_insert_with(|| Fault::whole("expected JSON"));
+            }
         }
-        if endpoint == Endpoint::Embeddings {
-            // There is no output to reserve, whatever the request says.
-            request.cap = Some(0);
+        request.is_plain &= body.is_object();
+        if !request.has_object {
+            request.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
         }
         request
     }
 
-    /// The same request to the deployment in a path of Azure's: its name is the model if the body names none.
-    #[must_use]
-    pub fn to_deployment(mut self, deployment: Option<&'b str>) -> Self {
-        self.model = self.model.or_else(|| deployment.map(Cow::Borrowed));
-        self
+    fn new(endpoint: Endpoint, size: u64) -> Self {
+        Self {
+            stream: false,
+            has_stream_options: false,
+            include_usage: false,
+            is_plain: true,
+            fault: None,
+            names: Names::default(),
+            n: 1,
+            best_of: 1,
+            size,
+            caps: Caps::new(endpoint),
+            prompt: Prompt::new(endpoint),
+            has_object: false,
+        }
     }
 
-    /// Tokens of the prompt, corrected by the model's factor if its own tokenizer is not available. A body without a
-    /// prompt counts one token for four bytes, rounded up, about as English and JSON do. If `meter` has stopped, the
-    /// result is larger than the count at which it stopped, and at most the whole prompt's tokens.
-    pub fn input_tokens(&self, meter: &Meter<'_>) -> u64 {
-        let tally = self.prompt.tally(self.model.as_deref().unwrap_or_default(), meter);
-        tally.map_or_else(
-            || self.size.div_ceil(4),
-            |tally| (Units::new(meter.weigh(tally.counted.get())) + tally.fixed).get(),
-        )
+    /// The models that it may be for: those that it names, and any if it may name none.
+    pub fn models(&self) -> Candidates {
+        if self.fault.is_some() { Candidates::Any } else { self.names.candidates() }
+    }
+
+    /// The first model that it names.
+    pub fn first_model(&self) -> Option<&str> {
+        self.names.first()
+    }
+
+    /// The body's size in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Tokens of the prompt's text, before a factor is applied. If `meter` has stopped, the result is larger than the
+    /// count at which it stopped, and at most all tokens.
+    pub fn text_tokens(&self, meter: &Meter<'_>) -> u64 {
+        self.prompt.text_tokens(meter).get()
+    }
+
+    /// Tokens of the prompt for `model`, with `text` tokens of text, corrected by the factor of its `tokenizer` if its
+    /// own is not available. A body without a prompt counts at least one token for four bytes, rounded up, about as
+    /// English and JSON do.
+    pub fn input_tokens(&self, text: u64, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
+        if self.prompt.is_empty() {
+            return tokenizer.weigh(text).max(self.size.div_ceil(4));
+        }
+        let Tally { counted, saved, fixed } = self.prompt.beside_text(model.unwrap_or_default());
+        let counted = Units::new(text) + counted - saved;
+        (Units::new(tokenizer.weigh(counted.get())) + fixed).get()
     }
 
     /// How many answers the upstream shall send: `n` for every prompt, at least one.
@@ -146,68 +151,31 @@ impl<'b> Request<'b> {
     }
 
     /// The maximum of output tokens that the request sets: its largest cap, times [`Request::answers`], at most
-    /// [`MAX_EXACT`]. None if it sets no cap; zero for embeddings.
-    pub fn output_cap(&self) -> Option<u64> {
-        self.cap.map(|cap| cap.saturating_mul(self.answers()).min(MAX_EXACT))
-    }
-}
-
-impl<'b> Prompt<'b> {
-    fn new(endpoint: Endpoint) -> Self {
-        match endpoint {
-            Endpoint::ChatCompletions => Self::Chat(chat::Prompt::default()),
-            Endpoint::Completions => Self::Completions(completions::Prompt::default()),
-            Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
-            Endpoint::Responses => Self::Responses(responses::Prompt::default()),
-            Endpoint::Messages => Self::Messages(messages::Prompt::default()),
+    /// [`MAX_EXACT`]. Zero for embeddings.
+    pub fn output_cap(&self) -> Cap {
+        if let Prompt::Embeddings(_) = self.prompt {
+            // There is no output, whatever the request says.
+            return Cap { tokens: Some(0), is_doubtful: false };
         }
+        let cap = self.caps.cap();
+        let of_all = |tokens: u64| tokens.saturating_mul(self.answers()).min(MAX_EXACT);
+        Cap { tokens: cap.tokens.map(of_all), ..cap }
     }
 
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match self {
-            Self::Chat(prompt) => prompt.member(name, object),
-            Self::Completions(prompt) => prompt.member(name, object),
-            Self::Embeddings(prompt) => prompt.member(name, object),
-            Self::Responses(prompt) => prompt.member(name, object),
-            Self::Messages(prompt) => prompt.member(name, object),
-            Self::Sized => lenient::skip(object),
+    /// Reads a member by its name in lower case, which is also its name as it is written if `is_exact`.
+    fn take<A: MapAccess<'b>>(&mut self, name: &str, is_exact: bool, object: &mut A) -> Result<(), A::Error> {
+        if let Some(position) = self.caps.position(name) {
+            self.caps.take(position, is_exact, lenient::whole_number(object)?);
+            return Ok(());
         }
-    }
-
-    /// How many prompts the request has: one, except for completions.
-    fn prompts(&self) -> u64 {
-        match self {
-            Self::Completions(prompt) => prompt.prompts().max(1),
-            _ => 1,
-        }
-    }
-
-    /// What it costs. None if the request has no prompt.
-    fn tally(&self, model: &str, meter: &Meter<'_>) -> Option<Tally> {
-        match self {
-            Self::Chat(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Completions(prompt) => (prompt.prompts() > 0).then(|| prompt.tally(model, meter)),
-            Self::Embeddings(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Responses(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Messages(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Sized => None,
-        }
-    }
-}
-
-impl<'b> Accept<'b> for Request<'b> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "model" => {
-                let mut model = Text(self.model.take());
-                let read = lenient::offer(object, &mut model);
-                self.model = model.0;
-                read
-            }
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                self.cap = self.cap.max(lenient::number(object)?);
+                let mut model = self.names.of_model(is_exact);
+                lenient::offer(object, &mut model)?;
+                model.end();
                 Ok(())
             }
+            "models" => lenient::offer(object, &mut self.names),
             "n" => {
                 self.n = self.n.max(lenient::number(object)?.unwrap_or(1));
                 Ok(())
@@ -226,6 +194,22 @@ impl<'b> Accept<'b> for Request<'b> {
             }
             _ => self.prompt.member(name, object),
         }
+    }
+}
+
+/// An object, or an array of them: of several documents, or around the one that some readers take out of it.
+impl<'b> Accept<'b> for Request<'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, self)
+    }
+
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let folded = lenient::folded(name);
+        self.take(&folded, *folded == *name, object)
+    }
+
+    fn end(&mut self) {
+        self.has_object = true;
     }
 }
 

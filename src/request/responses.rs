@@ -5,12 +5,14 @@
 //! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
 //! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
 
-use super::Tally;
+use super::prompt::Tally;
+use super::beside;
 use super::content::{Content, Part, keep_json};
 use super::format::Format;
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
@@ -36,7 +38,7 @@ impl<'b> Prompt<'b> {
             "tools" => lenient::offer(object, &mut self.tools),
             "text" => lenient::offer(object, &mut Format(&mut self.content.texts)),
             "prompt" => lenient::offer(object, &mut Template(self)),
-            _ => lenient::skip(object),
+            _ => beside::keep(&mut self.content.texts, name, object),
         }
     }
 
@@ -45,12 +47,17 @@ impl<'b> Prompt<'b> {
         self.items == 0
     }
 
-    /// What it costs if it is sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+    /// Tokens of its text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        self.content.text_tokens(meter) + self.tools.text_tokens(meter)
+    }
+
+    /// What it costs beside its text if it is sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
         // The one model with other numbers is older than this API.
         let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
-        let text = self.content.text_tokens(meter) + self.tools.tokens(model, meter);
-        Tally { counted: message * self.items + text + reply, fixed: self.content.other_tokens(model) }
+        let tools = self.tools.beside_text(model);
+        Tally::new(message * self.items + reply, self.content.other_tokens(model)).with_tools(tools)
     }
 }
 

@@ -1,24 +1,23 @@
-//! From a request's headers to its reservation: who sends it, which limits apply, and what it is expected to cost.
+//! From a request's headers to its reservation: who sends it, which limits apply, and what its body says.
 
 use super::admission::reserve;
 use super::context::Cx;
 use super::effects::Directive;
+use super::estimate;
+use super::incoming::{Arrived, Incoming};
 use super::reservation::{Estimate, Reservation};
 use super::{RequestFacts, Session};
-use crate::answer::refusal::Refusal;
+use crate::answer::refusal::{BadBody, Refusal};
 use crate::codec::content_encoding;
-use crate::config::{AcceptEncoding, Messages, OutputMode, StreamUsage};
+use crate::config::{AcceptEncoding, Messages, OnUnreadable, StreamUsage};
 use crate::identity::{self, RequestView};
 use crate::policy::limit::Metric;
-use crate::policy::{Access, Subject};
-use crate::pricing::Tokens;
-use crate::quantity::{Millis, Units};
+use crate::policy::{Access, Candidates, Subject};
+use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, Request};
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
-use crate::tokens::Meter;
-use std::borrow::Cow;
 
 /// A request whose headers were read, and whose body is still to come.
 #[derive(Debug)]
@@ -30,6 +29,8 @@ pub struct AwaitBody {
     subject: Subject,
     /// Its `accept-language`, if that makes a difference.
     languages: Option<String>,
+    /// Its body.
+    incoming: Incoming,
     /// Whether its headers are still held back.
     headers_held: bool,
     /// When to release them if no body comes.
@@ -62,15 +63,22 @@ pub(super) fn begin<S: SharedData>(
         return admit(&subject, facts, Estimate::REQUEST, cx);
     }
     let headers_held = cx.shared.headers_mode.holds();
-    cx.direct(if headers_held { Directive::Pause } else { Directive::Continue });
-    Session::AwaitBody(AwaitBody {
+    let awaited = AwaitBody {
         endpoint,
         deployment: request::deployment(&path),
         subject,
         languages,
+        incoming: Incoming::new(request, &cx.shared.held),
         headers_held,
         release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
-    })
+    };
+    if let Some(bad) = awaited.incoming.bad()
+        && awaited.refuses(bad, cx)
+    {
+        return Session::Idle;
+    }
+    cx.direct(if headers_held { Directive::Pause } else { Directive::Continue });
+    Session::AwaitBody(awaited)
 }
 
 /// The configuration does not know the identity and rejects such.
@@ -106,10 +114,10 @@ impl AwaitBody {
         Self { headers_held: self.headers_held && !releases, release_at: None, ..self }
     }
 
-    /// A part of the body came. At its end, `buffer` reads all of it.
+    /// A part of the body came. `buffer` reads all that has come, from a byte on.
     pub(super) fn read<S: SharedData>(
         self,
-        buffer: &dyn Fn() -> Vec<u8>,
+        buffer: &dyn Fn(usize) -> Vec<u8>,
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
@@ -117,17 +125,48 @@ impl AwaitBody {
             cx.shared.headers_mode = cx.shared.headers_mode.body_came();
         }
         if end_of_stream {
-            return self.read_whole(&buffer(), cx);
+            return self.read_whole(buffer, cx);
+        }
+        let was_bad = self.incoming.bad().is_some();
+        let phase = Self { incoming: self.incoming.push(buffer), release_at: None, ..self };
+        if let Some(bad) = phase.incoming.bad().filter(|_| !was_bad)
+            && phase.refuses(bad, cx)
+        {
+            return Session::Idle;
         }
         cx.direct(Directive::Pause);
-        Session::AwaitBody(Self { release_at: None, ..self })
+        Session::AwaitBody(phase)
     }
 
-    fn read_whole<S: SharedData>(self, bytes: &[u8], cx: &mut Cx<'_, S>) -> Session {
+    fn read_whole<S: SharedData>(self, buffer: &dyn Fn(usize) -> Vec<u8>, cx: &mut Cx<'_, S>) -> Session {
+        let was_bad = self.incoming.bad().is_some();
+        let Self { incoming, .. } = self;
+        let phase = Self { incoming: Incoming::Plain, ..self };
+        match incoming.finish(buffer) {
+            Arrived::Plain(bytes) => phase.read_body(&bytes, true, cx),
+            Arrived::Decoded(bytes) => phase.read_body(&bytes, false, cx),
+            Arrived::Bad(bad, _) if !was_bad && phase.refuses(&bad, cx) => Session::Idle,
+            Arrived::Bad(bad, size) => phase.charge_unread(&bad, size.unwrap_or(u64::MAX), cx),
+        }
+    }
+
+    /// The body has come whole. It is sent on as it is read if `as_sent`; else it is in a coding.
+    fn read_body<S: SharedData>(self, bytes: &[u8], as_sent: bool, cx: &mut Cx<'_, S>) -> Session {
         let body = Body::new(bytes);
-        let request = Request::read(self.endpoint, &body).to_deployment(self.deployment.as_deref());
-        let estimate = estimate(&request, &self.subject, cx);
-        if self.wants_usage(&request, cx) {
+        let request = Request::read(self.endpoint, &body);
+        if let Some(fault) = &request.fault {
+            let bad = BadBody::Unreadable(fault.clone());
+            if self.refuses(&bad, cx) {
+                return Session::Idle;
+            }
+            return self.charge_unread(&bad, request.size(), cx);
+        }
+        let models = match (request.models(), &self.deployment) {
+            (Candidates::Any, Some(deployment)) => Candidates::One(deployment.clone()),
+            (models, _) => models,
+        };
+        let estimate = estimate::of_request(&request, &models, &self.subject, cx);
+        if as_sent && self.wants_usage(&request, cx) {
             cx.effects.body = request::ask_for_usage(bytes, request.has_stream_options);
         }
         let hides_usage = cx.effects.body.is_some();
@@ -141,9 +180,37 @@ impl AwaitBody {
             choices: request.choices(),
             answers: request.answers(),
             hides_usage,
-            model: request.model.map(Cow::into_owned),
+            models,
         };
         admit(&self.subject, facts, estimate, cx)
+    }
+
+    /// Charges the most that a body of `size` bytes could cost.
+    fn charge_unread<S: SharedData>(self, bad: &BadBody, size: u64, cx: &mut Cx<'_, S>) -> Session {
+        cx.count(Stat::Unreadable, 1);
+        cx.log(Field::Reason, bad.reason());
+        let estimate = estimate::of_unreadable(size, &self.subject, cx);
+        admit(&self.subject, RequestFacts::unread(self.endpoint, self.languages), estimate, cx)
+    }
+
+    /// Refuses the request for its body, unless it is to be charged for it, or nothing that the body decides on is
+    /// enforced. Returns whether it did.
+    fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
+        let is_charged = matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
+        if is_charged {
+            return false;
+        }
+        cx.log(Field::Reason, bad.reason());
+        if !self.subject.enforces_by_body() {
+            cx.count(Stat::DryRunRefused, 1);
+            cx.log(Field::DryRun, bad.reason());
+            return false;
+        }
+        cx.count(Stat::Refused, 1);
+        cx.log(Field::Decision, "refused");
+        cx.log_name(&self.subject);
+        cx.refuse(&Refusal::BadBody(bad.clone()), self.endpoint, self.languages.as_deref());
+        true
     }
 
     /// Whether to ask for a stream's usage in the client's place.
@@ -153,47 +220,9 @@ impl AwaitBody {
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
             && self.headers_held
             && request.stream
-            && request.is_json
+            && request.is_plain
             && !request.include_usage
     }
-}
-
-/// The cost that is expected of a `request` of `subject`.
-fn estimate<S: SharedData>(request: &Request<'_>, subject: &Subject, cx: &Cx<'_, S>) -> Estimate {
-    if !cx.shared.counts_tokens {
-        return Estimate::REQUEST;
-    }
-    let accounting = cx.config.accounting();
-    let model = request.model.as_deref();
-    let default = accounting.default_output_tokens;
-    let guess = || match accounting.output_mode {
-        OutputMode::Declared => default,
-        OutputMode::Learned => cx.shared.learned.expect(model, default),
-        OutputMode::None => 0,
-    };
-    let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
-    let output = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
-    let most = most_input(subject, model);
-    let weighed =
-        |input| accounting.weights.weigh(model, &Tokens { input, ..Tokens::default() }).input_tokens;
-    let is_enough = |input| most.is_some_and(|most| Units::from(weighed(input)) > most);
-    let meter = Meter::new(cx.config.encodings().tokenizer(model), &is_enough);
-    let tokens = Tokens { input: request.input_tokens(&meter), ..Tokens::default() };
-    Estimate {
-        tokens,
-        base: cx.cost(model, &tokens),
-        full: cx.cost(model, &Tokens { output, ..tokens }),
-        is_guess: cap.is_none(),
-        is_partial: meter.has_stopped(),
-    }
-}
-
-/// The most input that a request of `subject` for `model` is ever admitted with; none if nothing bounds it.
-fn most_input(subject: &Subject, model: Option<&str>) -> Option<Units> {
-    let bounds = subject.limits(model).filter(|applied| {
-        !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
-    });
-    bounds.map(|applied| applied.limit.window.capacity(applied.limit.amount)).min()
 }
 
 /// Reserves the `estimate` under the limits of `subject`, if any apply.
@@ -203,23 +232,26 @@ fn admit<S: SharedData>(
     estimate: Estimate,
     cx: &mut Cx<'_, S>,
 ) -> Session {
-    let model = facts.model.as_deref();
     let id = cx.shared.reservation_id();
-    let reservation = Reservation::new(id, subject.name(), subject.limits(model), estimate);
+    let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate);
     if reservation.lines.is_empty() {
         cx.direct(Directive::Continue);
         return Session::Idle;
     }
-    log_estimate(&reservation, model, cx);
-    warn_of_missing_price(&reservation, model, cx);
+    log_estimate(subject, &reservation, &facts.models, cx);
+    warn_of_missing_price(&reservation, &facts.models, cx);
     reserve(reservation, facts, cx)
 }
 
-fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
-    let name = reservation.name.as_deref().map(|name| (Field::Name, name));
-    let model = model.map(|model| (Field::Model, model));
-    for (field, value) in name.into_iter().chain(model) {
-        cx.log(field, value);
+fn log_estimate<S: SharedData>(
+    subject: &Subject,
+    reservation: &Reservation,
+    models: &Candidates,
+    cx: &mut Cx<'_, S>,
+) {
+    cx.log_name(subject);
+    if !models.names().is_empty() {
+        cx.log(Field::Model, models.names().join(","));
     }
     if cx.shared.counts_tokens {
         cx.log(Field::EstimatedInputTokens, reservation.estimate.full.input_tokens);
@@ -227,13 +259,14 @@ fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, c
     }
 }
 
-/// Logs once that a budget does not hold for `model`, because the configuration has no price for it.
-fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
+/// Logs once that a budget does not hold for a model, because the configuration has no price for it.
+fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, models: &Candidates, cx: &mut Cx<'_, S>) {
     let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
-    if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.insert(model) {
-        let model = model.unwrap_or("none");
-        log::warn!(
-            "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"
-        );
+    for model in models.names() {
+        if has_budget && cx.config.price(Some(model)).is_none() && cx.shared.unpriced.insert(Some(model)) {
+            log::warn!(
+                "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"
+            );
+        }
     }
 }

@@ -16,7 +16,9 @@ mod admission;
 mod arrival;
 mod context;
 mod effects;
+mod estimate;
 pub mod headers_mode;
+mod incoming;
 pub mod reservation;
 mod response;
 pub mod waiting_room;
@@ -28,6 +30,7 @@ pub use effects::{Directive, Effects, HeaderEdits};
 pub use response::{Forwarded, Responding, ResponseView, Settled};
 
 use crate::identity::RequestView;
+use crate::policy::Candidates;
 use crate::quantity::Millis;
 use crate::request::Endpoint;
 use crate::store::Answer;
@@ -68,8 +71,8 @@ pub enum Event<'a> {
     },
     /// A part of its body came, or its trailers did, which end it.
     RequestBody {
-        /// Reads all of the body that has come.
-        buffer: &'a dyn Fn() -> Vec<u8>,
+        /// Reads all of the body that has come, from a byte on.
+        buffer: &'a dyn Fn(usize) -> Vec<u8>,
         /// Whether nothing follows.
         end_of_stream: bool,
     },
@@ -108,8 +111,8 @@ pub struct RequestFacts {
     pub endpoint: Endpoint,
     /// Its `accept-language`, if that makes a difference.
     pub languages: Option<String>,
-    /// The model that it names.
-    pub model: Option<String>,
+    /// The models that it may be for.
+    pub models: Candidates,
     /// How many answers its response holds.
     pub choices: u64,
     /// How many answers are made for them: more if the best of several is requested.
@@ -121,7 +124,12 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// The facts of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
-        Self { endpoint, languages, model: None, choices: 1, answers: 1, hides_usage: false }
+        Self { endpoint, languages, models: Candidates::Any, choices: 1, answers: 1, hides_usage: false }
+    }
+
+    /// The model that it names, or the first of several; none if it may be any.
+    pub fn model(&self) -> Option<&str> {
+        self.models.names().first().map(String::as_str)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::quantity::{Millis, Units};
 use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
+use crate::telemetry::access_log::Field;
 use crate::usage::{Outcome, ResponseReader};
 
 /// Output tokens after which the store hears again what a stream costs that outgrew its reservation.
@@ -98,7 +99,7 @@ impl Forwarded {
 
     /// The stream ended before the response began. Nobody knows what the upstream has done by then.
     pub(super) fn settle_as_reserved<S: SharedData>(self, cx: &mut Cx<'_, S>) {
-        cx.settle(self.open, self.facts.model.as_deref(), FinalCost::AsReserved);
+        cx.settle(self.open, self.facts.model(), FinalCost::AsReserved);
     }
 
     /// The response's headers came.
@@ -115,12 +116,12 @@ impl Forwarded {
             // The upstream did no work, so its tokens are given back.
             let keeps_request = !cx.config.accounting().refund_requests_on_error;
             let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
-            cx.settle(open, facts.model.as_deref(), FinalCost::Cost(cost));
+            cx.settle(open, facts.model(), FinalCost::Cost(cost));
             return Session::Settled(Settled { stream: None });
         }
         let body = Body::new(&facts, &head, cx);
         if !body.is_read() && !open.has_leases() {
-            cx.settle(open, facts.model.as_deref(), FinalCost::AsReserved);
+            cx.settle(open, facts.model(), FinalCost::AsReserved);
             return Session::Settled(Settled { stream: None });
         }
         let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
@@ -149,14 +150,16 @@ impl Forwarded {
 
 impl Body {
     fn new<S: SharedData>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Self {
-        // Where only requests are limited, the body cannot change the cost.
-        if !cx.shared.counts_tokens {
+        // Where only requests are limited, the body cannot change the cost, unless it says whose limits they are.
+        let is_certain = facts.models.one().is_some();
+        if !cx.shared.counts_tokens && is_certain {
             return Self::Passes;
         }
         let Some(decoder) = Decoder::of_response(head.content_encoding.as_deref()) else { return Self::Passes };
         let (kind, choices) = (head.content_type.as_deref(), facts.choices);
-        let tokenizer = cx.config.encodings().tokenizer(facts.model.as_deref());
+        let tokenizer = cx.config.encodings().tokenizer(facts.model());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
+        let reader = reader.looking_for_model(!is_certain);
         let edits = cx.stream_edits(facts.hides_usage);
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
@@ -171,7 +174,8 @@ impl Body {
         !matches!(self, Self::Passes)
     }
 
-    /// Takes a chunk; returns the bytes to send in its place, if it is edited, and the outcome when it is certain.
+    /// Takes a chunk; returns the bytes to send in its place, if it is edited, and the outcome when it is certain. While
+    /// the model is looked for, that is at the end.
     fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
         match self {
             Self::Passes => (None, None),
@@ -179,14 +183,14 @@ impl Body {
                 let (decoder, reader) = &mut **reading;
                 let mut outcome = None;
                 decoder.push(chunk, |bytes| {
-                    outcome = reader.push(bytes);
-                    outcome.is_some()
+                    outcome = outcome.or(reader.push(bytes));
+                    outcome.is_some() && !reader.misses_model()
                 });
-                (None, outcome)
+                (None, outcome.filter(|_| !reader.misses_model()))
             }
             Self::Edited(stream) => {
                 let (edited, outcome) = stream.push(chunk);
-                (Some(edited), outcome)
+                (Some(edited), outcome.filter(|_| !stream.reader().misses_model()))
             }
         }
     }
@@ -197,6 +201,15 @@ impl Body {
             Self::Passes => (Vec::new(), Outcome::Unknown),
             Self::Read(reading) => (Vec::new(), reading.1.finish()),
             Self::Edited(stream) => stream.finish(),
+        }
+    }
+
+    /// The model that it names, if that was looked for.
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Passes => None,
+            Self::Read(reading) => reading.1.model(),
+            Self::Edited(stream) => stream.reader().model(),
         }
     }
 }
@@ -236,6 +249,7 @@ impl Responding {
         let chunk = &*if self.body.is_read() { buffer() } else { Vec::new() };
         let (mut edited, outcome) = self.body.push(chunk);
         if end_of_stream {
+            self.find_model(cx);
             let (rest, outcome) = self.body.finish();
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
             settle(self.open, &self.facts, outcome, cx);
@@ -243,6 +257,7 @@ impl Responding {
         }
         if let Some(outcome) = outcome {
             replace(chunk, edited, cx);
+            self.find_model(cx);
             settle(self.open, &self.facts, outcome, cx);
             let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
             return Session::Settled(Settled { stream });
@@ -265,7 +280,7 @@ impl Responding {
         }
         self.extend_at = output.saturating_add(EXTEND_STEP);
         let tokens = Tokens { output, ..self.open.estimate().tokens };
-        let cost = cx.cost(self.facts.model.as_deref(), &tokens);
+        let cost = cx.cost(&self.facts.models, &tokens);
         if self.open.is_outgrown_by(&cost) {
             self.is_over |= cx.extend(&mut self.open, &cost);
         }
@@ -278,9 +293,22 @@ impl Responding {
     }
 
     /// The response is over: its cost is what was read in it.
-    pub(super) fn settle<S: SharedData>(self, cx: &mut Cx<'_, S>) {
+    pub(super) fn settle<S: SharedData>(mut self, cx: &mut Cx<'_, S>) {
+        self.find_model(cx);
         let (_, outcome) = self.body.finish();
         settle(self.open, &self.facts, outcome, cx);
+    }
+}
+
+impl Responding {
+    /// If the answer names its model, the request was for no other.
+    fn find_model<S: SharedData>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(model) = self.body.model() else { return };
+        if let Some(models) = self.facts.models.answered_by(model) {
+            cx.log(Field::Model, model);
+            self.open.is_for(&models);
+            self.facts.models = models;
+        }
     }
 }
 
@@ -314,15 +342,16 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
 
 /// Settles to what a response was found to have used.
 fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
-    let model = facts.model.as_deref();
+    let model = facts.model();
+    let models = &facts.models;
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
             cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
-            FinalCost::Cost(cx.cost(model, &usage.tokens()))
+            FinalCost::Cost(cx.cost(models, &usage.tokens()))
         }
         Outcome::Counted { output_tokens } => {
             let tokens = Tokens { output: output_tokens, ..open.estimate().tokens };
-            FinalCost::Cost(cx.cost(model, &tokens))
+            FinalCost::Cost(cx.cost(models, &tokens))
         }
         Outcome::Unknown => FinalCost::AsReserved,
     };

@@ -32,6 +32,11 @@ impl EditedStream {
         self.reader.so_far()
     }
 
+    /// Its reader.
+    pub const fn reader(&self) -> &ResponseReader {
+        &self.reader
+    }
+
     /// Ends the stream here: [`StreamEditor::cut`]. The reader goes on, since what the upstream still sends is paid
     /// for too.
     pub fn cut(&mut self, choices: u64) -> Option<Vec<u8>> {

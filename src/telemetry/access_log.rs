@@ -9,16 +9,19 @@ use strum::{EnumIter, IntoStaticStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 pub enum Field {
-    /// `admitted`, `over_limit`, `unknown_identity`, `uncounted` (forwarded without the store's answer) or
-    /// `no_store` (answered 503 without it).
+    /// `admitted`, `over_limit`, `unknown_identity`, `uncounted` (forwarded without the store's answer), `no_store`
+    /// (answered 503 without it) or `refused` (for what it is).
     Decision,
+    /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`,
+    /// `unknown_coding`, `too_large` or `too_compressed`.
+    Reason,
     /// The configuration's name for the key.
     Name,
     /// The model that the request names.
     Model,
     /// The limit that refused the request.
     Limit,
-    /// The limit in a dry run that would have refused the request.
+    /// The limit in a dry run that would have refused the request, or the reason for which it would have been refused.
     DryRun,
     /// Prompt tokens, as counted.
     EstimatedInputTokens,
@@ -80,6 +83,7 @@ mod tests {
             names,
             [
                 "llm_rate_limit.decision",
+                "llm_rate_limit.reason",
                 "llm_rate_limit.name",
                 "llm_rate_limit.model",
                 "llm_rate_limit.limit",

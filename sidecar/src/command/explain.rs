@@ -24,7 +24,7 @@ pub struct Question {
     /// The key that the request presents; - reads it from standard input. Without it, the request has no identity
     #[arg(long)]
     key: Option<String>,
-    /// The model that the request names
+    /// The model that the request names. Without it, the request may be for any, and counts under the limits of all
     #[arg(long)]
     model: Option<String>,
     /// Print JSON
@@ -56,7 +56,7 @@ fn as_json(access: &Access, model: Option<&str>) -> Value {
             "identity": subject.id(),
             "scope": subject.scope(),
             "group": subject.group(),
-            "windows": subject.limits(model).map(|applied| window(&applied)).collect::<Vec<_>>(),
+            "windows": subject.limits(&model.into()).map(|applied| window(&applied)).collect::<Vec<_>>(),
         }),
     }
 }
@@ -96,9 +96,9 @@ fn as_text(
         Access::Limited(subject) => subject,
     };
     writeln!(out, "{}", introduction(subject, model))?;
-    let limits: Vec<_> = subject.limits(model).collect();
-    if limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd") && config.price(model).is_none()
-    {
+    let limits: Vec<_> = subject.limits(&model.into()).collect();
+    let has_budget = limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd");
+    if has_budget && model.is_some() && config.price(model).is_none() {
         writeln!(out, "this model has no price, so it costs nothing")?;
     }
     let columns = [
@@ -117,7 +117,7 @@ fn as_text(
 fn introduction(subject: &Subject, model: Option<&str>) -> String {
     let name = subject.name().map_or_else(|| "no name".to_owned(), |name| format!("{name:?}"));
     let group = subject.group().map(|group| format!(", group {group:?}")).unwrap_or_default();
-    let model = model.map_or_else(|| "no model".to_owned(), |model| format!("model {model:?}"));
+    let model = model.map_or_else(|| "any model".to_owned(), |model| format!("model {model:?}"));
     format!("{name}{group}, {model}, id {}", subject.id())
 }
 

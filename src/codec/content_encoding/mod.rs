@@ -111,10 +111,9 @@ impl Decoder {
         self.fault
     }
 
-    /// About how many bytes of memory the decoder holds: its windows are no larger than what it has decoded.
+    /// About how many bytes of memory the decoder holds.
     pub fn held(&self) -> u64 {
-        let stages = self.stages.len() as u64;
-        stages.saturating_mul(stage::FIXED_BYTES.saturating_add(self.decoded))
+        self.stages.iter().map(Stage::held).fold(0, u64::saturating_add)
     }
 
     /// Whether no more is to be decoded.

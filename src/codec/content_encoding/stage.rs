@@ -8,7 +8,7 @@ use super::zstd::Zstd;
 use super::Fault;
 
 /// About the bytes that a stage holds from its beginning on.
-pub(super) const FIXED_BYTES: u64 = 64 << 10;
+const FIXED_BYTES: u64 = 64 << 10;
 
 /// Why nothing more is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,15 @@ impl Stage {
             Coding::Zstd => Decoder::Zstd(Zstd::default()),
         };
         Self { coding, decoder, decoded: 0 }
+    }
+
+    /// About how many bytes it holds: its window is no larger than what it has decoded.
+    pub(super) fn held(&self) -> u64 {
+        let window = match self.coding {
+            Coding::Gzip | Coding::Deflate => 0,
+            Coding::Brotli | Coding::Zstd => 16 << 20,
+        };
+        FIXED_BYTES.saturating_add(self.decoded.min(window))
     }
 
     /// Decodes the next bytes; none if there are no more.

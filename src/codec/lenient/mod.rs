@@ -109,6 +109,23 @@ impl<'de> Accept<'de> for Text<'de> {
     }
 }
 
+/// A string, if the value is one; all of them, each on a line of its own, if there are several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined<'de>(pub Option<Cow<'de, str>>);
+
+impl<'de> Accept<'de> for Joined<'de> {
+    fn string(&mut self, text: Cow<'de, str>) {
+        match &mut self.0 {
+            Some(joined) => {
+                let joined = joined.to_mut();
+                joined.push('\n');
+                joined.push_str(&text);
+            }
+            first => *first = Some(text),
+        }
+    }
+}
+
 /// The next value of `object` as it is written: a number must not become a float that may overflow.
 ///
 /// # Errors

@@ -13,10 +13,11 @@ pub(super) fn write_value(word: &str, writer: &mut Writer) {
     let lower = word.to_ascii_lowercase();
     match lower.as_str() {
         "true" | "false" | "null" => writer.word(&lower),
-        "undefined" => writer.word("null"),
+        // No number of JSON stands for these.
+        "undefined" | "nan" | "+nan" | "-nan" => writer.word("null"),
+        "inf" | "+inf" | "-inf" | "infinity" | "+infinity" | "-infinity" => writer.word("null"),
         _ => match decimal(&lower).or_else(|| hexadecimal(&lower)) {
             Some(number) => writer.word(&number),
-            // `NaN` and `Infinity` too: no number in JSON stands for them.
             None => write_string(word, writer),
         },
     }

@@ -18,16 +18,14 @@ fn inputs_are_texts_or_token_ids() {
         (json!([[[15339]], null, true]), 0, 0),
         (json!(""), 0, 1),
     ] {
-        let body = json!({"model": "gpt-4o", "input": input, "prompt": input, "max_tokens": 5, "n": 2});
-        let size = (body.to_string().len() as u64).div_ceil(4);
-        let expected = if prompts == 0 { size } else { expected };
-        assert_eq!(
-            read_at(Endpoint::Embeddings, body.to_string().as_bytes()),
-            (expected, Some(0)),
-            "{input}"
-        );
         let cap = Some(5 * 2 * prompts.max(1));
-        assert_eq!(read_at(Endpoint::Completions, body.to_string().as_bytes()), (expected, cap), "{input}");
+        for (endpoint, name, cap) in
+            [(Endpoint::Embeddings, "input", Some(0)), (Endpoint::Completions, "prompt", cap)]
+        {
+            let body = json!({"model": "gpt-4o", name: input, "max_tokens": 5, "n": 2}).to_string();
+            let expected = if prompts == 0 { (body.len() as u64).div_ceil(4) } else { expected };
+            assert_eq!(read_at(endpoint, body.as_bytes()), (expected, cap), "{input}");
+        }
     }
 }
 
@@ -40,8 +38,8 @@ fn every_completion_that_is_made_is_charged() {
         (
             request.choices(),
             request.answers(),
-            request.output_cap(),
-            request.input_tokens(&Meter::unlimited(tokenizer(None))),
+            request.output_cap().tokens,
+            count(&request, tokenizer(None)),
         )
     };
     assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
@@ -51,19 +49,6 @@ fn every_completion_that_is_made_is_charged() {
     );
     assert_eq!(request(json!({"prompt": ["hello", "world"], "n": 3, "best_of": 1})), (6, 6, None, 2));
     assert_eq!(request(json!({"prompt": ["hello", "hello"], "suffix": "hello world"})).3, 2 + 2 * 2);
-}
-
-#[test]
-fn a_deployment_is_the_model_if_the_body_names_none() {
-    for (body, model) in
-        [(&b"{}"[..], Some("gpt-4")), (br#"{"model":"gpt-4o"}"#, Some("gpt-4o")), (b"\0", Some("gpt-4"))]
-    {
-        let body = Body::new(body);
-        let request = Request::read(Endpoint::ChatCompletions, &body).to_deployment(Some("gpt-4"));
-        assert_eq!(request.model.as_deref(), model);
-    }
-    let body = Body::new(b"{}");
-    assert_eq!(Request::read(Endpoint::ChatCompletions, &body).to_deployment(None).model, None);
 }
 
 #[test]
@@ -218,6 +203,6 @@ fn an_estimate_of_messages_is_near_the_published_count() {
     let body = Body::new(&bytes);
     let encodings = Encodings::default();
     let tokenizer = encodings.tokenizer(Some("claude-opus-4-1"));
-    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::unlimited(tokenizer));
+    let tokens = count(&Request::read(Endpoint::Messages, &body), tokenizer);
     assert!((14..=20).contains(&tokens), "{tokens}");
 }

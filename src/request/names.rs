@@ -1,0 +1,155 @@
+//! The models that a request names.
+
+use crate::codec::lenient::Accept;
+use crate::policy::Candidates;
+use serde::de::SeqAccess;
+use std::borrow::Cow;
+
+/// Names that are kept; a request that has more may be for any model.
+const MAX_NAMES: usize = 64;
+
+/// The longest name, in bytes. No model's name is longer; logs and tables keep names.
+const MAX_NAME_BYTES: usize = 256;
+
+/// The models that a request names: in `model`, in `models` (OpenRouter's list of models to fall back on), and in
+/// members that only readers without regard to case take for these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names<'b> {
+    names: Vec<Cow<'b, str>>,
+    /// Whether every reader finds a name.
+    has_certain: bool,
+    /// Whether some reader may find none: a value is no name, or the names are too many.
+    may_be_none: bool,
+}
+
+impl<'b> Names<'b> {
+    /// Takes the value of `model`, or of a member that some readers take for it.
+    pub(super) const fn of_model(&mut self, is_exact: bool) -> Model<'_, 'b> {
+        Model { names: self, is_exact, has_name: false }
+    }
+
+    /// The first name.
+    pub(super) fn first(&self) -> Option<&str> {
+        self.names.first().map(|name| &**name)
+    }
+
+    /// The models that the request may be for.
+    pub(super) fn candidates(&self) -> Candidates {
+        if self.may_be_none || !self.has_certain {
+            return Candidates::Any;
+        }
+        Candidates::of(self.names.iter().map(|name| name.clone().into_owned()).collect())
+    }
+
+    fn add(&mut self, name: Cow<'b, str>) {
+        let name = cut(name);
+        if name.trim().is_empty() {
+            self.may_be_none = true;
+        } else if !self.names.contains(&name) {
+            self.may_be_none |= self.names.len() >= MAX_NAMES;
+            if self.names.len() < MAX_NAMES {
+                self.names.push(name);
+            }
+        }
+    }
+}
+
+/// The first [`MAX_NAME_BYTES`] of `name`, or fewer where a character would be cut.
+fn cut(name: Cow<'_, str>) -> Cow<'_, str> {
+    let ends = (0..=MAX_NAME_BYTES.min(name.len())).rev();
+    let end = ends.into_iter().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(name.get(..end).unwrap_or_default()),
+        Cow::Owned(mut name) => {
+            name.truncate(end);
+            Cow::Owned(name)
+        }
+    }
+}
+
+/// The value of `model`.
+pub(super) struct Model<'n, 'b> {
+    names: &'n mut Names<'b>,
+    is_exact: bool,
+    has_name: bool,
+}
+
+impl Model<'_, '_> {
+    /// The value was read.
+    pub(super) fn end(self) {
+        self.names.has_certain |= self.is_exact && self.has_name;
+        self.names.may_be_none |= self.is_exact && !self.has_name;
+    }
+}
+
+impl<'b> Accept<'b> for Model<'_, 'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.has_name = true;
+        self.names.add(text);
+    }
+}
+
+/// The value of `models`.
+impl<'b> Accept<'b> for Names<'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let mut name = crate::codec::lenient::Text::default();
+        let read = crate::codec::lenient::offer_element(array, &mut name)?;
+        if read.is_some() {
+            self.has_certain |= name.0.is_some();
+            self.may_be_none |= name.0.is_none();
+            name.0.into_iter().for_each(|name| self.add(name));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Body, Endpoint, Request};
+
+    fn candidates(body: &str) -> Candidates {
+        let body = Body::new(body.as_bytes());
+        Request::read(Endpoint::ChatCompletions, &body).models()
+    }
+
+    #[test]
+    fn all_names_are_candidates_and_where_none_may_be_found_all_models_are() {
+        let of = |names: &[&str]| Candidates::of(names.iter().map(|name| (*name).to_owned()).collect());
+        for (body, expected) in [
+            (r#"{"model":"a"}"#, of(&["a"])),
+            (r#"{"model":"a","model":"a"}"#, of(&["a"])),
+            (r#"{"model":"a","model":"b"}"#, of(&["a", "b"])),
+            (r#"{"model":"a","Model":"b","MODEL":"c"}"#, of(&["a", "b", "c"])),
+            (r#"{"model":"a","models":["b","a"]}"#, of(&["a", "b"])),
+            (r#"{"models":["b","c"]}"#, of(&["b", "c"])),
+            (r#"{"models":["b"]}"#, of(&["b"])),
+            (r#"{"model":"a"}{"model":"b"}"#, of(&["a", "b"])),
+            (r#"[{"model":"a"},{"model":"b"}]"#, of(&["a", "b"])),
+            (r#"{"mod\u0065l":"\u0061"}"#, of(&["a"])),
+            // A reader with regard to case finds none.
+            (r#"{"Model":"b"}"#, Candidates::Any),
+            (r#"{"model":"a","model":null}"#, Candidates::Any),
+            (r#"{"model":{"id":"a"}}"#, Candidates::Any),
+            (r#"{"model":""}"#, Candidates::Any),
+            (r#"{"models":["a",1]}"#, Candidates::Any),
+            (r#"{"models":[]}"#, Candidates::Any),
+            (r#"{"models":"a"}"#, Candidates::Any),
+            ("{}", Candidates::Any),
+            // Nobody reads it.
+            (r#"{"model":"a""#, Candidates::Any),
+        ] {
+            assert_eq!(candidates(body), expected, "{body}");
+        }
+        let many: Vec<_> = (0..MAX_NAMES + 1).map(|at| format!("\"{at}\"")).collect();
+        assert_eq!(candidates(&format!("{{\"models\":[{}]}}", many.join(","))), Candidates::Any);
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let long = "é".repeat(500);
+        assert_eq!(candidates(&format!("{{\"model\":\"{long}\"}}")).one(), Some(&*"é".repeat(128)));
+        let escaped = "\\u00e9".repeat(500);
+        assert_eq!(candidates(&format!("{{\"model\":\"{escaped}\"}}")).one(), Some(&*"é".repeat(128)));
+    }
+}
