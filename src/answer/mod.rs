@@ -125,17 +125,15 @@ impl Refusal {
 
 fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {
     let (status, message) = match bad {
-        BadBody::UnknownCoding => (
-            415,
-            format!("The content-encoding of the request body is not supported. Supported: {CODINGS}."),
-        ),
+        BadBody::UnknownCoding => {
+            (415, format!("The content-encoding of the request body is not supported. Supported: {CODINGS}."))
+        }
         BadBody::TooLarge(most) => {
             (413, format!("The decoded request body is too large: the maximum is {most} bytes."))
         }
-        BadBody::TooCompressed(ratio) => (
-            413,
-            format!("The request body is too large: it decodes to more than {ratio} times its size."),
-        ),
+        BadBody::TooCompressed(ratio) => {
+            (413, format!("The request body is too large: it decodes to more than {ratio} times its size."))
+        }
         BadBody::Unreadable(fault) => (400, format!("The request body cannot be read: {fault}.")),
     };
     let (code, anthropic) = match status {

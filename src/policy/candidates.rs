@@ -13,15 +13,18 @@ pub enum Candidates {
     One(String),
     /// One of these.
     Several(Vec<String>),
-    /// Any that the upstream serves.
-    Any,
+    /// Any that the upstream serves, these among them.
+    Any(Vec<String>),
 }
 
 impl Candidates {
+    /// Any, and none is named.
+    pub const UNKNOWN: Self = Self::Any(Vec::new());
+
     /// Those that `names` leave: any, if there are none.
     pub fn of(mut names: Vec<String>) -> Self {
         match (names.pop(), names.is_empty()) {
-            (None, _) => Self::Any,
+            (None, _) => Self::UNKNOWN,
             (Some(name), true) => Self::One(name),
             (Some(name), false) => {
                 names.push(name);
@@ -34,22 +37,21 @@ impl Candidates {
     pub fn one(&self) -> Option<&str> {
         match self {
             Self::One(name) => Some(name),
-            Self::Several(_) | Self::Any => None,
+            Self::Several(_) | Self::Any(_) => None,
         }
     }
 
-    /// The names; none if it may be any model.
+    /// The names that are known.
     pub fn names(&self) -> &[String] {
         match self {
             Self::One(name) => std::slice::from_ref(name),
-            Self::Several(names) => names,
-            Self::Any => &[],
+            Self::Several(names) | Self::Any(names) => names,
         }
     }
 
     /// Whether one of them matches `pattern`, or may.
     pub(crate) fn may_match(&self, pattern: &Pattern) -> bool {
-        matches!(self, Self::Any) || self.names().iter().any(|name| pattern.matches(name))
+        matches!(self, Self::Any(_)) || self.names().iter().any(|name| pattern.matches(name))
     }
 
     /// Those that an answer leaves which names `model`. None if that says nothing: there is no doubt, or the name is
@@ -69,15 +71,15 @@ impl Candidates {
                 let left: Vec<_> = names.iter().filter(fits).cloned().collect();
                 if left.is_empty() { None } else { Some(Self::of(left)) }
             }
-            Self::Any if model.is_empty() => None,
-            Self::Any => Some(Self::of(forms(model))),
+            Self::Any(_) if model.is_empty() => None,
+            Self::Any(_) => Some(Self::of(forms(model))),
         }
     }
 }
 
 impl From<Option<&str>> for Candidates {
     fn from(model: Option<&str>) -> Self {
-        model.map_or(Self::Any, |model| Self::One(model.to_owned()))
+        model.map_or(Self::UNKNOWN, |model| Self::One(model.to_owned()))
     }
 }
 
@@ -143,7 +145,8 @@ mod tests {
 
     #[test]
     fn an_answer_leaves_the_names_that_it_is_a_version_of() {
-        let several = of(&["openai/gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gpt-4-0613", "qwen3:8b", "qwen3:32b"]);
+        let several =
+            of(&["openai/gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gpt-4-0613", "qwen3:8b", "qwen3:32b"]);
         for (answered, left) in [
             ("gpt-4o", Some(&["openai/gpt-4o"][..])),
             ("gpt-4o-2024-08-06", Some(&["openai/gpt-4o"])),

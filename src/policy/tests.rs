@@ -201,7 +201,11 @@ fn the_body_decides_only_where_a_limit_by_it_is_enforced() {
         (json!({"rpm": 1, "max_concurrency": 1}), false, false),
         (json!({"rpm": 1, "tpm": 1}), true, true),
         (json!({"rpm": 1, "models": {"a": {"rpm": 1}}}), true, true),
-        (json!({"rpm": 1, "windows": [{"metric": "input_tokens", "limit": 1, "window": "1m", "dry_run": true}]}), true, false),
+        (
+            json!({"rpm": 1, "windows": [{"metric": "input_tokens", "limit": 1, "window": "1m", "dry_run": true}]}),
+            true,
+            false,
+        ),
         (json!({"rpm": 1, "models": {"a": {"rpm": 1, "dry_run": true}}}), true, false),
         (json!({"tpm": 1, "dry_run": true}), true, false),
     ] {
@@ -289,7 +293,7 @@ fn limits_of_those_on_a_plan_are_shared_unless_their_enforcement_differs() {
         "plans": {"p": {"rpm": 1}},
         "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p", "max_wait_ms": 5}],
     });
-    let limit = |key| subject(&json, key).limits(&Candidates::Any).next().unwrap().limit;
+    let limit = |key| subject(&json, key).limits(&Candidates::UNKNOWN).next().unwrap().limit;
     assert_eq!(limit("a").enforcement, Enforcement::default());
     assert_eq!(
         *limit("b"),
@@ -388,8 +392,10 @@ fn windows_are_counted_as_configured() {
         "cost_usd:2m=8000000",
     ];
     assert_eq!(limits(&subject, None), expected);
-    let capacities: Vec<_> =
-        subject.limits(&Candidates::Any).map(|Applied { limit, .. }| limit.window.capacity(limit.amount)).collect();
+    let capacities: Vec<_> = subject
+        .limits(&Candidates::UNKNOWN)
+        .map(|Applied { limit, .. }| limit.window.capacity(limit.amount))
+        .collect();
     assert_eq!(capacities[2..4], [2, 7], "a bucket holds its limit unless it says otherwise");
     assert_eq!(capacities[8], 500_000);
 }

@@ -13,7 +13,7 @@ impl Weights {
             Candidates::Several(names) => {
                 names.iter().fold(none, |most, name| most.max(self.weigh(Some(name), tokens)))
             }
-            Candidates::Any => {
+            Candidates::Any(_) => {
                 let usual = (!self.models.is_total()).then_some(&crate::quantity::MILLION);
                 let factors = self.models.values().chain(usual);
                 factors.fold(none, |most, factor| most.max(self.weigh_by(*factor, tokens)))
@@ -41,7 +41,7 @@ impl ByPattern<Price> {
             Candidates::Several(names) => {
                 names.iter().filter_map(|name| self.of(Some(name))).map(cost).max().unwrap_or(0)
             }
-            Candidates::Any => self.values().map(cost).max().unwrap_or(0),
+            Candidates::Any(_) => self.values().map(cost).max().unwrap_or(0),
         }
     }
 }
@@ -84,6 +84,6 @@ mod tests {
         let cost = |names: &[&str]| prices.dearest_micro_usd(&models(names), &TOKENS);
         assert_eq!((cost(&["in"]), cost(&["out"]), cost(&["in", "none"])), (900, 1_100, 900));
         assert_eq!((cost(&["in", "out"]), cost(&[]), cost(&["none"])), (1_100, 1_100, 0));
-        assert_eq!(ByPattern::default().dearest_micro_usd(&Candidates::Any, &TOKENS), 0);
+        assert_eq!(ByPattern::default().dearest_micro_usd(&Candidates::UNKNOWN, &TOKENS), 0);
     }
 }

@@ -49,7 +49,10 @@ fn keep_text<'b, A: MapAccess<'b>>(texts: &mut Texts<'b>, object: &mut A) -> Res
 
 /// Whether an array or an object has nothing in it.
 fn is_empty(raw: &str) -> bool {
-    raw.bytes().skip(1).find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| matches!(byte, b']' | b'}'))
+    raw.bytes()
+        .skip(1)
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_none_or(|byte| matches!(byte, b']' | b'}'))
 }
 
 /// Members that say how to answer, whom to bill or where to run, by the API or server that has them. Those that are

@@ -6,10 +6,10 @@
 //! response format counts its schema, `content.rs` measures parts that are not text. An answer's audio that the request
 //! names by its id, and a prediction, count nothing.
 
-use super::prompt::Tally;
 use super::beside::{self, Reasoning};
 use super::content::{Content, Texts};
 use super::format::Format;
+use super::prompt::Tally;
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;

@@ -1,9 +1,9 @@
 //! Completions, the older API: one or several prompts, and perhaps a text that shall follow the answer.
 
-use super::prompt::Tally;
 use super::beside;
 use super::content::{Texts, count_each};
 use super::input::Input;
+use super::prompt::Tally;
 use crate::codec::lenient;
 use crate::quantity::Units;
 use crate::tokens::Meter;

@@ -1,9 +1,9 @@
 //! Embeddings: one or several inputs, and no output.
 
-use super::prompt::Tally;
 use super::beside;
 use super::content::{Texts, count_each};
 use super::input::Input;
+use super::prompt::Tally;
 use crate::codec::lenient;
 use crate::quantity::Units;
 use crate::tokens::Meter;

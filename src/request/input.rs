@@ -3,8 +3,8 @@
 //!
 //! A text costs its tokens and nothing else, an id costs one. Both are exact.
 
-use super::prompt::Tally;
 use super::content::Content;
+use super::prompt::Tally;
 use crate::codec::lenient::{self, Accept};
 use crate::quantity::Units;
 use serde::de::{MapAccess, SeqAccess};

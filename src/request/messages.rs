@@ -7,10 +7,10 @@
 //! some of it out. Parts that a request does not show count nothing until the response reports its usage: files, tools
 //! of MCP servers and of the provider, redacted thinking.
 
-use super::prompt::Tally;
 use super::beside;
 use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
+use super::prompt::Tally;
 use crate::codec::lenient::{self, Accept};
 use crate::models::{CLAUDE_TOOLS_PROMPT, MessageTokens};
 use crate::quantity::Units;

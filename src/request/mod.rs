@@ -65,8 +65,8 @@ pub struct Request<'b> {
     size: u64,
     caps: Caps,
     prompt: Prompt<'b>,
-    /// Whether the body has an object, as every request has.
-    has_object: bool,
+    /// The objects in the body: every request has one.
+    objects: u64,
 }
 
 impl<'b> Request<'b> {
@@ -84,7 +84,7 @@ impl<'b> Request<'b> {
             }
         }
         request.is_plain &= body.is_object();
-        if !request.has_object {
+        if request.objects == 0 {
             request.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
         }
         request
@@ -103,13 +103,13 @@ impl<'b> Request<'b> {
             size,
             caps: Caps::new(endpoint),
             prompt: Prompt::new(endpoint),
-            has_object: false,
+            objects: 0,
         }
     }
 
     /// The models that it may be for: those that it names, and any if it may name none.
     pub fn models(&self) -> Candidates {
-        if self.fault.is_some() { Candidates::Any } else { self.names.candidates() }
+        if self.fault.is_some() { Candidates::UNKNOWN } else { self.names.candidates() }
     }
 
     /// The first model that it names.
@@ -159,7 +159,8 @@ impl<'b> Request<'b> {
         }
         let cap = self.caps.cap();
         let of_all = |tokens: u64| tokens.saturating_mul(self.answers()).min(MAX_EXACT);
-        Cap { tokens: cap.tokens.map(of_all), ..cap }
+        // A reader of one object of several may find none.
+        Cap { tokens: cap.tokens.map(of_all), is_doubtful: cap.is_doubtful || self.objects > 1 }
     }
 
     /// Reads a member by its name in lower case, which is also its name as it is written if `is_exact`.
@@ -209,7 +210,8 @@ impl<'b> Accept<'b> for Request<'b> {
     }
 
     fn end(&mut self) {
-        self.has_object = true;
+        self.objects = self.objects.saturating_add(1);
+        self.names.end_object();
     }
 }
 

@@ -16,10 +16,10 @@ const MAX_NAME_BYTES: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names<'b> {
     names: Vec<Cow<'b, str>>,
-    /// Whether every reader finds a name.
+    /// Whether every reader finds a name in this object.
     has_certain: bool,
-    /// Whether some reader may find none: a value is no name, or the names are too many.
-    may_be_none: bool,
+    /// Whether some reader may find another, or none: an object has none, a value is no name, or they are too many.
+    may_be_others: bool,
 }
 
 impl<'b> Names<'b> {
@@ -35,18 +35,22 @@ impl<'b> Names<'b> {
 
     /// The models that the request may be for.
     pub(super) fn candidates(&self) -> Candidates {
-        if self.may_be_none || !self.has_certain {
-            return Candidates::Any;
-        }
-        Candidates::of(self.names.iter().map(|name| name.clone().into_owned()).collect())
+        let names = self.names.iter().map(|name| name.clone().into_owned()).collect();
+        if self.may_be_others { Candidates::Any(names) } else { Candidates::of(names) }
+    }
+
+    /// An object that may be the request has ended.
+    pub(super) const fn end_object(&mut self) {
+        self.may_be_others |= !self.has_certain;
+        self.has_certain = false;
     }
 
     fn add(&mut self, name: Cow<'b, str>) {
         let name = cut(name);
         if name.trim().is_empty() {
-            self.may_be_none = true;
+            self.may_be_others = true;
         } else if !self.names.contains(&name) {
-            self.may_be_none |= self.names.len() >= MAX_NAMES;
+            self.may_be_others |= self.names.len() >= MAX_NAMES;
             if self.names.len() < MAX_NAMES {
                 self.names.push(name);
             }
@@ -78,7 +82,7 @@ impl Model<'_, '_> {
     /// The value was read.
     pub(super) fn end(self) {
         self.names.has_certain |= self.is_exact && self.has_name;
-        self.names.may_be_none |= self.is_exact && !self.has_name;
+        self.names.may_be_others |= self.is_exact && !self.has_name;
     }
 }
 
@@ -96,7 +100,7 @@ impl<'b> Accept<'b> for Names<'b> {
         let read = crate::codec::lenient::offer_element(array, &mut name)?;
         if read.is_some() {
             self.has_certain |= name.0.is_some();
-            self.may_be_none |= name.0.is_none();
+            self.may_be_others |= name.0.is_none();
             name.0.into_iter().for_each(|name| self.add(name));
         }
         Ok(read)
@@ -115,7 +119,9 @@ mod tests {
 
     #[test]
     fn all_names_are_candidates_and_where_none_may_be_found_all_models_are() {
-        let of = |names: &[&str]| Candidates::of(names.iter().map(|name| (*name).to_owned()).collect());
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let of = |names: &[&str]| Candidates::of(owned(names));
+        let any = |names: &[&str]| Candidates::Any(owned(names));
         for (body, expected) in [
             (r#"{"model":"a"}"#, of(&["a"])),
             (r#"{"model":"a","model":"a"}"#, of(&["a"])),
@@ -128,21 +134,23 @@ mod tests {
             (r#"[{"model":"a"},{"model":"b"}]"#, of(&["a", "b"])),
             (r#"{"mod\u0065l":"\u0061"}"#, of(&["a"])),
             // A reader with regard to case finds none.
-            (r#"{"Model":"b"}"#, Candidates::Any),
-            (r#"{"model":"a","model":null}"#, Candidates::Any),
-            (r#"{"model":{"id":"a"}}"#, Candidates::Any),
-            (r#"{"model":""}"#, Candidates::Any),
-            (r#"{"models":["a",1]}"#, Candidates::Any),
-            (r#"{"models":[]}"#, Candidates::Any),
-            (r#"{"models":"a"}"#, Candidates::Any),
-            ("{}", Candidates::Any),
+            (r#"{"Model":"b"}"#, any(&["b"])),
+            (r#"{"model":"a","model":null}"#, any(&["a"])),
+            (r#"{"model":"a"}{"messages":[]}"#, any(&["a"])),
+            (r#"{"model":{"id":"a"}}"#, any(&[])),
+            (r#"{"model":""}"#, any(&[])),
+            (r#"{"models":["a",1]}"#, any(&["a"])),
+            (r#"{"models":[]}"#, any(&[])),
+            (r#"{"models":"a"}"#, any(&[])),
+            ("{}", any(&[])),
             // Nobody reads it.
-            (r#"{"model":"a""#, Candidates::Any),
+            (r#"{"model":"a""#, any(&[])),
         ] {
             assert_eq!(candidates(body), expected, "{body}");
         }
         let many: Vec<_> = (0..MAX_NAMES + 1).map(|at| format!("\"{at}\"")).collect();
-        assert_eq!(candidates(&format!("{{\"models\":[{}]}}", many.join(","))), Candidates::Any);
+        let many = candidates(&format!("{{\"models\":[{}]}}", many.join(",")));
+        assert!(matches!(many, Candidates::Any(names) if names.len() == MAX_NAMES));
     }
 
     #[test]

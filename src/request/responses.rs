@@ -5,10 +5,10 @@
 //! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
 //! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
 
-use super::prompt::Tally;
 use super::beside;
 use super::content::{Content, Part, keep_json};
 use super::format::Format;
+use super::prompt::Tally;
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;

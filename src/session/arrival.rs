@@ -162,7 +162,10 @@ impl AwaitBody {
             return self.charge_unread(&bad, request.size(), cx);
         }
         let models = match (request.models(), &self.deployment) {
-            (Candidates::Any, Some(deployment)) => Candidates::One(deployment.clone()),
+            (Candidates::Any(mut names), Some(deployment)) => {
+                names.push(deployment.clone());
+                Candidates::of(names)
+            }
             (models, _) => models,
         };
         let estimate = estimate::of_request(&request, &models, &self.subject, cx);
@@ -196,7 +199,8 @@ impl AwaitBody {
     /// Refuses the request for its body, unless it is to be charged for it, or nothing that the body decides on is
     /// enforced. Returns whether it did.
     fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
-        let is_charged = matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
+        let is_charged =
+            matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
         if is_charged {
             return false;
         }

@@ -36,17 +36,19 @@ pub(super) fn of_request<S: SharedData>(
             is_partial,
         }
     };
-    let Candidates::Several(names) = models else {
+    if models.names().len() <= usize::from(models.one().is_some()) {
         let tokenizer = cx.config.encodings().tokenizer(models.one());
         let meter = Meter::new(tokenizer, &is_enough);
         let input = request.input_tokens(request.text_tokens(&meter), models.one(), tokenizer);
         return of(input, models, meter.has_stopped());
-    };
+    }
     // The text is counted once in each vocabulary.
     let mut counted: Vec<(Tokenizer, u64, bool)> = Vec::new();
     let mut dearest: Option<Estimate> = None;
-    for name in names {
-        let tokenizer = cx.config.encodings().tokenizer(Some(name));
+    let names = models.names().iter().map(|name| Some(name.as_str()));
+    let other = matches!(models, Candidates::Any(_)).then_some(None);
+    for name in names.chain(other) {
+        let tokenizer = cx.config.encodings().tokenizer(name);
         let known = counted.iter().find(|(known, ..)| known.has_vocabulary_of(&tokenizer)).copied();
         let (_, text, is_partial) = known.unwrap_or_else(|| {
             let meter = Meter::new(tokenizer, &is_enough);
@@ -54,8 +56,8 @@ pub(super) fn of_request<S: SharedData>(
             counted.push((tokenizer, text, meter.has_stopped()));
             (tokenizer, text, meter.has_stopped())
         });
-        let input = request.input_tokens(text, Some(name), tokenizer);
-        let next = of(input, &Candidates::One(name.clone()), is_partial);
+        let input = request.input_tokens(text, name, tokenizer);
+        let next = of(input, &name.into(), is_partial);
         dearest = Some(dearest.map_or(next, |dearest| dearest.max(next)));
     }
     dearest.unwrap_or(Estimate::REQUEST)
@@ -73,7 +75,7 @@ fn expected_output<S: SharedData>(
         let of_one = match accounting.output_mode {
             OutputMode::Declared => default,
             OutputMode::Learned => match models {
-                Candidates::Any => cx.shared.learned.longest(default),
+                Candidates::Any(_) => cx.shared.learned.longest(default),
                 known => {
                     let expect = |name: &String| cx.shared.learned.expect(Some(name), default);
                     known.names().iter().map(expect).max().unwrap_or(default)
@@ -97,7 +99,7 @@ pub(super) fn of_unreadable<S: SharedData>(size: u64, subject: &Subject, cx: &Cx
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
     }
-    let models = Candidates::Any;
+    let models = Candidates::UNKNOWN;
     let accounting = cx.config.accounting();
     let default = accounting.default_output_tokens;
     let output = match accounting.output_mode {
@@ -172,7 +174,7 @@ mod tests {
             let Access::Limited(subject) = Config::from_bytes(json.as_bytes()).unwrap().access(None) else {
                 panic!("it is limited");
             };
-            let limits = bounds(&subject, &Candidates::Any);
+            let limits = bounds(&subject, &Candidates::UNKNOWN);
             let cost = |tokens: u64| {
                 Cost { input_tokens: Units::new(tokens) * price / 1_000, ..Cost::default() }
             };

@@ -165,9 +165,9 @@ impl Decoding {
 
 fn bad_body(fault: CodingFault) -> BadBody {
     match fault {
-        CodingFault::Damaged(coding) => {
-            BadBody::Unreadable(Fault::whole(format!("expected the content coding {coding}, found other bytes")))
-        }
+        CodingFault::Damaged(coding) => BadBody::Unreadable(Fault::whole(format!(
+            "expected the content coding {coding}, found other bytes"
+        ))),
         CodingFault::TooLarge(most) => BadBody::TooLarge(most),
         CodingFault::TooCompressed(ratio) => BadBody::TooCompressed(ratio),
     }
@@ -177,7 +177,17 @@ fn bad_body(fault: CodingFault) -> BadBody {
 /// others. Readers find UTF-16 and UTF-32 by the bytes themselves.
 fn foreign_charset(content_type: &str) -> Option<&str> {
     const FAMILIES: [&str; 11] = [
-        "utf-8", "utf8", "utf-16", "utf16", "utf-32", "utf32", "us-ascii", "ascii", "iso-8859-", "latin1", "windows-125",
+        "utf-8",
+        "utf8",
+        "utf-16",
+        "utf16",
+        "utf-32",
+        "utf32",
+        "us-ascii",
+        "ascii",
+        "iso-8859-",
+        "latin1",
+        "windows-125",
     ];
     let parameters = content_type.split(';').skip(1);
     let mut charsets = parameters.filter_map(|parameter| {
@@ -186,7 +196,8 @@ fn foreign_charset(content_type: &str) -> Option<&str> {
         (name.trim().eq_ignore_ascii_case("charset") && !value.is_empty()).then_some(value)
     });
     charsets.find(|charset| {
-        let begins = |family: &&str| charset.get(..family.len()).is_some_and(|s| s.eq_ignore_ascii_case(family));
+        let begins =
+            |family: &&str| charset.get(..family.len()).is_some_and(|s| s.eq_ignore_ascii_case(family));
         !FAMILIES.iter().any(|family| begins(&family))
     })
 }
@@ -251,7 +262,9 @@ mod tests {
             incoming = incoming.push(&buffer);
         }
         assert!(held.0.get() > 0);
-        let Arrived::Decoded(decoded) = incoming.finish(&|from| body[from..].to_vec()) else { panic!("decoded") };
+        let Arrived::Decoded(decoded) = incoming.finish(&|from| body[from..].to_vec()) else {
+            panic!("decoded")
+        };
         assert_eq!((decoded.as_slice(), held.0.get()), (&b"{\"model\":\"gpt-4o\"}"[..], 0));
     }
 
@@ -265,7 +278,9 @@ mod tests {
         let decoding = all.iter().filter(|incoming| matches!(incoming, Incoming::Coded(_, Some(_)))).count();
         assert!((15..22).contains(&decoding) && held.0.get() <= MAX_HELD, "{decoding}");
         for incoming in all {
-            let Arrived::Decoded(decoded) = incoming.finish(&|from| body[from..].to_vec()) else { panic!("decoded") };
+            let Arrived::Decoded(decoded) = incoming.finish(&|from| body[from..].to_vec()) else {
+                panic!("decoded")
+            };
             assert_eq!(decoded.len(), text.len());
         }
         assert_eq!(held.0.get(), 0);

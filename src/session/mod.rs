@@ -124,12 +124,16 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// The facts of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
-        Self { endpoint, languages, models: Candidates::Any, choices: 1, answers: 1, hides_usage: false }
+        Self { endpoint, languages, models: Candidates::UNKNOWN, choices: 1, answers: 1, hides_usage: false }
     }
 
     /// The model that it names, or the first of several; none if it may be any.
     pub fn model(&self) -> Option<&str> {
-        self.models.names().first().map(String::as_str)
+        match &self.models {
+            Candidates::One(name) => Some(name),
+            Candidates::Several(names) => names.first().map(String::as_str),
+            Candidates::Any(_) => None,
+        }
     }
 }
 

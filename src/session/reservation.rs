@@ -4,9 +4,9 @@
 //! A reservation opens when its request is forwarded. [`OpenReservation::settlement`] consumes it, so that no ending of
 //! a request can settle twice.
 
-use crate::policy::{Applied, Candidates};
 use crate::policy::limit::{Cost, Limit};
 use crate::policy::status::LimitStatus;
+use crate::policy::{Applied, Candidates};
 use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
 use crate::store::local::SharedData;
@@ -52,7 +52,13 @@ impl Estimate {
             output_tokens: Units::ZERO,
             cost_micro_usd: Units::ZERO,
         };
-        Self { tokens: Tokens::NONE, base: cost, full: cost, certainty: Certainty::Declared, is_partial: false }
+        Self {
+            tokens: Tokens::NONE,
+            base: cost,
+            full: cost,
+            certainty: Certainty::Declared,
+            is_partial: false,
+        }
     };
 
     /// Units to reserve under `limit`.
@@ -70,7 +76,8 @@ impl Estimate {
     /// The larger of each cost of two models that the same request may be for.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        let (larger, smaller) = if other.tokens.input > self.tokens.input { (other, self) } else { (self, other) };
+        let (larger, smaller) =
+            if other.tokens.input > self.tokens.input { (other, self) } else { (self, other) };
         Self {
             base: larger.base.max(smaller.base),
             full: larger.full.max(smaller.full),

@@ -155,7 +155,9 @@ impl Body {
         if !cx.shared.counts_tokens && is_certain {
             return Self::Passes;
         }
-        let Some(decoder) = Decoder::of_response(head.content_encoding.as_deref()) else { return Self::Passes };
+        let Some(decoder) = Decoder::of_response(head.content_encoding.as_deref()) else {
+            return Self::Passes;
+        };
         let (kind, choices) = (head.content_type.as_deref(), facts.choices);
         let tokenizer = cx.config.encodings().tokenizer(facts.model());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);

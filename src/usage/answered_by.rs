@@ -124,7 +124,10 @@ mod tests {
             }
         }
         for (content, expected) in [
-            ("data: {\"id\":1}\n\ndata: {\"model\":\"gpt-4o\",\"choices\":[]}\n\ndata: {\"model\":\"b\"}\n\n", "gpt-4o"),
+            (
+                "data: {\"id\":1}\n\ndata: {\"model\":\"gpt-4o\",\"choices\":[]}\n\ndata: {\"model\":\"b\"}\n\n",
+                "gpt-4o",
+            ),
             ("event: response.created\ndata: {\"response\":{\"model\":\"o3\"}}\n\n", "o3"),
             ("data: {\"type\":\"message_start\",\"message\":{\"model\":\"claude\"}}\n\n", "claude"),
         ] {

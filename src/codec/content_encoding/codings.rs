@@ -62,9 +62,9 @@ impl Codings {
     /// One of them is unknown, or they are too many.
     pub fn parse(content_encoding: &str) -> Result<Self, Unknown> {
         let names = content_encoding.split(',').map(|name| name.trim_matches([' ', '\t']));
-        let codings = names.filter(|name| !name.is_empty()).map(|name| Coding::from_name(name).ok_or(Unknown));
-        let codings: Vec<Coding> =
-            codings.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let codings =
+            names.filter(|name| !name.is_empty()).map(|name| Coding::from_name(name).ok_or(Unknown));
+        let codings: Vec<Coding> = codings.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         if codings.len() > MAX_CODINGS { Err(Unknown) } else { Ok(Self(codings)) }
     }
 

@@ -112,6 +112,7 @@ fn header_len(head: &[u8]) -> Result<usize, Error> {
     }
     // The same bytes may begin a stored block, whose length comes twice. Then readers differ on what they mean. Nor
     // does anybody know a dictionary.
-    let is_stored = matches!(rest, [high, low_again, high_again, ..] if *low_again == !flags && *high_again == !high);
+    let is_stored =
+        matches!(rest, [high, low_again, high_again, ..] if *low_again == !flags && *high_again == !high);
     if is_stored || flags & 0x20 != 0 { Err(Error::Damaged) } else { Ok(2) }
 }

@@ -43,9 +43,7 @@ impl Bounds {
             return Err(Fault::TooLarge(self.most));
         }
         match self.ratio {
-            Some(ratio) if decoded > FREE.max(read.saturating_mul(ratio)) => {
-                Err(Fault::TooCompressed(ratio))
-            }
+            Some(ratio) if decoded > FREE.max(read.saturating_mul(ratio)) => Err(Fault::TooCompressed(ratio)),
             _ => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
 //! One coding of a body, and the chain that several make.
 
+use super::Fault;
 use super::brotli::Brotli;
 use super::codings::Coding;
 use super::deflate::Deflate;
 use super::gzip::Gzip;
 use super::zstd::Zstd;
-use super::Fault;
 
 /// About the bytes that a stage holds from its beginning on.
 const FIXED_BYTES: u64 = 64 << 10;

@@ -90,7 +90,11 @@ fn what_other_encoders_wrote_is_read() {
     for (name, coding) in [("chat.json.br", "br"), ("chat.json.zst", "zstd"), ("frames.json.zst", "zstd")] {
         let bytes = file(name);
         for size in [1, 7, 1_000, bytes.len()] {
-            assert_eq!(decoded(coding, bytes.chunks(size)), (chat.clone(), None), "{name} in chunks of {size}");
+            assert_eq!(
+                decoded(coding, bytes.chunks(size)),
+                (chat.clone(), None),
+                "{name} in chunks of {size}"
+            );
         }
         let cut = decoded(coding, [&bytes[..bytes.len() / 2]]).0;
         assert!(chat.starts_with(&cut) && cut.len() > 30_000, "{name}: {}", cut.len());
@@ -130,7 +134,8 @@ fn a_chunk_is_decoded_to_its_end() {
 #[test]
 fn every_part_of_a_gzip_header_is_skipped() {
     let body = gzip(b"hello");
-    let header = |flags: u8, parts: &[u8]| [&[0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 3], parts, &body[10..]].concat();
+    let header =
+        |flags: u8, parts: &[u8]| [&[0x1F, 0x8B, 8, flags, 0, 0, 0, 0, 0, 3], parts, &body[10..]].concat();
     for (flags, parts) in [
         (0, &b""[..]),
         (1, b""),
@@ -162,12 +167,9 @@ fn members_and_frames_follow_each_other_and_nothing_else_is_read() {
 
 #[test]
 fn damage_ends_the_reading() {
-    for (coding, damaged) in [
-        ("gzip", Coding::Gzip),
-        ("bare", Coding::Deflate),
-        ("zstd", Coding::Zstd),
-        ("br", Coding::Brotli),
-    ] {
+    for (coding, damaged) in
+        [("gzip", Coding::Gzip), ("bare", Coding::Deflate), ("zstd", Coding::Zstd), ("br", Coding::Brotli)]
+    {
         let (read, fault) = decoded(coding, [&b"\xFF not coded at all"[..]]);
         assert_eq!((read.as_slice(), fault), (&b""[..], Some(Fault::Damaged(damaged))), "{coding}");
     }

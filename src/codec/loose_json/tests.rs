@@ -30,7 +30,10 @@ fn whatever_some_reader_reads_is_read() {
         (r#"{model:gpt-4o,b:"x"}"#, json!({"model": "gpt-4o", "b": "x"})),
         // Newtonsoft's, RapidJSON's, Jackson's.
         ("{\"a\":[1,2,],}", json!({"a": [1, 2]})),
-        ("{\"a\":0x1F,\"b\":+7,\"c\":.5,\"d\":5.,\"e\":007}", json!({"a": 31, "b": 7, "c": 0.5, "d": 5, "e": 7})),
+        (
+            "{\"a\":0x1F,\"b\":+7,\"c\":.5,\"d\":5.,\"e\":007}",
+            json!({"a": 31, "b": 7, "c": 0.5, "d": 5, "e": 7}),
+        ),
         ("{\"a\":undefined,\"b\":Null}", json!({"a": null, "b": null})),
         (r#"{"a\q":"\/\b\f\n\r\t"}"#, json!({"aq": "/\u{8}\u{C}\n\r\t"})),
         // JSON5.
@@ -64,16 +67,40 @@ fn what_no_reader_reads_is_a_fault_with_its_place() {
         ("", json!([]), "expected a JSON object, found the end at line 1, column 1"),
         ("\"text\" 7", json!(["text", 7]), "expected a JSON object, found the end at line 1, column 9"),
         ("model=gpt-4o", json!(["model"]), "expected a JSON object, found \":\" at line 1, column 6"),
-        ("{\"a\":1,\n\"b\" 2}", json!([{"a": 1, "b": null}]), "expected \":\", found a word at line 2, column 5"),
+        (
+            "{\"a\":1,\n\"b\" 2}",
+            json!([{"a": 1, "b": null}]),
+            "expected \":\", found a word at line 2, column 5",
+        ),
         ("{\"a\":}", json!([{"a": null}]), "expected a value, found \"}\" at line 1, column 6"),
         ("{\"a\" \"b\"}", json!([{"a": null}]), "expected \":\", found a string at line 1, column 6"),
-        ("[1}", json!([[1]]), "expected \",\" or the end of an array or object, found \"}\" at line 1, column 3"),
-        ("[[1]", json!([[[1]]]), "expected \",\" or the end of an array or object, found the end at line 1, column 5"),
-        ("{\"a\":[\"é", json!([{"a": ["é"]}]), "expected \",\" or the end of an array or object, found the end"),
+        (
+            "[1}",
+            json!([[1]]),
+            "expected \",\" or the end of an array or object, found \"}\" at line 1, column 3",
+        ),
+        (
+            "[[1]",
+            json!([[[1]]]),
+            "expected \",\" or the end of an array or object, found the end at line 1, column 5",
+        ),
+        (
+            "{\"a\":[\"é",
+            json!([{"a": ["é"]}]),
+            "expected \",\" or the end of an array or object, found the end",
+        ),
         ("{\"mod", json!([{"mod": null}]), "expected \":\", found the end at line 1, column 6"),
-        ("{\"a\":\"\\u12g\"}", json!([{"a": ""}]), "expected a value, found something else at line 1, column 11"),
+        (
+            "{\"a\":\"\\u12g\"}",
+            json!([{"a": ""}]),
+            "expected a value, found something else at line 1, column 11",
+        ),
         ("<html>", json!(["<html>"]), "expected a JSON object, found the end"),
-        ("{  \0}", json!([{}]), "expected a member's name or \"}\", found something else at line 1, column 4"),
+        (
+            "{  \0}",
+            json!([{}]),
+            "expected a member's name or \"}\", found something else at line 1, column 4",
+        ),
     ] {
         let rewritten = rewritten(text);
         assert!(rewritten.fault.unwrap().to_string().starts_with(fault), "{text}");

@@ -10,7 +10,8 @@ mod source;
 mod store;
 
 pub use accounting::{
-    AcceptEncoding, Encoding, OnStreamOver, OnUnreadable, OutputMode, OutputReservation, Price, StreamUsage, Weights,
+    AcceptEncoding, Encoding, OnStreamOver, OnUnreadable, OutputMode, OutputReservation, Price, StreamUsage,
+    Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
 #[cfg(test)]

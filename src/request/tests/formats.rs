@@ -35,12 +35,7 @@ fn every_completion_that_is_made_is_charged() {
         let bytes = body.to_string().into_bytes();
         let body = Body::new(&bytes);
         let request = Request::read(Endpoint::Completions, &body);
-        (
-            request.choices(),
-            request.answers(),
-            request.output_cap().tokens,
-            count(&request, tokenizer(None)),
-        )
+        (request.choices(), request.answers(), request.output_cap().tokens, count(&request, tokenizer(None)))
     };
     assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
     assert_eq!(

@@ -1,6 +1,8 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 mod admission;
+mod bodies;
+mod law;
 mod response;
 mod sidecar;
 mod storm;
