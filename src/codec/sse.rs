@@ -8,11 +8,11 @@
 
 use memchr::memchr2;
 
-/// The largest event that is read, and the longest line, in bytes: 1 MiB. Anything larger is not kept.
+/// The largest event and the longest line that the parser reads, in bytes: 1 MiB. It drops anything larger.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// The bytes that each buffer keeps allocated between events, so that one large event does not cost its memory for
-/// as long as the stream lasts.
+/// The bytes that each buffer keeps allocated between events, so that the memory of one large event is freed before the
+/// stream ends.
 const KEPT_BYTES: usize = 16 * 1024;
 
 /// An event.
@@ -27,10 +27,10 @@ pub struct Event<'e> {
 /// The lines of a stream up to a blank one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'e> {
-    /// Where in the chunk the byte after the blank line is. If the line ends with a carriage return, a line feed that
-    /// comes next belongs to its end.
+    /// The place in the chunk after the blank line. If the line ends with a carriage return, a line feed that comes
+    /// next belongs to it.
     pub end: usize,
-    /// The event of these lines; none if they have no data, as a comment has none, or if it is too large.
+    /// The event of these lines; none if they have no data, like a comment, or if it is too large.
     pub event: Option<Event<'e>>,
 }
 
@@ -42,11 +42,11 @@ pub struct Parser {
     kind: Vec<u8>,
     /// The `data` fields of the event, each with a line feed after it.
     data: Vec<u8>,
-    /// The line is too long: its other bytes are skipped.
+    /// The line is too long: the rest of it is skipped.
     too_long: bool,
-    /// The event is too large: its other lines are skipped.
+    /// The event is too large: the rest of it is skipped.
     too_large: bool,
-    /// The last byte was a carriage return: a line feed that comes now ends no other line.
+    /// The last byte was a carriage return: a line feed that comes next ends no further line.
     after_return: bool,
     /// The first line, which may begin with a byte order mark, has ended.
     begun: bool,
@@ -102,7 +102,7 @@ impl Parser {
         }
     }
 
-    /// Whether the line is blank.
+    /// Ends the kept line. Returns whether it is blank.
     fn read_kept_line(&mut self) -> bool {
         let mut line = std::mem::take(&mut self.line);
         let mut is_blank = false;
@@ -117,7 +117,7 @@ impl Parser {
         is_blank
     }
 
-    /// Whether the line is blank.
+    /// Reads a whole line. Returns whether it is blank.
     fn read_line(&mut self, line: &[u8]) -> bool {
         if line.len() > MAX_EVENT_BYTES {
             self.drop_event();

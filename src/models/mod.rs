@@ -28,7 +28,7 @@ pub(crate) use image::RULES as IMAGE_RULES;
 pub(crate) use image::{Bounds, ImageRule};
 pub(crate) use prompt::{CLAUDE_TOOLS_PROMPT, MessageTokens, ToolTokens};
 
-/// The model's own name, without the name of a provider or a gateway before it: the part after the last `/`.
+/// The model's own name: the part after the last `/`, without the name of a provider or a gateway.
 fn without_provider(model: &str) -> &str {
     model.rsplit_once('/').map_or(model, |(_, name)| name)
 }

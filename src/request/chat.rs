@@ -1,10 +1,10 @@
-//! Chat completions: what a prompt of messages and tools costs.
+//! Chat completions: the tokens of messages and tools.
 //!
 //! OpenAI publishes the rule in its cookbook: every message costs [`MessageTokens`] and the tokens of its role,
 //! content and name; `tools.rs` has the rule for tools. That is exact for text and simple tools. The rest is an
-//! estimate, until the response reports its usage: calls of tools in the history count their names and arguments, a
-//! response format counts its schema, `content.rs` measures parts that are not text. An answer's audio that the request
-//! names by its id, and a prediction, count nothing.
+//! estimate, until the response reports its usage: tool calls in the history count their names and arguments, a
+//! response format counts its schema, and `content.rs` measures parts that are not text. A prediction, and audio of an
+//! earlier answer that the request names by id, count nothing.
 
 use super::beside::{self, Reasoning};
 use super::content::{Content, Texts};
@@ -47,12 +47,12 @@ impl<'b> Prompt<'b> {
         self.messages == 0
     }
 
-    /// Tokens of its text.
+    /// The tokens of its text.
     pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         self.content.text_tokens(meter) + self.tools.text_tokens(meter)
     }
 
-    /// What it costs beside its text if it is sent to `model`.
+    /// Its tokens beside the text if it is sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
         let MessageTokens { message, name, saved_by_name, reply } = MessageTokens::of(model);
         let messages = message * self.messages + name * self.names - saved_by_name * self.names;

@@ -1,10 +1,9 @@
-//! Completions, the older API: one or several prompts, and perhaps a text that shall follow the answer.
+//! Completions, the older API: one or several prompts, and perhaps a suffix, the text after the answer.
 
 use super::beside;
 use super::content::{Texts, count_each};
 use super::input::Input;
 use super::prompt::Tally;
-use crate::codec::lenient;
 use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
@@ -25,18 +24,23 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "prompt" => lenient::offer(object, &mut self.prompt),
-            "suffix" => lenient::offer(object, &mut self.suffix),
+            "prompt" => self.prompt.take(object),
+            "suffix" => self.suffix.take(object),
             _ => beside::keep(&mut self.beside, name, object),
         }
     }
 
-    /// How many prompts there are: each has answers of its own.
+    /// Whether there is no prompt, as [`Input::is_empty`] has it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.prompt.is_empty()
+    }
+
+    /// The number of prompts. Each has answers of its own.
     pub(super) const fn prompts(&self) -> u64 {
         self.prompt.prompts
     }
 
-    /// Tokens of their text.
+    /// The tokens of their text.
     pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         // Every prompt is completed before the suffix.
         let suffix = self.suffix.content.text_tokens(meter) * self.prompts();

@@ -4,7 +4,6 @@ use super::beside;
 use super::content::{Texts, count_each};
 use super::input::Input;
 use super::prompt::Tally;
-use crate::codec::lenient;
 use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
@@ -24,14 +23,14 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "input" => lenient::offer(object, &mut self.input),
+            "input" => self.input.take(object),
             _ => beside::keep(&mut self.beside, name, object),
         }
     }
 
-    /// Whether there is no input.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.input.prompts == 0
+    /// Whether there is no input, as [`Input::is_empty`] has it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.input.is_empty()
     }
 
     /// Tokens of their text.
@@ -39,7 +38,7 @@ impl<'b> Prompt<'b> {
         self.input.content.text_tokens(meter) + count_each(&self.beside, meter)
     }
 
-    /// What they cost beside their text if they are sent to `model`.
+    /// Their tokens beside the text if they are sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
         self.input.beside_text(model)
     }

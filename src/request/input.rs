@@ -1,7 +1,7 @@
-//! The input of completions and embeddings: a string, an array of strings, or the same as a tokenizer encodes it: an
-//! array of token ids, or an array of such arrays.
+//! The input of completions and embeddings: a string, an array of strings, an array of token ids, or an array of such
+//! arrays.
 //!
-//! A text costs its tokens and nothing else, an id costs one. Both are exact.
+//! A text costs its tokens and nothing else, and an id costs one. Both are exact.
 
 use super::content::Content;
 use super::prompt::Tally;
@@ -18,10 +18,28 @@ pub(super) struct Input<'b> {
     ids: u64,
     /// Texts and arrays of ids: each has answers of its own.
     pub(super) prompts: u64,
+    /// Whether one of several values has no prompt.
+    may_be_none: bool,
 }
 
-impl Input<'_> {
-    /// What it costs beside its text if it is sent to `model`.
+impl<'b> Input<'b> {
+    /// Takes the next value of `object`.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn take<A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
+        let before = self.prompts;
+        lenient::offer(object, self)?;
+        self.may_be_none |= self.prompts == before;
+        Ok(())
+    }
+
+    /// Whether it has no prompt, or some reader finds none and the others find nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.prompts == 0 || self.may_be_none && self.ids == 0 && self.content.is_empty()
+    }
+
+    /// Its tokens beside the text if it is sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
         Tally::new(Units::ZERO, self.content.other_tokens(model) + Units::new(self.ids))
     }
@@ -36,7 +54,7 @@ impl<'b> Accept<'b> for Input<'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let (ids, prompts) = (self.ids, self.prompts);
         let read = lenient::offer_element(array, &mut Element(self))?;
-        // Ids that are elements of the array itself are one prompt together.
+        // Ids directly in the array are one prompt together.
         if read.is_some() && self.ids > ids && self.prompts == prompts && prompts == 0 {
             self.prompts = 1;
         }

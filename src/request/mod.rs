@@ -1,11 +1,11 @@
 //! Reads requests: the endpoint from a path; the models, the prompt's tokens and the maximum of output tokens from a
 //! body.
 //!
-//! Nothing here rejects a request: the upstream judges requests to its own API. What some widespread reader of JSON may
-//! read, counts, and of several values the dearest; a body that none reads is a [`Fault`]. Each wire format
-//! ([`Endpoint`]) has a module that counts what a prompt costs, in the same terms (a `Tally`); the members that all
-//! formats share are read here. The numbers that differ by model are in [`crate::models`]. `docs/counting.md` lists
-//! which counts are exact and which are estimates.
+//! Nothing here rejects a request: the upstream judges requests to its own API. Whatever some widespread reader of JSON
+//! may read counts, and of several values the dearest; a body that none reads is a [`Fault`]. Each wire format
+//! ([`Endpoint`]) has a module that counts its prompts as a `Tally`. This file reads the members that all formats share.
+//! [`crate::models`] has the numbers that differ by model. `docs/counting.md` lists which counts are exact and which are
+//! estimates.
 
 mod audio;
 mod beside;
@@ -31,7 +31,7 @@ mod tools;
 pub use body::Body;
 pub use cap::Cap;
 pub use endpoint::{Endpoint, deployment};
-pub use inject::{BodyEdit, ask_for_usage};
+pub use inject::{BodyEdit, inject_include_usage};
 
 use crate::codec::lenient::{self, Accept};
 use crate::codec::loose_json::Fault;
@@ -54,12 +54,12 @@ pub struct Request<'b> {
     pub include_usage: bool,
     /// Whether the body is one JSON object, in UTF-8, so that it can be edited.
     pub is_plain: bool,
-    /// Why no reader reads it. What comes before the fault was read.
+    /// Why no reader reads the body. What comes before the fault was read.
     pub fault: Option<Fault>,
     names: Names<'b>,
-    /// `n`: how many answers the upstream shall send for each prompt.
+    /// `n`: the number of answers to send for each prompt.
     n: u64,
-    /// `best_of`: how many it shall make, to send the best.
+    /// `best_of`: the number of answers to make for each prompt, of which the upstream sends the best.
     best_of: u64,
     /// The body's size in bytes.
     size: u64,
@@ -107,12 +107,12 @@ impl<'b> Request<'b> {
         }
     }
 
-    /// The models that it may be for: those that it names, and any if it may name none.
+    /// The models that the request may be for: those that it names, and any if it may name none.
     pub fn models(&self) -> Candidates {
         if self.fault.is_some() { Candidates::UNKNOWN } else { self.names.candidates() }
     }
 
-    /// The first model that it names.
+    /// The first model that the request names.
     pub fn first_model(&self) -> Option<&str> {
         self.names.first()
     }
@@ -122,39 +122,37 @@ impl<'b> Request<'b> {
         self.size
     }
 
-    /// Tokens of the prompt's text, before a factor is applied. If `meter` has stopped, the result is larger than the
-    /// count at which it stopped, and at most all tokens.
+    /// The tokens of the prompt's text, before a factor is applied. If `meter` has stopped, the result is no smaller
+    /// than the count at which it stopped, and no larger than the count of the whole text.
     pub fn text_tokens(&self, meter: &Meter<'_>) -> u64 {
         self.prompt.text_tokens(meter).get()
     }
 
-    /// Tokens of the prompt for `model`, with `text` tokens of text, corrected by the factor of its `tokenizer` if its
-    /// own is not available. A body without a prompt counts at least one token for four bytes, rounded up, about as
-    /// English and JSON do.
+    /// The tokens of the prompt for `model`, with `text` tokens of text, corrected by the factor of its `tokenizer` if
+    /// the model's own is not available. A body without a prompt counts at least one token for four bytes, rounded up,
+    /// about as English and JSON do.
     pub fn input_tokens(&self, text: u64, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
-        if self.prompt.is_empty() {
-            return tokenizer.weigh(text).max(self.size.div_ceil(4));
-        }
         let Tally { counted, saved, fixed } = self.prompt.beside_text(model.unwrap_or_default());
         let counted = Units::new(text) + counted - saved;
-        (Units::new(tokenizer.weigh(counted.get())) + fixed).get()
+        let tokens = (Units::new(tokenizer.weigh(counted.get())) + fixed).get();
+        if self.prompt.is_empty() { tokens.max(self.size.div_ceil(4)) } else { tokens }
     }
 
-    /// How many answers the upstream shall send: `n` for every prompt, at least one.
+    /// The number of answers in the response: `n` for every prompt, at least one.
     pub fn choices(&self) -> u64 {
         self.n.saturating_mul(self.prompt.prompts())
     }
 
-    /// How many answers the upstream makes and bills: the larger of `n` and `best_of` for every prompt.
+    /// The number of answers that the upstream makes and charges for: the larger of `n` and `best_of` for every prompt.
     pub fn answers(&self) -> u64 {
         self.n.max(self.best_of).saturating_mul(self.prompt.prompts())
     }
 
-    /// The maximum of output tokens that the request sets: its largest cap, times [`Request::answers`], at most
+    /// The most output tokens that the request allows: its largest cap, times [`Request::answers`], at most
     /// [`MAX_EXACT`]. Zero for embeddings.
     pub fn output_cap(&self) -> Cap {
         if let Prompt::Embeddings(_) = self.prompt {
-            // There is no output, whatever the request says.
+            // Embeddings have no output, whatever the request says.
             return Cap { tokens: Some(0), is_doubtful: false };
         }
         let cap = self.caps.cap();

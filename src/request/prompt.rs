@@ -62,11 +62,11 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// Whether the request has no prompt.
+    /// Whether the request has no prompt, or some reader finds none and the others find nothing in it.
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Chat(prompt) => prompt.is_empty(),
-            Self::Completions(prompt) => prompt.prompts() == 0,
+            Self::Completions(prompt) => prompt.is_empty(),
             Self::Embeddings(prompt) => prompt.is_empty(),
             Self::Responses(prompt) => prompt.is_empty(),
             Self::Messages(prompt) => prompt.is_empty(),

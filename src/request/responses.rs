@@ -1,6 +1,6 @@
-//! Responses: what an input of text or items, instructions and tools cost.
+//! Responses: the tokens of an input of text or items, of instructions and of tools.
 //!
-//! OpenAI publishes no rule for this API, so a request counts as a chat would: an item as a message, a text alone as a
+//! OpenAI publishes no rule for this API, so a request counts like a chat: an item as a message, a text alone as a
 //! user's message, instructions as a system message. State that the provider keeps is not in the request and counts
 //! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
 //! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
@@ -22,6 +22,10 @@ use std::borrow::Cow;
 pub(super) struct Prompt<'b> {
     /// Items, and texts that count as one.
     items: u64,
+    /// Whether one of them is no empty text.
+    has_content: bool,
+    /// Whether one of several values has no items.
+    may_be_none: bool,
     content: Content<'b>,
     tools: Tools<'b>,
 }
@@ -33,7 +37,12 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "input" => lenient::offer(object, &mut Items { prompt: self, role: "user" }),
+            "input" => {
+                let before = self.items;
+                lenient::offer(object, &mut Items { prompt: self, role: "user" })?;
+                self.may_be_none |= self.items == before;
+                Ok(())
+            }
             "instructions" => lenient::offer(object, &mut Items { prompt: self, role: "system" }),
             "tools" => lenient::offer(object, &mut self.tools),
             "text" => lenient::offer(object, &mut Format(&mut self.content.texts)),
@@ -42,17 +51,17 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// Whether there is no input.
+    /// Whether there is no input, or some reader finds none and the others find nothing in it.
     pub(super) const fn is_empty(&self) -> bool {
-        self.items == 0
+        self.items == 0 || self.may_be_none && !self.has_content
     }
 
-    /// Tokens of its text.
+    /// The tokens of its text.
     pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         self.content.text_tokens(meter) + self.tools.text_tokens(meter)
     }
 
-    /// What it costs beside its text if it is sent to `model`.
+    /// Its tokens beside the text if it is sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
         // The one model with other numbers is older than this API.
         let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
@@ -70,12 +79,14 @@ struct Items<'p, 'b> {
 impl<'b> Accept<'b> for Items<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
         self.prompt.items += 1;
+        self.prompt.has_content |= !text.is_empty();
         self.prompt.content.texts.extend([Cow::Borrowed(self.role), text]);
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Item(&mut self.prompt.content))?;
         self.prompt.items += u64::from(read.is_some());
+        self.prompt.has_content |= read.is_some();
         Ok(read)
     }
 }
@@ -107,6 +118,7 @@ impl<'b> Accept<'b> for Template<'_, 'b> {
         match name {
             "variables" => {
                 self.0.items += 1;
+                self.0.has_content = true;
                 lenient::offer(object, &mut Variables(&mut self.0.content))
             }
             _ => lenient::skip(object),

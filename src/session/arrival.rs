@@ -1,4 +1,5 @@
 //! From a request's headers to its reservation: who sends it, which limits apply, and what its body says.
+//! [`super::estimate`] estimates its cost, and [`super::admission`] makes the reservation.
 
 use super::admission::reserve;
 use super::context::Cx;
@@ -19,25 +20,25 @@ use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 
-/// A request whose headers were read, and whose body is still to come.
+/// A request that has shown its headers and not yet its whole body.
 #[derive(Debug)]
 pub struct AwaitBody {
     endpoint: Endpoint,
-    /// The deployment that its path names.
+    /// The deployment that the path names.
     deployment: Option<String>,
-    /// Its identity, with the limits.
+    /// The identity, with its limits.
     subject: Subject,
-    /// Its `accept-language`, if that makes a difference.
+    /// The header `accept-language`, if refusals depend on it.
     languages: Option<String>,
-    /// Its body.
+    /// The body.
     incoming: Incoming,
-    /// Whether its headers are still held back.
+    /// Whether the filter still holds the headers.
     headers_held: bool,
-    /// When to release them if no body comes.
+    /// When to release the headers if no body comes.
     release_at: Option<Millis>,
 }
 
-/// A request's headers came.
+/// Finds out from the headers whether a request is limited, and whether its body must be read before it is admitted.
 pub(super) fn begin<S: SharedData>(
     request: &dyn RequestView,
     end_of_stream: bool,
@@ -81,7 +82,7 @@ pub(super) fn begin<S: SharedData>(
     Session::AwaitBody(awaited)
 }
 
-/// The configuration does not know the identity and rejects such.
+/// Refuses a request of an unknown identity, unless the configuration is a dry run.
 fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
     cx.count(Stat::UnknownIdentity, 1);
     cx.log(Field::Decision, "unknown_identity");
@@ -90,7 +91,7 @@ fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
     }
 }
 
-/// Leaves in `accept-encoding` only codings in which the response can be read, if it must be.
+/// Removes from `accept-encoding` the codings that the filter cannot decode, if it must read the response.
 fn narrow_accept_encoding<S: SharedData>(request: &dyn RequestView, cx: &mut Cx<'_, S>) {
     let narrows = cx.shared.counts_tokens && cx.config.accounting().accept_encoding == AcceptEncoding::Narrow;
     let accepted = if narrows { request.header("accept-encoding") } else { None };
@@ -99,22 +100,22 @@ fn narrow_accept_encoding<S: SharedData>(request: &dyn RequestView, cx: &mut Cx<
 }
 
 impl AwaitBody {
-    /// When to stop holding the headers back.
+    /// When to release the headers.
     pub(super) const fn due(&self) -> Option<Millis> {
         self.release_at
     }
 
-    /// Headers that were held too long for a body that never came go on.
+    /// Releases headers that no body has followed in time.
     pub(super) fn release_held_headers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Self {
         let releases = self.headers_held && cx.shared.headers_mode.releases();
         if releases {
-            cx.shared.headers_mode = cx.shared.headers_mode.released();
+            cx.shared.headers_mode = cx.shared.headers_mode.after_release();
             cx.direct(Directive::Continue);
         }
         Self { headers_held: self.headers_held && !releases, release_at: None, ..self }
     }
 
-    /// A part of the body came. `buffer` reads all that has come, from a byte on.
+    /// Takes a part of the body. `buffer` reads all that has arrived, from a byte on.
     pub(super) fn read<S: SharedData>(
         self,
         buffer: &dyn Fn(usize) -> Vec<u8>,
@@ -122,7 +123,7 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         if self.headers_held {
-            cx.shared.headers_mode = cx.shared.headers_mode.body_came();
+            cx.shared.headers_mode = cx.shared.headers_mode.after_body();
         }
         if end_of_stream {
             return self.read_whole(buffer, cx);
@@ -169,8 +170,8 @@ impl AwaitBody {
             (models, _) => models,
         };
         let estimate = estimate::of_request(&request, &models, &self.subject, cx);
-        if as_sent && self.wants_usage(&request, cx) {
-            cx.effects.body = request::ask_for_usage(bytes, request.has_stream_options);
+        if as_sent && self.must_inject(&request, cx) {
+            cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
         }
         let hides_usage = cx.effects.body.is_some();
         if self.headers_held && request.stream && cx.stream_edits(hides_usage).any() {
@@ -217,8 +218,8 @@ impl AwaitBody {
         true
     }
 
-    /// Whether to ask for a stream's usage in the client's place.
-    fn wants_usage<S>(&self, request: &Request<'_>, cx: &Cx<'_, S>) -> bool {
+    /// Whether to request the usage of a stream for which the client did not request it.
+    fn must_inject<S>(&self, request: &Request<'_>, cx: &Cx<'_, S>) -> bool {
         cx.shared.counts_tokens
             && cx.config.accounting().stream_usage == StreamUsage::Inject
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
@@ -229,7 +230,7 @@ impl AwaitBody {
     }
 }
 
-/// Reserves the `estimate` under the limits of `subject`, if any apply.
+/// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.
 fn admit<S: SharedData>(
     subject: &Subject,
     facts: RequestFacts,
@@ -263,13 +264,13 @@ fn log_estimate<S: SharedData>(
     }
 }
 
-/// Logs once that a budget does not hold for a model, because the configuration has no price for it.
+/// Logs once per model that limits on cost do not limit it, because the configuration has no price for it.
 fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, models: &Candidates, cx: &mut Cx<'_, S>) {
     let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
     for model in models.names() {
         if has_budget && cx.config.price(Some(model)).is_none() && cx.shared.unpriced.insert(Some(model)) {
             log::warn!(
-                "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"
+                "prices: no price for model {model:?}, so its requests cost nothing under limits on cost_usd"
             );
         }
     }

@@ -197,8 +197,8 @@ fn foreign_charset(content_type: &str) -> Option<&str> {
     });
     charsets.find(|charset| {
         let begins =
-            |family: &&str| charset.get(..family.len()).is_some_and(|s| s.eq_ignore_ascii_case(family));
-        !FAMILIES.iter().any(|family| begins(&family))
+            |family: &str| charset.get(..family.len()).is_some_and(|s| s.eq_ignore_ascii_case(family));
+        !FAMILIES.iter().any(|family| begins(family))
     })
 }
 

@@ -1,11 +1,11 @@
-//! The text of an answer, in whatever form: all of it costs tokens.
+//! The text of an answer, in any form: all of it costs tokens.
 
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// Gathers the text of a message or of a change to it: of its parts, its reasoning, and the names and arguments of
-/// the tools that it calls. Sound has a transcript; images have no text.
+/// Collects the text of a message or of a delta: of its parts, its reasoning, and the names and arguments of the tools
+/// that it calls. Sound has a transcript; images have no text.
 pub(super) struct AnswerText<'t>(pub(super) &'t mut String);
 
 impl<'b> Accept<'b> for AnswerText<'_> {
@@ -23,7 +23,7 @@ impl<'b> Accept<'b> for AnswerText<'_> {
             | "thinking" | "summary" | "tool_calls" | "function_call" | "function" | "custom" | "name"
             | "arguments" | "partial_json" | "code" => lenient::offer(object, &mut AnswerText(self.0)),
             "input" => {
-                // Anthropic's input is an object: the text is the JSON as it is written.
+                // Anthropic's input is an object: its text is the JSON itself.
                 let json = lenient::raw(object)?;
                 let text = serde_json::from_str(json).map_or(Cow::Borrowed(json), Cow::<str>::Owned);
                 self.0.push_str(&text);

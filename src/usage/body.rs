@@ -1,4 +1,4 @@
-//! A JSON body of any format: its top-level `usage`, or else the text of its answers.
+//! Reads a JSON body of any format: its top-level `usage`, or else the text of its answers.
 
 use super::Outcome;
 use super::answer_text::AnswerText;
@@ -10,7 +10,7 @@ use crate::quantity::Units;
 use crate::tokens::Tokenizer;
 use serde::de::{MapAccess, SeqAccess};
 
-/// The largest body whose text is counted, in bytes: 1 MiB. The outcome of a larger one without usage is unknown.
+/// The largest body without usage that is counted, in bytes: 1 MiB. The outcome of a larger one is unknown.
 const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 
 /// Reads a body.
@@ -18,18 +18,18 @@ const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 pub(super) struct Reader {
     tokenizer: Tokenizer,
     usage: Finder,
-    /// The body so far, as long as it has shown no usage and is not too large.
+    /// The body so far, while it has no usage and is not too large.
     kept: Option<Vec<u8>>,
     outcome: Option<Outcome>,
 }
 
 impl Reader {
-    /// A reader of a body whose text `tokenizer` counts if that is needed.
+    /// A reader of a body. `tokenizer` counts its text if it has no usage.
     pub(super) const fn new(tokenizer: Tokenizer) -> Self {
         Self { tokenizer, usage: Finder::new(b"usage\""), kept: Some(Vec::new()), outcome: None }
     }
 
-    /// Takes a chunk; returns the outcome, once, when it is certain.
+    /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;

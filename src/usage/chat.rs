@@ -11,7 +11,7 @@ use serde::de::{MapAccess, SeqAccess};
 /// The content of an event's data; none if it is no chunk.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
-    // The content of a chunk that breaks off is everything before the fault.
+    // A chunk that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut chunk);
     chunk.is_known.then_some(chunk.update)
 }
@@ -19,7 +19,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
 #[derive(Default)]
 struct Chunk {
     update: StreamUpdate,
-    /// It has `choices`, as only a chunk has.
+    /// Whether it has `choices`, as only a chunk does.
     is_known: bool,
 }
 

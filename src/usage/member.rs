@@ -1,7 +1,7 @@
 //! Finds one member of a JSON object that arrives in chunks, without keeping the rest of the object.
 //!
-//! The search looks at strings and brackets alone, so that megabytes of a body cost one step a byte. It does not check
-//! that the object is JSON; only the found value is parsed. It misses a name that is written with escapes.
+//! The search looks only at strings and brackets, so that it costs one step a byte. It does not check that the object
+//! is JSON; only the found value is parsed. It misses a name that is written with escapes.
 
 use memchr::memchr2;
 
@@ -11,7 +11,7 @@ const MAX_VALUE_BYTES: usize = 16 * 1024;
 /// Looks for the members with one name at the top level of an object.
 #[derive(Debug)]
 pub(super) struct Finder {
-    /// With its closing quote.
+    /// The name, with its closing quote.
     name: &'static [u8],
     at: At,
     /// Brackets that are open.
@@ -24,7 +24,7 @@ pub(super) struct Finder {
     value: Option<Vec<u8>>,
 }
 
-/// Where in the JSON the next byte is.
+/// The place of the next byte in the JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// Before the object.
@@ -90,7 +90,7 @@ impl Finder {
         }
     }
 
-    /// Takes a byte between strings; returns the value that it ends, if it ends one.
+    /// Takes a byte between strings. Returns the value that it ends, if it ends one.
     fn outside(&mut self, byte: u8) -> Option<Vec<u8>> {
         let at_top = self.depth == 1;
         match byte {

@@ -14,18 +14,18 @@ pub(super) struct Report {
     input: Option<u64>,
     output: Option<u64>,
     total: Option<u64>,
-    /// Anthropic's.
+    /// Anthropic's tokens written to a cache.
     cache_creation: Option<u64>,
-    /// Anthropic's.
+    /// Anthropic's tokens read from a cache.
     cache_read: Option<u64>,
-    /// OpenAI's: a part of the prompt.
+    /// OpenAI's tokens read from a cache, a part of the prompt.
     cached: Option<u64>,
     reasoning: Option<u64>,
 }
 
 impl Report {
-    /// The usage; none unless the prompt's tokens are reported. All zeros are no usage: some servers send them until
-    /// they know, and every prompt has a token.
+    /// The usage; none unless the prompt's tokens are reported. All zeros are no usage: every prompt has a token, and
+    /// some servers send zeros until they know the usage.
     pub(super) fn usage(&self) -> Option<Usage> {
         let units = |number: Option<u64>| number.map(Units::new);
         let cached =

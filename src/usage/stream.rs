@@ -1,7 +1,8 @@
-//! A streamed answer, as Server-Sent Events of any format.
+//! Reads a streamed answer, Server-Sent Events of any format.
 //!
-//! Events are read in the endpoint's format until one has another: some gateways answer in a format of their own. A
-//! later report of usage replaces an earlier one. The text is gathered meanwhile, and counted only if it must be.
+//! The first event with a known format determines the format of the stream. The endpoint's format is tried first; some
+//! gateways answer in another. A later report of usage replaces an earlier one. The text is collected meanwhile, and
+//! counted only if it must be.
 
 use super::report::Report;
 use super::stream_update::StreamUpdate;
@@ -13,8 +14,8 @@ use crate::request::Endpoint;
 use crate::tokens::{Running, Tokenizer};
 use std::collections::BTreeMap;
 
-/// The number of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts count
-/// as one text with it.
+/// The index of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts form one
+/// text with it.
 const LAST_PART: u64 = 127;
 
 /// Reads a stream.
@@ -26,13 +27,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A reader of an answer with so many `choices` from `endpoint`.
+    /// A reader of an answer from `endpoint`, with so many `choices`.
     pub(super) fn new(endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
         let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
         Self { parser: Parser::default(), answer, outcome: None }
     }
 
-    /// Takes a chunk; returns the outcome, once, when it is certain.
+    /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;
@@ -45,7 +46,7 @@ impl Reader {
         self.outcome
     }
 
-    /// Takes an event; returns the outcome, once, when it is certain. Later events are skipped.
+    /// Takes an event. Returns the outcome, once, as soon as it is certain, and skips later events.
     pub(super) fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;
@@ -104,14 +105,14 @@ impl Format {
 struct Answer {
     tokenizer: Tokenizer,
     format: Format,
-    /// Whether an event has had a known format, which is `format` then.
+    /// Whether an event has shown that `format` is the format of the stream.
     is_known: bool,
     choices: u64,
     /// One bit for each choice that has finished.
     finished: u128,
     texts: BTreeMap<u64, Running>,
     usage: Report,
-    /// Whether text has come since the usage did.
+    /// Whether text has arrived since the last usage.
     usage_is_old: bool,
 }
 
@@ -129,7 +130,7 @@ impl Answer {
         }
     }
 
-    /// Reads an event's data; returns the outcome, if it is certain now.
+    /// Reads an event's data. Returns the outcome if it is certain now.
     fn read(&mut self, data: &[u8]) -> Option<Outcome> {
         if data.trim_ascii() == b"[DONE]" {
             return Some(self.outcome_so_far());
@@ -147,7 +148,7 @@ impl Answer {
         (update.is_last || (has_usage && all_finished)).then(|| self.outcome_so_far())
     }
 
-    /// The content of an event's data, in the first format that it has.
+    /// The content of an event's data, in the first format that it fits.
     fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
         let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
         let tried = if self.is_known { 1 } else { formats.len() };
@@ -164,7 +165,7 @@ impl Answer {
         }
     }
 
-    /// The outcome if no more comes.
+    /// The outcome if the stream ends now.
     fn outcome_so_far(&self) -> Outcome {
         match self.usage.usage() {
             Some(usage) if !self.usage_is_old => Outcome::Reported(usage),
@@ -182,7 +183,7 @@ impl Answer {
         self.tokenizer.weigh(tokens.get())
     }
 
-    /// About as many, or the usage that was reported so far, if that is more.
+    /// About the tokens of the text, or the tokens that were reported so far if they are more.
     fn estimate(&self) -> u64 {
         let tokens: Units = self.texts.values().map(|text| text.estimate().into()).sum();
         let reported = self.usage.usage().map_or(0, |usage| usage.output_tokens);

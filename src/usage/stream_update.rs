@@ -5,9 +5,9 @@ use super::report::Report;
 /// The content of an event.
 #[derive(Debug, Default)]
 pub(super) struct StreamUpdate {
-    /// New text, each with its part of the answer: a choice, an item or a block. Each part is a text of its own.
+    /// New texts, each with the index of its part of the answer: a choice, an item or a block.
     pub(super) texts: Vec<(u64, String)>,
-    /// The choices that finish.
+    /// The choices that finish with the event.
     pub(super) finished: Vec<u64>,
     /// The usage that the event reports.
     pub(super) usage: Report,

@@ -294,7 +294,7 @@ fn bodies_without_usage_are_counted_if_they_are_whole() {
 }
 
 #[test]
-fn the_first_byte_decides_the_format_and_else_the_content_type() {
+fn the_first_byte_decides_the_format_and_otherwise_the_content_type() {
     let body = br#" {"usage":{"prompt_tokens":5}}"#;
     let events = b"\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
     let with_id = b"id: 1\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
@@ -438,7 +438,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_no_outcome_and_no_panic(
+    fn garbage_has_no_outcome_and_does_not_panic(
         (kind, mut bytes) in response(),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
