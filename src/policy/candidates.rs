@@ -57,9 +57,9 @@ impl Candidates {
     /// Those that an answer leaves which names `model`. None if that says nothing: there is no doubt, or the name is
     /// none of theirs.
     ///
-    /// Upstreams answer with a version of the model (`gpt-4o-2024-08-06` for `gpt-4o`), or with the name of its provider
-    /// before it (`openai/gpt-4o`) or without. Of several names, those are left which the answer's name is a version of.
-    /// If it may be any, the answer's name is left, and its shorter forms, since limits may have either.
+    /// Upstreams answer with a version of the model (`gpt-4o-2024-08-06` for `gpt-4o`), or with the name of its
+    /// provider before it (`openai/gpt-4o`) or without. Of several names, those are left which the answer's name is a
+    /// version of. If it may be any, the answer's name is left, and its shorter forms, since limits may have either.
     pub fn answered_by(&self, model: &str) -> Option<Self> {
         match self {
             Self::One(_) => None,

@@ -144,9 +144,9 @@ impl Subject {
         !self.dry_run && self.policy.limit_sets().any(LimitSet::enforces_by_body)
     }
 
-    /// The limits that apply to a request for one of `models`: the key's, its group's, the models', and the global ones.
-    /// Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern that one
-    /// of the models matches, or may match.
+    /// The limits that apply to a request for one of `models`: the key's, its group's, the models', and the global
+    /// ones. Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern
+    /// that one of the models matches, or may match.
     pub fn limits(&self, models: &Candidates) -> impl Iterator<Item = Applied> {
         let scope = self.own_scope();
         let own = self.policy.own.of(models).map(|limit| Applied::new(scope, &self.id, Owner::Key, limit));

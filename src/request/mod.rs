@@ -3,9 +3,9 @@
 //!
 //! Nothing here rejects a request: the upstream judges requests to its own API. Whatever some widespread reader of JSON
 //! may read counts, and of several values the dearest; a body that none reads is a [`Fault`]. Each wire format
-//! ([`Endpoint`]) has a module that counts its prompts as a `Tally`. This file reads the members that all formats share.
-//! [`crate::models`] has the numbers that differ by model. `docs/counting.md` lists which counts are exact and which are
-//! estimates.
+//! ([`Endpoint`]) has a module that counts its prompts as a `Tally`. This file reads the members that all formats
+//! share. [`crate::models`] has the numbers that differ by model. `docs/counting.md` lists which counts are exact and
+//! which are estimates.
 
 mod audio;
 mod beside;

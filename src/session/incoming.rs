@@ -173,8 +173,8 @@ fn bad_body(fault: CodingFault) -> BadBody {
     }
 }
 
-/// The `charset` of a `content-type`, if JSON's own characters have other bytes in it than in ASCII, or may be a part of
-/// others. Readers find UTF-16 and UTF-32 by the bytes themselves.
+/// The `charset` of a `content-type`, if JSON's own characters have other bytes in it than in ASCII, or may be a part
+/// of others. Readers find UTF-16 and UTF-32 by the bytes themselves.
 fn foreign_charset(content_type: &str) -> Option<&str> {
     const FAMILIES: [&str; 11] = [
         "utf-8",

@@ -1,4 +1,5 @@
-//! Decodes compressed bodies for their reader, as they arrive. Whoever the body is for still gets its bytes as they are.
+//! Decodes compressed bodies for their reader, as they arrive. Whoever the body is for still gets its bytes as they
+//! are.
 //!
 //! The codings are `gzip`, `deflate`, `br` and `zstd`, alone or one over the other (RFC 9110, section 8.4). A decoder
 //! works in small steps and within [`Bounds`], so that no body can fill the VM's memory or block its worker. It does

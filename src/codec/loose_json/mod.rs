@@ -1,10 +1,10 @@
 //! Rewrites whatever some widespread reader takes for JSON as JSON that every reader takes for the same.
 //!
-//! A client chooses its bytes, and the upstream's reader decides what they mean. Python reads `NaN`, Gson single quotes,
-//! comments, words without quotes and `=` for a colon, Ruby comments, Newtonsoft and RapidJSON trailing commas and
-//! hexadecimal numbers, JSON5 more escapes, and Jackson all of these if told so. Go, Jackson and simdjson read the first
-//! of several documents and leave the rest. No two of them give the same bytes two meanings, so all are read at once.
-//! Every text becomes one array with the documents in it.
+//! A client chooses its bytes, and the upstream's reader decides what they mean. Python reads `NaN`, Gson single
+//! quotes, comments, words without quotes and `=` for a colon, Ruby comments, Newtonsoft and RapidJSON trailing commas
+//! and hexadecimal numbers, JSON5 more escapes, and Jackson all of these if told so. Go, Jackson and simdjson read the
+//! first of several documents and leave the rest. No two of them give the same bytes two meanings, so all are read at
+//! once. Every text becomes one array with the documents in it.
 //!
 //! Nothing here recurses: a value that is nested deeper than [`MAX_DEPTH`] becomes a string, which has its text. The
 //! text may come in pieces that end anywhere. What no reader reads is a [`Fault`]; what comes before it is kept.

@@ -1,5 +1,5 @@
-//! The law of bodies: however a body is written that some reader reads as the plain one, the same limits apply, and none
-//! is charged less.
+//! The law of bodies: however a body is written that some reader reads as the plain one, the same limits apply, and
+//! none is charged less.
 
 use super::*;
 use proptest::prelude::*;
@@ -24,7 +24,8 @@ fn config() -> Value {
         "default": of_key,
         "models": {"*": all, "gpt-5*": all},
         "weights": {"models": {"claude*": 2, "cheap": 0.1}},
-        "prices": {"cheap": price(0.01, 0.01), "gpt-4*": price(2.5, 10.0), "claude*": price(3.0, 15.0), "*": price(1.0, 5.0)},
+        "prices": {"cheap": price(0.01, 0.01), "gpt-4*": price(2.5, 10.0), "claude*": price(3.0, 15.0),
+            "*": price(1.0, 5.0)},
     })
 }
 

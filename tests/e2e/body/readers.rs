@@ -81,7 +81,8 @@ async fn limits_by_model_hold_however_the_body_is_written(#[values(Store::Local,
         }
         assert_eq!(statuses, [200, 200, 429], "{name}");
         let received = gateway.mock.received_from(&key);
-        assert!(received.len() == 2 && received.iter().all(|request| request.body == body), "{name} is forwarded as it came");
+        let as_it_came = received.len() == 2 && received.iter().all(|request| request.body == body);
+        assert!(as_it_came, "{name} is forwarded as it came");
     }
 }
 

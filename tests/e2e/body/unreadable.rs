@@ -70,8 +70,9 @@ async fn it_is_admitted_alone_and_charged_to_every_model(#[values(Store::Local, 
 #[tokio::test]
 async fn no_more_is_charged_than_the_tightest_limit_holds(#[values(Store::Local, Store::Redis)] store: Store) {
     let hour = |metric: &str, limit: u64| json!({"metric": metric, "limit": limit, "window": "1h"});
+    let windows = [hour("input_tokens", 700), hour("total_tokens", 100_000), hour("output_tokens", 9_000)];
     let limits = json!({
-        "default": {"windows": [hour("input_tokens", 700), hour("total_tokens", 100_000), hour("output_tokens", 9_000)]},
+        "default": {"windows": windows},
         "output_reservation": {"mode": "declared"},
     });
     let gateway = Gateway::start(store, limits).await;
