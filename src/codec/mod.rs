@@ -3,6 +3,7 @@
 
 pub mod accept_language;
 pub mod content_encoding;
+pub mod form;
 pub mod lenient;
 pub mod loose_json;
 pub mod sse;

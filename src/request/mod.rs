@@ -69,6 +69,11 @@ pub struct Request<'b> {
     objects: u64,
 }
 
+/// Whether a member with this name is one of those that make a request, in any format and in any case.
+pub fn is_essential(name: &str) -> bool {
+    matches!(&*lenient::folded(name), "model" | "models" | "messages" | "prompt" | "input")
+}
+
 impl<'b> Request<'b> {
     /// Reads a request to `endpoint`.
     pub fn read(endpoint: Endpoint, body: &'b Body<'_>) -> Self {
@@ -110,6 +115,11 @@ impl<'b> Request<'b> {
     /// The models that the request may be for: those that it names, and any if it may name none.
     pub fn models(&self) -> Candidates {
         if self.fault.is_some() { Candidates::UNKNOWN } else { self.names.candidates() }
+    }
+
+    /// Whether some reader finds a model or a prompt in the body.
+    pub fn has_content(&self) -> bool {
+        self.fault.is_none() && (self.names.first().is_some() || !self.prompt.is_empty())
     }
 
     /// The first model that the request names.
@@ -175,6 +185,9 @@ impl<'b> Request<'b> {
                 Ok(())
             }
             "models" => lenient::offer(object, &mut self.names),
+            "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks" => {
+                lenient::offer(object, &mut self.names.fallbacks())
+            }
             "n" => {
                 self.n = self.n.max(lenient::number(object)?.unwrap_or(1));
                 Ok(())

@@ -1,8 +1,8 @@
 //! The models that a request names.
 
-use crate::codec::lenient::Accept;
+use crate::codec::lenient::{self, Accept};
 use crate::policy::Candidates;
-use serde::de::SeqAccess;
+use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// Names that are kept; a request that has more may be for any model.
@@ -11,8 +11,8 @@ const MAX_NAMES: usize = 64;
 /// The longest name, in bytes. No model's name is longer; logs and tables keep names.
 const MAX_NAME_BYTES: usize = 256;
 
-/// The models that a request names: in `model`, in `models` (OpenRouter's list of models to fall back on), and in
-/// members that only readers without regard to case take for these.
+/// The models that a request names: in `model`, in `models` (OpenRouter's list of models to fall back on), in
+/// `fallbacks` (LiteLLM's), and in members that only readers without regard to case take for these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names<'b> {
     names: Vec<Cow<'b, str>>,
@@ -45,9 +45,24 @@ impl<'b> Names<'b> {
         self.has_certain = false;
     }
 
+    /// The value of `fallbacks`.
+    pub(super) const fn fallbacks(&mut self) -> Fallbacks<'_, 'b> {
+        Fallbacks { names: self, is_object: false }
+    }
+
+    /// Adds a name, and those in it: LiteLLM takes several with commas between them.
     fn add(&mut self, name: Cow<'b, str>) {
-        let name = cut(name);
-        if name.trim().is_empty() {
+        if name.contains(',') {
+            for part in name.split(',').take(MAX_NAMES) {
+                self.add_one(Cow::Owned(part.trim().to_owned()));
+            }
+        }
+        self.add_one(name);
+    }
+
+    fn add_one(&mut self, name: Cow<'b, str>) {
+        let name = cut(trimmed(name));
+        if name.is_empty() {
             self.may_be_others = true;
         } else if !self.names.contains(&name) {
             self.may_be_others |= self.names.len() >= MAX_NAMES;
@@ -55,6 +70,15 @@ impl<'b> Names<'b> {
                 self.names.push(name);
             }
         }
+    }
+}
+
+/// `name` without white space around it, which some gateways remove.
+fn trimmed(name: Cow<'_, str>) -> Cow<'_, str> {
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
+        Cow::Owned(name) if name.trim().len() == name.len() => Cow::Owned(name),
+        Cow::Owned(name) => Cow::Owned(name.trim().to_owned()),
     }
 }
 
@@ -96,14 +120,43 @@ impl<'b> Accept<'b> for Model<'_, 'b> {
 /// The value of `models`.
 impl<'b> Accept<'b> for Names<'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        let mut name = crate::codec::lenient::Text::default();
-        let read = crate::codec::lenient::offer_element(array, &mut name)?;
+        let mut name = lenient::Text::default();
+        let read = lenient::offer_element(array, &mut name)?;
         if read.is_some() {
             self.has_certain |= name.0.is_some();
             self.may_be_others |= name.0.is_none();
             name.0.into_iter().for_each(|name| self.add(name));
         }
         Ok(read)
+    }
+}
+
+/// The value of `fallbacks`, or a part of it: names, objects with a `model`, and objects from a name to an array of
+/// names. No reader needs them, so they leave no doubt about the others.
+pub(super) struct Fallbacks<'n, 'b> {
+    names: &'n mut Names<'b>,
+    /// Whether this is a member of an object, which may be anything.
+    is_object: bool,
+}
+
+impl<'b> Accept<'b> for Fallbacks<'_, 'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        if !self.is_object && !text.trim().is_empty() {
+            self.names.add(text);
+        }
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, &mut Fallbacks { names: self.names, is_object: false })
+    }
+
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "model" => lenient::offer(object, self),
+            // What a fallback sends in the place of the request's own.
+            "messages" | "input" | "prompt" | "stop" | "tools" => lenient::skip(object),
+            _ => lenient::offer(object, &mut Fallbacks { names: self.names, is_object: true }),
+        }
     }
 }
 
@@ -132,6 +185,17 @@ mod tests {
             (r#"{"models":["b"]}"#, of(&["b"])),
             (r#"{"model":"a"}{"model":"b"}"#, of(&["a", "b"])),
             (r#"[{"model":"a"},{"model":"b"}]"#, of(&["a", "b"])),
+            (r#"{"model":" a "}"#, of(&["a"])),
+            (r#"{"model":"a, b"}"#, of(&["a", "b", "a, b"])),
+            (
+                r#"{"model":"a","fallbacks":["b",{"model":"c"},{"a":["d"]},{"x":"e","y":{"z":"f"}},7]}"#,
+                of(&["a", "b", "c", "d"]),
+            ),
+            (
+                r#"{"model":"a","context_window_fallbacks":[{"a":["b"]}],"Fallbacks":"c"}"#,
+                of(&["a", "b", "c"]),
+            ),
+            (r#"{"fallbacks":["b"]}"#, any(&["b"])),
             (r#"{"mod\u0065l":"\u0061"}"#, of(&["a"])),
             // A reader with regard to case finds none.
             (r#"{"Model":"b"}"#, any(&["b"])),

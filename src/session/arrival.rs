@@ -5,11 +5,12 @@ use super::admission::reserve;
 use super::context::Cx;
 use super::effects::Directive;
 use super::estimate;
-use super::incoming::{Arrived, Incoming};
+use super::incoming::{self, Arrived, Incoming};
 use super::reservation::{Estimate, Reservation};
 use super::{RequestFacts, Session};
 use crate::answer::refusal::{BadBody, Refusal};
-use crate::codec::content_encoding;
+use crate::codec::loose_json::Fault;
+use crate::codec::{content_encoding, form};
 use crate::config::{AcceptEncoding, Messages, OnUnreadable, StreamUsage};
 use crate::identity::{self, RequestView};
 use crate::policy::limit::Metric;
@@ -32,6 +33,8 @@ pub struct AwaitBody {
     languages: Option<String>,
     /// The body.
     incoming: Incoming,
+    /// Whether the headers say that the body is a form.
+    is_form: bool,
     /// Whether the filter still holds the headers.
     headers_held: bool,
     /// When to release the headers if no body comes.
@@ -70,6 +73,7 @@ pub(super) fn begin<S: SharedData>(
         subject,
         languages,
         incoming: Incoming::new(request, &cx.shared.held),
+        is_form: incoming::is_form(request),
         headers_held,
         release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
     };
@@ -144,23 +148,25 @@ impl AwaitBody {
         let Self { incoming, .. } = self;
         let phase = Self { incoming: Incoming::Plain, ..self };
         match incoming.finish(buffer) {
-            Arrived::Plain(bytes) => phase.read_body(&bytes, true, cx),
-            Arrived::Decoded(bytes) => phase.read_body(&bytes, false, cx),
+            Arrived::Plain(bytes) => phase.read_body(&bytes, None, cx),
+            Arrived::Decoded { decoded, as_sent } => phase.read_body(&decoded, Some(&as_sent), cx),
             Arrived::Bad(bad, _) if !was_bad && phase.refuses(&bad, cx) => Session::Idle,
             Arrived::Bad(bad, size) => phase.charge_unread(&bad, size.unwrap_or(u64::MAX), cx),
         }
     }
 
-    /// The body has come whole. It is sent on as it is read if `as_sent`; else it is in a coding.
-    fn read_body<S: SharedData>(self, bytes: &[u8], as_sent: bool, cx: &mut Cx<'_, S>) -> Session {
+    /// Reads a whole body. `coded` is the body as it came, if it came in a content coding.
+    fn read_body<S: SharedData>(self, bytes: &[u8], coded: Option<&[u8]>, cx: &mut Cx<'_, S>) -> Session {
         let body = Body::new(bytes);
         let request = Request::read(self.endpoint, &body);
-        if let Some(fault) = &request.fault {
-            let bad = BadBody::Unreadable(fault.clone());
+        let fault = request.fault.clone().or_else(|| self.other_meaning(bytes, coded));
+        if let Some(fault) = fault {
+            let bad = BadBody::Unreadable(fault);
             if self.refuses(&bad, cx) {
                 return Session::Idle;
             }
-            return self.charge_unread(&bad, request.size(), cx);
+            let size = coded.map_or(0, |coded| coded.len() as u64).max(request.size());
+            return self.charge_unread(&bad, size, cx);
         }
         let models = match (request.models(), &self.deployment) {
             (Candidates::Any(mut names), Some(deployment)) => {
@@ -170,7 +176,7 @@ impl AwaitBody {
             (models, _) => models,
         };
         let estimate = estimate::of_request(&request, &models, &self.subject, cx);
-        if as_sent && self.must_inject(&request, cx) {
+        if coded.is_none() && self.must_inject(&request, cx) {
             cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
         }
         let hides_usage = cx.effects.body.is_some();
@@ -187,6 +193,17 @@ impl AwaitBody {
             models,
         };
         admit(&self.subject, facts, estimate, cx)
+    }
+
+    /// A fault if some upstream takes the body for another request than the one in `bytes`: because it does not know
+    /// content codings, and the body as it came is a request too; or because it reads a form.
+    fn other_meaning(&self, bytes: &[u8], coded: Option<&[u8]>) -> Option<Fault> {
+        if self.is_form && form::has_field(bytes, request::is_essential) {
+            return Some(Fault::whole("expected JSON, found a form"));
+        }
+        let as_sent = Body::new(coded?);
+        let is_request = Request::read(self.endpoint, &as_sent).has_content();
+        is_request.then(|| Fault::whole("expected a content coding, found JSON that is in none"))
     }
 
     /// Charges the most that a body of `size` bytes could cost.

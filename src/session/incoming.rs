@@ -33,8 +33,8 @@ pub(super) enum Incoming {
 pub(super) enum Arrived {
     /// As it came.
     Plain(Vec<u8>),
-    /// Decoded.
-    Decoded(Vec<u8>),
+    /// Decoded, with the body as it came.
+    Decoded { decoded: Vec<u8>, as_sent: Vec<u8> },
     /// Nobody can tell what it says. Its size, in bytes, if that is known.
     Bad(BadBody, Option<u64>),
 }
@@ -79,6 +79,10 @@ impl Incoming {
             Err(_) => return Self::Bad(BadBody::UnknownCoding),
         };
         let content_type = request.header("content-type").unwrap_or_default();
+        // Who reads the parts of such a body does not read what comes before the first.
+        if is_of_type(&content_type, "multipart/") {
+            return Self::Bad(BadBody::Unreadable(Fault::whole("expected JSON, found a body in parts")));
+        }
         if let Some(charset) = foreign_charset(&content_type) {
             let fault = Fault::whole(format!("expected JSON in Unicode, found the charset {charset:?}"));
             return Self::Bad(BadBody::Unreadable(fault));
@@ -116,7 +120,10 @@ impl Incoming {
             Self::Plain => Arrived::Plain(buffer(0)),
             Self::Coded(codings, decoding) => {
                 let decoding = decoding.unwrap_or_else(|| Decoding::new(&codings, &Held::default()));
-                decoding.finish(buffer).map_or_else(|bad| Arrived::Bad(bad, None), Arrived::Decoded)
+                match decoding.finish(buffer) {
+                    Ok(decoded) => Arrived::Decoded { decoded, as_sent: buffer(0) },
+                    Err(bad) => Arrived::Bad(bad, None),
+                }
             }
             Self::Bad(bad @ BadBody::Unreadable(_)) => {
                 let size = buffer(0).len() as u64;
@@ -171,6 +178,18 @@ fn bad_body(fault: CodingFault) -> BadBody {
         CodingFault::TooLarge(most) => BadBody::TooLarge(most),
         CodingFault::TooCompressed(ratio) => BadBody::TooCompressed(ratio),
     }
+}
+
+/// Whether a `content-type` says that the body is a form.
+pub(super) fn is_form(request: &dyn RequestView) -> bool {
+    let content_type = request.header("content-type").unwrap_or_default();
+    is_of_type(&content_type, "application/x-www-form-urlencoded")
+}
+
+/// Whether a `content-type` begins with `media_type`, which is in lower case.
+fn is_of_type(content_type: &str, media_type: &str) -> bool {
+    let begin = content_type.trim_start().get(..media_type.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(media_type))
 }
 
 /// The `charset` of a `content-type`, if JSON's own characters have other bytes in it than in ASCII, or may be a part
@@ -262,9 +281,10 @@ mod tests {
             incoming = incoming.push(&buffer);
         }
         assert!(held.0.get() > 0);
-        let Arrived::Decoded(decoded) = incoming.finish(&|from| body[from..].to_vec()) else {
+        let Arrived::Decoded { decoded, as_sent } = incoming.finish(&|from| body[from..].to_vec()) else {
             panic!("decoded")
         };
+        assert_eq!(as_sent, body);
         assert_eq!((decoded.as_slice(), held.0.get()), (&b"{\"model\":\"gpt-4o\"}"[..], 0));
     }
 
@@ -278,7 +298,7 @@ mod tests {
         let decoding = all.iter().filter(|incoming| matches!(incoming, Incoming::Coded(_, Some(_)))).count();
         assert!((15..22).contains(&decoding) && held.0.get() <= MAX_HELD, "{decoding}");
         for incoming in all {
-            let Arrived::Decoded(decoded) = incoming.finish(&|from| body[from..].to_vec()) else {
+            let Arrived::Decoded { decoded, .. } = incoming.finish(&|from| body[from..].to_vec()) else {
                 panic!("decoded")
             };
             assert_eq!(decoded.len(), text.len());

@@ -6,10 +6,7 @@ use std::borrow::Cow;
 /// The number that is written as `raw`: not negative, rounded up, at most [`MAX_EXACT`]. None for any other value.
 pub(super) fn amount(raw: &str) -> Option<u64> {
     let text = unquoted(raw);
-    let digits = text.trim();
-    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
+    let digits = digits(&text)?;
     // Casting a float saturates.
     let number = digits.parse().or_else(|_| digits.parse().map(|float: f64| float.ceil() as u64));
     number.ok().map(|number| number.min(MAX_EXACT))
@@ -19,17 +16,21 @@ pub(super) fn amount(raw: &str) -> Option<u64> {
 /// any other value.
 pub(super) fn whole(raw: &str) -> Option<u64> {
     let text = unquoted(raw);
+    let digits = digits(&text)?;
+    let float = |_| digits.parse().ok().filter(|float: &f64| float.fract() == 0.0 || float.is_infinite());
+    let number = digits.parse().or_else(|why| float(why).map(|float| float as u64).ok_or(()));
+    number.ok().filter(|number| *number > 0).map(|number: u64| number.min(MAX_EXACT))
+}
+
+/// `text` as Rust parses numbers. Python and pydantic read ` +1_000 ` as a thousand. None for what begins otherwise than
+/// with a digit.
+fn digits(text: &str) -> Option<Cow<'_, str>> {
     let digits = text.trim();
     let digits = digits.strip_prefix('+').unwrap_or(digits);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    // Python reads `1_000` as a thousand.
-    let joined = if digits.contains('_') { digits.replace('_', "") } else { String::new() };
-    let digits = if joined.is_empty() { digits } else { &joined };
-    let float = |_| digits.parse().ok().filter(|float: &f64| float.fract() == 0.0 || float.is_infinite());
-    let number = digits.parse().or_else(|why| float(why).map(|float| float as u64).ok_or(()));
-    number.ok().filter(|number| *number > 0).map(|number: u64| number.min(MAX_EXACT))
+    Some(if digits.contains('_') { digits.replace('_', "").into() } else { digits.into() })
 }
 
 /// Whether `raw` is true, or a value that servers that coerce types read as true.
@@ -55,8 +56,8 @@ mod tests {
             ("3", (Some(3), Some(3))),
             ("\"3\"", (Some(3), Some(3))),
             ("\" 3 \"", (Some(3), Some(3))),
-            ("\"+3\"", (None, Some(3))),
-            ("\"1_000\"", (None, Some(1_000))),
+            ("\"+3\"", (Some(3), Some(3))),
+            ("\"1_000\"", (Some(1_000), Some(1_000))),
             (r#""\u0031\u0032""#, (Some(12), Some(12))),
             ("3.0", (Some(3), Some(3))),
             ("2.5", (Some(3), None)),

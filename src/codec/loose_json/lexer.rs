@@ -59,6 +59,8 @@ enum At {
     /// Behind a slash.
     Slash,
     LineComment,
+    /// In such a comment, behind a carriage return: a line feed must follow.
+    LineEnd,
     /// In a comment that `*/` ends; whether its star has come.
     BlockComment(bool),
     /// Behind `=`, which `>` may follow.
@@ -115,8 +117,14 @@ impl Lexer {
             (At::Slash, '/') => (At::LineComment, None),
             (At::Slash, '*') => (At::BlockComment(false), None),
             (At::Slash, _) => (At::Between, Some(Token::Other)),
-            (At::LineComment, '\n' | '\r') => (At::Between, None),
+            (At::LineComment, '\n') => (At::Between, None),
+            (At::LineComment, '\r') => (At::LineEnd, None),
+            // JSON5's readers end a comment here, others do not.
+            (At::LineComment, '\u{2028}' | '\u{2029}') => (At::Between, Some(Token::Other)),
             (At::LineComment, _) => (At::LineComment, None),
+            (At::LineEnd, '\n') => (At::Between, None),
+            // Gson's readers end a comment here, Ruby's do not.
+            (At::LineEnd, _) => (At::Between, Some(Token::Other)),
             (At::BlockComment(true), '/') => (At::Between, None),
             (At::BlockComment(_), c) => (At::BlockComment(c == '*'), None),
             (At::Equals, '>') => (At::Between, None),
