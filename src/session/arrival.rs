@@ -150,8 +150,8 @@ impl AwaitBody {
         match incoming.finish(buffer) {
             Arrived::Plain(bytes) => phase.read_body(&bytes, None, cx),
             Arrived::Decoded { decoded, as_sent } => phase.read_body(&decoded, Some(&as_sent), cx),
-            Arrived::Bad(bad, _) if !was_bad && phase.refuses(&bad, cx) => Session::Idle,
-            Arrived::Bad(bad, size) => phase.charge_unread(&bad, size.unwrap_or(u64::MAX), cx),
+            Arrived::Bad { bad, .. } if !was_bad && phase.refuses(&bad, cx) => Session::Idle,
+            Arrived::Bad { bad, size, as_sent } => phase.charge_unread(&bad, size, Some(&as_sent), cx),
         }
     }
 
@@ -159,14 +159,15 @@ impl AwaitBody {
     fn read_body<S: SharedData>(self, bytes: &[u8], coded: Option<&[u8]>, cx: &mut Cx<'_, S>) -> Session {
         let body = Body::new(bytes);
         let request = Request::read(self.endpoint, &body);
-        let fault = request.fault.clone().or_else(|| self.other_meaning(bytes, coded));
-        if let Some(fault) = fault {
+        let other = if request.fault.is_none() { self.other_meaning(bytes, coded) } else { None };
+        if let Some(fault) = request.fault.clone().or_else(|| other.clone()) {
             let bad = BadBody::Unreadable(fault);
             if self.refuses(&bad, cx) {
                 return Session::Idle;
             }
             let size = coded.map_or(0, |coded| coded.len() as u64).max(request.size());
-            return self.charge_unread(&bad, size, cx);
+            let as_sent = coded.or_else(|| other.is_some().then_some(bytes));
+            return self.charge_unread(&bad, Some(size), as_sent, cx);
         }
         let models = match (request.models(), &self.deployment) {
             (Candidates::Any(mut names), Some(deployment)) => {
@@ -206,11 +207,21 @@ impl AwaitBody {
         is_request.then(|| Fault::whole("expected a content coding, found JSON that is in none"))
     }
 
-    /// Charges the most that a body of `size` bytes could cost.
-    fn charge_unread<S: SharedData>(self, bad: &BadBody, size: u64, cx: &mut Cx<'_, S>) -> Session {
+    /// Charges the most that a body of `size` bytes, if that is known, could cost. `as_sent` is the body as it came, if
+    /// an upstream may read it as a request all the same.
+    fn charge_unread<S: SharedData>(
+        self,
+        bad: &BadBody,
+        size: Option<u64>,
+        as_sent: Option<&[u8]>,
+        cx: &mut Cx<'_, S>,
+    ) -> Session {
         cx.count(Stat::Unreadable, 1);
         cx.log(Field::Reason, bad.reason());
-        let estimate = estimate::of_unreadable(size, &self.subject, cx);
+        let as_sent = as_sent.map(Body::new);
+        let request = as_sent.as_ref().map(|body| Request::read(self.endpoint, body));
+        let request = request.filter(|request| request.fault.is_none());
+        let estimate = estimate::of_unreadable(size, request.as_ref(), &self.subject, cx);
         admit(&self.subject, RequestFacts::unread(self.endpoint, self.languages), estimate, cx)
     }
 

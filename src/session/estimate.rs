@@ -6,7 +6,7 @@ use crate::config::OutputMode;
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Applied, Candidates, Subject};
 use crate::pricing::Tokens;
-use crate::quantity::Units;
+use crate::quantity::{MAX_EXACT, Units};
 use crate::request::Request;
 use crate::store::local::SharedData;
 use crate::tokens::{Meter, Tokenizer};
@@ -93,9 +93,15 @@ fn expected_output<S: SharedData>(
     }
 }
 
-/// The most that a body of `size` bytes could cost a request of `subject`, if nobody can tell what it says. A token has
-/// a byte at least. No more is charged than lets the request through if nothing else is spent.
-pub(super) fn of_unreadable<S: SharedData>(size: u64, subject: &Subject, cx: &Cx<'_, S>) -> Estimate {
+/// The most that a body of `size` bytes could cost a request of `subject`, if nobody can tell what it says; of any size
+/// if that is not known either. A token has a byte at least. No more is charged than lets the request through if nothing
+/// else is spent. `request` is what some upstream may take the body for.
+pub(super) fn of_unreadable<S: SharedData>(
+    size: Option<u64>,
+    request: Option<&Request<'_>>,
+    subject: &Subject,
+    cx: &Cx<'_, S>,
+) -> Estimate {
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
     }
@@ -108,15 +114,20 @@ pub(super) fn of_unreadable<S: SharedData>(size: u64, subject: &Subject, cx: &Cx
         OutputMode::None => 0,
     };
     let cost = |input| cx.cost(&models, &Tokens { input, ..Tokens::NONE });
+    let size = size.unwrap_or(MAX_EXACT).min(MAX_EXACT);
     let input = largest_that_fits(size, &bounds(subject, &models), cost);
     let tokens = Tokens { input, ..Tokens::NONE };
-    Estimate {
+    let unread = Estimate {
         tokens,
         base: cost(input),
         full: cx.cost(&models, &Tokens { output, ..tokens }),
         certainty: Certainty::Unknown,
         is_partial: false,
-    }
+    };
+    let Some(request) = request else { return unread };
+    let any = Candidates::Any(request.models().names().to_vec());
+    let read = of_request(request, &any, subject, cx);
+    Estimate { certainty: Certainty::Unknown, is_partial: false, ..unread.max(read) }
 }
 
 /// The most tokens, up to `most`, that cost no more than any of `limits` ever admits: one, if there is none.

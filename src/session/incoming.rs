@@ -35,8 +35,14 @@ pub(super) enum Arrived {
     Plain(Vec<u8>),
     /// Decoded, with the body as it came.
     Decoded { decoded: Vec<u8>, as_sent: Vec<u8> },
-    /// Nobody can tell what it says. Its size, in bytes, if that is known.
-    Bad(BadBody, Option<u64>),
+    /// Nobody can tell what it says.
+    Bad {
+        bad: BadBody,
+        /// The size in bytes, if that is known.
+        size: Option<u64>,
+        /// The body as it came, which an upstream reads that does not mind its headers.
+        as_sent: Vec<u8>,
+    },
 }
 
 /// What has come of a body, decoded.
@@ -122,14 +128,14 @@ impl Incoming {
                 let decoding = decoding.unwrap_or_else(|| Decoding::new(&codings, &Held::default()));
                 match decoding.finish(buffer) {
                     Ok(decoded) => Arrived::Decoded { decoded, as_sent: buffer(0) },
-                    Err(bad) => Arrived::Bad(bad, None),
+                    Err(bad) => Arrived::Bad { bad, size: None, as_sent: buffer(0) },
                 }
             }
-            Self::Bad(bad @ BadBody::Unreadable(_)) => {
-                let size = buffer(0).len() as u64;
-                Arrived::Bad(bad, Some(size))
+            Self::Bad(bad) => {
+                let as_sent = buffer(0);
+                let size = matches!(bad, BadBody::Unreadable(_)).then_some(as_sent.len() as u64);
+                Arrived::Bad { bad, size, as_sent }
             }
-            Self::Bad(bad) => Arrived::Bad(bad, None),
         }
     }
 }
@@ -313,7 +319,7 @@ mod tests {
         let of = |coding, bytes: &'static [u8]| {
             let incoming = Incoming::new(&Headers(coding, ""), &Held::default());
             match incoming.finish(&|from| bytes.get(from..).unwrap_or_default().to_vec()) {
-                Arrived::Bad(bad, size) => (bad.reason(), size),
+                Arrived::Bad { bad, size, .. } => (bad.reason(), size),
                 other => panic!("{other:?}"),
             }
         };
@@ -321,7 +327,9 @@ mod tests {
         assert_eq!(of("br", b"\xFF{}"), ("unreadable", None));
         let incoming = Incoming::new(&Headers("", "application/json;charset=utf-7"), &Held::default());
         assert_eq!(incoming.bad().map(BadBody::reason), Some("unreadable"));
-        let Arrived::Bad(_, size) = incoming.finish(&|_| b"+AHs-".to_vec()) else { panic!("bad") };
-        assert_eq!(size, Some(5));
+        let Arrived::Bad { size, as_sent, .. } = incoming.finish(&|_| b"+AHs-".to_vec()) else {
+            panic!("bad")
+        };
+        assert_eq!((size, as_sent), (Some(5), b"+AHs-".to_vec()));
     }
 }

@@ -95,6 +95,17 @@ fn what_no_reader_reads_is_a_fault_with_its_place() {
             json!([{"a": ""}]),
             "expected a value, found something else at line 1, column 11",
         ),
+        // Readers differ on where this comment ends.
+        (
+            "{//\r/*\n\"a\":1,/**/}",
+            json!([{}]),
+            "expected a member's name or \"}\", found something else at line 1",
+        ),
+        (
+            "{//\u{2028}\"a\":1\n}",
+            json!([{}]),
+            "expected a member's name or \"}\", found something else at line 1",
+        ),
         ("<html>", json!(["<html>"]), "expected a JSON object, found the end"),
         (
             "{  \0}",
