@@ -320,6 +320,44 @@ fn no_damage_to_a_body_makes_it_cost_less() {
     }
 }
 
+/// Two readers take one body for two requests, if they mind its headers or not.
+#[test]
+fn a_body_with_two_meanings_costs_no_less_than_either() {
+    let path = "/v1/chat/completions";
+    let dear = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "word ".repeat(200)}],
+        "max_tokens": 3_000})
+    .to_string();
+    let plain = charges(path, &[], dear.as_bytes());
+    let cheap = r#"{"model":"cheap","messages":[]"#;
+    let mut form =
+        percent_encoding::utf8_percent_encode(&dear, percent_encoding::NON_ALPHANUMERIC).to_string();
+    form = format!("{cheap},\"x\":\"&messages={form}&mod%65l=gpt-4o\"}}");
+    let parts =
+        format!("{cheap}}}\r\n--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\r\n--b--");
+    let is_charged = |charged: &Charges, how: &str| {
+        for counter in plain.keys() {
+            assert!(charged.contains_key(counter), "{how}: {counter:?} does not apply");
+        }
+    };
+    let of_form = [("content-type", "Application/x-www-form-urlencoded;charset=utf-8")];
+    is_charged(&charges(path, &of_form, form.as_bytes()), "a form");
+    is_charged(
+        &charges(path, &[("content-type", "multipart/form-data; boundary=b")], parts.as_bytes()),
+        "parts",
+    );
+    // Who sends JSON as a form, as curl does if not told otherwise, is charged for the JSON.
+    assert_eq!(charges(path, &of_form, dear.as_bytes()), plain);
+    for header in [
+        ("content-encoding", "gzip"),
+        ("content-encoding", "br"),
+        ("content-encoding", "zstd, deflate"),
+        ("content-type", "application/json; charset=utf-7"),
+        ("content-type", "multipart/mixed"),
+    ] {
+        assert_no_less(&plain, &charges(path, &[header], dear.as_bytes()), &format!("{header:?}"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

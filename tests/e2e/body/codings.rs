@@ -125,6 +125,22 @@ async fn codings_may_come_in_several_fields_and_bodies_in_many_parts(
     assert_eq!(gateway.mock.received_from("codings-fields")[0].body, body);
 }
 
+/// Some servers do not know content codings, and read a body as it comes.
+#[rstest]
+#[tokio::test]
+async fn a_body_that_is_not_in_its_coding_is_charged_the_most(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[values("gzip", "deflate", "br", "zstd", "br, gzip")] coding: &str,
+) {
+    let gateway = store.gateway().await;
+    let key = format!("codings-plain-{}", coding.replace(", ", "-"));
+    let request = gateway.caller(&key).chat(&hello()).header("content-encoding", coding);
+    let answer = Answer::to(request.header("x-mock-lax", "1").header("x-mock-status", "500")).await;
+    assert_eq!(answer.status, 500);
+    let spent = crate::gateway::STRANGER_TOKENS - answer.number("x-ratelimit-remaining-input-tokens");
+    assert!(spent >= hello().to_string().len() as u64, "{spent}");
+}
+
 #[rstest]
 #[case::chat(CHAT, "/error/type", "invalid_request_error")]
 #[case::messages("/v1/messages", "/error/type", "invalid_request_error")]

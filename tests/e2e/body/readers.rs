@@ -51,6 +51,8 @@ fn bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("case-alone", text(format!(r#"{{"MODEL":"gpt-4o","messages":{messages}}}"#))),
         ("long-s", text(format!(r#"{{"model":"gpt-4o","meſſageſ":{messages}}}"#))),
         ("twice", text(format!(r#"{{"model":"gpt-4o","messages":{messages},"model":"other"}}"#))),
+        ("model-case", text(format!(r#"{{"model":" GPT-4o ","messages":{messages}}}"#))),
+        ("fallbacks", text(format!(r#"{{"model":"other","messages":{messages},"fallbacks":["gpt-4o"]}}"#))),
         ("escapes", text(format!(r#"{{"\u006dodel":"\u0067pt-4o","messages":{messages}}}"#))),
         ("deep", text(format!(r#"{{"messages":[{{"role":"user","content":{deep}}}],"model":"gpt-4o"}}"#))),
         ("comments", text(format!("/* a */{{\"model\":\"gpt-4o\", // b\n\"messages\":{messages}}} # c"))),
