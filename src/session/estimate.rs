@@ -94,8 +94,8 @@ fn expected_output<S: SharedData>(
 }
 
 /// The most that a body of `size` bytes could cost a request of `subject`, if nobody can tell what it says; of any size
-/// if that is not known either. A token has a byte at least. No more is charged than lets the request through if nothing
-/// else is spent. `request` is what some upstream may take the body for.
+/// if that is not known either. A token has a byte at least. No more is charged than lets the request through if
+/// nothing else is spent. `request` is what some upstream may take the body for.
 pub(super) fn of_unreadable<S: SharedData>(
     size: Option<u64>,
     request: Option<&Request<'_>>,

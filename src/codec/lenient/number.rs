@@ -22,8 +22,8 @@ pub(super) fn whole(raw: &str) -> Option<u64> {
     number.ok().filter(|number| *number > 0).map(|number: u64| number.min(MAX_EXACT))
 }
 
-/// `text` as Rust parses numbers. Python and pydantic read ` +1_000 ` as a thousand. None for what begins otherwise than
-/// with a digit.
+/// `text` as Rust parses numbers. Python and pydantic read ` +1_000 ` as a thousand. None for what begins otherwise
+/// than with a digit.
 fn digits(text: &str) -> Option<Cow<'_, str>> {
     let digits = text.trim();
     let digits = digits.strip_prefix('+').unwrap_or(digits);
