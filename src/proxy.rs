@@ -301,7 +301,7 @@ impl HttpContext for Stream {
     // docs/envoy.md#growing-bodies: `size` covers all of the body that has arrived, so only the last callback reads it.
     // docs/envoy.md#buffer-limits: Envoy answers a body that is too large by itself.
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let buffer = || buffer(BufferType::HttpRequestBody, size);
+        let buffer = |from| buffer_from(BufferType::HttpRequestBody, from, size);
         self.handle(Message::Request, Event::RequestBody { buffer: &buffer, end_of_stream })
     }
 
@@ -429,7 +429,13 @@ fn header(map: MapType, name: &str) -> Option<String> {
 
 /// The first `size` bytes of a buffer; none if it cannot be read.
 fn buffer(buffer: BufferType, size: usize) -> Vec<u8> {
-    hostcalls::get_buffer(buffer, 0, size).ok().flatten().unwrap_or_default()
+    buffer_from(buffer, 0, size)
+}
+
+/// The same from the byte `from` on.
+fn buffer_from(buffer: BufferType, from: usize, size: usize) -> Vec<u8> {
+    let length = size.saturating_sub(from);
+    hostcalls::get_buffer(buffer, from, length).ok().flatten().unwrap_or_default()
 }
 
 /// The body of the sidecar's answer to a callout, or the reason why there is none.

@@ -23,26 +23,28 @@ fuzz_target!(|data: &[u8]| {
     let body = Body::new(bytes);
     let request = Request::read(endpoint, &body);
     let count = |request: &Request<'_>| {
-        let tokenizer = Encodings::default().tokenizer(request.model.as_deref());
-        request.input_tokens(&Meter::unlimited(tokenizer))
+        let tokenizer = Encodings::default().tokenizer(request.first_model());
+        let text = request.text_tokens(&Meter::unlimited(tokenizer));
+        request.input_tokens(text, request.first_model(), tokenizer)
     };
     let tokens = count(&request);
     assert!(request.answers() >= request.choices());
     if endpoint == Endpoint::Embeddings {
-        assert_eq!(request.output_cap(), Some(0));
+        assert_eq!(request.output_cap().tokens, Some(0));
     }
     let again = Request::read(endpoint, &body);
     assert_eq!(request, again);
     assert_eq!(tokens, count(&again));
     // Only JSON that wants a stream is changed.
-    if request.is_json
+    if request.is_plain
+        && request.fault.is_none()
         && request.stream
         && let Some(edit) = inject_include_usage(bytes, request.has_stream_options)
     {
         let changed = [&edit.with, &bytes[edit.replaced..]].concat();
         let body = Body::new(&changed);
         let asking = Request::read(endpoint, &body);
-        assert!(asking.is_json && asking.include_usage && asking.stream);
-        assert_eq!(asking.model, request.model);
+        assert!(asking.fault.is_none() && asking.include_usage && asking.stream);
+        assert_eq!(asking.models(), request.models());
     }
 });

@@ -26,6 +26,10 @@ pub struct Behaviour {
     pub prompt_tokens: Option<u64>,
     /// `x-mock-completion-tokens`: words in each choice. Without it, 16, or the request's own maximum if that is less.
     pub completion_tokens: Option<u64>,
+    /// `x-mock-model`: the model that the answer names. Without it, the request's.
+    pub model: Option<String>,
+    /// `x-mock-lax`: answer a body that is not JSON, as a reader would that reads more.
+    pub lax: bool,
     /// `x-mock-no-usage`: report no usage, even if the request asks for it.
     pub no_usage: bool,
     /// `x-mock-no-done`: end a stream without its `[DONE]`.
@@ -68,6 +72,8 @@ impl Behaviour {
                     behaviour.completion_tokens =
                         Some(read::<u64>(name, text, "a number")?.min(MAX_COMPLETION_TOKENS));
                 }
+                "model" => behaviour.model = Some(text.to_owned()),
+                "lax" => behaviour.lax = true,
                 "no-usage" => behaviour.no_usage = true,
                 "no-done" => behaviour.no_done = true,
                 "reset-after" => behaviour.reset_after = Some(read(name, text, "a number")?),

@@ -11,7 +11,7 @@ mod units;
 
 pub use units::{amount, go_duration, metric as metric_name};
 
-use crate::answer::refusal::{OverLimit, Refusal};
+use crate::answer::refusal::{BadBody, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};
 use crate::policy::Owner;
 use crate::policy::limit::Metric;
@@ -22,6 +22,9 @@ use serde_json::{Value, json};
 
 /// The longest wait that is worth a client's retry.
 const MAX_RETRY: Millis = Millis::MINUTE;
+
+/// The content codings of request bodies that can be read.
+const CODINGS: &str = "gzip, deflate, br, zstd";
 
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
@@ -102,6 +105,7 @@ impl Refusal {
     pub fn reply(&self, wording: &Wording<'_>) -> Reply {
         let error = match self {
             Self::OverLimit(over) => return over_limit(over, wording),
+            Self::BadBody(bad) => return bad_body(bad, wording.dialect),
             Self::UnknownIdentity => ApiError {
                 status: 401,
                 message: "Unknown API key.",
@@ -132,11 +136,36 @@ impl Refusal {
             // docs/envoy.md#upgrades: Envoy removes `upgrade` from an answer without this `connection`, and both from
             // an answer over HTTP/2, which forbids them.
             Self::WebSocket => &[("connection", "upgrade"), ("upgrade", "HTTP/1.1")],
-            Self::OverLimit(_) | Self::UnknownIdentity | Self::ClosedEndpoint => &[],
+            Self::OverLimit(_) | Self::UnknownIdentity | Self::ClosedEndpoint | Self::BadBody(_) => &[],
         };
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
         error.reply(wording.dialect, headers.collect())
     }
+}
+
+fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {
+    let (status, message) = match bad {
+        BadBody::UnknownCoding => {
+            (415, format!("The content-encoding of the request body is not supported. Supported: {CODINGS}."))
+        }
+        BadBody::TooLarge(most) => {
+            (413, format!("The decoded request body is too large: the maximum is {most} bytes."))
+        }
+        BadBody::TooCompressed(ratio) => {
+            (413, format!("The request body is too large: it decodes to more than {ratio} times its size."))
+        }
+        BadBody::Unreadable(fault) => (400, format!("The request body cannot be read: {fault}.")),
+    };
+    let (code, anthropic) = match status {
+        413 => ("request_too_large", "request_too_large"),
+        415 => ("unsupported_content_encoding", "invalid_request_error"),
+        _ => ("invalid_body", "invalid_request_error"),
+    };
+    // RFC 9110, section 12.5.3: a 415 because of a coding says which ones are known.
+    let accepted = (status == 415).then(|| ("accept-encoding", CODINGS.to_owned()));
+    let openai = ("invalid_request_error", code);
+    let error = ApiError { status, message: &message, openai, anthropic };
+    error.reply(dialect, accepted.into_iter().collect())
 }
 
 fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {

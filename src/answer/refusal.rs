@@ -1,5 +1,6 @@
 //! The reasons why requests are refused, as data. [`crate::answer`] turns them into responses.
 
+use crate::codec::loose_json::Fault;
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
@@ -17,6 +18,33 @@ pub enum Refusal {
     WebSocket,
     /// The store did not answer, and the configuration denies requests then.
     NoStore,
+    /// Nobody can tell what its body says.
+    BadBody(BadBody),
+}
+
+/// Why nobody can tell what a body says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadBody {
+    /// It is in a content coding that the filter does not know.
+    UnknownCoding,
+    /// It has more bytes than this.
+    TooLarge(u64),
+    /// It has more bytes than this for each byte of its coded form.
+    TooCompressed(u64),
+    /// No reader of JSON reads it.
+    Unreadable(Fault),
+}
+
+impl BadBody {
+    /// Its name in the log.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownCoding => "unknown_coding",
+            Self::TooLarge(_) => "too_large",
+            Self::TooCompressed(_) => "too_compressed",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
 }
 
 impl Refusal {
@@ -25,6 +53,7 @@ impl Refusal {
         match self {
             Self::ClosedEndpoint => Some("endpoint"),
             Self::WebSocket => Some("websocket"),
+            Self::BadBody(bad) => Some(bad.reason()),
             Self::OverLimit(_) | Self::UnknownIdentity | Self::NoStore => None,
         }
     }

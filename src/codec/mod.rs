@@ -1,9 +1,12 @@
-//! Decoders: lenient JSON, Server-Sent Events, content codings, the names that clients choose, and the languages that they
-//! accept. Nothing here knows a limit or an API.
+//! Decoders: Unicode, JSON that is read leniently, Server-Sent Events, content codings, the names that clients choose,
+//! and the languages that they accept. Nothing here knows a limit or an API.
 
 pub mod accept_language;
 pub mod content_encoding;
+pub mod form;
 pub mod lenient;
+pub mod loose_json;
 pub mod media_type;
 pub mod name;
 pub mod sse;
+pub mod transcode;

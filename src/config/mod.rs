@@ -29,7 +29,7 @@ pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
-pub use raw::{AcceptEncoding, Headers, OnStreamOver, OutputMode, StreamUsage, WebSocket};
+pub use raw::{AcceptEncoding, Headers, OnStreamOver, OnUnreadable, OutputMode, StreamUsage, WebSocket};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
@@ -70,6 +70,7 @@ pub struct Config {
     messages: Option<Messages>,
     headers: Headers,
     encodings: Encodings,
+    on_unreadable: OnUnreadable,
 }
 
 impl Config {
@@ -136,6 +137,7 @@ impl Config {
             messages,
             headers: raw.headers,
             encodings,
+            on_unreadable: raw.on_unreadable,
         })
     }
 
@@ -219,6 +221,11 @@ impl Config {
     /// The rules on what requests cost.
     pub const fn accounting(&self) -> &Accounting {
         &self.accounting
+    }
+
+    /// The treatment of requests whose bodies no reader reads.
+    pub const fn on_unreadable(&self) -> OnUnreadable {
+        self.on_unreadable
     }
 
     /// The price of `model`; none if the configuration has none.

@@ -69,6 +69,17 @@ impl Cost {
             Metric::CostUsd => self.cost_micro_usd,
         }
     }
+
+    /// The larger of each part of this cost and `other`.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.max(other.requests),
+            input_tokens: self.input_tokens.max(other.input_tokens),
+            output_tokens: self.output_tokens.max(other.output_tokens),
+            cost_micro_usd: self.cost_micro_usd.max(other.cost_micro_usd),
+        }
+    }
 }
 
 /// At most `amount` of `metric` in any window.

@@ -1,5 +1,6 @@
 //! Sets of limits, for any model and for patterns of models, and how one set overrides another.
 
+use crate::policy::candidates::Candidates;
 use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::pattern::Pattern;
 use crate::quantity::NonZeroMillis;
@@ -25,23 +26,18 @@ pub(crate) struct ModelLimits {
     pub(crate) limits: Vec<Arc<Limit>>,
 }
 
-impl ModelLimits {
-    /// Whether they apply to a request for `model`. A request that names no model matches only `*`.
-    pub(crate) fn applies_to(&self, model: Option<&str>) -> bool {
-        self.pattern.matches_request(model)
-    }
-}
-
 impl LimitSet {
     /// Whether there are no limits.
     pub(crate) fn is_empty(&self) -> bool {
         self.general.is_empty() && self.models.is_empty()
     }
 
-    /// The limits that apply to a request for `model`.
-    pub(crate) fn of(&self, model: Option<&str>) -> impl Iterator<Item = &Arc<Limit>> {
-        let of_models = self.models.iter().filter(move |limits| limits.applies_to(model));
-        self.general.iter().chain(of_models.flat_map(|limits| &limits.limits))
+    /// The limits that apply to a request for one of `models`, each with the pattern of the models that it is for.
+    pub(crate) fn of(&self, models: &Candidates) -> impl Iterator<Item = (Option<&Pattern>, &Arc<Limit>)> {
+        let of_models = self.models.iter().filter(move |limits| models.may_match(&limits.pattern));
+        let of_models = of_models
+            .flat_map(|of_model| of_model.limits.iter().map(|limit| (Some(&of_model.pattern), limit)));
+        self.general.iter().map(|limit| (None, limit)).chain(of_models)
     }
 
     /// These limits, with each enforcement changed by `change`.
@@ -82,8 +78,19 @@ impl LimitSet {
 
     /// Whether any limit is on a metric that `which` picks.
     pub(crate) fn limits(&self, which: impl Fn(Metric) -> bool) -> bool {
-        let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));
-        all.into_iter().any(|limit| which(limit.metric))
+        self.all().any(|limit| which(limit.metric))
+    }
+
+    /// Whether a limit is enforced that the body of a request decides on: what it costs, or whether it applies.
+    pub(crate) fn enforces_by_body(&self) -> bool {
+        let is_enforced = |limit: &Arc<Limit>| !limit.enforcement.dry_run;
+        let of_models = self.models.iter().flat_map(|of_model| &of_model.limits);
+        let by_tokens = self.general.iter().filter(|limit| limit.metric.needs_tokens());
+        by_tokens.chain(of_models).any(is_enforced)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits))
     }
 }
 

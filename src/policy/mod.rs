@@ -4,16 +4,20 @@
 //! requests. The configuration builds limits once and shares them, so that a running request keeps its limits when the
 //! configuration changes. Stores decide whether a request fits ([`crate::store`]).
 
+mod candidates;
 pub mod endpoints;
 pub mod limit;
 mod limit_set;
 pub mod pattern;
 pub mod status;
 
+pub use candidates::Candidates;
+
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 
 use crate::identity::ANONYMOUS;
 use crate::policy::limit::{Limit, Metric};
+use crate::policy::pattern::Pattern;
 use std::fmt;
 use std::sync::Arc;
 
@@ -50,6 +54,8 @@ pub struct Applied {
     pub identity: Arc<str>,
     /// The owner of the limit, in messages.
     pub owner: Owner,
+    /// The models that the limit is for; none if it is for all.
+    pub models: Option<Pattern>,
     /// The limit.
     pub limit: Arc<Limit>,
     /// Whether the limit refuses nothing, because it or the whole configuration is in a dry run.
@@ -57,11 +63,17 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn new(scope: &Arc<str>, identity: &Arc<str>, owner: Owner, limit: &Arc<Limit>) -> Self {
+    fn new(
+        scope: &Arc<str>,
+        identity: &Arc<str>,
+        owner: Owner,
+        (models, limit): (Option<&Pattern>, &Arc<Limit>),
+    ) -> Self {
         Self {
             scope: Arc::clone(scope),
             identity: Arc::clone(identity),
             owner,
+            models: models.cloned(),
             limit: Arc::clone(limit),
             dry_run: limit.enforcement.dry_run,
         }
@@ -138,19 +150,24 @@ impl Subject {
         !self.dry_run && self.policy.limit_sets().any(LimitSet::enforces)
     }
 
-    /// The limits that apply to a request for `model`: the key's, its group's, the models', and the global ones. Limits
-    /// of one scope are neighbours. Each owner's general limits come first, then those of every pattern that matches. A
-    /// request that names no model matches only `*`.
-    pub fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
+    /// Whether a limit that depends on the body is enforced, and not only counted in a dry run.
+    pub fn enforces_by_body(&self) -> bool {
+        !self.dry_run && self.policy.limit_sets().any(LimitSet::enforces_by_body)
+    }
+
+    /// The limits that apply to a request for one of `models`: the key's, its group's, the models', and the global
+    /// ones. Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern
+    /// that one of the models matches, or may match.
+    pub fn limits(&self, models: &Candidates) -> impl Iterator<Item = Applied> {
         let scope = self.own_scope();
-        let own = self.policy.own.of(model).map(|limit| Applied::new(scope, &self.id, Owner::Key, limit));
+        let own = self.policy.own.of(models).map(|limit| Applied::new(scope, &self.id, Owner::Key, limit));
         let of_group = self.policy.group.iter().flat_map(move |group| {
             let owner = Owner::Group(Arc::clone(&group.name));
             let scope = &group.scope;
-            group.limits.of(model).map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
+            group.limits.of(models).map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
         });
         own.chain(of_group)
-            .chain(self.policy.shared.limits(model))
+            .chain(self.policy.shared.limits(models))
             .map(|applied| Applied { dry_run: applied.dry_run || self.dry_run, ..applied })
     }
 
@@ -267,16 +284,17 @@ impl Shared {
         &self.limits
     }
 
-    fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
+    fn limits(&self, models: &Candidates) -> impl Iterator<Item = Applied> {
         let of_models = self.limits.models.iter().zip(&self.models);
-        let of_models = of_models.filter(move |(limits, _)| limits.applies_to(model));
-        let of_models = of_models.flat_map(|(limits, (scope, pattern))| {
+        let of_models = of_models.filter(move |(limits, _)| models.may_match(&limits.pattern));
+        let of_models = of_models.flat_map(|(of_model, (scope, pattern))| {
             let owner = Owner::Model(Arc::clone(pattern));
-            limits.limits.iter().map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
+            let limits = of_model.limits.iter().map(|limit| (Some(&of_model.pattern), limit));
+            limits.map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
         });
         let scope = &self.scope;
-        let global =
-            self.limits.general.iter().map(move |limit| Applied::new(scope, scope, Owner::Global, limit));
+        let global = self.limits.general.iter().map(|limit| (None, limit));
+        let global = global.map(move |limit| Applied::new(scope, scope, Owner::Global, limit));
         of_models.chain(global)
     }
 }

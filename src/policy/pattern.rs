@@ -1,18 +1,19 @@
 //! Patterns of model names, such as `gpt-4*`, and which of several patterns wins.
 //!
-//! `*` matches any run of characters, including none; every other character matches itself, and case matters. A literal
-//! `*` cannot be written: no model's name has one.
+//! `*` matches any run of characters, including none; every other character matches itself. Case does not matter, since
+//! some upstreams find a model by its name in any case. A literal `*` cannot be written: no model's name has one.
 
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
+use std::sync::Arc;
 
-/// A pattern over model names.
+/// A pattern over model names. Cheap to copy.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pattern(String);
+pub struct Pattern(Arc<str>);
 
 impl Pattern {
     /// The pattern written as `text`. Every text is a pattern.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -24,21 +25,10 @@ impl Pattern {
     /// Whether the whole of `name` matches. The time is at most proportional to the length of the name times the number
     /// of stars.
     pub fn matches(&self, name: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else {
-            return self.0 == name;
-        };
-        let Some(mut name) = name.strip_prefix(first) else {
-            return false;
-        };
-        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The leftmost place for each part leaves the most text for the parts after it.
-        for part in middle.split('*') {
-            match name.find(part).and_then(|at| name.get(at + part.len()..)) {
-                Some(left) => name = left,
-                None => return false,
-            }
+        if !name.bytes().chain(self.0.bytes()).any(|byte| byte.is_ascii_uppercase()) {
+            return matches(&self.0, name);
         }
-        name.ends_with(last)
+        matches(&self.0.to_ascii_lowercase(), &name.to_ascii_lowercase())
     }
 
     /// Whether a request for `model` matches. A request that names no model matches only `*`.
@@ -47,7 +37,7 @@ impl Pattern {
     }
 
     /// Whether every name matches.
-    fn matches_all(&self) -> bool {
+    pub(crate) fn matches_all(&self) -> bool {
         !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
     }
 
@@ -57,6 +47,25 @@ impl Pattern {
         let fixed = |pattern: &Self| pattern.0.chars().filter(|c| *c != '*').count();
         Reverse(fixed(self)).cmp(&Reverse(fixed(other))).then_with(|| self.cmp(other))
     }
+}
+
+/// Whether the whole of `name` matches `pattern`, both in one case.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut name) = name.strip_prefix(first) else {
+        return false;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    // The leftmost place for each part leaves the most text for the parts after it.
+    for part in middle.split('*') {
+        match name.find(part).and_then(|at| name.get(at + part.len()..)) {
+            Some(left) => name = left,
+            None => return false,
+        }
+    }
+    name.ends_with(last)
 }
 
 /// A value per pattern. Of the patterns that match a model, the most specific wins, and of equally specific patterns
@@ -78,6 +87,16 @@ impl<T> ByPattern<T> {
     /// The value for `model`. A request that names no model matches only `*`.
     pub fn of(&self, model: Option<&str>) -> Option<&T> {
         self.values.iter().find(|(pattern, _)| pattern.matches_request(model)).map(|(_, value)| value)
+    }
+
+    /// The values that some model may have, apart from those of [`ByPattern::of`] for a model that no pattern matches.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.values.iter().map(|(_, value)| value)
+    }
+
+    /// Whether every model has a value.
+    pub(crate) fn is_total(&self) -> bool {
+        self.values.iter().any(|(pattern, _)| pattern.matches_all())
     }
 
     /// Whether there are no values.
@@ -128,7 +147,9 @@ mod tests {
             ("*4*mini", "gpt-4o-mini", true),
             ("a*a", "a", false),
             ("gpt-4", "gpt-4o", false),
-            ("GPT*", "gpt-4", false),
+            ("GPT*", "gpt-4", true),
+            ("gpt-4*mini", "GPT-4o-Mini", true),
+            ("GPT-4", "gpt-4o", false),
             ("*", "", true),
         ] {
             assert_eq!(Pattern::new(pattern).matches(name), expected, "{pattern} on {name}");
@@ -157,8 +178,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
-        fn agrees_with_the_plainest_matcher(pattern in "[ab*]{0,7}", name in "[ab]{0,9}") {
-            let chars = |s: &str| s.chars().collect::<Vec<_>>();
+        fn agrees_with_the_plainest_matcher(pattern in "[abB*]{0,7}", name in "[abB]{0,9}") {
+            let chars = |s: &str| s.to_lowercase().chars().collect::<Vec<_>>();
             prop_assert_eq!(Pattern::new(&*pattern).matches(&name), matches(&chars(&pattern), &chars(&name)));
         }
     }

@@ -23,7 +23,7 @@ fn subject(json: &Value, key: &str) -> Subject {
 fn limits(subject: &Subject, model: Option<&str>) -> Vec<String> {
     let written =
         |Applied { limit, .. }: Applied| format!("{}:{}={}", limit.name, limit.window.label(), limit.amount);
-    subject.limits(model).map(written).collect()
+    subject.limits(&model.into()).map(written).collect()
 }
 
 #[test]
@@ -55,18 +55,20 @@ fn every_pattern_that_matches_has_its_own_counter() {
         "models": {"*": {"rpm": 5}, "gpt-4*": {"rpm": 3, "tpm": 100}, "gpt-4o": {"rpm": 1}},
     }});
     let subject = subject(&json, "any");
-    assert_eq!(limits(&subject, None), ["requests:1m=9", "*/requests:1m=5"]);
     assert_eq!(limits(&subject, Some("o3")), ["requests:1m=9", "*/requests:1m=5"]);
-    assert_eq!(
-        limits(&subject, Some("gpt-4o")),
-        [
-            "requests:1m=9",
-            "*/requests:1m=5",
-            "gpt-4*/requests:1m=3",
-            "gpt-4*/total_tokens:1m=100",
-            "gpt-4o/requests:1m=1"
-        ]
-    );
+    let all = [
+        "requests:1m=9",
+        "*/requests:1m=5",
+        "gpt-4*/requests:1m=3",
+        "gpt-4*/total_tokens:1m=100",
+        "gpt-4o/requests:1m=1",
+    ];
+    assert_eq!(limits(&subject, Some("gpt-4o")), all);
+    assert_eq!(limits(&subject, None), all, "a request that names no model may be for any");
+    let several = Candidates::Several(vec!["o3".into(), "gpt-4".into()]);
+    let patterns: Vec<_> = subject.limits(&several).map(|applied| applied.models).collect();
+    let gpt_4 = Some(Pattern::new("gpt-4*"));
+    assert_eq!(patterns, [None, Some(Pattern::new("*")), gpt_4.clone(), gpt_4]);
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn a_keys_own_limits_replace_those_of_its_plan_or_add_to_them() {
         "requests:1d=50",
         "total_tokens:10s=70",
     ];
-    assert_eq!(limits(&subject, None), general);
+    assert_eq!(limits(&subject, Some("o3")), general);
     let of_model = |model| limits(&subject, Some(model))[general.len()..].to_vec();
     assert_eq!(of_model("a"), ["a/requests:1m=4", "a/total_tokens:1m=2"]);
     assert_eq!(of_model("b"), ["b/requests:1m=3"]);
@@ -149,7 +151,7 @@ fn counters(subject: &Subject, model: Option<&str>) -> Vec<String> {
         let Applied { scope, identity, limit, .. } = applied;
         format!("{scope}:{identity}:{}:{}={}", limit.name, limit.window.label(), limit.amount)
     };
-    subject.limits(model).map(written).collect()
+    subject.limits(&model.into()).map(written).collect()
 }
 
 /// A key in a group, one alone, one that is exempt, and limits of every owner.
@@ -183,7 +185,7 @@ fn a_request_is_charged_to_its_key_its_group_its_models_and_globally() {
         "global:global:requests:1m=8",
     ];
     assert_eq!(counters(&subject, Some("gpt-4o")), expected);
-    let owners = subject.limits(Some("gpt-4o")).map(|applied| applied.owner).collect::<Vec<_>>();
+    let owners = subject.limits(&Some("gpt-4o").into()).map(|applied| applied.owner).collect::<Vec<_>>();
     let group = Owner::Group("team-a".into());
     let model = |pattern: &str| Owner::Model(pattern.into());
     let expected = [Owner::Key, Owner::Key, group.clone(), group];
@@ -194,11 +196,32 @@ fn a_request_is_charged_to_its_key_its_group_its_models_and_globally() {
 }
 
 #[test]
+fn the_body_decides_only_where_a_limit_by_it_is_enforced() {
+    for (limits, reads, enforces) in [
+        (json!({"rpm": 1, "max_concurrency": 1}), false, false),
+        (json!({"rpm": 1, "tpm": 1}), true, true),
+        (json!({"rpm": 1, "models": {"a": {"rpm": 1}}}), true, true),
+        (
+            json!({"rpm": 1, "windows": [{"metric": "input_tokens", "limit": 1, "window": "1m", "dry_run": true}]}),
+            true,
+            false,
+        ),
+        (json!({"rpm": 1, "models": {"a": {"rpm": 1, "dry_run": true}}}), true, false),
+        (json!({"tpm": 1, "dry_run": true}), true, false),
+    ] {
+        let subject = subject(&json!({"default": limits}), "any");
+        assert_eq!((subject.needs_body(), subject.enforces_by_body()), (reads, enforces), "{limits}");
+    }
+    let everything = subject(&json!({"default": {"tpm": 1}, "dry_run": true}), "any");
+    assert!(everything.needs_body() && !everything.enforces_by_body());
+}
+
+#[test]
 fn a_key_in_no_group_is_its_own_scope() {
     let id = Identity::of_key("alone").id().to_string();
     let alone = subject(&hierarchy(), "alone");
     assert_eq!(
-        counters(&alone, None)[..2],
+        counters(&alone, Some("o3"))[..2],
         [&format!("{id}:{id}:requests:1m=2"), "model-*:model-*:requests:1m=5"]
     );
     assert_eq!(alone.scope(), id);
@@ -208,9 +231,9 @@ fn a_key_in_no_group_is_its_own_scope() {
 fn a_key_may_have_only_limits_that_it_shares() {
     let group = ["group-team-a:group-team-a:requests:1m=4"];
     let shared = ["model-*:model-*:requests:1m=5", "global:global:requests:1m=8"];
-    assert_eq!(counters(&subject(&hierarchy(), "silent"), None), [&group[..], &shared].concat());
-    assert_eq!(counters(&subject(&hierarchy(), "plain"), None), shared);
-    assert_eq!(counters(&subject(&hierarchy(), "unknown"), None), shared);
+    assert_eq!(counters(&subject(&hierarchy(), "silent"), Some("o3")), [&group[..], &shared].concat());
+    assert_eq!(counters(&subject(&hierarchy(), "plain"), Some("o3")), shared);
+    assert_eq!(counters(&subject(&hierarchy(), "unknown"), Some("o3")), shared);
 }
 
 #[test]
@@ -250,7 +273,7 @@ fn a_limit_has_the_enforcement_of_the_nearest_level_that_sets_one() {
     });
     let enforcements = |json: &Value, key, model| {
         let enforcement = |applied: Applied| (applied.limit.enforcement.max_wait.get(), applied.dry_run);
-        subject(json, key).limits(Some(model)).map(enforcement).collect::<Vec<_>>()
+        subject(json, key).limits(&Some(model).into()).map(enforcement).collect::<Vec<_>>()
     };
     let (general, window, global) = ((100, false), (100, true), (0, true));
     assert_eq!(enforcements(&json, "as-planned", "a"), [general, general, window, (100, true), global]);
@@ -270,7 +293,7 @@ fn keys_on_a_plan_share_its_limits_unless_their_enforcement_differs() {
         "plans": {"p": {"rpm": 1}},
         "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p", "max_wait_ms": 5}],
     });
-    let limit = |key| subject(&json, key).limits(None).next().unwrap().limit;
+    let limit = |key| subject(&json, key).limits(&Candidates::UNKNOWN).next().unwrap().limit;
     assert_eq!(limit("a").enforcement, Enforcement::default());
     assert_eq!(
         *limit("b"),
@@ -368,8 +391,10 @@ fn windows_are_counted_as_configured() {
         "cost_usd:2m=8000000",
     ];
     assert_eq!(limits(&subject, None), expected);
-    let capacities: Vec<_> =
-        subject.limits(None).map(|Applied { limit, .. }| limit.window.capacity(limit.amount)).collect();
+    let capacities: Vec<_> = subject
+        .limits(&Candidates::UNKNOWN)
+        .map(|Applied { limit, .. }| limit.window.capacity(limit.amount))
+        .collect();
     assert_eq!(capacities[2..4], [2, 7], "the burst of a bucket is its limit by default");
     assert_eq!(capacities[8], 500_000);
 }

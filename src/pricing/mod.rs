@@ -5,6 +5,7 @@
 //! The configuration sets weights and prices, by patterns of model names
 //! ([`ByPattern`](crate::policy::pattern::ByPattern)).
 
+mod dearest;
 mod price;
 mod unpriced;
 mod weights;

@@ -34,7 +34,12 @@ pub struct Weighed {
 impl Weights {
     /// The weighed `tokens` of `model`: prompt and answer, each rounded up.
     pub fn weigh(&self, model: Option<&str>, tokens: &Tokens) -> Weighed {
-        let factor = u128::from(self.models.of(model).copied().unwrap_or(MILLION));
+        self.weigh_by(self.models.of(model).copied().unwrap_or(MILLION), tokens)
+    }
+
+    /// The same of a model with this factor, in millionths.
+    pub(super) fn weigh_by(&self, factor: u64, tokens: &Tokens) -> Weighed {
+        let factor = u128::from(factor);
         // A part that exceeds the whole, as some upstreams report, is cut to it.
         let weigh = |whole: u64, part: u64, part_factor: u64| {
             let part = part.min(whole);

@@ -6,14 +6,17 @@
 //! response format counts its schema, and `content.rs` measures parts that are not text. A prediction, and audio of an
 //! earlier answer that the request names by id, count nothing.
 
-use super::Tally;
+use super::beside::{self, Reasoning};
 use super::content::{Content, Texts};
 use super::format::Format;
+use super::prompt::Tally;
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
+use std::borrow::Cow;
 
 /// A chat's messages and tools. Borrows their text where it has no escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +38,7 @@ impl<'b> Prompt<'b> {
             // Before November 2023, `tools` was called `functions`.
             "tools" | "functions" => lenient::offer(object, &mut self.tools),
             "response_format" => lenient::offer(object, &mut Format(&mut self.content.texts)),
-            _ => lenient::skip(object),
+            _ => beside::keep(&mut self.content.texts, name, object),
         }
     }
 
@@ -44,42 +47,78 @@ impl<'b> Prompt<'b> {
         self.messages == 0
     }
 
-    /// Its tokens if it is sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+    /// The tokens of its text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        self.content.text_tokens(meter) + self.tools.text_tokens(meter)
+    }
+
+    /// Its tokens beside the text if it is sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
         let MessageTokens { message, name, saved_by_name, reply } = MessageTokens::of(model);
         let messages = message * self.messages + name * self.names - saved_by_name * self.names;
-        let text = self.content.text_tokens(meter) + self.tools.tokens(model, meter);
-        Tally { counted: messages + text + reply, fixed: self.content.other_tokens(model) }
+        let tools = self.tools.beside_text(model);
+        Tally::new(messages + reply, self.content.other_tokens(model)).with_tools(tools)
     }
 }
 
 struct Messages<'p, 'b>(&'p mut Prompt<'b>);
 
+/// The value of `messages`. Some servers also take one message, or its text, in the place of an array.
 impl<'b> Accept<'b> for Messages<'_, 'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.0.messages += 1;
+        self.0.content.texts.push(text);
+    }
+
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let mut message = Message::new(self.0);
+        message.member(name, object)?;
+        message.end();
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.0.messages += 1;
+    }
+
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        let read = lenient::offer_element(array, &mut Message(self.0))?;
+        let read = lenient::offer_element(array, &mut Message::new(self.0))?;
         self.0.messages += u64::from(read.is_some());
         Ok(read)
     }
 }
 
-struct Message<'p, 'b>(&'p mut Prompt<'b>);
+struct Message<'p, 'b> {
+    prompt: &'p mut Prompt<'b>,
+    reasoning: Reasoning<'b>,
+}
+
+impl<'p, 'b> Message<'p, 'b> {
+    fn new(prompt: &'p mut Prompt<'b>) -> Self {
+        Self { prompt, reasoning: Reasoning::default() }
+    }
+}
 
 impl<'b> Accept<'b> for Message<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        let content = &mut self.0.content;
+        let content = &mut self.prompt.content;
         match name {
-            "role" | "refusal" | "reasoning_content" => lenient::offer(object, &mut content.texts),
-            "content" => lenient::offer(object, content),
+            "role" | "refusal" => lenient::offer(object, &mut content.texts),
+            "reasoning_content" | "reasoning" | "thinking" => lenient::offer(object, &mut self.reasoning),
+            "content" | "images" => lenient::offer(object, content),
             "tool_calls" | "function_call" => lenient::offer(object, &mut Calls(&mut content.texts)),
             "name" => {
                 let texts = content.texts.len();
                 let read = lenient::offer(object, &mut content.texts);
-                self.0.names += u64::from(content.texts.len() > texts);
+                self.prompt.names += u64::from(content.texts.len() > texts);
                 read
             }
-            _ => lenient::skip(object),
+            _ => beside::keep_of_message(&mut content.texts, name, object),
         }
+    }
+
+    fn end(&mut self) {
+        self.prompt.content.texts.append(&mut self.reasoning.0);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Completions, the older API: one or several prompts, and perhaps a suffix, the text after the answer.
 
-use super::Tally;
+use super::beside;
+use super::content::{Texts, count_each};
 use super::input::Input;
-use crate::codec::lenient;
+use super::prompt::Tally;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 
@@ -11,6 +13,8 @@ use serde::de::MapAccess;
 pub(super) struct Prompt<'b> {
     prompt: Input<'b>,
     suffix: Input<'b>,
+    /// Texts of other members.
+    beside: Texts<'b>,
 }
 
 impl<'b> Prompt<'b> {
@@ -20,10 +24,15 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "prompt" => lenient::offer(object, &mut self.prompt),
-            "suffix" => lenient::offer(object, &mut self.suffix),
-            _ => lenient::skip(object),
+            "prompt" => self.prompt.take(object),
+            "suffix" => self.suffix.take(object),
+            _ => beside::keep(&mut self.beside, name, object),
         }
+    }
+
+    /// Whether there is no prompt, as [`Input::is_empty`] has it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.prompt.is_empty()
     }
 
     /// The number of prompts. Each has answers of its own.
@@ -31,11 +40,15 @@ impl<'b> Prompt<'b> {
         self.prompt.prompts
     }
 
-    /// Their tokens if they are sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+    /// The tokens of their text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         // Every prompt is completed before the suffix.
         let suffix = self.suffix.content.text_tokens(meter) * self.prompts();
-        let prompt = self.prompt.tally(model, meter);
-        Tally { counted: prompt.counted + suffix, ..prompt }
+        self.prompt.content.text_tokens(meter) + suffix + count_each(&self.beside, meter)
+    }
+
+    /// What they cost beside their text if they are sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
+        self.prompt.beside_text(model)
     }
 }

@@ -7,7 +7,7 @@
 
 use super::audio;
 use super::document;
-use super::image::{self, Detail, Image, Size};
+use super::image::{self, Detail, Details, Image, Size};
 use super::payload::Payload;
 use crate::codec::lenient::{self, Accept, Text};
 use crate::models::ImageRule;
@@ -27,6 +27,13 @@ pub(super) struct Content<'b> {
 }
 
 impl Content<'_> {
+    /// Whether there is nothing in the parts.
+    pub(super) fn is_empty(&self) -> bool {
+        self.images.is_empty()
+            && self.measured == Units::ZERO
+            && self.texts.iter().all(|text| text.is_empty())
+    }
+
     /// Tokens of the texts.
     pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         count_each(&self.texts, meter)
@@ -67,12 +74,12 @@ impl<'b> Accept<'b> for Texts<'b> {
     }
 }
 
-/// Keeps the text of the next value of `object`: models see JSON in a prompt as text.
+/// Keeps the text of the next value of `object`, in its shortest form: models see JSON in a prompt as text.
 ///
 /// # Errors
 /// The value is not JSON.
 pub(super) fn keep_json<'b, A: MapAccess<'b>>(texts: &mut Texts<'b>, object: &mut A) -> Result<(), A::Error> {
-    texts.push(Cow::Borrowed(lenient::raw(object)?));
+    texts.push(lenient::compact(lenient::raw(object)?));
     Ok(())
 }
 
@@ -87,16 +94,42 @@ pub(super) fn keep_json<'b, A: MapAccess<'b>>(texts: &mut Texts<'b>, object: &mu
 /// - `{"type": "tool_use", "name": …, "input": …}`, `{"type": "tool_result", "content": …}` (Anthropic).
 pub(super) struct Part<'p, 'b> {
     content: &'p mut Content<'b>,
-    kind: Text<'b>,
+    kinds: Texts<'b>,
     source: Source<'b>,
-    detail: Detail,
-    image: Option<Size>,
+    details: Details,
+    images: Vec<Size>,
 }
 
 impl<'p, 'b> Part<'p, 'b> {
     pub(super) fn new(content: &'p mut Content<'b>) -> Self {
-        let (kind, source) = (Text::default(), Source::default());
-        Self { content, kind, source, detail: Detail::Auto, image: None }
+        let (kinds, source) = (Texts::new(), Source::default());
+        Self { content, kinds, source, details: Details::default(), images: Vec::new() }
+    }
+
+    fn add_image(&mut self, size: Size) {
+        self.content.images.push(Image { size, details: self.details });
+    }
+
+    /// Adds what the source has. A part that has two types is charged as both.
+    fn add_data(&mut self, data: &'b str) {
+        let is_doubtful = self.kinds.len() > 1 || self.source.kinds.len() > 1;
+        let is_image = self.is_image();
+        if is_image {
+            self.add_image(image::size_in(Payload::read(data).1));
+        }
+        let is_text = self.source.is_text();
+        if is_text && (is_doubtful || !is_image) {
+            self.content.texts.extend(serde_json::from_str(data).ok().map(Cow::Owned));
+        }
+        if is_doubtful || !(is_image || is_text) {
+            let (media_type, payload) = Payload::read(data);
+            let declared = self.source.media_type.0.as_deref().unwrap_or_default();
+            self.content.measured += document::tokens(media_type.as_deref().unwrap_or(declared), payload);
+        }
+    }
+
+    fn is_image(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.contains("image"))
     }
 }
 
@@ -111,24 +144,28 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
 
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "type" => lenient::offer(object, &mut self.kind),
+            "type" => lenient::offer(object, &mut self.kinds),
             "text" | "refusal" | "thinking" | "title" | "context" | "name" | "arguments" => {
                 lenient::offer(object, &mut self.content.texts)
             }
             "input" => keep_json(&mut self.content.texts, object),
             "content" | "summary" | "output" => lenient::offer(object, &mut Part::new(self.content)),
-            "detail" => lenient::offer(object, &mut self.detail),
+            "detail" => lenient::offer(object, &mut self.details),
             "image_url" => {
-                let mut url = ImageUrl { detail: &mut self.detail, size: image::ASSUMED_SIZE };
+                let mut url = ImageUrl { details: &mut self.details, sizes: Vec::new() };
                 lenient::offer(object, &mut url)?;
-                self.image = Some(url.size);
+                let sizes = url.sizes;
+                if sizes.is_empty() {
+                    self.images.push(image::ASSUMED_SIZE);
+                }
+                self.images.extend(sizes);
                 Ok(())
             }
             "input_audio" => {
                 let mut audio = Source::default();
                 lenient::offer(object, &mut audio)?;
-                let tokens = audio.data.map(|data| audio::tokens(Payload::read(data).1));
-                self.content.measured += tokens.unwrap_or_default();
+                self.content.measured +=
+                    audio.data.into_iter().map(|data| audio::tokens(Payload::read(data).1)).sum();
                 Ok(())
             }
             "file" | "source" => {
@@ -140,23 +177,20 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
     }
 
     fn end(&mut self) {
-        let kind = self.kind.0.as_deref().unwrap_or_default();
-        let source = std::mem::take(&mut self.source);
-        if let Some(size) = self.image {
-            self.content.images.push(Image { size, detail: self.detail });
-        } else if kind.contains("image") && source.is_any() {
-            let size = source.data.map_or(image::ASSUMED_SIZE, |data| image::size_in(Payload::read(data).1));
-            self.content.images.push(Image { size, detail: self.detail });
-        } else if source.is_text() {
-            self.content
-                .texts
-                .extend(source.data.and_then(|data| serde_json::from_str(data).ok()).map(Cow::Owned));
-        } else if source.is_any() {
-            self.content.measured += source.data.map_or(document::ASSUMED_TOKENS, |data| {
-                let (media_type, payload) = Payload::read(data);
-                let declared = source.media_type.0.as_deref().unwrap_or_default();
-                document::tokens(media_type.as_deref().unwrap_or(declared), payload)
-            });
+        if !self.images.is_empty() {
+            for size in std::mem::take(&mut self.images) {
+                self.add_image(size);
+            }
+        } else if !self.source.data.is_empty() {
+            for data in std::mem::take(&mut self.source.data) {
+                self.add_data(data);
+            }
+        } else if self.source.is_named {
+            if self.is_image() {
+                self.add_image(image::ASSUMED_SIZE);
+            } else if !self.source.is_text() {
+                self.content.measured += document::ASSUMED_TOKENS;
+            }
         }
     }
 }
@@ -164,32 +198,28 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
 /// The data of an image, audio or a document, or its address or id.
 #[derive(Default)]
 struct Source<'b> {
-    kind: Text<'b>,
+    kinds: Texts<'b>,
     media_type: Text<'b>,
-    /// The data: the text of a JSON string.
-    data: Option<&'b str>,
+    /// The data: the texts of JSON strings.
+    data: Vec<&'b str>,
     /// Whether the request has an address or an id instead of the data.
     is_named: bool,
 }
 
 impl Source<'_> {
-    fn is_any(&self) -> bool {
-        self.is_named || self.data.is_some()
-    }
-
     /// Whether the data is plain text instead of base64, as a document for Anthropic may be.
     fn is_text(&self) -> bool {
-        self.kind.0.as_deref() == Some("text")
+        self.kinds.iter().any(|kind| kind == "text")
     }
 }
 
 impl<'b> Accept<'b> for Source<'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "type" => lenient::offer(object, &mut self.kind),
+            "type" => lenient::offer(object, &mut self.kinds),
             "media_type" => lenient::offer(object, &mut self.media_type),
             "data" | "file_data" => {
-                self.data = Some(lenient::raw(object)?).filter(|raw| raw.starts_with('"'));
+                self.data.extend(Some(lenient::raw(object)?).filter(|raw| raw.starts_with('"')));
                 Ok(())
             }
             "url" | "file_url" | "file_id" => {
@@ -223,29 +253,29 @@ impl<'b> Accept<'b> for SourceOf<'_, 'b> {
 
 /// The value of `image_url`: an address, or an object with one.
 struct ImageUrl<'p> {
-    detail: &'p mut Detail,
-    size: Size,
+    details: &'p mut Details,
+    sizes: Vec<Size>,
 }
 
 impl<'b> Accept<'b> for ImageUrl<'_> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.size = image::size_at(&text);
+        self.sizes.push(image::size_at(&text));
     }
 
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "url" => {
-                self.size = image::size_at(lenient::raw(object)?);
+                self.sizes.push(image::size_at(lenient::raw(object)?));
                 Ok(())
             }
-            "detail" => lenient::offer(object, self.detail),
+            "detail" => lenient::offer(object, self.details),
             _ => lenient::skip(object),
         }
     }
 }
 
-impl<'b> Accept<'b> for Detail {
+impl<'b> Accept<'b> for Details {
     fn string(&mut self, text: Cow<'b, str>) {
-        *self = Self::from_name(&text);
+        self.add(Detail::from_name(&text));
     }
 }

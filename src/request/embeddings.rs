@@ -1,14 +1,20 @@
 //! Embeddings: one or several inputs, and no output.
 
-use super::Tally;
+use super::beside;
+use super::content::{Texts, count_each};
 use super::input::Input;
-use crate::codec::lenient;
+use super::prompt::Tally;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
 
 /// Inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prompt<'b>(Input<'b>);
+pub(super) struct Prompt<'b> {
+    input: Input<'b>,
+    /// Texts of other members.
+    beside: Texts<'b>,
+}
 
 impl<'b> Prompt<'b> {
     /// Reads a member of the request's body.
@@ -17,18 +23,23 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "input" => lenient::offer(object, &mut self.0),
-            _ => lenient::skip(object),
+            "input" => self.input.take(object),
+            _ => beside::keep(&mut self.beside, name, object),
         }
     }
 
-    /// Whether there is no input.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.prompts == 0
+    /// Whether there is no input, as [`Input::is_empty`] has it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.input.is_empty()
     }
 
-    /// Their tokens if they are sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        self.0.tally(model, meter)
+    /// Tokens of their text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        self.input.content.text_tokens(meter) + count_each(&self.beside, meter)
+    }
+
+    /// Their tokens beside the text if they are sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
+        self.input.beside_text(model)
     }
 }

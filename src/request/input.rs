@@ -3,11 +3,10 @@
 //!
 //! A text costs its tokens and nothing else, and an id costs one. Both are exact.
 
-use super::Tally;
 use super::content::Content;
+use super::prompt::Tally;
 use crate::codec::lenient::{self, Accept};
 use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -19,15 +18,30 @@ pub(super) struct Input<'b> {
     ids: u64,
     /// Texts and arrays of ids: each has answers of its own.
     pub(super) prompts: u64,
+    /// Whether one of several values has no prompt.
+    may_be_none: bool,
 }
 
-impl Input<'_> {
-    /// Its tokens if it is sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
-        Tally {
-            counted: self.content.text_tokens(meter),
-            fixed: self.content.other_tokens(model) + Units::new(self.ids),
-        }
+impl<'b> Input<'b> {
+    /// Takes the next value of `object`.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn take<A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
+        let before = self.prompts;
+        lenient::offer(object, self)?;
+        self.may_be_none |= self.prompts == before;
+        Ok(())
+    }
+
+    /// Whether it has no prompt, or some reader finds none and the others find nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.prompts == 0 || self.may_be_none && self.ids == 0 && self.content.is_empty()
+    }
+
+    /// Its tokens beside the text if it is sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
+        Tally::new(Units::ZERO, self.content.other_tokens(model) + Units::new(self.ids))
     }
 }
 

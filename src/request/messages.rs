@@ -7,14 +7,16 @@
 //! some of it out. Parts that a request does not show count nothing until the response reports its usage: files, tools
 //! of MCP servers and of the provider, redacted thinking.
 
-use super::Tally;
+use super::beside;
 use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
+use super::prompt::Tally;
 use crate::codec::lenient::{self, Accept};
 use crate::models::{CLAUDE_TOOLS_PROMPT, MessageTokens};
 use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
+use std::borrow::Cow;
 
 /// Messages with their system prompt and tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +37,7 @@ impl<'b> Prompt<'b> {
             "system" => lenient::offer(object, &mut Part::new(&mut self.content)),
             "tools" => lenient::offer(object, &mut Tools(self)),
             "output_config" | "output_format" => lenient::offer(object, &mut Format(&mut self.content.texts)),
-            _ => lenient::skip(object),
+            _ => beside::keep(&mut self.content.texts, name, object),
         }
     }
 
@@ -44,20 +46,36 @@ impl<'b> Prompt<'b> {
         self.messages == 0
     }
 
-    /// Its tokens if it is sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+    /// The tokens of its text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        self.content.text_tokens(meter)
+    }
+
+    /// Its tokens beside the text if it is sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
         let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
         let tools = if self.tools > 0 { CLAUDE_TOOLS_PROMPT } else { Units::ZERO };
-        Tally {
-            counted: message * self.messages + self.content.text_tokens(meter) + reply,
-            fixed: self.content.other_tokens(model) + tools,
-        }
+        Tally::new(message * self.messages + reply, self.content.other_tokens(model) + tools)
     }
 }
 
 struct Messages<'p, 'b>(&'p mut Prompt<'b>);
 
+/// The value of `messages`. Some servers also take one message, or its text, in the place of an array.
 impl<'b> Accept<'b> for Messages<'_, 'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.0.messages += 1;
+        self.0.content.texts.push(text);
+    }
+
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        Message(&mut self.0.content).member(name, object)
+    }
+
+    fn end(&mut self) {
+        self.0.messages += 1;
+    }
+
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Message(&mut self.0.content))?;
         self.0.messages += u64::from(read.is_some());
@@ -72,7 +90,7 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
         match name {
             "role" => lenient::offer(object, &mut self.0.texts),
             "content" => lenient::offer(object, &mut Part::new(self.0)),
-            _ => lenient::skip(object),
+            _ => beside::keep_of_message(&mut self.0.texts, name, object),
         }
     }
 }

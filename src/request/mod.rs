@@ -1,12 +1,16 @@
-//! Reads requests: the endpoint from a path; the model, the prompt's tokens and the maximum of output tokens from a
+//! Reads requests: the endpoint from a path; the models, the prompt's tokens and the maximum of output tokens from a
 //! body.
 //!
-//! Nothing here rejects a request: the upstream judges requests to its own API. A body that is not JSON is charged for
-//! its size, with the model and the caps that come before the fault. Each wire format ([`Endpoint`]) has a module that
-//! counts its prompts as a `Tally`. This file reads the members that all formats share. [`crate::models`] has the
-//! numbers that differ by model. `docs/counting.md` lists which counts are exact and which are estimates.
+//! Nothing here rejects a request: the upstream judges requests to its own API. Whatever some widespread reader of JSON
+//! may read counts, and of several values the dearest; a body that none reads is a [`Fault`]. Each wire format
+//! ([`Endpoint`]) has a module that counts its prompts as a `Tally`. This file reads the members that all formats
+//! share. [`crate::models`] has the numbers that differ by model. `docs/counting.md` lists which counts are exact and
+//! which are estimates.
 
 mod audio;
+mod beside;
+mod body;
+mod cap;
 mod chat;
 mod completions;
 mod content;
@@ -19,126 +23,140 @@ mod image;
 mod inject;
 mod input;
 mod messages;
+mod names;
 pub mod path;
 mod payload;
+mod prompt;
 mod responses;
 mod tools;
 mod upgrade;
 
+pub use body::Body;
+pub use cap::Cap;
 pub use endpoint::{Api, Endpoint, deployment};
 pub use inject::{BodyEdit, inject_include_usage};
 pub use upgrade::wants_websocket;
 
-use crate::codec::lenient::{self, Accept, Text};
-use crate::codec::name;
+use crate::codec::lenient::{self, Accept};
+use crate::codec::loose_json::Fault;
+use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::tokens::Meter;
-use serde::de::MapAccess;
-use std::borrow::Cow;
-
-/// A request's body as text, repaired where strict JSON would refuse it.
-#[derive(Clone, Debug)]
-pub struct Body<'a> {
-    text: Cow<'a, str>,
-    /// Its length as received, in bytes.
-    bytes: u64,
-}
-
-impl<'a> Body<'a> {
-    /// The body in `bytes`, which are copied only if they need repair.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { text: lenient::mend(bytes), bytes: bytes.len() as u64 }
-    }
-}
+use crate::tokens::{Meter, Tokenizer};
+use cap::Caps;
+use names::Names;
+use prompt::{Prompt, Tally};
+use serde::de::{MapAccess, SeqAccess};
 
 /// A request. Borrows from its [`Body`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'b> {
-    /// The model's name, if there is one.
-    pub model: Option<Cow<'b, str>>,
     /// Whether the client wants the answer as a stream.
     pub stream: bool,
     /// Whether it has `stream_options`, of any type.
     pub has_stream_options: bool,
     /// Whether the client wants usage at the end of the stream (`stream_options.include_usage`).
     pub include_usage: bool,
-    /// Whether the body was JSON.
-    pub is_json: bool,
+    /// Whether the body is one JSON object, in UTF-8, so that it can be edited.
+    pub is_plain: bool,
+    /// Why no reader reads the body. What comes before the fault was read.
+    pub fault: Option<Fault>,
+    names: Names<'b>,
     /// `n`: the number of answers to send for each prompt.
     n: u64,
     /// `best_of`: the number of answers to make for each prompt, of which the upstream sends the best.
     best_of: u64,
     /// The body's size in bytes.
     size: u64,
-    cap: Option<u64>,
+    caps: Caps,
     prompt: Prompt<'b>,
+    /// The objects in the body: every request has one.
+    objects: u64,
 }
 
-/// A prompt, by its format.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Prompt<'b> {
-    Chat(chat::Prompt<'b>),
-    Completions(completions::Prompt<'b>),
-    Embeddings(embeddings::Prompt<'b>),
-    Responses(responses::Prompt<'b>),
-    Messages(messages::Prompt<'b>),
-    /// A prompt that is unreadable or of no known format: it is charged for the size of the body.
-    Sized,
-}
-
-/// The tokens of a prompt in any format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tally {
-    /// Tokens that the tokenizer has counted, and those that the format adds. The model's factor corrects them.
-    counted: Units,
-    /// Tokens by the model's own rules, such as those of images and token ids. No factor corrects them.
-    fixed: Units,
+/// Whether a member with this name is one of those that make a request, in any format and in any case.
+pub fn is_essential(name: &str) -> bool {
+    matches!(&*lenient::folded(name), "model" | "models" | "messages" | "prompt" | "input")
 }
 
 impl<'b> Request<'b> {
     /// Reads a request to `endpoint`.
     pub fn read(endpoint: Endpoint, body: &'b Body<'_>) -> Self {
-        let mut request = Self {
-            model: None,
-            stream: false,
-            has_stream_options: false,
-            include_usage: false,
-            is_json: true,
-            n: 1,
-            best_of: 1,
-            size: body.bytes,
-            cap: None,
-            prompt: Prompt::new(endpoint),
-        };
-        if lenient::read(&body.text, &mut request).is_err() {
-            request.is_json = false;
-            request.prompt = Prompt::Sized;
+        let mut request = Self::new(endpoint, body.size());
+        // Most bodies are what every reader reads.
+        if body.plain().is_none_or(|text| lenient::read(text, &mut request).is_err()) {
+            request = Self::new(endpoint, body.size());
+            request.is_plain = false;
+            let rewritten = body.rewritten();
+            request.fault.clone_from(&rewritten.fault);
+            if lenient::read(&rewritten.json, &mut request).is_err() {
+                request.fault.get_or_insert_with(|| Fault::whole("expected JSON"));
+            }
         }
-        request.model = request.model.map(name::harmless);
-        if endpoint == Endpoint::Embeddings || !endpoint.has_format() {
-            // Embeddings have no output, whatever the request says, and without a format nobody knows what it says.
-            request.cap = Some(0);
+        request.is_plain &= body.is_object();
+        if request.objects == 0 {
+            request.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
         }
         request.stream &= endpoint.has_format();
         request
     }
 
-    /// The same request to an Azure deployment, which is the model, whatever the body names.
-    #[must_use]
-    pub fn to_deployment(mut self, deployment: Option<&'b str>) -> Self {
-        self.model = deployment.map(Cow::Borrowed).or(self.model);
-        self
+    fn new(endpoint: Endpoint, size: u64) -> Self {
+        Self {
+            stream: false,
+            has_stream_options: false,
+            include_usage: false,
+            is_plain: true,
+            fault: None,
+            names: Names::default(),
+            n: 1,
+            best_of: 1,
+            size,
+            caps: Caps::new(endpoint),
+            prompt: Prompt::new(endpoint),
+            objects: 0,
+        }
     }
 
-    /// The tokens of the prompt, corrected by the model's factor if its own tokenizer is not available. A body without
-    /// a prompt counts one token for four bytes, rounded up, about as English and JSON do. If `meter` has stopped, the
-    /// result is no smaller than the count at which it stopped, and no larger than the count of the whole prompt.
-    pub fn input_tokens(&self, meter: &Meter<'_>) -> u64 {
-        let tally = self.prompt.tally(self.model.as_deref().unwrap_or_default(), meter);
-        tally.map_or_else(
-            || self.size.div_ceil(4),
-            |tally| (Units::new(meter.weigh(tally.counted.get())) + tally.fixed).get(),
-        )
+    /// The models that the request may be for: those that it names, and any if it may name none. Where the endpoint has
+    /// no format, a body that names none needs none.
+    pub fn models(&self) -> Candidates {
+        let needs_none = matches!(self.prompt, Prompt::Sized) && self.names.first().is_none();
+        match self.fault {
+            Some(_) => Candidates::UNKNOWN,
+            None if needs_none => Candidates::NONE,
+            None => self.names.candidates(),
+        }
+    }
+
+    /// Whether some reader finds a model or a prompt in the body.
+    pub fn has_content(&self) -> bool {
+        self.fault.is_none() && (self.names.first().is_some() || !self.prompt.is_empty())
+    }
+
+    /// The first model that the request names.
+    pub fn first_model(&self) -> Option<&str> {
+        self.names.first()
+    }
+
+    /// The body's size in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The tokens of the prompt's text, before a factor is applied. If `meter` has stopped, the result is no smaller
+    /// than the count at which it stopped, and no larger than the count of the whole text.
+    pub fn text_tokens(&self, meter: &Meter<'_>) -> u64 {
+        self.prompt.text_tokens(meter).get()
+    }
+
+    /// The tokens of the prompt for `model`, with `text` tokens of text, corrected by the factor of its `tokenizer` if
+    /// the model's own is not available. A body without a prompt counts at least one token for four bytes, rounded up,
+    /// about as English and JSON do.
+    pub fn input_tokens(&self, text: u64, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
+        let Tally { counted, saved, fixed } = self.prompt.beside_text(model.unwrap_or_default());
+        let counted = Units::new(text) + counted - saved;
+        let tokens = (Units::new(tokenizer.weigh(counted.get())) + fixed).get();
+        if self.prompt.is_empty() { tokens.max(self.size.div_ceil(4)) } else { tokens }
     }
 
     /// The number of answers in the response: `n` for every prompt, at least one.
@@ -152,68 +170,34 @@ impl<'b> Request<'b> {
     }
 
     /// The most output tokens that the request allows: its largest cap, times [`Request::answers`], at most
-    /// [`MAX_EXACT`]. None if it sets no cap; zero for embeddings.
-    pub fn output_cap(&self) -> Option<u64> {
-        self.cap.map(|cap| cap.saturating_mul(self.answers()).min(MAX_EXACT))
-    }
-}
-
-impl<'b> Prompt<'b> {
-    fn new(endpoint: Endpoint) -> Self {
-        match endpoint {
-            Endpoint::ChatCompletions => Self::Chat(chat::Prompt::default()),
-            Endpoint::Completions => Self::Completions(completions::Prompt::default()),
-            Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
-            Endpoint::Responses => Self::Responses(responses::Prompt::default()),
-            Endpoint::Messages => Self::Messages(messages::Prompt::default()),
-            Endpoint::Other(_) => Self::Sized,
+    /// [`MAX_EXACT`]. Zero for embeddings, and for an endpoint without a format.
+    pub fn output_cap(&self) -> Cap {
+        if let Prompt::Embeddings(_) | Prompt::Sized = self.prompt {
+            // Embeddings have no output, whatever the request says, and without a format nobody knows what it says.
+            return Cap { tokens: Some(0), is_doubtful: false };
         }
+        let cap = self.caps.cap();
+        let of_all = |tokens: u64| tokens.saturating_mul(self.answers()).min(MAX_EXACT);
+        // A reader of one object of several may find none.
+        Cap { tokens: cap.tokens.map(of_all), is_doubtful: cap.is_doubtful || self.objects > 1 }
     }
 
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match self {
-            Self::Chat(prompt) => prompt.member(name, object),
-            Self::Completions(prompt) => prompt.member(name, object),
-            Self::Embeddings(prompt) => prompt.member(name, object),
-            Self::Responses(prompt) => prompt.member(name, object),
-            Self::Messages(prompt) => prompt.member(name, object),
-            Self::Sized => lenient::skip(object),
+    /// Reads a member by its name in lower case, which is also its name as it is written if `is_exact`.
+    fn take<A: MapAccess<'b>>(&mut self, name: &str, is_exact: bool, object: &mut A) -> Result<(), A::Error> {
+        if let Some(position) = self.caps.position(name) {
+            self.caps.take(position, is_exact, lenient::whole_number(object)?);
+            return Ok(());
         }
-    }
-
-    /// The number of prompts in the request: one, except for completions.
-    fn prompts(&self) -> u64 {
-        match self {
-            Self::Completions(prompt) => prompt.prompts().max(1),
-            _ => 1,
-        }
-    }
-
-    /// The tokens of the prompt. None if the request has no prompt.
-    fn tally(&self, model: &str, meter: &Meter<'_>) -> Option<Tally> {
-        match self {
-            Self::Chat(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Completions(prompt) => (prompt.prompts() > 0).then(|| prompt.tally(model, meter)),
-            Self::Embeddings(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Responses(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Messages(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),
-            Self::Sized => None,
-        }
-    }
-}
-
-impl<'b> Accept<'b> for Request<'b> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "model" => {
-                let mut model = Text(self.model.take());
-                let read = lenient::offer(object, &mut model);
-                self.model = model.0;
-                read
-            }
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                self.cap = self.cap.max(lenient::number(object)?);
+                let mut model = self.names.of_model(is_exact);
+                lenient::offer(object, &mut model)?;
+                model.end();
                 Ok(())
+            }
+            "models" => lenient::offer(object, &mut self.names),
+            "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks" => {
+                lenient::offer(object, &mut self.names.fallbacks())
             }
             "n" => {
                 self.n = self.n.max(lenient::number(object)?.unwrap_or(1));
@@ -233,6 +217,23 @@ impl<'b> Accept<'b> for Request<'b> {
             }
             _ => self.prompt.member(name, object),
         }
+    }
+}
+
+/// An object, or an array of them: of several documents, or around the one that some readers take out of it.
+impl<'b> Accept<'b> for Request<'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, self)
+    }
+
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let folded = lenient::folded(name);
+        self.take(&folded, *folded == *name, object)
+    }
+
+    fn end(&mut self) {
+        self.objects = self.objects.saturating_add(1);
+        self.names.end_object();
     }
 }
 

@@ -5,12 +5,14 @@
 //! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
 //! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
 
-use super::Tally;
+use super::beside;
 use super::content::{Content, Part, keep_json};
 use super::format::Format;
+use super::prompt::Tally;
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;
+use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
@@ -20,6 +22,10 @@ use std::borrow::Cow;
 pub(super) struct Prompt<'b> {
     /// Items, and texts that count as one.
     items: u64,
+    /// Whether one of them is no empty text.
+    has_content: bool,
+    /// Whether one of several values has no items.
+    may_be_none: bool,
     content: Content<'b>,
     tools: Tools<'b>,
 }
@@ -31,26 +37,36 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "input" => lenient::offer(object, &mut Items { prompt: self, role: "user" }),
+            "input" => {
+                let before = self.items;
+                lenient::offer(object, &mut Items { prompt: self, role: "user" })?;
+                self.may_be_none |= self.items == before;
+                Ok(())
+            }
             "instructions" => lenient::offer(object, &mut Items { prompt: self, role: "system" }),
             "tools" => lenient::offer(object, &mut self.tools),
             "text" => lenient::offer(object, &mut Format(&mut self.content.texts)),
             "prompt" => lenient::offer(object, &mut Template(self)),
-            _ => lenient::skip(object),
+            _ => beside::keep(&mut self.content.texts, name, object),
         }
     }
 
-    /// Whether there is no input.
+    /// Whether there is no input, or some reader finds none and the others find nothing in it.
     pub(super) const fn is_empty(&self) -> bool {
-        self.items == 0
+        self.items == 0 || self.may_be_none && !self.has_content
     }
 
-    /// Its tokens if it is sent to `model`.
-    pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
+    /// The tokens of its text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        self.content.text_tokens(meter) + self.tools.text_tokens(meter)
+    }
+
+    /// Its tokens beside the text if it is sent to `model`.
+    pub(super) fn beside_text(&self, model: &str) -> Tally {
         // The one model with other numbers is older than this API.
         let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
-        let text = self.content.text_tokens(meter) + self.tools.tokens(model, meter);
-        Tally { counted: message * self.items + text + reply, fixed: self.content.other_tokens(model) }
+        let tools = self.tools.beside_text(model);
+        Tally::new(message * self.items + reply, self.content.other_tokens(model)).with_tools(tools)
     }
 }
 
@@ -63,12 +79,14 @@ struct Items<'p, 'b> {
 impl<'b> Accept<'b> for Items<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
         self.prompt.items += 1;
+        self.prompt.has_content |= !text.is_empty();
         self.prompt.content.texts.extend([Cow::Borrowed(self.role), text]);
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Item(&mut self.prompt.content))?;
         self.prompt.items += u64::from(read.is_some());
+        self.prompt.has_content |= read.is_some();
         Ok(read)
     }
 }
@@ -100,6 +118,7 @@ impl<'b> Accept<'b> for Template<'_, 'b> {
         match name {
             "variables" => {
                 self.0.items += 1;
+                self.0.has_content = true;
                 lenient::offer(object, &mut Variables(&mut self.0.content))
             }
             _ => lenient::skip(object),

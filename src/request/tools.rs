@@ -10,7 +10,7 @@
 //! The Responses API writes a function without the object around it, as chats did in `functions`.
 
 use super::content::{Texts, count_each};
-use crate::codec::lenient::{self, Accept, Text};
+use crate::codec::lenient::{self, Accept, Joined};
 use crate::models::ToolTokens;
 use crate::quantity::Units;
 use crate::tokens::Meter;
@@ -33,10 +33,15 @@ pub(super) struct Tools<'b> {
 }
 
 impl Tools<'_> {
-    /// Their tokens if they are sent to `model`.
-    pub(super) fn tokens(&self, model: &str, meter: &Meter<'_>) -> Units {
+    /// Tokens of their text.
+    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+        if self.functions == 0 { Units::ZERO } else { count_each(&self.lines, meter) }
+    }
+
+    /// Their tokens beside their text if they are sent to `model`, and the tokens that they save.
+    pub(super) fn beside_text(&self, model: &str) -> (Units, Units) {
         if self.functions == 0 {
-            return Units::ZERO;
+            return (Units::ZERO, Units::ZERO);
         }
         let tokens = ToolTokens::of(model);
         let constants = tokens.function * self.functions
@@ -44,7 +49,7 @@ impl Tools<'_> {
             + tokens.property * self.properties
             + tokens.value * self.values
             + tokens.end;
-        constants + count_each(&self.lines, meter) - tokens.saved_by_enumeration * self.enumerations
+        (constants, tokens.saved_by_enumeration * self.enumerations)
     }
 }
 
@@ -75,13 +80,13 @@ impl<'b> Accept<'b> for Tool<'_, 'b> {
 
 struct Function<'t, 'b> {
     tools: &'t mut Tools<'b>,
-    name: Text<'b>,
-    description: Text<'b>,
+    name: Joined<'b>,
+    description: Joined<'b>,
 }
 
 impl<'t, 'b> Function<'t, 'b> {
     fn new(tools: &'t mut Tools<'b>) -> Self {
-        Self { tools, name: Text::default(), description: Text::default() }
+        Self { tools, name: Joined::default(), description: Joined::default() }
     }
 }
 
@@ -122,13 +127,13 @@ impl<'b> Accept<'b> for Grammar<'_, 'b> {
 struct Schema<'t, 'b> {
     tools: &'t mut Tools<'b>,
     depth: u8,
-    kind: Text<'b>,
-    description: Text<'b>,
+    kind: Joined<'b>,
+    description: Joined<'b>,
 }
 
 impl<'t, 'b> Schema<'t, 'b> {
     fn new(tools: &'t mut Tools<'b>, depth: u8) -> Self {
-        Self { tools, depth, kind: Text::default(), description: Text::default() }
+        Self { tools, depth, kind: Joined::default(), description: Joined::default() }
     }
 }
 
@@ -155,7 +160,8 @@ struct Properties<'t, 'b> {
 }
 
 impl<'b> Accept<'b> for Properties<'_, 'b> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    /// The names are the client's own, and every reader keeps them as they are.
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         let mut property = Schema::new(self.tools, self.depth);
         lenient::offer(object, &mut property)?;
         let kind = property.kind.0.unwrap_or_default();
@@ -193,7 +199,7 @@ fn line<'b>(fields: &[&str]) -> Cow<'b, str> {
     Cow::Owned(fields.join(":"))
 }
 
-fn without_full_stop<'t>(text: &'t Text<'_>) -> &'t str {
+fn without_full_stop<'t>(text: &'t Joined<'_>) -> &'t str {
     let text = text.0.as_deref().unwrap_or_default();
     text.strip_suffix('.').unwrap_or(text)
 }

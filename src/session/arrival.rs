@@ -1,21 +1,28 @@
-//! From a request's body to its reservation: what it is expected to cost. [`super::route`] decides whether the body
-//! matters, and [`super::admission`] makes the reservation.
+//! From a request's body to its reservation: what the body says, and whether it is refused for that. [`super::route`]
+//! decides whether the body matters, [`super::estimate`] estimates its cost, and [`super::admission`] makes the
+//! reservation.
 
 use super::admission::reserve;
 use super::context::Cx;
 use super::effects::Directive;
+use super::estimate;
+use super::incoming::{self, Arrived, Incoming};
 use super::reservation::{Estimate, Reservation};
+use super::route::refuse_unless_dry_run;
 use super::{RequestFacts, Session};
-use crate::config::{OutputMode, StreamUsage};
-use crate::policy::Subject;
+use crate::answer::refusal::{BadBody, Refusal};
+use crate::codec::form;
+use crate::codec::loose_json::Fault;
+use crate::config::{OnUnreadable, StreamUsage};
+use crate::identity::RequestView;
+use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
-use crate::pricing::Tokens;
-use crate::quantity::{Millis, Units};
+use crate::policy::{Candidates, Subject};
+use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, Request};
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::tokens::Meter;
-use std::borrow::Cow;
+use crate::telemetry::stats::Stat;
 
 /// A request that has shown its headers and not yet its whole body.
 #[derive(Debug)]
@@ -27,6 +34,10 @@ pub struct AwaitBody {
     subject: Subject,
     /// The header `accept-language`, if refusals depend on it.
     languages: Option<String>,
+    /// The body.
+    incoming: Incoming,
+    /// Whether the headers say that the body is a form.
+    is_form: bool,
     /// Whether the filter still holds the headers.
     headers_held: bool,
     /// When to release the headers if no body comes.
@@ -34,18 +45,33 @@ pub struct AwaitBody {
 }
 
 impl AwaitBody {
-    /// Waits for the body of a request to `endpoint`.
+    /// Waits for the body of `request`, unless its headers say that nobody can tell what it says and it is refused for
+    /// that.
     pub(super) fn begin<S: SharedData>(
-        endpoint: Endpoint,
-        deployment: Option<String>,
+        request: &dyn RequestView,
+        route: Route,
         subject: Subject,
         languages: Option<String>,
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let headers_held = cx.shared.headers_mode.holds();
+        let phase = Self {
+            endpoint: route.endpoint,
+            deployment: route.deployment,
+            subject,
+            languages,
+            incoming: Incoming::new(request, &cx.shared.held),
+            is_form: incoming::is_form(request),
+            headers_held,
+            release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
+        };
+        if let Some(bad) = phase.incoming.bad()
+            && phase.refuses(bad, cx)
+        {
+            return Session::Idle;
+        }
         cx.direct(if headers_held { Directive::Pause } else { Directive::Continue });
-        let release_at = if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None };
-        Session::AwaitBody(Self { endpoint, deployment, subject, languages, headers_held, release_at })
+        Session::AwaitBody(phase)
     }
 
     /// When to release the headers.
@@ -63,10 +89,10 @@ impl AwaitBody {
         Self { headers_held: self.headers_held && !releases, release_at: None, ..self }
     }
 
-    /// Waits for the end of the body, then reads all of it from `buffer`.
+    /// Takes a part of the body. `buffer` reads all that has arrived, from a byte on.
     pub(super) fn read<S: SharedData>(
         self,
-        buffer: &dyn Fn() -> Vec<u8>,
+        buffer: &dyn Fn(usize) -> Vec<u8>,
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
@@ -74,17 +100,48 @@ impl AwaitBody {
             cx.shared.headers_mode = cx.shared.headers_mode.after_body();
         }
         if end_of_stream {
-            return self.read_whole(&buffer(), cx);
+            return self.read_whole(buffer, cx);
+        }
+        let was_bad = self.incoming.bad().is_some();
+        let phase = Self { incoming: self.incoming.push(buffer), release_at: None, ..self };
+        if let Some(bad) = phase.incoming.bad().filter(|_| !was_bad)
+            && phase.refuses(bad, cx)
+        {
+            return Session::Idle;
         }
         cx.direct(Directive::Pause);
-        Session::AwaitBody(Self { release_at: None, ..self })
+        Session::AwaitBody(phase)
     }
 
-    fn read_whole<S: SharedData>(self, bytes: &[u8], cx: &mut Cx<'_, S>) -> Session {
+    fn read_whole<S: SharedData>(self, buffer: &dyn Fn(usize) -> Vec<u8>, cx: &mut Cx<'_, S>) -> Session {
+        let was_bad = self.incoming.bad().is_some();
+        let Self { incoming, .. } = self;
+        let phase = Self { incoming: Incoming::Plain, ..self };
+        match incoming.finish(buffer) {
+            Arrived::Plain(bytes) => phase.read_body(&bytes, None, cx),
+            Arrived::Decoded { decoded, as_sent } => phase.read_body(&decoded, Some(&as_sent), cx),
+            Arrived::Bad { bad, .. } if !was_bad && phase.refuses(&bad, cx) => Session::Idle,
+            Arrived::Bad { bad, size, as_sent } => phase.charge_unread(&bad, size, Some(&as_sent), cx),
+        }
+    }
+
+    /// Reads a whole body. `coded` is the body as it came, if it came in a content coding.
+    fn read_body<S: SharedData>(self, bytes: &[u8], coded: Option<&[u8]>, cx: &mut Cx<'_, S>) -> Session {
         let body = Body::new(bytes);
-        let request = Request::read(self.endpoint, &body).to_deployment(self.deployment.as_deref());
-        let estimate = estimate(&request, &self.subject, cx);
-        if self.must_inject(&request, cx) {
+        let request = Request::read(self.endpoint, &body);
+        let other = if request.fault.is_none() { self.other_meaning(bytes, coded) } else { None };
+        if let Some(fault) = request.fault.clone().or_else(|| other.clone()) {
+            let bad = BadBody::Unreadable(fault);
+            if self.refuses(&bad, cx) {
+                return Session::Idle;
+            }
+            let size = coded.map_or(0, |coded| coded.len() as u64).max(request.size());
+            let as_sent = coded.or_else(|| other.is_some().then_some(bytes));
+            return self.charge_unread(&bad, Some(size), as_sent, cx);
+        }
+        let models = self.deployed().unwrap_or_else(|| request.models());
+        let estimate = estimate::of_request(&request, &models, &self.subject, cx);
+        if coded.is_none() && self.must_inject(&request, cx) {
             cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
         }
         let hides_usage = cx.effects.body.is_some();
@@ -99,9 +156,63 @@ impl AwaitBody {
             answers: request.answers(),
             hides_usage,
             spends_tokens: true,
-            model: request.model.map(Cow::into_owned),
+            models,
         };
         admit(&self.subject, facts, estimate, cx)
+    }
+
+    /// The model, if the path names a deployment: the body does not matter then.
+    fn deployed(&self) -> Option<Candidates> {
+        self.deployment.clone().map(Candidates::One)
+    }
+
+    /// A fault if some upstream takes the body for another request than the one in `bytes`: because it does not know
+    /// content codings, and the body as it came is a request too; or because it reads a form.
+    fn other_meaning(&self, bytes: &[u8], coded: Option<&[u8]>) -> Option<Fault> {
+        if self.is_form && form::has_field(bytes, request::is_essential) {
+            return Some(Fault::whole("expected JSON, found a form"));
+        }
+        let as_sent = Body::new(coded?);
+        let is_request = Request::read(self.endpoint, &as_sent).has_content();
+        is_request.then(|| Fault::whole("expected a content coding, found JSON that is in none"))
+    }
+
+    /// Charges the most that a body of `size` bytes, if that is known, could cost. `as_sent` is the body as it came, if
+    /// an upstream may read it as a request all the same.
+    fn charge_unread<S: SharedData>(
+        self,
+        bad: &BadBody,
+        size: Option<u64>,
+        as_sent: Option<&[u8]>,
+        cx: &mut Cx<'_, S>,
+    ) -> Session {
+        cx.count(Stat::Unreadable, 1);
+        cx.log(Field::Reason, bad.reason());
+        let as_sent = as_sent.map(Body::new);
+        let request = as_sent.as_ref().map(|body| Request::read(self.endpoint, body));
+        let request = request.filter(|request| request.fault.is_none());
+        let models = self.deployed().unwrap_or(Candidates::UNKNOWN);
+        let estimate = estimate::of_unreadable(size, request.as_ref(), &models, &self.subject, cx);
+        let facts = RequestFacts { models, ..RequestFacts::unread(self.endpoint, self.languages) };
+        admit(&self.subject, facts, estimate, cx)
+    }
+
+    /// Refuses the request for its body, unless it is to be charged for it, or nothing that the body decides on is
+    /// enforced. Returns whether it did.
+    fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
+        let is_charged =
+            matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
+        if is_charged {
+            return false;
+        }
+        let dry_run = !self.subject.enforces_by_body();
+        let refusal = Refusal::BadBody(bad.clone());
+        let is_refused =
+            refuse_unless_dry_run(&refusal, self.endpoint, self.languages.as_deref(), dry_run, cx);
+        if is_refused {
+            cx.log_name(&self.subject);
+        }
+        is_refused
     }
 
     /// Whether to request the usage of a stream for which the client did not request it.
@@ -111,47 +222,9 @@ impl AwaitBody {
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
             && self.headers_held
             && request.stream
-            && request.is_json
+            && request.is_plain
             && !request.include_usage
     }
-}
-
-/// Estimates the cost of `request`, which `subject` sent.
-fn estimate<S: SharedData>(request: &Request<'_>, subject: &Subject, cx: &Cx<'_, S>) -> Estimate {
-    if !cx.shared.counts_tokens {
-        return Estimate::REQUEST;
-    }
-    let accounting = cx.config.accounting();
-    let model = request.model.as_deref();
-    let default = accounting.default_output_tokens;
-    let guess = || match accounting.output_mode {
-        OutputMode::Declared => default,
-        OutputMode::Learned => cx.shared.learned.expect(model, default),
-        OutputMode::None => 0,
-    };
-    let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
-    let output = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
-    let max = max_input(subject, model);
-    let weighed =
-        |input| accounting.weights.weigh(model, &Tokens { input, ..Tokens::default() }).input_tokens;
-    let is_enough = |input| max.is_some_and(|max| Units::from(weighed(input)) > max);
-    let meter = Meter::new(cx.config.encodings().tokenizer(model), &is_enough);
-    let tokens = Tokens { input: request.input_tokens(&meter), ..Tokens::default() };
-    Estimate {
-        tokens,
-        base: cx.cost(model, &tokens),
-        full: cx.cost(model, &Tokens { output, ..tokens }),
-        is_guess: cap.is_none(),
-        is_partial: meter.has_stopped(),
-    }
-}
-
-/// The largest input with which a request of `subject` for `model` is ever admitted; none if nothing bounds it.
-fn max_input(subject: &Subject, model: Option<&str>) -> Option<Units> {
-    let bounds = subject.limits(model).filter(|applied| {
-        !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
-    });
-    bounds.map(|applied| applied.limit.window.capacity(applied.limit.amount)).min()
 }
 
 /// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.
@@ -161,23 +234,26 @@ pub(super) fn admit<S: SharedData>(
     estimate: Estimate,
     cx: &mut Cx<'_, S>,
 ) -> Session {
-    let model = facts.model.as_deref();
     let id = cx.shared.reservation_id();
-    let reservation = Reservation::new(id, subject.name(), subject.limits(model), estimate);
+    let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate);
     if reservation.lines.is_empty() {
         cx.direct(Directive::Continue);
         return Session::Idle;
     }
-    log_estimate(&reservation, model, cx);
-    warn_of_missing_price(&reservation, model, cx);
+    log_estimate(subject, &reservation, &facts.models, cx);
+    warn_of_missing_price(&reservation, &facts.models, cx);
     reserve(reservation, facts, cx)
 }
 
-fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
-    let name = reservation.name.as_deref().map(|name| (Field::Name, name));
-    let model = model.map(|model| (Field::Model, model));
-    for (field, value) in name.into_iter().chain(model) {
-        cx.log(field, value);
+fn log_estimate<S: SharedData>(
+    subject: &Subject,
+    reservation: &Reservation,
+    models: &Candidates,
+    cx: &mut Cx<'_, S>,
+) {
+    cx.log_name(subject);
+    if !models.names().is_empty() {
+        cx.log(Field::Model, models.names().join(","));
     }
     if cx.shared.counts_tokens {
         cx.log(Field::EstimatedInputTokens, reservation.estimate.full.input_tokens);
@@ -186,12 +262,13 @@ fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, c
 }
 
 /// Logs once per model that limits on cost do not limit it, because the configuration has no price for it.
-fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
+fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, models: &Candidates, cx: &mut Cx<'_, S>) {
     let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
-    if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.insert(model) {
-        let model = model.unwrap_or("none");
-        log::warn!(
-            "prices: no price for model \"{model}\", so its requests cost nothing under limits on cost_usd"
-        );
+    for model in models.names() {
+        if has_budget && cx.config.price(Some(model)).is_none() && cx.shared.unpriced.insert(Some(model)) {
+            log::warn!(
+                "prices: no price for model \"{model}\", so its requests cost nothing under limits on cost_usd"
+            );
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use super::effects::{Directive, Effects};
 use super::headers_mode::HeadersMode;
+use super::incoming::Held;
 use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
 use crate::answer::{Dialect, Wording};
 use crate::config::{Config, OnStreamOver};
 use crate::policy::limit::{Cost, Metric};
+use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
@@ -48,6 +50,8 @@ pub struct Shared {
     pub(super) learned: Learned,
     /// Models without a price that have been logged.
     pub(super) unpriced: Unpriced,
+    /// Bytes that bodies on their way hold.
+    pub(super) held: Held,
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
 }
@@ -61,6 +65,7 @@ impl Shared {
             headers_mode: HeadersMode::default(),
             learned: Learned::default(),
             unpriced: Unpriced::default(),
+            held: Held::default(),
             next_id: (seed, 0),
         }
     }
@@ -90,6 +95,13 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.log.add(field, value);
     }
 
+    /// Adds the name of the key to the access log, if it has one.
+    pub(super) fn log_name(&mut self, subject: &Subject) {
+        if let Some(name) = subject.name() {
+            self.log(Field::Name, name);
+        }
+    }
+
     /// Adds `n` to a metric.
     pub(super) fn count(&mut self, stat: Stat, n: u64) {
         self.effects.metrics.add(stat, n);
@@ -107,16 +119,15 @@ impl<S: SharedData> Cx<'_, S> {
         Dialect { headers: self.config.headers(), endpoint }
     }
 
-    /// The cost of a request for `model` that uses `tokens`.
-    pub(super) fn cost(&self, model: Option<&str>, tokens: &Tokens) -> Cost {
-        let weighed = self.config.accounting().weights.weigh(model, tokens);
+    /// The cost of a request that uses `tokens`, of whichever of `models` it is for. The dearest counts.
+    pub(super) fn cost(&self, models: &Candidates, tokens: &Tokens) -> Cost {
+        let accounting = self.config.accounting();
+        let weighed = accounting.weights.dearest(models, tokens);
         Cost {
             requests: Units::new(1),
             input_tokens: Units::from(weighed.input_tokens),
             output_tokens: Units::from(weighed.output_tokens),
-            cost_micro_usd: Units::from(
-                self.config.price(model).map_or(0, |price| price.cost_micro_usd(tokens)),
-            ),
+            cost_micro_usd: Units::from(accounting.prices.dearest_micro_usd(models, tokens)),
         }
     }
 

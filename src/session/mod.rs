@@ -15,7 +15,9 @@ mod admission;
 mod arrival;
 mod context;
 mod effects;
+mod estimate;
 pub mod headers_mode;
+mod incoming;
 pub mod reservation;
 mod response;
 mod route;
@@ -28,6 +30,7 @@ pub use effects::{Directive, Effects, HeaderEdits};
 pub use response::{Forwarded, Responding, ResponseView, Settled};
 
 use crate::identity::RequestView;
+use crate::policy::Candidates;
 use crate::quantity::Millis;
 use crate::request::Endpoint;
 use crate::store::Answer;
@@ -68,8 +71,8 @@ pub enum Event<'a> {
     },
     /// A part of the request's body arrived, or its trailers, which end the body.
     RequestBody {
-        /// Reads all of the body that has arrived.
-        buffer: &'a dyn Fn() -> Vec<u8>,
+        /// Reads all of the body that has arrived, from a byte on.
+        buffer: &'a dyn Fn(usize) -> Vec<u8>,
         /// Whether nothing follows.
         end_of_stream: bool,
     },
@@ -108,8 +111,8 @@ pub struct RequestFacts {
     pub endpoint: Endpoint,
     /// The header `accept-language`, if refusals depend on it.
     pub languages: Option<String>,
-    /// The model that the request names.
-    pub model: Option<String>,
+    /// The models that the request may be for.
+    pub models: Candidates,
     /// The number of answers in the response.
     pub choices: u64,
     /// The number of answers that the model makes: more than `choices` if the request wants the best of several.
@@ -123,14 +126,16 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// The facts of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
-        Self {
-            endpoint,
-            languages,
-            model: None,
-            choices: 1,
-            answers: 1,
-            hides_usage: false,
-            spends_tokens: true,
+        let models = if endpoint.has_format() { Candidates::UNKNOWN } else { Candidates::NONE };
+        Self { endpoint, languages, models, choices: 1, answers: 1, hides_usage: false, spends_tokens: true }
+    }
+
+    /// The model that it names, or the first of several; none if it names none or may be any.
+    pub fn model(&self) -> Option<&str> {
+        match &self.models {
+            Candidates::One(name) => Some(name.as_str()).filter(|name| !name.is_empty()),
+            Candidates::Several(names) => names.first().map(String::as_str),
+            Candidates::Any(_) => None,
         }
     }
 }

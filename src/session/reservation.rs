@@ -6,7 +6,7 @@
 
 use crate::policy::limit::{Cost, Limit};
 use crate::policy::status::LimitStatus;
-use crate::policy::{Applied, Owner};
+use crate::policy::{Applied, Candidates, Owner};
 use crate::pricing::Tokens;
 use crate::quantity::{Millis, Units};
 use crate::store::local::SharedData;
@@ -21,15 +21,26 @@ use std::sync::Arc;
 pub struct Estimate {
     /// The counted tokens of the prompt.
     pub tokens: Tokens,
-    /// The cost without any output.
+    /// The cost with no more output than the request certainly may have.
     pub base: Cost,
     /// The cost with the expected output.
     pub full: Cost,
-    /// Whether the expected output is a guess. A guess must not refuse a request that could have been admitted, so it
-    /// is cut to the limit; a maximum that the request sets is not.
-    pub is_guess: bool,
+    /// How sure that is.
+    pub certainty: Certainty,
     /// Whether counting stopped because the limits never admit such a prompt: the prompt has more tokens than this.
     pub is_partial: bool,
+}
+
+/// How sure an expected cost is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// The request says it.
+    Declared,
+    /// Its output is a guess. A guess never refuses a request that could have been admitted, so it gives way to the
+    /// limit; a maximum that the request sets does not.
+    Guess,
+    /// Nothing is known: it is the most that it could be, and gives way to the limit as a whole.
+    Unknown,
 }
 
 impl Estimate {
@@ -41,13 +52,38 @@ impl Estimate {
             output_tokens: Units::ZERO,
             cost_micro_usd: Units::ZERO,
         };
-        Self { tokens: Tokens::NONE, base: cost, full: cost, is_guess: false, is_partial: false }
+        Self {
+            tokens: Tokens::NONE,
+            base: cost,
+            full: cost,
+            certainty: Certainty::Declared,
+            is_partial: false,
+        }
     };
 
     /// Units to reserve under `limit`.
     fn of(&self, limit: &Limit) -> Units {
         let full = self.full.of(limit.metric);
-        if self.is_guess { full.min(limit.amount).max(self.base.of(limit.metric)) } else { full }
+        let most = limit.window.capacity(limit.amount);
+        match self.certainty {
+            Certainty::Declared => full,
+            Certainty::Guess => full.min(most).max(self.base.of(limit.metric)),
+            // A limit that admits nothing admits nothing unknown.
+            Certainty::Unknown => full.min(most.max(Units::new(1))),
+        }
+    }
+
+    /// The larger of each cost of two models that the same request may be for.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        let (larger, smaller) =
+            if other.tokens.input > self.tokens.input { (other, self) } else { (self, other) };
+        Self {
+            base: larger.base.max(smaller.base),
+            full: larger.full.max(smaller.full),
+            is_partial: larger.is_partial || smaller.is_partial,
+            ..larger
+        }
     }
 }
 
@@ -79,12 +115,14 @@ pub struct Line {
     pub cost: Units,
     /// The units charged so far: the reserved ones, and those of extensions.
     pub charged: Units,
+    /// Whether the limit turned out to be that of another model, so that its units are given back in the end.
+    is_of_another: bool,
 }
 
 impl Line {
     fn new(applied: Applied, estimate: &Estimate) -> Self {
         let cost = estimate.of(&applied.limit);
-        Self { applied, cost, charged: cost }
+        Self { applied, cost, charged: cost, is_of_another: false }
     }
 
     /// A charge of `cost` units.
@@ -235,6 +273,13 @@ impl OpenReservation {
         self.reservation.estimate
     }
 
+    /// The request is for one of `models` after all: the settlement gives back what it holds of the limits of others.
+    pub fn is_for(&mut self, models: &Candidates) {
+        for line in &mut self.reservation.lines {
+            line.is_of_another = line.applied.models.as_ref().is_some_and(|of| !models.may_match(of));
+        }
+    }
+
     /// Whether the request has leases, which must be renewed while it runs.
     pub fn has_leases(&self) -> bool {
         self.leases().next().is_some()
@@ -279,6 +324,7 @@ impl OpenReservation {
         let has_leases = self.has_leases();
         let Reservation { id, lines, .. } = self.reservation;
         let real = |line: &Line| match cost {
+            _ if line.is_of_another => Units::ZERO,
             FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
             FinalCost::AsReserved => line.charged,
             FinalCost::OfSender(cost) if line.applied.owner == Owner::Key => {
@@ -298,6 +344,7 @@ mod tests {
     use crate::config::Config;
     use crate::policy::limit::Enforcement;
     use crate::policy::limit::Metric;
+    use crate::policy::pattern::Pattern;
     use crate::quantity::NonZeroMillis;
     use crate::store::local::tests::Memory;
     use crate::store::wire::Settle;
@@ -320,15 +367,17 @@ mod tests {
             window,
             enforcement: Enforcement::default(),
         });
-        Applied { scope: "scope".into(), identity: "me".into(), owner: Owner::Key, limit, dry_run: false }
+        let (scope, identity, owner) = ("scope".into(), "me".into(), Owner::Key);
+        Applied { scope, identity, owner, models: None, limit, dry_run: false }
     }
 
     fn reservation(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
+        let certainty = if is_guess { Certainty::Guess } else { Certainty::Declared };
         let base = Cost { requests: Units::new(1), input_tokens: Units::new(30), ..Cost::default() };
         let estimate = Estimate {
             base,
             full: Cost { output_tokens: Units::new(output_tokens), ..base },
-            is_guess,
+            certainty,
             ..Estimate::REQUEST
         };
         Reservation::new("id".into(), None, limits, estimate)
@@ -399,6 +448,38 @@ mod tests {
         assert!(!open.is_outgrown_by(&output(9)));
         assert_eq!(sent(&mut open, 0).0, [9], "an earlier extension stays charged");
         assert_eq!(costs(&open.settlement(FinalCost::AsReserved).charges), [9]);
+    }
+
+    #[test]
+    fn what_is_unknown_gives_way_to_every_limit_but_those_that_admit_nothing() {
+        let limits = [(Metric::Requests, 1), (Metric::InputTokens, 10), (Metric::OutputTokens, 0)];
+        let mut unknown = reservation(Vec::new(), 512, true).estimate;
+        unknown.certainty = Certainty::Unknown;
+        let limits = limits.map(|(metric, amount)| limit(metric, amount));
+        let reservation = Reservation::new("id".into(), None, limits, unknown);
+        assert_eq!(costs(&reservation.charges(Share::Whole)), [1, 10, 1]);
+    }
+
+    #[test]
+    fn a_guess_gives_way_to_a_burst_too() {
+        let mut bucket = limit(Metric::OutputTokens, 100);
+        Arc::make_mut(&mut bucket.limit).window = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(8));
+        assert_eq!(costs(&reservation(vec![bucket], 512, true).charges(Share::Whole)), [8]);
+    }
+
+    #[test]
+    fn the_limits_of_other_models_get_everything_back() {
+        let of = |pattern: Option<&str>| Applied {
+            models: pattern.map(Pattern::new),
+            ..limit(Metric::TotalTokens, 100)
+        };
+        let limits = || vec![of(None), of(Some("gpt-4*")), of(Some("o3"))];
+        let mut open = open(reservation(limits(), 5, false), HeldIn::Redis);
+        open.is_for(&Candidates::One("gpt-4o".into()));
+        let settlement = open.clone().settlement(FinalCost::AsReserved);
+        assert_eq!((costs(&settlement.charges), settlement.is_unchanged), (vec![35, 35, 0], false));
+        let cost = Cost { input_tokens: Units::new(7), ..Cost::default() };
+        assert_eq!(costs(&open.settlement(FinalCost::Cost(cost)).charges), [7, 7, 0]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::quantity::{Millis, Units};
 use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
+use crate::telemetry::access_log::Field;
 use crate::usage::{Outcome, ResponseReader};
 
 /// Output tokens between two extensions of a reservation that its stream has outgrown.
@@ -99,7 +100,7 @@ impl Forwarded {
 
     /// Settles a request that ended before its response began. Nobody knows what work the upstream has done.
     pub(super) fn settle_as_reserved<S: SharedData>(self, cx: &mut Cx<'_, S>) {
-        cx.settle(self.open, self.facts.model.as_deref(), FinalCost::AsReserved);
+        cx.settle(self.open, self.facts.model(), FinalCost::AsReserved);
     }
 
     /// Edits the response's headers and decides how the body passes. Settles at once if the body cannot change the
@@ -124,12 +125,12 @@ impl Forwarded {
                 401 | 403 => FinalCost::OfSender(cost),
                 _ => FinalCost::Cost(cost),
             };
-            cx.settle(open, facts.model.as_deref(), final_cost);
+            cx.settle(open, facts.model(), final_cost);
             return Session::Settled(Settled { stream: None });
         }
         let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
-            cx.settle(open, facts.model.as_deref(), FinalCost::AsReserved);
+            cx.settle(open, facts.model(), FinalCost::AsReserved);
             return Session::Settled(Settled { stream: None });
         }
         let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
@@ -158,8 +159,9 @@ impl Forwarded {
 
 impl Body {
     fn new<S: SharedData>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Self {
-        // Where only requests are limited, the body cannot change the cost.
-        if !cx.shared.counts_tokens || !facts.spends_tokens {
+        // Where only requests are limited, the body cannot change the cost, unless it says whose limits they are.
+        let is_certain = facts.models.one().is_some();
+        if (!cx.shared.counts_tokens || !facts.spends_tokens) && is_certain {
             return Self::Passes;
         }
         // Of an unknown endpoint, only an answer of a kind that may report usage is read.
@@ -168,10 +170,13 @@ impl Body {
         if !facts.endpoint.has_format() && !kind.is_none_or(may_report) {
             return Self::Passes;
         }
-        let Some(decoder) = Decoder::new(head.content_encoding.as_deref()) else { return Self::Passes };
+        let Some(decoder) = Decoder::of_response(head.content_encoding.as_deref()) else {
+            return Self::Passes;
+        };
         let choices = facts.choices;
-        let tokenizer = cx.config.encodings().tokenizer(facts.model.as_deref());
+        let tokenizer = cx.config.encodings().tokenizer(facts.model());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
+        let reader = reader.looking_for_model(!is_certain);
         let edits = cx.stream_edits(facts.hides_usage);
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
@@ -187,7 +192,7 @@ impl Body {
     }
 
     /// Takes a chunk. Returns the bytes to send in its place, if the body is edited, and the outcome, once it is
-    /// certain.
+    /// certain: at the end, while the model is not known.
     fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
         match self {
             Self::Passes => (None, None),
@@ -195,14 +200,14 @@ impl Body {
                 let (decoder, reader) = &mut **reading;
                 let mut outcome = None;
                 decoder.push(chunk, |bytes| {
-                    outcome = reader.push(bytes);
-                    outcome.is_some()
+                    outcome = outcome.or(reader.push(bytes));
+                    outcome.is_some() && !reader.misses_model()
                 });
-                (None, outcome)
+                (None, outcome.filter(|_| !reader.misses_model()))
             }
             Self::Edited(stream) => {
                 let (edited, outcome) = stream.push(chunk);
-                (Some(edited), outcome)
+                (Some(edited), outcome.filter(|_| !stream.reader().misses_model()))
             }
         }
     }
@@ -213,6 +218,15 @@ impl Body {
             Self::Passes => (Vec::new(), Outcome::Unknown),
             Self::Read(reading) => (Vec::new(), reading.1.finish()),
             Self::Edited(stream) => stream.finish(),
+        }
+    }
+
+    /// The model that it names, if that was looked for.
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Passes => None,
+            Self::Read(reading) => reading.1.model(),
+            Self::Edited(stream) => stream.reader().model(),
         }
     }
 }
@@ -253,6 +267,7 @@ impl Responding {
         let chunk = &*if self.body.is_read() { buffer() } else { Vec::new() };
         let (mut edited, outcome) = self.body.push(chunk);
         if end_of_stream {
+            self.find_model(cx);
             let (rest, outcome) = self.body.finish();
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
             settle(self.open, &self.facts, outcome, cx);
@@ -260,6 +275,7 @@ impl Responding {
         }
         if let Some(outcome) = outcome {
             replace(chunk, edited, cx);
+            self.find_model(cx);
             settle(self.open, &self.facts, outcome, cx);
             let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
             return Session::Settled(Settled { stream });
@@ -283,7 +299,7 @@ impl Responding {
         }
         self.extend_at = output.saturating_add(EXTEND_STEP);
         let tokens = Tokens { output, ..self.open.estimate().tokens };
-        let cost = cx.cost(self.facts.model.as_deref(), &tokens);
+        let cost = cx.cost(&self.facts.models, &tokens);
         if self.open.is_outgrown_by(&cost) {
             self.is_over |= cx.extend(&mut self.open, &cost);
         }
@@ -296,9 +312,22 @@ impl Responding {
     }
 
     /// Settles to what the response has shown.
-    pub(super) fn settle<S: SharedData>(self, cx: &mut Cx<'_, S>) {
+    pub(super) fn settle<S: SharedData>(mut self, cx: &mut Cx<'_, S>) {
+        self.find_model(cx);
         let (_, outcome) = self.body.finish();
         settle(self.open, &self.facts, outcome, cx);
+    }
+}
+
+impl Responding {
+    /// If the answer names its model, the request was for no other.
+    fn find_model<S: SharedData>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(model) = self.body.model() else { return };
+        if let Some(models) = self.facts.models.answered_by(model) {
+            cx.log(Field::Model, model);
+            self.open.is_for(&models);
+            self.facts.models = models;
+        }
     }
 }
 
@@ -332,20 +361,21 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
 
 /// Settles to the `outcome` of reading a response.
 fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
-    let model = facts.model.as_deref();
+    let model = facts.model();
+    let models = &facts.models;
     let has_format = facts.endpoint.has_format();
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
             if has_format {
                 cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
             }
-            FinalCost::Cost(cx.cost(model, &usage.tokens()))
+            FinalCost::Cost(cx.cost(models, &usage.tokens()))
         }
         // Without a format, nobody knows whether that text is an answer.
         Outcome::Counted { .. } if !has_format => FinalCost::AsReserved,
         Outcome::Counted { output_tokens } => {
             let tokens = Tokens { output: output_tokens, ..open.estimate().tokens };
-            FinalCost::Cost(cx.cost(model, &tokens))
+            FinalCost::Cost(cx.cost(models, &tokens))
         }
         Outcome::Unknown => FinalCost::AsReserved,
     };

@@ -11,7 +11,7 @@ use crate::codec::{content_encoding, media_type};
 use crate::config::{AcceptEncoding, Messages, WebSocket};
 use crate::identity::RequestView;
 use crate::policy::endpoints::{Route, Treatment};
-use crate::policy::{Access, Subject};
+use crate::policy::{Access, Candidates, Subject};
 use crate::request::{self, Endpoint};
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
@@ -58,7 +58,7 @@ pub(super) fn begin<S: SharedData>(
         }
         // A closed endpoint is closed to all who are not exempt, even if no limit is for them.
         Access::Unlimited if way == Way::Reject && !cx.config.exempts(identity.as_ref()) => {
-            refuse_unless_dry_run(&Refusal::ClosedEndpoint, route.endpoint, cx.config.dry_run(), cx);
+            refuse_unless_dry_run(&Refusal::ClosedEndpoint, route.endpoint, None, cx.config.dry_run(), cx);
             return Session::Idle;
         }
         Access::Unlimited => return Session::Idle,
@@ -105,7 +105,7 @@ impl Arrival<'_> {
                 // Where there is no limit, nothing is in a dry run but everything.
                 let dry_run =
                     cx.config.dry_run() || (self.subject.is_limited() && !self.subject.is_enforced());
-                if refuse_unless_dry_run(&Refusal::ClosedEndpoint, self.route.endpoint, dry_run, cx) {
+                if refuse_unless_dry_run(&Refusal::ClosedEndpoint, self.route.endpoint, None, dry_run, cx) {
                     return Session::Idle;
                 }
                 self.read(cx)
@@ -113,7 +113,7 @@ impl Arrival<'_> {
             Way::RefuseWebSocket if !self.subject.is_limited() => Session::Idle,
             Way::RefuseWebSocket => {
                 let dry_run = !self.subject.is_enforced();
-                if refuse_unless_dry_run(&Refusal::WebSocket, self.route.endpoint, dry_run, cx) {
+                if refuse_unless_dry_run(&Refusal::WebSocket, self.route.endpoint, None, dry_run, cx) {
                     return Session::Idle;
                 }
                 self.count_connection(cx)
@@ -127,14 +127,16 @@ impl Arrival<'_> {
     /// Reserves a request and a slot for a connection, under every limit that its sender has: what is sent in it may
     /// use what the others are on.
     fn count_connection<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        let facts = RequestFacts { spends_tokens: false, ..self.unread(cx) };
+        let models = self.deployed().unwrap_or(Candidates::UNKNOWN);
+        let facts = RequestFacts { spends_tokens: false, models, ..self.unread(cx) };
         arrival::admit(&self.subject, facts, Estimate::REQUEST, cx)
     }
 
     /// Reserves a request and a slot. Limits on tokens and on cost do not apply.
     fn count_request<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        let facts = RequestFacts { spends_tokens: false, ..self.unread(cx) };
-        let limits = self.subject.limits(None).filter(|applied| !applied.limit.metric.needs_tokens());
+        let facts = RequestFacts { spends_tokens: false, models: Candidates::NONE, ..self.unread(cx) };
+        let limits =
+            self.subject.limits(&facts.models).filter(|applied| !applied.limit.metric.needs_tokens());
         let id = cx.shared.reservation_id();
         let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST);
         if reservation.lines.is_empty() {
@@ -158,11 +160,20 @@ impl Arrival<'_> {
             return arrival::admit(&self.subject, facts, Estimate::REQUEST, cx);
         }
         let languages = self.languages(cx);
-        AwaitBody::begin(self.route.endpoint, self.route.deployment, self.subject, languages, cx)
+        AwaitBody::begin(self.request, self.route, self.subject, languages, cx)
     }
 
     fn unread<S: SharedData>(&self, cx: &Cx<'_, S>) -> RequestFacts {
-        RequestFacts::unread(self.route.endpoint, self.languages(cx))
+        let facts = RequestFacts::unread(self.route.endpoint, self.languages(cx));
+        match self.deployed() {
+            Some(models) => RequestFacts { models, ..facts },
+            None => facts,
+        }
+    }
+
+    /// The model that the path names.
+    fn deployed(&self) -> Option<Candidates> {
+        self.route.deployment.clone().map(Candidates::One)
     }
 
     /// The header `accept-language`, if refusals depend on it.
@@ -182,9 +193,10 @@ fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
 }
 
 /// Refuses a request for what it is. In a dry run, only counts and logs that, and returns false.
-fn refuse_unless_dry_run<S: SharedData>(
+pub(super) fn refuse_unless_dry_run<S: SharedData>(
     refusal: &Refusal,
     endpoint: Endpoint,
+    languages: Option<&str>,
     dry_run: bool,
     cx: &mut Cx<'_, S>,
 ) -> bool {
@@ -197,7 +209,7 @@ fn refuse_unless_dry_run<S: SharedData>(
     cx.count(Stat::Refused, 1);
     cx.log(Field::Decision, "refused");
     cx.log(Field::Reason, reason);
-    cx.refuse(refusal, endpoint, None);
+    cx.refuse(refusal, endpoint, languages);
     true
 }
 

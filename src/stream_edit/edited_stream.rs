@@ -32,6 +32,11 @@ impl EditedStream {
         self.reader.so_far()
     }
 
+    /// The reader of the stream.
+    pub const fn reader(&self) -> &ResponseReader {
+        &self.reader
+    }
+
     /// Ends the stream for the client: [`StreamEditor::cut`]. The reader goes on, because the upstream charges for what
     /// it still sends.
     pub fn cut(&mut self, choices: u64) -> Option<Vec<u8>> {

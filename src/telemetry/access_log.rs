@@ -9,10 +9,11 @@ use strum::{EnumIter, IntoStaticStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 pub enum Field {
-    /// `admitted`, `over_limit`, `unknown_identity`, `refused`, `uncounted` (forwarded without the store's answer) or
-    /// `no_store` (answered 503 without it).
+    /// `admitted`, `over_limit`, `unknown_identity`, `uncounted` (forwarded without the store's answer), `no_store`
+    /// (answered 503 without it) or `refused` (for what it is).
     Decision,
-    /// Why a request was refused for what it is.
+    /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`,
+    /// `unknown_coding`, `too_large` or `too_compressed`.
     Reason,
     /// The configuration's name for the key.
     Name,
@@ -20,7 +21,7 @@ pub enum Field {
     Model,
     /// The limit that refused the request.
     Limit,
-    /// The limit in a dry run that would have refused the request, or the reason why it would have been refused.
+    /// The limit in a dry run that would have refused the request, or the reason for which it would have been refused.
     DryRun,
     /// Counted prompt tokens.
     EstimatedInputTokens,

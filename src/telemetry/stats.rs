@@ -22,10 +22,12 @@ pub enum Stat {
     DryRunOverLimit,
     /// Requests that were answered 401.
     UnknownIdentity,
-    /// Requests that were refused for what they are, whatever is left of the limits: answered 403 or 426.
+    /// Requests that were refused for what they are, whatever is left of the limits: answered 400, 403, 413, 415 or 426.
     Refused,
     /// Requests that would have been, but for a dry run.
     DryRunRefused,
+    /// Requests whose body nobody can read, which were charged the most that they could cost.
+    Unreadable,
     /// Reservations that the store did not answer in time.
     StoreErrors,
     /// Requests that were forwarded uncounted because of that (`on_error: allow`).
@@ -129,6 +131,7 @@ mod tests {
                 "llm_rate_limit.unknown_identity",
                 "llm_rate_limit.refused",
                 "llm_rate_limit.dry_run_refused",
+                "llm_rate_limit.unreadable",
                 "llm_rate_limit.store_errors",
                 "llm_rate_limit.store_errors_allowed",
                 "llm_rate_limit.store_errors_denied",

@@ -34,6 +34,11 @@ impl Tokenizer {
         slices::slices(text).map(|slice| self.vocabulary.count(slice)).sum()
     }
 
+    /// Whether both count the same tokens before their factors are applied.
+    pub fn has_vocabulary_of(&self, other: &Self) -> bool {
+        std::ptr::eq(self.vocabulary, other.vocabulary)
+    }
+
     /// `tokens` corrected by the model's factor: applied once, to a whole prompt or answer.
     pub fn weigh(&self, tokens: u64) -> u64 {
         self.factor.of(tokens)

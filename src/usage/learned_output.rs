@@ -45,6 +45,12 @@ impl Learned {
         known.map_or(default, |histogram| histogram.quantile(default))
     }
 
+    /// The most output tokens that any model is expected to use, and at least `default`.
+    pub fn longest(&self, default: u64) -> u64 {
+        let expected = self.models.values().map(|histogram| histogram.quantile(default));
+        expected.max().unwrap_or(default).max(default)
+    }
+
     /// Counts an answer of `model` that was `output_tokens` long.
     pub fn observe(&mut self, model: Option<&str>, output_tokens: u64) {
         let mut model = model.unwrap_or_default();
@@ -108,6 +114,20 @@ fn upper_end(bucket: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_model_may_be_the_one_with_the_longest_answers() {
+        let mut learned = Learned::default();
+        assert_eq!(learned.longest(512), 512);
+        for _ in 0..1_000 {
+            learned.observe(Some("short"), 10);
+        }
+        assert_eq!(learned.longest(512), 512);
+        for _ in 0..1_000 {
+            learned.observe(Some("long"), 8_000);
+        }
+        assert!(learned.longest(512) >= 8_000);
+    }
     use proptest::prelude::*;
 
     fn learned(observations: impl IntoIterator<Item = u64>) -> Learned {

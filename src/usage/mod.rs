@@ -10,6 +10,7 @@
 //! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles errors.
 
 mod answer_text;
+mod answered_by;
 mod any;
 mod body;
 mod chat;
@@ -25,6 +26,7 @@ use crate::codec::sse::Event;
 use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
+use answered_by::AnsweredBy;
 
 /// The usage that an upstream reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct ResponseReader {
     choices: u64,
     tokenizer: Tokenizer,
     format: Format,
+    /// Looks for the model's name, if somebody wants to know it.
+    answered_by: Option<AnsweredBy>,
 }
 
 #[derive(Debug)]
@@ -105,7 +109,23 @@ impl ResponseReader {
             json if json.ends_with("/json") || json.ends_with("+json") => Named::Body,
             _ => Named::Other,
         };
-        Self { endpoint, choices, tokenizer, format: Format::Unbegun(named) }
+        Self { endpoint, choices, tokenizer, format: Format::Unbegun(named), answered_by: None }
+    }
+
+    /// The same reader, which also looks for the model that the answer names, if `wanted`.
+    #[must_use]
+    pub fn looking_for_model(self, wanted: bool) -> Self {
+        Self { answered_by: wanted.then(AnsweredBy::default), ..self }
+    }
+
+    /// The model that the answer names, if it was looked for and has come.
+    pub fn model(&self) -> Option<&str> {
+        self.answered_by.as_ref().and_then(AnsweredBy::model)
+    }
+
+    /// Whether the model is still looked for.
+    pub fn misses_model(&self) -> bool {
+        self.answered_by.as_ref().is_some_and(|answered_by| answered_by.model().is_none())
     }
 
     /// Takes a chunk, which may end anywhere. Returns the outcome as soon as it is certain, which may be before the
@@ -119,6 +139,11 @@ impl ResponseReader {
     /// - For a stream of messages, with the `message_delta` that has a `stop_reason`, or with `message_stop`.
     pub fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         let chunk = self.begin(chunk);
+        if let Some(answered_by) = &mut self.answered_by
+            && !matches!(self.format, Format::Unbegun(_))
+        {
+            answered_by.push(chunk, matches!(self.format, Format::Stream(_)));
+        }
         match &mut self.format {
             Format::Stream(stream) => stream.push(chunk),
             Format::Body(body) => body.push(chunk),
@@ -135,6 +160,9 @@ impl ResponseReader {
 
     /// Takes the next event of a stream. Returns the outcome like [`ResponseReader::push`].
     pub fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
+        if let Some(answered_by) = &mut self.answered_by {
+            answered_by.read_event(event.data);
+        }
         match &mut self.format {
             Format::Stream(stream) => stream.read_event(event),
             Format::Body(_) | Format::Unbegun(_) | Format::Other => None,

@@ -14,6 +14,7 @@ modules! {
     answers,
     api,
     bodies,
+    body,
     caller,
     clients,
     compression,

@@ -158,7 +158,7 @@ async fn the_refusal_of_a_far_too_large_prompt_gives_a_lower_bound(
 #[case::none(json!({}), 512)]
 #[case::none_of_each_choice(json!({"n": 2}), 1024)]
 #[case::null(json!({"max_tokens": null}), 512)]
-#[case::nothing(json!({"max_tokens": 0}), 0)]
+#[case::nothing(json!({"max_tokens": 0}), 512)]
 #[tokio::test]
 async fn output_is_reserved_by_what_the_request_allows_itself(
     #[values(Store::Local, Store::Redis)] store: Store,

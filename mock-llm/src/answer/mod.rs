@@ -34,7 +34,7 @@ pub(crate) struct Answer {
 }
 
 /// The parts of a request that its answer depends on, in any format.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Fields {
     #[serde(default)]
     model: String,
@@ -128,9 +128,13 @@ impl Answer {
     /// Answers the request with `body` to `path`, which has no query.
     ///
     /// # Errors
-    /// If `body` is not JSON, or a member that matters has the wrong type.
+    /// If `body` is not JSON, or a member that matters has the wrong type, unless the mock is to be lax.
     pub(crate) fn to(path: &str, body: &[u8], behaviour: &Behaviour) -> Result<Self, String> {
-        let fields: Fields = serde_json::from_slice(body).map_err(|why| why.to_string())?;
+        let fields: Fields = match serde_json::from_slice(body) {
+            Ok(fields) => fields,
+            Err(_) if behaviour.lax => Fields::default(),
+            Err(why) => return Err(why.to_string()),
+        };
         let format = Format::of(path);
         let streamed = fields.stream && format != Format::Embeddings;
         let plan = Plan::new(format, fields, streamed, body.len(), behaviour);
@@ -168,7 +172,7 @@ impl Plan {
         let requests_usage = fields.stream_options.is_some_and(|options| options.include_usage);
         let is_silent = streamed && matches!(format, Format::Chat | Format::Completions) && !requests_usage;
         Self {
-            model: fields.model,
+            model: behaviour.model.clone().unwrap_or(fields.model),
             answers,
             words,
             is_cut: cap == Some(words),

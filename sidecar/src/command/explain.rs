@@ -10,7 +10,7 @@ use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::endpoints::{Route, Treatment};
-use llm_rate_limit::policy::{Access, Applied, Subject};
+use llm_rate_limit::policy::{Access, Applied, Candidates, Subject};
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::store::keys::Keyspace;
@@ -26,7 +26,7 @@ pub struct Question {
     /// The key that the request presents; - reads it from standard input. Without it, the request has no identity
     #[arg(long)]
     key: Option<String>,
-    /// The model that the request names
+    /// The model that the request names. Without it, the request may be for any, and counts under the limits of all
     #[arg(long)]
     model: Option<String>,
     /// The path of the request, which is a POST; an LLM endpoint by default
@@ -67,9 +67,9 @@ fn limits(subject: &Subject, route: Option<&Route>, model: Option<&str>) -> Vec<
     match route.map(|route| route.treatment) {
         Some(treatment) if !is_charged(treatment) => Vec::new(),
         Some(Treatment::WithoutTokens) => {
-            subject.limits(None).filter(|applied| !applied.limit.metric.needs_tokens()).collect()
+            subject.limits(&Candidates::NONE).filter(|applied| !applied.limit.metric.needs_tokens()).collect()
         }
-        _ => subject.limits(model).collect(),
+        _ => subject.limits(&model.into()).collect(),
     }
 }
 
@@ -167,8 +167,8 @@ fn as_text(
     };
     writeln!(out, "{}", introduction(subject, model))?;
     let limits = limits(subject, route, model);
-    if limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd") && config.price(model).is_none()
-    {
+    let has_budget = limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd");
+    if has_budget && model.is_some() && config.price(model).is_none() {
         writeln!(out, "this model has no price, so it costs nothing")?;
     }
     let columns = [
@@ -187,7 +187,7 @@ fn as_text(
 fn introduction(subject: &Subject, model: Option<&str>) -> String {
     let name = subject.name().map_or_else(|| "no name".to_owned(), |name| format!("{name:?}"));
     let group = subject.group().map(|group| format!(", group {group:?}")).unwrap_or_default();
-    let model = model.map_or_else(|| "no model".to_owned(), |model| format!("model {model:?}"));
+    let model = model.map_or_else(|| "any model".to_owned(), |model| format!("model {model:?}"));
     format!("{name}{group}, {model}, id {}", subject.id())
 }
 

@@ -57,6 +57,19 @@ pub enum OnStreamOver {
     Finish,
 }
 
+/// What happens to a request whose body nobody can read, where limits depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnreadable {
+    /// It is charged the most that it could cost: a token for each byte, for the dearest model, under the limits of
+    /// every model, but no more than lets it through if nothing else is spent.
+    #[default]
+    Charge,
+    /// It is answered 400.
+    Refuse,
+}
+
 /// What happens to a request's `accept-encoding` where tokens are limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

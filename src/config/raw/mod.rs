@@ -11,7 +11,8 @@ mod source;
 mod store;
 
 pub use accounting::{
-    AcceptEncoding, Encoding, OnStreamOver, OutputMode, OutputReservation, Price, StreamUsage, Weights,
+    AcceptEncoding, Encoding, OnStreamOver, OnUnreadable, OutputMode, OutputReservation, Price, StreamUsage,
+    Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
 pub use endpoints::{Endpoint, WebSocket};
@@ -70,6 +71,8 @@ pub struct Root {
     pub stream_usage: StreamUsage,
     /// What happens to a stream that has passed a limit.
     pub on_stream_over: OnStreamOver,
+    /// What happens to a request whose body nobody can read, where limits depend on it.
+    pub on_unreadable: OnUnreadable,
     /// Whether limits on requests get a request back that the upstream answers with an error, as limits on tokens get
     /// its tokens back; false by default.
     pub refund_requests_on_error: bool,

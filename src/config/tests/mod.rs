@@ -250,6 +250,7 @@ fn every_field_of_accounting_takes_effect() {
     assert_eq!(accounting.on_stream_over, OnStreamOver::Finish);
     assert!(accounting.refund_requests_on_error);
     assert_eq!(accounting.accept_encoding, AcceptEncoding::Keep);
+    assert_eq!(config.on_unreadable(), OnUnreadable::Refuse);
     let weights = &accounting.weights;
     assert_eq!((weights.cached_input, weights.reasoning), (250_000, 10_000_000));
     let factors = ["o3", "gpt-4o", "llama"].map(|model| weights.models.of(Some(model)).copied());

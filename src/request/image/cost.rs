@@ -7,9 +7,16 @@ use crate::models::{Bounds, ImageRule};
 use crate::quantity::Units;
 
 impl Image {
-    /// Its tokens, by the rule of its model.
+    /// Its tokens, by the rule of its model, in the detail that costs most.
     pub(in crate::request) fn tokens(self, rule: ImageRule) -> Units {
-        let Self { size: Size { width, height }, detail } = self;
+        let tokens = |detail| self.size.tokens(detail, rule);
+        self.details.iter().map(tokens).max().unwrap_or_default()
+    }
+}
+
+impl Size {
+    fn tokens(self, detail: Detail, rule: ImageRule) -> Units {
+        let Self { width, height } = self;
         let (width, height) = (f64::from(width), f64::from(height));
         match rule {
             ImageRule::Tiles { base, .. } if detail == Detail::Low => Units::new(base),
@@ -92,10 +99,13 @@ fn count_squares(width: f64, height: f64, square: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::models::IMAGE_RULES;
+    use crate::request::image::Details;
     use proptest::prelude::*;
 
     fn tokens(model: &str, width: u32, height: u32, detail: Detail) -> u64 {
-        Image { size: Size { width, height }, detail }.tokens(ImageRule::of(model)).get()
+        let mut details = Details::default();
+        details.add(detail);
+        Image { size: Size { width, height }, details }.tokens(ImageRule::of(model)).get()
     }
 
     /// The guides' own examples, and prompts with measured token counts.
@@ -135,6 +145,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_several_details_the_dearest_counts() {
+        let mut details = Details::default();
+        let size = Size { width: 1024, height: 1024 };
+        let mut add = |detail| {
+            details.add(detail);
+            Image { size, details }.tokens(ImageRule::of("gpt-4o")).get()
+        };
+        assert_eq!([add(Detail::Low), add(Detail::High), add(Detail::Low)], [85, 765, 765]);
+    }
+
     proptest! {
         #[test]
         fn any_size_has_a_cost_within_the_bounds(
@@ -143,7 +164,7 @@ mod tests {
             height in 1..=u32::MAX,
             detail in prop::sample::select(vec![Detail::Auto, Detail::Low, Detail::High, Detail::Original]),
         ) {
-            let tokens = Image { size: Size { width, height }, detail }.tokens(rule).get();
+            let tokens = Size { width, height }.tokens(detail, rule).get();
             let max = match rule {
                 // A side of 2,048 by one of 768 at most.
                 ImageRule::Tiles { base, tile } => base + 8 * tile,

@@ -44,11 +44,29 @@ impl Detail {
     }
 }
 
+/// The details that a request names for an image: one, or several, of which a reader takes one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Details(u8);
+
+impl Details {
+    const ALL: [Detail; 4] = [Detail::Auto, Detail::Low, Detail::High, Detail::Original];
+
+    pub(super) const fn add(&mut self, detail: Detail) {
+        self.0 |= 1 << detail as u8;
+    }
+
+    /// Each of them; the model's default if there is none.
+    fn iter(self) -> impl Iterator<Item = Detail> {
+        let bits = if self.0 == 0 { 1 << Detail::Auto as u8 } else { self.0 };
+        Self::ALL.into_iter().filter(move |detail| bits & (1 << *detail as u8) != 0)
+    }
+}
+
 /// An image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) size: Size,
-    pub(super) detail: Detail,
+    pub(super) details: Details,
 }
 
 /// The size of the image at `url`, a JSON string with or without quotes: from the image's header, if it is a data URL.

@@ -95,7 +95,7 @@ fn no_factor_applies_to_images_and_token_ids() {
     let tokenizer = Tokenizer::new(Counting { encoding: Encoding::O200kBase, factor });
     let tokens = |endpoint, body: &str| {
         let body = Body::new(body.as_bytes());
-        Request::read(endpoint, &body).input_tokens(&Meter::unlimited(tokenizer))
+        count(&Request::read(endpoint, &body), tokenizer)
     };
     assert_eq!(tokens(Endpoint::ChatCompletions, &body), 2 * 7 + 765);
     assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);

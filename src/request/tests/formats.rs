@@ -18,16 +18,14 @@ fn inputs_are_texts_or_token_ids() {
         (json!([[[15339]], null, true]), 0, 0),
         (json!(""), 0, 1),
     ] {
-        let body = json!({"model": "gpt-4o", "input": input, "prompt": input, "max_tokens": 5, "n": 2});
-        let size = (body.to_string().len() as u64).div_ceil(4);
-        let expected = if prompts == 0 { size } else { expected };
-        assert_eq!(
-            read_at(Endpoint::Embeddings, body.to_string().as_bytes()),
-            (expected, Some(0)),
-            "{input}"
-        );
         let cap = Some(5 * 2 * prompts.max(1));
-        assert_eq!(read_at(Endpoint::Completions, body.to_string().as_bytes()), (expected, cap), "{input}");
+        for (endpoint, name, cap) in
+            [(Endpoint::Embeddings, "input", Some(0)), (Endpoint::Completions, "prompt", cap)]
+        {
+            let body = json!({"model": "gpt-4o", name: input, "max_tokens": 5, "n": 2}).to_string();
+            let expected = if prompts == 0 { (body.len() as u64).div_ceil(4) } else { expected };
+            assert_eq!(read_at(endpoint, body.as_bytes()), (expected, cap), "{input}");
+        }
     }
 }
 
@@ -37,12 +35,7 @@ fn every_completion_that_is_made_is_charged() {
         let bytes = body.to_string().into_bytes();
         let body = Body::new(&bytes);
         let request = Request::read(Endpoint::Completions, &body);
-        (
-            request.choices(),
-            request.answers(),
-            request.output_cap(),
-            request.input_tokens(&Meter::unlimited(tokenizer(None))),
-        )
+        (request.choices(), request.answers(), request.output_cap().tokens, count(&request, tokenizer(None)))
     };
     assert_eq!(request(json!({"prompt": "hello", "max_tokens": 10})), (1, 1, Some(10), 1));
     assert_eq!(
@@ -54,29 +47,19 @@ fn every_completion_that_is_made_is_charged() {
 }
 
 #[test]
-fn a_deployment_is_the_model_whatever_the_body_names() {
-    for body in [&b"{}"[..], br#"{"model":"gpt-4o"}"#, b"\0"] {
-        let body = Body::new(body);
-        let request = Request::read(Endpoint::ChatCompletions, &body).to_deployment(Some("gpt-4"));
-        assert_eq!(request.model.as_deref(), Some("gpt-4"));
-    }
-    let model = |body: &[u8]| {
-        let body = Body::new(body);
-        let request = Request::read(Endpoint::ChatCompletions, &body).to_deployment(None);
-        request.model.map(std::borrow::Cow::into_owned)
-    };
-    assert_eq!((model(b"{}"), model(br#"{"model":"gpt-4o"}"#)), (None, Some("gpt-4o".to_owned())));
-}
-
-#[test]
 fn a_body_without_a_format_counts_by_its_size_and_has_no_output() {
     let text = br#"{"model":"dall-e-3","prompt":"hello","n":7,"max_tokens":9,"stream":true}"#;
     let body = Body::new(text);
     let request = Request::read(Endpoint::Other(Api::OpenAi), &body);
-    assert_eq!((request.model.as_deref(), request.stream), (Some("dall-e-3"), false));
-    let meter = Meter::unlimited(tokenizer(None));
-    assert_eq!(request.input_tokens(&meter), (text.len() as u64).div_ceil(4));
-    assert_eq!(request.output_cap(), Some(0));
+    assert_eq!((request.models().one(), request.stream), (Some("dall-e-3"), false));
+    let tokenizer = tokenizer(None);
+    let meter = Meter::unlimited(tokenizer);
+    let tokens = request.input_tokens(request.text_tokens(&meter), None, tokenizer);
+    assert_eq!(tokens, (text.len() as u64).div_ceil(4));
+    assert_eq!(request.output_cap().tokens, Some(0));
+    let body = Body::new(br#"{"prompt":"hello"}"#);
+    let request = Request::read(Endpoint::Other(Api::OpenAi), &body);
+    assert_eq!(request.models(), Candidates::NONE, "it needs no model");
 }
 
 #[test]
@@ -231,6 +214,6 @@ fn an_estimate_of_messages_is_near_the_published_count() {
     let body = Body::new(&bytes);
     let encodings = Encodings::default();
     let tokenizer = encodings.tokenizer(Some("claude-opus-4-1"));
-    let tokens = Request::read(Endpoint::Messages, &body).input_tokens(&Meter::unlimited(tokenizer));
+    let tokens = count(&Request::read(Endpoint::Messages, &body), tokenizer);
     assert!((14..=20).contains(&tokens), "{tokens}");
 }

@@ -22,7 +22,13 @@ fn read(body: &[u8]) -> (u64, Option<u64>) {
 fn read_at(endpoint: Endpoint, body: &[u8]) -> (u64, Option<u64>) {
     let body = Body::new(body);
     let request = Request::read(endpoint, &body);
-    (request.input_tokens(&Meter::unlimited(tokenizer(request.model.as_deref()))), request.output_cap())
+    (count(&request, tokenizer(request.first_model())), request.output_cap().tokens)
+}
+
+/// Input tokens of a request for the first model that it names.
+fn count(request: &Request<'_>, tokenizer: Tokenizer) -> u64 {
+    let text = request.text_tokens(&Meter::unlimited(tokenizer));
+    request.input_tokens(text, request.first_model(), tokenizer)
 }
 
 fn input_tokens_at(endpoint: Endpoint, body: &Value) -> u64 {
@@ -80,10 +86,7 @@ fn the_factor_applies_to_the_whole_prompt() {
     let tokenizer = Tokenizer::new(Counting { encoding: Encoding::O200kBase, factor });
     let body = Body::new(body);
     // 3 + `user` + `hi` + 3 = 8.
-    assert_eq!(
-        Request::read(Endpoint::ChatCompletions, &body).input_tokens(&Meter::unlimited(tokenizer)),
-        12
-    );
+    assert_eq!(count(&Request::read(Endpoint::ChatCompletions, &body), tokenizer), 12);
 }
 
 /// Each content costs as much as a plain text, or so many tokens more.
@@ -150,21 +153,77 @@ fn functions_count_as_tools_and_nested_properties_count() {
 fn the_largest_cap_is_multiplied_by_the_choices() {
     for (members, cap) in [
         (r#""max_tokens":1,"max_completion_tokens":10000"#, Some(10_000)),
-        (r#""max_output_tokens":5,"n":3"#, Some(15)),
+        (r#""max_completion_tokens":5,"n":3"#, Some(15)),
         (r#""max_tokens":7,"n":0"#, Some(7)),
         (r#""max_tokens":7,"n":"3""#, Some(21)),
         (r#""max_tokens":7,"n":-2"#, Some(7)),
+        (r#""max_tokens":7,"N":3"#, Some(21)),
         (r#""max_tokens":7,"n":1e308"#, Some(MAX_EXACT)),
         (r#""max_tokens":1e999"#, Some(MAX_EXACT)),
+        (r#""max_tokens":9007199254740993"#, Some(MAX_EXACT)),
+        (r#""max_tokens":"7""#, Some(7)),
+        (r#""max_tokens":"7""#, Some(7)),
+        (r#""max_tokens":7.0"#, Some(7)),
+        (r#""max_tokens":7.5"#, None),
         (r#""max_tokens":-5"#, None),
         (r#""max_tokens":"many""#, None),
         (r#""max_tokens":{"a":[1]}"#, None),
+        (r#""max_tokens":true"#, None),
         (r#""max_tokens":null,"n":4"#, None),
-        (r#""max_tokens":0"#, Some(0)),
+        (r#""max_tokens":0"#, None),
+        (r#""max_tokens":"0""#, None),
         (r#""max_tokens":9,"max_tokens":3"#, Some(9)),
+        (r#""n_predict":-1"#, None),
     ] {
         let body = format!(r#"{{{members},"messages":[{{"role":"user","content":"hi"}}]}}"#);
         assert_eq!(read(body.as_bytes()), (8, cap), "{members}");
+    }
+}
+
+#[test]
+fn every_endpoint_has_its_own_names_of_the_cap() {
+    let all = r#"{"max_tokens":1,"max_completion_tokens":2,"max_output_tokens":3,"n_predict":4}"#;
+    for (endpoint, names, largest) in [
+        (Endpoint::ChatCompletions, &["max_tokens", "max_completion_tokens", "n_predict"][..], Some(4)),
+        (Endpoint::Completions, &["max_tokens", "n_predict"], Some(4)),
+        (Endpoint::Messages, &["max_tokens"], Some(1)),
+        (Endpoint::Responses, &["max_output_tokens"], Some(3)),
+        (Endpoint::Embeddings, &[], Some(0)),
+    ] {
+        assert_eq!(read_at(endpoint, all.as_bytes()).1, largest, "{endpoint:?}");
+        for name in
+            ["max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens"]
+        {
+            let none = (endpoint == Endpoint::Embeddings).then_some(0);
+            let expected = if names.contains(&name) { Some(7) } else { none };
+            assert_eq!(
+                read_at(endpoint, format!("{{\"{name}\":7}}").as_bytes()).1,
+                expected,
+                "{endpoint:?} {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cap_that_some_reader_may_not_find_is_doubtful() {
+    let cap = |members: &str| {
+        let body = format!("{{{members}}}");
+        let body = Body::new(body.as_bytes());
+        let Cap { tokens, is_doubtful } = Request::read(Endpoint::ChatCompletions, &body).output_cap();
+        (tokens, is_doubtful)
+    };
+    for (members, expected) in [
+        (r#""max_tokens":7"#, (Some(7), false)),
+        (r#""max_tokens":7,"max_tokens":9"#, (Some(9), false)),
+        (r#""max_tokens":7,"max_completion_tokens":null"#, (Some(7), false)),
+        (r#""MAX_TOKENS":7"#, (Some(7), true)),
+        (r#""max_tokens":7,"Max_Tokens":9"#, (Some(9), true)),
+        (r#""max_tokens":7,"max_tokens":null"#, (Some(7), true)),
+        (r#""max_tokens":0,"max_tokens":7"#, (Some(7), true)),
+        (r#""max_tokens":7}{"messages":[]"#, (Some(7), true)),
+    ] {
+        assert_eq!(cap(members), expected, "{members}");
     }
 }
 
@@ -189,34 +248,55 @@ fn a_body_without_a_prompt_is_charged_for_its_size() {
         (Endpoint::ChatCompletions, Some(3)),
         (Endpoint::Completions, Some(3)),
         (Endpoint::Embeddings, Some(0)),
-        (Endpoint::Responses, Some(3)),
+        (Endpoint::Responses, None),
         (Endpoint::Messages, Some(3)),
     ] {
         assert_eq!(read_at(endpoint, body), (17, cap));
     }
 }
 
-/// Bodies that clients malform, by mistake or on purpose. None may cause a panic, and each is charged for something.
+/// Bodies that no reader reads, by mistake or on purpose. None may cause a panic.
 #[test]
-fn malformed_bodies_are_charged() {
+fn bodies_that_nobody_reads_have_a_fault() {
+    for body in [
+        &b""[..],
+        b"not json at all!",
+        b"null",
+        b"7",
+        b"\"text\"",
+        b"[]",
+        b"[[7]]",
+        br#"{"max_tokens":5,"messages":[{"role":"user","content":"#,
+        b"model=gpt-4o&messages=hi",
+        b"\x1F\x8B\x08",
+    ] {
+        let read = Body::new(body);
+        let request = Request::read(Endpoint::ChatCompletions, &read);
+        assert!(request.fault.is_some() && !request.is_plain, "{body:?}");
+        assert_eq!((request.models(), request.size()), (Candidates::UNKNOWN, body.len() as u64));
+    }
+}
+
+/// Bodies that some readers read, each as it reads them.
+#[test]
+fn bodies_that_only_some_readers_read_are_charged() {
     let deep = |times: usize| "[".repeat(times) + &"]".repeat(times);
     let ten_mb = "x".repeat(10_000_000);
     let hi = r#"[{"role":"user","content":"hi"}]"#;
     for (body, expected) in [
-        (String::new(), (0, None)),
-        ("not json at all!".into(), (4, None)),
-        ("null".into(), (1, None)),
-        ("[]".into(), (1, None)),
-        (r#"{"messages":"hi there"}"#.into(), (6, None)),
+        (r#"{"messages":"hi there"}"#.into(), (8, None)),
+        (r#"{"messages":{"role":"user","content":"hi"}}"#.into(), (8, None)),
         (r#"{"messages":[1,null,"x",[]]}"#.into(), (15, None)),
-        // The cap before the fault is read; the prompt is charged for its size.
-        (r#"{"max_tokens":5,"messages":[{"role":"user","content":"#.into(), (14, Some(5))),
-        (format!(r#"{{"messages":{hi}}} trailing"#), (14, None)),
-        (format!(r#"{{"temperature":NaN,"messages":{hi}}}"#), (16, None)),
+        (format!(r#"[{{"messages":{hi}}}]"#), (8, None)),
+        (format!(r#"{{"messages":{hi}}} trailing"#), (8, None)),
+        (format!(r#"{{"messages":{hi}}}{{"messages":{hi}}}"#), (13, None)),
+        (format!(r#"{{"temperature":NaN,"max_tokens":5,"messages":{hi}}}"#), (8, Some(5))),
+        (format!(r#"{{"messages":{hi},"Messages":{hi}}}"#), (13, None)),
+        (r#"{"messages":[{"ROLE":"user","Content":"hi"}]}"#.into(), (8, None)),
+        ("{'messages':[{role:user,content:hi,},],max_tokens:0x10} // that is all".into(), (8, Some(16))),
         // Depth is no fault, in any member.
         (format!(r#"{{"metadata":{},"messages":{hi}}}"#, deep(100_000)), (8, None)),
         (format!(r#"{{"max_tokens":{},"messages":{hi}}}"#, deep(100_000)), (8, None)),
-        (format!(r#"{{"messages":{hi},"messages":[{}]}}"#, deep(100_000)), (11, None)),
         (format!(r#"{{"messages":{hi},"messages":{hi}}}"#), (13, None)),
         (format!("\u{FEFF}{{\"messages\":{hi}}}"), (8, None)),
         (r#"{"messages":[{"role":"user","content":"\ud83d"}]}"#.into(), (8, None)),
@@ -226,9 +306,136 @@ fn malformed_bodies_are_charged() {
     ] {
         let start: String = body.chars().take(60).collect();
         assert_eq!(read(body.as_bytes()), expected, "{start}");
+        let body = Body::new(body.as_bytes());
+        assert_eq!(Request::read(Endpoint::ChatCompletions, &body).fault, None, "{start}");
     }
     assert_eq!(read(b"{\"messages\":[{\"role\":\"user\",\"content\":\"\xFF\"}]}"), (8, None));
-    assert_eq!(read(b"{\"messages\":\0[{}]}"), (5, None));
+    let nested = format!(
+        r#"{{"messages":[{{"role":"user","content":{}"hi"{}}}],"max_tokens":5}}"#,
+        "[".repeat(150),
+        "]".repeat(150)
+    );
+    let (tokens, cap) = read(nested.as_bytes());
+    assert!(tokens > 8 && cap == Some(5), "{tokens}");
+}
+
+#[test]
+fn what_servers_put_into_a_prompt_beside_its_messages_counts_as_text() {
+    let hi = json!([{"role": "user", "content": "hi"}]);
+    let with = |endpoint, name: &str, value: &Value| {
+        let prompt = match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Messages => "messages",
+            Endpoint::Completions => "prompt",
+            Endpoint::Embeddings | Endpoint::Responses | Endpoint::Other(_) => "input",
+        };
+        input_tokens_at(
+            endpoint,
+            &json!({prompt: if prompt == "messages" { hi.clone() } else { json!("hi") }, name: value}),
+        )
+    };
+    let text = "Only the best of words";
+    for endpoint in [
+        Endpoint::ChatCompletions,
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::Responses,
+        Endpoint::Messages,
+    ] {
+        let none = with(endpoint, "temperature", &json!(0.5));
+        for name in [
+            "documents",
+            "guided_json",
+            "guided_choice",
+            "guided_regex",
+            "guided_grammar",
+            "structured_outputs",
+            "chat_template",
+            "chat_template_kwargs",
+            "extra_body",
+            "grammar",
+            "json_schema",
+            "preamble",
+            "chat_history",
+            "message",
+            "system_prompt",
+            "data_sources",
+            "input_extra",
+            "whatever_comes_next",
+        ] {
+            assert_eq!(with(endpoint, name, &json!(text)), none + tokens_of(text), "{endpoint:?} {name}");
+            let list = json!([{"title": text, "n": 1}]);
+            assert_eq!(
+                with(endpoint, name, &list),
+                none + tokens_of(&list.to_string()),
+                "{endpoint:?} {name}"
+            );
+        }
+        for (name, value) in [
+            ("metadata", json!({"user": text})),
+            ("user", json!(text)),
+            ("stop", json!([text])),
+            ("logit_bias", json!({"50256": -100})),
+            ("provider", json!({"order": [text]})),
+            ("whatever", json!([])),
+            ("whatever", json!(12)),
+        ] {
+            assert_eq!(with(endpoint, name, &value), none, "{endpoint:?} {name}");
+        }
+    }
+    let message = |name: &str, value: Value| {
+        let mut message = json!({"role": "user", "content": "hi"});
+        message[name] = value;
+        input_tokens(&json!({"messages": [message]}))
+    };
+    assert_eq!(message("tool_plan", json!(text)), 8 + tokens_of(text));
+    assert_eq!(message("reasoning", json!(text)), 8 + tokens_of(text));
+    assert_eq!(message("tool_call_id", json!(text)), 8);
+    let twice = json!({"role": "user", "content": "hi", "reasoning": text, "reasoning_content": text});
+    assert_eq!(
+        input_tokens(&json!({"messages": [twice]})),
+        8 + tokens_of(text),
+        "the same text under two names"
+    );
+}
+
+fn tokens_of(text: &str) -> u64 {
+    tokenizer(None).count(text)
+}
+
+/// JSON in a prompt counts the same however it is written.
+#[test]
+fn json_counts_in_its_shortest_form() {
+    let body = |schema: &str| {
+        let format = format!(r#"{{"type":"json_schema","json_schema":{{"name":"n","schema":{schema}}}}}"#);
+        read(format!(r#"{{"messages":[{{}}],"response_format":{format}}}"#).as_bytes()).0
+    };
+    let shortest = body(r#"{"type":"object","title":"é"}"#);
+    assert_eq!(body("{ \"type\" :\n\"object\",\t\"title\":\"\\u00e9\" }"), shortest);
+}
+
+/// Of several values of a member, the dearest counts, also where that is deep inside.
+#[test]
+fn no_member_hides_another_of_its_name() {
+    let image = |members: &str| {
+        let part = format!(r#"{{"type":"image_url","image_url":{{{members}}}}}"#);
+        read(format!(r#"{{"model":"gpt-4o","messages":[{{"content":[{part}]}}]}}"#).as_bytes()).0
+    };
+    assert_eq!(image(r#""url":"x","detail":"high","detail":"low""#), image(r#""url":"x","detail":"high""#));
+    assert!(image(r#""url":"x","url":"y""#) >= image(r#""url":"x""#));
+    let tool = |members: &str| {
+        read(format!(r#"{{"messages":[{{}}],"tools":[{{"function":{{"name":"f",{members}}}}}]}}"#).as_bytes())
+            .0
+    };
+    let long = tool(r#""description":"a long description of what it does""#);
+    assert!(tool(r#""description":"a long description of what it does","description":"""#) >= long);
+    let source = |members: &str| {
+        let data = "A".repeat(400_000);
+        let source =
+            format!(r#"{{"type":"document","source":{{"data":"{data}",{members}"type":"base64"}}}}"#);
+        read(format!(r#"{{"messages":[{{"content":[{source}]}}]}}"#).as_bytes()).0
+    };
+    assert!(source(r#""data":"","#) >= source(""));
+    assert!(source(r#""type":"text","#) >= source(""));
 }
 
 /// Schemas count down to a depth, and no further.
@@ -340,9 +547,9 @@ proptest! {
         let bytes = body.to_string().into_bytes();
         let body = Body::new(&bytes);
         let request = Request::read(endpoint, &body);
-        prop_assert!(request.is_json);
+        prop_assert_eq!(request.fault.is_none(), request.objects > 0);
         let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
-        prop_assert!(request.input_tokens(&Meter::unlimited(tokenizer(None))) >= least);
+        prop_assert!(count(&request, tokenizer(None)) >= least);
     }
 
     #[test]

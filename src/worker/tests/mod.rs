@@ -1,6 +1,8 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 mod admission;
+mod bodies;
+mod law;
 mod response;
 mod routes;
 mod sidecar;
@@ -111,7 +113,8 @@ impl Driver<'_> {
         body: impl Fn() -> Vec<u8>,
         now: u64,
     ) -> Verdict {
-        self.request(stream, Event::RequestBody { buffer: &body, end_of_stream }, now)
+        let buffer = |from: usize| body().get(from..).unwrap_or_default().to_vec();
+        self.request(stream, Event::RequestBody { buffer: &buffer, end_of_stream }, now)
     }
 
     fn response_headers(
@@ -238,9 +241,12 @@ fn status(directive: &Directive) -> u32 {
     }
 }
 
-/// The units used of the first limit, from the headers of a request that uses none.
+/// The units used of the first limit, from the headers of a request of [`PROMPT`] tokens of input and no output.
 fn used(worker: &mut Driver<'_>, stream: u32) -> u64 {
-    send(worker, stream, 0);
+    worker.request_headers(stream, &post("/v1/embeddings", "key"), false, NOW);
+    let ids: Vec<u64> = (0..PROMPT).collect();
+    let body = json!({"model": "gpt-4o", "input": ids}).to_string();
+    worker.request_body(stream, true, || body.clone().into_bytes(), NOW);
     let edits = worker.response_headers(stream, ResponseHead { status: 500, ..OK }, true, NOW);
     worker.stream_done(stream, NOW);
     let value = |name| edits.set.iter().find(|(n, _)| *n == name).unwrap().1.parse::<u64>().unwrap();

@@ -1,0 +1,58 @@
+//! The maximum of output tokens that a request sets.
+
+use super::Endpoint;
+
+/// A maximum of output tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cap {
+    /// The largest that any reader finds; none if it sets none.
+    pub tokens: Option<u64>,
+    /// Whether some reader may find none, so that the answer may be longer.
+    pub is_doubtful: bool,
+}
+
+/// The members of an endpoint that set a maximum, each read apart from the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Caps {
+    names: &'static [&'static str],
+    largest: Option<u64>,
+    /// One bit for each name that has had a maximum, and for each that has had another value.
+    set: u8,
+    unset: u8,
+    /// Whether only readers without regard to case find one of them.
+    has_variant: bool,
+}
+
+impl Caps {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        let names: &[&str] = match endpoint {
+            // llama.cpp's server has a name of its own beside OpenAI's.
+            Endpoint::ChatCompletions => &["max_tokens", "max_completion_tokens", "n_predict"],
+            Endpoint::Completions => &["max_tokens", "n_predict"],
+            Endpoint::Messages => &["max_tokens"],
+            Endpoint::Responses => &["max_output_tokens"],
+            Endpoint::Embeddings | Endpoint::Other(_) => &[],
+        };
+        Self { names, ..Self::default() }
+    }
+
+    /// The number of the member `name`, if it sets a maximum.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| *known == name)
+    }
+
+    /// Takes the value of a member: a number of tokens, or none if it is no maximum. `is_exact` unless its name is in
+    /// another case.
+    pub(super) fn take(&mut self, position: usize, is_exact: bool, tokens: Option<u64>) {
+        self.largest = self.largest.max(tokens);
+        self.has_variant |= !is_exact;
+        let bit = 1_u8 << position.min(7);
+        let seen = if tokens.is_some() { &mut self.set } else { &mut self.unset };
+        *seen |= bit;
+    }
+
+    pub(super) const fn cap(&self) -> Cap {
+        // A member that occurs twice, once with a maximum, has either value.
+        Cap { tokens: self.largest, is_doubtful: self.has_variant || self.set & self.unset != 0 }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a request is expected to cost: what it says, and the most that it could be where that is not known.
+
+use super::context::Cx;
+use super::reservation::{Certainty, Estimate};
+use crate::config::OutputMode;
+use crate::policy::limit::{Cost, Metric};
+use crate::policy::{Applied, Candidates, Subject};
+use crate::pricing::Tokens;
+use crate::quantity::{MAX_EXACT, Units};
+use crate::request::Request;
+use crate::store::local::SharedData;
+use crate::tokens::{Meter, Tokenizer};
+
+/// The cost that is expected of a `request` of `subject` for one of `models`.
+pub(super) fn of_request<S: SharedData>(
+    request: &Request<'_>,
+    models: &Candidates,
+    subject: &Subject,
+    cx: &Cx<'_, S>,
+) -> Estimate {
+    if !cx.shared.counts_tokens {
+        return Estimate::REQUEST;
+    }
+    let (declared, output, certainty) = expected_output(request, models, cx);
+    let most = most_input(subject, models);
+    let weights = &cx.config.accounting().weights;
+    let weighed = |input| weights.dearest(models, &Tokens { input, ..Tokens::NONE }).input_tokens;
+    let is_enough = |input| most.is_some_and(|most| Units::from(weighed(input)) > most);
+    let of = |input, models: &Candidates, is_partial| {
+        let tokens = Tokens { input, ..Tokens::NONE };
+        Estimate {
+            tokens,
+            base: cx.cost(models, &Tokens { output: declared, ..tokens }),
+            full: cx.cost(models, &Tokens { output, ..tokens }),
+            certainty,
+            is_partial,
+        }
+    };
+    if models.names().len() <= usize::from(models.one().is_some()) {
+        let tokenizer = cx.config.encodings().tokenizer(models.one());
+        let meter = Meter::new(tokenizer, &is_enough);
+        let input = request.input_tokens(request.text_tokens(&meter), models.one(), tokenizer);
+        return of(input, models, meter.has_stopped());
+    }
+    // The text is counted once in each vocabulary.
+    let mut counted: Vec<(Tokenizer, u64, bool)> = Vec::new();
+    let mut dearest: Option<Estimate> = None;
+    let names = models.names().iter().map(|name| Some(name.as_str()));
+    let other = matches!(models, Candidates::Any(_)).then_some(None);
+    for name in names.chain(other) {
+        let tokenizer = cx.config.encodings().tokenizer(name);
+        let known = counted.iter().find(|(known, ..)| known.has_vocabulary_of(&tokenizer)).copied();
+        let (_, text, is_partial) = known.unwrap_or_else(|| {
+            let meter = Meter::new(tokenizer, &is_enough);
+            let text = request.text_tokens(&meter);
+            counted.push((tokenizer, text, meter.has_stopped()));
+            (tokenizer, text, meter.has_stopped())
+        });
+        let input = request.input_tokens(text, name, tokenizer);
+        let next = of(input, &name.into(), is_partial);
+        dearest = Some(dearest.map_or(next, |dearest| dearest.max(next)));
+    }
+    dearest.unwrap_or(Estimate::REQUEST)
+}
+
+/// The output that a request sets as its maximum, the output to reserve, and whether the client has set that.
+fn expected_output<S: SharedData>(
+    request: &Request<'_>,
+    models: &Candidates,
+    cx: &Cx<'_, S>,
+) -> (u64, u64, Certainty) {
+    let accounting = cx.config.accounting();
+    let default = accounting.default_output_tokens;
+    let guess = || {
+        let of_one = match accounting.output_mode {
+            OutputMode::Declared => default,
+            OutputMode::Learned => match models {
+                Candidates::Any(_) => cx.shared.learned.longest(default),
+                known => {
+                    let expect = |name: &String| cx.shared.learned.expect(Some(name), default);
+                    known.names().iter().map(expect).max().unwrap_or(default)
+                }
+            },
+            OutputMode::None => 0,
+        };
+        of_one.saturating_mul(request.answers())
+    };
+    let cap = request.output_cap();
+    match cap.tokens.filter(|_| accounting.output_mode != OutputMode::None) {
+        Some(declared) if !cap.is_doubtful => (declared, declared, Certainty::Declared),
+        Some(declared) => (declared, declared.max(guess()), Certainty::Guess),
+        None => (0, guess(), Certainty::Guess),
+    }
+}
+
+/// The most that a body of `size` bytes could cost a request of `subject`, if nobody can tell what it says; of any size
+/// if that is not known either. A token has a byte at least. No more is charged than lets the request through if
+/// nothing else is spent. `request` is what some upstream may take the body for.
+pub(super) fn of_unreadable<S: SharedData>(
+    size: Option<u64>,
+    request: Option<&Request<'_>>,
+    models: &Candidates,
+    subject: &Subject,
+    cx: &Cx<'_, S>,
+) -> Estimate {
+    if !cx.shared.counts_tokens {
+        return Estimate::REQUEST;
+    }
+    let accounting = cx.config.accounting();
+    let default = accounting.default_output_tokens;
+    let output = match accounting.output_mode {
+        OutputMode::Declared => default,
+        OutputMode::Learned => cx.shared.learned.longest(default),
+        OutputMode::None => 0,
+    };
+    let cost = |input| cx.cost(models, &Tokens { input, ..Tokens::NONE });
+    let size = size.unwrap_or(MAX_EXACT).min(MAX_EXACT);
+    let input = largest_that_fits(size, &bounds(subject, models), cost);
+    let tokens = Tokens { input, ..Tokens::NONE };
+    let unread = Estimate {
+        tokens,
+        base: cost(input),
+        full: cx.cost(models, &Tokens { output, ..tokens }),
+        certainty: Certainty::Unknown,
+        is_partial: false,
+    };
+    let Some(request) = request else { return unread };
+    let any = Candidates::Any(request.models().names().to_vec());
+    let read = of_request(request, if models.one().is_some() { models } else { &any }, subject, cx);
+    Estimate { certainty: Certainty::Unknown, is_partial: false, ..unread.max(read) }
+}
+
+/// The most tokens, up to `most`, that cost no more than any of `limits` ever admits: one, if there is none.
+fn largest_that_fits(most: u64, limits: &[Applied], cost: impl Fn(u64) -> Cost) -> u64 {
+    let fits = |tokens| {
+        let cost = cost(tokens);
+        limits.iter().all(|applied| cost.of(applied.limit.metric) <= capacity(applied))
+    };
+    if limits.is_empty() || fits(most) {
+        return most;
+    }
+    // It fits at the first and does not at the second.
+    let (mut fitting, mut exceeding) = (0, most);
+    while exceeding - fitting > 1 {
+        let middle = fitting + (exceeding - fitting) / 2;
+        if fits(middle) { fitting = middle } else { exceeding = middle }
+    }
+    fitting.max(1)
+}
+
+/// The limits that bound a prompt: those that are enforced, or those in a dry run if none is.
+fn bounds(subject: &Subject, models: &Candidates) -> Vec<Applied> {
+    let (enforced, in_dry_run): (Vec<_>, Vec<_>) = subject
+        .limits(models)
+        .filter(|applied| {
+            matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens | Metric::CostUsd)
+        })
+        .partition(|applied| !applied.dry_run);
+    if enforced.is_empty() { in_dry_run } else { enforced }
+}
+
+/// The most input that a request of `subject` for one of `models` is ever admitted with; none if nothing bounds it.
+fn most_input(subject: &Subject, models: &Candidates) -> Option<Units> {
+    let bounds = subject.limits(models).filter(|applied| {
+        !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
+    });
+    bounds.map(|applied| capacity(&applied)).min()
+}
+
+fn capacity(applied: &Applied) -> Units {
+    applied.limit.window.capacity(applied.limit.amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_more_tokens_fit_than_are_found(most: u64, bound in 0..1_000_000_u64, price in 0..5_000_u64) {
+            use crate::config::Config;
+            use crate::policy::Access;
+            let json = format!(r#"{{"default":{{"input_tpm":{bound}}}}}"#);
+            let Access::Limited(subject) = Config::from_bytes(json.as_bytes()).unwrap().access(None) else {
+                panic!("it is limited");
+            };
+            let limits = bounds(&subject, &Candidates::UNKNOWN);
+            let cost = |tokens: u64| {
+                Cost { input_tokens: Units::new(tokens) * price / 1_000, ..Cost::default() }
+            };
+            let found = largest_that_fits(most, &limits, cost);
+            let fits = |tokens| cost(tokens).input_tokens <= Units::new(bound);
+            prop_assert!(found <= most.max(1));
+            prop_assert!(fits(found) || found <= 1);
+            prop_assert!(found == most || !fits(found.saturating_add(1)) || found == 1);
+        }
+    }
+}
