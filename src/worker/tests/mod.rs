@@ -5,6 +5,7 @@ mod bodies;
 mod law;
 mod response;
 mod sidecar;
+mod spelling;
 mod storm;
 mod streams;
 mod waiting;
