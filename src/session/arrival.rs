@@ -24,6 +24,9 @@ use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 
+/// The most characters of models' names in the access log.
+const MAX_LOGGED: usize = 256;
+
 /// A request that has shown its headers and not yet its whole body.
 #[derive(Debug)]
 pub struct AwaitBody {
@@ -253,7 +256,8 @@ fn log_estimate<S: SharedData>(
 ) {
     cx.log_name(subject);
     if !models.names().is_empty() {
-        cx.log(Field::Model, models.names().join(","));
+        // The client chooses how many there are.
+        cx.log(Field::Model, models.names().join(",").chars().take(MAX_LOGGED).collect::<String>());
     }
     if cx.shared.counts_tokens {
         cx.log(Field::EstimatedInputTokens, reservation.estimate.full.input_tokens);

@@ -6,6 +6,7 @@ mod law;
 mod response;
 mod routes;
 mod sidecar;
+mod spelling;
 mod storm;
 mod streams;
 mod waiting;
