@@ -131,9 +131,25 @@ fn every_link_leads_somewhere() {
         "docs/design.md",
         "docs/envoy.md",
         "docs/observability.md",
+        "docs/security.md",
     ] {
         for link in document(name).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             assert_leads_somewhere(name, link);
+        }
+    }
+}
+
+/// Every test that the page of threats names is in the file that it links to.
+#[test]
+fn every_threat_has_its_test() {
+    let page = document("docs/security.md");
+    let threats = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat"));
+    for threat in threats {
+        let tests: Vec<_> = threat.split("[`").skip(1).map(|rest| rest.split_once("`](").unwrap()).collect();
+        assert!(!tests.is_empty(), "{threat}");
+        for (name, rest) in tests {
+            let file = rest.split(')').next().unwrap().trim_start_matches("../");
+            assert!(document(file).contains(&format!("fn {name}(")), "{file}: {name}");
         }
     }
 }

@@ -431,6 +431,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_upstream_refuses_its_sender_stays_with_the_sender() {
+        let of = |owner: Owner| Applied { owner, ..limit(Metric::Requests, 9) };
+        let lines = vec![
+            of(Owner::Key),
+            of(Owner::Group("team".into())),
+            of(Owner::Model("gpt*".into())),
+            of(Owner::Global),
+        ];
+        let cost = Cost { requests: Units::new(1), ..Cost::default() };
+        let settled = |final_cost| {
+            costs(&open(reservation(lines.clone(), 5, true), HeldIn::Redis).settlement(final_cost).charges)
+        };
+        assert_eq!(settled(FinalCost::OfSender(cost)), [1, 0, 0, 0]);
+        assert_eq!(settled(FinalCost::Cost(cost)), [1, 1, 1, 1]);
+    }
+
+    #[test]
     fn a_running_request_charges_the_growth_of_its_cost() {
         let memory = Memory::default();
         let mut stores = stores(&memory);

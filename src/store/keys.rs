@@ -13,13 +13,13 @@
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
 //! `<algorithm> <window_ms> <parameter> <limit>`. Every key expires.
 //!
-//! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of the
-//! shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
+//! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of
+//! the shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
 
 use crate::window::Window;
 
-/// The version of the keys and values in Redis. Raise it whenever their meaning changes: what has another version is not
-/// read, and expires.
+/// The version of the keys and values in Redis. Raise it whenever their meaning changes: what has another version is
+/// not read, and expires.
 const LAYOUT: u32 = 2;
 
 /// The version of a shard's bytes. Raise it whenever their meaning changes.

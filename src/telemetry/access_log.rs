@@ -13,7 +13,7 @@ pub enum Field {
     /// (answered 503 without it) or `refused` (for what it is).
     Decision,
     /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`,
-    /// `unknown_coding`, `too_large` or `too_compressed`.
+    /// `unknown_coding`, `too_large`, `too_compressed`, `endpoint` or `websocket`.
     Reason,
     /// The configuration's name for the key.
     Name,

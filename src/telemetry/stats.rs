@@ -22,7 +22,8 @@ pub enum Stat {
     DryRunOverLimit,
     /// Requests that were answered 401.
     UnknownIdentity,
-    /// Requests that were refused for what they are, whatever is left of the limits: answered 400, 403, 413, 415 or 426.
+    /// Requests that were refused for what they are, whatever is left of the limits: answered 400, 403, 413, 415 or
+    /// 426.
     Refused,
     /// Requests that would have been, but for a dry run.
     DryRunRefused,
