@@ -27,8 +27,8 @@ impl From<Place> for Source {
 /// A place in a request that may show who sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The request header of this name, in lower case. Commas join several fields of one name, so each part of the value
-    /// is a candidate, and so is the whole.
+    /// The request header of this name, in lower case. Commas join several fields of one name, so each part of the
+    /// value is a candidate, and so is the whole.
     Header(String),
     /// The network of the client's address as Envoy trusts it, without its port.
     ClientIp(Prefixes),
