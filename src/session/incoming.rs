@@ -188,10 +188,12 @@ pub(super) fn is_form(content_type: &str) -> bool {
     is_of_type(content_type, "application/x-www-form-urlencoded")
 }
 
-/// Whether a `content-type` begins with `media_type`, which is in lower case.
+/// Whether a `content-type`, or one of several that Envoy has joined, begins with `media_type`.
 fn is_of_type(content_type: &str, media_type: &str) -> bool {
-    let begin = content_type.trim_start().get(..media_type.len());
-    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(media_type))
+    content_type.split(',').any(|one| {
+        let begin = one.trim_start().get(..media_type.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(media_type))
+    })
 }
 
 /// The `charset` of a `content-type`, if JSON's own characters have other bytes in it than in ASCII, or may be a part
@@ -249,6 +251,16 @@ mod tests {
             ("application/json; charset='gbk'", Some("gbk")),
         ] {
             assert_eq!(foreign_charset(content_type), expected, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn forms_and_parts_are_found_by_their_type() {
+        assert!(is_form("application/X-WWW-form-urlencoded; charset=utf-8"));
+        assert!(is_form("application/json, application/x-www-form-urlencoded"));
+        assert!(!is_form("application/json") && !is_form(""));
+        for content_type in ["Multipart/form-data; boundary=b", "application/json,multipart/mixed"] {
+            assert!(Incoming::new("", content_type, &Held::default()).bad().is_some(), "{content_type}");
         }
     }
 
