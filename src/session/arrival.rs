@@ -58,13 +58,15 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let headers_held = cx.shared.headers_mode.holds();
+        let content_encoding = request.header("content-encoding").unwrap_or_default();
+        let content_type = request.header("content-type").unwrap_or_default();
         let phase = Self {
             endpoint: route.endpoint,
             deployment: route.deployment,
             subject,
             languages,
-            incoming: Incoming::new(request, &cx.shared.held),
-            is_form: incoming::is_form(request),
+            incoming: Incoming::new(&content_encoding, &content_type, &cx.shared.held),
+            is_form: incoming::is_form(&content_type),
             headers_held,
             release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
         };

@@ -6,7 +6,6 @@
 use crate::answer::refusal::BadBody;
 use crate::codec::content_encoding::{Bounds, Codings, Decoder, Fault as CodingFault};
 use crate::codec::loose_json::Fault;
-use crate::identity::RequestView;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -77,19 +76,17 @@ impl Drop for Share {
 }
 
 impl Incoming {
-    /// The body of a request with these headers.
-    pub(super) fn new(request: &dyn RequestView, held: &Held) -> Self {
-        let content_encoding = request.header("content-encoding").unwrap_or_default();
-        let codings = match Codings::parse(&content_encoding) {
+    /// The body of a request with these values of `content-encoding` and `content-type`, empty where there are none.
+    pub(super) fn new(content_encoding: &str, content_type: &str, held: &Held) -> Self {
+        let codings = match Codings::parse(content_encoding) {
             Ok(codings) => codings,
             Err(_) => return Self::Bad(BadBody::UnknownCoding),
         };
-        let content_type = request.header("content-type").unwrap_or_default();
         // Who reads the parts of such a body does not read what comes before the first.
-        if is_of_type(&content_type, "multipart/") {
+        if is_of_type(content_type, "multipart/") {
             return Self::Bad(BadBody::Unreadable(Fault::whole("expected JSON, found a body in parts")));
         }
-        if let Some(charset) = foreign_charset(&content_type) {
+        if let Some(charset) = foreign_charset(content_type) {
             let fault = Fault::whole(format!("expected JSON in Unicode, found the charset {charset:?}"));
             return Self::Bad(BadBody::Unreadable(fault));
         }
@@ -187,15 +184,16 @@ fn bad_body(fault: CodingFault) -> BadBody {
 }
 
 /// Whether a `content-type` says that the body is a form.
-pub(super) fn is_form(request: &dyn RequestView) -> bool {
-    let content_type = request.header("content-type").unwrap_or_default();
-    is_of_type(&content_type, "application/x-www-form-urlencoded")
+pub(super) fn is_form(content_type: &str) -> bool {
+    is_of_type(content_type, "application/x-www-form-urlencoded")
 }
 
-/// Whether a `content-type` begins with `media_type`, which is in lower case.
+/// Whether a `content-type`, or one of several that Envoy has joined, begins with `media_type`.
 fn is_of_type(content_type: &str, media_type: &str) -> bool {
-    let begin = content_type.trim_start().get(..media_type.len());
-    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(media_type))
+    content_type.split(',').any(|one| {
+        let begin = one.trim_start().get(..media_type.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(media_type))
+    })
 }
 
 /// The `charset` of a `content-type`, if JSON's own characters have other bytes in it than in ASCII, or may be a part
@@ -234,23 +232,6 @@ mod tests {
     use flate2::write::GzEncoder;
     use std::io::Write;
 
-    struct Headers(&'static str, &'static str);
-
-    impl RequestView for Headers {
-        fn header(&self, name: &str) -> Option<String> {
-            let Self(content_encoding, content_type) = self;
-            match name {
-                "content-encoding" => Some((*content_encoding).to_owned()),
-                "content-type" => Some((*content_type).to_owned()),
-                _ => None,
-            }
-        }
-
-        fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
-            None
-        }
-    }
-
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(bytes).unwrap();
@@ -274,10 +255,20 @@ mod tests {
     }
 
     #[test]
+    fn forms_and_parts_are_found_by_their_type() {
+        assert!(is_form("application/X-WWW-form-urlencoded; charset=utf-8"));
+        assert!(is_form("application/json, application/x-www-form-urlencoded"));
+        assert!(!is_form("application/json") && !is_form(""));
+        for content_type in ["Multipart/form-data; boundary=b", "application/json,multipart/mixed"] {
+            assert!(Incoming::new("", content_type, &Held::default()).bad().is_some(), "{content_type}");
+        }
+    }
+
+    #[test]
     fn a_coded_body_is_decoded_as_it_comes_and_never_twice() {
         let body = gzip(b"{\"model\":\"gpt-4o\"}");
         let held = Held::default();
-        let mut incoming = Incoming::new(&Headers("gzip", ""), &held);
+        let mut incoming = Incoming::new("gzip", "", &held);
         let furthest = Cell::new(0);
         for end in 1..=body.len() {
             let buffer = |from: usize| {
@@ -299,7 +290,7 @@ mod tests {
         let text = vec![b'a'; 6 << 20];
         let body = gzip(&text);
         let held = Held::default();
-        let mut all: Vec<_> = (0..30).map(|_| Incoming::new(&Headers("gzip", ""), &held)).collect();
+        let mut all: Vec<_> = (0..30).map(|_| Incoming::new("gzip", "", &held)).collect();
         all = all.into_iter().map(|incoming| incoming.push(&|from| body[from..].to_vec())).collect();
         let decoding = all.iter().filter(|incoming| matches!(incoming, Incoming::Coded(_, Some(_)))).count();
         assert!((15..22).contains(&decoding) && held.0.get() <= MAX_HELD, "{decoding}");
@@ -310,14 +301,14 @@ mod tests {
             assert_eq!(decoded.len(), text.len());
         }
         assert_eq!(held.0.get(), 0);
-        drop(Incoming::new(&Headers("gzip", ""), &held).push(&|from| body[from..].to_vec()));
+        drop(Incoming::new("gzip", "", &held).push(&|from| body[from..].to_vec()));
         assert_eq!(held.0.get(), 0, "a client that leaves holds nothing");
     }
 
     #[test]
     fn what_cannot_be_decoded_is_bad() {
         let of = |coding, bytes: &'static [u8]| {
-            let incoming = Incoming::new(&Headers(coding, ""), &Held::default());
+            let incoming = Incoming::new(coding, "", &Held::default());
             match incoming.finish(&|from| bytes.get(from..).unwrap_or_default().to_vec()) {
                 Arrived::Bad { bad, size, .. } => (bad.reason(), size),
                 other => panic!("{other:?}"),
@@ -325,7 +316,7 @@ mod tests {
         };
         assert_eq!(of("compress", b"{}"), ("unknown_coding", None));
         assert_eq!(of("br", b"\xFF{}"), ("unreadable", None));
-        let incoming = Incoming::new(&Headers("", "application/json;charset=utf-7"), &Held::default());
+        let incoming = Incoming::new("", "application/json;charset=utf-7", &Held::default());
         assert_eq!(incoming.bad().map(BadBody::reason), Some("unreadable"));
         let Arrived::Bad { size, as_sent, .. } = incoming.finish(&|_| b"+AHs-".to_vec()) else {
             panic!("bad")
