@@ -37,7 +37,6 @@ fn any_request_counts_unless_it_only_reads() {
         ("GET", "/v1/chat/completions"),
         ("HEAD", "/anything"),
         ("OPTIONS", "/v1/chat/completions"),
-        ("CONNECT", ""),
         ("POST", "/v1/responses/resp_1/cancel"),
         ("GET", "/health"),
     ]
@@ -55,6 +54,9 @@ fn any_request_counts_unless_it_only_reads() {
     }
     for (method, path) in [
         ("POST", "/v1/files"),
+        ("CONNECT", ""),
+        ("TRACE", "/v1/files"),
+        ("OPTION", "/v1/files"),
         ("post", "/v1/files"),
         ("get", "/v1/files"),
         ("POST", "/health"),
@@ -246,7 +248,6 @@ fn a_websocket_to_an_llm_is_answered_426_where_a_limit_may_apply() {
         (&limited, "OPTIONS", "/v1/responses", &[WEBSOCKET], 426),
         (&limited, "POST", "/v1/responses", &[WEBSOCKET], 426),
         (&limited, "GET", "/v1/responses", &[("upgrade", "h2c")], 200),
-        (&limited, "CONNECT", "/v1/responses", &[(":protocol", "connect-udp")], 200),
         (&limited, "GET", "/v1/responses", &[], 200),
         (&json!({"global": {"rpm": 5}}), "GET", "/v1/responses", &[WEBSOCKET], 426),
         (&json!({}), "GET", "/v1/responses", &[WEBSOCKET], 200),
