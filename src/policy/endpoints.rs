@@ -93,7 +93,7 @@ impl Endpoints {
         self.others.is_none()
     }
 
-    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts, but a format
+    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts; a format
     /// without output is laxer than the others.
     pub fn route(&self, path: &str) -> Route {
         let laxest =

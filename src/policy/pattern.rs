@@ -57,7 +57,7 @@ impl Pattern {
         (Reverse(self.0.chars().count() - stars), stars)
     }
 
-    /// The order in which patterns win: the most specific first, and of equally specific ones the first in the alphabet.
+    /// The order in which patterns win: the most specific first, and of equals the first in the alphabet.
     fn precedence(&self, other: &Self) -> Ordering {
         self.specificity().cmp(&other.specificity()).then_with(|| self.cmp(other))
     }
