@@ -3,7 +3,7 @@
 use super::error::{Path, Problems, quoted};
 use super::raw;
 use crate::policy::endpoints::{Endpoints, Rule, Treatment};
-use crate::policy::pattern::{ByPattern, Pattern};
+use crate::policy::pattern::Pattern;
 use crate::request::Endpoint;
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(super) fn endpoints(
         }
     }
     let rules = rules.into_iter().map(|(pattern, rule)| (Pattern::new(pattern), rule));
-    Endpoints::new(ByPattern::new(rules), others)
+    Endpoints::new(rules, others)
 }
 
 /// Checks a pattern, which is compared with paths that have been taken apart.

@@ -4,9 +4,10 @@
 //! configuration's `*`. A path may have several readings ([`crate::request::path`]); the strictest treatment of them
 //! counts, so that no spelling gets a request past a limit.
 
-use crate::policy::pattern::ByPattern;
+use crate::policy::pattern::Pattern;
 use crate::request::path::{Reading, readings};
 use crate::request::{Api, Endpoint, deployment};
+use std::cmp::Reverse;
 
 /// The treatment of requests to a path, from the laxest to the strictest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,14 +54,15 @@ impl Rule {
 /// The treatment of every path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    rules: ByPattern<Rule>,
+    /// In the order in which patterns win.
+    rules: Vec<(Pattern, Rule)>,
     /// The treatment of paths that no other rule is for, if it is given.
     others: Option<Rule>,
 }
 
 impl Default for Endpoints {
     fn default() -> Self {
-        Self::new(ByPattern::default(), None)
+        Self::new([], None)
     }
 }
 
@@ -77,8 +79,12 @@ pub struct Route {
 
 impl Endpoints {
     /// The treatment by `rules`, over patterns in lower case, with `others` for paths that have no rule and are not
-    /// known either; they count if it is none.
-    pub const fn new(rules: ByPattern<Rule>, others: Option<Rule>) -> Self {
+    /// known either; they count if it is none. Of equally specific patterns, the strictest wins.
+    pub fn new(rules: impl IntoIterator<Item = (Pattern, Rule)>, others: Option<Rule>) -> Self {
+        let mut rules: Vec<_> = rules.into_iter().collect();
+        rules.sort_by_cached_key(|(pattern, rule)| {
+            (pattern.specificity(), Reverse(rule.treatment), pattern.clone())
+        });
         Self { rules, others }
     }
 
@@ -87,21 +93,29 @@ impl Endpoints {
         self.others.is_none()
     }
 
-    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts.
+    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts; a format
+    /// without output is laxer than the others.
     pub fn route(&self, path: &str) -> Route {
         let laxest =
             Route { treatment: Treatment::Pass, endpoint: Endpoint::Other(Api::OpenAi), deployment: None };
         let stricter = |strictest: Route, next: Route| {
-            if next.treatment > strictest.treatment { next } else { strictest }
+            if next.strictness() > strictest.strictness() { next } else { strictest }
         };
         readings(path).iter().map(|reading| self.route_of(reading)).fold(laxest, stricter)
     }
 
     fn route_of(&self, path: &Reading) -> Route {
-        let rule = self.rules.of(Some(path.folded())).copied();
+        let configured = self.rules.iter().find(|(pattern, _)| pattern.matches(path.folded()));
+        let rule = configured.map(|(_, rule)| *rule);
         let rule = rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count));
         let endpoint = rule.format.unwrap_or_else(|| Endpoint::other(path));
         Route { treatment: rule.treatment, endpoint, deployment: deployment(path, endpoint) }
+    }
+}
+
+impl Route {
+    fn strictness(&self) -> (Treatment, bool) {
+        (self.treatment, self.endpoint != Endpoint::Embeddings)
     }
 }
 
@@ -127,11 +141,9 @@ fn known(path: &Reading) -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::pattern::Pattern;
 
     fn endpoints(rules: &[(&str, Rule)], others: Option<Rule>) -> Endpoints {
-        let rules = rules.iter().map(|(pattern, rule)| (Pattern::new(*pattern), *rule));
-        Endpoints::new(ByPattern::new(rules), others)
+        Endpoints::new(rules.iter().map(|(pattern, rule)| (Pattern::new(*pattern), *rule)), others)
     }
 
     fn treatment(endpoints: &Endpoints, path: &str) -> Treatment {
@@ -189,6 +201,39 @@ mod tests {
         }
         assert_eq!(rules.route("/any/my/llm").endpoint, Endpoint::ChatCompletions);
         assert!(!rules.counts_others_by_default() && Endpoints::default().counts_others_by_default());
+    }
+
+    #[test]
+    fn of_equally_specific_patterns_the_exact_and_then_the_strictest_wins() {
+        let rules = endpoints(
+            &[
+                ("*/v1/files", Rule::of(Treatment::Reject)),
+                ("/v1/files", Rule::of(Treatment::Pass)),
+                ("/a/b*", Rule::of(Treatment::Reject)),
+                ("*/a/b", Rule::of(Treatment::Pass)),
+                ("*/c/d", Rule::format(Endpoint::Messages)),
+                ("/c/d*", Rule::of(Treatment::Count)),
+            ],
+            None,
+        );
+        for (path, expected) in [
+            ("/v1/files", Treatment::Pass),
+            ("/x/v1/files", Treatment::Reject),
+            ("/a/b", Treatment::Reject),
+            ("/c/d", Treatment::Format),
+            ("/c/d/e", Treatment::Count),
+        ] {
+            assert_eq!(treatment(&rules, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn of_two_formats_the_one_with_output_counts() {
+        for path in
+            ["/v1/chat/completions%3F/../../../embeddings", "/v1/embeddings%3F/../../chat/completions"]
+        {
+            assert_eq!(Endpoints::default().route(path).endpoint, Endpoint::ChatCompletions, "{path}");
+        }
     }
 
     #[test]

@@ -41,11 +41,15 @@ impl Pattern {
         !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
     }
 
-    /// The order in which patterns win: more characters beside stars come first. Of two patterns with equally many, the
-    /// first in the alphabet does.
+    /// How specific it is, the most specific first: by its characters beside stars, and then by how few stars it has.
+    pub(crate) fn specificity(&self) -> impl Ord + use<> {
+        let stars = self.0.bytes().filter(|b| *b == b'*').count();
+        (Reverse(self.0.chars().count() - stars), stars)
+    }
+
+    /// The order in which patterns win: the most specific first, and of equals the first in the alphabet.
     fn precedence(&self, other: &Self) -> Ordering {
-        let fixed = |pattern: &Self| pattern.0.chars().filter(|c| *c != '*').count();
-        Reverse(fixed(self)).cmp(&Reverse(fixed(other))).then_with(|| self.cmp(other))
+        self.specificity().cmp(&other.specificity()).then_with(|| self.cmp(other))
     }
 }
 
@@ -171,6 +175,9 @@ mod tests {
         let of = |model| values.of(Some(model)).copied();
         assert_eq!([of("gpt-4o"), of("gpt-4"), of("gpt-4o-mini"), of("o3")], [2, 1, 3, 0].map(Some));
         assert_eq!(values.of(None), Some(&0));
+        let exact =
+            ByPattern::new([("*gpt-4", 0), ("gpt-4", 1)].map(|(text, value)| (Pattern::new(text), value)));
+        assert_eq!((exact.of(Some("gpt-4")), exact.of(Some("my-gpt-4"))), (Some(&1), Some(&0)));
         let without_star = ByPattern::new([(Pattern::new("gpt-4*"), 1)]);
         assert_eq!((without_star.of(Some("o3")), without_star.of(None)), (None, None));
     }

@@ -85,7 +85,8 @@ impl Endpoint {
 }
 
 /// The model that `path`, which leads to `endpoint`, names: Azure's `/openai/deployments/{name}/…` or the older
-/// `/engines/{name}/…`, after any prefix. In gateways that name models in this way, a name may have slashes.
+/// `/engines/{name}/…`, after any prefix. In gateways that name models in this way, a name may have slashes. Azure's
+/// chats over one's own data had `extensions` between the name and the endpoint.
 pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<String> {
     let ends_with_endpoint = Endpoint::of(path) == Some(endpoint);
     let mut before = "";
@@ -96,8 +97,12 @@ pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<String> {
     })?;
     let rest: Vec<_> = path.written().skip(names.saturating_add(1)).collect();
     let length = if ends_with_endpoint { rest.len().saturating_sub(endpoint.segments()) } else { 1 };
-    let name = rest.get(..length).filter(|name| !name.is_empty())?.join("/");
-    Some(name::harmless(name.into()).into_owned())
+    let name = rest.get(..length)?;
+    let name = match name {
+        [name @ .., last] if !name.is_empty() && last.eq_ignore_ascii_case("extensions") => name,
+        _ => name,
+    };
+    (!name.is_empty()).then(|| name::harmless(name.join("/").into()).into_owned())
 }
 
 #[cfg(test)]
@@ -117,6 +122,10 @@ mod tests {
             ("/OpenAI/Deployments/My-GPT/Chat/Completions", Some("My-GPT")),
             ("/openai/deployments/openai/gpt-4o/chat/completions", Some("openai/gpt-4o")),
             ("/openai/deployments/dear/cheap/%2e%2e/chat/completions", Some("dear")),
+            ("/openai/deployments/gpt-4o/extensions/chat/completions?api-version=2023-12-01", Some("gpt-4o")),
+            ("/openai/deployments/extensions/chat/completions", Some("extensions")),
+            ("/openai/deployments/gpt%2D4o;x=y//chat/completions/", Some("gpt-4o")),
+            ("/openai/deployments/whisper/audio/transcriptions", Some("whisper")),
             ("/openai/deployments/chat/completions", None),
             ("/openai/deployments/gpt-image-1/images/generations", Some("gpt-image-1")),
             ("/v1/engines/davinci/completions", Some("davinci")),

@@ -39,7 +39,7 @@ impl Reading {
 
 /// The readings of `path`, which may have a query: the one that takes most apart first.
 pub fn readings(path: &str) -> Vec<Reading> {
-    let path = path.split('?').next().unwrap_or_default();
+    let path = without_authority(path.split('?').next().unwrap_or_default());
     if is_plain(path) {
         return vec![Reading::new(joined(path.split('/').filter(|segment| !segment.is_empty())))];
     }
@@ -59,6 +59,12 @@ pub fn readings(path: &str) -> Vec<Reading> {
         }
     }
     readings
+}
+
+/// The path of a whole URL, in case one comes: HTTP allows it (RFC 9112, section 3.2.2), and Envoy makes a path of it.
+fn without_authority(path: &str) -> &str {
+    let after_scheme = path.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '\\']));
+    after_scheme.map_or(path, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default())
 }
 
 /// Whether every server takes `path` apart in the same way, but for its case and a slash at its end.
@@ -225,6 +231,9 @@ mod tests {
             ("/v1/chat/completions?api-version=a/../b", "/v1/chat/completions"),
             ("/v1/chat/completions/", "/v1/chat/completions"),
             ("/v1/models/gpt-4.1@latest:free", "/v1/models/gpt-4.1@latest:free"),
+            ("https://user@host:1/v1/chat/completions?x", "/v1/chat/completions"),
+            ("http://host", "/"),
+            ("*", "/*"),
             ("/", "/"),
             ("", "/"),
         ] {

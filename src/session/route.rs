@@ -71,7 +71,9 @@ pub(super) fn begin<S: SharedData>(
 fn way(method: &str, treatment: Treatment, websocket: Option<WebSocket>) -> Way {
     // The methods of a handshake, and those that pass otherwise. Every other method is a request as any other, even if
     // it wants a WebSocket: servers that know none answer it all the same.
-    let is_safe = matches!(method, "GET" | "HEAD" | "OPTIONS" | "CONNECT");
+    let is_safe = matches!(method, "GET" | "HEAD" | "OPTIONS");
+    // docs/envoy.md#upgrades: what is left of this method is a tunnel, for anything.
+    let is_connect = method == "CONNECT";
     let is_llm = matches!(treatment, Treatment::Format | Treatment::Realtime);
     match (treatment, websocket) {
         (Treatment::Pass, _) => Way::Pass,
@@ -80,6 +82,7 @@ fn way(method: &str, treatment: Treatment, websocket: Option<WebSocket>) -> Way 
         (_, Some(WebSocket::Refuse)) if is_llm => Way::RefuseWebSocket,
         (Treatment::Health, Some(_)) if is_safe => Way::Pass,
         (_, Some(_)) if is_safe => Way::CountConnection,
+        _ if is_connect => Way::CountConnection,
         (Treatment::Health, None) if matches!(method, "GET" | "HEAD") => Way::Pass,
         (_, None) if is_safe => Way::PassKnown,
         (Treatment::Free, _) => Way::PassKnown,
@@ -134,7 +137,7 @@ impl Arrival<'_> {
 
     /// Reserves a request and a slot. Limits on tokens and on cost do not apply.
     fn count_request<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        let facts = RequestFacts { spends_tokens: false, models: Candidates::NONE, ..self.unread(cx) };
+        let facts = RequestFacts { spends_tokens: false, ..self.unread(cx) };
         let limits =
             self.subject.limits(&facts.models).filter(|applied| !applied.limit.metric.needs_tokens());
         let id = cx.shared.reservation_id();
@@ -163,6 +166,7 @@ impl Arrival<'_> {
         AwaitBody::begin(self.request, self.route, self.subject, languages, cx)
     }
 
+    /// The facts of the request without its body: of the model, only what the path says.
     fn unread<S: SharedData>(&self, cx: &Cx<'_, S>) -> RequestFacts {
         let facts = RequestFacts::unread(self.route.endpoint, self.languages(cx));
         match self.deployed() {

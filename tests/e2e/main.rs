@@ -25,6 +25,7 @@ modules! {
     endpoints_and_upgrades,
     gateway,
     headers_first,
+    host_calls,
     hostile,
     identities,
     metrics,

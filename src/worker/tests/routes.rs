@@ -37,7 +37,6 @@ fn any_request_counts_unless_it_only_reads() {
         ("GET", "/v1/chat/completions"),
         ("HEAD", "/anything"),
         ("OPTIONS", "/v1/chat/completions"),
-        ("CONNECT", ""),
         ("POST", "/v1/responses/resp_1/cancel"),
         ("GET", "/health"),
     ]
@@ -55,6 +54,9 @@ fn any_request_counts_unless_it_only_reads() {
     }
     for (method, path) in [
         ("POST", "/v1/files"),
+        ("CONNECT", ""),
+        ("TRACE", "/v1/files"),
+        ("OPTION", "/v1/files"),
         ("post", "/v1/files"),
         ("get", "/v1/files"),
         ("POST", "/health"),
@@ -246,7 +248,6 @@ fn a_websocket_to_an_llm_is_answered_426_where_a_limit_may_apply() {
         (&limited, "OPTIONS", "/v1/responses", &[WEBSOCKET], 426),
         (&limited, "POST", "/v1/responses", &[WEBSOCKET], 426),
         (&limited, "GET", "/v1/responses", &[("upgrade", "h2c")], 200),
-        (&limited, "CONNECT", "/v1/responses", &[(":protocol", "connect-udp")], 200),
         (&limited, "GET", "/v1/responses", &[], 200),
         (&json!({"global": {"rpm": 5}}), "GET", "/v1/responses", &[WEBSOCKET], 426),
         (&json!({}), "GET", "/v1/responses", &[WEBSOCKET], 200),
@@ -315,6 +316,23 @@ fn a_counted_websocket_is_a_request_and_holds_its_slot_as_long_as_it_lives() {
 }
 
 #[test]
+fn a_tunnel_is_a_request_and_holds_its_slot_as_long_as_it_lives() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 2, "tpm": 9, "max_concurrency": 1})));
+    let tunnel = request("CONNECT", "", &[]);
+    let open = |worker: &mut Driver<'_>, stream| {
+        status(&worker.request_headers(stream, &tunnel, false, NOW).directive)
+    };
+    assert_eq!(open(&mut worker, 1), 200);
+    worker.response_headers(1, OK, false, NOW);
+    assert_eq!(open(&mut worker, 2), 429, "the slot is taken");
+    worker.stream_done(1, NOW);
+    assert_eq!(open(&mut worker, 3), 200);
+    worker.stream_done(3, NOW);
+    assert_eq!(open(&mut worker, 4), 429, "two requests are over");
+}
+
+#[test]
 fn a_websocket_elsewhere_follows_its_endpoint() {
     for (endpoints, path, expected) in [
         (json!({}), "/events", 429),
@@ -365,4 +383,16 @@ fn the_deployment_in_the_path_has_the_limits() {
         status(&worker.request_body(stream, true, body, NOW).directive)
     };
     assert_eq!([send(1, "gpt-4o"), send(2, "cheap"), send(3, "gpt-4o")], [200, 200, 429]);
+}
+
+#[test]
+fn the_deployment_has_its_limits_even_if_no_body_says_more() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 9, "models": {"whisper": {"rpm": 1}}})));
+    let multipart = ("content-type", "multipart/form-data; boundary=x");
+    let mut send = |stream, deployment: &str| {
+        let path = format!("/OpenAI/Deployments/{deployment}/audio/transcriptions");
+        status(&worker.request_headers(stream, &request("POST", &path, &[multipart]), false, NOW).directive)
+    };
+    assert_eq!([send(1, "whisper"), send(2, "other"), send(3, "whispe%72;v=1")], [200, 200, 429]);
 }
