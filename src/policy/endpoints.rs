@@ -141,6 +141,7 @@ fn known(path: &Reading) -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn endpoints(rules: &[(&str, Rule)], others: Option<Rule>) -> Endpoints {
         Endpoints::new(rules.iter().map(|(pattern, rule)| (Pattern::new(*pattern), *rule)), others)
@@ -264,5 +265,41 @@ mod tests {
         assert_eq!(rules.route("/v1/files").endpoint, Endpoint::Other(Api::OpenAi));
         let azure = rules.route("/openai/deployments/gpt-4o/chat/completions");
         assert_eq!(azure.deployment.as_deref(), Some("gpt-4o"));
+    }
+
+    /// `path` spelled in another way, at or after its character `at`.
+    fn respelled(path: &str, way: usize, at: usize) -> String {
+        let at = at % path.len();
+        let (before, after) = path.split_at(at);
+        let rest = &after[1..];
+        let slash = path[at..].find(['/', '\\']).map_or(path.len(), |slash| at + slash);
+        let (left, right) = path.split_at(slash);
+        match way {
+            0 => format!("{before}{}{rest}", after[..1].to_ascii_uppercase()),
+            1 => format!("{before}%{:02x}{rest}", after.as_bytes()[0]),
+            2 => format!("{left};a=b{right}"),
+            3 => format!("{left}/{right}"),
+            4 => format!("{left}/.{right}"),
+            5 => format!("{left}/x/..{right}"),
+            _ if right.is_empty() => format!("{left}/"),
+            _ => format!("{left}\\{}", &right[1..]),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn any_spelling_of_an_endpoint_is_that_endpoint(
+            plain in prop::sample::select(vec![
+                "/v1/chat/completions", "/v1/embeddings", "/openai/v1/responses", "/v1/messages",
+            ]),
+            ways in prop::collection::vec((0..7_usize, 0..1_000_usize), 0..6),
+            end in prop::sample::select(vec!["", "?a=/health", "%3Fa", "#a", "%23", "%00", "%20"]),
+        ) {
+            let spelled = ways.into_iter().fold(plain.to_owned(), |path, (way, at)| respelled(&path, way, at)) + end;
+            let [plain, spelled] = [plain, &spelled].map(|path| (path.to_owned(), Endpoints::default().route(path)));
+            prop_assert_eq!(plain.1, spelled.1, "{} as {}", plain.0, spelled.0);
+        }
     }
 }

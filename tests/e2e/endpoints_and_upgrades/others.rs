@@ -112,6 +112,10 @@ async fn the_deployment_in_the_path_is_the_model(#[values(Store::Local, Store::R
     };
     let statuses = [send("dear", "cheap").await, send("cheap", "dear").await, send("dear", "cheap").await];
     assert_eq!(statuses, [200, 200, 429]);
+    assert_eq!([send("de%61r", "cheap").await, send("dear;a=b/", "cheap").await], [429; 2]);
+    let path = "/OpenAI/Deployments/dear/audio/transcriptions";
+    let multipart = caller.request(Method::POST, path).header("content-type", "multipart/form-data; boundary=x");
+    assert_eq!(Answer::to(multipart.body("--x--")).await.status, 429);
 }
 
 #[rstest]

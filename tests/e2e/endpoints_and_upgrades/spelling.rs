@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde_json::json;
 
 /// Spellings of the path of chat completions that Envoy forwards.
-const SPELLINGS: [&str; 27] = [
+const SPELLINGS: [&str; 28] = [
     "/v1/chat/completions",
     "/V1/Chat/Completions",
     "/v1/chat/COMPLETIONS?a=/v1/models",
@@ -37,6 +37,7 @@ const SPELLINGS: [&str; 27] = [
     "/v1/chat/completions%3Fa=b",
     "/v1/chat/completions%23a",
     "/v1/chat/completions%20",
+    "http://gateway/v1/chat/completions",
 ];
 
 async fn post(gateway: &Gateway, key: &str, path: &str) -> RawAnswer {

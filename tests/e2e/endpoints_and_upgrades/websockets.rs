@@ -151,6 +151,25 @@ async fn a_websocket_elsewhere_follows_its_endpoint(#[values(Store::Local, Store
     echo(&mut connection).await;
 }
 
+/// Envoy refuses some handshakes by itself, and makes ordinary requests of others.
+#[rstest]
+#[tokio::test]
+async fn no_other_handshake_gets_past(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = gateway(store, json!({"default": {"rpm": 0}})).await;
+    for (headers, status) in [
+        (&["connection: upgrade", "upgrade: foo, websocket"][..], 403),
+        (&["connection: upgrade", "upgrade: foo", "upgrade: websocket"], 403),
+        (&["connection: upgrade", "upgrade: websocket/13"], 403),
+        (&["connection: upgrade", "UPGRADE: WEBSOCKET", "content-length: 0"], 426),
+        (&["connection: close, Upgrade", "upgrade: websocket"], 426),
+        (&["upgrade: websocket"], 200),
+        (&["connection: upgrade", "upgrade: h2c"], 200),
+    ] {
+        let (_, answer) = ask(&gateway, "any", "GET /openai/v1/responses?a=/health", headers).await;
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+    }
+}
+
 /// Servers that know no WebSocket answer such a request, so its body counts.
 #[rstest]
 #[tokio::test]
