@@ -4,4 +4,5 @@
 pub mod accept_language;
 pub mod content_encoding;
 pub mod lenient;
+pub mod outline;
 pub mod sse;
