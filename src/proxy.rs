@@ -9,7 +9,7 @@ use crate::config::{Config, Store};
 use crate::identity::RequestView;
 use crate::quantity::Millis;
 use crate::request::BodyEdit;
-use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseView};
+use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
 use crate::telemetry::access_log::LogFields;
@@ -279,7 +279,7 @@ impl Message {
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.step(Message::Response, Event::StreamDone);
+        self.step(Message::Response, Event::StreamDone { flags: &response_flags });
         true
     }
 }
@@ -287,7 +287,7 @@ impl Context for Stream {
 impl HttpContext for Stream {
     // docs/envoy.md#a-stream-ends-twice: before Envoy writes the access log, and here, after it.
     fn on_log(&mut self) {
-        self.step(Message::Response, Event::StreamDone);
+        self.step(Message::Response, Event::StreamDone { flags: &response_flags });
     }
 
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
@@ -362,6 +362,13 @@ impl SharedData for Host {
 fn header(map: MapType, name: &str) -> Option<String> {
     let value = hostcalls::get_map_value_bytes(map, name).ok().flatten()?;
     Some(String::from_utf8_lossy(&value).into_owned())
+}
+
+/// The response flags of the current stream; none if they cannot be read.
+fn response_flags() -> ResponseFlags {
+    let flags = hostcalls::get_property(vec!["response", "flags"]).ok().flatten();
+    let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    ResponseFlags(flags.unwrap_or_default())
 }
 
 /// The first `size` bytes of a buffer; none if it cannot be read.

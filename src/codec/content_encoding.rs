@@ -46,6 +46,11 @@ impl Decoder {
         Some(Self { codec, decoded: 0 })
     }
 
+    /// Whether the response was damaged or too large, so that the rest of it is not decoded.
+    pub const fn is_broken(&self) -> bool {
+        matches!(self.codec, Codec::Broken)
+    }
+
     /// Decodes a chunk and passes the result to `read`, in pieces, until `read` returns true.
     pub fn push(&mut self, chunk: &[u8], mut read: impl FnMut(&[u8]) -> bool) {
         if let (Codec::Deflate, Some(first)) = (&self.codec, chunk.first()) {

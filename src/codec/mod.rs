@@ -2,6 +2,7 @@
 //! client accepts. Nothing here knows a limit or an API.
 
 pub mod accept_language;
+pub mod broken_off;
 pub mod content_encoding;
 pub mod lenient;
 pub mod outline;

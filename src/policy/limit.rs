@@ -69,6 +69,27 @@ impl Cost {
             Metric::CostUsd => self.cost_micro_usd,
         }
     }
+
+    /// The larger of both, of each kind.
+    #[must_use]
+    pub fn or_more(&self, other: &Self) -> Self {
+        self.of_each(other, Units::max)
+    }
+
+    /// The smaller of both, of each kind.
+    #[must_use]
+    pub fn at_most(&self, other: &Self) -> Self {
+        self.of_each(other, Units::min)
+    }
+
+    fn of_each(&self, other: &Self, choose: fn(Units, Units) -> Units) -> Self {
+        Self {
+            requests: choose(self.requests, other.requests),
+            input_tokens: choose(self.input_tokens, other.input_tokens),
+            output_tokens: choose(self.output_tokens, other.output_tokens),
+            cost_micro_usd: choose(self.cost_micro_usd, other.cost_micro_usd),
+        }
+    }
 }
 
 /// At most `amount` of `metric` in any window.

@@ -7,6 +7,7 @@ use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
 use crate::answer::{Dialect, Wording};
 use crate::config::{Config, OnStreamOver};
+use crate::models;
 use crate::policy::limit::{Cost, Metric};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
@@ -119,6 +120,16 @@ impl<S: SharedData> Cx<'_, S> {
                 self.config.price(model).map_or(0, |price| price.cost_micro_usd(tokens)),
             ),
         }
+    }
+
+    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by what others reported.
+    pub(super) fn reasons(&self, model: Option<&str>) -> bool {
+        models::reasons(model.unwrap_or_default()) || self.shared.learned.reasons(model)
+    }
+
+    /// The output tokens that half of the answers of `model` stay within, as far as they are known.
+    pub(super) fn median_output(&self, model: Option<&str>) -> u64 {
+        self.shared.learned.median(model, self.config.accounting().default_output_tokens)
     }
 
     /// What to change in a stream that answers a request whose usage is hidden, or is not.

@@ -19,6 +19,7 @@ mod effects;
 pub mod headers_mode;
 pub mod reservation;
 mod response;
+mod response_flags;
 pub mod waiting_room;
 
 pub use admission::{AwaitStore, Waiting};
@@ -26,6 +27,7 @@ pub use arrival::AwaitBody;
 pub use context::{Cx, Shared};
 pub use effects::{Directive, Effects, HeaderEdits};
 pub use response::{Forwarded, Responding, ResponseView, Settled};
+pub use response_flags::ResponseFlags;
 
 use crate::identity::RequestView;
 use crate::quantity::Millis;
@@ -98,7 +100,10 @@ pub enum Event<'a> {
     /// An extension took its reservation past a limit.
     LimitPassed,
     /// The stream is over, however it ended.
-    StreamDone,
+    StreamDone {
+        /// Reads Envoy's response flags, which say why.
+        flags: &'a dyn Fn() -> ResponseFlags,
+    },
 }
 
 /// What its response must know of a request.
@@ -142,7 +147,7 @@ impl Session {
             }
             (Self::AwaitBody(phase), Event::Due) => Self::AwaitBody(phase.release_held_headers(cx)),
             // The upstream answered before it had the whole request, which it only can if the headers went first.
-            (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone) => Self::Idle,
+            (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
 
             (session @ (Self::AwaitStore(_) | Self::Waiting(_)), Event::RequestBody { .. }) => {
                 cx.direct(Directive::Pause);
@@ -150,7 +155,7 @@ impl Session {
             }
             (Self::AwaitStore(phase), Event::StoreAnswered(answer)) => phase.answered(answer, cx),
             (Self::AwaitStore(phase), Event::Due) => phase.expire(cx),
-            (Self::AwaitStore(phase), Event::StreamDone) => phase.abandon(cx),
+            (Self::AwaitStore(phase), Event::StreamDone { .. }) => phase.abandon(cx),
             (Self::Abandoned(reservation), Event::StoreAnswered(answer)) => {
                 admission::undo(&reservation, &answer, cx);
                 Self::Idle
@@ -158,7 +163,7 @@ impl Session {
 
             (Self::Waiting(phase), Event::FirstInLine) => Self::Waiting(phase.first_in_line(cx.now)),
             (Self::Waiting(phase), Event::Due) => phase.retry(cx),
-            (Self::Waiting(phase), Event::StreamDone) => {
+            (Self::Waiting(phase), Event::StreamDone { .. }) => {
                 phase.leave(cx);
                 Self::Idle
             }
@@ -167,7 +172,7 @@ impl Session {
                 phase.begin_response(response, end_of_stream, cx)
             }
             (Self::Forwarded(phase), Event::Due) => Self::Forwarded(phase.renew_leases(cx)),
-            (Self::Forwarded(phase), Event::StreamDone) => {
+            (Self::Forwarded(phase), Event::StreamDone { .. }) => {
                 phase.settle_as_reserved(cx);
                 Self::Idle
             }
@@ -178,15 +183,15 @@ impl Session {
             (Self::Responding(phase), Event::ResponseTrailers) => phase.trailers(cx),
             (Self::Responding(phase), Event::LimitPassed) => Self::Responding(phase.limit_passed()),
             (Self::Responding(phase), Event::Due) => Self::Responding(phase.renew_leases(cx)),
-            (Self::Responding(phase), Event::StreamDone) => {
-                phase.settle(cx);
+            (Self::Responding(phase), Event::StreamDone { flags }) => {
+                phase.settle(flags().ended_by(), cx);
                 Self::Idle
             }
 
             (Self::Settled(phase), Event::ResponseBody { buffer, end_of_stream }) => {
                 Self::Settled(phase.edit(buffer, end_of_stream, cx))
             }
-            (Self::Settled(_), Event::StreamDone) => Self::Idle,
+            (Self::Settled(_), Event::StreamDone { .. }) => Self::Idle,
 
             (session, _) => session,
         }

@@ -207,15 +207,25 @@ pub struct OpenReservation {
 pub enum FinalCost {
     /// The real cost.
     Cost(Cost),
+    /// The real cost is known in part. The larger of the two stays charged, but no more of the second than was reserved.
+    Between {
+        /// What is known of it.
+        least: Cost,
+        /// What such requests mostly cost.
+        likely: Cost,
+    },
     /// The cost cannot be known: what was reserved stays charged.
     AsReserved,
 }
 
 impl FinalCost {
     /// The cost that the request is taken to have.
-    pub const fn cost(&self, open: &OpenReservation) -> Cost {
+    pub fn cost(&self, open: &OpenReservation) -> Cost {
         match self {
             Self::Cost(cost) => *cost,
+            Self::Between { least, likely } => {
+                least.or_more(&likely.at_most(&open.reservation.estimate.full))
+            }
             Self::AsReserved => open.reservation.estimate.full,
         }
     }
@@ -277,6 +287,10 @@ impl OpenReservation {
         let Reservation { id, lines, .. } = self.reservation;
         let real = |line: &Line| match cost {
             FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
+            FinalCost::Between { least, likely } => {
+                let metric = line.applied.limit.metric;
+                least.of(metric).max(likely.of(metric).min(line.cost))
+            }
             FinalCost::AsReserved => line.charged,
         };
         let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);

@@ -14,7 +14,7 @@ use crate::quantity::{Millis, Units};
 use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
-use crate::usage::{Outcome, ResponseReader};
+use crate::usage::{EndedBy, Outcome, ResponseReader};
 
 /// Output tokens after which the store hears again what a stream costs that outgrew its reservation.
 const EXTEND_STEP: u64 = 64;
@@ -112,10 +112,7 @@ impl Forwarded {
         let head = Head::read(response);
         let Self { open, facts, .. } = self;
         if !(200..300).contains(&head.status) {
-            // The upstream did no work, so its tokens are given back.
-            let keeps_request = !cx.config.accounting().refund_requests_on_error;
-            let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
-            cx.settle(open, facts.model.as_deref(), FinalCost::Cost(cost));
+            settle_as_failed(open, &facts, cx);
             return Session::Settled(Settled { stream: None });
         }
         let body = Body::new(&facts, &head, cx);
@@ -125,7 +122,7 @@ impl Forwarded {
         }
         let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
-            responding.settle(cx);
+            responding.settle(EndedBy::Upstream, cx);
             return Session::Settled(Settled { stream: None });
         }
         Session::Responding(responding)
@@ -182,6 +179,9 @@ impl Body {
                     outcome = reader.push(bytes);
                     outcome.is_some()
                 });
+                if decoder.is_broken() {
+                    reader.skip_rest();
+                }
                 (None, outcome)
             }
             Self::Edited(stream) => {
@@ -191,12 +191,12 @@ impl Body {
         }
     }
 
-    /// The body has ended: returns the bytes that still wait, and the outcome.
-    fn finish(self) -> (Vec<u8>, Outcome) {
+    /// The body was ended by `ended_by`: returns the bytes that still wait, and the outcome.
+    fn finish(self, ended_by: EndedBy) -> (Vec<u8>, Outcome) {
         match self {
             Self::Passes => (Vec::new(), Outcome::Unknown),
-            Self::Read(reading) => (Vec::new(), reading.1.finish()),
-            Self::Edited(stream) => stream.finish(),
+            Self::Read(reading) => (Vec::new(), reading.1.finish(ended_by)),
+            Self::Edited(stream) => stream.finish(ended_by),
         }
     }
 }
@@ -236,7 +236,7 @@ impl Responding {
         let chunk = &*if self.body.is_read() { buffer() } else { Vec::new() };
         let (mut edited, outcome) = self.body.push(chunk);
         if end_of_stream {
-            let (rest, outcome) = self.body.finish();
+            let (rest, outcome) = self.body.finish(EndedBy::Upstream);
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
             settle(self.open, &self.facts, outcome, cx);
             return Session::Settled(Settled { stream: None });
@@ -273,13 +273,13 @@ impl Responding {
 
     /// The trailers came, so that the body is over. Nothing can be added to it any more.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        self.settle(cx);
+        self.settle(EndedBy::Upstream, cx);
         Session::Settled(Settled { stream: None })
     }
 
     /// The response is over: its cost is what was read in it.
-    pub(super) fn settle<S: SharedData>(self, cx: &mut Cx<'_, S>) {
-        let (_, outcome) = self.body.finish();
+    pub(super) fn settle<S: SharedData>(self, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
+        let (_, outcome) = self.body.finish(ended_by);
         settle(self.open, &self.facts, outcome, cx);
     }
 }
@@ -296,7 +296,7 @@ impl Settled {
             let chunk = buffer();
             let (mut edited, _) = stream.push(&chunk);
             if end_of_stream {
-                edited.extend(stream.finish().0);
+                edited.extend(stream.finish(EndedBy::Upstream).0);
             } else {
                 self.stream = Some(stream);
             }
@@ -315,16 +315,34 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
 /// Settles to what a response was found to have used.
 fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
     let model = facts.model.as_deref();
+    let estimate = open.estimate().tokens;
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
-            cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
-            FinalCost::Cost(cx.cost(model, &usage.tokens()))
+            let reasons = usage.reasoning_tokens.is_some_and(|tokens| tokens > 0);
+            cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1), reasons);
+            FinalCost::Cost(cx.cost(model, &usage.tokens(&estimate)))
         }
-        Outcome::Counted { output_tokens } => {
-            let tokens = Tokens { output: output_tokens, ..open.estimate().tokens };
-            FinalCost::Cost(cx.cost(model, &tokens))
+        Outcome::Counted { usage, shows_reasoning } => {
+            let tokens = usage.tokens(&estimate);
+            let least = cx.cost(model, &tokens);
+            if shows_reasoning || cx.reasons(model) {
+                // The upstream may have made more than it has shown.
+                let output = cx.median_output(model).saturating_mul(facts.answers);
+                let likely = cx.cost(model, &Tokens { output, ..tokens });
+                FinalCost::Between { least, likely }
+            } else {
+                FinalCost::Cost(least)
+            }
         }
+        Outcome::Failed => return settle_as_failed(open, facts, cx),
         Outcome::Unknown => FinalCost::AsReserved,
     };
     cx.settle(open, model, final_cost);
+}
+
+/// Settles a request that the upstream answered with an error. It did no work, so its tokens are given back.
+fn settle_as_failed<S: SharedData>(open: OpenReservation, facts: &RequestFacts, cx: &mut Cx<'_, S>) {
+    let keeps_request = !cx.config.accounting().refund_requests_on_error;
+    let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
+    cx.settle(open, facts.model.as_deref(), FinalCost::Cost(cost));
 }

@@ -1,14 +1,15 @@
 //! Streams of the Responses API: typed events. The last event has the whole response with its usage.
 //!
 //! Each `….delta` adds text to an item of the output: its text or refusal, a tool's arguments or code, a summary of
-//! its reasoning. The API does not send the reasoning itself, so an answer that breaks off counts for less than it
-//! cost.
+//! its reasoning. An item that is done, and the last event, repeat the text as a whole. The API does not send the
+//! reasoning itself, so an answer that breaks off counts for less than it cost.
 
 use super::answer_text::AnswerText;
+use super::failure;
 use super::report::Report;
 use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept, Text};
-use serde::de::MapAccess;
+use serde::de::{MapAccess, SeqAccess};
 
 /// The content of an event's data; none if it is of another format.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
@@ -16,14 +17,32 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     // The content of an event that breaks off is everything before the fault.
     let _ = lenient::read(data, &mut event);
     let kind = event.kind.0.as_deref()?.strip_prefix("response.")?;
-    let mut update = StreamUpdate { usage: event.response.usage, ..StreamUpdate::default() };
+    let mut update = StreamUpdate {
+        has_output: !matches!(
+            kind,
+            "created" | "queued" | "in_progress" | "completed" | "incomplete" | "failed" | "cancelled"
+        ),
+        shows_reasoning: kind.contains("reasoning") || event.item.is_reasoning,
+        ..StreamUpdate::default()
+    };
     match kind {
-        "completed" | "incomplete" | "failed" | "cancelled" => update.is_last = true,
-        "output_item.added" => update.texts.push((event.index, event.name)),
+        "completed" | "incomplete" | "failed" | "cancelled" => {
+            update.is_last = true;
+            update.has_failed = kind == "failed" || event.response.has_error;
+            update.wholes = event.response.items;
+        }
+        "output_item.added" => {
+            update.texts.push((event.index, event.item.name));
+            update.wholes.push((event.index, event.item.text.into_text()));
+        }
+        "output_item.done" => update.wholes.push((event.index, event.item.text.into_text())),
         // Sound, in base64.
         "audio.delta" | "output_audio.delta" => {}
-        delta if delta.ends_with(".delta") => update.texts.push((event.index, event.delta)),
+        delta if delta.ends_with(".delta") => update.texts.push((event.index, event.delta.into_text())),
         _ => {}
+    }
+    if event.response.usage != Report::default() {
+        update.reports.push((None, event.response.usage.bill()));
     }
     Some(update)
 }
@@ -33,8 +52,8 @@ struct Event<'b> {
     kind: Text<'b>,
     /// The item of the output that the event belongs to.
     index: u64,
-    delta: String,
-    name: String,
+    delta: AnswerText,
+    item: Item,
     response: Response,
 }
 
@@ -46,22 +65,40 @@ impl<'b> Accept<'b> for Event<'b> {
                 self.index = lenient::number(object)?.unwrap_or(0);
                 Ok(())
             }
-            "delta" => lenient::offer(object, &mut AnswerText(&mut self.delta)),
-            "item" => lenient::offer(object, &mut Named(&mut self.name)),
+            "delta" => lenient::offer(object, &mut self.delta),
+            "item" => lenient::offer(object, &mut self.item),
             "response" => lenient::offer(object, &mut self.response),
             _ => lenient::skip(object),
         }
     }
 }
 
-/// The name of the tool that an item calls. Everything else in the item comes in deltas.
-struct Named<'n>(&'n mut String);
+/// An item of the output.
+#[derive(Default)]
+struct Item {
+    /// The name of the tool that it calls. Everything else in it comes in deltas, too.
+    name: String,
+    text: AnswerText,
+    is_reasoning: bool,
+}
 
-impl<'b> Accept<'b> for Named<'_> {
+impl<'b> Accept<'b> for Item {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" => lenient::offer(object, &mut AnswerText(self.0)),
-            _ => lenient::skip(object),
+            "name" => {
+                let mut text = Text::default();
+                lenient::offer(object, &mut text)?;
+                self.name = text.0.unwrap_or_default().into_owned();
+                self.text.string(self.name.as_str().to_owned().into());
+                Ok(())
+            }
+            "type" => {
+                let mut kind = Text::default();
+                lenient::offer(object, &mut kind)?;
+                self.is_reasoning = kind.0.as_deref() == Some("reasoning");
+                Ok(())
+            }
+            _ => self.text.member(name, object),
         }
     }
 }
@@ -69,13 +106,29 @@ impl<'b> Accept<'b> for Named<'_> {
 #[derive(Default)]
 struct Response {
     usage: Report,
+    has_error: bool,
+    /// The texts of the items of its output.
+    items: Vec<(u64, String)>,
 }
 
 impl<'b> Accept<'b> for Response {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "usage" => lenient::offer(object, &mut self.usage),
+            "error" => failure::take_error(&mut self.has_error, object),
+            "output" => lenient::offer(object, &mut Output(&mut self.items)),
             _ => lenient::skip(object),
         }
+    }
+}
+
+struct Output<'r>(&'r mut Vec<(u64, String)>);
+
+impl<'b> Accept<'b> for Output<'_> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let mut item = Item::default();
+        let read = lenient::offer_element(array, &mut item);
+        self.0.push((self.0.len() as u64, item.text.into_text()));
+        read
     }
 }
