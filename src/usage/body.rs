@@ -3,6 +3,7 @@
 use super::answer_text::AnswerText;
 use super::choice::Choice;
 use super::failure::Signs;
+use super::item::Item;
 use super::places::PLACES;
 use super::report::{Report, Within};
 use super::reported::Reported;
@@ -191,11 +192,11 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        let mut text = AnswerText::default();
-        let read = lenient::offer_element(array, &mut text);
+        let mut item = Item::default();
+        let read = lenient::offer_element(array, &mut item);
         if matches!(read, Ok(Some(())) | Err(_)) {
-            self.0.shows_reasoning |= text.shows_reasoning;
-            self.0.texts.push(text.into_text());
+            self.0.shows_reasoning |= item.is_reasoning || item.text.shows_reasoning;
+            self.0.texts.push(item.text.into_text());
         }
         read
     }

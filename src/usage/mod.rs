@@ -19,6 +19,7 @@ mod body;
 mod chat;
 mod choice;
 mod failure;
+mod item;
 pub mod learned_output;
 mod messages;
 mod part;

@@ -6,6 +6,7 @@
 
 use super::answer_text::AnswerText;
 use super::failure;
+use super::item::Item;
 use super::report::Report;
 use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept, Text};
@@ -69,36 +70,6 @@ impl<'b> Accept<'b> for Event<'b> {
             "item" => lenient::offer(object, &mut self.item),
             "response" => lenient::offer(object, &mut self.response),
             _ => lenient::skip(object),
-        }
-    }
-}
-
-/// An item of the output.
-#[derive(Default)]
-struct Item {
-    /// The name of the tool that it calls. Everything else in it comes in deltas, too.
-    name: String,
-    text: AnswerText,
-    is_reasoning: bool,
-}
-
-impl<'b> Accept<'b> for Item {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "name" => {
-                let mut text = Text::default();
-                lenient::offer(object, &mut text)?;
-                self.name = text.0.unwrap_or_default().into_owned();
-                self.text.string(self.name.as_str().to_owned().into());
-                Ok(())
-            }
-            "type" => {
-                let mut kind = Text::default();
-                lenient::offer(object, &mut kind)?;
-                self.is_reasoning = kind.0.as_deref() == Some("reasoning");
-                Ok(())
-            }
-            _ => self.text.member(name, object),
         }
     }
 }

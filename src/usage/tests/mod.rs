@@ -1,7 +1,11 @@
 //! Responses, whole and in every split.
 
+mod bills;
+mod failures;
+mod large;
 mod recorded;
 mod transcripts;
+mod twice;
 
 use super::*;
 use crate::tokens::{Counting, Encoding, Factor};
