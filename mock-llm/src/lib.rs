@@ -3,7 +3,8 @@
 //! It speaks OpenAI's chat completions, completions, embeddings and responses and Anthropic's messages, as JSON and as
 //! a stream of events, with a `usage` that adds up. The `x-mock-*` headers of a request choose the answer
 //! ([`behaviour::Behaviour`]), so many tests can share one mock and any HTTP client can drive it. `GET /mock/requests`
-//! returns counts of the requests so far ([`journal::Report`]), and `DELETE /mock/requests` resets them.
+//! returns counts of the requests so far ([`journal::Report`]), and `DELETE /mock/requests` resets them. The body of
+//! `PUT /mock/answers/{name}` is what requests with `x-mock-answer: name` are answered with, byte by byte.
 //!
 //! It does not contain a model: the answer repeats the word "token", and a prompt's tokens are its bytes divided by
 //! four unless `x-mock-prompt-tokens` says otherwise.
@@ -15,12 +16,13 @@ pub mod journal;
 
 use answer::Answer;
 use answer::compress::Encoding;
+use answer::given::Given;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::serve::ListenerExt;
 use axum::{Json, body};
 use behaviour::Behaviour;
@@ -44,9 +46,10 @@ const MAX_BODY: usize = 32 << 20;
 pub fn router(journal: Arc<Journal>, gates: Arc<Gates>) -> Router {
     Router::new()
         .route("/mock/requests", get(report).delete(forget))
+        .route("/mock/answers/{name}", put(give))
         .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Mock { journal, gates })
+        .with_state(Mock { journal, gates, given: Arc::default() })
 }
 
 /// The state that all requests share.
@@ -54,6 +57,7 @@ pub fn router(journal: Arc<Journal>, gates: Arc<Gates>) -> Router {
 struct Mock {
     journal: Arc<Journal>,
     gates: Arc<Gates>,
+    given: Arc<Given>,
 }
 
 /// Serves `router` on `listener` for as long as it works.
@@ -75,7 +79,18 @@ async fn forget(State(mock): State<Mock>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn answer(State(Mock { journal, gates }): State<Mock>, request: Request) -> Response {
+async fn give(
+    State(mock): State<Mock>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    let json = HeaderValue::from_static("application/json");
+    mock.given.give(name, headers.get(header::CONTENT_TYPE).cloned().unwrap_or(json), body);
+    StatusCode::NO_CONTENT
+}
+
+async fn answer(State(Mock { journal, gates, given }): State<Mock>, request: Request) -> Response {
     let (parts, incoming) = request.into_parts();
     let behaviour = match Behaviour::from_headers(&parts.headers) {
         Ok(behaviour) => behaviour,
@@ -99,7 +114,13 @@ async fn answer(State(Mock { journal, gates }): State<Mock>, request: Request) -
 
     let answer = match fails {
         Some(status) => Err((status, "the request asked the mock for this status".to_owned())),
-        None => Answer::to(&path, &content, &behaviour).map_err(|why| (StatusCode::BAD_REQUEST, why)),
+        None => match &behaviour.answer {
+            Some(name) => given
+                .answer(name, behaviour.chunk_bytes)
+                .ok_or_else(|| format!("there is no answer {name:?}")),
+            None => Answer::to(&path, &content, &behaviour),
+        }
+        .map_err(|why| (StatusCode::BAD_REQUEST, why)),
     };
     let mut response = match answer {
         Err((status, why)) => {
@@ -110,7 +131,7 @@ async fn answer(State(Mock { journal, gates }): State<Mock>, request: Request) -
             if let Some(encoding) = encoding {
                 answer.pieces = encoding.compress(&answer.pieces);
             }
-            let content_type = if answer.streamed { "text/event-stream" } else { "application/json" };
+            let content_type = answer.content_type.clone();
             let body = Body::new(StreamBody::new(paced(answer, behaviour.clone(), in_flight, gates)));
             let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
             if let Some(encoding) = encoding {
@@ -254,6 +275,30 @@ mod tests {
         let pieces: Vec<Bytes> = response.into_body().into_data_stream().map(Result::unwrap).collect().await;
         assert!(pieces.iter().all(|piece| piece.len() <= 7));
         assert_eq!(pieces.concat(), whole.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn an_answer_can_be_given_byte_by_byte() {
+        let router = router(Arc::default(), Arc::default());
+        let given = "data: 1\n\n: hello\n\ndata: 2";
+        let put = Request::put("/mock/answers/mine").header("content-type", "text/event-stream");
+        let put = router.clone().oneshot(put.body(Body::from(given)).unwrap()).await.unwrap();
+        assert_eq!(put.status(), StatusCode::NO_CONTENT);
+        for (size, pieces) in
+            [("", vec!["data: 1\n\n", ": hello\n\n", "data: 2"]), ("20", vec![&given[..20], &given[20..]])]
+        {
+            let mut request = Request::post("/v1/chat/completions").header("x-mock-answer", "mine");
+            if !size.is_empty() {
+                request = request.header("x-mock-chunk-bytes", size);
+            }
+            let response = router.clone().oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+            assert_eq!(response.headers()["content-type"], "text/event-stream");
+            let seen: Vec<Bytes> =
+                response.into_body().into_data_stream().map(Result::unwrap).collect().await;
+            assert_eq!(seen, pieces);
+        }
+        let unknown = ask(&Arc::default(), &[("x-mock-answer", "yours")], &chat(json!({}))).await;
+        assert_eq!(unknown.status(), StatusCode::BAD_REQUEST);
     }
 
     #[tokio::test]

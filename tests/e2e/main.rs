@@ -35,4 +35,5 @@ modules! {
     storm,
     streams,
     tokens,
+    what_upstreams_say,
 }

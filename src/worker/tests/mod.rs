@@ -5,6 +5,7 @@ mod response;
 mod sidecar;
 mod storm;
 mod streams;
+mod upstream;
 mod waiting;
 
 use super::*;
