@@ -207,7 +207,7 @@ pub struct OpenReservation {
 pub enum FinalCost {
     /// The real cost.
     Cost(Cost),
-    /// The real cost is known in part. The larger of the two stays charged, but no more of the second than was reserved.
+    /// The real cost is known in part. The larger of the two stays charged, of the second no more than was reserved.
     Between {
         /// What is known of it.
         least: Cost,
@@ -386,6 +386,22 @@ mod tests {
         let settlement =
             open(reservation(vec![slot], 5, true), HeldIn::Redis).settlement(FinalCost::AsReserved);
         assert!(!settlement.is_unchanged, "a lease ends");
+    }
+
+    #[test]
+    fn a_cost_that_is_known_in_part_is_completed_within_the_reservation() {
+        let cost = |output_tokens| Cost { output_tokens: Units::new(output_tokens), ..Cost::default() };
+        for (least, likely, charged) in [(3, 1, 3), (3, 40, 40), (3, 90, 50), (70, 90, 70)] {
+            let reservation = reservation(vec![limit(Metric::OutputTokens, 100)], 50, false);
+            let open = open(reservation, HeldIn::Redis);
+            let final_cost = FinalCost::Between { least: cost(least), likely: cost(likely) };
+            assert_eq!(final_cost.cost(&open).output_tokens, charged, "{least} {likely}");
+            assert_eq!(costs(&open.settlement(final_cost).charges), [charged], "{least} {likely}");
+        }
+        // A guess gave way to the limit, so less was reserved.
+        let open = open(reservation(vec![limit(Metric::OutputTokens, 30)], 50, true), HeldIn::Redis);
+        let final_cost = FinalCost::Between { least: cost(3), likely: cost(40) };
+        assert_eq!(costs(&open.settlement(final_cost).charges), [30]);
     }
 
     #[test]

@@ -135,7 +135,8 @@ mod tests {
                 ("a", true),
             ),
             (
-                r#"{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}],"function_call":{"name":"f","arguments":"{}"}}"#,
+                r#"{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}],
+                    "function_call":{"name":"f","arguments":"{}"}}"#,
                 ("f{}", false),
             ),
             // Blocks beside each other are different texts.

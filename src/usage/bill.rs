@@ -1,7 +1,7 @@
 //! What the numbers of one `usage` object add up to.
 //!
-//! Providers do not agree on which number includes which. What the other numbers leave out shows in the total, or, where
-//! there is none, in a part that is larger than its whole. Where nothing shows it, the names decide.
+//! Providers do not agree on which number includes which. What the other numbers leave out shows in the total, or,
+//! where there is none, in a part that is larger than its whole. Where nothing shows it, the names decide.
 
 use crate::quantity::Units;
 

@@ -87,8 +87,8 @@ impl<'b> Accept<'b> for Numbers {
             "cache_creation" => return lenient::offer(object, &mut Lifetimes(self)),
             _ => return lenient::skip(object),
         };
-        // An empty member takes nothing from one of the same meaning.
-        *place = lenient::number(object)?.or(*place);
+        // Of members with one meaning the larger counts.
+        *place = lenient::number(object)?.max(*place);
         Ok(())
     }
 }
@@ -106,7 +106,7 @@ impl<'b> Accept<'b> for OfPrompt<'_> {
             "audio_tokens" => &mut self.0.audio,
             _ => return lenient::skip(object),
         };
-        *place = lenient::number(object)?.or(*place);
+        *place = lenient::number(object)?.max(*place);
         Ok(())
     }
 }
@@ -118,7 +118,7 @@ impl<'b> Accept<'b> for OfOutput<'_> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match &*in_snake_case(name) {
             "reasoning_tokens" | "thinking_tokens" => {
-                self.0.reasoning = lenient::number(object)?.or(self.0.reasoning);
+                self.0.reasoning = lenient::number(object)?.max(self.0.reasoning);
                 Ok(())
             }
             _ => lenient::skip(object),

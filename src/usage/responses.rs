@@ -21,7 +21,14 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut update = StreamUpdate {
         has_output: !matches!(
             kind,
-            "created" | "queued" | "in_progress" | "completed" | "incomplete" | "failed" | "cancelled"
+            "created"
+                | "queued"
+                | "in_progress"
+                | "completed"
+                | "incomplete"
+                | "failed"
+                | "cancelled"
+                | "error"
         ),
         shows_reasoning: kind.contains("reasoning") || event.item.is_reasoning,
         ..StreamUpdate::default()
@@ -32,6 +39,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
             update.has_failed = kind == "failed" || event.response.has_error;
             update.wholes = event.response.items;
         }
+        "error" => update.has_failed = true,
         "output_item.added" => {
             update.texts.push((event.index, event.item.name));
             update.wholes.push((event.index, event.item.text.into_text()));

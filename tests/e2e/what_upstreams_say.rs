@@ -101,7 +101,8 @@ async fn usage_is_found_in_every_place_and_under_every_name(
     };
     let compacted = json!({"input_tokens": 23_000, "output_tokens": 1_000,
         "iterations": [iteration("compaction", 180_000, 3_500), iteration("message", 23_000, 1_000)]});
-    let message = |usage: &Value| json!({"type": "message", "content": [{"type": "text", "text": "Hi"}], "usage": usage});
+    let content = json!([{"type": "text", "text": "Hi"}]);
+    let message = |usage: &Value| json!({"type": "message", "content": content, "usage": usage});
     let messages = |start: Value, last: Value| {
         named(&[
             json!({"type": "message_start", "message": {"usage": start}}),

@@ -14,7 +14,7 @@ pub use places::Places;
 use places::Want;
 use value::Value;
 
-/// The most bytes of an outline. Beyond half of it, only the members that [`Places::is_vital`] names are added.
+/// The most bytes of an outline. Beyond half of it, only vital members are added.
 pub const MAX_BYTES: usize = 128 * 1024;
 
 /// The largest vital value that is kept, in bytes. A larger one becomes `true`.
@@ -148,11 +148,6 @@ impl Outline {
             self.leave();
         }
         self.out
-    }
-
-    /// Whether the document has begun and not ended.
-    pub fn is_open(&self) -> bool {
-        !matches!(self.at, At::Start | At::End)
     }
 
     fn start(&mut self, byte: u8) {

@@ -24,7 +24,7 @@ impl Places {
     }
 
     /// Whether the member at `path` is kept even if the outline is large already.
-    pub fn is_vital(self, path: &str) -> bool {
+    pub(super) fn is_vital(self, path: &str) -> bool {
         self.vital.contains(&path)
     }
 }

@@ -317,7 +317,10 @@ fn the_prompts_numbers_are_replaced_together_and_never_by_zeros_alone() {
 #[test]
 fn usage_is_found_in_other_places() {
     let usage = usage(9, 2);
-    let in_choice = |index: u64, usage: &Value| json!({"index": index, "delta": {}, "finish_reason": "stop", "usage": usage});
+    let in_choice = |index: u64, usage: &Value| {
+        let choice = json!({"index": index, "delta": {}, "finish_reason": "stop"});
+        with_usage(choice, usage)
+    };
     for (name, choices, events) in [
         ("Kimi's", 1, vec![text_chunk("Hi"), json!({"choices": [in_choice(0, &usage)]})]),
         (
