@@ -364,7 +364,8 @@ fn header(map: MapType, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&value).into_owned())
 }
 
-/// The response flags of the current stream; none if they cannot be read.
+/// The response flags of the current stream; none if they cannot be read. docs/envoy.md#who-ended-a-stream: they are
+/// final when it ends.
 fn response_flags() -> ResponseFlags {
     let flags = hostcalls::get_property(vec!["response", "flags"]).ok().flatten();
     let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));

@@ -4,6 +4,7 @@
 use crate::api::Api;
 use crate::caller::{Answer, HELLO_TOKENS, hello_with};
 use crate::gateway::{Gateway, STRANGER_TOKENS, Store, eventually, strangers};
+use crate::routes::HTTP2;
 use futures_util::StreamExt;
 use reqwest::{Method, RequestBuilder};
 use rstest::rstest;
@@ -202,6 +203,7 @@ async fn an_error_behind_a_200_costs_no_tokens_unless_output_came_before_it(
 #[tokio::test]
 async fn a_body_that_breaks_off_is_charged_by_who_broke_it(
     #[values(Store::Local, Store::Redis)] store: Store,
+    #[values(false, true)] over_http2: bool,
     #[case] said: &str,
     #[case] bytes: usize,
     #[case] client_leaves: bool,
@@ -213,7 +215,13 @@ async fn a_body_that_breaks_off_is_charged_by_who_broke_it(
     // The end of the third word of four.
     let bytes = body.find(" four").unwrap_or(bytes);
     gateway.mock.give(key, JSON, body).await;
-    let mut request = ask(&gateway, key, Api::Chat, key).header("x-mock-chunk-bytes", bytes);
+    let (mut caller, mut path) = (gateway.caller(key), Api::Chat.path().to_owned());
+    if over_http2 {
+        // On both sides: streams are reset where connections would close.
+        (caller, path) = (caller.over_http2(), format!("{HTTP2}{path}"));
+    }
+    let request = caller.request(Method::POST, &path).json(&Api::Chat.hello(60));
+    let mut request = request.header("x-mock-answer", key).header("x-mock-chunk-bytes", bytes);
     if client_leaves {
         request = request.header("x-mock-gate", key);
         gateway.mock.let_through(key, 1);
@@ -225,7 +233,7 @@ async fn a_body_that_breaks_off_is_charged_by_who_broke_it(
     if !client_leaves {
         assert!(seen.next().await.unwrap().is_err());
     }
-    drop(seen);
+    drop((seen, caller));
     gateway.at_rest().await;
     gateway.charged(key, 1, input, output).await;
 }
