@@ -52,6 +52,7 @@ check: $(TOOLS) wasm ## formatting, lints for both targets, oldest Rust, shipped
 	cargo fmt --all --check
 	scripts/line-width
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps --quiet
 	scripts/cargo-wasm clippy
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
 	scripts/msrv

@@ -1,15 +1,15 @@
--- index: the list of an identity's windows, and the writing of all that a call has changed.
+-- index: the list of an identity's windows, and the writing of changed windows.
 --
 -- KEYS        For each window its identity's index, next to its counter (prelude.lua).
 -- ARGV        For each window its field in the index and, for the entry, its first four values (prelude.lua).
 -- Returns     The function below.
 -- Complexity  O(windows) and what each algorithm's `write` takes.
 --
--- The index is a hash, with which an identity's windows can be listed without SCAN: for each window a field
--- <name>:<label> with the entry <algorithm> <window_ms> <parameter> <limit>.
+-- The index is a hash that lists an identity's windows without SCAN: for each window a field <name>:<label> with the
+-- entry <algorithm> <window_ms> <parameter> <limit>.
 
--- Writes the changes of `windows`. A counter whose expiry is set anew is entered into its identity's index, which lives
--- at least as long as the counters in it. `set` is HSET, or HSETNX where the limit may be out of date.
+-- Writes the changes of `windows`. Enters each counter that gets a new expiry into its identity's index, which lives at
+-- least as long as its counters. `set` is HSET, or HSETNX if the limit may be out of date.
 local function write_windows(windows, set)
   for _, window in ipairs(windows) do
     if window.algorithm.write(window.reading) then

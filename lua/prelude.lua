@@ -1,4 +1,4 @@
--- prelude: the clock, the windows that a call names, and the windows in a reply. The last file before each script.
+-- prelude: the clock, the windows in the arguments, and the windows in a reply. The last file before each script.
 --
 -- KEYS        For each window its counter and its identity's index.
 -- ARGV        For each window seven values: algorithm, window_ms, parameter (segments or burst, else 0), limit, cost,
@@ -6,7 +6,8 @@
 -- Returns     The functions below.
 -- Complexity  O(windows) and what each algorithm's `read` takes.
 
--- The script's time in milliseconds: `now_ms`, which tests pass, or, if it is 0, Redis's own clock, one for the fleet.
+-- The script's time in milliseconds: `now_ms`, which tests pass, or, if that is 0, Redis's clock, which is the same for
+-- the whole fleet.
 local function clock(now_ms)
   if now_ms > 0 then
     return now_ms
@@ -15,8 +16,8 @@ local function clock(now_ms)
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Reads the windows that a call names, with keys from KEYS[key] and values from ARGV[arg] on. Their limits apply from
--- now on if `in_force`; a settlement passes those that were in force when the reservation was made.
+-- Reads the windows in the arguments, with keys from KEYS[key] and values from ARGV[arg] on. If `in_force`, their
+-- limits apply from now on. A settlement passes the limits of its reservation, which may be out of date.
 local function read_windows(now, key, arg, in_force)
   local windows = {}
   for at = arg, #ARGV, 7 do

@@ -1,17 +1,17 @@
--- record: a reservation's record, which says what the reservation charged where, so that it can be given back.
+-- record: a reservation's record, which lists its charges and their places, so that they can be refunded.
 --
--- KEYS        None by itself: `write_record` is given the record's key.
+-- KEYS        None by itself: `write_record` takes the record's key.
 -- ARGV        None.
 -- Returns     The functions below. Parts are a list of {place, amount}, oldest first.
 -- Complexity  O(parts), at most MAX_PARTS for each window.
 --
 -- The record is a string: for each window, in the order of KEYS, a list of <place>:<amount>, oldest first, separated by
--- commas; windows separated by semicolons. Twin of src/window/parts.rs.
+-- commas; semicolons separate the windows. Twin of src/window/parts.rs.
 
--- A settled reservation leaves this mark under its record's key if a late reserve must find it, for so long.
+-- The mark that a settlement leaves under its record's key if the reservation may still arrive, and its lifetime.
 local SETTLED, SETTLED_MS = 'settled', 600000
 
--- Redis keeps a record as long as a refund can still matter, within these bounds.
+-- The shortest and the longest lifetime of a record. Between them, it lives as long as a refund can matter.
 local MIN_RECORD_MS, MAX_RECORD_MS = 600000, 86400000
 
 -- The most parts of one reservation in one window. Beyond that, the two oldest become one at the place of the older.
@@ -26,7 +26,7 @@ local function total_of(parts)
   return total
 end
 
--- Adds `amount` charged at `place` to `parts`.
+-- Adds a charge of `amount` at `place` to `parts`.
 local function add_part(parts, place, amount)
   local last = parts[#parts]
   if last and last[1] == place then
@@ -53,8 +53,8 @@ local function read_record(record)
   return charged
 end
 
--- Writes the record of what `windows` were charged under `key`: `how` is XX to replace a record, NX to write one only
--- where there is none. Returns whether it wrote the record.
+-- Writes the record of the parts `charged` to `windows`. `how` is XX to replace a record, or NX to write one only if
+-- there is none. Returns whether it wrote the record.
 local function write_record(key, windows, charged, how)
   local lists, keep_ms = {}, MIN_RECORD_MS
   for i, window in ipairs(windows) do

@@ -8,7 +8,7 @@
 --             retry_after_ms reports whether it would have.
 -- Complexity  O(windows), amortised; a refusal O(segments) for each window that refuses.
 --
--- A repeated reservation, whose record is there, open or settled, is admitted and charged nothing.
+-- A repeated reservation, which finds its record or the mark of its settlement, is admitted and charges nothing.
 local windows = read_windows(clock(tonumber(ARGV[1])), 2, 2, true)
 
 local fits, charged = true, {}
@@ -32,7 +32,7 @@ for _, window in ipairs(windows) do
     reserve(window)
   end
 end
--- A refusal writes too, so that no later call visits again what has left a window.
+-- A refusal writes too, so that no later call visits the segments again that have left a window.
 write_windows(windows, 'HSET')
 
 return report({ (fits or known) and 1 or 0 }, windows)

@@ -10,12 +10,12 @@
 -- Complexity  O(windows), amortised.
 --
 -- A repeated settlement changes nothing: settling removes the record. With `charge`, a missing record means that the
--- reservation may not have arrived yet, so settling leaves a mark instead, which stops both a second settlement and a
--- reservation that comes late. A repeated extension charges nothing: the record holds all charges so far.
+-- reservation may not have arrived yet, so settling leaves a mark, which stops both a second settlement and a late
+-- reservation. A repeated extension charges nothing: the record has all charges so far.
 --
--- An excess is charged now and may take a counter above its limit. A refund goes back to where the charge was made,
--- newest part first, while that is in the window; after a reset of the counter it may find others' charges there, and
--- takes at most those. While a request runs, nothing goes back and its leases begin anew.
+-- An excess is charged now and may take a counter above its limit. A refund goes back to the place of the charge,
+-- newest part first, while that place is in the window. After a reset of the counter, other requests may have charged
+-- the same place; a refund takes at most what is there. An extension refunds nothing and renews leases.
 local record = redis.call('GET', KEYS[1])
 local if_absent, still_runs = ARGV[2], ARGV[3] == 'extend'
 if record == SETTLED or not record and if_absent ~= 'charge' then
@@ -49,7 +49,7 @@ write_windows(windows, 'HSETNX')
 
 if still_runs then
   for _, window in ipairs(windows) do
-    -- A bucket holds its burst, whatever its limit.
+    -- The capacity of a bucket is its burst, whatever its limit.
     local capacity = window.reading.burst or window.limit
     if window.enforced and window.algorithm.used(window.reading) > capacity then
       return 2

@@ -1,8 +1,13 @@
 //! The boundary to Envoy: the only file that speaks proxy-wasm. Callbacks translate and decide nothing.
 //!
-//! The SDK's wrappers panic on whatever they do not expect, such as a header map that has gone on, so everything here
-//! goes through `hostcalls`, in the phase in which it is known to work. `RefCell` borrows end before the host is
-//! called: a call may bring the next callback.
+//! Each comment that links to `docs/envoy.md` marks code that relies on a fact about Envoy or the SDK, measured there.
+//! Two facts hold for the whole file:
+//!
+//! - docs/envoy.md#panicking-wrappers: the SDK's wrappers panic on any status that they do not expect. So all calls go
+//!   through `hostcalls`, each in a phase in which it is known to work, and values are read as bytes.
+//! - docs/envoy.md#crashes: a panic ends the VM with all requests of its worker, and a second borrow of the worker
+//!   would panic. Reads of headers, bodies, shared data and the clock bring no callback, so they may happen under a
+//!   borrow; streams are resumed and answered, and callouts sent, after it.
 
 use crate::answer::Reply;
 use crate::config::{Config, Store};
@@ -28,57 +33,91 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use strum::IntoEnumIterator as _;
 
-/// How often deadlines are served and metrics are handed over.
-const TICK: Duration = Duration::from_millis(50);
+/// The period of the tick, which serves deadlines and reports metrics. docs/envoy.md#waking-the-root-context: the tick
+/// does not wake requests, so it need not be short.
+const TICK: Millis = Millis::new(50);
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|id| Box::new(Root { id, running: None, leaving: false }));
+    proxy_wasm::set_root_context(|id| Box::new(Root { id, running: None, is_retiring: false }));
 }}
 
-/// One configuration in one worker.
+/// One configuration in one worker. docs/envoy.md#contexts: Envoy creates one root context per configuration and VM.
 struct Root {
     id: u32,
     running: Option<Running>,
-    /// Whether Envoy lets go of this configuration and waits for the last settlements.
-    leaving: bool,
+    /// Whether Envoy has retired this configuration and waits for its last settlements.
+    is_retiring: bool,
 }
 
-/// What exists once the filter is configured.
+/// The state of a root context that has been configured.
 struct Running {
     worker: SharedWorker,
-    /// This context's own shared queue: what is posted there comes back in the next turn of the event loop.
+    /// The shared queue through which streams wake this root context.
     queue: u32,
     config: Arc<Config>,
-    /// Callouts under way, by the host's token.
+    /// Callouts under way, by Envoy's token.
     callouts: HashMap<u32, Kind>,
-    /// Envoy's ids of our counters, by name.
+    /// Envoy's ids of the counters, by name.
     metrics: HashMap<Cow<'static, str>, u32>,
+    /// The period of the tick, and when the next one comes.
+    period: Millis,
+    next_tick: Millis,
 }
 
-type SharedWorker = Rc<RefCell<Worker<Host>>>;
+/// One request. docs/envoy.md#contexts: Envoy creates one stream context per request.
+struct Stream {
+    id: u32,
+    worker: SharedWorker,
+    queue: u32,
+}
+
+type SharedWorker = Rc<RefCell<Worker<SharedMap>>>;
+
+/// One of the two messages of an HTTP exchange.
+#[derive(Clone, Copy)]
+enum Message {
+    Request,
+    Response,
+}
+
+/// The request of the current stream.
+struct CurrentRequest;
+
+/// The response of the current stream.
+struct CurrentResponse;
+
+/// Envoy's shared data.
+#[derive(Clone, Copy, Debug)]
+struct SharedMap;
 
 impl Context for Root {
+    // docs/envoy.md#the-root-context-makes-the-calls: every callout ends here, whatever became of the streams that it
+    // serves.
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
         let Some(running) = &mut self.running else { return };
         let Some(kind) = running.callouts.remove(&token) else { return };
         let answer = callout_answer(headers, body_size);
         let answer = answer.as_deref().map_err(Clone::clone);
-        let turn = running.worker.borrow_mut().callout_ended(kind, answer, now());
+        let now = now();
+        let turn = running.worker.borrow_mut().callout_ended(kind, answer, now);
         running.carry_out(turn, self.id);
-        self.leave_if_idle();
+        running.schedule_tick(running.next_tick, now);
+        self.finish_retiring();
     }
 
+    // docs/envoy.md#retired-root-contexts: if this returns false, Envoy keeps the context until it calls `done`, so
+    // that the last settlements arrive. docs/envoy.md#drain-and-exit: an exiting Envoy does not wait.
     fn on_done(&mut self) -> bool {
-        // docs/envoy.md#reloads: Envoy waits for `done` if this returns false, so that the last settlements arrive.
-        self.leaving = true;
-        self.take_turn();
-        self.report();
+        self.is_retiring = true;
+        self.tick();
         self.is_idle()
     }
 }
 
 impl RootContext for Root {
+    // docs/envoy.md#configuration-formats: the bytes are text or serialised protobuf. docs/envoy.md#reloads: if this
+    // returns false, Envoy rejects the update and the old configuration stays in force.
     fn on_configure(&mut self, size: usize) -> bool {
         let bytes = buffer(BufferType::PluginConfiguration, size);
         let config = match Config::from_bytes(&bytes) {
@@ -93,16 +132,22 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.take_turn();
-        self.report();
-        self.leave_if_idle();
+        self.tick();
+        self.finish_retiring();
     }
 
+    // docs/envoy.md#waking-the-root-context: each byte in the queue brings a callback of its own, so the first callback
+    // empties the queue and serves every stream that posted.
     fn on_queue_ready(&mut self, queue: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
-        self.take_turn();
+        let Some(running) = &mut self.running else { return };
+        let now = now();
+        let turn = running.worker.borrow_mut().turn(now);
+        running.carry_out(turn, self.id);
+        running.schedule_tick(running.next_tick, now);
     }
 
+    // docs/envoy.md#reloads: new streams come to the newest root context and stay with it.
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let running = self.running.as_ref()?;
         Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), queue: running.queue }))
@@ -114,26 +159,24 @@ impl RootContext for Root {
 }
 
 impl Root {
-    fn take_turn(&mut self) {
+    fn tick(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let turn = running.worker.borrow_mut().turn(now());
+        let now = now();
+        let turn = running.worker.borrow_mut().tick(now);
         running.carry_out(turn, self.id);
-    }
-
-    fn report(&mut self) {
-        if let Some(running) = &mut self.running {
-            running.report();
-        }
+        running.next_tick = now + running.period;
+        running.schedule_tick(now + TICK, now);
     }
 
     fn is_idle(&self) -> bool {
         self.running.as_ref().is_none_or(|running| running.worker.borrow().is_idle())
     }
 
-    /// Tells Envoy that it may let go of this context, if it waits for that.
-    fn leave_if_idle(&mut self) {
-        if self.leaving && self.is_idle() {
-            self.leaving = false;
+    /// Lets Envoy delete a retired context once its last settlement has arrived.
+    fn finish_retiring(&mut self) {
+        if self.is_retiring && self.is_idle() {
+            self.is_retiring = false;
+            // docs/envoy.md#retired-root-contexts
             let _ = hostcalls::done();
         }
     }
@@ -141,24 +184,38 @@ impl Root {
 
 impl Running {
     fn start(root: u32, config: Arc<Config>) -> Option<Self> {
+        // docs/envoy.md#contexts: root contexts of different workers have the same id, so the seed must be random.
         let seed = RandomState::new().hash_one(root);
-        let worker = Worker::new(Arc::clone(&config), Host, seed);
+        // docs/envoy.md#contexts: the main thread configures the plugin before any worker does, so the local store may
+        // create its shards here.
+        let worker = Worker::new(Arc::clone(&config), SharedMap, seed);
+        // docs/envoy.md#queue-names: two root contexts that registered one name would share one queue, and Envoy would
+        // wake only the last.
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
-        hostcalls::set_tick_period(TICK).ok()?;
+        hostcalls::set_tick_period(Duration::from_millis(TICK.get())).ok()?;
+        // docs/envoy.md#metrics: a metric appears when it is defined, so the fixed ones are defined at once.
         let metric = |stat: Stat| Some((stat.name().into(), counter(stat.name())?));
         let metrics = Stat::iter().filter_map(metric).collect();
         let worker = Rc::new(RefCell::new(worker));
-        Some(Self { worker, queue, config, callouts: HashMap::new(), metrics })
+        Some(Self {
+            worker,
+            queue,
+            config,
+            callouts: HashMap::new(),
+            metrics,
+            period: TICK,
+            next_tick: now() + TICK,
+        })
     }
 
-    /// Sends the turn's callouts and resumes or answers its streams. A callout that cannot be sent has failed, which
+    /// Resumes or answers the turn's streams and sends its callouts. A callout that cannot be sent has failed, which
     /// brings another turn.
     fn carry_out(&mut self, turn: Turn, root: u32) {
         let mut turns = vec![turn];
         while let Some(turn) = turns.pop() {
             for (stream, effects) in turn.effects {
-                // docs/envoy.md#effective-context: this fails for a stream that is gone, and it is what makes the calls
-                // below reach the stream and not the root context.
+                // docs/envoy.md#effective-context: the calls below act on the stream. If it is gone, this fails, and
+                // they would act on the stream before.
                 if hostcalls::set_effective_context(stream).is_ok() {
                     write_log(effects.log);
                     match effects.directive {
@@ -168,7 +225,9 @@ impl Running {
                     }
                 }
             }
+            // docs/envoy.md#effective-context: otherwise the callouts would belong to the last stream.
             let _ = hostcalls::set_effective_context(root);
+            self.report(turn.metrics);
             for callout in turn.callouts {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
@@ -179,8 +238,9 @@ impl Running {
         }
     }
 
+    /// Sends a callout and returns Envoy's token for it. docs/envoy.md#group-commit: each callout carries a batch.
     fn dispatch(&self, callout: &Callout) -> Result<u32, String> {
-        let Store::Redis(store) = self.config.store() else { return Err("there is no sidecar".into()) };
+        let Store::Redis(store) = self.config.store() else { return Err("no sidecar is configured".into()) };
         let bearer = store.auth_token.as_ref().map(|token| format!("Bearer {}", token.expose()));
         let mut headers = vec![
             (":method", "POST"),
@@ -189,6 +249,8 @@ impl Running {
             ("content-type", "application/json"),
         ];
         headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        // docs/envoy.md#failed-callouts: an unknown cluster is an error here; every other failure is an answer without
+        // headers.
         hostcalls::dispatch_http_call(
             &store.cluster,
             headers,
@@ -196,44 +258,88 @@ impl Running {
             Vec::new(),
             callout.timeout,
         )
-        .map_err(|status| format!("cluster {:?} cannot be called: {status:?}", store.cluster))
+        .map_err(|status| format!("Envoy cannot call the cluster {:?}: {status:?}", store.cluster))
     }
 
-    /// Hands what was counted over to Envoy.
-    fn report(&mut self) {
-        let counts = self.worker.borrow_mut().take_stats();
-        for (name, count) in counts {
+    /// Adds counts to Envoy's metrics. docs/envoy.md#metrics: the increments of all workers add up, and metrics per
+    /// family of models are defined when they first count.
+    fn report(&mut self, metrics: Vec<(Cow<'static, str>, u64)>) {
+        for (name, count) in metrics {
             let known = self.metrics.get(&name).copied();
             let Some(metric) = known.or_else(|| counter(&name)) else { continue };
             self.metrics.insert(name, metric);
             let _ = hostcalls::increment_metric(metric, i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
-}
 
-/// Envoy's id of the counter called `name`.
-fn counter(name: &str) -> Option<u32> {
-    hostcalls::define_metric(MetricType::Counter, name).ok()
-}
-
-/// Writes fields for the access log into the current stream's filter state.
-fn write_log(fields: LogFields) {
-    for (field, value) in fields {
-        let _ = hostcalls::set_property(vec![field.name()], Some(value.as_bytes()));
+    /// Lets Envoy tick at the next deadline, or at `usual` if that is earlier. docs/envoy.md#waking-the-root-context:
+    /// setting the period starts it anew, so this sets it only to move the tick.
+    fn schedule_tick(&mut self, usual: Millis, now: Millis) {
+        let due = self.worker.borrow().next_due();
+        let next = due.map_or(usual, |due| due.min(usual)).max(now + Millis::new(1));
+        let period = next - now;
+        if next != self.next_tick && hostcalls::set_tick_period(Duration::from_millis(period.get())).is_ok() {
+            self.period = period;
+            self.next_tick = next;
+        }
     }
 }
 
-/// One request.
-struct Stream {
-    id: u32,
-    worker: SharedWorker,
-    queue: u32,
+// docs/envoy.md#callback-order has the callbacks of a request in their order.
+impl HttpContext for Stream {
+    // docs/envoy.md#released-headers: the request's headers can be read and edited here, and later only while they are
+    // held. docs/envoy.md#held-headers: `Pause` holds them.
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.handle(Message::Request, Event::RequestHeaders { request: &CurrentRequest, end_of_stream })
+    }
+
+    // docs/envoy.md#growing-bodies: `size` covers all of the body that has arrived, so only the last callback reads it.
+    // docs/envoy.md#buffer-limits: Envoy answers a body that is too large by itself.
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let buffer = || buffer(BufferType::HttpRequestBody, size);
+        self.handle(Message::Request, Event::RequestBody { buffer: &buffer, end_of_stream })
+    }
+
+    // docs/envoy.md#request-trailers: trailers end the body and do not report its size. Envoy cuts this size to what it
+    // has.
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.on_http_request_body(usize::MAX, true)
+    }
+
+    // docs/envoy.md#local-replies: Envoy calls this for the filter's own replies too. The session of a request that was
+    // refused is idle, and ignores the event.
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.handle(Message::Response, Event::ResponseHeaders { response: &CurrentResponse, end_of_stream })
+    }
+
+    // docs/envoy.md#response-chunks: `size` covers this chunk alone. docs/envoy.md#streams-that-never-end: the last
+    // chunk may never come.
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let buffer = || buffer(BufferType::HttpResponseBody, size);
+        self.handle(Message::Response, Event::ResponseBody { buffer: &buffer, end_of_stream })
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.handle(Message::Response, Event::ResponseTrailers)
+    }
+
+    // docs/envoy.md#a-stream-ends-twice: this is the first end, before Envoy writes the access log.
+    fn on_log(&mut self) {
+        self.handle(Message::Response, Event::StreamDone { flags: &response_flags });
+    }
+}
+
+impl Context for Stream {
+    // docs/envoy.md#a-stream-ends-twice: this is the second end, after Envoy has written the access log.
+    fn on_done(&mut self) -> bool {
+        self.handle(Message::Response, Event::StreamDone { flags: &response_flags });
+        true
+    }
 }
 
 impl Stream {
-    /// Brings an event to the request, and the effects to Envoy. `message` is the half of the exchange that the event
-    /// is about.
-    fn step(&self, message: Message, event: Event<'_>) -> Action {
+    /// Brings an event to the request, and its effects to Envoy. The event is about `message`.
+    fn handle(&self, message: Message, event: Event<'_>) -> Action {
         let effects = self.worker.borrow_mut().on(self.id, event, now());
         self.apply(message, effects)
     }
@@ -247,7 +353,7 @@ impl Stream {
         }
         write_log(effects.log);
         if effects.wake {
-            // docs/envoy.md#the-root-context-makes-the-calls: it runs in the next turn of the event loop.
+            // docs/envoy.md#waking-the-root-context: Envoy runs `on_queue_ready` in the next turn of the event loop.
             let _ = hostcalls::enqueue_shared_queue(self.queue, Some(&[1]));
         }
         match effects.directive {
@@ -261,13 +367,6 @@ impl Stream {
     }
 }
 
-/// The half of an exchange.
-#[derive(Clone, Copy)]
-enum Message {
-    Request,
-    Response,
-}
-
 impl Message {
     const fn headers(self) -> MapType {
         match self {
@@ -277,88 +376,44 @@ impl Message {
     }
 }
 
-impl Context for Stream {
-    fn on_done(&mut self) -> bool {
-        self.step(Message::Response, Event::StreamDone { flags: &response_flags });
-        true
-    }
-}
-
-impl HttpContext for Stream {
-    // docs/envoy.md#a-stream-ends-twice: before Envoy writes the access log, and here, after it.
-    fn on_log(&mut self) {
-        self.step(Message::Response, Event::StreamDone { flags: &response_flags });
-    }
-
-    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        self.step(Message::Request, Event::RequestHeaders { request: &Host, end_of_stream })
-    }
-
-    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let buffer = || buffer(BufferType::HttpRequestBody, size);
-        self.step(Message::Request, Event::RequestBody { buffer: &buffer, end_of_stream })
-    }
-
-    // docs/envoy.md#request-trailers: the size of the body is not said here, so all of it is read.
-    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        self.on_http_request_body(usize::MAX, true)
-    }
-
-    // docs/envoy.md#local-replies: this runs for the filter's own replies too; such a request is over for its session.
-    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        self.step(Message::Response, Event::ResponseHeaders { response: &ResponseHeaders, end_of_stream })
-    }
-
-    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let buffer = || buffer(BufferType::HttpResponseBody, size);
-        self.step(Message::Response, Event::ResponseBody { buffer: &buffer, end_of_stream })
-    }
-
-    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        self.step(Message::Response, Event::ResponseTrailers)
-    }
-}
-
-/// Envoy, as the pure code sees it.
-#[derive(Clone, Copy, Debug)]
-struct Host;
-
-impl RequestView for Host {
+impl RequestView for CurrentRequest {
     fn header(&self, name: &str) -> Option<String> {
         header(MapType::HttpRequestHeaders, name)
     }
 
+    // docs/envoy.md#client-address: `source.address` is the address that Envoy trusts, unlike `x-forwarded-for`.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
         hostcalls::get_property(path.to_vec()).ok().flatten()
     }
 }
 
-/// The headers of the current response.
-#[derive(Clone, Copy, Debug)]
-struct ResponseHeaders;
-
-impl ResponseView for ResponseHeaders {
+impl ResponseView for CurrentResponse {
     fn header(&self, name: &str) -> Option<String> {
         header(MapType::HttpResponseHeaders, name)
     }
 }
 
-impl SharedData for Host {
+// docs/envoy.md#shared-data: one map per process. It survives reloads and crashes, and never frees a key.
+// docs/envoy.md#hot-restart: the new process begins with an empty map.
+impl SharedData for SharedMap {
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
         let (value, version) = hostcalls::get_shared_data(key).ok()?;
         Some((value?, NonZeroU32::new(version?)?))
     }
 
+    // docs/envoy.md#shared-data: version 0 means any version, hence `NonZeroU32`.
     fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
         hostcalls::set_shared_data(key, Some(value), Some(version.get())).is_ok()
     }
 
+    // docs/envoy.md#shared-data: two workers that create one key both succeed, and one of them loses its write.
     fn create(&self, key: &str, value: &[u8]) {
         let _ = hostcalls::set_shared_data(key, Some(value), None);
     }
 }
 
-/// A header's value, without what is not UTF-8.
+/// The value of a header; U+FFFD replaces what is not UTF-8. docs/envoy.md#panicking-wrappers: as bytes, because the
+/// SDK panics where it makes a string of them. docs/envoy.md#host-call-costs: a header that is absent costs little.
 fn header(map: MapType, name: &str) -> Option<String> {
     let value = hostcalls::get_map_value_bytes(map, name).ok().flatten()?;
     Some(String::from_utf8_lossy(&value).into_owned())
@@ -377,10 +432,11 @@ fn buffer(buffer: BufferType, size: usize) -> Vec<u8> {
     hostcalls::get_buffer(buffer, 0, size).ok().flatten().unwrap_or_default()
 }
 
-/// The body of a callout's answer, or why there is none.
+/// The body of the sidecar's answer to a callout, or the reason why there is none.
 fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
+    // docs/envoy.md#failed-callouts: Envoy reports no more than this.
     if headers == 0 {
-        return Err("no answer came (timed out, refused or reset)".into());
+        return Err("the callout timed out, was reset or found no healthy host".into());
     }
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
     match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
@@ -393,11 +449,15 @@ fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Answers the current stream. docs/envoy.md#local-replies: Envoy sends the reply after this callback, through the
+/// filter's own response callbacks.
 fn send(reply: &Reply) {
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let _ = hostcalls::send_http_response(reply.status, headers, Some(&reply.body));
 }
 
+/// Edits headers that have not gone on (docs/envoy.md#released-headers). docs/envoy.md#host-call-costs: a few single
+/// edits cost less than writing the whole map.
 fn edit_headers(map: MapType, edits: &HeaderEdits) {
     for name in &edits.remove {
         let _ = hostcalls::set_map_value_bytes(map, name, None);
@@ -407,7 +467,8 @@ fn edit_headers(map: MapType, edits: &HeaderEdits) {
     }
 }
 
-/// Changes the beginning of the body, and its length if the headers tell it: they are still held back.
+/// Edits the beginning of the body, and `content-length` if the request has it. docs/envoy.md#released-headers: a
+/// session edits a body only while it holds the headers.
 fn edit_request_body(edit: &BodyEdit) {
     const LENGTH: &str = "content-length";
     let map = MapType::HttpRequestHeaders;
@@ -418,11 +479,25 @@ fn edit_request_body(edit: &BodyEdit) {
     edit_body(BufferType::HttpRequestBody, edit);
 }
 
+/// Replaces the beginning of a buffer. docs/envoy.md#response-chunks: the buffer of a response has one chunk.
 fn edit_body(buffer: BufferType, edit: &BodyEdit) {
     let _ = hostcalls::set_buffer(buffer, 0, edit.replaced, &edit.with);
 }
 
-/// The time since the epoch.
+/// Writes fields for the access log into the current stream. docs/envoy.md#filter-state: a property that the filter
+/// sets is filter state, and must be set in `on_log` at the latest.
+fn write_log(fields: LogFields) {
+    for (field, value) in fields {
+        let _ = hostcalls::set_property(vec![field.name()], Some(value.as_bytes()));
+    }
+}
+
+/// Envoy's id of the counter called `name`. docs/envoy.md#metrics: it is the same in every VM, and stays defined.
+fn counter(name: &str) -> Option<u32> {
+    hostcalls::define_metric(MetricType::Counter, name).ok()
+}
+
+/// The time since the epoch. docs/envoy.md#clock: it jumps when somebody sets the clock.
 fn now() -> Millis {
     let now = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
     now.map_or(Millis::ZERO, |now| Millis::new(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)))

@@ -1,9 +1,8 @@
 //! The commands of `llm-rate-limit`, by the real binary: their output and their exit status.
 
 use llm_rate_limit::identity::Identity;
-use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::wire::{Charge, Reserve, ScopeCharges};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::store::wire::{Reserve, ScopeCharges};
+use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, binary};
 use serde_json::{Value, json};
@@ -209,15 +208,7 @@ fn explain_refuses_a_bad_configuration() {
 }
 
 fn charge(scope: &str, identity: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
-    let charge = Charge {
-        identity: identity.into(),
-        name: name.into(),
-        window: Window::sliding(Millis::HOUR.at_least_one()),
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    };
-    ScopeCharges { scope: scope.into(), charges: vec![charge] }
+    ScopeCharges { scope: scope.into(), ..hourly(identity, name, limit, cost) }
 }
 
 /// A sidecar that has counted the usage of every kind of owner.
@@ -298,7 +289,7 @@ async fn usage_and_reset_print_tables() {
     assert_eq!(columns(lines[2]), ["requests", "1h", "3", "10", "7"]);
     assert!(lines[2].ends_with('s'), "the time until it is empty: {}", lines[2]);
     let reset = run("reset");
-    assert_eq!(reset.lines().next(), Some("these windows start from zero again; they held:"));
+    assert_eq!(reset.lines().next(), Some("reset; usage before the reset:"));
     assert_eq!(reset.lines().count(), 4);
     assert_eq!(run("usage"), "no usage\n");
     assert_eq!(run("reset"), "nothing to reset\n");

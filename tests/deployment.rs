@@ -102,14 +102,14 @@ fn answered_before_429(url: &str, at_most: usize) -> usize {
     let body =
         json!({"model": "gpt-4o", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
     let body = body.to_string();
-    for asked in 0..=at_most {
+    for sent in 0..=at_most {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let response = agent.post(url).header("authorization", "Bearer demo-key").send(&body).unwrap();
         match response.status().as_u16() {
             200 => assert!(response.headers().contains_key("x-ratelimit-remaining-requests")),
             429 => {
                 assert!(response.headers().contains_key("retry-after"));
-                return asked;
+                return sent;
             }
             status => panic!("the answer is {status}"),
         }

@@ -279,7 +279,7 @@ fn scripts_and_model_agree_on_long_windows_and_large_limits() {
     let limit = prop_oneof![0..1_000_u64, LARGE / 2..LARGE];
     let lengths = prop_oneof![DAY_MS..60 * DAY_MS, 60 * DAY_MS..3_660 * DAY_MS];
     let limits = prop::collection::vec((a_window(lengths, LARGE), limit), 1..=3);
-    let steps = prop::collection::vec(a_step(12, 5 * 86_400_000), 1..60);
+    let steps = prop::collection::vec(a_step(12, 5 * DAY_MS.cast_signed()), 1..60);
     proptest!(config(96), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
 }
 

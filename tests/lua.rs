@@ -1,7 +1,7 @@
 //! The scripts of `lua/` on a real Redis: their promises about repeated calls, keys and numbers. The file
 //! `histories.rs` compares their arithmetic with Rust's. Tests pass their own time unless they are about Redis's clock.
 
-use llm_rate_limit::quantity::{MAX_EXACT, NonZeroMillis, Units};
+use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
 use llm_rate_limit_cli::store::call::{self, Call};
@@ -9,6 +9,11 @@ use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settle, team};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+
+const DAY_MS: u64 = Millis::DAY.get();
+
+/// The same as Redis reports a time to live.
+const DAY_MS_LEFT: i64 = DAY_MS.cast_signed();
 
 fn window(length_ms: u64, segments: u32) -> Window {
     let algorithm = Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() };
@@ -68,12 +73,12 @@ fn every_key_lives_as_long_as_its_content_matters_and_then_expires() {
     assert!((60_000..=62_000).contains(&left(&key(&minute(10, 1)))));
     assert!((60_000..=62_000).contains(&left("llmrl:{team}:key")));
     assert!((599_000..=600_000).contains(&left("llmrl:{team}:reservation:a")));
-    let day = team_charge("day", window(86_400_000, 60), 10, 1);
+    let day = team_charge("day", window(DAY_MS, 60), 10, 1);
     assert!(scripts.reserve("b", &[day], 0).0);
-    assert!((86_399_000..=86_400_000).contains(&left("llmrl:{team}:reservation:b")));
+    assert!((DAY_MS_LEFT - 1000..=DAY_MS_LEFT).contains(&left("llmrl:{team}:reservation:b")));
     assert!(scripts.settle("c", &[minute(10, 1)], Some(IfAbsent::Charge), 0));
     assert!((599_000..=600_000).contains(&left("llmrl:{team}:reservation:c")));
-    assert!(left("llmrl:{team}:key") > 86_400_000, "the index is kept as long as its longest window");
+    assert!(left("llmrl:{team}:key") > DAY_MS_LEFT, "the index is kept as long as its longest window");
     assert!(scripts.keys().iter().all(|key| left(key) > 0));
 }
 

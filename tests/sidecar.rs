@@ -2,9 +2,10 @@
 //!
 //! `sidecar_outage.rs` has outages and shutdown, and `sidecar_topology.rs` clusters and sentinels.
 
-use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
+use llm_rate_limit::quantity::{Millis, NonZeroMillis};
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window};
+use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer, launch};
 use nix::sys::signal::Signal;
@@ -15,19 +16,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Long enough that nothing leaves the window during a test.
-const HOUR: NonZeroMillis = Millis::HOUR.at_least_one();
-
 fn charge(owner: &str, limit: u64, cost: u64) -> ScopeCharges {
-    let charge = Charge {
-        identity: owner.into(),
-        name: "requests".into(),
-        window: Window::sliding(HOUR),
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    };
-    ScopeCharges { scope: owner.into(), charges: vec![charge] }
+    hourly(owner, "requests", limit, cost)
 }
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
@@ -383,7 +373,7 @@ async fn the_clock_is_that_of_redis() {
     let Reserved::Decided { windows, .. } = &answers[1] else { panic!("{answers:?}") };
     let Fit::After(wait) = windows[0].fit else { panic!("{windows:?}") };
     let retry_after_ms = wait.get().get();
-    // At most the window and the segment that leaves it.
+    // Redis's clock decides when it fits. At most the window and the segment that leaves it.
     assert!((1..=305).contains(&retry_after_ms), "{retry_after_ms}");
     tokio::time::sleep(Duration::from_millis(retry_after_ms + 1)).await;
     assert_eq!(

@@ -1,9 +1,8 @@
 //! The sidecar while Redis is down, stuck or restarted, and while it stops itself: no caller waits long, it recovers
 //! without help, and no answer is lost.
 
-use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::store::wire::{Reserve, Reserved};
+use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer};
 use nix::sys::signal::Signal;
@@ -15,16 +14,7 @@ use tokio::task::JoinHandle;
 
 /// A reservation of 1 under a limit of 1000 an hour.
 fn reserve(id: impl ToString) -> Vec<Reserve> {
-    let charge = Charge {
-        identity: "key".into(),
-        name: "requests".into(),
-        window: Window::sliding(Millis::HOUR.at_least_one()),
-        limit: Units::new(1000),
-        cost: Units::new(1),
-        enforced: true,
-    };
-    let charges = vec![ScopeCharges { scope: "key".into(), charges: vec![charge] }];
-    vec![Reserve { id: id.to_string(), charges }]
+    vec![Reserve { id: id.to_string(), charges: vec![hourly("key", "requests", 1000, 1)] }]
 }
 
 /// The units used, after the reservation was admitted.
@@ -96,7 +86,7 @@ async fn a_connection_that_redis_dropped_costs_no_answer() {
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
     for at in 1..=3 {
-        // So long after connecting, a loss is no sign of a Redis that drops every connection.
+        // The sidecar's clock: so long after connecting, a loss is no sign of a Redis that drops every connection.
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let () = redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert_eq!(used(&sidecar.reserve(&reserve(at)).await), at);

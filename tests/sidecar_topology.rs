@@ -1,23 +1,11 @@
 //! The sidecar on every form of Redis: with a password, as a cluster, behind a sentinel.
 
-use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
-use llm_rate_limit::window::Window;
+use llm_rate_limit::quantity::Units;
+use llm_rate_limit::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled};
+use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::{Cluster, Redis, Sentinel};
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::Method;
-
-fn charge(owner: &str, name: &str, limit: u64, cost: u64) -> ScopeCharges {
-    let charge = Charge {
-        identity: owner.into(),
-        name: name.into(),
-        window: Window::sliding(Millis::HOUR.at_least_one()),
-        limit: Units::new(limit),
-        cost: Units::new(cost),
-        enforced: true,
-    };
-    ScopeCharges { scope: owner.into(), charges: vec![charge] }
-}
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
     Reserve { id: id.to_string(), charges: charges.to_vec() }
@@ -37,11 +25,11 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
     let cluster = Cluster::start();
     let sidecar = Sidecar::start(&cluster.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let all = |cost| charge("all", "requests", 20, cost);
+    let all = |cost| hourly("all", "requests", 20, cost);
     let batch: Vec<Reserve> = (0..30)
         .map(|at| {
             let owner = format!("key-{at}");
-            reserve(at, &[charge(&owner, "requests", 5, 1), charge(&owner, "input_tokens", 50, 10), all(1)])
+            reserve(at, &[hourly(&owner, "requests", 5, 1), hourly(&owner, "input_tokens", 50, 10), all(1)])
         })
         .collect();
     let answers: Vec<_> = sidecar.reserve(&batch).await.iter().map(used).collect();
@@ -75,7 +63,7 @@ async fn a_sentinel_leads_to_the_master() {
     let sentinel = Sentinel::start("main", &master);
     let sidecar = Sidecar::start(&format!("redis+sentinel://{}/main/3", sentinel.address()), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let answers = sidecar.reserve(&[reserve(1, &[charge("key", "requests", 5, 1)])]).await;
+    let answers = sidecar.reserve(&[reserve(1, &[hourly("key", "requests", 5, 1)])]).await;
     assert_eq!(used(&answers[0]), (true, vec![1]));
     let keyspace: String = master.ask(&["INFO", "keyspace"]);
     assert!(keyspace.contains("db3:keys=3"), "it uses the database that the URL names: {keyspace}");
@@ -90,7 +78,7 @@ async fn an_acl_user_needs_only_these_rights() {
     let () = redis.ask(&words.into_iter().chain(commands.split(' ')).collect::<Vec<_>>());
     let sidecar = Sidecar::start(&format!("redis://limiter:p%40ss@127.0.0.1:{}", redis.port()), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let charges = [charge("key", "requests", 2, 1)];
+    let charges = [hourly("key", "requests", 2, 1)];
     let batch: Vec<Reserve> = (0..3).map(|at| reserve(at, &charges)).collect();
     let answers: Vec<_> = sidecar.reserve(&batch).await.iter().map(used).collect();
     assert_eq!(answers, [(true, vec![1]), (true, vec![2]), (false, vec![2])]);
@@ -98,7 +86,7 @@ async fn an_acl_user_needs_only_these_rights() {
         id: "0".to_owned(),
         if_absent: None,
         extend: false,
-        charges: vec![charge("key", "requests", 2, 0)],
+        charges: vec![hourly("key", "requests", 2, 0)],
     };
     assert_eq!(sidecar.settle(&[settlement]).await, [Settled::Done { settled: true, over: false }]);
     assert_eq!(sidecar.usage(Method::DELETE, "identity=key").await["removed"][0]["used"], 1);

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::models::Encodings;
-use llm_rate_limit::request::{Body, Endpoint, Request, ask_for_usage};
+use llm_rate_limit::request::{Body, Endpoint, Request, inject_include_usage};
 use llm_rate_limit::tokens::Meter;
 
 const ENDPOINTS: [Endpoint; 5] = [
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
     // Only JSON that wants a stream is changed.
     if request.is_json
         && request.stream
-        && let Some(edit) = ask_for_usage(bytes, request.has_stream_options)
+        && let Some(edit) = inject_include_usage(bytes, request.has_stream_options)
     {
         let changed = [&edit.with, &bytes[edit.replaced..]].concat();
         let body = Body::new(&changed);

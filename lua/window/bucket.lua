@@ -1,28 +1,28 @@
 -- token_bucket(): the token bucket on a Redis hash. Twin of src/window/bucket.rs, which argues the arithmetic.
 --
--- KEYS        None by itself: `read` is given the counter's key.
--- ARGV        None by itself: `read` is given window_ms, the burst and the limit.
+-- KEYS        None by itself: `read` takes the counter's key.
+-- ARGV        None by itself: `read` takes window_ms, the burst and the limit.
 -- Returns     An algorithm, the table of functions below. `read` returns a reading, the first argument of all others.
 -- Complexity  O(MAX_LOWS).
 --
--- Used units drain evenly, the limit in each window. The hash holds
---   u, d       the level: u units less d parts of one; a unit has window_ms parts
+-- Used units drain evenly, by the limit in each window. The hash holds
+--   u, d       the level: u units less d parts of one unit; a unit has window_ms parts
 --   a          the time of that level, in milliseconds
 --   r          the limit in force
 --   l          the lows, oldest first, each three numbers of one list: since, u, d (MessagePack)
 --   x          the time at which the key expires
--- Products of a cost or a limit and a time may not fit into the 53 bits of a Lua number, so they are never formed where
--- they do not.
+-- The product of a cost or a limit and a time may exceed the 53 bits of a Lua number, so multiply_divide forms it only
+-- if it does not.
 local function token_bucket()
   local MAX_LOWS = 64
 
-  -- The longest duration that a bucket reports, in milliseconds: a Lua number counts no further without gaps.
+  -- The longest duration that a bucket reports, in milliseconds: a Lua number cannot count further without gaps.
   local MAX_WAIT_MS = 2 ^ 53 - 1
 
   -- Redis keeps a counter for twice the time that it takes to drain and a minute, and never longer than ten years.
   local MARGIN_MS, MAX_KEEP_MS = 60000, 316224000000
 
-  -- The whole part and the rest of a * b / divisor, exact for whole numbers below 2^53 if a is less than divisor.
+  -- The quotient and the remainder of a * b / divisor, exact for whole numbers below 2^53 if a is less than divisor.
   local function multiply_divide(a, b, divisor)
     local product = a * b
     if product < 2 ^ 53 then
@@ -64,7 +64,7 @@ local function token_bucket()
     return math.max(math.min(wait + math.max(reading.at - reading.now, 0), MAX_WAIT_MS), 1)
   end
 
-  -- Drains the bucket until now at `limit`, which was in force. A clock that has stepped back drains nothing.
+  -- Drains the bucket until now by `limit`, which was in force. A clock that has stepped back drains nothing.
   local function drain(reading, limit)
     local elapsed = reading.now - reading.at
     if elapsed > 0 then
@@ -85,8 +85,8 @@ local function token_bucket()
     reading.units, reading.drained, reading.lows = 0, 0, {}
   end
 
-  -- Reads the bucket under `key`, drained until `now`. `limit` applies from now on if `in_force`, else only where no
-  -- limit is stored.
+  -- Reads the bucket under `key`, drained until `now`. `limit` applies from now on if `in_force`, else only if Redis
+  -- has no limit for the bucket.
   local function read(key, now, window_ms, burst, limit, in_force)
     local reading = {
       key = key,
@@ -110,7 +110,7 @@ local function token_bucket()
     local limit_before = tonumber(stored[4])
     drain(reading, limit_before)
     if reading.units == 0 then
-      -- The same as no stored bucket.
+      -- An empty bucket equals one that was never charged.
       empty(reading)
       reading.at = now
     elseif not in_force then
@@ -121,7 +121,7 @@ local function token_bucket()
     return reading
   end
 
-  -- 0 if `cost` fits now, -1 if it never does, else the milliseconds until it fits if nobody spends.
+  -- 0 if `cost` fits now, -1 if it never does, else the milliseconds until it fits if nothing more is charged.
   local function fit(reading, _, cost)
     if cost > reading.burst then
       return -1
@@ -200,7 +200,7 @@ local function token_bucket()
     reading.dirty = true
   end
 
-  -- Gives back the part of `amount`, charged at the time `place`, that has not drained.
+  -- Refunds the part of `amount`, charged at the time `place`, that has not drained.
   local function refund(reading, place, amount)
     local lows, window_ms = reading.lows, reading.window_ms
     local first = #lows - 2
@@ -225,12 +225,12 @@ local function token_bucket()
     reading.dirty = true
   end
 
-  -- Units that have not drained; a part of a unit counts as one.
+  -- Units that have not drained. A part of a unit counts as a unit.
   local function used(reading)
     return reading.units
   end
 
-  -- Milliseconds until the bucket is empty of used units, if nobody spends; 0 if it is.
+  -- Milliseconds until all used units have drained if nothing more is charged; 0 if they have.
   local function reset_ms(reading)
     return reading.units == 0 and 0 or drains_in(reading, reading.units) or MAX_WAIT_MS
   end
@@ -241,8 +241,8 @@ local function token_bucket()
     return math.min(2 * full + MARGIN_MS, MAX_KEEP_MS)
   end
 
-  -- Writes the changes. Returns whether it set the key's expiry anew: every key expires by itself, and a busy bucket
-  -- does not pay for it on each request.
+  -- Writes the changes. Returns whether it set the key's expiry anew: every key expires, and a busy bucket does not pay
+  -- for that on each request.
   local function write(reading)
     if not reading.dirty then
       return false

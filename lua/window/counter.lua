@@ -1,16 +1,16 @@
--- counter: a counter of any algorithm, and what a reservation does to it from its beginning to its end. Twin of
+-- counter: a counter of any algorithm, and the steps of a reservation: reserve, extend, settle. Twin of
 -- src/window/counter.rs. The arithmetic is in the files of the algorithms.
 --
 -- KEYS        None by itself.
--- ARGV        None by itself: `algorithm_named` is given an algorithm's name.
--- Returns     The functions below. A `window` is one of those that `read_windows` returns (prelude.lua), `parts` are a
---             reservation's charges to it (record.lua).
+-- ARGV        None by itself: `algorithm_named` takes an algorithm's name.
+-- Returns     The functions below. A `window` is an element of the list that `read_windows` returns (prelude.lua);
+--             `parts` are a reservation's charges to it (record.lua).
 -- Complexity  O(parts), at most MAX_PARTS, and what the algorithm's functions take.
 --
 -- An algorithm is a table of functions: read, fit, place, charge, refund, used, reset_ms, keep_ms, write (see
--- sliding.lua), and renew if its charges are leases. Redis runs a script from its first line at every call, so a call
--- makes only the algorithms that it names, each once. A new algorithm is a file, its name here and its file in
--- sidecar/src/script.rs.
+-- sliding.lua), and renew if its charges are leases. Redis runs a script from its first line at every call, so each
+-- call makes only the algorithms that it needs, each once. To add an algorithm, add its file here and to
+-- sidecar/src/script.rs, and its name below.
 
 -- The algorithms made so far, by name.
 local algorithms = {}
@@ -45,7 +45,7 @@ local function charge(window, parts, amount)
   end
 end
 
--- The parts of a reservation of the window's cost that `reserve` would charge now. It changes nothing.
+-- The parts that `reserve` would charge now. Changes nothing.
 local function parts_of(window)
   return window.cost > 0 and { { window.algorithm.place(window.reading), window.cost } } or {}
 end
@@ -55,8 +55,9 @@ local function reserve(window)
   window.algorithm.charge(window.reading, window.cost)
 end
 
--- Charges what a running reservation costs by now beyond its `parts`, or renews its lease, and returns its new parts.
--- Nothing is given back: the request may need it yet. Doing so again with the same cost changes no count.
+-- Charges the part of the window's cost, the cost so far of a running request, that exceeds `parts`, or renews its
+-- lease. Returns the new parts. Refunds nothing, because the request may still need it. A second call with the same
+-- cost changes no count.
 local function extend(window, parts)
   if window.algorithm.renew and window.cost > 0 then
     return window.algorithm.renew(window.reading, window.limit, parts)
@@ -65,8 +66,8 @@ local function extend(window, parts)
   return parts
 end
 
--- Ends a reservation that charged `parts`: charges an excess of the window's cost now, or gives back what was too much
--- to where it was charged, the newest part first.
+-- Ends a reservation that charged `parts`: charges an excess of the window's cost now, or refunds a surplus to the
+-- places of its charges, the newest part first.
 local function settle(window, parts)
   local excess = total_of(parts) - window.cost
   charge(window, parts, -excess)

@@ -1,21 +1,21 @@
 -- fixed_window(index, ends_at): fixed windows on a Redis hash, over the periods that the two functions define (see
 -- period.lua). Twin of src/window/fixed.rs, which argues the arithmetic.
 --
--- KEYS        None by itself: `read` is given the counter's key.
--- ARGV        None by itself: `read` is given window_ms.
+-- KEYS        None by itself: `read` takes the counter's key.
+-- ARGV        None by itself: `read` takes window_ms.
 -- Returns     An algorithm, the table of functions below. `read` returns a reading, the first argument of all others.
 -- Complexity  O(1).
 --
 -- The hash holds
---   i          the number of the period that is counted
---   u          the charges of that period, less refunds
+--   i          the number of the current period
+--   u          the units charged in that period, less refunds
 local function fixed_window(index, ends_at)
-  -- How much longer than its period a counter is kept, in milliseconds: the clock of a replica that takes over may be
-  -- behind.
+  -- How much longer than its period Redis keeps a counter, in milliseconds: the clock of a replica that takes over may
+  -- be behind.
   local MAX_CLOCK_LAG_MS = 60000
 
-  -- Reads the counter under `key`. It begins anew in a later period, and stays in the period that was counted if the
-  -- clock has stepped back.
+  -- Reads the counter under `key`. It begins anew in a later period, and stays in its period if the clock has stepped
+  -- back.
   local function read(key, now, window_ms)
     local stored = redis.call('HMGET', key, 'i', 'u')
     local reading = { key = key, now = now, window_ms = window_ms, index = index(now, window_ms), used = 0 }
@@ -34,7 +34,8 @@ local function fixed_window(index, ends_at)
     return math.max(ends_at(reading.index, reading.window_ms) - reading.now, 0)
   end
 
-  -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nobody spends.
+  -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nothing more is
+  -- charged.
   local function fit(reading, limit, cost)
     if cost > limit then
       return -1
@@ -45,7 +46,7 @@ local function fixed_window(index, ends_at)
     return math.max(left_ms(reading), 1)
   end
 
-  -- The place of a charge made now: the period.
+  -- The place of a charge made now: its period.
   local function place(reading)
     return reading.index
   end
@@ -58,7 +59,7 @@ local function fixed_window(index, ends_at)
     end
   end
 
-  -- Gives `amount` back if the period `place` is the one that is counted.
+  -- Refunds `amount` if `place` is the current period.
   local function refund(reading, place, amount)
     if place == reading.index and reading.used > 0 then
       reading.used = math.max(reading.used - amount, 0)
@@ -71,7 +72,7 @@ local function fixed_window(index, ends_at)
     return reading.used
   end
 
-  -- Milliseconds until the period ends; 0 if nothing is counted.
+  -- Milliseconds until the period ends; 0 if nothing is charged.
   local function reset_ms(reading)
     return reading.used == 0 and 0 or left_ms(reading)
   end

@@ -1,14 +1,14 @@
--- concurrency(sliding): requests in flight, each of which holds a lease. Twin of src/window/leases.rs, which argues the
+-- concurrency(sliding): requests in flight, each with a lease. Twin of src/window/leases.rs, which argues the
 -- arithmetic.
 --
--- KEYS        None by itself: `read` is given the counter's key.
--- ARGV        None by itself: `read` is given window_ms, the length of a lease.
+-- KEYS        None by itself: `read` takes the counter's key.
+-- ARGV        None by itself: `read` takes window_ms, the length of a lease.
 -- Returns     An algorithm: the functions of `sliding`, the algorithm of sliding windows, with a `read` of its own and
 --             `renew`.
 -- Complexity  That of sliding.lua with 60 segments.
 --
--- A lease is one unit in a sliding window of the lease's length, given back when the request is over. Hence the hash is
--- a sliding window's, whatever the number of slots.
+-- A lease is one unit in a sliding window of the lease's length, refunded when the request is over. Hence the hash is
+-- that of a sliding window, whatever the number of slots.
 local function concurrency(sliding)
   local SEGMENTS = 60
 
@@ -17,8 +17,8 @@ local function concurrency(sliding)
     return sliding.read(key, now, window_ms, SEGMENTS)
   end
 
-  -- Starts the lease at `parts` anew and returns its new parts. A lease that has ended, or never was, is taken if a
-  -- slot of `limit` is free.
+  -- Starts the lease at `parts` anew and returns its new parts. If that has ended or never existed, takes a new one if
+  -- a slot of `limit` is free.
   local function renew(reading, limit, parts)
     local last = parts[#parts]
     if last and sliding.count(reading, last[1]) > 0 then

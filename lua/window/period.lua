@@ -1,4 +1,4 @@
--- periods_of_length(), calendar_months(): two ways to cut time into numbered periods. Twin of src/window/period.rs.
+-- periods_of_length(), calendar_months(): two divisions of time into numbered periods. Twin of src/window/period.rs.
 --
 -- KEYS        None.
 -- ARGV        None.

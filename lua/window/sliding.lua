@@ -1,27 +1,26 @@
 -- sliding_window(): the sliding window on a Redis hash. Twin of src/window/sliding.rs, which argues the arithmetic.
 --
--- KEYS        None by itself: `read` is given the counter's key.
--- ARGV        None by itself: `read` is given window_ms and the number of segments.
+-- KEYS        None by itself: `read` takes the counter's key.
+-- ARGV        None by itself: `read` takes window_ms and the number of segments.
 -- Returns     An algorithm, the table of functions below. `read` returns a reading, the first argument of all others.
--- Complexity  Amortised O(1) for read, charge, refund and write, since each segment is visited once, when it leaves.
---             fit is O(1) if the cost fits, else it walks from the oldest segment as far as it must, at most
---             segments + 1.
+-- Complexity  Amortised O(1) for read, charge, refund and write, which visit each segment once, when it leaves. fit is
+--             O(1) if the cost fits, else it walks from the oldest segment as far as it must, at most segments + 1.
 --
--- A window is cut into segments of ceil(window_ms / segments), aligned to the epoch. A unit charged in segment i
--- counts until segment i + segments + 1 begins. The hash holds
+-- A window consists of segments of ceil(window_ms / segments), aligned to the epoch. A unit charged in segment i counts
+-- until segment i + segments + 1 begins. The hash holds
 --   t          the total of all segments
---   f          the oldest segment that may hold something
+--   f          the oldest segment that may have charges
 --   l          the last segment charged
---   <number>   the charges of that segment, less refunds
+--   <number>   the units charged in that segment, less refunds
 --
--- A script reads each counter once, works in memory and writes once, so that it can ask every window before it charges
--- any. Redis turns a Lua number into its shortest exact decimals, so whole numbers below 2^53 survive.
+-- A script reads each counter once, works in memory and writes once, so that it can check every window before it
+-- charges any. Redis turns a Lua number into its shortest exact decimals, so whole numbers below 2^53 survive.
 local function sliding_window()
-  -- How many segments one command reads or deletes: far below Lua's limit on the results of `unpack`.
+  -- The most segments that one command reads or deletes: far below Lua's limit on the results of `unpack`.
   local SEGMENTS_AT_ONCE = 100
 
-  -- Calls visit(segment, count) for each stored segment of from..to, oldest first, until it returns true. The first
-  -- batch is small because a walk that may stop early mostly does.
+  -- Calls visit(segment, count) for each stored segment of from..to, oldest first, until visit returns true. The first
+  -- batch is small because most walks that may stop early do.
   local function each_segment(key, from, to, visit)
     local size = 16
     while from <= to do
@@ -41,8 +40,7 @@ local function sliding_window()
     end
   end
 
-  -- Reads the counter under `key` and drops, in memory, the segments that have left the window by `now`. The limit does
-  -- not matter here.
+  -- Reads the counter under `key` and drops, in memory, the segments that have left the window by `now`.
   local function read(key, now, window_ms, segments)
     local segment_ms = math.ceil(window_ms / segments)
     local current = math.floor(now / segment_ms)
@@ -87,7 +85,8 @@ local function sliding_window()
     return (segment + reading.segments + 1) * reading.segment_ms
   end
 
-  -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nobody spends.
+  -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nothing more is
+  -- charged.
   local function fit(reading, limit, cost)
     if cost > limit then
       return -1
@@ -138,7 +137,7 @@ local function sliding_window()
     return reading.counts[place] or tonumber(redis.call('HGET', reading.key, place)) or 0
   end
 
-  -- Gives `amount` back to the segment `place`, if that is still in the window.
+  -- Refunds `amount` to the segment `place`, if that is still in the window.
   local function refund(reading, place, amount)
     local charged = count(reading, place)
     amount = math.min(amount, charged)
@@ -154,8 +153,8 @@ local function sliding_window()
     return reading.total
   end
 
-  -- Milliseconds until the window is empty if nobody spends; 0 if it is empty. The last segment charged decides, even
-  -- if its charges have been refunded.
+  -- Milliseconds until the window is empty if nothing more is charged; 0 if it is empty. The last segment charged
+  -- decides, even if its charges have been refunded.
   local function reset_ms(reading)
     if reading.total == 0 then
       return 0
@@ -169,8 +168,8 @@ local function sliding_window()
     return (reading.segments + 2) * reading.segment_ms
   end
 
-  -- Writes the changes. Returns whether a segment began, which sets the key's expiry anew: every key expires by itself,
-  -- and a busy counter does not pay for it on each request.
+  -- Writes the changes. Returns whether a segment began, and then sets the key's expiry anew: every key expires, and a
+  -- busy counter does not pay for that on each request.
   local function write(reading)
     local key = reading.key
     if reading.emptied then

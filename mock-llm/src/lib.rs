@@ -63,7 +63,7 @@ struct Mock {
 /// Serves `router` on `listener` for as long as it works.
 ///
 /// # Errors
-/// As [`axum::serve`].
+/// As [`axum::serve()`].
 pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     // With Nagle's algorithm the parts of an answer would wait for each other, forty milliseconds on Linux.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));

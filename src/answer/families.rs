@@ -82,14 +82,14 @@ impl<'a> ByMetric<'a> {
         closest(self.statuses, |found| found == metric)
     }
 
-    /// The limit on tokens as such: the limit on their total, or else the closest of the limits on its parts.
+    /// The limit on tokens: on their total, or else the closest of those on input and output.
     fn tokens(&self) -> Option<&'a LimitStatus> {
         let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
         self.of(Metric::TotalTokens).or_else(|| closest(self.statuses, is_part))
     }
 }
 
-/// OpenAI's headers, and a family in seconds for `refused_by`, or else for the limit that is closest to being reached.
+/// OpenAI's headers, and a family with whole seconds for `refused_by`, or else for the limit closest to being reached.
 pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>) -> Headers {
     let limits = ByMetric { statuses };
     let families = [
@@ -101,7 +101,7 @@ pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>)
         (CONCURRENCY, limits.of(Metric::Concurrency)),
     ];
     let mut headers = written(families, |status| go_duration(status.state.reset));
-    // Clients read these as integers, of a quantity that comes back by itself.
+    // Clients expect integers here, and a quantity that resets by itself.
     let is_plain = |metric| !matches!(metric, Metric::CostUsd | Metric::Concurrency);
     let closest = match refused_by {
         Some(by) => Some(by).filter(|by| by.limit.metric != Metric::CostUsd),
@@ -112,8 +112,8 @@ pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>)
     headers
 }
 
-/// Anthropic's headers; `now_ms` is the time, in milliseconds since the epoch.
-pub(super) fn anthropic(statuses: &[LimitStatus], now_ms: u64) -> Headers {
+/// Anthropic's headers; `now` is the time, since the epoch.
+pub(super) fn anthropic(statuses: &[LimitStatus], now: Millis) -> Headers {
     let limits = ByMetric { statuses };
     let families = [
         (ANTHROPIC_REQUESTS, limits.of(Metric::Requests)),
@@ -121,7 +121,7 @@ pub(super) fn anthropic(statuses: &[LimitStatus], now_ms: u64) -> Headers {
         (ANTHROPIC_INPUT_TOKENS, limits.of(Metric::InputTokens)),
         (ANTHROPIC_OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
     ];
-    written(families, |status| date(Millis::new(now_ms) + status.state.reset))
+    written(families, |status| date(now + status.state.reset))
 }
 
 fn written<'a>(
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn anthropic_has_a_family_per_metric_with_dates() {
-        let headers = anthropic(&requests_and_tokens(), 1_755_780_000_000);
+        let headers = anthropic(&requests_and_tokens(), Millis::new(1_755_780_000_000));
         let value = |name: &str| value(&headers, name);
         assert_eq!(value("anthropic-ratelimit-requests-limit"), Some("20"));
         assert_eq!(value("anthropic-ratelimit-requests-remaining"), Some("19"));
@@ -186,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_limited_has_no_headers() {
+    fn metrics_without_a_limit_have_no_headers() {
         let requests = [status(Metric::Requests, 20, 1, (1, 61_000, 0))];
-        for headers in [openai(&requests, None), anthropic(&requests, 0)] {
+        for headers in [openai(&requests, None), anthropic(&requests, Millis::ZERO)] {
             assert!(headers.iter().all(|(name, _)| !name.contains("tokens")), "{headers:?}");
         }
-        assert_eq!((openai(&[], None), anthropic(&[], 0)), (vec![], vec![]));
+        assert_eq!((openai(&[], None), anthropic(&[], Millis::ZERO)), (vec![], vec![]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn headers(statuses: &[LimitStatus]) -> Headers {
     NAMES.into_iter().zip(values).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// The limits' names, which are all different: if two are the same, the window is added, and then a number.
+/// Names for the limits, all different. Limits with the same name get their window added, and then a number.
 fn names(statuses: &[LimitStatus]) -> Vec<String> {
     let plain: Vec<_> = statuses.iter().map(|status| printable(&name(status))).collect();
     let with_window = statuses
@@ -60,12 +60,12 @@ fn name(status: &LimitStatus) -> String {
     }
 }
 
-/// `text` with `_` for every character that a string of a structured field cannot have, or only escaped.
+/// `text` with `_` for every character that a string of a structured field cannot contain, or only with an escape.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '_' }).collect()
 }
 
-/// A limit: the quota, its unit unless it counts requests, and its window in seconds.
+/// The parameters of a limit's policy: the quota, its unit unless it is requests, and the window in seconds.
 fn policy(status: &LimitStatus) -> String {
     let limit = &status.limit;
     let quota = limit.amount.get().min(MAX_INTEGER);
@@ -81,7 +81,7 @@ fn policy(status: &LimitStatus) -> String {
     }
 }
 
-/// The state of a limit: its remainder, and the seconds until it resets.
+/// The parameters of a limit's state: the remainder, and the seconds until it resets.
 fn state(status: &LimitStatus) -> String {
     let remaining = status.remaining().get().min(MAX_INTEGER);
     match status.limit.window.algorithm {

@@ -1,8 +1,8 @@
 //! Answers to clients: rate-limit headers on every limited response, and the status and body of a refusal.
 //!
-//! Each API has its own names and shapes. Its clients know them: they back off and raise `RateLimitError` by
+//! Each API has names and shapes of its own, which its clients know: they back off and raise `RateLimitError` by
 //! themselves. This file writes the text of refusals, `families` and `ietf` write the headers, and `units` writes
-//! amounts, durations and dates. [`refusal`] has the reasons as data; the decision to refuse is made in `session`.
+//! amounts, durations and dates. [`refusal`] has the reasons as data; [`crate::session`] decides whether to refuse.
 
 mod families;
 mod ietf;
@@ -21,7 +21,7 @@ use crate::request::Endpoint;
 use serde_json::{Value, json};
 
 /// The longest wait that is worth a client's retry.
-const MAX_RETRY_MS: u64 = 60_000;
+const MAX_RETRY: Millis = Millis::MINUTE;
 
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
@@ -37,7 +37,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// The names and shapes of the answers to one client.
+/// The names and shapes that one client understands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dialect {
     /// The headers that the configuration chooses.
@@ -46,40 +46,40 @@ pub struct Dialect {
     pub endpoint: Endpoint,
 }
 
-/// The form of refusals.
+/// The form of a refusal.
 #[derive(Clone, Copy, Debug)]
 pub struct Wording<'a> {
-    /// The message of a 429; none for the default message.
+    /// The configured message of a 429; none for the default message.
     pub message: Option<&'a Message>,
-    /// The names and shapes.
+    /// The names and shapes that the client understands.
     pub dialect: Dialect,
-    /// The time, in milliseconds since the epoch.
-    pub now_ms: u64,
+    /// The time, since the epoch.
+    pub now: Millis,
 }
 
 impl Dialect {
-    /// The rate-limit headers of `statuses` at `now_ms`, milliseconds since the epoch.
-    pub fn rate_limit_headers(self, statuses: &[LimitStatus], now_ms: u64) -> Headers {
-        self.headers_of(statuses, None, now_ms)
+    /// The rate-limit headers of `statuses` at `now`.
+    pub fn rate_limit_headers(self, statuses: &[LimitStatus], now: Millis) -> Headers {
+        self.headers_of(statuses, None, now)
     }
 
-    fn headers_of(self, statuses: &[LimitStatus], refused_by: Option<&LimitStatus>, now_ms: u64) -> Headers {
+    fn headers_of(self, statuses: &[LimitStatus], refused_by: Option<&LimitStatus>, now: Millis) -> Headers {
         match self.headers {
             config::Headers::None => Headers::new(),
             config::Headers::Ietf => ietf::headers(statuses),
             config::Headers::Openai => families::openai(statuses, refused_by),
-            config::Headers::Anthropic => families::anthropic(statuses, now_ms),
+            config::Headers::Anthropic => families::anthropic(statuses, now),
             config::Headers::Auto => {
                 let mut headers = families::openai(statuses, refused_by);
                 if self.endpoint == Endpoint::Messages {
-                    headers.extend(families::anthropic(statuses, now_ms));
+                    headers.extend(families::anthropic(statuses, now));
                 }
                 headers
             }
         }
     }
 
-    /// Whether errors have Anthropic's shape rather than OpenAI's.
+    /// Whether errors have Anthropic's shape, instead of OpenAI's.
     fn is_anthropic(self) -> bool {
         match self.headers {
             config::Headers::Openai => false,
@@ -91,7 +91,8 @@ impl Dialect {
     }
 }
 
-/// The headers to remove from an upstream's response on a limited answer: the upstream's limits are not this proxy's.
+/// The headers to remove from an upstream's response before the filter adds its own: they report the upstream's limits,
+/// not the client's.
 pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
     families::names().chain(ietf::NAMES)
 }
@@ -120,12 +121,12 @@ impl Refusal {
 }
 
 fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
-    let mut headers = wording.dialect.headers_of(over.statuses(), over.by(), wording.now_ms);
-    if let Some(ms) = over.retry_after_ms() {
-        headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
-        headers.push(("retry-after-ms", ms.to_string()));
+    let mut headers = wording.dialect.headers_of(over.statuses(), over.by(), wording.now);
+    if let Some(wait) = over.retry_after() {
+        headers.push(("retry-after", wait.seconds_rounded_up().to_string()));
+        headers.push(("retry-after-ms", wait.to_string()));
     }
-    if over.retry_after_ms().is_none_or(|ms| ms > MAX_RETRY_MS) {
+    if over.retry_after().is_none_or(|wait| wait > MAX_RETRY) {
         headers.push(("x-should-retry", "false".into()));
     }
     let is_requests = |by: &LimitStatus| matches!(by.limit.metric, Metric::Requests | Metric::Concurrency);
@@ -144,7 +145,7 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
     let metric = units::metric(&by.limit);
     let window = units::window(&by.limit.window);
     let limit = amount(by.limit.amount);
-    let retry_after = over.retry_after_ms().map(Millis::new).map(go_duration);
+    let retry_after = over.retry_after().map(go_duration);
     if let Some(message) = custom {
         return message.render(|placeholder| match placeholder {
             Placeholder::Name => name.to_owned(),
@@ -182,9 +183,9 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
 struct ApiError<'a> {
     status: u32,
     message: &'a str,
-    /// Type and code.
+    /// OpenAI's type and code.
     openai: (&'a str, &'a str),
-    /// Type.
+    /// Anthropic's type.
     anthropic: &'a str,
 }
 

@@ -1,35 +1,35 @@
-//! Why a request was not forwarded, as data. [`crate::answer`] turns it into a response.
+//! The reasons why requests are refused, as data. [`crate::answer`] turns them into responses.
 
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
 
-/// Why a request was not forwarded.
+/// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The request is over a limit.
     OverLimit(OverLimit),
-    /// The configuration does not have its identity, and rejects unknown ones.
+    /// The configuration does not list the identity, and rejects unknown identities.
     UnknownIdentity,
-    /// The store gave no answer, and the configuration denies requests then.
+    /// The store did not answer, and the configuration denies requests then.
     NoStore,
 }
 
-/// The limit that refused, and the status of all that applied.
+/// The limit that refuses a request, and the status of all limits that apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverLimit {
-    /// All limits that applied.
+    /// All limits that apply.
     statuses: Vec<LimitStatus>,
-    /// The index of the limit that refused.
+    /// The index of the limit that refuses the request.
     refused_by: usize,
     /// The key's name, if it has one.
     name: Option<String>,
-    /// Whether only a part of the prompt was counted.
+    /// Whether only a part of the prompt has been counted.
     is_partial: bool,
 }
 
 impl OverLimit {
-    /// The refusal by the limit with the longest wait, since the request fits under all limits only then. None if it
+    /// The refusal by the limit with the longest wait: the request fits under all limits only after that. None if it
     /// fits under all of them now.
     pub fn new(statuses: Vec<LimitStatus>, name: Option<String>) -> Option<Self> {
         let (refused_by, longest) = statuses
@@ -40,24 +40,24 @@ impl OverLimit {
         (longest > 0).then_some(Self { statuses, refused_by, name, is_partial: false })
     }
 
-    /// The same refusal of a request whose prompt was counted only in part, if `is_partial`.
+    /// The same refusal. `is_partial`: only a part of the prompt has been counted.
     #[must_use]
     pub fn with_partial_prompt(self, is_partial: bool) -> Self {
         Self { is_partial, ..self }
     }
 
-    /// Whether the cost under the limit that refused is only a lower bound.
+    /// Whether the cost under the limit that refuses is only a lower bound.
     pub fn is_lower_bound(&self) -> bool {
         let of_prompt = |metric: Metric| metric.needs_tokens() && metric != Metric::OutputTokens;
         self.is_partial && self.by().is_some_and(|by| of_prompt(by.limit.metric))
     }
 
-    /// All limits that applied.
+    /// All limits that apply.
     pub fn statuses(&self) -> &[LimitStatus] {
         &self.statuses
     }
 
-    /// The limit that refused.
+    /// The limit that refuses the request.
     pub fn by(&self) -> Option<&LimitStatus> {
         self.statuses.get(self.refused_by)
     }
@@ -67,9 +67,9 @@ impl OverLimit {
         self.name.as_deref()
     }
 
-    /// Milliseconds until this request fits if nobody else spends; none if it never does.
-    pub fn retry_after_ms(&self) -> Option<u64> {
-        self.by()?.wait().map(Millis::get)
+    /// The wait until the request fits if no other request is charged; none if it never fits.
+    pub fn retry_after(&self) -> Option<Millis> {
+        self.by()?.wait()
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use crate::policy::status::tests::status;
 
     #[test]
-    fn the_longest_wait_refuses_and_never_is_longest() {
+    fn the_limit_with_the_longest_wait_refuses_and_never_is_the_longest() {
         let requests = status(Metric::Requests, 5, 1, (5, 60_000, 1_500));
         let tokens = status(Metric::InputTokens, 100, 90, (50, 60_000, 9_000));
         let never = status(Metric::OutputTokens, 100, 101, (0, 0, -1));
@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(by(vec![tokens.clone(), requests.clone()]), Some(Metric::InputTokens));
         assert_eq!(by(vec![never, requests]), Some(Metric::OutputTokens));
         assert_eq!(by(vec![status(Metric::Requests, 5, 1, (1, 0, 0))]), None);
-        assert_eq!(OverLimit::new(vec![tokens], None).unwrap().retry_after_ms(), Some(9_000));
+        assert_eq!(OverLimit::new(vec![tokens], None).unwrap().retry_after(), Some(Millis::new(9_000)));
     }
 }

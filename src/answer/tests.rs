@@ -10,7 +10,7 @@ use std::sync::Arc;
 const CHAT: Wording<'_> = wording(config::Headers::Auto, Endpoint::ChatCompletions);
 
 const fn wording(headers: config::Headers, endpoint: Endpoint) -> Wording<'static> {
-    Wording { message: None, dialect: Dialect { headers, endpoint }, now_ms: 1_755_780_000_000 }
+    Wording { message: None, dialect: Dialect { headers, endpoint }, now: Millis::new(1_755_780_000_000) }
 }
 
 fn refuse(statuses: Vec<LimitStatus>, message: Option<&str>) -> Reply {
@@ -41,7 +41,7 @@ fn a_refusal_has_its_limit_and_the_time_to_retry() {
     assert_eq!(header(&reply.headers, "retry-after"), Some("2"));
     assert_eq!(header(&reply.headers, "retry-after-ms"), Some("1001"));
     assert_eq!(header(&reply.headers, "x-should-retry"), None);
-    assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("100"), "the limit that refused");
+    assert_eq!(header(&reply.headers, "x-ratelimit-limit"), Some("100"), "the limit that refuses");
     let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = "Rate limit reached for demo on total tokens per 1m: limit 100, used 80, requested 40. \
                     Please try again in 1.001s.";
@@ -136,7 +136,7 @@ fn messages_have_anthropics_headers_and_errors() {
 }
 
 #[test]
-fn the_configuration_decides_which_headers_there_are() {
+fn the_configuration_chooses_the_headers() {
     use config::Headers::{Anthropic, Auto, Ietf, None, Openai};
     let is = |reply: &Reply, prefix: &str| names(reply).iter().all(|name| name.starts_with(prefix));
     assert!(is(&reply(Auto, Endpoint::ChatCompletions), "x-ratelimit-"));

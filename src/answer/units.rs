@@ -5,12 +5,12 @@ use crate::quantity::{Millis, Units, millionths_label};
 use crate::window::{Algorithm, Window};
 use jiff::Timestamp;
 
-/// Units of `metric` as clients read them: dollars as a decimal number, everything else as an integer.
+/// Units of `metric` for clients: dollars as a decimal number, everything else as an integer.
 pub fn amount(metric: Metric, units: Units) -> String {
     if metric == Metric::CostUsd { millionths_label(units.get()) } else { units.to_string() }
 }
 
-/// What `limit` counts, in words, with the pattern of models if it has one: `gpt-4*/total tokens`.
+/// The metric of `limit` in words, after the pattern of models if the limit has one: `gpt-4*/total tokens`.
 pub fn metric(limit: &Limit) -> String {
     let words = match limit.metric {
         Metric::CostUsd => "cost in USD",
@@ -26,7 +26,7 @@ pub fn metric(limit: &Limit) -> String {
     }
 }
 
-/// The duration of `window`: `1m`, `90s`, `1mo`. Requests in flight are counted at every moment.
+/// The duration of `window`: `1m`, `90s`, `1mo`. For requests in flight, which have no window, it is `moment`.
 pub fn window(window: &Window) -> String {
     match window.algorithm {
         Algorithm::Concurrency => "moment".to_owned(),
@@ -60,8 +60,8 @@ pub fn go_duration(duration: Millis) -> String {
     text
 }
 
-/// `time` since the epoch as RFC 3339 writes it, rounded up to a whole second: `2025-08-21T12:41:00Z`. A time after the
-/// calendar's last is the last.
+/// `time` since the epoch as RFC 3339 writes it, rounded up to a whole second: `2025-08-21T12:41:00Z`. A time past the
+/// end of the calendar is its last date.
 pub fn date(time: Millis) -> String {
     let seconds = i64::try_from(time.seconds_rounded_up()).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -1,18 +1,18 @@
 //! Chooses a language by `accept-language`.
 //!
-//! Preferences are tried by their weight, each first whole, then with its last subtags cut off one by one (RFC 4647,
-//! section 3.4). Beyond the RFC, `zh` also matches `zh-CN`.
+//! Preferences are tried in the order of their weights, each first whole, and then with its last subtags cut off one by
+//! one (RFC 4647, section 3.4). Beyond the RFC, `zh` also matches `zh-CN`.
 
-/// The language of `available`, which are in lower case, that a client with the header `accepted` prefers; none if the
-/// header names none of them.
+/// The language in `available` that a client with the header `accepted` prefers; none if the header names none of them.
+/// `available` is in lower case.
 pub fn choose<'a>(accepted: &str, available: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let mut ranges: Vec<_> = accepted.split(',').filter_map(range).collect();
-    // The sort is stable: of two with the same weight, the first comes first.
+    // The sort is stable: ranges with the same weight keep their order.
     ranges.sort_by_key(|(_, thousandths)| std::cmp::Reverse(*thousandths));
     ranges.into_iter().find_map(|(range, _)| best(&range, available.clone()))
 }
 
-/// A language range and its weight in thousandths. None if the weight is zero, or if `text` is no range.
+/// The language range in `text` and its weight in thousandths. None if the weight is zero, or if `text` is no range.
 fn range(text: &str) -> Option<(String, u16)> {
     let (tag, parameters) = text.split_once(';').unwrap_or((text, ""));
     let tag = tag.trim().to_ascii_lowercase();

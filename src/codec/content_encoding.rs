@@ -1,18 +1,18 @@
 //! Decodes compressed responses for their reader. The client still gets the bytes of the upstream.
 //!
-//! The codings are `gzip` and `deflate`; where tokens are limited, requests ask the upstream for no others. The decoder
-//! works in small steps and stops at [`MAX_DECODED`], so that no response can fill the VM's memory or block its worker.
+//! The codings are `gzip` and `deflate`; if tokens are limited, requests accept no others. The decoder works in small
+//! steps and stops at 256 MiB, so that no response can fill the VM's memory or block its worker.
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use std::io::Write;
 
-/// The bytes that are decoded at a time. `deflate` expands at most a thousandfold, so a step yields at most a megabyte.
+/// The bytes to decode at a time. `deflate` expands at most a thousandfold, so a step yields at most a megabyte.
 const STEP: usize = 1024;
 
-/// The decoded bytes after which the rest of a response is not read.
+/// The number of decoded bytes after which the decoder stops.
 const MAX_DECODED: u64 = 256 << 20;
 
-/// The codings that a request may ask for.
+/// The codings that a request may accept.
 const READABLE: [&str; 4] = ["gzip", "x-gzip", "deflate", "identity"];
 
 /// Decodes one response.
@@ -96,8 +96,8 @@ impl Decoder {
     }
 }
 
-/// The value to send to the upstream in place of the client's `accept-encoding`: the codings in it that can be decoded.
-/// None if the value need not change.
+/// The value to send to the upstream in place of the client's `accept-encoding`, with only those codings that the
+/// filter can decode. None if the value need not change.
 pub fn narrowed(accept_encoding: &str) -> Option<String> {
     let is_readable = |offer: &&str| {
         let name = offer.split(';').next().unwrap_or_default().trim();
@@ -170,12 +170,12 @@ mod tests {
         assert_eq!(
             decode("gzip", [encoder.get_ref().as_slice()]),
             event,
-            "an event does not wait for the next"
+            "the decoder returns an event without waiting for the next"
         );
     }
 
     #[test]
-    fn damage_only_ends_the_reading() {
+    fn a_damaged_response_ends_the_decoding() {
         let mut bytes = encode("gzip", &[b'x'; 5_000]);
         bytes[12] ^= 0xff;
         decode("gzip", bytes.chunks(7));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_known_codings_are_asked_for() {
+    fn only_known_codings_are_accepted() {
         assert_eq!(narrowed("gzip, deflate, br, zstd").as_deref(), Some("gzip, deflate"));
         assert_eq!(narrowed("br;q=1.0, gzip;q=0.8, *;q=0.1").as_deref(), Some("gzip;q=0.8"));
         assert_eq!(narrowed("br").as_deref(), Some("identity"));

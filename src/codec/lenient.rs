@@ -1,9 +1,9 @@
 //! Reads JSON that is meant for another reader: takes every value that it understands, and skips the rest.
 //!
-//! The filter does not validate the bodies that pass it. A member of the wrong type must not lose the count of all
-//! others, a member that occurs twice must not hide anything, and nothing is copied without need. So each value is
-//! offered to an [`Accept`], which takes the forms that it knows. serde_json skips all other values without recursion,
-//! however deep they are, and limits the values that an `Accept` enters to 128 levels.
+//! The filter does not validate the bodies that pass it. A member of the wrong type must not keep the others from being
+//! counted, a repeated member must not hide anything, and nothing is copied without need. So each value is offered to
+//! an [`Accept`], which takes the forms that it knows. serde_json skips all other values without recursion, however
+//! deep they are, and limits the values that an `Accept` enters to 128 levels.
 
 use crate::quantity::MAX_EXACT;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -13,7 +13,7 @@ use std::fmt;
 
 /// A place that takes JSON values. Each method takes one form of value; by default it skips the value.
 ///
-/// A place may be offered several values, if a member occurs twice. The upstream may read either, so counts add up.
+/// A repeated member offers several values to one place. The upstream may read any of them, so counts add up.
 pub trait Accept<'de>: Sized {
     /// Takes a string.
     fn string(&mut self, _text: Cow<'de, str>) {}
@@ -29,7 +29,7 @@ pub trait Accept<'de>: Sized {
         array.next_element::<IgnoredAny>().map(|element| element.map(drop))
     }
 
-    /// Takes a member of an object. `object` is before the member's value, which must be read or [`skip`]ped.
+    /// Takes a member of an object. `object` is before the member's value, which this must read or [`skip`].
     ///
     /// # Errors
     /// The value is not JSON.
@@ -37,7 +37,7 @@ pub trait Accept<'de>: Sized {
         skip(object)
     }
 
-    /// An object has ended.
+    /// Ends an object.
     fn end(&mut self) {}
 }
 
@@ -88,7 +88,7 @@ impl<'de> Accept<'de> for Text<'de> {
     }
 }
 
-/// The next value of `object` as it is written: a number must not become a float that may overflow.
+/// The text of the next value of `object`: a number must not become a float, which could overflow.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -96,8 +96,8 @@ pub fn raw<'de, A: MapAccess<'de>>(object: &mut A) -> Result<&'de str, A::Error>
     object.next_value::<&RawValue>().map(RawValue::get)
 }
 
-/// The number that is the next value of `object`: not negative, rounded up, at most [`MAX_EXACT`]. A string of digits
-/// is a number too, as it is for servers that coerce types. None for any other value.
+/// The next value of `object` as a number: not negative, rounded up, at most [`MAX_EXACT`]. A string of digits is a
+/// number too, as for servers that coerce types. None for any other value.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -115,7 +115,7 @@ fn number_in(raw: &str) -> Option<u64> {
     number.ok().map(|number| number.min(MAX_EXACT))
 }
 
-/// Whether the next value of `object` is true, or a value that servers that coerce types read as true.
+/// Whether the next value of `object` is true, or becomes true in servers that coerce types.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -188,9 +188,8 @@ impl<'de, P: Accept<'de>> Visitor<'de> for Offer<'_, P> {
     }
 }
 
-/// Mends JSON that only lax readers accept, so that serde_json reads it: removes a byte order mark, and puts U+FFFD in
-/// the place of bytes that are not UTF-8 and of halves of surrogate pairs (`\ud83d`). Copies only if there is anything
-/// to mend.
+/// Mends JSON that only lax readers accept, so that serde_json reads it: removes a byte order mark, and replaces bytes
+/// that are not UTF-8 and halves of surrogate pairs (`\ud83d`) by U+FFFD. Copies only if there is anything to mend.
 pub fn mend(bytes: &[u8]) -> Cow<'_, str> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     // Strict validation checks ASCII a word at a time; the lossy conversion does not.
@@ -236,7 +235,7 @@ fn lone_surrogates(text: &str) -> Vec<usize> {
     lone
 }
 
-/// The UTF-16 unit of the escape at `at`; none if that is another escape.
+/// The UTF-16 unit of the escape at `at`; none if the escape is of another kind.
 fn unit(text: &str, at: usize) -> Option<u16> {
     let digits = text.get(at..at.saturating_add(6))?.strip_prefix("\\u")?;
     let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,5 +1,5 @@
-//! From bytes to meaning: JSON that is read leniently, Server-Sent Events, content codings, and the languages that a
-//! client accepts. Nothing here knows a limit or an API.
+//! Decoders: lenient JSON, Server-Sent Events, content codings, and the languages that a client accepts. Nothing here
+//! knows a limit or an API.
 
 pub mod accept_language;
 pub mod broken_off;

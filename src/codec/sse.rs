@@ -9,11 +9,11 @@
 use super::outline::{Outline, Places};
 use memchr::memchr2;
 
-/// The largest event that is read whole, and the longest line that is kept, in bytes: 1 MiB.
+/// The largest event that the parser keeps whole, and the longest line, in bytes: 1 MiB.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// The bytes that each buffer keeps allocated between events, so that one large event does not cost its memory for
-/// as long as the stream lasts.
+/// The bytes that each buffer keeps allocated between events, so that the memory of one large event is freed before the
+/// stream ends.
 const KEPT_BYTES: usize = 16 * 1024;
 
 /// An event.
@@ -30,10 +30,10 @@ pub struct Event<'e> {
 /// The lines of a stream up to a blank one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'e> {
-    /// Where in the chunk the byte after the blank line is. If the line ends with a carriage return, a line feed that
-    /// comes next belongs to its end.
+    /// The place in the chunk after the blank line. If the line ends with a carriage return, a line feed that comes
+    /// next belongs to it.
     pub end: usize,
-    /// The event of these lines; none if they have no data, as a comment has none.
+    /// The event of these lines; none if they have no data, like a comment.
     pub event: Option<Event<'e>>,
 }
 
@@ -45,13 +45,13 @@ pub struct Parser {
     kind: Vec<u8>,
     /// The `data` fields of the event, each with a line feed after it.
     data: Vec<u8>,
-    /// What becomes of the other bytes of a line that is too long to keep.
+    /// What becomes of the rest of a line that is too long to keep.
     long_line: Option<LongLine>,
     /// The members to keep of an event that is too large.
     places: Places,
     /// The outline of the event, which is too large.
     outline: Option<Box<Outline>>,
-    /// The last byte was a carriage return: a line feed that comes now ends no other line.
+    /// The last byte was a carriage return: a line feed that comes next ends no further line.
     after_return: bool,
     /// The first line, which may begin with a byte order mark, has ended.
     begun: bool,
@@ -153,7 +153,7 @@ impl Parser {
         }
     }
 
-    /// Whether the line is blank.
+    /// Ends the kept line. Returns whether it is blank.
     fn read_kept_line(&mut self) -> bool {
         if let Some(long) = self.long_line.take() {
             if let (LongLine::Outlined, Some(outline)) = (long, &mut self.outline) {
@@ -169,7 +169,7 @@ impl Parser {
         is_blank
     }
 
-    /// Whether the line is blank.
+    /// Reads a whole line. Returns whether it is blank.
     fn read_line(&mut self, line: &[u8]) -> bool {
         if line.len() > MAX_EVENT_BYTES {
             self.begin_long_line(line);

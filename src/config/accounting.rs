@@ -9,7 +9,7 @@ use crate::pricing::{Price, Weights};
 use crate::quantity::{MAX_EXACT, MILLION};
 use std::collections::BTreeMap;
 
-/// The tokens that are reserved for the output of a request that sets no maximum, by default.
+/// The default number of tokens to reserve for the output of a request that sets no maximum.
 const DEFAULT_OUTPUT_TOKENS: u64 = 512;
 /// The largest factor of a model, in millionths.
 const MAX_MODEL_FACTOR: u64 = 1_000 * MILLION;
@@ -23,19 +23,19 @@ const MAX_PRICE: u64 = 1_000_000 * MILLION;
 pub struct Accounting {
     /// The tokens to reserve for the output of a request that sets no maximum. Zero reserves nothing.
     pub default_output_tokens: u64,
-    /// How the reservation of output is chosen.
+    /// The mode that chooses the reservation of output.
     pub output_mode: OutputMode,
-    /// Where the usage of a stream comes from if the client did not ask for it.
+    /// The source of a stream's usage if the client did not request it.
     pub stream_usage: StreamUsage,
-    /// What happens to a stream that passes a limit on tokens while it runs.
+    /// The treatment of a stream that passes a limit on tokens while it runs.
     pub on_stream_over: OnStreamOver,
-    /// Whether limits on requests get back a request that the upstream answers with an error.
+    /// Whether limits on requests refund a request that the upstream answers with an error.
     pub refund_requests_on_error: bool,
-    /// What happens to a request's `accept-encoding` where tokens are limited.
+    /// The treatment of a request's `accept-encoding` if tokens are limited.
     pub accept_encoding: AcceptEncoding,
-    /// How much each token counts under limits on tokens.
+    /// The weight of each token under limits on tokens.
     pub weights: Weights,
-    /// What models cost.
+    /// The prices of models.
     pub prices: ByPattern<Price>,
 }
 

@@ -1,7 +1,7 @@
-//! Decimal numbers, kept exactly: as whole millionths.
+//! Decimal numbers, kept exactly, as whole millionths.
 //!
-//! JSON numbers are read as doubles, and a `Struct` has nothing else. The shortest text of a double is the user's own,
-//! if that has at most 15 digits. So the text is parsed here, and binary fractions never matter.
+//! JSON numbers are read as doubles, and a `Struct` has only doubles. The shortest text of a double is the number as
+//! the user wrote it, if that has at most 15 digits. So this file parses that text, and binary fractions never matter.
 
 use super::document::Number;
 use super::error::{Path, Problems};
@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 const DECIMALS: usize = 6;
 
 impl Problems {
-    /// `number` in millionths, within `range` (also in millionths); else adds a problem.
+    /// `number` in millionths. Adds a problem if it is not within `range`, also in millionths.
     pub(super) fn millionths(
         &mut self,
         path: &Path<'_>,

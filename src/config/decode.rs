@@ -1,4 +1,4 @@
-//! From the tree to the raw types: a serde deserializer over [`Node`] whose errors carry their path.
+//! From the tree to the raw types: a serde deserializer over [`Node`] with errors that have a path.
 //!
 //! serde_json's own messages quote the offending value, which may be an API key. Messages here name only the type of
 //! such a value.
@@ -26,11 +26,11 @@ pub(super) fn decode<'de, T: Deserialize<'de>>(node: &'de Node) -> Result<T, Mis
 #[derive(Debug)]
 pub(super) struct Misfit {
     pub(super) problem: Problem,
-    /// The way to the value: without it, the rest can be read.
+    /// The steps to the value. Without the value, the rest can be read.
     pub(super) trail: Vec<Step>,
 }
 
-/// A problem whose place may not be known yet: serde creates errors without one.
+/// A problem that may not have a place yet: serde creates errors without one.
 #[derive(Debug)]
 enum Fault {
     /// The value itself is wrong.
@@ -44,7 +44,7 @@ enum Fault {
 }
 
 impl Fault {
-    /// Gives a fault without a place this one.
+    /// Gives the fault this place, unless it has one.
     fn at(self, path: &Path<'_>) -> Self {
         Self::Placed(Box::new(self.into_misfit(path)))
     }

@@ -1,9 +1,9 @@
-//! A configuration as it arrives: a tree of JSON values, whose meaning is checked later.
+//! A configuration as it arrives: a tree of JSON values. Other files check its meaning.
 //!
-//! Envoy passes the text of a `StringValue` on as it is, JSON or YAML, but a `google.protobuf.Struct` as serialised
-//! protobuf; all become the same tree here. Text that begins with a brace or a bracket must be strict JSON. The tree
-//! keeps members that are given twice, which other JSON trees drop silently, so that they can be reported. It may hold
-//! API keys, so it has no `Debug`.
+//! Envoy passes on the text of a `StringValue`, JSON or YAML, but a `google.protobuf.Struct` as serialised protobuf
+//! (docs/envoy.md#configuration-formats). This file turns all of them into the same tree. Text that begins with a brace
+//! or a bracket must be strict JSON. Unlike other JSON trees, this one keeps repeated members, so that they can be
+//! reported. It may contain API keys, so it has no `Debug`.
 
 use super::error::{ConfigError, Path, Problem, Problems, Step};
 use crate::quantity::MAX_EXACT;
@@ -29,11 +29,11 @@ pub(super) enum Node {
     Object(Vec<(String, Node)>),
     /// A YAML tag, which has no meaning here.
     Tagged,
-    /// A place for an element that was left out of its array, so that the others keep their numbers.
+    /// The place of an element that was left out of its array, so that the other elements keep their numbers.
     LeftOut,
 }
 
-/// A number. A `Struct` has only doubles, so a whole double is an integer, however it was written.
+/// A number. A `Struct` has only doubles, so every whole double is an integer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// An integer.
@@ -106,7 +106,7 @@ impl Node {
         problems.none_or(node)
     }
 
-    /// Reads JSON or YAML; else returns a message. YAML contains JSON, but accepts much that is an oversight there.
+    /// Reads JSON or YAML, or returns a message. YAML includes JSON, but accepts much that is a mistake in JSON.
     fn from_text(bytes: &[u8]) -> Result<Self, String> {
         if matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
             serde_json::from_slice(bytes).map_err(|error| format!("expected JSON: {error}"))
@@ -148,7 +148,7 @@ impl Node {
         }
     }
 
-    /// Reports every member that its object already has.
+    /// Reports every member that repeats one of its object.
     fn find_repeated(&self, path: &Path<'_>, problems: &mut Problems) {
         match self {
             Self::Object(members) => {

@@ -1,4 +1,4 @@
-//! The configuration's rules on which encoding counts the tokens of which models.
+//! The configuration's overrides of the encodings that count each model's tokens.
 
 use super::document::Number;
 use super::error::{Path, Problems};
@@ -8,7 +8,7 @@ use crate::models::Encodings;
 use crate::tokens::{Counting, Factor};
 use std::collections::BTreeMap;
 
-/// Builds the rules at `path`. Their order has no meaning (a `Struct` has none): [`Encodings`] prefers the most
+/// Builds the overrides at `path`. They have no order, like the members of a `Struct`: [`Encodings`] prefers the most
 /// specific pattern.
 pub(super) fn encodings(
     raw: &BTreeMap<String, raw::Encoding>,

@@ -1,11 +1,11 @@
 //! Problems of a configuration, and their places.
 //!
-//! A problem is one line, `plans.pro.rpm: expected …, found …`. The values of keys and tokens never get here. Where the
+//! A problem is one line, `plans.pro.rpm: expected …, found …`. It never shows the value of a key or a token. If the
 //! name of a field may be a key by mistake, [`Path`] hides the name.
 
 use std::fmt;
 
-/// Why a configuration was refused: every problem that was found, one per line.
+/// The reasons why a configuration was refused: every problem that was found, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError {
@@ -43,7 +43,7 @@ impl Problem {
         &self.path
     }
 
-    /// Whether its place is `other`'s, or contains it.
+    /// Whether its place is that of `other`, or contains it.
     pub(super) fn encloses(&self, other: &Self) -> bool {
         self.path == Path::Root.to_string()
             || other
@@ -74,7 +74,7 @@ impl Problems {
         self.0.push(Problem::new(path, message));
     }
 
-    /// Adds a problem at `path`: one value was expected and another found.
+    /// Adds a problem at `path`, with the expected value and the one found.
     pub(super) fn expected(
         &mut self,
         path: &Path<'_>,
@@ -123,7 +123,7 @@ impl<'a> Path<'a> {
         Self::Element(self, index)
     }
 
-    /// Whether members here may be named with an API key by mistake: directly in `keys`, or in an element of it.
+    /// Whether the name of a member here may be an API key by mistake: directly in `keys`, or in an element of it.
     fn may_name_keys(&self) -> bool {
         match self {
             Self::Member(Self::Root, name) => *name == "keys",

@@ -1,4 +1,4 @@
-//! Plans, groups, keys and the default, checked: they become grants, which say who may do what.
+//! Plans, groups, keys and the default, checked: they become grants, the rights of each identity.
 
 use super::error::{Path, Problems, quoted};
 use super::limit_set::{OwnEnforcement, limit_set, shared};
@@ -10,7 +10,7 @@ use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The parts that keys and the default consist of.
+/// The plans, groups and shared limits that keys and the default refer to.
 pub(super) struct Catalogue {
     /// Plans by name.
     plans: BTreeMap<String, Arc<LimitSet>>,
@@ -38,7 +38,8 @@ impl Catalogue {
         sets.any(|set| set.limits(|found| found == metric))
     }
 
-    /// The plan `name`; a plan without limits if no name is given. None if there is no such plan.
+    /// The plan `name`, or a plan without limits if no name is given. None if there is no such plan, which is reported
+    /// as a problem.
     fn plan(&self, name: Option<&str>, path: &Path<'_>, problems: &mut Problems) -> Option<Arc<LimitSet>> {
         let Some(name) = name else { return Some(Arc::default()) };
         let plan = self.plans.get(name);
@@ -130,7 +131,7 @@ pub(super) fn keys(
     grants
 }
 
-/// Builds the grant of everybody else.
+/// Builds the grant of all identities that are not in `keys`.
 pub(super) fn default(
     raw: Option<&raw::Fallback>,
     catalogue: &Catalogue,
@@ -194,8 +195,8 @@ fn key_grant(
     Some(Grant::Limited(Arc::new(Policy { name, own, group, shared: Arc::clone(&catalogue.shared) })))
 }
 
-/// The plan's limits with those given at `path` over them, enforced as given there; the plan itself if nothing
-/// is, so that it is shared. None without a plan, but the limits are checked.
+/// The plan's limits, overridden by those at `path` and with the enforcement set there. If nothing is set there, this
+/// is the plan itself, which is then shared. None without a plan; the limits are checked all the same.
 fn combined(
     plan: Option<Arc<LimitSet>>,
     given: raw::Limits<'_>,
@@ -206,7 +207,7 @@ fn combined(
     let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.enforcement);
     let own = limit_set(given, models, outer, path, problems);
     let plan = plan?;
-    // Its problems have been noted.
+    // Its problems have been reported.
     let enforcement = OwnEnforcement::of(given, path, &mut Problems::default());
     let plan = if enforcement.is_none() {
         plan
@@ -216,8 +217,8 @@ fn combined(
     Some(if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) })
 }
 
-/// The id of the identity that presents `key`, and the field that has it. Problems do not show the value: the key may
-/// stand in the place of its digest.
+/// The id of the identity that presents `key`, and the field that has it. Problems do not show the value of either
+/// field: users may write the key where its digest belongs.
 fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(Arc<str>, &'static str)> {
     match (&key.key, &key.key_sha256) {
         (Some(key), None) => {

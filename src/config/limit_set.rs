@@ -23,7 +23,7 @@ impl raw::Limits<'_> {
     }
 }
 
-/// Builds the limits of whatever is at `path`. Those that set no enforcement take that of `outer`.
+/// Builds the limits of the plan, group, key or default at `path`. Limits that set no enforcement inherit `outer`.
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
     models: &BTreeMap<String, raw::ModelLimits>,
@@ -37,7 +37,7 @@ pub(super) fn limit_set(
     LimitSet { general, models, enforcement }
 }
 
-/// Builds the limits on all requests: those of `models` and `global` in `root`.
+/// Builds the limits on all requests, from `models` and `global` in `root`.
 pub(super) fn shared(
     global: &raw::GlobalLimits,
     models: &BTreeMap<String, raw::ModelLimits>,
@@ -64,7 +64,7 @@ pub(super) struct OwnEnforcement {
 }
 
 impl OwnEnforcement {
-    /// That of the limits at `path`.
+    /// The enforcement of the limits at `path`.
     pub(super) fn of(given: raw::Limits<'_>, path: &Path<'_>, problems: &mut Problems) -> Self {
         let max_wait = given
             .max_wait_ms
@@ -72,12 +72,12 @@ impl OwnEnforcement {
         Self { dry_run: given.dry_run, max_wait: max_wait.map(Millis::new) }
     }
 
-    /// Whether it says nothing.
+    /// Whether it sets nothing.
     pub(super) const fn is_none(self) -> bool {
         self.dry_run.is_none() && self.max_wait.is_none()
     }
 
-    /// The enforcement that follows: that of `outer` where these limits set none.
+    /// The enforcement in effect: `outer` where these limits set none.
     pub(super) fn over(self, outer: Enforcement) -> Enforcement {
         Enforcement {
             dry_run: self.dry_run.unwrap_or(outer.dry_run),
@@ -89,9 +89,9 @@ impl OwnEnforcement {
 /// The names of a model's limits in the store and in messages.
 #[derive(Clone, Copy)]
 enum Naming {
-    /// With the pattern: their owner has other limits too.
+    /// The pattern and the metric, if the owner has other limits too.
     WithPattern,
-    /// The metric alone: the pattern is their owner.
+    /// The metric alone, if the pattern is the owner.
     ByMetric,
 }
 

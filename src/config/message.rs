@@ -1,4 +1,4 @@
-//! The message of a refusal: text with placeholders, which get their values when a request is refused.
+//! The message of a refusal: text with placeholders, which a refusal replaces by values.
 
 /// A place for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum Placeholder {
     Metric,
     /// `{window}`: the window's length.
     Window,
-    /// `{retry_after}`: the time after which the request would fit.
+    /// `{retry_after}`: the time until the request fits.
     RetryAfter,
     /// `{name}`: the configuration's name for the key.
     Name,

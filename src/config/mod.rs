@@ -2,8 +2,8 @@
 //!
 //! Bytes become a tree (`document`), and the tree becomes the fields that users write (`raw`, through `decode`). The
 //! other modules check the fields and build the types that the filter works with. Every error has its JSON path and
-//! the expected value, and all errors are reported at once. An unknown field is an error: a misspelt limit would be a
-//! limit that does not hold. The host delivers the bytes.
+//! the expected value, and all errors are reported at once. An unknown field is an error: otherwise a misspelt limit
+//! would limit nothing. Envoy delivers the bytes (docs/envoy.md#configuration-formats).
 
 mod accounting;
 mod decimal;
@@ -67,7 +67,7 @@ impl Config {
     /// Reads a configuration: JSON or YAML text, or a serialised `google.protobuf.Struct`.
     ///
     /// # Errors
-    /// Bytes that are none of these; or every field that is unknown, of the wrong type, or invalid.
+    /// Bytes that are none of these; or all fields that are unknown, of the wrong type, or invalid.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
         reading::read(document::Node::from_bytes(bytes)?)
     }
@@ -100,7 +100,7 @@ impl Config {
             let expected = "prices of the models that limits on \"cost_usd\" are for";
             problems.expected(&root.member("prices"), expected, "none");
         }
-        // Whatever could not be built has been reported as a problem.
+        // Each part that could not be built has been reported as a problem.
         let (Some(store), Some(default), Some(accounting), Some(max_waiting)) =
             (store, default, accounting, max_waiting)
         else {
@@ -126,12 +126,12 @@ impl Config {
         &self.store
     }
 
-    /// The places of a request's identity, for [`identity::find`](crate::identity::find). At least one.
+    /// The sources of a request's identity, for [`identity::find`](crate::identity::find). At least one.
     pub fn sources(&self) -> &[Source] {
         &self.sources
     }
 
-    /// What `identity` may do; none if no source yields a value in the request.
+    /// The access of `identity`, which is none if no source yields a value in the request.
     pub fn access(&self, identity: Option<&Identity>) -> Access {
         let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
         grant.access(identity.map(|identity| self.store_id(identity)), self.dry_run)
@@ -143,18 +143,18 @@ impl Config {
         self.hash_secret.as_ref().map_or_else(|| Arc::clone(id), |secret| secret.hash(id).into())
     }
 
-    /// Whether nothing is refused, for whatever reason: every request is counted, and those that would have been
-    /// refused are reported.
+    /// Whether the whole configuration is in a dry run: the filter refuses nothing, counts every request, and reports
+    /// the requests that it would have refused.
     pub const fn dry_run(&self) -> bool {
         self.dry_run
     }
 
-    /// The most requests that wait at a time, in each worker, to fit under their limits.
+    /// The most requests that wait at a time in each worker until they fit.
     pub const fn max_waiting(&self) -> u64 {
         self.max_waiting
     }
 
-    /// Whether anybody's tokens are limited, so that the filter must be able to count them.
+    /// Whether any limit is on tokens or on cost, so that the filter must count tokens.
     pub fn needs_tokens(&self) -> bool {
         self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
     }
@@ -164,12 +164,12 @@ impl Config {
         &self.accounting
     }
 
-    /// The price of `model`; none if it costs nothing.
+    /// The price of `model`; none if the configuration has none.
     pub fn price(&self, model: Option<&str>) -> Option<&Price> {
         self.accounting.prices.of(model)
     }
 
-    /// The messages of refusals; none for the filter's own message.
+    /// The messages of refusals; none for the filter's default message.
     pub const fn messages(&self) -> Option<&Messages> {
         self.messages.as_ref()
     }

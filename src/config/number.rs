@@ -5,7 +5,7 @@ use super::error::{Path, Problems};
 use std::ops::RangeInclusive;
 
 impl Problems {
-    /// `number` as an integer within `range`; else adds a problem.
+    /// `number` as an integer. Adds a problem if it is not within `range`.
     pub(super) fn whole(
         &mut self,
         path: &Path<'_>,

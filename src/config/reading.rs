@@ -1,7 +1,7 @@
-//! From the tree to the fields, with all mistakes reported at once.
+//! From the tree to the configuration, with all mistakes reported at once.
 //!
-//! Reading stops at the first value that does not fit. That value is then left out and the rest is read again, until
-//! everything fits. Problems of the rest are reported too, unless a value that was left out may be their cause.
+//! Decoding stops at the first value that does not fit. This file leaves that value out and decodes the rest again,
+//! until everything fits. It reports problems of the rest too, unless a value that was left out may be their cause.
 
 use super::Config;
 use super::decode::{Misfit, decode};
@@ -9,7 +9,7 @@ use super::document::Node;
 use super::error::{ConfigError, Problem, Problems, Step};
 use super::raw;
 
-/// The most misfits that are reported: each costs another reading of the whole configuration.
+/// The most misfits to report: each costs another decoding of the whole configuration.
 const MAX_MISFITS: usize = 100;
 
 /// The configuration in `document`.
@@ -46,7 +46,7 @@ pub(super) fn read(mut document: Node) -> Result<Config, ConfigError> {
     Err(problems.into())
 }
 
-/// The problems of `misfits` that are no consequence of an earlier one: an object that lost its only member does not
+/// The problems of `misfits`, without the consequences of earlier ones: an object that lost its only member does not
 /// fit either.
 fn own_problems(misfits: &[Misfit]) -> Problems {
     let mut problems = Problems::default();
@@ -59,8 +59,8 @@ fn own_problems(misfits: &[Misfit]) -> Problems {
     problems
 }
 
-/// Whether other values depend on the value at `trail`: an element gives the later ones their numbers, and keys refer
-/// to plans and groups.
+/// Whether other values depend on the value at `trail`: the numbers of later elements do, and keys refer to plans and
+/// groups.
 fn others_depend_on(trail: &[Step]) -> bool {
     match trail {
         [.., Step::Element(_)] => true,

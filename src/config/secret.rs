@@ -1,4 +1,4 @@
-//! Text that no log and no error shows.
+//! Text that must not appear in logs or errors.
 
 use serde::{Deserialize, Deserializer};
 use std::convert::Infallible;

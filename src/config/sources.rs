@@ -1,4 +1,4 @@
-//! Where a request carries its sender's identity, checked.
+//! The sources of a request's identity, checked.
 
 use super::error::{Path, Problems, quoted};
 use super::raw;
@@ -6,13 +6,13 @@ use super::secret::Secret;
 use crate::identity::{HashSecret, Prefixes, Source};
 use std::num::NonZeroUsize;
 
-/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first that a
+/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first header that a
 /// request has counts.
 const DEFAULT_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
 /// The largest number of a path segment: no API has longer paths.
 const MAX_SEGMENT: u64 = 64;
-/// The shortest secret, in bytes: 128 bits cannot be found by trying.
+/// The shortest secret, in bytes: nobody can guess 128 bits.
 const MIN_SECRET_BYTES: usize = 16;
 
 /// Builds the sources at `path`; by default the known headers, then the client's address.

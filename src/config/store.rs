@@ -7,13 +7,13 @@ use crate::quantity::Millis;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The longest that a request waits for the sidecar by default, in milliseconds.
+/// The default of the longest time that a request waits for the sidecar, in milliseconds.
 const DEFAULT_TIMEOUT_MS: u64 = 50;
 /// The largest timeout, a minute: a client that waits longer has given up.
 const MAX_TIMEOUT_MS: u64 = Millis::MINUTE.get();
 /// The most Envoys that share one limit.
 const MAX_REPLICAS: u64 = 10_000;
-/// The most identities that the local store counts at a time, by default.
+/// The default of the most identities that the local store counts at a time.
 const DEFAULT_MAX_IDENTITIES: u64 = 65_536;
 /// The largest value of `max_identities`, 2²⁰: the local store allocates its memory once and never frees it.
 const MAX_IDENTITIES: u64 = 1 << 20;
@@ -27,21 +27,10 @@ pub enum Store {
     Redis(RedisStore),
 }
 
-impl Store {
-    /// The local store, if it ever counts: always, or while the sidecar does not answer.
-    pub const fn local(&self) -> Option<LocalStore> {
-        match self {
-            Self::Local(local)
-            | Self::Redis(RedisStore { on_error: OnError::Local(Share { local, .. }), .. }) => Some(*local),
-            Self::Redis(_) => None,
-        }
-    }
-}
-
 /// A store in this Envoy process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalStore {
-    /// The most identities that are counted at a time, 1 to 2²⁰. Memory for all of them is allocated at once.
+    /// The most identities to count at a time, 1 to 2²⁰. The store allocates memory for all of them at once.
     pub max_identities: NonZeroU32,
 }
 
@@ -50,15 +39,15 @@ pub struct LocalStore {
 pub struct RedisStore {
     /// Envoy's name for the cluster of the sidecar.
     pub cluster: String,
-    /// The longest that a request waits for an answer, 1 ms to a minute.
+    /// The longest time that a request waits for an answer, 1 ms to a minute.
     pub timeout: Duration,
     /// The token that the sidecar expects after `authorization: Bearer`.
     pub auth_token: Option<Secret>,
-    /// What happens to a request if no answer comes in time.
+    /// The treatment of a request if no answer comes in time.
     pub on_error: OnError,
 }
 
-/// What happens to a request if the store does not answer in time.
+/// The treatment of a request if the store does not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
     /// The request is forwarded.
@@ -74,12 +63,21 @@ pub enum OnError {
 pub struct Share {
     /// The number of Envoys that share each limit.
     pub replicas: NonZeroU32,
-    /// The store that counts meanwhile.
+    /// The store that counts this share.
     pub local: LocalStore,
 }
 
 impl Store {
-    /// Checks the fields at `path`. Fields of the other type are checked too, since one word puts them into effect.
+    /// The local store, if it counts always or while the sidecar does not answer.
+    pub const fn local(&self) -> Option<LocalStore> {
+        match self {
+            Self::Local(local)
+            | Self::Redis(RedisStore { on_error: OnError::Local(Share { local, .. }), .. }) => Some(*local),
+            Self::Redis(_) => None,
+        }
+    }
+
+    /// Checks the fields at `path`, also those of the other type, because changing one word puts them into effect.
     pub(super) fn new(raw: raw::Store, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         let timeout = problems.whole_or(
             &path.member("timeout_ms"),
@@ -114,7 +112,7 @@ impl Store {
     }
 }
 
-/// `value`, whose range excludes zero.
+/// `value`, which is never zero.
 fn non_zero(value: u64) -> Option<NonZeroU32> {
     u32::try_from(value).ok().and_then(NonZeroU32::new)
 }

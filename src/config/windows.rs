@@ -8,13 +8,13 @@ use crate::window::{self, DEFAULT_SEGMENTS, Window};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-/// The longest window: 31 days, which is any month. A counter lives as long as its window.
+/// The longest window: 31 days, as long as any month. A counter lives as long as its window.
 const MAX_WINDOW: Millis = Millis::new(31 * Millis::DAY.get());
-/// The most segments: they make up the size of a counter in the store.
+/// The most segments: they determine the size of a counter in the store.
 const MAX_SEGMENTS: u64 = 1000;
 /// The largest budget, in micro-dollars: a billion dollars.
 const MAX_BUDGET: u64 = 1_000_000_000 * MILLION;
-/// The length of a lease if the configuration gives none: longer than any model answers.
+/// The default length of a lease: longer than any model takes to answer.
 const DEFAULT_LEASE: NonZeroMillis = NonZeroMillis::new(600_000).unwrap();
 
 /// The length of a window that is a month of the calendar.
@@ -38,7 +38,7 @@ pub(super) fn concurrency(
     Some((Units::new(amount?), Window::concurrency(lease?)))
 }
 
-/// The amount that the window at `path` admits, and the window.
+/// The window at `path`, and the amount that it admits.
 pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(Units, Window)> {
     let mut units = |name, number: Number, least: u64| {
         let path = path.member(name);
@@ -68,7 +68,7 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
     Some((amount?, window))
 }
 
-/// The algorithm that is given, or the default. Fields of another algorithm are problems.
+/// The configured algorithm, or the default. Fields of another algorithm are problems.
 fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut Problems) -> Algorithm {
     let is_fixed = is_month || matches!(raw.metric, WindowMetric::CostUsd);
     let default = if is_fixed { Algorithm::FixedWindow } else { Algorithm::SlidingWindow };

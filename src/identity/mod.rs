@@ -1,8 +1,8 @@
-//! Who sent a request: an id, made from the first source that yields a value.
+//! The sender of a request: an id, made from the first source that yields a value.
 //!
 //! Ids go to the store, the logs and the metrics, so they must not reveal the key: they are SHA-256 digests, and the
-//! value itself is dropped as soon as it has been hashed. An attacker with a list of likely values could still find the
-//! value of a digest, unless a [`HashSecret`] is set. The limits of an identity are the business of [`crate::policy`].
+//! filter drops the value itself as soon as it has hashed it. An attacker with a list of likely values could still find
+//! the value of a digest, unless a [`HashSecret`] is set. [`crate::policy`] has the limits of an identity.
 
 mod network;
 mod source;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 /// The id of all requests in which no source yields a value.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// A request, as far as sources can see it.
+/// The parts of a request that sources read.
 pub trait RequestView {
-    /// The value of the request header `name`, in lower case. Several values are joined as Envoy joins them.
+    /// The value of the request header `name`, which is in lower case. Envoy joins several values.
     fn header(&self, name: &str) -> Option<String>;
 
-    /// The value of an Envoy attribute, as the bytes that a proxy-wasm host returns.
+    /// The value of an Envoy attribute, in the bytes of proxy-wasm.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 }
 
@@ -31,7 +31,7 @@ pub trait RequestView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     id: Arc<str>,
-    /// The id that is looked up in the configuration's keys: `id`, except for a combination.
+    /// The id to find in the configuration's keys: `id`, except for a combination.
     key_id: Arc<str>,
 }
 
@@ -58,7 +58,7 @@ impl Identity {
         Self::with_id(sha256_hex(value))
     }
 
-    /// The identity of a value that is no key and must not be mistaken for one.
+    /// The identity of a value that is no key. The prefix `kind` keeps it apart from all keys.
     fn of_kind(kind: &str, value: &str) -> Self {
         Self::with_id(format!("{kind}-{}", sha256_hex(value.as_bytes())))
     }
@@ -76,12 +76,12 @@ impl Identity {
     }
 }
 
-/// The sender of `request`, from the first of `sources` that yields a value that is not empty.
+/// The sender of `request`, from the first of `sources` that yields a value. An empty value is none.
 pub fn find(sources: &[Source], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
     sources.iter().find_map(|source| source.identity(request))
 }
 
-/// A secret: ids are hashed with it once more before they leave the filter.
+/// A secret with which ids are hashed once more before they leave the filter.
 #[derive(Clone)]
 pub struct HashSecret(Hmac<Sha256>);
 

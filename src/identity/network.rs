@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How many leading bits of an address identify a client: addresses with the same bits are one client.
+/// The numbers of leading bits that identify a client: addresses with the same bits are one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefixes {
-    /// Of an IPv4 address, at most 32.
+    /// The bits of an IPv4 address, at most 32.
     pub ipv4: u8,
-    /// Of an IPv6 address, at most 128.
+    /// The bits of an IPv6 address, at most 128.
     pub ipv6: u8,
 }
 
@@ -19,9 +19,9 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    /// The network of the address in `1.2.3.4:5678` or `[::1]:80`, in its one canonical form: `1.2.3.0/24`, or a whole
-    /// address without a prefix length. An IPv4 address that arrived over an IPv6 socket is the same client. A text
-    /// that is no address, such as the path of a unix socket, is returned unchanged.
+    /// The network of the address in `1.2.3.4:5678` or `[::1]:80`, in canonical form: `1.2.3.0/24`, or a whole address
+    /// without a prefix length. An IPv4 address over an IPv6 socket is the same client. Returns a text that is no
+    /// address, such as the path of a unix socket, unchanged.
     pub(super) fn network(self, address: &str) -> String {
         let ip = address.parse().map(|socket: SocketAddr| socket.ip()).or_else(|_| address.parse::<IpAddr>());
         match ip.map(|ip| ip.to_canonical()) {
@@ -38,7 +38,7 @@ impl Prefixes {
     }
 }
 
-/// `ip` with its prefix length, unless that is the `whole` address.
+/// `ip` with its prefix length, unless that is `whole`, the length of the address.
 fn label(ip: impl Into<IpAddr>, prefix: u8, whole: u8) -> String {
     let ip = ip.into();
     if prefix < whole { format!("{ip}/{prefix}") } else { ip.to_string() }

@@ -12,10 +12,10 @@ pub enum Source {
     Header(String),
     /// The network of the client's address as Envoy trusts it, without its port.
     ClientIp(Prefixes),
-    /// Dynamic metadata: the namespace of the filter that set it, then the path in it. Text is hashed as it is; other
-    /// values are hashed in the form in which Envoy provides them.
+    /// Dynamic metadata: the namespace of the filter that set it, then the path in it. The id of text is that of the
+    /// same key; other values are hashed in the form in which Envoy provides them.
     Metadata(Vec<String>),
-    /// A segment of the path, decoded. Counting starts at one and skips empty segments.
+    /// A segment of the path, decoded. Numbers start at one and skip empty segments.
     PathSegment(NonZeroUsize),
     /// The first query parameter of this name, decoded.
     Query(String),
@@ -79,7 +79,7 @@ fn segment(path: &str, number: NonZeroUsize) -> Option<Cow<'_, str>> {
     Some(percent_decode_str(segments.nth(number.get() - 1)?).decode_utf8_lossy())
 }
 
-/// The first query parameter of `path` called `name`, decoded as a form is: a plus is a space.
+/// The first query parameter of `path` called `name`, decoded like a form: a plus is a space.
 fn parameter(path: &str, name: &str) -> Option<String> {
     let (_, query) = path.split('#').next()?.split_once('?')?;
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();

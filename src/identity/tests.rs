@@ -1,4 +1,4 @@
-//! Which requests have the same identity.
+//! Requests that have the same identity, and requests that do not.
 
 use super::*;
 use proptest::prelude::*;

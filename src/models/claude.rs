@@ -13,8 +13,8 @@ pub enum Claude {
     Since4_7,
 }
 
-/// Models before Claude 4.7: the text after `claude` in their names begins like this. All other names are of later
-/// models, whose versions nobody knows yet.
+/// The beginnings of the text after `claude` in the names of models before Claude 4.7. All other names are those of
+/// later models, with versions that nobody knows yet.
 const BEFORE_4_7: [&str; 21] = [
     "-1",
     "-2",
@@ -39,11 +39,11 @@ const BEFORE_4_7: [&str; 21] = [
     "-4-",
 ];
 
-/// The same, where the whole text after `claude` is this.
+/// The same for names in which this is the whole text after `claude`.
 const BEFORE_4_7_WHOLE: [&str; 2] = ["-opus-4", "-sonnet-4"];
 
 impl Claude {
-    /// The generation of `model`, under the name that any platform gives it. None for other models.
+    /// The generation of `model`, by its name on any platform. None for other models.
     pub fn of(model: &str) -> Option<Self> {
         let (name, family) = (without_provider(model), Family::Claude.name());
         let mut starts = name.as_bytes().windows(family.len());
@@ -56,9 +56,9 @@ impl Claude {
 
     /// The factor that corrects a count in `o200k_base`.
     ///
-    /// Before 4.7 it is 1.2: comparisons of Claude 3.5 and GPT-4o find 16 % more tokens in English, 21 % in
-    /// mathematics and 30 % in Python, others of Claude 4.5 find 9 % in English and 14 % in tables. Since 4.7 it is
-    /// 1.6: Anthropic's documentation says that the same text has about 30 % more tokens than before.
+    /// Before 4.7 it is 1.2: comparisons of Claude 3.5 to GPT-4o find 16 % more tokens in English, 21 % in mathematics
+    /// and 30 % in Python; comparisons of Claude 4.5 find 9 % in English and 14 % in tables. Since 4.7 it is 1.6:
+    /// according to Anthropic's documentation, the same text has about 30 % more tokens than before.
     pub(super) const fn factor(self) -> Factor {
         Factor::from_tenths(match self {
             Self::Before4_7 => 12,

@@ -1,4 +1,4 @@
-//! Which encoding a model's text is counted in, and by what factor the count is corrected.
+//! The encoding in which a model's text is counted, and the factor that corrects the count.
 //!
 //! The reference for OpenAI's models is the table of the crate `tiktoken-rs`, so a new model of OpenAI's comes with a
 //! new version of that crate. The configuration overrides the table by patterns, for models that it does not know
@@ -9,8 +9,8 @@ use crate::policy::pattern::{ByPattern, Pattern};
 use crate::tokens::{Counting, Encoding, Factor, Tokenizer};
 use tiktoken_rs::tokenizer::{Tokenizer as Vocabulary, get_tokenizer};
 
-/// The encoding of `model`. A name that the table does not know is looked up without the name of a provider or a
-/// gateway before it (`openai/gpt-4o`); if it is still unknown, the encoding is `o200k_base`.
+/// The encoding of `model`. A name that is not in the table is looked up again without the name of a provider or a
+/// gateway (`openai/gpt-4o`); if it is still unknown, the encoding is `o200k_base`.
 pub(super) fn encoding(model: &str) -> Encoding {
     match get_tokenizer(model).or_else(|| get_tokenizer(without_provider(model))) {
         Some(Vocabulary::Cl100kBase) => Encoding::Cl100kBase,
@@ -25,7 +25,7 @@ fn factor(model: &str) -> Factor {
     Claude::of(model).map_or(Factor::ONE, Claude::factor)
 }
 
-/// How the text of every model is counted: the tables here, and the configuration's overrides.
+/// The method to count the text of every model: the tables here, and the configuration's overrides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encodings {
     overrides: ByPattern<Counting>,
@@ -37,7 +37,7 @@ impl Encodings {
         Self { overrides: ByPattern::new(overrides) }
     }
 
-    /// How `model`'s text is counted. A request that names no model counts as one for an unknown model.
+    /// The method to count the text of `model`. A request that names no model counts like one for an unknown model.
     pub fn of(&self, model: Option<&str>) -> Counting {
         let name = model.unwrap_or_default();
         let counting = self.overrides.of(model).copied();

@@ -1,4 +1,4 @@
-//! By which rule a model's images are counted.
+//! The rule by which a model's images are counted.
 //!
 //! OpenAI's guide "Images and vision", section "Calculating costs", as of 2026: older models cut an image into tiles
 //! of 512 pixels, later ones cover it with patches of 32. Anthropic's guide "Vision", section "Resolution and token
@@ -8,7 +8,7 @@
 use super::Family::{self, Gpt4, Gpt4_1, Gpt4o, Gpt5, O1, O3, O4, Other};
 use super::{Claude, without_provider};
 
-/// How a model's images are counted.
+/// A rule that counts images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ImageRule {
     /// A base, and each tile of 512 pixels. Low detail costs the base alone.

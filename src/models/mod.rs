@@ -31,7 +31,7 @@ pub(crate) use image::{Bounds, ImageRule};
 pub(crate) use prompt::{CLAUDE_TOOLS_PROMPT, MessageTokens, ToolTokens};
 pub(crate) use reasoning::reasons;
 
-/// The model's own name, without the name of a provider or a gateway before it: the part after the last `/`.
+/// The model's own name: the part after the last `/`, without the name of a provider or a gateway.
 fn without_provider(model: &str) -> &str {
     model.rsplit_once('/').map_or(model, |(_, name)| name)
 }

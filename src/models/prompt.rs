@@ -1,4 +1,4 @@
-//! What the structure of a prompt costs beside its text: messages, names, the start of the reply, tools.
+//! The tokens of a prompt's structure beside its text: messages, names, the start of the reply, tools.
 //!
 //! OpenAI's numbers are from its cookbook, "How to count tokens with tiktoken"
 //! (<https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb>).
@@ -7,21 +7,21 @@ use super::{Family, encoding, without_provider};
 use crate::quantity::Units;
 use crate::tokens::Encoding;
 
-/// What messages cost beside their texts, in tokens.
+/// The tokens of messages beside their texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MessageTokens {
-    /// Of a message.
+    /// Tokens of a message.
     pub(crate) message: Units,
-    /// Of a message's name.
+    /// Tokens of a message's name.
     pub(crate) name: Units,
-    /// Saved by a message's name, where it replaces the role.
+    /// Tokens that a message's name saves, where it replaces the role.
     pub(crate) saved_by_name: Units,
-    /// Of the start of the reply.
+    /// Tokens of the start of the reply.
     pub(crate) reply: Units,
 }
 
 impl MessageTokens {
-    /// Of all models but one; also an estimate for APIs that publish no numbers.
+    /// The numbers of all models but one; also an estimate for APIs that publish no numbers.
     pub(crate) const USUAL: Self = Self {
         message: Units::new(3),
         name: Units::new(1),
@@ -29,7 +29,7 @@ impl MessageTokens {
         reply: Units::new(3),
     };
 
-    /// Of `model`.
+    /// The numbers of `model`.
     pub(crate) fn of(model: &str) -> Self {
         const VERSION: &str = "-turbo-0301";
         let name = without_provider(model);
@@ -43,25 +43,25 @@ impl MessageTokens {
     }
 }
 
-/// What definitions of tools cost beside their texts, in tokens: the cookbook's `num_tokens_for_tools`.
+/// The tokens of tool definitions beside their texts: the cookbook's `num_tokens_for_tools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ToolTokens {
-    /// Of a function.
+    /// Tokens of a function.
     pub(crate) function: Units,
-    /// Of a list of properties.
+    /// Tokens of a list of properties.
     pub(crate) property_list: Units,
-    /// Of a property.
+    /// Tokens of a property.
     pub(crate) property: Units,
-    /// Of a value of an enumeration.
+    /// Tokens of a value of an enumeration.
     pub(crate) value: Units,
-    /// Saved by an enumeration.
+    /// Tokens that an enumeration saves.
     pub(crate) saved_by_enumeration: Units,
-    /// Of the end of all tools.
+    /// Tokens of the end of all tools.
     pub(crate) end: Units,
 }
 
 impl ToolTokens {
-    /// Of `model`. The numbers have changed once, with GPT-4o and its encoding.
+    /// The numbers of `model`. They have changed once, with GPT-4o and its encoding.
     pub(crate) fn of(model: &str) -> Self {
         let is_since_4o = encoding::encoding(model) == Encoding::O200kBase;
         Self {

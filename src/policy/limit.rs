@@ -1,12 +1,12 @@
-//! What is limited: metrics, what a request costs in each of them, and limits over windows.
+//! Metrics, the cost of a request in each of them, and limits over windows.
 //!
-//! [`crate::config`] decides which limits apply to which request, and [`crate::window`] how a window counts.
+//! [`super`] decides which limits apply to which request, and [`crate::window`] how a window counts.
 
 use crate::quantity::{Millis, Units};
 use crate::window::Window;
 use std::sync::Arc;
 
-/// A quantity that limits are set on.
+/// A quantity that can be limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {
     /// Requests; each costs one.
@@ -36,7 +36,7 @@ impl Metric {
         }
     }
 
-    /// Whether tokens must be counted to know what a request costs of it.
+    /// Whether the cost of a request in this metric depends on its tokens.
     pub const fn needs_tokens(self) -> bool {
         match self {
             Self::Requests | Self::Concurrency => false,
@@ -45,10 +45,10 @@ impl Metric {
     }
 }
 
-/// What one request costs, estimated before it is forwarded or measured after.
+/// The cost of one request, estimated before it is forwarded or measured after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Requests: one, or none once it has been given back.
+    /// Requests: one, or zero if the request was refunded.
     pub requests: Units,
     /// Prompt tokens.
     pub input_tokens: Units,
@@ -95,25 +95,25 @@ impl Cost {
 /// At most `amount` of `metric` in any window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// The limit's name in the store and in messages: that of the metric, after the model pattern where the limit is a
-    /// model's (`gpt-4*/requests`).
+    /// The limit's name in the store and in messages: the metric's name, after the model pattern if the limit has one
+    /// (`gpt-4*/requests`).
     pub name: Arc<str>,
-    /// What is counted.
+    /// The quantity that is limited.
     pub metric: Metric,
     /// The most that any window admits. Zero admits nothing.
     pub amount: Units,
-    /// Over which time, and how it is counted.
+    /// The window over which the limit holds.
     pub window: Window,
-    /// What happens to a request that does not fit.
+    /// The treatment of a request that does not fit.
     pub enforcement: Enforcement,
 }
 
-/// What happens to a request that does not fit under a limit.
+/// The treatment of a request that does not fit under a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enforcement {
-    /// Whether it is counted and forwarded all the same.
+    /// Whether the request is counted and forwarded all the same.
     pub dry_run: bool,
-    /// The longest that it waits to fit. A request that does not fit under several limits waits for the shortest of
-    /// these durations.
+    /// The longest that the request may wait until it fits. If it does not fit under several limits, the shortest of
+    /// their durations counts.
     pub max_wait: Millis,
 }

@@ -1,4 +1,4 @@
-//! Sets of limits: those for any model, and those for patterns of models; and how one set is laid over another.
+//! Sets of limits, for any model and for patterns of models, and how one set overrides another.
 
 use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::pattern::Pattern;
@@ -6,15 +6,15 @@ use crate::quantity::NonZeroMillis;
 use crate::window::Algorithm;
 use std::sync::Arc;
 
-/// The limits of a plan, of a key or of both together, of a group, or of everybody. In each list no two have the same
+/// The limits of a plan, a key, a key on a plan, a group, or all requests. No two limits in one list have the same
 /// [`Slot`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LimitSet {
-    /// Those for any model.
+    /// The limits for any model.
     pub(crate) general: Vec<Arc<Limit>>,
-    /// Those for some models, one element per pattern.
+    /// The limits for some models, one element per pattern.
     pub(crate) models: Vec<ModelLimits>,
-    /// That of limits that set none of their own, also of those laid over these.
+    /// The enforcement of limits that set none of their own, in this set and in sets that override it.
     pub(crate) enforcement: Enforcement,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct ModelLimits {
 }
 
 impl ModelLimits {
-    /// Whether they apply to a request for `model`. One that names no model is matched by `*` only.
+    /// Whether they apply to a request for `model`. A request that names no model matches only `*`.
     pub(crate) fn applies_to(&self, model: Option<&str>) -> bool {
         self.pattern.matches_request(model)
     }
@@ -44,7 +44,7 @@ impl LimitSet {
         self.general.iter().chain(of_models.flat_map(|limits| &limits.limits))
     }
 
-    /// These limits, each with what `change` makes of its enforcement.
+    /// These limits, with each enforcement changed by `change`.
     pub(crate) fn with_enforcement(&self, change: impl Fn(Enforcement) -> Enforcement) -> Self {
         let changed = |limits: &[Arc<Limit>]| {
             let changed =
@@ -62,7 +62,7 @@ impl LimitSet {
         }
     }
 
-    /// These limits with `own` over them: `own` replaces what has the same slot and pattern.
+    /// These limits, overridden by `own`: a limit in `own` replaces the one with the same slot and pattern.
     pub(crate) fn overridden_by(&self, own: &Self) -> Self {
         let mut models = self.models.clone();
         for own in &own.models {
@@ -74,15 +74,15 @@ impl LimitSet {
         Self { general: overridden(&self.general, &own.general), models, enforcement: own.enforcement }
     }
 
-    /// Whether any of the limits is on a metric that `which` picks.
+    /// Whether any limit is on a metric that `which` picks.
     pub(crate) fn limits(&self, which: impl Fn(Metric) -> bool) -> bool {
         let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));
         all.into_iter().any(|limit| which(limit.metric))
     }
 }
 
-/// The place of a limit in a list, which has one for each: a metric over a duration, a month of the calendar, or the
-/// requests in flight, however long their leases are.
+/// The place of a limit in a list: a metric over a duration, a metric over a calendar month, or the requests in flight,
+/// however long their leases are. A list has at most one limit per slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slot {
     Length(Metric, NonZeroMillis),
@@ -91,7 +91,7 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
-    /// That of `limit`.
+    /// The slot of `limit`.
     pub(crate) const fn of(limit: &Limit) -> Self {
         match limit.window.algorithm {
             Algorithm::Concurrency => Self::Concurrency,
@@ -103,7 +103,7 @@ impl Slot {
     }
 }
 
-/// `limits` with `own` over them, those that are replaced in their place.
+/// `limits`, overridden by `own`. A replaced limit keeps its place in the list.
 fn overridden(limits: &[Arc<Limit>], own: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
     let same = |a: &Limit, b: &Limit| Slot::of(a) == Slot::of(b);
     let replaced = limits.iter().map(|limit| own.iter().find(|own| same(own, limit)).unwrap_or(limit));

@@ -1,8 +1,8 @@
 //! The limits that apply to the requests of an identity, and the owners of their counters.
 //!
-//! A request is charged to its key, its key's group, the models that it asks for, and the limits of all requests.
-//! Limits are built once, when the configuration is read, and shared from then on, so that a running request keeps
-//! those it began with when the configuration changes. Stores decide whether a request fits ([`crate::store`]).
+//! A request is charged to its key, to the key's group, to the model patterns that match, and to the limits on all
+//! requests. The configuration builds limits once and shares them, so that a running request keeps its limits when the
+//! configuration changes. Stores decide whether a request fits ([`crate::store`]).
 
 pub mod limit;
 mod limit_set;
@@ -16,15 +16,15 @@ use crate::policy::limit::{Limit, Metric};
 use std::fmt;
 use std::sync::Arc;
 
-/// The scope and the identity of the limits that all requests share.
+/// The scope and the identity of the counters that all requests share.
 pub const GLOBAL: &str = "global";
 
-/// The scope and the identity of the limits that the keys of a group share.
+/// The scope and the identity of the counters that the keys of a group share.
 pub fn group_scope(group: &str) -> String {
     format!("group-{group}")
 }
 
-/// The scope and the identity of the limits that all requests for the models of a pattern share.
+/// The scope and the identity of the counters that all requests for the models of a pattern share.
 pub fn model_scope(pattern: &str) -> String {
     format!("model-{pattern}")
 }
@@ -32,18 +32,18 @@ pub fn model_scope(pattern: &str) -> String {
 /// Whether a request is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Forward it and touch nothing.
+    /// Forward the request unchanged.
     Unlimited,
     /// Answer 401: the identity is unknown.
     Rejected,
-    /// Ask the store.
+    /// Enforce the limits of this subject.
     Limited(Subject),
 }
 
-/// A limit that applies to a request, with the counter that it is counted on.
+/// A limit that applies to a request, with its counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The counter's hash tag: whatever shares it is charged in one atomic step.
+    /// The counter's hash tag: a store charges all counters of one scope in one atomic step.
     pub scope: Arc<str>,
     /// The owner of the counter, in the store.
     pub identity: Arc<str>,
@@ -51,7 +51,7 @@ pub struct Applied {
     pub owner: Owner,
     /// The limit.
     pub limit: Arc<Limit>,
-    /// Whether it refuses nothing: in a dry run of its own, or of everything.
+    /// Whether the limit refuses nothing, because it or the whole configuration is in a dry run.
     pub dry_run: bool,
 }
 
@@ -70,7 +70,7 @@ impl Applied {
 /// The owner of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The key, or whatever else identifies the request.
+    /// The key, or another identity of the request.
     Key,
     /// The key's group, by its name.
     Group(Arc<str>),
@@ -96,40 +96,40 @@ impl fmt::Display for Owner {
 pub struct Subject {
     id: Arc<str>,
     policy: Arc<Policy>,
-    /// Whether nothing is refused anyhow.
+    /// Whether the whole configuration is in a dry run.
     dry_run: bool,
 }
 
 impl Subject {
-    /// Whose own counters are charged: [`Identity::id`](crate::identity::Identity::id), hashed with the secret if there
+    /// The owner of its own counters: [`Identity::id`](crate::identity::Identity::id), hashed with the secret if there
     /// is one, or [`ANONYMOUS`].
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The hash tag of its own counters: that of its group, so that both are charged in one atomic step, else its id.
+    /// The hash tag of its own counters: its group's, so that a store charges both in one atomic step, or else its id.
     pub fn scope(&self) -> &str {
         self.own_scope()
     }
 
-    /// What the configuration calls it.
+    /// The configuration's name for it.
     pub fn name(&self) -> Option<&str> {
         self.policy.name.as_deref()
     }
 
-    /// The group that it is in.
+    /// The name of its group.
     pub fn group(&self) -> Option<&str> {
         self.policy.group.as_ref().map(|group| &*group.name)
     }
 
-    /// Whether the body must be read to know which limits apply or what the request costs.
+    /// Whether the limits that apply, or the cost under them, depend on the body.
     pub fn needs_body(&self) -> bool {
         self.policy.limit_sets().any(|set| set.limits(Metric::needs_tokens) || !set.models.is_empty())
     }
 
-    /// The limits that apply to a request for `model`, those of one scope next to each other: those of the key, of its
-    /// group, of the models, and of everybody. Of each, first those for any model, then those of every pattern that
-    /// matches; a request that names no model matches `*` only.
+    /// The limits that apply to a request for `model`: the key's, its group's, the models', and the global ones. Limits
+    /// of one scope are neighbours. Each owner's general limits come first, then those of every pattern that matches. A
+    /// request that names no model matches only `*`.
     pub fn limits(&self, model: Option<&str>) -> impl Iterator<Item = Applied> {
         let scope = self.own_scope();
         let own = self.policy.own.of(model).map(|limit| Applied::new(scope, &self.id, Owner::Key, limit));
@@ -148,19 +148,19 @@ impl Subject {
     }
 }
 
-/// What a configuration allows an identity.
+/// The rights that a configuration grants an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
-    /// Anything.
+    /// Everything.
     Unlimited,
     /// Nothing.
     Rejected,
-    /// What these limits allow.
+    /// Requests within these limits.
     Limited(Arc<Policy>),
 }
 
 impl Grant {
-    /// The access of the identity with `id` in the store; none is [`ANONYMOUS`].
+    /// The access of the identity with this `id` in the store. Without an id, the identity is [`ANONYMOUS`].
     pub(crate) fn access(&self, id: Option<Arc<str>>, dry_run: bool) -> Access {
         match self {
             Self::Unlimited => Access::Unlimited,
@@ -173,7 +173,7 @@ impl Grant {
         }
     }
 
-    /// Whether it has a limit on a metric that `which` picks.
+    /// Whether it has a limit on any metric that `which` picks.
     fn has(&self, which: impl Fn(Metric) -> bool) -> bool {
         matches!(self, Self::Limited(policy) if policy.limit_sets().any(|set| set.limits(&which)))
     }
@@ -183,22 +183,22 @@ impl Grant {
         self.has(|found| found == metric)
     }
 
-    /// Whether it limits what tokens must be counted for.
+    /// Whether it limits any metric for which tokens must be counted.
     pub(crate) fn needs_tokens(&self) -> bool {
         self.has(Metric::needs_tokens)
     }
 }
 
-/// Limits with the name of those that have them.
+/// The limits of an identity, or of all identities on one plan.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// For messages.
+    /// The configuration's name for the identity, for messages.
     pub(crate) name: Option<String>,
-    /// Those of its own; shared by all that are on the same plan.
+    /// The identity's own limits. All identities on one plan share this value.
     pub(crate) own: Arc<LimitSet>,
-    /// Its group.
+    /// The identity's group.
     pub(crate) group: Option<Arc<Group>>,
-    /// Those of all requests.
+    /// The limits on all requests.
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -209,7 +209,7 @@ impl Policy {
     }
 }
 
-/// Keys that share limits beside their own.
+/// A group: keys that share limits beside their own.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     name: Arc<str>,
@@ -218,7 +218,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// The group called `name`, without braces.
+    /// The group called `name`, which has no braces.
     pub(crate) fn new(name: &str, limits: LimitSet) -> Self {
         Self { name: name.into(), scope: group_scope(name).into(), limits }
     }
@@ -229,17 +229,17 @@ impl Group {
     }
 }
 
-/// The limits of all requests together. Those of each pattern of models are charged apart from the others.
+/// The limits on all requests together. Each pattern of models has counters of its own.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shared {
     limits: LimitSet,
-    /// Per pattern of models, in order: its scope, and itself.
+    /// The scope and the text of each pattern of models, in order.
     models: Vec<(Arc<str>, Arc<str>)>,
     scope: Arc<str>,
 }
 
 impl Shared {
-    /// `limits` for all requests; the patterns of their models have no braces.
+    /// `limits` on all requests. Their patterns of models have no braces.
     pub(crate) fn new(limits: LimitSet) -> Self {
         let pattern = |limits: &ModelLimits| limits.pattern.as_str().to_owned();
         let models = limits.models.iter().map(pattern).map(|p| (model_scope(&p).into(), p.into()));
@@ -251,7 +251,7 @@ impl Shared {
         self.limits.is_empty()
     }
 
-    /// All of them.
+    /// The limits.
     pub(crate) const fn limit_set(&self) -> &LimitSet {
         &self.limits
     }

@@ -1,7 +1,7 @@
 //! Patterns of model names, such as `gpt-4*`, and which of several patterns wins.
 //!
-//! `*` stands for any run of characters, also for none; every other character stands for itself, and case matters.
-//! There is no way to write a literal `*`: no model's name has one.
+//! `*` matches any run of characters, including none; every other character matches itself, and case matters. A literal
+//! `*` cannot be written: no model's name has one.
 
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
@@ -21,7 +21,7 @@ impl Pattern {
         &self.0
     }
 
-    /// Whether the whole of `name` matches. At worst takes time in proportion to the name's length times the number
+    /// Whether the whole of `name` matches. The time is at most proportional to the length of the name times the number
     /// of stars.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
@@ -51,19 +51,19 @@ impl Pattern {
         !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
     }
 
-    /// The order in which patterns win: the pattern that fixes more characters of a name comes first, and of two that
-    /// fix equally many, the first in the alphabet.
+    /// The order in which patterns win: more characters beside stars come first. Of two patterns with equally many, the
+    /// first in the alphabet does.
     fn precedence(&self, other: &Self) -> Ordering {
         let fixed = |pattern: &Self| pattern.0.chars().filter(|c| *c != '*').count();
         Reverse(fixed(self)).cmp(&Reverse(fixed(other))).then_with(|| self.cmp(other))
     }
 }
 
-/// A value per pattern. Of the patterns that match a model, the most specific wins, and of equally specific ones the
-/// first in the alphabet.
+/// A value per pattern. Of the patterns that match a model, the most specific wins, and of equally specific patterns
+/// the first in the alphabet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ByPattern<T> {
-    /// The pattern that wins comes first.
+    /// In the order in which patterns win.
     values: Vec<(Pattern, T)>,
 }
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_stand_for_any_run() {
+    fn stars_match_any_run() {
         for (pattern, name, expected) in [
             ("gpt-4*", "gpt-4o-mini", true),
             ("gpt-4*", "gpt-4", true),

@@ -1,4 +1,4 @@
-//! A limit as a request finds it: the request's cost, and the counter after the decision.
+//! The status of a limit for one request: the request's cost, and the counter after the decision.
 
 use super::Owner;
 use super::limit::{Limit, Metric};
@@ -6,8 +6,8 @@ use crate::quantity::{Millis, Units};
 use crate::window::{Fit, WindowState};
 use std::sync::Arc;
 
-/// The wait that is suggested to a request that found no free slot. When a slot comes free depends on the requests that
-/// hold one, most of which end long before their leases do, so that an early retry is worth it.
+/// The wait to suggest to a request that found no free slot. Most requests end long before their leases do, so an early
+/// retry is worth it.
 const RETRY_SLOT: Millis = Millis::SECOND;
 
 /// A limit that applies to a request, the request's cost under it, and the state of its counter.
@@ -15,9 +15,9 @@ const RETRY_SLOT: Millis = Millis::SECOND;
 pub struct LimitStatus {
     /// The limit.
     pub limit: Arc<Limit>,
-    /// Its owner.
+    /// The limit's owner.
     pub owner: Owner,
-    /// The units that the request costs under it.
+    /// The units that the request costs under the limit.
     pub cost: Units,
     /// The counter after the decision.
     pub state: WindowState,
@@ -34,7 +34,7 @@ impl LimitStatus {
         self.capacity() - self.state.used
     }
 
-    /// The duration until the request fits, zero if it fits now; none if it never does.
+    /// The duration until the request fits; zero if it fits now, none if it never does.
     pub fn wait(&self) -> Option<Millis> {
         match self.state.fit {
             Fit::Now => Some(Millis::ZERO),
@@ -44,7 +44,7 @@ impl LimitStatus {
         }
     }
 
-    /// Whether less of this limit is left than of `other`, in proportion. Of two with the same proportion, the one that
+    /// Whether a smaller part of this limit is left than of `other`. Of two limits with equal parts left, the one that
     /// resets later is closer.
     fn is_closer_than(&self, other: &Self) -> bool {
         // 64 bits times 64 bits fit 128.
@@ -55,7 +55,7 @@ impl LimitStatus {
     }
 }
 
-/// The limit closest to being reached, of those on a metric that `which` picks.
+/// The limit that is closest to being reached, among the metrics that `which` picks.
 pub fn closest(statuses: &[LimitStatus], which: impl Fn(Metric) -> bool) -> Option<&LimitStatus> {
     statuses
         .iter()
@@ -70,7 +70,8 @@ pub(crate) mod tests {
     use crate::quantity::NonZeroMillis;
     use crate::window::Window;
 
-    /// The status of a limit of one minute. `state` is its use, its reset, and the wait, in milliseconds; -1 is never.
+    /// The status of a limit over one minute. `state` is the units used, and the reset and the wait in milliseconds; a
+    /// wait of -1 is never.
     pub(crate) fn status(metric: Metric, amount: u64, cost: u64, state: (u64, u64, i64)) -> LimitStatus {
         let limit = Arc::new(Limit {
             name: metric.name().into(),
@@ -89,7 +90,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_closest_limit_is_the_one_with_the_smallest_part_left() {
+    fn the_closest_limit_has_the_smallest_part_left() {
         let statuses = [
             status(Metric::Requests, 10, 1, (5, 1_000, 0)),
             status(Metric::TotalTokens, 1_000_000, 1, (900_000, 1_000, 0)),

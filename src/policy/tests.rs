@@ -1,4 +1,4 @@
-//! Which limits apply to whom.
+//! The limits that apply to each request, and their owners.
 
 use super::*;
 use crate::config::Config;
@@ -11,7 +11,7 @@ fn config(json: &Value) -> Config {
     Config::from_bytes(json.to_string().as_bytes()).unwrap()
 }
 
-/// What `key` may do under `json`.
+/// The subject of `key` under the configuration `json`.
 fn subject(json: &Value, key: &str) -> Subject {
     match config(json).access(Some(&Identity::of_key(key))) {
         Access::Limited(subject) => subject,
@@ -27,7 +27,7 @@ fn limits(subject: &Subject, model: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn shorthands_stand_for_windows() {
+fn shorthands_are_windows() {
     let json = json!({"default": {
         "rpm": 1, "rpd": 2, "tpm": 3, "tpd": 4, "input_tpm": 5, "output_tpm": 6,
         "windows": [
@@ -70,7 +70,7 @@ fn every_pattern_that_matches_has_its_own_counter() {
 }
 
 #[test]
-fn limits_of_ones_own_replace_the_plans_or_add_to_them() {
+fn a_keys_own_limits_replace_those_of_its_plan_or_add_to_them() {
     let json = json!({
         "plans": {"pro": {
             "rpm": 10, "tpm": 20,
@@ -110,7 +110,7 @@ fn a_body_is_needed_for_tokens_and_models() {
 }
 
 #[test]
-fn strangers_are_counted_apart_and_the_nameless_together() {
+fn unknown_identities_are_counted_apart_and_anonymous_requests_together() {
     let config = config(&json!({"default": {"rpm": 1}}));
     let id = |identity: Option<&Identity>| match config.access(identity) {
         Access::Limited(subject) => (subject.id().to_owned(), subject.scope().to_owned()),
@@ -123,7 +123,7 @@ fn strangers_are_counted_apart_and_the_nameless_together() {
 }
 
 #[test]
-fn those_on_a_plan_share_its_limits() {
+fn keys_on_a_plan_share_its_limits() {
     let json =
         json!({"plans": {"p": {"rpm": 1}}, "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p"}]});
     let config = config(&json);
@@ -194,7 +194,7 @@ fn a_request_is_charged_to_its_key_its_group_its_models_and_globally() {
 }
 
 #[test]
-fn who_is_in_no_group_is_its_own_scope() {
+fn a_key_in_no_group_is_its_own_scope() {
     let id = Identity::of_key("alone").id().to_string();
     let alone = subject(&hierarchy(), "alone");
     assert_eq!(
@@ -205,26 +205,26 @@ fn who_is_in_no_group_is_its_own_scope() {
 }
 
 #[test]
-fn a_key_may_have_no_limits_but_those_of_others() {
+fn a_key_may_have_only_limits_that_it_shares() {
     let group = ["group-team-a:group-team-a:requests:1m=4"];
     let shared = ["model-*:model-*:requests:1m=5", "global:global:requests:1m=8"];
     assert_eq!(counters(&subject(&hierarchy(), "silent"), None), [&group[..], &shared].concat());
     assert_eq!(counters(&subject(&hierarchy(), "plain"), None), shared);
-    assert_eq!(counters(&subject(&hierarchy(), "a stranger"), None), shared);
+    assert_eq!(counters(&subject(&hierarchy(), "unknown"), None), shared);
 }
 
 #[test]
-fn who_is_unlimited_is_exempt_from_all_limits() {
+fn an_unlimited_key_is_exempt_from_all_limits() {
     let mut json = hierarchy();
     let access = |json: &Value, key| config(json).access(Some(&Identity::of_key(key)));
     assert_eq!(access(&json, "exempt"), Access::Unlimited);
     json["default"] = "unlimited".into();
-    assert_eq!(access(&json, "a stranger"), Access::Unlimited);
+    assert_eq!(access(&json, "unknown"), Access::Unlimited);
     assert!(matches!(access(&json, "plain"), Access::Limited(_)));
 }
 
 #[test]
-fn tokens_of_a_group_of_models_or_of_all_must_be_counted() {
+fn limits_on_tokens_of_any_owner_need_counting() {
     let needs = |json: Value| config(&json).needs_tokens();
     assert!(needs(json!({"groups": {"g": {"tpm": 1}}, "keys": [{"key": "a", "group": "g"}]})));
     assert!(!needs(json!({"groups": {"g": {"tpm": 1}}, "keys": [{"key": "a", "rpm": 1}]})));
@@ -234,7 +234,7 @@ fn tokens_of_a_group_of_models_or_of_all_must_be_counted() {
 }
 
 #[test]
-fn the_enforcement_of_a_limit_is_the_closest_that_is_given() {
+fn a_limit_has_the_enforcement_of_the_nearest_level_that_sets_one() {
     let json = json!({
         "plans": {"p": {
             "rpm": 1, "rpd": 2, "max_wait_ms": 100,
@@ -244,28 +244,28 @@ fn the_enforcement_of_a_limit_is_the_closest_that_is_given() {
         "keys": [
             {"key": "as-planned", "plan": "p"},
             {"key": "own-limit", "plan": "p", "rpm": 6},
-            {"key": "own-manner", "plan": "p", "max_wait_ms": 7, "dry_run": false},
+            {"key": "own-enforcement", "plan": "p", "max_wait_ms": 7, "dry_run": false},
         ],
         "global": {"rpm": 8, "dry_run": true},
     });
-    let manners = |json: &Value, key, model| {
-        let manner = |applied: Applied| (applied.limit.enforcement.max_wait.get(), applied.dry_run);
-        subject(json, key).limits(Some(model)).map(manner).collect::<Vec<_>>()
+    let enforcements = |json: &Value, key, model| {
+        let enforcement = |applied: Applied| (applied.limit.enforcement.max_wait.get(), applied.dry_run);
+        subject(json, key).limits(Some(model)).map(enforcement).collect::<Vec<_>>()
     };
     let (general, window, global) = ((100, false), (100, true), (0, true));
-    assert_eq!(manners(&json, "as-planned", "a"), [general, general, window, (100, true), global]);
-    assert_eq!(manners(&json, "as-planned", "b"), [general, general, window, (0, false), global]);
-    assert_eq!(manners(&json, "own-limit", "c"), [general, general, window, global]);
+    assert_eq!(enforcements(&json, "as-planned", "a"), [general, general, window, (100, true), global]);
+    assert_eq!(enforcements(&json, "as-planned", "b"), [general, general, window, (0, false), global]);
+    assert_eq!(enforcements(&json, "own-limit", "c"), [general, general, window, global]);
     let own = (7, false);
-    assert_eq!(manners(&json, "own-manner", "a"), [own, own, own, own, global]);
+    assert_eq!(enforcements(&json, "own-enforcement", "a"), [own, own, own, own, global]);
     let mut all_dry = json;
     all_dry["dry_run"] = true.into();
-    assert!(manners(&all_dry, "own-manner", "a").iter().all(|(_, dry_run)| *dry_run));
+    assert!(enforcements(&all_dry, "own-enforcement", "a").iter().all(|(_, dry_run)| *dry_run));
     assert!(config(&all_dry).dry_run());
 }
 
 #[test]
-fn limits_of_those_on_a_plan_are_shared_unless_their_enforcement_differs() {
+fn keys_on_a_plan_share_its_limits_unless_their_enforcement_differs() {
     let json = json!({
         "plans": {"p": {"rpm": 1}},
         "keys": [{"key": "a", "plan": "p"}, {"key": "b", "plan": "p", "max_wait_ms": 5}],
@@ -282,7 +282,7 @@ fn limits_of_those_on_a_plan_are_shared_unless_their_enforcement_differs() {
 }
 
 #[test]
-fn a_key_may_do_the_same_in_each_of_its_combinations() {
+fn every_combination_with_a_key_has_its_limits() {
     struct From(&'static str, &'static str);
 
     impl crate::identity::RequestView for From {
@@ -371,7 +371,7 @@ fn windows_are_counted_as_configured() {
     assert_eq!(limits(&subject, None), expected);
     let capacities: Vec<_> =
         subject.limits(None).map(|Applied { limit, .. }| limit.window.capacity(limit.amount)).collect();
-    assert_eq!(capacities[2..4], [2, 7], "a bucket holds its limit unless it says otherwise");
+    assert_eq!(capacities[2..4], [2, 7], "the burst of a bucket is its limit by default");
     assert_eq!(capacities[8], 500_000);
 }
 

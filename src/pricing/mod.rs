@@ -1,8 +1,8 @@
-//! What tokens are worth: weights, for limits on tokens, and prices, for budgets in dollars.
+//! The worth of tokens: weights, for limits on tokens, and prices, for budgets in dollars.
 //!
 //! All arithmetic is on integers (millionths of a factor, micro-dollars) and rounds up once, at the end, so that
-//! rounding never lets a request pass a limit or a budget. How many tokens a request used is the business of
-//! [`crate::usage`]. The configuration sets weights and prices, by patterns of model names
+//! rounding never lets a request pass a limit or a budget. [`crate::usage`] finds out how many tokens a request used.
+//! The configuration sets weights and prices, by patterns of model names
 //! ([`ByPattern`](crate::policy::pattern::ByPattern)).
 
 mod price;
@@ -16,15 +16,15 @@ pub use weights::{Weighed, Weights};
 /// The tokens of one request, in groups that may differ in worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// Of the prompt, including those read from or written to a cache.
+    /// Tokens of the prompt, including those read from or written to a cache.
     pub input: u64,
-    /// Of `input`, those read from a cache.
+    /// The part of `input` that was read from a cache.
     pub cached_input: u64,
-    /// Of `input`, those written to a cache.
+    /// The part of `input` that was written to a cache.
     pub cache_write: u64,
-    /// Of the answer, including reasoning.
+    /// Tokens of the answer, including reasoning.
     pub output: u64,
-    /// Of `output`, those of reasoning.
+    /// The part of `output` that is reasoning.
     pub reasoning: u64,
 }
 
@@ -32,8 +32,8 @@ impl Tokens {
     /// No tokens.
     pub const NONE: Self = Self { input: 0, cached_input: 0, cache_write: 0, output: 0, reasoning: 0 };
 
-    /// The parts of `input`: neither read from nor written to a cache; read from a cache; written to a cache. Some
-    /// upstreams report parts that exceed the whole; these are cut to it.
+    /// The parts of `input`: outside any cache, read from a cache, and written to a cache. Some upstreams report parts
+    /// that exceed the whole; they are cut to it.
     fn input_parts(&self) -> [u64; 3] {
         let cached = self.cached_input.min(self.input);
         let uncached = self.input - cached;
@@ -42,7 +42,7 @@ impl Tokens {
     }
 }
 
-/// The sum of tokens, each kind times what it is worth.
+/// The sum of all kinds of tokens, each times its worth.
 fn total<const KINDS: usize>(kinds: [(u64, u64); KINDS]) -> u128 {
     let products = kinds.map(|(tokens, worth)| u128::from(tokens) * u128::from(worth));
     products.into_iter().fold(0, u128::saturating_add)

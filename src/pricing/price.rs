@@ -1,4 +1,4 @@
-//! Prices: what a request costs in micro-dollars, under limits on `cost_usd`.
+//! Prices: the cost of a request in micro-dollars, under limits on `cost_usd`.
 
 use super::{Tokens, rounded_up, total};
 use crate::quantity::MILLION;
@@ -6,18 +6,18 @@ use crate::quantity::MILLION;
 /// A model's prices, in micro-dollars per million tokens: price lists write 2,500,000 as $2.50.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// Of the prompt.
+    /// The price of prompt tokens.
     pub input: u64,
-    /// Of the prompt, read from a cache.
+    /// The price of prompt tokens read from a cache.
     pub cached_input: u64,
-    /// Of the prompt, written to a cache.
+    /// The price of prompt tokens written to a cache.
     pub cache_write: u64,
-    /// Of the answer, including reasoning.
+    /// The price of answer tokens, including reasoning.
     pub output: u64,
 }
 
 impl Price {
-    /// What `tokens` cost, in micro-dollars, rounded up.
+    /// The cost of `tokens` in micro-dollars, rounded up.
     pub fn cost_micro_usd(&self, tokens: &Tokens) -> u64 {
         let [fresh, cached, written] = tokens.input_parts();
         let cost = total([
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_costs_what_the_price_list_says() {
+    fn a_request_costs_as_much_as_in_the_price_list() {
         let cost = |input, cached_input, output| {
             GPT_4O.cost_micro_usd(&Tokens { input, cached_input, output, ..Tokens::default() })
         };

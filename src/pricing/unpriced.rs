@@ -1,8 +1,8 @@
-//! Models without a price. A budget does not limit their requests, so the log warns about each of them once.
+//! Models without a price. No budget limits their requests, so the log warns about each of them once.
 
 use std::collections::BTreeSet;
 
-/// Models that the log warns about, at most: clients choose the names of models.
+/// The most models that the log warns about: clients choose the names of models.
 const MAX_MODELS: usize = 100;
 
 /// Models that the log has warned about.
@@ -10,8 +10,7 @@ const MAX_MODELS: usize = 100;
 pub struct Unpriced(BTreeSet<String>);
 
 impl Unpriced {
-    /// Adds `model`, and returns whether the log should warn about it now: if it was not there, and the models are not
-    /// too many.
+    /// Adds `model`, and returns whether the log should warn about it now: only if it is new, and not one too many.
     pub fn insert(&mut self, model: Option<&str>) -> bool {
         let model = model.unwrap_or_default();
         self.0.len() < MAX_MODELS && !self.0.contains(model) && self.0.insert(model.to_owned())
@@ -23,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_model_causes_one_warning_and_not_too_many_do() {
+    fn each_model_causes_one_warning_up_to_a_maximum() {
         let mut unpriced = Unpriced::default();
         assert!(unpriced.insert(Some("a")) && unpriced.insert(None));
         assert!(!unpriced.insert(Some("a")) && !unpriced.insert(None));

@@ -1,4 +1,4 @@
-//! Weights: how many tokens a token counts for under limits on tokens, for platforms where some tokens count for more
+//! Weights: the factor by which each token counts under limits on tokens, for platforms on which some tokens count more
 //! than others.
 
 use super::{Tokens, rounded_up, total};
@@ -8,11 +8,11 @@ use crate::quantity::MILLION;
 /// Factors in millionths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights {
-    /// Of prompt tokens read from a cache, at most one.
+    /// The factor of prompt tokens read from a cache, at most one.
     pub cached_input: u64,
-    /// Of reasoning tokens, at most ten.
+    /// The factor of reasoning tokens, at most ten.
     pub reasoning: u64,
-    /// Of all tokens of a model, at most a thousand.
+    /// The factor of all tokens of a model, at most a thousand.
     pub models: ByPattern<u64>,
 }
 
@@ -25,14 +25,14 @@ impl Default for Weights {
 /// Weighed tokens, as limits count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weighed {
-    /// Of the prompt.
+    /// Weighed tokens of the prompt.
     pub input_tokens: u64,
-    /// Of the answer.
+    /// Weighed tokens of the answer.
     pub output_tokens: u64,
 }
 
 impl Weights {
-    /// What `tokens` of `model` count for: prompt and answer, each rounded up.
+    /// The weighed `tokens` of `model`: prompt and answer, each rounded up.
     pub fn weigh(&self, model: Option<&str>, tokens: &Tokens) -> Weighed {
         let factor = u128::from(self.models.of(model).copied().unwrap_or(MILLION));
         // A part that exceeds the whole, as some upstreams report, is cut to it.

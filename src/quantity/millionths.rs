@@ -1,4 +1,4 @@
-//! Millionths of a factor or of a dollar, and how they are written.
+//! Millionths of a factor or of a dollar, and their form as text.
 
 /// One, in millionths.
 pub const MILLION: u64 = 1_000_000;

@@ -1,4 +1,4 @@
-//! Durations: their units, their form as text, and those that are never zero.
+//! Durations: their units, their form as text, and a type for durations that are never zero.
 
 use super::Millis;
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ impl Millis {
             .map_or_else(|| format!("{ms}ms"), |(name, Self(unit))| format!("{}{name}", ms / unit))
     }
 
-    /// The duration that [`Millis::label`] writes: an integer and a unit. None for any other text, and where 64 bits
-    /// do not hold it.
+    /// The duration in the form that [`Millis::label`] writes: an integer and a unit. None for any other text, and for
+    /// durations of more than 64 bits.
     pub fn parse(text: &str) -> Option<Self> {
         let (number, unit) = text.split_at_checked(text.bytes().take_while(u8::is_ascii_digit).count())?;
         let (_, Self(unit)) = UNITS.iter().find(|(name, _)| *name == unit)?;
@@ -61,7 +61,7 @@ const UNITS: [(&str, Millis); 5] = [
     ("ms", Millis::new(1)),
 ];
 
-/// A duration of a millisecond or more: that of a window, or of a wait.
+/// A duration of a millisecond or more, such as that of a window or of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NonZeroMillis(NonZeroU64);
@@ -88,7 +88,7 @@ impl NonZeroMillis {
     }
 }
 
-/// How many whole durations fit.
+/// The number of whole durations that fit.
 impl Div<NonZeroMillis> for Millis {
     type Output = u64;
 

@@ -1,7 +1,7 @@
-//! Numbers with a meaning: [`Units`] of what a limit counts, [`Millis`] of time, and millionths of a factor or a
-//! dollar. Their arithmetic saturates, so that no number from outside ever overflows into a small one.
+//! Numbers with a meaning: [`Units`] that a limit counts, [`Millis`] of time, and millionths of a factor or a dollar.
+//! Their arithmetic saturates, so that no number from outside overflows into a small one.
 //!
-//! The largest number, a day and a millionth have their one home here. Nothing here knows a limit or a window.
+//! The constants for the largest number, a day and a millionth are here. Nothing here knows a limit or a window.
 
 mod millionths;
 mod millis;
@@ -14,11 +14,11 @@ use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Sub, SubAssign};
 
-/// 2^53 - 1, the largest number that JSON, a `google.protobuf.Struct` and Redis's Lua all hold exactly: each of them
-/// counts in doubles.
+/// 2^53 - 1, the largest number that is exact in JSON, in a `google.protobuf.Struct` and in Redis's Lua: all of them
+/// count in doubles.
 pub const MAX_EXACT: u64 = (1 << 53) - 1;
 
-/// What a limit counts: requests, tokens, requests in flight, or micro-dollars.
+/// The units that a limit counts: requests, tokens, requests in flight, or micro-dollars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Units(u64);
@@ -31,7 +31,7 @@ pub struct Millis(u64);
 macro_rules! saturating {
     ($number:ident) => {
         impl $number {
-            /// None.
+            /// Zero.
             pub const ZERO: Self = Self(0);
 
             /// `value` of them.
@@ -39,12 +39,12 @@ macro_rules! saturating {
                 Self(value)
             }
 
-            /// How many.
+            /// The number.
             pub const fn get(self) -> u64 {
                 self.0
             }
 
-            /// Whether there are none.
+            /// Whether the number is zero.
             pub const fn is_zero(self) -> bool {
                 self.0 == 0
             }

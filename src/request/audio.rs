@@ -1,8 +1,8 @@
-//! What audio in a prompt costs, by its duration.
+//! The tokens of audio in a prompt, by its duration.
 //!
 //! OpenAI's guide "Managing costs" for its realtime models gives one token for 100 milliseconds of a user's audio, and
-//! chats are billed alike. The duration is exact for WAV, whose header has the bytes per second; for other formats
-//! [`BYTES_PER_SECOND`] is assumed, which rather overestimates it.
+//! chats cost the same. The duration is exact for WAV, which has the bytes per second in its header. For other formats
+//! [`BYTES_PER_SECOND`] is assumed, which more often overestimates than underestimates it.
 
 use super::payload::Payload;
 use crate::quantity::{Millis, Units};
@@ -13,7 +13,7 @@ const TOKEN_MS: u64 = 100;
 /// The assumed rate of compressed audio: 32 kbit/s, a low rate for speech.
 const BYTES_PER_SECOND: u64 = 4_000;
 
-/// How many chunks of a WAV file are searched for its format.
+/// The most chunks of a WAV file to search for its format.
 const MAX_CHUNKS: usize = 16;
 
 /// Tokens of the audio in `payload`.
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_duration_of_wav_is_read_and_of_other_audio_guessed() {
+    fn wav_has_its_own_rate_and_other_audio_an_assumed_one() {
         for (base64, expected) in [
             // 480,042 bytes are a little more than ten seconds.
             (wav(640_000), 101),

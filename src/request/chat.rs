@@ -1,10 +1,10 @@
-//! Chat completions: what a prompt of messages and tools costs.
+//! Chat completions: the tokens of messages and tools.
 //!
 //! OpenAI publishes the rule in its cookbook: every message costs [`MessageTokens`] and the tokens of its role,
 //! content and name; `tools.rs` has the rule for tools. That is exact for text and simple tools. The rest is an
-//! estimate, until the response reports its usage: calls of tools in the history count their names and arguments, a
-//! response format counts its schema, `content.rs` measures parts that are not text. An answer's audio that the request
-//! names by its id, and a prediction, count nothing.
+//! estimate, until the response reports its usage: tool calls in the history count their names and arguments, a
+//! response format counts its schema, and `content.rs` measures parts that are not text. A prediction, and audio of an
+//! earlier answer that the request names by id, count nothing.
 
 use super::Tally;
 use super::content::{Content, Texts};
@@ -44,7 +44,7 @@ impl<'b> Prompt<'b> {
         self.messages == 0
     }
 
-    /// What it costs if it is sent to `model`.
+    /// Its tokens if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         let MessageTokens { message, name, saved_by_name, reply } = MessageTokens::of(model);
         let messages = message * self.messages + name * self.names - saved_by_name * self.names;

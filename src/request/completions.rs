@@ -1,4 +1,4 @@
-//! Completions, the older API: one or several prompts, and perhaps a text that shall follow the answer.
+//! Completions, the older API: one or several prompts, and perhaps a suffix, the text after the answer.
 
 use super::Tally;
 use super::input::Input;
@@ -26,12 +26,12 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// How many prompts there are: each has answers of its own.
+    /// The number of prompts. Each has answers of its own.
     pub(super) const fn prompts(&self) -> u64 {
         self.prompt.prompts
     }
 
-    /// What they cost if they are sent to `model`.
+    /// Their tokens if they are sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         // Every prompt is completed before the suffix.
         let suffix = self.suffix.content.text_tokens(meter) * self.prompts();

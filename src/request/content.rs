@@ -1,9 +1,9 @@
 //! The parts of a prompt, in every format: texts, images, audio and documents.
 //!
-//! The formats name the same things differently, and gateways translate between them. So every endpoint accepts the
-//! names of all formats: text is kept to be counted, images, audio and documents are measured at once and not kept.
-//! Parts of unknown types count nothing. Files and images that the request only names, by an address or an id, count a
-//! guess.
+//! The formats have different names for the same parts, and gateways translate between them. So every endpoint accepts
+//! the names of all formats. Text is kept and counted later; images, audio and documents are measured at once and not
+//! kept. Parts of unknown types count nothing. Files and images that the request only names, by an address or an id,
+//! count a guess.
 
 use super::audio;
 use super::document;
@@ -27,7 +27,7 @@ pub(super) struct Content<'b> {
 }
 
 impl Content<'_> {
-    /// Tokens of its texts.
+    /// Tokens of the texts.
     pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
         count_each(&self.texts, meter)
     }
@@ -67,7 +67,7 @@ impl<'b> Accept<'b> for Texts<'b> {
     }
 }
 
-/// Keeps the next value of `object` as text, exactly as it is written: models see JSON in a prompt as text.
+/// Keeps the text of the next value of `object`: models see JSON in a prompt as text.
 ///
 /// # Errors
 /// The value is not JSON.
@@ -161,14 +161,14 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
     }
 }
 
-/// An image, audio or a document, or the place where it is.
+/// The data of an image, audio or a document, or its address or id.
 #[derive(Default)]
 struct Source<'b> {
     kind: Text<'b>,
     media_type: Text<'b>,
-    /// The thing itself: a JSON string as it is written.
+    /// The data: the text of a JSON string.
     data: Option<&'b str>,
-    /// Whether the request names it instead, by an address or an id.
+    /// Whether the request has an address or an id instead of the data.
     is_named: bool,
 }
 
@@ -177,7 +177,7 @@ impl Source<'_> {
         self.is_named || self.data.is_some()
     }
 
-    /// Whether the data is plain text, not base64: a document of Anthropic's.
+    /// Whether the data is plain text instead of base64, as a document for Anthropic may be.
     fn is_text(&self) -> bool {
         self.kind.0.as_deref() == Some("text")
     }
@@ -201,7 +201,8 @@ impl<'b> Accept<'b> for Source<'b> {
     }
 }
 
-/// The value of `source` or `file`. It may also be parts, or a string that names the source of a text.
+/// The value of `source` or `file`: an object, which may have parts as `content`, or a string that names the source of
+/// a text.
 struct SourceOf<'p, 'b> {
     content: &'p mut Content<'b>,
     source: &'p mut Source<'b>,

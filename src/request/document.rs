@@ -1,8 +1,8 @@
-//! What a document in a prompt costs: a guess from its size, since only decoding it would reveal its pages.
+//! The tokens of a document in a prompt: a guess from its size, because only decoding it would show its pages.
 //!
 //! Models see a PDF's text and an image of every page (OpenAI's guide "File inputs", Anthropic's "PDF support").
-//! Anthropic's guide gives 7,000 tokens for 3 pages, which measurements by others confirm. Text in a file costs about a
-//! token for four bytes, as any text does.
+//! Anthropic's guide gives 7,000 tokens for 3 pages, which published measurements confirm. Text in a file costs about a
+//! token for four bytes, like any text.
 
 use super::payload::Payload;
 use crate::quantity::Units;
@@ -16,7 +16,7 @@ const PAGE_BYTES: u64 = 64 * 1024;
 /// Tokens of a document that the request only names, by an address or an id: one page.
 pub(super) const ASSUMED_TOKENS: Units = PAGE;
 
-/// Tokens of the document of `media_type`, empty if it is not known, in `payload`.
+/// Tokens of the document in `payload`. `media_type` is empty if it is unknown.
 pub(super) fn tokens(media_type: &str, payload: Payload<'_>) -> Units {
     let bytes = payload.bytes_len();
     if media_type.starts_with("text/") || media_type.ends_with("json") || media_type.ends_with("xml") {

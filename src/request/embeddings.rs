@@ -27,7 +27,7 @@ impl<'b> Prompt<'b> {
         self.0.prompts == 0
     }
 
-    /// What they cost if they are sent to `model`.
+    /// Their tokens if they are sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         self.0.tally(model, meter)
     }

@@ -19,8 +19,8 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint of `path`, by its last segments, whatever comes before them. The path may have a query. None for
-    /// paths that are not limited.
+    /// The endpoint of `path`, by its last segments. The path may have any prefix and a query. None for paths that are
+    /// not limited.
     pub fn from_path(path: &str) -> Option<Self> {
         let path = decoded(path);
         let mut segments = path.split('/').rev().filter(|segment| !segment.is_empty());
@@ -47,8 +47,7 @@ pub fn deployment(path: &str) -> Option<String> {
     None
 }
 
-/// The path, decoded and without its query. Many servers decode paths and accept repeated slashes, so neither may evade
-/// a limit.
+/// The path, decoded and without its query. Many servers decode paths, so encoding a path must not evade a limit.
 fn decoded(path: &str) -> Cow<'_, str> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     percent_decode_str(path).decode_utf8_lossy()
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn azures_deployments_are_known() {
+    fn azures_paths_name_deployments() {
         for (path, name) in [
             ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", Some("gpt-4o")),
             ("/azure//openai/deployments/my%20model/embeddings", Some("my model")),
@@ -73,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_known_by_the_end_of_their_path() {
+    fn the_end_of_a_path_determines_its_endpoint() {
         for (path, endpoint) in [
             ("/v1/chat/completions", Some(Endpoint::ChatCompletions)),
             ("/chat/completions", Some(Endpoint::ChatCompletions)),

@@ -1,6 +1,6 @@
-//! The format that an answer must have: a JSON Schema, which becomes part of the prompt.
+//! The required format of an answer: a JSON Schema, which becomes part of the prompt.
 //!
-//! Its form in the prompt is not published. Its text is counted as it is written, which is an estimate.
+//! Its form in the prompt is not published. Counting the text of the schema is an estimate.
 
 use super::content::{Texts, keep_json};
 use crate::codec::lenient::{self, Accept};

@@ -1,4 +1,4 @@
-//! Asking for usage on behalf of the client: sets `stream_options.include_usage` in a body that does not.
+//! Requests usage that the client does not request: sets `stream_options.include_usage` in its body.
 //!
 //! The rest of the body's text stays the same: members keep their order, numbers their spelling. Most bodies have no
 //! `stream_options` and get them as their first member: however large such a body is, only its first byte is replaced.
@@ -9,18 +9,18 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// A change to a body: replaces its first bytes.
+/// An edit of a body: replaces its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyEdit {
-    /// How many bytes are replaced.
+    /// The number of bytes to replace.
     pub replaced: usize,
     /// The bytes that replace them.
     pub with: Vec<u8>,
 }
 
-/// The change that sets `stream_options.include_usage` to true in `body`, a JSON object with members. `has_options`
-/// if it has any `stream_options`. None if it is not such an object.
-pub fn ask_for_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
+/// The edit that sets `stream_options.include_usage` to true in `body`, a JSON object with members. `has_options`:
+/// whether it has any `stream_options`. None if the body is not such an object.
+pub fn inject_include_usage(body: &[u8], has_options: bool) -> Option<BodyEdit> {
     if has_options {
         return rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
     }
@@ -95,13 +95,13 @@ mod tests {
     use super::*;
 
     fn edited(body: &str, has_options: bool) -> Option<String> {
-        let BodyEdit { replaced, mut with } = ask_for_usage(body.as_bytes(), has_options)?;
+        let BodyEdit { replaced, mut with } = inject_include_usage(body.as_bytes(), has_options)?;
         with.extend_from_slice(&body.as_bytes()[replaced..]);
         Some(String::from_utf8(with).unwrap())
     }
 
     #[test]
-    fn usage_is_asked_for_and_nothing_else_changes() {
+    fn nothing_changes_but_the_option() {
         for (body, expected) in [
             (
                 r#"{"stream_options":{"include_usage":false,"x":[1, 2]},"temperature": 1.50, "n":1}"#,
@@ -121,7 +121,7 @@ mod tests {
     fn a_body_without_options_is_not_copied() {
         let body =
             format!(" \n{{ \"model\":\"m\", \"messages\":\"{}\", \"stream\":true}}", "x".repeat(1 << 20));
-        let edit = ask_for_usage(body.as_bytes(), false).unwrap();
+        let edit = inject_include_usage(body.as_bytes(), false).unwrap();
         assert!(edit.replaced == 3 && edit.with.len() < 60);
         let (before, after) = body.split_once('{').unwrap();
         assert_eq!(before.trim(), "");
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn a_body_that_is_no_object_is_not_changed() {
         for body in ["", "[]", "{", "null", "{\"a\":}"] {
-            assert_eq!(ask_for_usage(body.as_bytes(), true), None);
+            assert_eq!(inject_include_usage(body.as_bytes(), true), None);
         }
-        assert_eq!(ask_for_usage(b"[1]", false), None);
+        assert_eq!(inject_include_usage(b"[1]", false), None);
     }
 }

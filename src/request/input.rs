@@ -1,7 +1,7 @@
-//! The input of completions and embeddings: a string, an array of strings, or the same as a tokenizer encodes it: an
-//! array of token ids, or an array of such arrays.
+//! The input of completions and embeddings: a string, an array of strings, an array of token ids, or an array of such
+//! arrays.
 //!
-//! A text costs its tokens and nothing else, an id costs one. Both are exact.
+//! A text costs its tokens and nothing else, and an id costs one. Both are exact.
 
 use super::Tally;
 use super::content::Content;
@@ -22,7 +22,7 @@ pub(super) struct Input<'b> {
 }
 
 impl Input<'_> {
-    /// What it costs if it is sent to `model`.
+    /// Its tokens if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         Tally {
             counted: self.content.text_tokens(meter),
@@ -40,7 +40,7 @@ impl<'b> Accept<'b> for Input<'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let (ids, prompts) = (self.ids, self.prompts);
         let read = lenient::offer_element(array, &mut Element(self))?;
-        // Ids that are elements of the array itself are one prompt together.
+        // Ids directly in the array are one prompt together.
         if read.is_some() && self.ids > ids && self.prompts == prompts && prompts == 0 {
             self.prompts = 1;
         }

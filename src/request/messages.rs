@@ -1,7 +1,7 @@
-//! Anthropic's messages: what a system prompt, messages and tools cost.
+//! Anthropic's messages: the tokens of a system prompt, messages and tools.
 //!
-//! Anthropic publishes no tokenizer and no rule, so all of it is an estimate. Text is counted in `o200k_base` with the
-//! factor of [`Claude`](crate::models::Claude). A message costs as much as a chat's message, which matches the
+//! Anthropic publishes no tokenizer and no rule, so every count is an estimate. Text is counted in `o200k_base` with
+//! the factor of [`Claude`](crate::models::Claude). A message costs as much as a chat's message, which matches the
 //! examples in Anthropic's documentation, "Token counting", within a few tokens. Tools cost their names, descriptions
 //! and schemas as text, and [`CLAUDE_TOOLS_PROMPT`]. Thinking in the history counts its text, although the API leaves
 //! some of it out. Parts that a request does not show count nothing until the response reports its usage: files, tools
@@ -44,7 +44,7 @@ impl<'b> Prompt<'b> {
         self.messages == 0
     }
 
-    /// What it costs if it is sent to `model`.
+    /// Its tokens if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
         let tools = if self.tools > 0 { CLAUDE_TOOLS_PROMPT } else { Units::ZERO };

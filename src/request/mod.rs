@@ -3,9 +3,8 @@
 //!
 //! Nothing here rejects a request: the upstream judges requests to its own API. A body that is not JSON is charged for
 //! its size, with the model and the caps that come before the fault. Each wire format ([`Endpoint`]) has a module that
-//! counts what a prompt costs, in the same terms (a `Tally`); the members that all formats share are read here. The
-//! numbers that differ by model are in [`crate::models`]. `docs/counting.md` lists which counts are exact and which are
-//! estimates.
+//! counts its prompts as a `Tally`. This file reads the members that all formats share. [`crate::models`] has the
+//! numbers that differ by model. `docs/counting.md` lists which counts are exact and which are estimates.
 
 mod audio;
 mod chat;
@@ -24,7 +23,7 @@ mod responses;
 mod tools;
 
 pub use endpoint::{Endpoint, deployment};
-pub use inject::{BodyEdit, ask_for_usage};
+pub use inject::{BodyEdit, inject_include_usage};
 
 use crate::codec::lenient::{self, Accept, Text};
 use crate::quantity::{MAX_EXACT, Units};
@@ -60,9 +59,9 @@ pub struct Request<'b> {
     pub include_usage: bool,
     /// Whether the body was JSON.
     pub is_json: bool,
-    /// `n`: how many answers the upstream shall send for each prompt.
+    /// `n`: the number of answers to send for each prompt.
     n: u64,
-    /// `best_of`: how many it shall make, to send the best.
+    /// `best_of`: the number of answers to make for each prompt, of which the upstream sends the best.
     best_of: u64,
     /// The body's size in bytes.
     size: u64,
@@ -78,16 +77,16 @@ enum Prompt<'b> {
     Embeddings(embeddings::Prompt<'b>),
     Responses(responses::Prompt<'b>),
     Messages(messages::Prompt<'b>),
-    /// Unknown: only the body's size is known.
+    /// An unreadable prompt, which is charged for the size of the body.
     Sized,
 }
 
-/// What a prompt costs, in any format.
+/// The tokens of a prompt in any format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tally {
-    /// Tokens that the tokenizer counted, and what the format adds to them: the model's factor corrects them.
+    /// Tokens that the tokenizer has counted, and those that the format adds. The model's factor corrects them.
     counted: Units,
-    /// Tokens by the model's own rules, among them images and token ids: no factor corrects them.
+    /// Tokens by the model's own rules, such as those of images and token ids. No factor corrects them.
     fixed: Units,
 }
 
@@ -111,22 +110,22 @@ impl<'b> Request<'b> {
             request.prompt = Prompt::Sized;
         }
         if endpoint == Endpoint::Embeddings {
-            // There is no output to reserve, whatever the request says.
+            // Embeddings have no output, whatever the request says.
             request.cap = Some(0);
         }
         request
     }
 
-    /// The same request to the deployment in a path of Azure's: its name is the model if the body names none.
+    /// The same request to an Azure deployment, which is the model if the body names none.
     #[must_use]
     pub fn to_deployment(mut self, deployment: Option<&'b str>) -> Self {
         self.model = self.model.or_else(|| deployment.map(Cow::Borrowed));
         self
     }
 
-    /// Tokens of the prompt, corrected by the model's factor if its own tokenizer is not available. A body without a
-    /// prompt counts one token for four bytes, rounded up, about as English and JSON do. If `meter` has stopped, the
-    /// result is larger than the count at which it stopped, and at most the whole prompt's tokens.
+    /// The tokens of the prompt, corrected by the model's factor if its own tokenizer is not available. A body without
+    /// a prompt counts one token for four bytes, rounded up, about as English and JSON do. If `meter` has stopped, the
+    /// result is no smaller than the count at which it stopped, and no larger than the count of the whole prompt.
     pub fn input_tokens(&self, meter: &Meter<'_>) -> u64 {
         let tally = self.prompt.tally(self.model.as_deref().unwrap_or_default(), meter);
         tally.map_or_else(
@@ -135,17 +134,17 @@ impl<'b> Request<'b> {
         )
     }
 
-    /// How many answers the upstream shall send: `n` for every prompt, at least one.
+    /// The number of answers in the response: `n` for every prompt, at least one.
     pub fn choices(&self) -> u64 {
         self.n.saturating_mul(self.prompt.prompts())
     }
 
-    /// How many answers the upstream makes and bills: the larger of `n` and `best_of` for every prompt.
+    /// The number of answers that the upstream makes and charges for: the larger of `n` and `best_of` for every prompt.
     pub fn answers(&self) -> u64 {
         self.n.max(self.best_of).saturating_mul(self.prompt.prompts())
     }
 
-    /// The maximum of output tokens that the request sets: its largest cap, times [`Request::answers`], at most
+    /// The most output tokens that the request allows: its largest cap, times [`Request::answers`], at most
     /// [`MAX_EXACT`]. None if it sets no cap; zero for embeddings.
     pub fn output_cap(&self) -> Option<u64> {
         self.cap.map(|cap| cap.saturating_mul(self.answers()).min(MAX_EXACT))
@@ -174,7 +173,7 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// How many prompts the request has: one, except for completions.
+    /// The number of prompts in the request: one, except for completions.
     fn prompts(&self) -> u64 {
         match self {
             Self::Completions(prompt) => prompt.prompts().max(1),
@@ -182,7 +181,7 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// What it costs. None if the request has no prompt.
+    /// The tokens of the prompt. None if the request has no prompt.
     fn tally(&self, model: &str, meter: &Meter<'_>) -> Option<Tally> {
         match self {
             Self::Chat(prompt) => (!prompt.is_empty()).then(|| prompt.tally(model, meter)),

@@ -1,8 +1,8 @@
 //! Base64 in a JSON string, the form in which clients send images, audio and files. It is decoded in place, never
 //! copied, and only as far as a caller reads.
 //!
-//! The string is read as it is written in the JSON, because unescaping it would copy it: some clients write `\/` for
-//! every `/` and `\u002B` for every `+`. Nobody checks that it is base64 to its end.
+//! The decoder reads the string with its JSON escapes, because unescaping would copy it: some clients write `\/` for
+//! every `/` and `\u002B` for every `+`. Nothing checks that all of it is base64.
 
 /// The longest prefix of a data URL, in bytes: `data:`, a media type with parameters, `;base64,`.
 const MAX_PREFIX_BYTES: usize = 256;
@@ -15,8 +15,8 @@ pub(super) struct Payload<'b> {
 }
 
 impl<'b> Payload<'b> {
-    /// The payload of a JSON string, with or without its quotes, that is base64 or a data URL of base64; and its media
-    /// type, if it is a data URL.
+    /// The payload of a JSON string of base64 or of a data URL, with or without its quotes. Also the media type, if it
+    /// is a data URL.
     pub(super) fn read(raw: &'b str) -> (Option<String>, Self) {
         Self::in_url(raw).map_or_else(
             || (None, Self { base64: raw.trim_matches('"') }),
@@ -24,8 +24,7 @@ impl<'b> Payload<'b> {
         )
     }
 
-    /// The payload of a JSON string that is a data URL of base64, and its media type in lower case. None for other
-    /// addresses.
+    /// The payload of a data URL of base64, a JSON string, and its media type in lower case. None for other addresses.
     pub(super) fn in_url(raw: &'b str) -> Option<(String, Self)> {
         let url = raw.trim_matches('"');
         let prefix = url.as_bytes().get(..url.len().min(MAX_PREFIX_BYTES))?;
@@ -52,7 +51,7 @@ impl<'b> Payload<'b> {
 #[derive(Clone, Debug)]
 pub(super) struct Bytes<'b> {
     base64: Unescaped<'b>,
-    /// The bits that have been read but not returned are the lowest `unread`.
+    /// The bits read so far. The lowest `unread` of them have not been returned.
     bits: u32,
     unread: u32,
 }

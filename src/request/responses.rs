@@ -1,6 +1,6 @@
-//! Responses: what an input of text or items, instructions and tools cost.
+//! Responses: the tokens of an input of text or items, of instructions and of tools.
 //!
-//! OpenAI publishes no rule for this API, so a request counts as a chat would: an item as a message, a text alone as a
+//! OpenAI publishes no rule for this API, so a request counts like a chat: an item as a message, a text alone as a
 //! user's message, instructions as a system message. State that the provider keeps is not in the request and counts
 //! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
 //! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
@@ -45,7 +45,7 @@ impl<'b> Prompt<'b> {
         self.items == 0
     }
 
-    /// What it costs if it is sent to `model`.
+    /// Its tokens if it is sent to `model`.
     pub(super) fn tally(&self, model: &str, meter: &Meter<'_>) -> Tally {
         // The one model with other numbers is older than this API.
         let MessageTokens { message, reply, .. } = MessageTokens::USUAL;

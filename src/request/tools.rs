@@ -1,4 +1,4 @@
-//! What the definitions of tools cost, by the cookbook's `num_tokens_for_tools`.
+//! The tokens of tool definitions, by the cookbook's `num_tokens_for_tools`.
 //!
 //! A function costs a constant and its line `name:description`; a list of properties costs a constant; a property a
 //! constant and its line `name:type:description`; a value of an enumeration a constant and its text, while the
@@ -17,7 +17,7 @@ use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// How deep properties in properties are counted.
+/// The depth to which properties in properties are counted.
 const MAX_DEPTH: u8 = 16;
 
 /// The tools of a request.

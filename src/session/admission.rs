@@ -1,4 +1,5 @@
-//! From a reservation to the request's way: forwarded, held back until it fits, or refused.
+//! Reserves what a request is expected to cost, and then forwards the request, makes it wait until it fits, or refuses
+//! it. [`super::arrival`] estimates the cost, and [`super::response`] settles it.
 
 use super::context::Cx;
 use super::effects::Directive;
@@ -10,71 +11,84 @@ use crate::config::OnError;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
 use crate::store::local::SharedData;
-use crate::store::{Answer, Decision, HeldIn};
+use crate::store::{Answer, Decision, HeldIn, Reserved};
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 
-/// A request that is to be decided.
+/// A request that awaits a decision.
 #[derive(Debug)]
 struct Candidate {
     reservation: Reservation,
     facts: RequestFacts,
-    /// When it first asked.
+    /// When the request was ready to reserve.
     since: Millis,
-    /// Whether it may be held back if it does not fit.
-    may_wait: bool,
-    /// Whether it stands in a waiting line, or has stood in one.
-    has_waited: bool,
+    patience: Patience,
 }
 
-/// A request that is held back until the store answers.
+/// Whether a request that does not fit waits until it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// No limit lets it wait.
+    None,
+    /// It may wait, and has not had to.
+    Fresh,
+    /// It is in a queue of the waiting room.
+    Queued,
+    /// It is in a queue, and this is its last attempt.
+    Ended,
+}
+
+/// A request that is paused until the store answers.
 #[derive(Debug)]
 pub struct AwaitStore {
     candidate: Candidate,
-    /// When the answer is late; none once the reservation cannot be taken back any more.
+    /// The time after which the answer is late; none once the reservation can no longer be withdrawn.
     answer_by: Option<Millis>,
 }
 
-/// A request that did not fit, and is held back until it does.
+/// A request that did not fit, and is paused until it does.
 #[derive(Debug)]
 pub struct Waiting {
     candidate: Candidate,
-    /// When to ask the store again.
+    /// When to reserve again.
     retry_at: Millis,
-    /// When its wait ends in any case.
+    /// When the wait ends in any case.
     until: Millis,
 }
 
-/// Makes `reservation`, unless others of its identity wait already.
+/// Reserves, unless requests of the same identity are waiting already: then the request queues behind them.
 pub(super) fn reserve<S: SharedData>(
     reservation: Reservation,
     facts: RequestFacts,
     cx: &mut Cx<'_, S>,
 ) -> Session {
     let longest_wait = reservation.longest_wait();
-    let may_wait = !longest_wait.is_zero();
-    let candidate = Candidate { reservation, facts, since: cx.now, may_wait, has_waited: false };
-    let line = candidate.reservation.line();
-    if may_wait && cx.shared.waiting.has(line) && cx.shared.waiting.enter(line, cx.stream) {
+    let patience = if longest_wait.is_zero() { Patience::None } else { Patience::Fresh };
+    let candidate = Candidate { reservation, facts, since: cx.now, patience };
+    let queue = candidate.reservation.queue();
+    if patience == Patience::Fresh
+        && cx.shared.waiting.has(queue)
+        && cx.shared.waiting.enter(queue, cx.stream)
+    {
         let until = cx.now + longest_wait;
         return candidate.wait(until, until, cx);
     }
-    candidate.ask(cx)
+    candidate.reserve(cx)
 }
 
-/// The store answered the reservation of a request that has ended: whatever it charged is given back.
+/// Gives back what the store charged for a request that ended before `answer` came.
 pub(super) fn undo<S: SharedData>(reservation: &Reservation, answer: &Answer, cx: &mut Cx<'_, S>) {
     match answer {
         Answer::Decided(Decision { held: Some(_), .. }) => cx.cancel(reservation),
         Answer::Decided(Decision { held: None, .. }) => {}
         Answer::Unavailable { why } => {
-            report_unavailable(why, cx);
+            count_and_log_unavailable(why, cx);
             cx.cancel(reservation);
         }
     }
 }
 
-fn report_unavailable<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
+fn count_and_log_unavailable<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
     cx.count(Stat::StoreErrors, 1);
     cx.stores.log_unavailable(why, cx.now);
 }
@@ -84,27 +98,28 @@ impl AwaitStore {
         self.answer_by
     }
 
-    /// The store answered.
-    pub(super) fn answered<S: SharedData>(self, answer: Answer, cx: &mut Cx<'_, S>) -> Session {
+    /// Acts on the store's answer.
+    pub(super) fn on_answer<S: SharedData>(self, answer: Answer, cx: &mut Cx<'_, S>) -> Session {
         match answer {
-            Answer::Decided(decision) => self.candidate.decided(decision, Share::Whole, cx),
-            Answer::Unavailable { why } => self.candidate.unanswered(&why, cx),
+            Answer::Decided(decision) => self.candidate.on_decision(decision, Share::Whole, cx),
+            Answer::Unavailable { why } => self.candidate.on_no_answer(&why, cx),
         }
     }
 
-    /// The answer is late. A reservation that is on its way still gets one: the callout has a time limit of its own.
+    /// Withdraws a reservation whose answer is late. If it has been sent, its answer still comes: the callout has a
+    /// timeout of its own.
     pub(super) fn expire<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         if cx.stores.withdraw(cx.stream) {
-            self.candidate.unanswered("it was not asked in time", cx)
+            self.candidate.on_no_answer("the reservation was not sent in time", cx)
         } else {
             Session::AwaitStore(Self { answer_by: None, ..self })
         }
     }
 
-    /// The request ended.
+    /// Ends a request that did not wait for the answer.
     pub(super) fn abandon<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let reservation = self.candidate.reservation;
-        cx.leave_line(&reservation);
+        cx.leave_queue(&reservation);
         if cx.stores.withdraw(cx.stream) { Session::Idle } else { Session::Abandoned(reservation) }
     }
 }
@@ -114,43 +129,44 @@ impl Waiting {
         self.retry_at
     }
 
-    /// The request is the first of its line, which asks the store as soon as possible.
-    pub(super) fn first_in_line(self, now: Millis) -> Self {
+    /// Lets the request, now the first in its queue, reserve as soon as possible.
+    pub(super) fn first_in_queue(self, now: Millis) -> Self {
         Self { retry_at: now, ..self }
     }
 
-    /// Asks the store again, for the last time if the wait is over.
+    /// Reserves again, for the last time if the wait is over.
     pub(super) fn retry<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        Candidate { may_wait: self.until > cx.now, ..self.candidate }.ask(cx)
+        let patience = if self.until > cx.now { Patience::Queued } else { Patience::Ended };
+        Candidate { patience, ..self.candidate }.reserve(cx)
     }
 
-    /// The request ended.
+    /// Ends a request that did not wait until it fits.
     pub(super) fn leave<S: SharedData>(self, cx: &mut Cx<'_, S>) {
-        cx.leave_line(&self.candidate.reservation);
+        cx.leave_queue(&self.candidate.reservation);
     }
 }
 
 impl Candidate {
-    /// Asks the store.
-    fn ask<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+    /// Reserves the estimate.
+    fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let charges = self.reservation.charges(Share::Whole);
         match cx.stores.reserve(cx.stream, &self.reservation.id, charges, cx.now) {
-            Some(Answer::Decided(decision)) => self.decided(decision, Share::Whole, cx),
-            Some(Answer::Unavailable { why }) => {
+            Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
+            Reserved::Answered(Answer::Unavailable { why }) => {
                 log::error!("{why}");
                 self.deny(cx)
             }
-            None => {
+            Reserved::Queued { answer_by } => {
                 cx.effects.wake = true;
                 cx.direct(Directive::Pause);
-                Session::AwaitStore(AwaitStore { answer_by: cx.stores.answer_by(cx.now), candidate: self })
+                Session::AwaitStore(AwaitStore { answer_by: Some(answer_by), candidate: self })
             }
         }
     }
 
-    /// The store decided, under `share` of the limits. Under a share, nothing is known of the whole limits, and the
-    /// client sees the share.
-    fn decided<S: SharedData>(self, decision: Decision, share: Share, cx: &mut Cx<'_, S>) -> Session {
+    /// Forwards the request, makes it wait or refuses it, by a decision under `share` of the limits. Under a share,
+    /// nobody knows the state of the whole limits, so the client sees the share.
+    fn on_decision<S: SharedData>(self, decision: Decision, share: Share, cx: &mut Cx<'_, S>) -> Session {
         let Decision { held, states } = decision;
         let statuses = self.reservation.statuses(share, &states, false);
         let Some(held) = held else {
@@ -171,17 +187,19 @@ impl Candidate {
         self.forward(held, statuses, would_refuse, cx)
     }
 
-    /// A request that is over a limit waits if it fits soon enough and there is room; else it is refused.
+    /// Makes a request that is over a limit wait, if it fits soon enough and the waiting room has a place. Refuses it
+    /// otherwise.
     fn wait_or_refuse<S: SharedData>(self, over: OverLimit, cx: &mut Cx<'_, S>) -> Session {
         let until = self.since + Reservation::max_wait(over.statuses());
-        let retry_at = over.retry_after_ms().map(|ms| cx.now + Millis::new(ms)).filter(|at| *at <= until);
-        if let (Some(retry_at), true) = (retry_at, self.may_wait) {
-            let line = self.reservation.line();
-            if cx.shared.waiting.is_first(line, cx.stream) {
+        let retry_at = over.retry_after().map(|wait| cx.now + wait).filter(|at| *at <= until);
+        let may_wait = matches!(self.patience, Patience::Fresh | Patience::Queued);
+        if let (Some(retry_at), true) = (retry_at, may_wait) {
+            let queue = self.reservation.queue();
+            if cx.shared.waiting.is_first(queue, cx.stream) {
                 return self.wait(retry_at, until, cx);
             }
-            if cx.shared.waiting.enter(line, cx.stream) {
-                let is_first = cx.shared.waiting.is_first(line, cx.stream);
+            if cx.shared.waiting.enter(queue, cx.stream) {
+                let is_first = cx.shared.waiting.is_first(queue, cx.stream);
                 return self.wait(if is_first { retry_at } else { until }, until, cx);
             }
         }
@@ -196,15 +214,15 @@ impl Candidate {
     fn wait<S: SharedData>(self, retry_at: Millis, until: Millis, cx: &mut Cx<'_, S>) -> Session {
         cx.direct(Directive::Pause);
         Session::Waiting(Waiting {
-            candidate: Self { has_waited: true, ..self },
+            candidate: Self { patience: Patience::Queued, ..self },
             retry_at: retry_at.min(until),
             until,
         })
     }
 
-    /// The store gave no answer to a reservation that it may hold all the same.
-    fn unanswered<S: SharedData>(self, why: &str, cx: &mut Cx<'_, S>) -> Session {
-        report_unavailable(why, cx);
+    /// Treats a request without an answer as the configuration says. The store may have charged it all the same.
+    fn on_no_answer<S: SharedData>(self, why: &str, cx: &mut Cx<'_, S>) -> Session {
+        count_and_log_unavailable(why, cx);
         match cx.stores.on_error() {
             OnError::Allow => {
                 cx.count(Stat::StoreErrorsAllowed, 1);
@@ -214,12 +232,12 @@ impl Candidate {
             OnError::Deny => self.deny(cx),
             OnError::Local(config) => {
                 let share = Share::Of(config.replicas);
-                match cx.stores.reserve_instead(&self.reservation.charges(share), cx.now) {
+                match cx.stores.reserve_share(&self.reservation.charges(share), cx.now) {
                     Answer::Decided(decision) => {
                         let cancellation = self.reservation.cancellation();
-                        let session = self.decided(decision, share, cx);
-                        // A request that waits asks again under the same id.
-                        if matches!(cx.effects.directive, Some(Directive::Reply(_))) {
+                        let session = self.on_decision(decision, share, cx);
+                        // A request that waits reserves again under the same id, so only a refusal cancels it.
+                        if session.is_idle() {
                             cx.effects.wake |= cx.stores.cancel(cancellation);
                         }
                         session
@@ -241,7 +259,7 @@ impl Candidate {
     }
 
     fn refuse<S: SharedData>(self, refusal: &Refusal, cx: &mut Cx<'_, S>) -> Session {
-        self.leave_line(cx);
+        self.leave_queue(cx);
         cx.refuse(refusal, self.facts.endpoint, self.facts.languages.as_deref());
         Session::Idle
     }
@@ -253,16 +271,16 @@ impl Candidate {
         would_refuse: Option<String>,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        let waited = self.leave_line(cx);
+        let waited = self.leave_queue(cx);
         cx.direct(Directive::Continue);
         let open = OpenReservation::new(self.reservation, held, cx.now);
         Session::Forwarded(Forwarded { open, statuses, would_refuse, waited, facts: self.facts })
     }
 
-    /// The request waits no more. Returns how long it has waited, if it has.
-    fn leave_line<S: SharedData>(&self, cx: &mut Cx<'_, S>) -> Option<Millis> {
-        self.has_waited.then(|| {
-            cx.leave_line(&self.reservation);
+    /// Leaves the queue. Returns how long the request has waited, if it has.
+    fn leave_queue<S: SharedData>(&self, cx: &mut Cx<'_, S>) -> Option<Millis> {
+        matches!(self.patience, Patience::Queued | Patience::Ended).then(|| {
+            cx.leave_queue(&self.reservation);
             cx.now - self.since
         })
     }

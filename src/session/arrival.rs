@@ -1,4 +1,5 @@
 //! From a request's headers to its reservation: who sends it, which limits apply, and what it is expected to cost.
+//! [`super::admission`] makes the reservation.
 
 use super::admission::reserve;
 use super::context::Cx;
@@ -20,23 +21,23 @@ use crate::telemetry::stats::Stat;
 use crate::tokens::Meter;
 use std::borrow::Cow;
 
-/// A request whose headers were read, and whose body is still to come.
+/// A request that has shown its headers and not yet its whole body.
 #[derive(Debug)]
 pub struct AwaitBody {
     endpoint: Endpoint,
-    /// The deployment that its path names.
+    /// The deployment that the path names.
     deployment: Option<String>,
-    /// Its identity, with the limits.
+    /// The identity, with its limits.
     subject: Subject,
-    /// Its `accept-language`, if that makes a difference.
+    /// The header `accept-language`, if refusals depend on it.
     languages: Option<String>,
-    /// Whether its headers are still held back.
+    /// Whether the filter still holds the headers.
     headers_held: bool,
-    /// When to release them if no body comes.
+    /// When to release the headers if no body comes.
     release_at: Option<Millis>,
 }
 
-/// A request's headers came.
+/// Finds out from the headers whether a request is limited, and whether its body must be read before it is admitted.
 pub(super) fn begin<S: SharedData>(
     request: &dyn RequestView,
     end_of_stream: bool,
@@ -73,7 +74,7 @@ pub(super) fn begin<S: SharedData>(
     })
 }
 
-/// The configuration does not know the identity and rejects such.
+/// Refuses a request of an unknown identity, unless the configuration is a dry run.
 fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
     cx.count(Stat::UnknownIdentity, 1);
     cx.log(Field::Decision, "unknown_identity");
@@ -82,7 +83,7 @@ fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
     }
 }
 
-/// Leaves in `accept-encoding` only codings in which the response can be read, if it must be.
+/// Removes from `accept-encoding` the codings that the filter cannot decode, if it must read the response.
 fn narrow_accept_encoding<S: SharedData>(request: &dyn RequestView, cx: &mut Cx<'_, S>) {
     let narrows = cx.shared.counts_tokens && cx.config.accounting().accept_encoding == AcceptEncoding::Narrow;
     let accepted = if narrows { request.header("accept-encoding") } else { None };
@@ -91,22 +92,22 @@ fn narrow_accept_encoding<S: SharedData>(request: &dyn RequestView, cx: &mut Cx<
 }
 
 impl AwaitBody {
-    /// When to stop holding the headers back.
+    /// When to release the headers.
     pub(super) const fn due(&self) -> Option<Millis> {
         self.release_at
     }
 
-    /// Headers that were held too long for a body that never came go on.
+    /// Releases headers that no body has followed in time.
     pub(super) fn release_held_headers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Self {
         let releases = self.headers_held && cx.shared.headers_mode.releases();
         if releases {
-            cx.shared.headers_mode = cx.shared.headers_mode.released();
+            cx.shared.headers_mode = cx.shared.headers_mode.after_release();
             cx.direct(Directive::Continue);
         }
         Self { headers_held: self.headers_held && !releases, release_at: None, ..self }
     }
 
-    /// A part of the body came. At its end, `buffer` reads all of it.
+    /// Waits for the end of the body, then reads all of it from `buffer`.
     pub(super) fn read<S: SharedData>(
         self,
         buffer: &dyn Fn() -> Vec<u8>,
@@ -114,7 +115,7 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         if self.headers_held {
-            cx.shared.headers_mode = cx.shared.headers_mode.body_came();
+            cx.shared.headers_mode = cx.shared.headers_mode.after_body();
         }
         if end_of_stream {
             return self.read_whole(&buffer(), cx);
@@ -127,8 +128,8 @@ impl AwaitBody {
         let body = Body::new(bytes);
         let request = Request::read(self.endpoint, &body).to_deployment(self.deployment.as_deref());
         let estimate = estimate(&request, &self.subject, cx);
-        if self.wants_usage(&request, cx) {
-            cx.effects.body = request::ask_for_usage(bytes, request.has_stream_options);
+        if self.must_inject(&request, cx) {
+            cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
         }
         let hides_usage = cx.effects.body.is_some();
         if self.headers_held && request.stream && cx.stream_edits(hides_usage).any() {
@@ -146,8 +147,8 @@ impl AwaitBody {
         admit(&self.subject, facts, estimate, cx)
     }
 
-    /// Whether to ask for a stream's usage in the client's place.
-    fn wants_usage<S>(&self, request: &Request<'_>, cx: &Cx<'_, S>) -> bool {
+    /// Whether to request the usage of a stream for which the client did not request it.
+    fn must_inject<S>(&self, request: &Request<'_>, cx: &Cx<'_, S>) -> bool {
         cx.shared.counts_tokens
             && cx.config.accounting().stream_usage == StreamUsage::Inject
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
@@ -158,7 +159,7 @@ impl AwaitBody {
     }
 }
 
-/// The cost that is expected of a `request` of `subject`.
+/// Estimates the cost of `request`, which `subject` sent.
 fn estimate<S: SharedData>(request: &Request<'_>, subject: &Subject, cx: &Cx<'_, S>) -> Estimate {
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
@@ -173,10 +174,10 @@ fn estimate<S: SharedData>(request: &Request<'_>, subject: &Subject, cx: &Cx<'_,
     };
     let cap = request.output_cap().filter(|_| accounting.output_mode != OutputMode::None);
     let output = cap.unwrap_or_else(|| guess().saturating_mul(request.answers()));
-    let most = most_input(subject, model);
+    let max = max_input(subject, model);
     let weighed =
         |input| accounting.weights.weigh(model, &Tokens { input, ..Tokens::default() }).input_tokens;
-    let is_enough = |input| most.is_some_and(|most| Units::from(weighed(input)) > most);
+    let is_enough = |input| max.is_some_and(|max| Units::from(weighed(input)) > max);
     let meter = Meter::new(cx.config.encodings().tokenizer(model), &is_enough);
     let tokens = Tokens { input: request.input_tokens(&meter), ..Tokens::default() };
     Estimate {
@@ -188,15 +189,15 @@ fn estimate<S: SharedData>(request: &Request<'_>, subject: &Subject, cx: &Cx<'_,
     }
 }
 
-/// The most input that a request of `subject` for `model` is ever admitted with; none if nothing bounds it.
-fn most_input(subject: &Subject, model: Option<&str>) -> Option<Units> {
+/// The largest input with which a request of `subject` for `model` is ever admitted; none if nothing bounds it.
+fn max_input(subject: &Subject, model: Option<&str>) -> Option<Units> {
     let bounds = subject.limits(model).filter(|applied| {
         !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
     });
     bounds.map(|applied| applied.limit.window.capacity(applied.limit.amount)).min()
 }
 
-/// Reserves the `estimate` under the limits of `subject`, if any apply.
+/// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.
 fn admit<S: SharedData>(
     subject: &Subject,
     facts: RequestFacts,
@@ -227,13 +228,13 @@ fn log_estimate<S: SharedData>(reservation: &Reservation, model: Option<&str>, c
     }
 }
 
-/// Logs once that a budget does not hold for `model`, because the configuration has no price for it.
+/// Logs once per model that limits on cost do not limit it, because the configuration has no price for it.
 fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, model: Option<&str>, cx: &mut Cx<'_, S>) {
     let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
     if has_budget && cx.config.price(model).is_none() && cx.shared.unpriced.insert(model) {
         let model = model.unwrap_or("none");
         log::warn!(
-            "prices: there is none for model {model:?}, so its requests cost nothing under limits on cost_usd"
+            "prices: no price for model {model:?}, so its requests cost nothing under limits on cost_usd"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a request may use of the worker that serves it.
+//! The parts of a worker that a request uses while it handles an event: configuration, stores, and what requests share.
 
 use super::effects::{Directive, Effects};
 use super::headers_mode::HeadersMode;
@@ -19,7 +19,7 @@ use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 use crate::usage::learned_output::Learned;
 
-/// The worker, as one event of one request sees it. The effects of the event gather in it.
+/// The worker, as one event of one request sees it. It collects the effects of the event.
 #[derive(Debug)]
 pub struct Cx<'a, S> {
     /// The request's stream: Envoy's context id.
@@ -28,7 +28,7 @@ pub struct Cx<'a, S> {
     pub now: Millis,
     /// The configuration.
     pub config: &'a Config,
-    /// Where counters live.
+    /// The stores that count.
     pub stores: &'a mut Stores<S>,
     /// State that the worker's requests share.
     pub shared: &'a mut Shared,
@@ -36,26 +36,25 @@ pub struct Cx<'a, S> {
     pub effects: Effects,
 }
 
-/// What the requests of one worker share, beside the store.
+/// The state that the requests of one worker share, beside the stores.
 #[derive(Debug)]
 pub struct Shared {
-    /// Whether any identity's tokens are limited.
+    /// Whether the configuration limits the tokens of any request.
     pub(super) counts_tokens: bool,
-    /// The requests that wait for a limit.
+    /// The requests that wait until they fit.
     pub(super) waiting: WaitingRoom,
-    /// Whether bodies come while headers are held.
+    /// Whether bodies arrive while the filter holds headers.
     pub(super) headers_mode: HeadersMode,
-    /// How long the answers of each model are.
+    /// The lengths of each model's answers.
     pub(super) learned: Learned,
-    /// Models without a price that the log has named.
+    /// Models without a price that have been logged.
     pub(super) unpriced: Unpriced,
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
 }
 
 impl Shared {
-    /// The state of a worker that starts. `seed` is random, so that no two workers of a fleet make the same
-    /// reservation id.
+    /// The state of a new worker. `seed` is random, so that no two workers of a fleet make the same reservation id.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
             counts_tokens: config.needs_tokens(),
@@ -74,7 +73,7 @@ impl Shared {
         format!("{seed:016x}-{number:x}")
     }
 
-    /// Whether anybody of `identity` waits for a limit.
+    /// Whether requests of `identity` wait.
     #[cfg(test)]
     pub(crate) fn has_waiting(&self, identity: &str) -> bool {
         self.waiting.has(identity)
@@ -82,7 +81,7 @@ impl Shared {
 }
 
 impl<S: SharedData> Cx<'_, S> {
-    /// The request goes on, is held back, or is answered here.
+    /// Forwards, pauses or answers the request.
     pub(super) fn direct(&mut self, directive: Directive) {
         self.effects.directive = Some(directive);
     }
@@ -97,14 +96,14 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.metrics.add(stat, n);
     }
 
-    /// Answers the request in the terms of its API.
+    /// Answers the request with `refusal`, in the form of its API.
     pub(super) fn refuse(&mut self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) {
         let message = self.config.messages().map(|messages| messages.of(languages));
-        let wording = Wording { message, dialect: self.dialect(endpoint), now_ms: self.now.get() };
+        let wording = Wording { message, dialect: self.dialect(endpoint), now: self.now };
         self.direct(Directive::Reply(refusal.reply(&wording)));
     }
 
-    /// The API whose headers and errors a client of `endpoint` understands.
+    /// The headers and errors that a client of `endpoint` understands.
     pub(super) fn dialect(&self, endpoint: Endpoint) -> Dialect {
         Dialect { headers: self.config.headers(), endpoint }
     }
@@ -122,7 +121,7 @@ impl<S: SharedData> Cx<'_, S> {
         }
     }
 
-    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by what others reported.
+    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by earlier answers' usage.
     pub(super) fn reasons(&self, model: Option<&str>) -> bool {
         models::reasons(model.unwrap_or_default()) || self.shared.learned.reasons(model)
     }
@@ -132,18 +131,18 @@ impl<S: SharedData> Cx<'_, S> {
         self.shared.learned.median(model, self.config.accounting().default_output_tokens)
     }
 
-    /// What to change in a stream that answers a request whose usage is hidden, or is not.
+    /// The changes to make in a response that is a stream. `hides_usage`: the client did not request its usage.
     pub(super) fn stream_edits(&self, hides_usage: bool) -> Edits {
         let finishes = self.config.accounting().on_stream_over == OnStreamOver::Finish;
         Edits { hides_usage, finishes: finishes && self.shared.counts_tokens }
     }
 
-    /// Undoes whatever the store may have charged for a request that is not forwarded.
+    /// Undoes what the store may have charged for a request that is not forwarded.
     pub(super) fn cancel(&mut self, reservation: &Reservation) {
         self.effects.wake |= self.stores.cancel(reservation.cancellation());
     }
 
-    /// Ends a reservation: the one place where a request is settled.
+    /// Settles a reservation. No other function does.
     pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
         let cost = final_cost.cost(&open);
         self.count(Stat::Settled, 1);
@@ -159,16 +158,17 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.wake |= self.stores.settle(open.settlement(final_cost), self.now);
     }
 
-    /// Charges the cost of a running request so far beyond what is charged, and renews its leases. Whether that is
-    /// known to take a counter past its limit; Redis answers later.
+    /// Charges what a running request has cost beyond its earlier charges, and renews its leases. Returns whether that
+    /// takes a counter past its limit, as far as is known: Redis answers later.
     pub(super) fn extend(&mut self, open: &mut OpenReservation, cost: &Cost) -> bool {
         let extended = open.extend(self.stream, cost, self.now, self.stores);
         self.effects.wake |= extended.queued;
         extended.is_over
     }
 
-    /// The request leaves its waiting line, if it stands in one.
-    pub(super) fn leave_line(&mut self, reservation: &Reservation) {
-        self.effects.next_in_line = self.shared.waiting.leave(reservation.line(), self.stream);
+    /// Removes the request from its queue, if it is in one.
+    pub(super) fn leave_queue(&mut self, reservation: &Reservation) {
+        let next = self.shared.waiting.leave(reservation.queue(), self.stream);
+        self.effects.next_in_queue = self.effects.next_in_queue.or(next);
     }
 }

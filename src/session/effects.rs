@@ -1,14 +1,14 @@
-//! All that a request asks of the world: the one way out of a [`Session`](super::Session).
+//! The effects of an event: everything that a [`Session`](super::Session) wants done outside itself.
 
 use crate::answer::{Headers, Reply};
 use crate::request::BodyEdit;
 use crate::telemetry::access_log::LogFields;
 use crate::telemetry::stats::Stats;
 
-/// What an event makes of a request. The default leaves everything as it is.
+/// The effects of an event. The default leaves everything as it is.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Whether the request goes on; none where the event does not decide that.
+    /// Whether to forward the request; none if the event does not decide that.
     pub directive: Option<Directive>,
     /// Changes to the headers of the message that the event is about.
     pub headers: HeaderEdits,
@@ -20,18 +20,18 @@ pub struct Effects {
     pub metrics: Stats,
     /// Whether a call to the store was queued, so that the root context must take a turn.
     pub wake: bool,
-    /// The request that is first in its waiting line from now on, by its stream.
-    pub next_in_line: Option<u32>,
+    /// The stream of the request that has become the first in its queue.
+    pub next_in_queue: Option<u32>,
 }
 
-/// Whether a request goes on.
+/// Whether to forward a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Directive {
-    /// Let it go on.
+    /// Forward the request, or let a part of it pass.
     Continue,
-    /// Hold it back.
+    /// Pause the request.
     Pause,
-    /// Answer it here.
+    /// Answer the request with this reply.
     Reply(Reply),
 }
 

@@ -1,30 +1,30 @@
-//! Whether request bodies reach the filter while it holds the headers back.
+//! Whether request bodies reach the filter while it holds the headers (docs/envoy.md#held-headers).
 //!
 //! They do if the plugin is configured with `allow_on_headers_stop_iteration: true` (Envoy 1.35 or later). Without it
-//! Envoy keeps the body behind the headers, and the request would hang (docs/envoy.md). No call reports the option, so
-//! the filter watches for it: until the first body comes to held headers, it releases them after a grace time, and
-//! after some such requests it holds no more headers. Limits are enforced all the same, on the body; the request has
-//! only taken an upstream connection before the decision.
+//! Envoy keeps the body behind the headers, and the request would hang. No call reports the option, so the filter
+//! watches: until a body first follows held headers, it releases headers after [`GRACE`], and after some such requests
+//! in a row it stops holding headers. It still enforces limits, on the body; but by then a refused request has already
+//! taken an upstream connection.
 
 use crate::quantity::Millis;
 
-/// How long headers are held without a body before they are released.
+/// How long the filter holds headers without a body.
 pub const GRACE: Millis = Millis::new(300);
 
-/// Requests in a row without a body after which no headers are held any more. One slow client is not a reason.
+/// Requests without a body, in a row, after which the filter stops holding headers. One slow client is not enough.
 const STRIKES: u32 = 3;
 
-/// What the requests so far have shown.
+/// The evidence from the requests so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadersMode {
-    /// No body has come to held headers yet.
+    /// No body has followed held headers yet.
     Unknown {
-        /// Requests whose headers were released.
+        /// Requests without a body so far.
         strikes: u32,
     },
-    /// Bodies come while headers are held: they may be held as long as it takes.
+    /// Bodies follow held headers: the filter holds headers as long as it takes.
     Held,
-    /// Bodies do not come while headers are held.
+    /// Bodies do not follow held headers: the filter lets the headers go first.
     First,
 }
 
@@ -35,38 +35,38 @@ impl Default for HeadersMode {
 }
 
 impl HeadersMode {
-    /// Whether to hold headers back until the body has come.
+    /// Whether to hold headers until the body has arrived.
     pub const fn holds(self) -> bool {
         !matches!(self, Self::First)
     }
 
-    /// When to release headers that are held from `since` on, if no body comes; none once bodies are known to come.
+    /// When to release headers held since `since` if no body follows; none once bodies are known to follow.
     pub fn release_at(self, since: Millis) -> Option<Millis> {
         matches!(self, Self::Unknown { .. }).then(|| since + GRACE)
     }
 
-    /// Whether held headers whose time has come are released.
+    /// Whether to release headers at their deadline.
     pub const fn releases(self) -> bool {
         !matches!(self, Self::Held)
     }
 
-    /// A body came to headers that were held.
+    /// The mode after a body has followed held headers.
     #[must_use]
-    pub const fn body_came(self) -> Self {
+    pub const fn after_body(self) -> Self {
         match self {
             Self::Unknown { .. } | Self::Held => Self::Held,
             Self::First => Self::First,
         }
     }
 
-    /// Headers were released because no body came.
+    /// The mode after headers were released because no body followed.
     #[must_use]
-    pub fn released(self) -> Self {
+    pub fn after_release(self) -> Self {
         let Self::Unknown { strikes } = self else { return self };
         let strikes = strikes.saturating_add(1);
         log::warn!(
-            "a request was held for {GRACE} ms and no body came: set allow_on_headers_stop_iteration: true in the \
-             plugin's configuration if this is not a slow client"
+            "no body arrived within {GRACE} ms of a request's headers: unless the client is slow, set \
+             allow_on_headers_stop_iteration: true in the plugin's configuration"
         );
         if strikes < STRIKES { Self::Unknown { strikes } } else { Self::First }
     }
@@ -77,19 +77,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_settles_it_and_nothing_is_released_after() {
+    fn a_body_proves_that_headers_can_be_held() {
         let mode = HeadersMode::default();
         assert!(mode.holds() && mode.releases());
         assert_eq!(mode.release_at(Millis::ZERO), Some(GRACE));
-        let mode = mode.released().body_came();
+        let mode = mode.after_release().after_body();
         assert!(mode.holds() && !mode.releases());
         assert_eq!(mode.release_at(Millis::ZERO), None);
     }
 
     #[test]
-    fn headers_are_not_held_any_more_after_some_strikes() {
-        let mode = HeadersMode::default().released().released();
+    fn three_requests_without_a_body_end_the_holding_of_headers() {
+        let mode = HeadersMode::default().after_release().after_release();
         assert!(mode.holds());
-        assert!(!mode.released().holds());
+        assert!(!mode.after_release().holds());
     }
 }

@@ -1,14 +1,13 @@
-//! One request's way through the filter, as a value that handles events.
+//! A request's life in the filter, as a value that handles events.
 //!
-//! A [`Session`] is an enum of phases. [`Session::on`] consumes it with an event and returns the next phase, so that no
-//! phase is entered twice and each carries what it needs; [`Effects`] is its only way out. Nothing here calls Envoy,
-//! and time is an argument, so that all of it runs in native tests. [`crate::worker`] keeps the sessions by their
-//! streams.
+//! A [`Session`] is an enum of phases, each with the data that it needs. [`Session::on`] consumes a phase and an event
+//! and returns the next phase, so that nothing is done twice; [`Effects`] is its only output. Nothing here calls Envoy,
+//! and time is an argument, so that all of it runs in native tests. [`crate::worker`] keeps the sessions by stream.
 //!
 //! ```text
 //! Idle ── headers ──> AwaitBody ── body ──> AwaitStore ── answer ──> Forwarded ── headers ──> Responding ──> Settled
 //!                                               │  ^
-//!                                               v  │ its time has come
+//!                                               v  │ due
 //!                                              Waiting
 //! ```
 
@@ -39,87 +38,87 @@ use reservation::Reservation;
 /// The phase of a request.
 #[derive(Debug, Default)]
 pub enum Session {
-    /// Nothing is to be done: it has not begun, it is not limited, or it is over.
+    /// Nothing remains to be done: the request has not begun, is not limited, or is over.
     #[default]
     Idle,
-    /// Its headers are held back, or have gone on, and its body is still to come.
+    /// The headers have arrived, and the body has not.
     AwaitBody(AwaitBody),
-    /// It is held back until the store answers.
+    /// The request is paused until the store answers.
     AwaitStore(AwaitStore),
-    /// It did not fit, and is held back until it does.
+    /// The request did not fit, and is paused until it does.
     Waiting(Waiting),
-    /// It ended before the store answered; whatever the store charges must be undone.
+    /// The request ended before the store answered: what the store has charged must be undone.
     Abandoned(Reservation),
-    /// It was forwarded, and its response has not begun.
+    /// The request has been forwarded, and the response has not begun.
     Forwarded(Forwarded),
-    /// Its response is passing through.
+    /// The response is passing through.
     Responding(Responding),
-    /// It is settled, and the rest of its response passes unread.
+    /// The request is settled. The rest of the response passes, edited if it is a stream that must be edited.
     Settled(Settled),
 }
 
-/// One thing that happens to a request.
+/// An event in the life of a request.
 #[derive(Clone)]
 pub enum Event<'a> {
-    /// Its headers came. `end_of_stream`: no body follows.
+    /// The request's headers arrived.
     RequestHeaders {
         /// The headers.
         request: &'a dyn RequestView,
         /// Whether nothing follows.
         end_of_stream: bool,
     },
-    /// A part of its body came, or its trailers did, which end it.
+    /// A part of the request's body arrived, or its trailers, which end the body.
     RequestBody {
-        /// Reads all of the body that has come.
+        /// Reads all of the body that has arrived.
         buffer: &'a dyn Fn() -> Vec<u8>,
         /// Whether nothing follows.
         end_of_stream: bool,
     },
-    /// The store answered the reservation, or is known not to.
+    /// The store answered the reservation, or failed to.
     StoreAnswered(Answer),
-    /// The request is the first in its waiting line from now on.
-    FirstInLine,
-    /// The time that [`Session::due`] named has come.
+    /// The request has become the first in its queue.
+    FirstInQueue,
+    /// The deadline that [`Session::due`] returned has come.
     Due,
-    /// The headers of its response came.
+    /// The response's headers arrived.
     ResponseHeaders {
         /// The headers.
         response: &'a dyn ResponseView,
         /// Whether nothing follows.
         end_of_stream: bool,
     },
-    /// A part of the body of its response came.
+    /// A part of the response's body arrived.
     ResponseBody {
         /// Reads that part.
         buffer: &'a dyn Fn() -> Vec<u8>,
         /// Whether nothing follows.
         end_of_stream: bool,
     },
-    /// The trailers of its response came: the body is over.
+    /// The response's trailers arrived: the body is over.
     ResponseTrailers,
-    /// An extension took its reservation past a limit.
+    /// An extension took the reservation past a limit.
     LimitPassed,
-    /// The stream is over, however it ended.
+    /// The stream ended, for whatever reason.
     StreamDone {
-        /// Reads Envoy's response flags, which say why.
+        /// Reads Envoy's response flags, which give the reason.
         flags: &'a dyn Fn() -> ResponseFlags,
     },
 }
 
-/// What its response must know of a request.
+/// The facts about a request that its response depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestFacts {
-    /// The API that it calls.
+    /// The API that the request calls.
     pub endpoint: Endpoint,
-    /// Its `accept-language`, if that makes a difference.
+    /// The header `accept-language`, if refusals depend on it.
     pub languages: Option<String>,
-    /// The model that it names.
+    /// The model that the request names.
     pub model: Option<String>,
-    /// How many answers its response holds.
+    /// The number of answers in the response.
     pub choices: u64,
-    /// How many answers are made for them: more if the best of several is requested.
+    /// The number of answers that the model makes: more than `choices` if the request wants the best of several.
     pub answers: u64,
-    /// Whether the filter asked for usage in the client's place, and must hide it.
+    /// Whether the filter requested usage that the client did not, and must hide it.
     pub hides_usage: bool,
 }
 
@@ -146,14 +145,15 @@ impl Session {
                 phase.read(buffer, end_of_stream, cx)
             }
             (Self::AwaitBody(phase), Event::Due) => Self::AwaitBody(phase.release_held_headers(cx)),
-            // The upstream answered before it had the whole request, which it only can if the headers went first.
+            // The upstream can answer before the body is complete only if the headers went first. Such a request is
+            // not counted.
             (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
 
             (session @ (Self::AwaitStore(_) | Self::Waiting(_)), Event::RequestBody { .. }) => {
                 cx.direct(Directive::Pause);
                 session
             }
-            (Self::AwaitStore(phase), Event::StoreAnswered(answer)) => phase.answered(answer, cx),
+            (Self::AwaitStore(phase), Event::StoreAnswered(answer)) => phase.on_answer(answer, cx),
             (Self::AwaitStore(phase), Event::Due) => phase.expire(cx),
             (Self::AwaitStore(phase), Event::StreamDone { .. }) => phase.abandon(cx),
             (Self::Abandoned(reservation), Event::StoreAnswered(answer)) => {
@@ -161,7 +161,7 @@ impl Session {
                 Self::Idle
             }
 
-            (Self::Waiting(phase), Event::FirstInLine) => Self::Waiting(phase.first_in_line(cx.now)),
+            (Self::Waiting(phase), Event::FirstInQueue) => Self::Waiting(phase.first_in_queue(cx.now)),
             (Self::Waiting(phase), Event::Due) => phase.retry(cx),
             (Self::Waiting(phase), Event::StreamDone { .. }) => {
                 phase.leave(cx);
@@ -197,7 +197,7 @@ impl Session {
         }
     }
 
-    /// When [`Event::Due`] is to happen to the request, if ever: the one deadline of its phase.
+    /// The deadline of the phase, if it has one. The worker sends [`Event::Due`] then.
     pub fn due(&self) -> Option<Millis> {
         match self {
             Self::AwaitBody(phase) => phase.due(),
@@ -209,7 +209,7 @@ impl Session {
         }
     }
 
-    /// Whether nothing is to be done about the rest of the request.
+    /// Whether nothing remains to be done about the request.
     pub const fn is_idle(&self) -> bool {
         matches!(self, Self::Idle)
     }

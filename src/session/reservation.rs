@@ -1,8 +1,8 @@
-//! One request's reservation: the cost that is expected, the units that are reserved for it, and the real cost that
+//! One request's reservation: the expected cost, the units reserved for it under each limit, and the real cost that
 //! replaces them in the end.
 //!
-//! A reservation opens when its request is forwarded. [`OpenReservation::settlement`] consumes it, so that no ending of
-//! a request can settle twice.
+//! A reservation opens when its request is forwarded. [`OpenReservation::settlement`] consumes it, so that a request
+//! settles once, however it ends.
 
 use crate::policy::Applied;
 use crate::policy::limit::{Cost, Limit};
@@ -16,19 +16,19 @@ use crate::window::{Algorithm, Fit, Window, WindowState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// What a request is expected to cost, before it is forwarded.
+/// The expected cost of a request, before it is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// The tokens of its prompt, as they were counted.
+    /// The counted tokens of the prompt.
     pub tokens: Tokens,
-    /// Its cost without any output.
+    /// The cost without any output.
     pub base: Cost,
-    /// Its cost with the output that is expected.
+    /// The cost with the expected output.
     pub full: Cost,
-    /// Whether that output is a guess. A guess never refuses a request that could have been admitted, so it gives way
-    /// to the limit; a maximum that the request sets does not.
+    /// Whether the expected output is a guess. A guess must not refuse a request that could have been admitted, so it
+    /// is cut to the limit; a maximum that the request sets is not.
     pub is_guess: bool,
-    /// Whether counting stopped at a prompt that its limits never admit: the prompt is larger than this says.
+    /// Whether counting stopped because the limits never admit such a prompt: the prompt has more tokens than this.
     pub is_partial: bool,
 }
 
@@ -51,12 +51,12 @@ impl Estimate {
     }
 }
 
-/// The part of the limits that a reservation is made under.
+/// The part of each limit that a reservation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// All of them: every Envoy of the fleet is asked.
+    /// The whole limit: the store counts for the whole fleet.
     Whole,
-    /// An equal part: so many Envoys divide the limits between them while they cannot ask each other.
+    /// An equal part for each of so many Envoys, while they cannot count together.
     Of(NonZeroU32),
 }
 
@@ -70,14 +70,14 @@ impl Share {
     }
 }
 
-/// A limit that applies to a request, with the units that the request takes of it.
+/// A limit that applies to a request, with the units reserved under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The limit and its counter.
     pub applied: Applied,
-    /// The units that were reserved.
+    /// The units reserved before the request was forwarded.
     pub cost: Units,
-    /// The most units that the store was asked to charge so far.
+    /// The units charged so far: the reserved ones, and those of extensions.
     pub charged: Units,
 }
 
@@ -87,7 +87,7 @@ impl Line {
         Self { applied, cost, charged: cost }
     }
 
-    /// The charge of `cost` units.
+    /// A charge of `cost` units.
     fn charge(&self, cost: Units) -> (Arc<str>, Charge) {
         let Applied { scope, identity, limit, dry_run, .. } = &self.applied;
         let charge = Charge {
@@ -101,8 +101,8 @@ impl Line {
         (Arc::clone(scope), charge)
     }
 
-    /// The charge of what was reserved, under `share` of the limit. A request that fits the whole limit fits an unused
-    /// share.
+    /// The charge of the reserved units under `share` of the limit. A request that fits the whole limit fits an unused
+    /// share too.
     fn share(&self, share: Share) -> (Arc<str>, Charge) {
         let (scope, whole) = self.charge(self.cost);
         let Share::Of(_) = share else { return (scope, whole) };
@@ -116,7 +116,7 @@ impl Line {
         (scope, Charge { limit, window, cost, ..whole })
     }
 
-    /// The limit and its counter in `state`, for the client: under a share, the client sees the share.
+    /// The limit with the `state` of its counter, for the client. Under a share, the client sees the share.
     fn status(&self, share: Share, state: WindowState) -> LimitStatus {
         let (_, charge) = self.share(share);
         let whole = &self.applied.limit;
@@ -129,21 +129,21 @@ impl Line {
     }
 }
 
-/// A request that is to be charged: to which counters, and how much.
+/// The units to reserve for a request, under each of its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// Unique across the fleet.
+    /// An id that no other reservation of the fleet has.
     pub id: String,
     /// The key's name, if it has one.
     pub name: Option<String>,
-    /// The cost that is expected.
+    /// The expected cost.
     pub estimate: Estimate,
-    /// One per limit that applies.
+    /// The limits that apply.
     pub lines: Vec<Line>,
 }
 
 impl Reservation {
-    /// Reserves `estimate` under `limits`.
+    /// A reservation of `estimate` under `limits`.
     pub fn new(
         id: String,
         name: Option<&str>,
@@ -154,39 +154,39 @@ impl Reservation {
         Self { id, name: name.map(ToOwned::to_owned), estimate, lines }
     }
 
-    /// The charges to reserve under `share` of the limits.
+    /// The charges of the reserved units under `share` of the limits.
     pub fn charges(&self, share: Share) -> Vec<ScopeCharges> {
         ScopeCharges::group(self.lines.iter().map(|line| line.share(share)))
     }
 
-    /// The limits that are enforced, or those in a dry run, with the states that the store answered to
-    /// [`Reservation::charges`].
+    /// The status of each limit that is enforced, or that is in a dry run if `dry_run`. `states` are the store's answer
+    /// to [`Reservation::charges`].
     pub fn statuses(&self, share: Share, states: &[WindowState], dry_run: bool) -> Vec<LimitStatus> {
-        let lines = self.lines.iter().zip(states);
-        lines
+        let limits = self.lines.iter().zip(states);
+        limits
             .filter(|(line, _)| line.applied.dry_run == dry_run)
             .map(|(line, state)| line.status(share, *state))
             .collect()
     }
 
-    /// The longest that a request may wait that does not fit under all of `statuses`: the shortest of the durations
-    /// that the refusing limits allow.
+    /// How long a request may wait until it fits under all of `statuses`: the shortest `max_wait` of the limits under
+    /// which it does not fit.
     pub fn max_wait(statuses: &[LimitStatus]) -> Millis {
         let refusing = statuses.iter().filter(|status| status.state.fit != Fit::Now);
         refusing.map(|status| status.limit.enforcement.max_wait).min().unwrap_or_default()
     }
 
-    /// The longest that any of the limits lets the request wait.
+    /// The longest wait that any of the limits allows.
     pub fn longest_wait(&self) -> Millis {
         self.lines.iter().map(|line| line.applied.limit.enforcement.max_wait).max().unwrap_or_default()
     }
 
-    /// The identity in whose line the request waits.
-    pub fn line(&self) -> &str {
+    /// The identity in the queue of which the request waits.
+    pub fn queue(&self) -> &str {
         self.lines.first().map_or("", |line| &line.applied.identity)
     }
 
-    /// The reservation's id, with charges of nothing: undoes whatever the store may have charged.
+    /// The reservation's id, with charges of zero units: settling them undoes what the store may have charged.
     pub fn cancellation(&self) -> (String, Vec<ScopeCharges>) {
         let nothing = self.lines.iter().map(|line| line.charge(Units::ZERO));
         (self.id.clone(), ScopeCharges::group(nothing))
@@ -198,7 +198,7 @@ impl Reservation {
 pub struct OpenReservation {
     reservation: Reservation,
     held: HeldIn,
-    /// When the store last heard that the request runs.
+    /// When the leases of the request were last renewed.
     renewed: Millis,
 }
 
@@ -209,17 +209,17 @@ pub enum FinalCost {
     Cost(Cost),
     /// The real cost is known in part. The larger of the two stays charged, of the second no more than was reserved.
     Between {
-        /// What is known of it.
+        /// The known part of it.
         least: Cost,
-        /// What such requests mostly cost.
+        /// The cost of half of such requests.
         likely: Cost,
     },
-    /// The cost cannot be known: what was reserved stays charged.
+    /// The real cost is unknown: the units charged so far stay charged.
     AsReserved,
 }
 
 impl FinalCost {
-    /// The cost that the request is taken to have.
+    /// The cost to report for the request.
     pub fn cost(&self, open: &OpenReservation) -> Cost {
         match self {
             Self::Cost(cost) => *cost,
@@ -232,22 +232,22 @@ impl FinalCost {
 }
 
 impl OpenReservation {
-    /// Opens the reservation of a request that goes ahead.
+    /// Opens the reservation of a request that is forwarded now.
     pub const fn new(reservation: Reservation, held: HeldIn, now: Millis) -> Self {
         Self { reservation, held, renewed: now }
     }
 
-    /// The cost that was expected.
+    /// The expected cost.
     pub const fn estimate(&self) -> Estimate {
         self.reservation.estimate
     }
 
-    /// Whether the request holds slots that must be renewed while it runs.
+    /// Whether the request has leases, which must be renewed while it runs.
     pub fn has_leases(&self) -> bool {
         self.leases().next().is_some()
     }
 
-    /// When to renew the slots that the request holds, if it holds any: a third into the shortest lease.
+    /// When to renew the request's leases, if it has any: a third into the shortest.
     pub fn renew_at(&self) -> Option<Millis> {
         let shortest = self.leases().map(|window| window.length.get()).min()?;
         Some(self.renewed + (shortest / 3).max(Millis::new(1)))
@@ -258,13 +258,13 @@ impl OpenReservation {
         windows.filter(|window| window.algorithm == Algorithm::Concurrency)
     }
 
-    /// Whether a request that has cost `cost` so far has outgrown what was charged.
+    /// Whether `cost`, the request's cost so far, exceeds the units charged so far under any limit.
     pub fn is_outgrown_by(&self, cost: &Cost) -> bool {
         self.reservation.lines.iter().any(|line| cost.of(line.applied.limit.metric) > line.charged)
     }
 
-    /// Charges the `cost` of a request that still runs beyond what was charged, and renews its leases. Nothing is given
-    /// back.
+    /// Charges the part of `cost`, the cost so far of a running request, that is not charged yet, and renews the
+    /// leases. Refunds nothing.
     pub fn extend<S: SharedData>(
         &mut self,
         stream: u32,
@@ -281,7 +281,7 @@ impl OpenReservation {
         stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
     }
 
-    /// Settles the reservation: the charges that replace what was charged.
+    /// The settlement: the final charges, which replace all charges so far.
     pub fn settlement(self, cost: FinalCost) -> Settlement {
         let has_leases = self.has_leases();
         let Reservation { id, lines, .. } = self.reservation;
@@ -309,6 +309,7 @@ mod tests {
     use crate::quantity::NonZeroMillis;
     use crate::store::local::tests::Memory;
     use crate::store::wire::Settle;
+    use crate::telemetry::stats::Stats;
     use crate::window::Window;
 
     const A_QUARTER: Share = Share::Of(NonZeroU32::new(4).unwrap());
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_output_is_reserved_whole_and_a_guess_gives_way_to_the_limit() {
+    fn a_declared_output_is_reserved_whole_and_a_guess_is_cut_to_the_limit() {
         let limits = || {
             vec![
                 limit(Metric::Requests, 1),
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settlement_has_the_real_cost_and_says_whether_that_changes_anything() {
+    fn a_settlement_has_the_real_cost_and_reports_whether_it_changes_anything() {
         let settle = |final_cost| {
             let reservation = reservation(vec![limit(Metric::TotalTokens, 100)], 5, true);
             let settlement = open(reservation, HeldIn::Redis).settlement(final_cost);
@@ -413,14 +414,14 @@ mod tests {
         assert!(!open.is_outgrown_by(&output(5)) && open.is_outgrown_by(&output(6)));
         let mut sent = |open: &mut OpenReservation, tokens| {
             open.extend(1, &output(tokens), Millis::ZERO, &mut stores);
-            let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+            let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
             stores.callout_ended(callout.kind, Ok(br#"[{"settled":true}]"#), Millis::ZERO);
             let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
             (costs(&settle.charges), settle.extend)
         };
         assert_eq!(sent(&mut open, 9), (vec![9], true));
         assert!(!open.is_outgrown_by(&output(9)));
-        assert_eq!(sent(&mut open, 0).0, [9], "an earlier extension stands");
+        assert_eq!(sent(&mut open, 0).0, [9], "an earlier extension stays charged");
         assert_eq!(costs(&open.settlement(FinalCost::AsReserved).charges), [9]);
     }
 

@@ -1,4 +1,4 @@
-//! From a request's being forwarded to the end of its response: the real cost is read, and settled.
+//! The response of a forwarded request: reads the real cost while the response passes, and settles the reservation.
 
 use super::context::Cx;
 use super::effects::HeaderEdits;
@@ -16,55 +16,55 @@ use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
 use crate::usage::{EndedBy, Outcome, ResponseReader};
 
-/// Output tokens after which the store hears again what a stream costs that outgrew its reservation.
+/// Output tokens between two extensions of a reservation that its stream has outgrown.
 const EXTEND_STEP: u64 = 64;
 
-/// What the filter can see of a response.
+/// The parts of a response that the filter reads.
 pub trait ResponseView {
     /// The value of the response header `name`, which is in lower case.
     fn header(&self, name: &str) -> Option<String>;
 }
 
-/// A request that was forwarded.
+/// A request that was forwarded and has no response yet.
 #[derive(Debug)]
 pub struct Forwarded {
     pub(super) open: OpenReservation,
-    /// Its limits after the decision; empty if the store gave no answer.
+    /// The limits after the decision; empty if the store gave no answer.
     pub(super) statuses: Vec<LimitStatus>,
-    /// The limit in a dry run that would have refused it.
+    /// The limit in a dry run that would have refused the request.
     pub(super) would_refuse: Option<String>,
-    /// How long it was held back, if it was.
+    /// How long the request waited until it fitted, if it did.
     pub(super) waited: Option<Millis>,
     pub(super) facts: RequestFacts,
 }
 
-/// A request whose response is passing through.
+/// A request with a response that is passing through.
 #[derive(Debug)]
 pub struct Responding {
     open: OpenReservation,
     facts: RequestFacts,
     body: Body,
-    /// Output tokens from which on the store hears again what the request costs.
+    /// The output tokens at which the reservation is extended next, if the stream has outgrown it.
     extend_at: u64,
     /// Whether an extension passed a limit.
     is_over: bool,
 }
 
-/// A request that is settled while its response still passes.
+/// A request that was settled before the end of its response.
 #[derive(Debug)]
 pub struct Settled {
-    /// The rest of the response, if it is edited.
+    /// The editor of the rest of the response, if it is edited.
     stream: Option<Box<EditedStream>>,
 }
 
-/// What happens to the body of a response.
+/// How the body of a response passes.
 #[derive(Debug)]
 enum Body {
-    /// It passes unread: nothing in it can change what the request costs, or it cannot be decompressed.
+    /// Unread: nothing in it can change the cost, or the filter cannot decode it.
     Passes,
-    /// It passes, and the usage is read out of a decompressed copy.
+    /// Unchanged, while the usage is read from a decoded copy.
     Read(Box<(Decoder, ResponseReader)>),
-    /// It is a stream that is read and edited on its way.
+    /// As a stream that is both read and edited.
     Edited(Box<EditedStream>),
 }
 
@@ -90,18 +90,19 @@ impl Forwarded {
         self.open.renew_at()
     }
 
-    /// Renews the slots that the request holds.
+    /// Renews the request's leases.
     pub(super) fn renew_leases<S: SharedData>(mut self, cx: &mut Cx<'_, S>) -> Self {
         cx.extend(&mut self.open, &Cost::default());
         self
     }
 
-    /// The stream ended before the response began. Nobody knows what the upstream has done by then.
+    /// Settles a request that ended before its response began. Nobody knows what work the upstream has done.
     pub(super) fn settle_as_reserved<S: SharedData>(self, cx: &mut Cx<'_, S>) {
         cx.settle(self.open, self.facts.model.as_deref(), FinalCost::AsReserved);
     }
 
-    /// The response's headers came.
+    /// Edits the response's headers and decides how the body passes. Settles at once if the body cannot change the
+    /// cost.
     pub(super) fn begin_response<S: SharedData>(
         self,
         response: &dyn ResponseView,
@@ -135,7 +136,7 @@ impl Forwarded {
         }
         if !self.statuses.is_empty() {
             edits.remove = answer::replaced_headers().collect();
-            edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now.get());
+            edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now);
         }
         let waited = self.waited.map(|waited| ("x-ratelimit-waited-ms", waited.to_string()));
         let would_refuse = self.would_refuse.clone().map(|limit| ("x-ratelimit-dry-run", limit));
@@ -168,7 +169,8 @@ impl Body {
         !matches!(self, Self::Passes)
     }
 
-    /// Takes a chunk; returns the bytes to send in its place, if it is edited, and the outcome when it is certain.
+    /// Takes a chunk. Returns the bytes to send in its place, if the body is edited, and the outcome, once it is
+    /// certain.
     fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
         match self {
             Self::Passes => (None, None),
@@ -191,7 +193,7 @@ impl Body {
         }
     }
 
-    /// The body was ended by `ended_by`: returns the bytes that still wait, and the outcome.
+    /// Ends the body, which `ended_by` ended. Returns the bytes that the editor has kept, and the outcome.
     fn finish(self, ended_by: EndedBy) -> (Vec<u8>, Outcome) {
         match self {
             Self::Passes => (Vec::new(), Outcome::Unknown),
@@ -206,18 +208,19 @@ impl Responding {
         self.open.renew_at()
     }
 
-    /// Renews the slots that the request holds.
+    /// Renews the request's leases.
     pub(super) fn renew_leases<S: SharedData>(mut self, cx: &mut Cx<'_, S>) -> Self {
         self.is_over |= cx.extend(&mut self.open, &Cost::default());
         self
     }
 
-    /// An extension took the reservation past a limit: the stream may have to end.
+    /// Remembers that an extension took the reservation past a limit. The next chunk ends the stream, if the
+    /// configuration says so.
     pub(super) fn limit_passed(self) -> Self {
         Self { is_over: true, ..self }
     }
 
-    /// About how many tokens of output have come.
+    /// About how many output tokens have arrived.
     fn output_tokens(&self) -> u64 {
         match &self.body {
             Body::Passes => 0,
@@ -226,7 +229,7 @@ impl Responding {
         }
     }
 
-    /// Reads the next part of the response, settles as soon as its cost is certain, and edits that part.
+    /// Reads and edits the next chunk, and settles as soon as the cost is certain.
     pub(super) fn read<S: SharedData>(
         mut self,
         buffer: &dyn Fn() -> Vec<u8>,
@@ -257,7 +260,7 @@ impl Responding {
         Session::Responding(self)
     }
 
-    /// Lets the store, and so others, see the spend of a stream that has outgrown its reservation while it happens.
+    /// Extends the reservation of a stream that has outgrown it, so that limits count the stream while it runs.
     fn extend_if_outgrown<S: SharedData>(&mut self, cx: &mut Cx<'_, S>) {
         let output = self.output_tokens();
         if output < self.extend_at {
@@ -271,13 +274,13 @@ impl Responding {
         }
     }
 
-    /// The trailers came, so that the body is over. Nothing can be added to it any more.
+    /// Settles at the trailers, which end the body. Nothing can be added to the body here.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         self.settle(EndedBy::Upstream, cx);
         Session::Settled(Settled { stream: None })
     }
 
-    /// The response is over: its cost is what was read in it.
+    /// Settles to what the response has shown.
     pub(super) fn settle<S: SharedData>(self, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
         let (_, outcome) = self.body.finish(ended_by);
         settle(self.open, &self.facts, outcome, cx);
@@ -285,7 +288,7 @@ impl Responding {
 }
 
 impl Settled {
-    /// The rest of a response passes, edited if it is a stream that is to be changed.
+    /// Lets the rest of a response pass, edited if it must be.
     pub(super) fn edit<S: SharedData>(
         mut self,
         buffer: &dyn Fn() -> Vec<u8>,
@@ -306,13 +309,13 @@ impl Settled {
     }
 }
 
-/// Sends `edited` in place of `chunk`, if that makes a difference.
+/// Sends `edited` in place of `chunk`, if they differ.
 fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
     let changed = edited.filter(|edited| edited != chunk);
     cx.effects.body = changed.map(|with| BodyEdit { replaced: chunk.len(), with });
 }
 
-/// Settles to what a response was found to have used.
+/// Settles to the `outcome` of reading a response.
 fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
     let model = facts.model.as_deref();
     let estimate = open.estimate().tokens;

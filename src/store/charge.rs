@@ -1,38 +1,38 @@
-//! Charges: the counters of a request, by scope, with the units that it takes from each.
+//! Charges: the counters of a request, by scope, with the units that the request takes from each.
 
 use super::keys;
 use crate::quantity::Units;
 use crate::window::Window;
 use std::sync::Arc;
 
-/// One counter that a request is charged to.
+/// A charge to one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// The owner of the counter.
     pub identity: Arc<str>,
     /// The limit's name.
     pub name: Arc<str>,
-    /// Its window.
+    /// The limit's window.
     pub window: Window,
-    /// The most that the window admits. Not used by a settlement.
+    /// The most that the window admits. A settlement ignores it.
     pub limit: Units,
-    /// To reserve; in a settlement, the real cost.
+    /// The units to reserve; in a settlement, the real cost.
     pub cost: Units,
-    /// False for limits in a dry run: the cost is charged whether or not it fits, and the answer reports which.
+    /// False for a limit in a dry run: the store charges the cost whether or not it fits, and reports whether it does.
     pub enforced: bool,
 }
 
-/// The charges of one scope, which are one atomic step.
+/// The charges of one scope, which a store makes in one atomic step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeCharges {
-    /// The hash tag of their keys.
+    /// The hash tag of the counters' keys.
     pub scope: Arc<str>,
     /// The charges.
     pub charges: Vec<Charge>,
 }
 
 impl ScopeCharges {
-    /// `charges`, each with its scope, in their order: neighbours in one scope are charged together.
+    /// Groups `charges`, each with its scope, and keeps their order: neighbours in one scope form a group.
     pub fn group<S: AsRef<str> + Into<Arc<str>>>(
         charges: impl IntoIterator<Item = (S, Charge)>,
     ) -> Vec<Self> {
@@ -51,7 +51,7 @@ impl ScopeCharges {
         scopes.iter().flat_map(|scope| &scope.charges)
     }
 
-    /// The charges of `scopes`, each with the change that `change` makes to it.
+    /// A copy of `scopes` in which `change` has changed each charge.
     #[must_use]
     pub fn changed(scopes: &[Self], mut change: impl FnMut(&mut Charge)) -> Vec<Self> {
         let mut changed = scopes.to_vec();
@@ -64,5 +64,23 @@ impl ScopeCharges {
         self.charges
             .iter()
             .map(|charge| keys::counter(&self.scope, &charge.identity, &charge.name, &charge.window))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::quantity::NonZeroMillis;
+
+    /// A charge to the counter of `identity` in a sliding window of a minute, for all tests of the stores.
+    pub(crate) fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
+        Charge {
+            identity: identity.into(),
+            name: "requests".into(),
+            window: Window::sliding(NonZeroMillis::MINUTE),
+            limit: Units::new(limit),
+            cost: Units::new(cost),
+            enforced: true,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The names under which stores keep their state: every key in Redis, and the local store's in Envoy's shared data.
+//! The keys of both stores: those in Redis, and the local store's in Envoy's shared data.
 //!
 //! Redis keys begin with `llmrl:` and a hash tag, the scope in braces, so that Redis Cluster keeps all keys of a scope
 //! together and one script can change them in one atomic step:
@@ -13,11 +13,11 @@
 //! `<algorithm> <window_ms> <parameter> <limit>`. Every key expires.
 //!
 //! In Envoy's shared data, a key is `llmrl/<version>/<number of shards>/<shard>`. The version is that of the shard's
-//! bytes; another number of shards spreads the scopes in another way, and so begins with empty counters.
+//! bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
 
 use crate::window::Window;
 
-/// The version of a shard's bytes. Raise it whenever they change their meaning.
+/// The version of a shard's bytes. Raise it whenever their meaning changes.
 const SHARD_VERSION: u32 = 2;
 
 /// The key of a counter.
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_an_index_field_is_found_again() {
+    fn an_index_field_names_its_limit() {
         let field = index_field("gpt:4/requests", &Window::calendar_month());
         assert_eq!((field.as_str(), limit_name(&field)), ("gpt:4/requests:1mo", Some("gpt:4/requests")));
         assert_eq!(limit_name("requests"), None);

@@ -1,59 +1,51 @@
-//! The local store: counters of this Envoy process, shared by all its workers, exact under concurrency.
+//! The local store: counters of this Envoy process, which all its workers share, exact under concurrency.
 //!
-//! Envoy's shared data is one map per process. Its compare-and-swap is atomic only on a key that already exists, and
-//! keys are never freed. So the store is a fixed number of shards, created when the filter is configured (which Envoy
-//! does on the main thread before any worker), and the hash of a scope's name picks the one shard that it lives in.
+//! Envoy's shared data is one map per process (docs/envoy.md#shared-data). Its compare-and-swap works only on keys that
+//! exist, and nothing frees a key. So the store is a fixed number of shards, which the main thread creates before any
+//! worker runs (docs/envoy.md#contexts). The hash of a scope's name picks the shard of its counters.
 
+use super::Decision;
 use super::charge::ScopeCharges;
 use super::keys;
 use super::shard::{Digest16, Shard, digest};
 use crate::quantity::Millis;
-use crate::window::{ChargedParts, WindowState};
+use crate::window::ChargedParts;
 use std::num::NonZeroU32;
 use thiserror::Error;
 
-/// Compare-and-swaps that may fail in a row before a call gives up. Each failure means that another worker got
-/// through, so this is never reached by load alone.
+/// The number of failed compare-and-swaps after which a call gives up. Each failure is another worker's success, so
+/// load alone never reaches it.
 const MAX_TRIES: u32 = 10_000;
 
-/// Scopes per shard that the number of shards is chosen for: half of those that a shard holds.
+/// The average number of scopes per shard when the store is full: half of those that a shard has room for.
 const EXPECTED_SCOPES_PER_SHARD: u32 = 8;
 
 /// The part of Envoy's shared data that the store needs.
 pub trait SharedData {
     /// The value of `key` and its version.
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)>;
-    /// Writes `value` if the version is still `version`; false if it is not.
+    /// Writes `value` if the version is still `version`. Returns whether it was.
     fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool;
-    /// Creates `key`. Only safe while nobody else does.
+    /// Creates `key`. Loses a write if another worker creates it at the same time.
     fn create(&self, key: &str, value: &[u8]);
 }
 
-/// Why the local store could not answer. Neither happens in an Envoy that works.
+/// A failure of the local store. Neither occurs in an Envoy that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LocalError {
-    /// The store was not prepared.
+    /// Nothing has created the shard.
     #[error("the local store's shard {0} does not exist")]
     Missing(u32),
-    /// Other workers were quicker too many times.
-    #[error("the local store's shard {0} changed {MAX_TRIES} times while it was being written")]
+    /// Other workers changed the shard first, too many times.
+    #[error("the local store's shard {0} changed during each of {MAX_TRIES} attempts to write it")]
     Contended(u32),
 }
 
-/// What a reservation took from the local store; needed to extend and to settle it.
+/// The charges of a reservation in the local store, which extend and settle it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Per scope and charge, in order.
     scopes: Vec<Vec<ChargedParts>>,
-}
-
-/// The answer to a reservation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// What was charged, if the request was admitted.
-    pub receipt: Option<Receipt>,
-    /// Per charge, in order: the counter after the decision.
-    pub states: Vec<WindowState>,
 }
 
 /// The counters of this Envoy.
@@ -70,7 +62,7 @@ impl<S: SharedData> LocalStore<S> {
         Self { data, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
     }
 
-    /// Creates the shards that do not exist yet, when the filter is configured. Counters from before a reload stay.
+    /// Creates the shards that do not exist. Counters from before a reload stay.
     pub fn prepare(&self) {
         let empty = Shard::default().encode();
         for shard in 0..self.shards.get() {
@@ -81,12 +73,12 @@ impl<S: SharedData> LocalStore<S> {
         }
     }
 
-    /// Charges all of `scopes` or nothing. Each scope is one atomic step: they are charged in turn, and given back if a
-    /// later one does not fit.
+    /// Charges all of `scopes` or nothing. Each scope is one atomic step: this charges one after the other, and refunds
+    /// them if a later one does not fit.
     ///
     /// # Errors
-    /// [`LocalError`]; nothing stays charged then.
-    pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision, LocalError> {
+    /// [`LocalError`]; then nothing stays charged.
+    pub fn reserve(&self, scopes: &[ScopeCharges], now: Millis) -> Result<Decision<Receipt>, LocalError> {
         let (mut states, mut charged, mut is_refused) = (Vec::new(), Vec::new(), false);
         let outcome = scopes.iter().try_for_each(|scope| {
             if is_refused {
@@ -107,16 +99,16 @@ impl<S: SharedData> LocalStore<S> {
             }
         }
         outcome?;
-        let receipt = (!is_refused).then_some(Receipt { scopes: charged });
-        Ok(Decision { receipt, states })
+        let held = (!is_refused).then_some(Receipt { scopes: charged });
+        Ok(Decision { held, states })
     }
 
-    /// Charges what a running request costs by now beyond what `receipt` has taken, and renews its leases. The `cost`
-    /// of each charge is the whole cost so far, so that calling this again changes nothing. Nothing is given back.
-    /// Returns whether a limit is passed now.
+    /// Charges what a running request has cost beyond `receipt`, and renews its leases. The `cost` of each charge is
+    /// the whole cost so far, so that a second call changes nothing. Refunds nothing. Returns whether a counter is past
+    /// its limit now.
     ///
     /// # Errors
-    /// [`LocalError`]; the scope that failed and those after it are as before.
+    /// [`LocalError`]; the scope that failed and all after it are unchanged.
     pub fn extend(
         &self,
         scopes: &[ScopeCharges],
@@ -132,10 +124,11 @@ impl<S: SharedData> LocalStore<S> {
         Ok(is_over)
     }
 
-    /// Replaces what was reserved by the real `cost` of each charge. `receipt` is consumed: nothing is settled twice.
+    /// Replaces the charges in `receipt` by the real `cost` of each charge. Consumes the receipt, so that nothing is
+    /// settled twice.
     ///
     /// # Errors
-    /// [`LocalError`]; scopes after the one that failed keep what was reserved.
+    /// [`LocalError`]; the scope that failed and all after it keep their charges.
     #[expect(clippy::needless_pass_by_value, reason = "a receipt is settled once")]
     pub fn settle(&self, scopes: &[ScopeCharges], receipt: Receipt, now: Millis) -> Result<(), LocalError> {
         for (scope, parts) in scopes.iter().zip(&receipt.scopes) {
@@ -144,8 +137,8 @@ impl<S: SharedData> LocalStore<S> {
         Ok(())
     }
 
-    /// Reads the shard of `scope`, applies `change` and writes the shard back; tries again if another worker has
-    /// written it in between.
+    /// Reads the shard of `scope`, applies `change` and writes the shard back. Tries again if another worker has
+    /// written the shard in between.
     fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
         let shard = self.shard_of(digest(&[&scope.scope]));
         let key = keys::shard(self.shards.get(), shard);
@@ -172,11 +165,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::quantity::{NonZeroMillis, Units};
     use crate::store::charge::Charge;
+    use crate::store::charge::tests::charge;
     use crate::window::Window;
     use std::collections::HashMap;
     use std::sync::Mutex;
 
-    /// Envoy's shared data: a version per value, and a swap that fails if the version has moved.
+    /// Envoy's shared data: a version per value, and a swap that fails if the version has changed.
     #[derive(Default)]
     pub(crate) struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>);
 
@@ -198,17 +192,6 @@ pub(crate) mod tests {
 
         fn create(&self, key: &str, value: &[u8]) {
             self.0.lock().unwrap().insert(key.into(), (value.to_vec(), 1));
-        }
-    }
-
-    fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
-        Charge {
-            identity: identity.into(),
-            name: "requests".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(limit),
-            cost: Units::new(cost),
-            enforced: true,
         }
     }
 
@@ -238,7 +221,7 @@ pub(crate) mod tests {
     fn workers_together_admit_exactly_the_limit() {
         let memory = Memory::default();
         let store = store(&memory);
-        let is_admitted = || store.reserve(&[one("a", 100, 1)], at(7)).unwrap().receipt.is_some();
+        let is_admitted = || store.reserve(&[one("a", 100, 1)], at(7)).unwrap().held.is_some();
         let admitted: usize = std::thread::scope(|s| {
             let worker = || (0..300).filter(|_| is_admitted()).count();
             let workers: Vec<_> = (0..4).map(|_| s.spawn(worker)).collect();
@@ -248,23 +231,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_refusal_by_a_later_scope_gives_back_what_earlier_ones_charged() {
+    fn a_refusal_by_a_later_scope_refunds_the_earlier_ones() {
         let memory = Memory::default();
         let store = store(&memory);
         let reserve = |scopes: &[ScopeCharges]| store.reserve(scopes, at(0)).unwrap();
         let used = |scope| reserve(&[one(scope, 9, 0)]).states[0].used;
-        assert!(reserve(&[one("team", 1, 1)]).receipt.is_some());
+        assert!(reserve(&[one("team", 1, 1)]).held.is_some());
         let refused = reserve(&[one("key", 5, 1), one("team", 1, 1), one("all", 5, 1)]);
-        assert_eq!(refused.receipt, None);
+        assert_eq!(refused.held, None);
         assert_eq!(refused.states.len(), 3);
         assert_eq!([used("key"), used("team"), used("all")], [0, 1, 0]);
-        let receipt = reserve(&[one("key", 5, 2), one("all", 5, 2)]).receipt.unwrap();
+        let receipt = reserve(&[one("key", 5, 2), one("all", 5, 2)]).held.unwrap();
         store.settle(&[one("key", 5, 1), one("all", 5, 0)], receipt, at(0)).unwrap();
         assert_eq!([used("key"), used("all")], [1, 0]);
     }
 
     #[test]
-    fn an_error_in_a_later_scope_gives_back_what_earlier_ones_charged() {
+    fn an_error_in_a_later_scope_refunds_the_earlier_ones() {
         let memory = Memory::default();
         let store = store(&memory);
         let shard = |scope: &str| store.shard_of(digest(&[scope]));
@@ -276,7 +259,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_running_request_takes_more_and_keeps_its_slot() {
+    fn an_extension_charges_the_growth_and_renews_the_lease() {
         let memory = Memory::default();
         let store = store(&memory);
         let slot = |cost| Charge {
@@ -293,7 +276,7 @@ pub(crate) mod tests {
             let nothing = ScopeCharges::changed(&costs(0), |charge| charge.cost = Units::ZERO);
             store.reserve(&nothing, at(now)).unwrap().states.iter().map(|state| state.used).collect()
         };
-        let mut receipt = store.reserve(&costs(10), at(0)).unwrap().receipt.unwrap();
+        let mut receipt = store.reserve(&costs(10), at(0)).unwrap().held.unwrap();
         for (now, tokens, charged) in [(4_000, 5, 10), (8_000, 25, 25), (8_000, 25, 25), (12_000, 40, 40)] {
             store.extend(&costs(tokens), &mut receipt, at(now)).unwrap();
             assert_eq!(used(now), [charged, 1, charged]);
@@ -306,6 +289,6 @@ pub(crate) mod tests {
     fn counters_outlive_a_reload() {
         let memory = Memory::default();
         store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap();
-        assert_eq!(store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap().receipt, None);
+        assert_eq!(store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap().held, None);
     }
 }

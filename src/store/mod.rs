@@ -1,9 +1,9 @@
-//! Where counters live: in this Envoy (`local`, in shards of shared data), or in Redis behind the sidecar (`sidecar`,
+//! The stores that count: in this Envoy (`local`, in shards of shared data), or in Redis behind the sidecar (`sidecar`,
 //! by group commit).
 //!
-//! [`Stores`] hides which: requests reserve, extend, settle and cancel, and the root context takes turns. Both stores
-//! take the same charges and give the same answers. What happens to a request that gets no answer is the request's
-//! business.
+//! [`Stores`] hides which: sessions reserve, extend, settle and cancel, and the worker fetches the callouts to make.
+//! Both stores take the same charges and give the same answers. [`crate::session`] decides what happens to a request
+//! without an answer.
 
 mod charge;
 pub mod keys;
@@ -13,43 +13,50 @@ pub mod sidecar;
 mod stores;
 pub mod wire;
 
-pub use stores::{Ended, Stores};
+pub use stores::{CalloutOutcome, Reserved, Stores};
 
 use crate::window::WindowState;
 use charge::ScopeCharges;
 use local::Receipt;
 
-/// What a store answers to a reservation.
+/// A store's answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It has decided.
+    /// The store has decided.
     Decided(Decision),
-    /// It has not, or not in time. The request may have been charged all the same.
+    /// The store has not decided, or not in time. It may have charged the request all the same.
     Unavailable {
-        /// Why, for the log.
+        /// The reason, for the log.
         why: String,
     },
 }
 
 /// A store's decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The store that holds the reservation, if the request was admitted.
-    pub held: Option<HeldIn>,
-    /// Per charge, in order: the counter after the decision.
+pub struct Decision<H = HeldIn> {
+    /// The store that has the reservation, if the request was admitted.
+    pub held: Option<H>,
+    /// The state of each charge's counter after the decision, in order.
     pub states: Vec<WindowState>,
 }
 
-/// The store that holds the reservation of a request.
+impl<H> Decision<H> {
+    /// The same decision, with `change` made to the place that holds the reservation.
+    fn map<T>(self, change: impl FnOnce(H) -> T) -> Decision<T> {
+        Decision { held: self.held.map(change), states: self.states }
+    }
+}
+
+/// The store that has the reservation of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldIn {
     /// The local store.
     Local(Receipt),
     /// Redis.
     Redis,
-    /// The local store, for this Envoy's share, and perhaps Redis: no answer came in time.
-    LocalInstead(Receipt),
-    /// Perhaps Redis: no answer came in time, and the request went ahead uncounted.
+    /// The local store, for this Envoy's share of the limits, and perhaps Redis: it did not answer in time.
+    LocalShare(Receipt),
+    /// Perhaps Redis: it did not answer in time, and the request was forwarded uncounted.
     Uncounted,
 }
 
@@ -60,16 +67,16 @@ pub struct Settlement {
     pub id: String,
     /// The charges that replace those of the reservation.
     pub charges: Vec<ScopeCharges>,
-    /// The store that holds it.
+    /// The store that has the reservation.
     pub held: HeldIn,
-    /// Whether the charges are what was charged already, and no lease ends.
+    /// Whether the charges equal those so far, and no lease ends.
     pub is_unchanged: bool,
 }
 
-/// What became of an extension.
+/// The outcome of an extension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extended {
-    /// Whether a counter is known to be past its limit. Redis answers later.
+    /// Whether a counter is past its limit, as far as is known: Redis answers later.
     pub is_over: bool,
     /// Whether a call to the sidecar was queued.
     pub queued: bool,

@@ -1,7 +1,7 @@
 //! One shard of the local store: the counters of the few scopes that hash to it, as bytes.
 //!
-//! A shard is read, changed and written back whole, so a change to any number of its counters is one atomic step.
-//! Each write drops the counters that have emptied, which keeps the shard small.
+//! The local store reads and writes a shard whole, so a change to any number of its counters is one atomic step. Each
+//! change drops the counters that have emptied, which keeps the shard small.
 
 use crate::quantity::{Millis, Units};
 use crate::store::charge::{Charge, ScopeCharges};
@@ -9,8 +9,8 @@ use crate::window::{ChargedParts, Counter, Fit, WindowState};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Scopes with counters of their own in one shard. Further scopes share a counter per limit: their identities may be
-/// refused early, but no limit is ever exceeded, and memory stays bounded whatever identities arrive.
+/// The most scopes with counters of their own in one shard. All further scopes share one counter per limit: they may be
+/// refused early, but no limit admits too much, and memory stays bounded whatever identities arrive.
 pub const SCOPES_PER_SHARD: usize = 16;
 
 /// A name in 16 bytes: the first half of its SHA-256.
@@ -53,19 +53,19 @@ struct Slot {
 /// The outcome of an attempt to charge the counters of one scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Per charge, in order: the counter after the decision.
+    /// The state of each charge's counter after the decision, in order.
     pub states: Vec<WindowState>,
-    /// Per charge, what was charged; none if any of them did not fit.
+    /// What each charge has charged, in order; none if any of them did not fit.
     pub parts: Option<Vec<ChargedParts>>,
 }
 
 impl Shard {
-    /// The shard that `bytes` hold. Damaged bytes, or those of another version, are an empty shard.
+    /// The shard in `bytes`. Damaged bytes are an empty shard.
     pub fn decode(bytes: &[u8]) -> Self {
         postcard::from_bytes(bytes).unwrap_or_default()
     }
 
-    /// The shard as bytes, never empty (shared data reads an empty value as none).
+    /// The shard as bytes, never empty: shared data reads an empty value as none.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_allocvec(self).unwrap_or_else(|_| vec![0])
     }
@@ -80,8 +80,8 @@ impl Shard {
         Attempt { states: counters.states(fits), parts }
     }
 
-    /// Charges what running requests cost by now beyond their `parts`, and renews leases. Returns the parts with what
-    /// was added, and whether that takes a counter past a limit that is enforced.
+    /// Charges what a running request has cost beyond its `parts`, and renews its leases. Returns the new parts, and
+    /// whether a counter is past a limit that is enforced.
     pub fn extend(
         &mut self,
         scope: &ScopeCharges,
@@ -99,12 +99,12 @@ impl Shard {
         (parts, is_over)
     }
 
-    /// Replaces the `parts` that `scope` took by the real costs.
+    /// Replaces the charges in `parts` by the real costs in `scope`.
     pub fn settle(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) {
         self.end(scope, parts, now, |charge| charge.cost);
     }
 
-    /// Gives back the `parts` that `scope` took.
+    /// Refunds the charges in `parts`.
     pub fn release(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) {
         self.end(scope, parts, now, |_| Units::ZERO);
     }
@@ -131,14 +131,14 @@ impl Shard {
         counters.states(fits)
     }
 
-    /// The counters of `scope`, made where there are none.
+    /// The counters of `scope`. Creates those that are missing.
     fn counters<'a>(&'a mut self, scope: &'a ScopeCharges, now: Millis) -> Counters<'a> {
         self.forget_empty(now);
         let own = digest(&[&scope.scope]);
         let shared = self.scopes.len() >= SCOPES_PER_SHARD && !self.scopes.iter().any(|s| s.name == own);
         let name = if shared { digest(&[]) } else { own };
         let place =
-            place_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
+            index_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
         let charges = &scope.charges;
         let Some(Scope { counters: slots, .. }) = self.scopes.get_mut(place) else {
             return Counters { slots: &mut [], places: Vec::new(), charges, now };
@@ -149,13 +149,13 @@ impl Shard {
                 let identity = if shared { "" } else { &charge.identity };
                 let name = digest(&[identity, &charge.name, &charge.window.label()]);
                 let slot = || Slot { name, counter: Counter::new(&charge.window, charge.limit) };
-                place_or_push(slots, |slot| slot.name == name, slot)
+                index_or_push(slots, |slot| slot.name == name, slot)
             })
             .collect();
         Counters { slots, places, charges, now }
     }
 
-    /// Drops the counters that have emptied by `now`.
+    /// Drops the counters that are empty at `now`.
     fn forget_empty(&mut self, now: Millis) {
         self.scopes.retain_mut(|scope| {
             scope.counters.retain_mut(|slot| !slot.counter.at(now).is_empty());
@@ -167,7 +167,7 @@ impl Shard {
 /// The counters of some charges.
 struct Counters<'a> {
     slots: &'a mut [Slot],
-    /// Per charge, the place of its counter.
+    /// The index in `slots` of each charge's counter.
     places: Vec<usize>,
     charges: &'a [Charge],
     now: Millis,
@@ -183,7 +183,7 @@ impl Counters<'_> {
             .collect()
     }
 
-    /// Whether each charge fits. Its limit applies from now on.
+    /// Whether each charge fits. Its limit is in force from now on.
     fn fits(&mut self) -> Vec<Fit> {
         let now = self.now;
         self.each(|counter, charge| {
@@ -193,15 +193,15 @@ impl Counters<'_> {
         })
     }
 
-    /// The states of the counters, with the `fits` that were found before the charges.
+    /// The states of the counters. `fits` is whether the charges fitted before they were made.
     fn states(&mut self, fits: Vec<Fit>) -> Vec<WindowState> {
         let (now, mut fits) = (self.now, fits.into_iter());
         self.each(|counter, _| counter.at(now).state(fits.next().unwrap_or(Fit::Now)))
     }
 }
 
-/// The place of the element that `is` picks, after adding the new one that `make` returns if there is none.
-fn place_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> usize {
+/// The index of the element that `is` picks. If there is none, adds one from `make`.
+fn index_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> usize {
     list.iter().position(is).unwrap_or_else(|| {
         list.push(make());
         list.len().saturating_sub(1)
@@ -212,18 +212,8 @@ fn place_or_push<T>(list: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnc
 mod tests {
     use super::*;
     use crate::quantity::NonZeroMillis;
+    use crate::store::charge::tests::charge;
     use crate::window::Window;
-
-    fn charge(identity: &str, limit: u64, cost: u64) -> Charge {
-        Charge {
-            identity: identity.into(),
-            name: "requests".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(limit),
-            cost: Units::new(cost),
-            enforced: true,
-        }
-    }
 
     fn scope(scope: &str, charges: impl IntoIterator<Item = Charge>) -> ScopeCharges {
         ScopeCharges { scope: scope.into(), charges: charges.into_iter().collect() }
@@ -239,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_round_trip_and_damaged_ones_are_empty() {
+    fn bytes_round_trip_and_damaged_bytes_are_an_empty_shard() {
         let mut shard = Shard::default();
         shard.reserve(&one("a", 5, 3), at(1_000));
         assert_eq!(Shard::decode(&shard.encode()), shard);
@@ -247,7 +237,7 @@ mod tests {
         assert!(!Shard::default().encode().is_empty(), "an empty value would read as no value");
     }
 
-    /// Counters outlive the filter that wrote them. Where the bytes must change, so must the version in their key.
+    /// Counters outlive the filter that wrote them. If the bytes must change, so must the version in their key.
     #[test]
     fn bytes_stay_as_they_are() {
         let minute = NonZeroMillis::MINUTE;

@@ -1,8 +1,8 @@
-//! Group commit: reservations and settlements gather while a callout is under way and leave together in the next.
+//! Group commit: reservations and settlements gather while a callout is under way, and the next callout sends them
+//! together (docs/envoy.md#group-commit).
 //!
-//! One callout per request costs a gateway two thirds of its throughput; one callout at a time costs nothing and still
-//! answers a lone request in one round trip. This file decides what goes into which callout and what its answer means
-//! for whom; it sends nothing.
+//! One callout per request costs two thirds of the throughput; one callout at a time costs nothing and still answers a
+//! lone request in one round trip. This file fills callouts and reads their answers. It sends nothing.
 
 use super::{Answer, Decision, HeldIn};
 use crate::quantity::Millis;
@@ -10,17 +10,17 @@ use crate::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled, path}
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Elements of one callout. A batch of this size is some hundred kilobytes of JSON and a few milliseconds of Redis.
+/// The most elements of one callout: some hundred kilobytes of JSON, and a few milliseconds of Redis's time.
 const MAX_BATCH: usize = 512;
 
 /// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their
-/// reservations stay charged until they leave their windows, so that no limit is ever lost.
+/// reservations stay charged until they leave their windows, so that no limit admits too much.
 const MAX_SETTLEMENTS: usize = 20_000;
 
-/// How long a settlement's callout may take. Nobody waits for it.
+/// The timeout of a callout of settlements. No request waits for it.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pause after a settlement callout that failed, doubled each time up to [`MAX_PAUSE`].
+/// The pause after a callout of settlements has failed. It doubles with each failure, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Millis = Millis::new(100);
 
 /// The longest pause between two attempts to settle.
@@ -29,11 +29,11 @@ const MAX_PAUSE: Millis = Millis::new(2_000);
 /// A callout to make: `POST` `body` to `path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callout {
-    /// Which queue it is from.
+    /// The queue that it comes from.
     pub kind: Kind,
-    /// The JSON array.
+    /// A JSON array.
     pub body: Vec<u8>,
-    /// When to give up.
+    /// The duration after which it fails.
     pub timeout: Duration,
 }
 
@@ -56,9 +56,9 @@ impl Kind {
     }
 }
 
-/// A request that waits for the store's answer.
+/// A reservation that has not been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Waiting {
+struct Pending {
     stream: u32,
     since: Millis,
     reserve: Reserve,
@@ -68,9 +68,9 @@ struct Waiting {
 #[derive(Debug)]
 pub struct ReserveQueue {
     timeout: Millis,
-    gathering: VecDeque<Waiting>,
-    /// The streams of the callout under way, in its order. A stream that has ended is still in it: its place in the
-    /// answer must be known.
+    gathering: VecDeque<Pending>,
+    /// The streams of the callout under way, in its order. Streams that have ended stay in the list, because the answer
+    /// has an element for them.
     in_flight: Option<Vec<Sent>>,
 }
 
@@ -81,38 +81,37 @@ struct Sent {
 }
 
 impl ReserveQueue {
-    /// A queue in which nobody waits longer than `timeout`.
+    /// A queue in which no request waits longer than `timeout`.
     pub const fn new(timeout: Millis) -> Self {
         Self { timeout, gathering: VecDeque::new(), in_flight: None }
     }
 
     /// Adds the reservation of `stream`.
     pub fn push(&mut self, stream: u32, reserve: Reserve, now: Millis) {
-        self.gathering.push_back(Waiting { stream, since: now, reserve });
+        self.gathering.push_back(Pending { stream, since: now, reserve });
     }
 
-    /// Takes back the reservation of `stream`; false if it is on its way or was never here. The first to expire is the
-    /// first in the queue.
+    /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never queued. The search is
+    /// short, because the first in the queue times out first.
     pub fn withdraw(&mut self, stream: u32) -> bool {
-        let at = self.gathering.iter().position(|waiting| waiting.stream == stream);
+        let at = self.gathering.iter().position(|pending| pending.stream == stream);
         at.and_then(|at| self.gathering.remove(at)).is_some()
     }
 
-    /// The next callout, if none is under way and somebody waits. It times out when the first of it has waited
-    /// long enough.
+    /// The next callout, if none is under way and a reservation waits. It times out when its oldest reservation does.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         if self.in_flight.is_some() {
             return None;
         }
         let since = self.gathering.front()?.since;
-        let batch: Vec<Waiting> = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
+        let batch: Vec<Pending> = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
         self.in_flight = Some(
             batch
                 .iter()
                 .map(|w| Sent { stream: w.stream, charges: ScopeCharges::flat(&w.reserve.charges).count() })
                 .collect(),
         );
-        let reserves: Vec<&Reserve> = batch.iter().map(|waiting| &waiting.reserve).collect();
+        let reserves: Vec<&Reserve> = batch.iter().map(|pending| &pending.reserve).collect();
         let left = (since + self.timeout - now).max(Millis::new(1));
         Some(Callout {
             kind: Kind::Reserve,
@@ -121,7 +120,8 @@ impl ReserveQueue {
         })
     }
 
-    /// The callout has ended: what it means for each stream. `answer` is the body of a 200, or why there is none.
+    /// Ends the callout and returns the answer to each stream. `answer` is the body of a 200, or the reason why there
+    /// is none.
     pub fn callout_ended(&mut self, answer: Result<&[u8], String>) -> Vec<(u32, Answer)> {
         let sent = self.in_flight.take().unwrap_or_default();
         match answer.and_then(|body| parse::<Reserved>(body, sent.len())) {
@@ -147,7 +147,7 @@ impl Sent {
     }
 }
 
-/// Settlements on their way to the sidecar; they outlive their requests and are sent until they arrive.
+/// Settlements on their way to the sidecar. They outlive their requests and are sent until they arrive.
 #[derive(Debug, Default)]
 pub struct SettleQueue {
     gathering: VecDeque<Queued>,
@@ -158,7 +158,7 @@ pub struct SettleQueue {
 
 #[derive(Debug)]
 struct Queued {
-    /// The stream that hears whether an extension passes a limit.
+    /// The stream of an extension, which must learn whether it passed a limit.
     stream: Option<u32>,
     settle: Settle,
 }
@@ -184,19 +184,19 @@ impl SettleQueue {
         self.gathering.is_empty() && self.in_flight.is_empty()
     }
 
-    /// How many were dropped since the last call.
+    /// The number of settlements that were dropped since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// When the pause after a failure ends, if something waits for that.
+    /// When the pause after a failure ends, if settlements wait for that.
     pub fn next_due(&self) -> Option<Millis> {
         self.pause
             .filter(|_| !self.gathering.is_empty() && self.in_flight.is_empty())
             .map(|pause| pause.until)
     }
 
-    /// The next callout, if none is under way, something waits, and the last one has not just failed.
+    /// The next callout, if none is under way, settlements wait, and no pause is in force.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         let paused = self.pause.is_some_and(|pause| now < pause.until);
         if paused || !self.in_flight.is_empty() || self.gathering.is_empty() {
@@ -207,8 +207,9 @@ impl SettleQueue {
         Some(Callout { kind: Kind::Settle, body: json(&settles), timeout: SETTLE_TIMEOUT })
     }
 
-    /// The callout has ended. What did not arrive is sent again later, which is safe: settling twice is settling once.
-    pub fn callout_ended(&mut self, answer: Result<&[u8], String>, now: Millis) -> SettleAnswer {
+    /// Ends the callout. Queues again what did not arrive, which is safe: settling twice has the effect of settling
+    /// once.
+    pub fn callout_ended(&mut self, answer: Result<&[u8], String>, now: Millis) -> SettleOutcome {
         let sent = std::mem::take(&mut self.in_flight);
         let (mut why, mut over) = (None, Vec::new());
         let again: Vec<Queued> = match answer.and_then(|body| parse::<Settled>(body, sent.len())) {
@@ -238,14 +239,14 @@ impl SettleQueue {
         for queued in again.into_iter().rev() {
             self.gathering.push_front(queued);
         }
-        SettleAnswer { why, over }
+        SettleOutcome { why, over }
     }
 }
 
-/// What came of a callout of settlements.
+/// The outcome of a callout of settlements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SettleAnswer {
-    /// Why something has to be sent again, if it has.
+pub struct SettleOutcome {
+    /// The reason why settlements must be sent again, if they must.
     pub why: Option<String>,
     /// The streams whose reservations were extended past a limit.
     pub over: Vec<u32>,
@@ -254,15 +255,15 @@ pub struct SettleAnswer {
 /// `elements` as a JSON array.
 fn json<T: serde::Serialize>(elements: &[T]) -> Vec<u8> {
     serde_json::to_vec(elements).unwrap_or_else(|error| {
-        log::error!("a batch could not be written as JSON: {error}");
+        log::error!("cannot write a batch as JSON: {error}");
         b"[]".to_vec()
     })
 }
 
-/// An array of `len` answers.
+/// Reads an array of `len` answers.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8], len: usize) -> Result<Vec<T>, String> {
-    let answers: Vec<T> = serde_json::from_slice(body)
-        .map_err(|error| format!("the sidecar's answer cannot be read: {error}"))?;
+    let answers: Vec<T> =
+        serde_json::from_slice(body).map_err(|error| format!("cannot read the sidecar's answer: {error}"))?;
     if answers.len() == len {
         Ok(answers)
     } else {
@@ -285,7 +286,7 @@ mod tests {
     const ADMITTED: Answer = Answer::Decided(Decision { held: Some(HeldIn::Redis), states: Vec::new() });
 
     #[test]
-    fn what_comes_while_a_callout_is_under_way_leaves_together_in_the_next() {
+    fn reservations_that_arrive_during_a_callout_share_the_next() {
         let mut queue = ReserveQueue::new(Millis::new(50));
         queue.push(1, reserve("a"), Millis::new(0));
         let first = queue.next_callout(Millis::new(0)).unwrap();
@@ -296,11 +297,11 @@ mod tests {
         assert_eq!(queue.callout_ended(Ok(br#"[{"admitted":true,"windows":[]}]"#)), [(1, ADMITTED)]);
         let second = queue.next_callout(Millis::new(11)).unwrap();
         assert_eq!(second.body, br#"[{"id":"b","charges":[]},{"id":"c","charges":[]}]"#);
-        assert_eq!(second.timeout, Duration::from_millis(40), "who came first has waited ten already");
+        assert_eq!(second.timeout, Duration::from_millis(40), "the oldest has waited ten already");
     }
 
     #[test]
-    fn an_answer_that_does_not_match_is_unknown_for_all() {
+    fn an_answer_that_does_not_match_decides_nothing() {
         for answer in [
             r#"{"#,
             "[]",
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn settlements_are_sent_until_they_arrive_and_pause_in_between() {
+    fn settlements_are_sent_until_they_arrive_with_pauses_in_between() {
         let mut queue = SettleQueue::default();
         queue.push(Some(7), settle("a"));
         queue.push(None, settle("b"));
@@ -338,18 +339,18 @@ mod tests {
         assert_eq!(queue.next_callout(Millis::new(99)), None);
         let again = queue.next_callout(Millis::new(100)).unwrap();
         assert_eq!(again.body, br#"[{"id":"b","charges":[]}]"#);
-        assert!(queue.callout_ended(Err("away".into()), Millis::new(100)).why.is_some());
+        assert!(queue.callout_ended(Err("no answer".into()), Millis::new(100)).why.is_some());
         assert_eq!(queue.next_callout(Millis::new(299)), None, "the second pause is twice as long");
         queue.next_callout(Millis::new(300)).unwrap();
         assert_eq!(
             queue.callout_ended(Ok(br#"[{"settled":false}]"#), Millis::new(300)),
-            SettleAnswer::default()
+            SettleOutcome::default()
         );
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn the_oldest_settlements_give_way() {
+    fn a_full_queue_drops_the_oldest_settlements() {
         let mut queue = SettleQueue::default();
         for n in 0..MAX_SETTLEMENTS + 3 {
             queue.push(None, settle(&n.to_string()));

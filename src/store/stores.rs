@@ -1,24 +1,25 @@
-//! The stores of one worker behind one face.
+//! The stores of one worker behind one interface.
 
 use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
 use super::wire::{IfAbsent, Reserve, Settle};
-use super::{Answer, Decision, Extended, HeldIn, Settlement, local};
+use super::{Answer, Extended, HeldIn, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
+use crate::telemetry::stats::{Stat, Stats};
 
-/// At most one line in this time reports that a store does not answer.
+/// The log reports that a store does not answer at most once in this time.
 const LOG_PERIOD: Millis = Millis::SECOND;
 
 /// The stores that a configuration uses.
 #[derive(Debug)]
 pub struct Stores<S> {
-    /// None where nothing is ever counted in this Envoy.
+    /// None if this Envoy never counts by itself.
     local: Option<LocalStore<S>>,
-    /// None where Redis is not used.
+    /// None if the configuration has no sidecar.
     sidecar: Option<Sidecar>,
-    /// When the log last reported a store that does not answer.
+    /// When the log last reported that a store does not answer.
     logged: Option<Millis>,
 }
 
@@ -30,9 +31,21 @@ struct Sidecar {
     on_error: OnError,
 }
 
-/// The meaning of a callout's end for the requests of the worker.
+/// What becomes of a reservation when it is made.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The store answered at once.
+    Answered(Answer),
+    /// The sidecar is asked in the next turn: the answer is one of [`CalloutOutcome::answers`].
+    Queued {
+        /// After this, the answer is late.
+        answer_by: Millis,
+    },
+}
+
+/// The outcome of a callout for the requests of the worker.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct CalloutOutcome {
     /// Answers to reservations, by stream.
     pub answers: Vec<(u32, Answer)>,
     /// The streams whose reservations were extended past a limit.
@@ -40,7 +53,7 @@ pub struct Ended {
 }
 
 impl<S: SharedData> Stores<S> {
-    /// The stores of `config`. Shards of the local store that are missing are created.
+    /// The stores of `config`. Creates missing shards of the local store.
     pub fn new(config: &Store, data: S) -> Self {
         let local = config.local().map(|local| LocalStore::new(data, local.max_identities));
         if let Some(local) = &local {
@@ -61,27 +74,20 @@ impl<S: SharedData> Stores<S> {
         Self { local, sidecar, logged: None }
     }
 
-    /// Reserves all of `charges` or none, for the request of `stream`. None if the answer comes later, as one of
-    /// [`Ended::answers`].
-    pub fn reserve(
-        &mut self,
-        stream: u32,
-        id: &str,
-        charges: Vec<ScopeCharges>,
-        now: Millis,
-    ) -> Option<Answer> {
+    /// Reserves all of `charges` or none, for the request of `stream`.
+    pub fn reserve(&mut self, stream: u32, id: &str, charges: Vec<ScopeCharges>, now: Millis) -> Reserved {
         match &mut self.sidecar {
             Some(sidecar) => {
                 sidecar.reserves.push(stream, Reserve { id: id.to_owned(), charges }, now);
-                None
+                Reserved::Queued { answer_by: now + sidecar.timeout }
             }
-            None => Some(self.reserve_locally(&charges, HeldIn::Local, now)),
+            None => Reserved::Answered(self.reserve_locally(&charges, HeldIn::Local, now)),
         }
     }
 
     /// Reserves this Envoy's share of the limits while Redis does not answer.
-    pub fn reserve_instead(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
-        self.reserve_locally(charges, HeldIn::LocalInstead, now)
+    pub fn reserve_share(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+        self.reserve_locally(charges, HeldIn::LocalShare, now)
     }
 
     fn reserve_locally(
@@ -91,33 +97,26 @@ impl<S: SharedData> Stores<S> {
         now: Millis,
     ) -> Answer {
         let Some(local) = &self.local else {
-            return Answer::Unavailable { why: "there is no local store".into() };
+            return Answer::Unavailable { why: "no local store is configured".into() };
         };
         match local.reserve(charges, now) {
-            Ok(local::Decision { receipt, states }) => {
-                Answer::Decided(Decision { held: receipt.map(held), states })
-            }
+            Ok(decision) => Answer::Decided(decision.map(held)),
             Err(error) => Answer::Unavailable { why: error.to_string() },
         }
     }
 
-    /// When to stop waiting for the answer to a reservation that is made now.
-    pub fn answer_by(&self, now: Millis) -> Option<Millis> {
-        self.sidecar.as_ref().map(|sidecar| now + sidecar.timeout)
-    }
-
-    /// Takes back the reservation of `stream`; false if it is on its way or was never made.
+    /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
     pub fn withdraw(&mut self, stream: u32) -> bool {
         self.sidecar.as_mut().is_some_and(|sidecar| sidecar.reserves.withdraw(stream))
     }
 
-    /// What happens to a request whose reservation gets no answer.
+    /// What to do with a request when its reservation gets no answer.
     pub fn on_error(&self) -> OnError {
         self.sidecar.as_ref().map_or(OnError::Deny, |sidecar| sidecar.on_error)
     }
 
-    /// Charges what a running request costs by now beyond what was charged. The costs in `charges` are absolute, so
-    /// that doing so again changes nothing.
+    /// Charges what a running request has cost beyond its earlier charges. The costs in `charges` are absolute, so that
+    /// a second call with the same charges changes nothing.
     pub fn extend(
         &mut self,
         stream: u32,
@@ -127,7 +126,7 @@ impl<S: SharedData> Stores<S> {
         now: Millis,
     ) -> Extended {
         match held {
-            HeldIn::Local(receipt) | HeldIn::LocalInstead(receipt) => {
+            HeldIn::Local(receipt) | HeldIn::LocalShare(receipt) => {
                 let extended = self.local.as_ref().map(|local| local.extend(&charges, receipt, now));
                 let is_over = match extended {
                     Some(Ok(is_over)) => is_over,
@@ -147,7 +146,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Ends a reservation. Whether a call to the sidecar was queued.
+    /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
         let Settlement { id, charges, held, is_unchanged } = settlement;
         let settle = |if_absent, charges| Settle { id, if_absent, extend: false, charges };
@@ -158,9 +157,8 @@ impl<S: SharedData> Stores<S> {
                 false
             }
             HeldIn::Redis | HeldIn::Uncounted => self.send(None, settle(None, charges)),
-            // The share was admitted under the limit, so charging it to the fleet late keeps the promise that no
-            // window ever exceeds it.
-            HeldIn::LocalInstead(receipt) => {
+            // The fleet's counters miss what the share admitted, so Redis charges it now.
+            HeldIn::LocalShare(receipt) => {
                 self.settle_locally(&charges, receipt, now);
                 self.send(None, settle(Some(IfAbsent::Charge), charges))
             }
@@ -175,41 +173,49 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Undoes whatever Redis may have charged for a reservation whose request is not forwarded, and forbids it to
-    /// arrive late. Whether a call to the sidecar was queued.
+    /// Undoes what Redis may have charged for a reservation, because its request is not forwarded. If the reservation
+    /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
     pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>)) -> bool {
         self.send(None, Settle { id, if_absent: Some(IfAbsent::Charge), extend: false, charges: nothing })
     }
 
-    /// `stream` is the one to hear whether an extension passes a limit.
+    /// Queues a settlement, or an extension for `stream`. Returns whether there is a sidecar.
     fn send(&mut self, stream: Option<u32>, settle: Settle) -> bool {
         let Some(sidecar) = &mut self.sidecar else { return false };
         sidecar.settles.push(stream, settle);
         true
     }
 
-    /// The callouts to make now.
-    pub fn callouts(&mut self, now: Millis) -> Vec<Callout> {
+    /// The callouts to make now. Settlements that were dropped since the last turn are counted in `stats`.
+    pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
+        stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
         sidecar.reserves.next_callout(now).into_iter().chain(sidecar.settles.next_callout(now)).collect()
     }
 
-    /// A callout ended with the body of a 200, or without.
-    pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Ended {
-        let Some(sidecar) = &mut self.sidecar else { return Ended::default() };
+    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
+    pub fn callout_ended(
+        &mut self,
+        kind: Kind,
+        answer: Result<&[u8], String>,
+        now: Millis,
+    ) -> CalloutOutcome {
+        let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
-            Kind::Reserve => Ended { answers: sidecar.reserves.callout_ended(answer), over: Vec::new() },
+            Kind::Reserve => {
+                CalloutOutcome { answers: sidecar.reserves.callout_ended(answer), over: Vec::new() }
+            }
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
                 if let Some(why) = settled.why {
                     self.log_unavailable(&why, now);
                 }
-                Ended { answers: Vec::new(), over: settled.over }
+                CalloutOutcome { answers: Vec::new(), over: settled.over }
             }
         }
     }
 
-    /// Logs that a store does not answer, unless the log has said so within the last second.
+    /// Logs that a store does not answer, at most once a second.
     pub fn log_unavailable(&mut self, why: &str, now: Millis) {
         if self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD) {
             self.logged = Some(now);
@@ -217,7 +223,7 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// When [`Stores::callouts`] has something to send that it has not now: the end of a pause between settlements.
+    /// When to take the next [`Stores::turn`] if no event comes first: at the end of a pause between settlements.
     pub fn next_due(&self) -> Option<Millis> {
         self.sidecar.as_ref()?.settles.next_due()
     }
@@ -226,53 +232,37 @@ impl<S: SharedData> Stores<S> {
     pub fn is_idle(&self) -> bool {
         self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty())
     }
-
-    /// How many settlements were dropped since this was last called.
-    pub fn take_dropped(&mut self) -> u64 {
-        self.sidecar.as_mut().map_or(0, |sidecar| sidecar.settles.take_dropped())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::quantity::NonZeroMillis;
-    use crate::quantity::Units;
+    use crate::store::charge::tests::charge;
     use crate::store::local::Receipt;
     use crate::store::local::tests::Memory;
-    use crate::store::wire::Charge;
-    use crate::window::Window;
 
-    /// The stores of `on_error: local`: both.
+    /// Both stores, as `on_error: local` needs them.
     fn stores(memory: &Memory) -> Stores<&Memory> {
         let config = br#"{"store": {"type": "redis", "cluster": "s", "on_error": "local"}}"#;
         Stores::new(Config::from_bytes(config).unwrap().store(), memory)
     }
 
     fn charges(cost: u64) -> Vec<ScopeCharges> {
-        let charge = Charge {
-            identity: "me".into(),
-            name: "total_tokens".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(100),
-            cost: Units::new(cost),
-            enforced: true,
-        };
-        vec![ScopeCharges { scope: "scope".into(), charges: vec![charge] }]
+        vec![ScopeCharges { scope: "scope".into(), charges: vec![charge("me", 100, cost)] }]
     }
 
-    /// What the local store counts after a settlement of 40, and the settlement that the sidecar gets.
+    /// The local store's count after a settlement of 40, and the settlement that the sidecar gets.
     fn settled(held: fn(Receipt) -> HeldIn, is_unchanged: bool) -> (u64, Option<Settle>) {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         let local = LocalStore::new(&memory, std::num::NonZeroU32::new(65_536).unwrap());
-        let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().receipt.unwrap();
+        let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
         let settlement =
             Settlement { id: "id".into(), charges: charges(40), held: held(receipt), is_unchanged };
         let queued = stores.settle(settlement, Millis::ZERO);
         let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
-        let callout = stores.callouts(Millis::ZERO).pop();
+        let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop();
         assert_eq!(queued, callout.is_some());
         let sent =
             callout.map(|callout| serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0));
@@ -280,35 +270,35 @@ mod tests {
     }
 
     #[test]
-    fn a_settlement_goes_to_the_store_that_holds_the_reservation() {
-        assert_eq!(settled(HeldIn::Local, true), (5, None), "nothing is to be changed");
+    fn a_settlement_goes_to_the_store_that_has_the_reservation() {
+        assert_eq!(settled(HeldIn::Local, true), (5, None), "the charges are final already");
         assert_eq!(settled(HeldIn::Local, false), (40, None));
         let (used, redis) = settled(|_| HeldIn::Redis, false);
         let redis = redis.unwrap();
         assert_eq!((used, &redis.charges), (5, &charges(40)));
         assert_eq!(redis.if_absent, None, "settling a reservation again must change nothing");
-        let (used, instead) = settled(HeldIn::LocalInstead, false);
+        let (used, instead) = settled(HeldIn::LocalShare, false);
         assert_eq!((used, instead.unwrap().if_absent), (40, Some(IfAbsent::Charge)));
         assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, None);
     }
 
     #[test]
-    fn a_cancellation_forbids_a_late_reservation() {
+    fn a_cancellation_keeps_a_late_reservation_from_charging() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         assert!(stores.cancel(("id".into(), charges(0))));
-        let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+        let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let cancel = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((cancel.charges, cancel.if_absent), (charges(0), Some(IfAbsent::Charge)));
     }
 
     #[test]
-    fn an_extension_reaches_redis_as_all_that_was_charged_so_far() {
+    fn an_extension_sends_redis_the_whole_cost_so_far() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
         let extended = stores.extend(1, "id", charges(9), &mut HeldIn::Redis, Millis::ZERO);
         assert_eq!(extended, Extended { is_over: false, queued: true });
-        let callout = stores.callouts(Millis::ZERO).pop().unwrap();
+        let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((settle.charges, settle.extend), (charges(9), true));
     }

@@ -1,10 +1,10 @@
 //! The JSON that the filter and the sidecar exchange: the bodies of `POST /v1/reserve` and `POST /v1/settle`.
 //!
-//! Both take an array with one element per request and answer an array in the same order. Policy travels in each
-//! call, so that the sidecar keeps none.
+//! Both take an array with one element per request and answer with an array in the same order. Each call carries its
+//! limits, so that the sidecar needs no configuration of them.
 //!
-//! Two types have another form on the wire than in the process, and only this file knows it. The charges of an element
-//! are one flat array, in which each names its scope; and [`Fit`] is `retry_after_ms`: 0, -1, or a wait.
+//! Two types have another form on the wire, which only this file knows. The charges of an element are one flat array,
+//! in which each charge names its scope; and [`Fit`] is the number `retry_after_ms`: 0, -1, or a wait.
 
 pub use super::charge::{Charge, ScopeCharges};
 
@@ -33,7 +33,7 @@ pub mod path {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserve {
-    /// Unique to the reservation, across the fleet. Reserving an id again changes nothing and answers the same.
+    /// An id that no other reservation of the fleet has. Reserving an id again changes nothing and answers the same.
     pub id: String,
     /// The counters to charge, by scope.
     #[serde(with = "flat")]
@@ -52,17 +52,17 @@ pub enum Reserved {
         #[serde(with = "states")]
         windows: Vec<WindowState>,
     },
-    /// This reservation could not be decided; others of the batch may have been.
+    /// The store has not decided. It may have decided other elements.
     Failed {
-        /// What went wrong, for the log.
+        /// The reason, for the log.
         error: String,
     },
 }
 
-/// One element of `POST /v1/settle`: replace what a reservation charged by its real cost, or by its cost so far.
+/// One element of `POST /v1/settle`: replace the charges of a reservation by its real cost, or by its cost so far.
 ///
-/// An excess is charged now, and may take a counter above its limit. A surplus goes back to the segment that was
-/// charged, while that is still in the window. Settling an id again changes nothing.
+/// The store charges an excess now, which may take a counter above its limit. It refunds a surplus to the place of the
+/// charge, while that is still in the window. Settling an id again changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
@@ -71,9 +71,9 @@ pub struct Settle {
     /// What to do if the store knows no such reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_absent: Option<IfAbsent>,
-    /// True: the request still runs. Its cost so far beyond what is charged is charged now, nothing is given back, its
-    /// leases begin anew, and the reservation stays open. Costs are absolute, so that sending the same again changes
-    /// nothing.
+    /// Whether the request still runs. If so, the store charges its cost so far beyond the earlier charges, refunds
+    /// nothing, renews its leases, and keeps the reservation open. Costs are absolute, so that sending the same element
+    /// again changes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub extend: bool,
     /// The charges of the reservation, in its order, with the real costs.
@@ -81,12 +81,13 @@ pub struct Settle {
     pub charges: Vec<ScopeCharges>,
 }
 
-/// What a settlement does when the store knows no such reservation. Without it, nothing: it has been settled.
+/// What a settlement does if the store knows no such reservation. By default it does nothing: the reservation has been
+/// settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfAbsent {
-    /// Charge the cost now and remember the id. No answer came in time, so the reservation may not have reached the
-    /// store; the request went ahead, and a reservation that arrives late must charge nothing.
+    /// Charge the cost now and remember the id. The store did not answer in time, so the reservation may arrive after
+    /// its settlement, and must charge nothing then.
     Charge,
 }
 
@@ -94,22 +95,23 @@ pub enum IfAbsent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Settled {
-    /// It is settled.
+    /// The settlement has taken effect.
     Done {
-        /// False if there was nothing to settle or extend: it had been settled before, or its windows have passed.
+        /// False if there was nothing to settle or extend: the reservation was settled before, or its windows have
+        /// passed.
         settled: bool,
         /// Whether an extension took a counter past its limit.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         over: bool,
     },
-    /// It could not be settled and may be tried again.
+    /// The settlement has failed and may be sent again.
     Failed {
-        /// What went wrong, for the log.
+        /// The reason, for the log.
         error: String,
     },
 }
 
-/// The fit that `retry_after_ms` stands for: 0 for now, -1 for never, else the wait.
+/// The fit that `retry_after_ms` encodes: 0 for now, -1 for never, else the wait.
 pub fn fit(retry_after_ms: i64) -> Fit {
     match u64::try_from(retry_after_ms) {
         Ok(wait) => NonZeroMillis::new(wait).map_or(Fit::Now, Fit::After),
@@ -217,16 +219,12 @@ mod flat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::charge::tests::charge;
 
     fn charges() -> Vec<ScopeCharges> {
-        let charge = |name: &str, enforced| Charge {
-            identity: "me".into(),
-            name: name.into(),
-            window: Window::token_bucket(NonZeroMillis::MINUTE, Units::new(9)),
-            limit: Units::new(5),
-            cost: Units::new(2),
-            enforced,
-        };
+        let window = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(9));
+        let charge =
+            |name: &str, enforced| Charge { name: name.into(), window, enforced, ..charge("me", 5, 2) };
         let charges = [("a", "requests", true), ("a", "tokens", false), ("b", "requests", true)];
         ScopeCharges::group(charges.map(|(scope, name, enforced)| (scope, charge(name, enforced))))
     }
@@ -242,7 +240,7 @@ mod tests {
     );
 
     #[test]
-    fn charges_are_flat_on_the_wire_and_by_scope_in_the_process() {
+    fn charges_are_flat_on_the_wire_and_grouped_in_the_process() {
         let reserve = Reserve { id: "x".into(), charges: charges() };
         assert_eq!(reserve.charges.iter().map(|scope| scope.charges.len()).collect::<Vec<_>>(), [2, 1]);
         let json = format!(r#"{{"id":"x","charges":{CHARGES}}}"#);

@@ -1,13 +1,13 @@
-//! Ends streams of chat completions and of completions: every choice that has not finished gets
-//! `finish_reason: "length"`, then the stream gets `[DONE]`.
+//! Ends streams of chat completions and of completions: finishes every open choice with `finish_reason: "length"`, and
+//! then the stream with `[DONE]`.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// The choices that are tracked: OpenAI's largest `n`.
+/// The most choices that can be ended: OpenAI's largest `n`.
 const MAX_CHOICES: u64 = 128;
 
-/// The first chunk that has a choice, which serves as the model of the last, and the choices that have finished.
+/// The choices that have finished, and the first chunk that has a choice: the last chunk copies its other members.
 #[derive(Debug)]
 pub(super) struct Ending {
     chunk: Map<String, Value>,
@@ -16,7 +16,8 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// None if the event is no chunk, or is one without a choice: Azure begins with such a chunk, which has no id.
+    /// The ending of a stream that begins with `event`. None if that is no chunk, or has no choice: Azure begins with
+    /// such a chunk, which has no id.
     pub(super) fn from_first_event(event: Value) -> Option<Self> {
         let is_chat = choices(&event).next()?.get("text").is_none();
         let mut finished = BTreeSet::new();
@@ -31,7 +32,7 @@ impl Ending {
         self.finished.extend(finished_by(event));
     }
 
-    /// The events that end the stream. None if all `choices` have finished: no part of the answer is still to come.
+    /// The events that end the stream. None if all `choices` have finished, because nothing more would come.
     pub(super) fn write(&self, choices: u64) -> Option<String> {
         let choice = |index| {
             if self.is_chat {
@@ -51,7 +52,7 @@ impl Ending {
     }
 }
 
-/// Whether `event` is the one that `stream_options.include_usage` adds.
+/// Whether `event` is the chunk that `stream_options.include_usage` adds.
 pub(super) fn is_usage_alone(event: &Value) -> bool {
     let choices = event.get("choices").and_then(Value::as_array);
     choices.is_some_and(Vec::is_empty) && event.get("usage").is_some_and(Value::is_object)

@@ -1,9 +1,9 @@
-//! One response that is both edited and read: a single parser finds its events, for the editor and for the reader.
+//! A response that is both edited and read: one parser finds its events, for the editor and for the reader.
 
 use super::{Edits, StreamEditor};
 use crate::usage::{EndedBy, Outcome, ResponseReader};
 
-/// Edits a response that is not compressed, and reads out of it what the request used.
+/// Edits a response that is not compressed, and reads its usage.
 #[derive(Debug)]
 pub struct EditedStream {
     editor: StreamEditor,
@@ -16,7 +16,7 @@ impl EditedStream {
         Self { editor: StreamEditor::new(edits), reader }
     }
 
-    /// Takes a chunk; returns the bytes to send in its place, and what [`ResponseReader::push`] returns.
+    /// Takes a chunk. Returns the bytes to send in its place, and the outcome like [`ResponseReader::push`].
     pub fn push(&mut self, chunk: &[u8]) -> (Vec<u8>, Option<Outcome>) {
         let Self { editor, reader } = self;
         if !reader.reads_events(chunk) {
@@ -27,18 +27,18 @@ impl EditedStream {
         (edited, outcome)
     }
 
-    /// About how many tokens of output have come: [`ResponseReader::so_far`].
+    /// About how many output tokens have arrived: [`ResponseReader::so_far`].
     pub fn so_far(&self) -> u64 {
         self.reader.so_far()
     }
 
-    /// Ends the stream here: [`StreamEditor::cut`]. The reader goes on, since what the upstream still sends is paid
-    /// for too.
+    /// Ends the stream for the client: [`StreamEditor::cut`]. The reader goes on, because the upstream charges for what
+    /// it still sends.
     pub fn cut(&mut self, choices: u64) -> Option<Vec<u8>> {
         self.editor.cut(choices, self.reader.so_far())
     }
 
-    /// The response was ended by `ended_by`, in whatever way: returns the bytes that still wait, and the outcome.
+    /// Ends the response, which `ended_by` ended. Returns the bytes that still wait, and the outcome.
     pub fn finish(self, ended_by: EndedBy) -> (Vec<u8>, Outcome) {
         let Self { mut editor, mut reader } = self;
         let edited = editor.finish_and_read(|event| {
@@ -82,7 +82,7 @@ mod tests {
         (out, outcome, early.is_some())
     }
 
-    /// The same by an editor and a reader that know nothing of each other.
+    /// The same, from a separate editor and reader.
     fn edit_then_read(edits: Edits, stream: &[u8]) -> (Vec<u8>, Outcome, bool) {
         let (mut editor, mut reader) = (StreamEditor::new(edits), reader());
         let mut out = editor.push(stream);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_read_though_it_is_hidden() {
+    fn hidden_usage_is_read() {
         let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
         let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
         let (out, outcome, early) = edit_and_read(HIDES, [format!("{text}{usage}").as_bytes()]);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_ended_is_read_to_its_end() {
+    fn the_reader_goes_on_after_the_client_got_an_end() {
         let mut stream = EditedStream::new(FINISHES, reader());
         stream.push(b"data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: {\"choices\"");
         assert_eq!(stream.so_far(), 1);

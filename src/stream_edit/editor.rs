@@ -1,4 +1,4 @@
-//! Edits one stream: holds the bytes of an event until it is whole, then passes them or not.
+//! Edits one stream: keeps the bytes of an event until it is whole, and then lets them pass or hides them.
 
 use super::ending::Ending;
 use super::{Edits, chat};
@@ -7,7 +7,7 @@ use crate::codec::sse::{Event, Parser};
 use crate::usage::PLACES;
 use serde_json::Value;
 
-/// The most bytes of an event that wait for its end. A larger event passes as it comes, unchanged.
+/// The most bytes of an event that wait for its end. A larger event passes unchanged, as it arrives.
 pub(super) const MAX_BUFFERED: usize = 1 << 20;
 
 /// Edits one stream.
@@ -16,10 +16,10 @@ pub struct StreamEditor {
     edits: Edits,
     parser: Parser,
     block: OpenBlock,
-    /// The last block ended with a carriage return, after which a line feed may come that goes where the block went.
+    /// The fate of the last block, if it ended with a carriage return: a line feed that comes next shares it.
     after_return: Option<Fate>,
     ending: Ending,
-    /// The stream was ended here: the client gets no more of it.
+    /// The filter has ended the stream: the client gets no more of it.
     is_cut: bool,
 }
 
@@ -32,7 +32,7 @@ struct OpenBlock {
     is_passing: bool,
 }
 
-/// What becomes of a block.
+/// Whether a block reaches the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Passes,
@@ -45,13 +45,12 @@ impl StreamEditor {
         Self { edits, parser: Parser::new(PLACES), ..Self::default() }
     }
 
-    /// Takes a chunk; returns the bytes to send in its place.
+    /// Takes a chunk, and returns the bytes to send in its place.
     pub fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
         self.push_and_read(chunk, |_| ())
     }
 
-    /// As [`StreamEditor::push`], and calls `read` with every event that ends in the chunk, also with those that the
-    /// client does not get.
+    /// Like [`StreamEditor::push`]. Also calls `read` with every event that ends in the chunk, hidden events included.
     pub fn push_and_read(&mut self, chunk: &[u8], mut read: impl FnMut(Event<'_>)) -> Vec<u8> {
         let mut out = Vec::with_capacity(chunk.len());
         let mut parser = std::mem::take(&mut self.parser);
@@ -67,20 +66,20 @@ impl StreamEditor {
         out
     }
 
-    /// Returns the bytes that still wait: the stream has ended.
+    /// Ends the stream, and returns the bytes that still wait.
     pub fn finish(&mut self) -> Vec<u8> {
         self.finish_and_read(|_| ())
     }
 
-    /// As [`StreamEditor::finish`], and calls `read` with the event that the end cut off, if there is one.
+    /// Like [`StreamEditor::finish`]. Also calls `read` with the event that the end cut off, if there is one.
     pub fn finish_and_read(&mut self, read: impl FnMut(Event<'_>)) -> Vec<u8> {
         std::mem::take(&mut self.parser).finish(read);
         std::mem::take(&mut self.block).buffered
     }
 
-    /// Ends the stream here; returns the events that do so, once. They report to the client that each of `choices`
-    /// reached its maximum, at about `output_tokens` together. None if the stream so far does not show how its API
-    /// ends one, or if the client has a part of an event already.
+    /// Ends the stream before the upstream does, and returns the events that end it, once. They report to the client
+    /// that each of `choices` has reached its maximum, with about `output_tokens` together. None if the stream has not
+    /// shown its format, or if the client already has a part of an event.
     pub fn cut(&mut self, choices: u64, output_tokens: u64) -> Option<Vec<u8>> {
         if self.is_cut || self.block.is_passing {
             return None;
@@ -91,7 +90,7 @@ impl StreamEditor {
         Some(end.into_bytes())
     }
 
-    /// The last `bytes` of a block have come.
+    /// Takes the last `bytes` of a block.
     fn end_block(&mut self, bytes: &[u8], event: Option<Event<'_>>, out: &mut Vec<u8>) {
         self.buffer(bytes, out);
         let OpenBlock { buffered, is_passing } = std::mem::take(&mut self.block);
@@ -125,7 +124,7 @@ impl StreamEditor {
         }
     }
 
-    /// Decides on a whole event, and remembers what the end of the stream must fit.
+    /// Decides whether a whole event passes, and updates the ending of the stream.
     fn edit(&mut self, event: Event<'_>) -> Fate {
         let Ok(event) = serde_json::from_str::<Value>(&lenient::mend(event.data)) else {
             return Fate::Passes;

@@ -1,9 +1,9 @@
-//! Ends a stream before its upstream has ended it, in the format that its events have.
+//! Ends a stream before its upstream does, in the format of its events.
 
 use super::{chat, messages, responses};
 use serde_json::Value;
 
-/// The state of a stream that its end must fit.
+/// The state of a stream that determines its ending.
 #[derive(Debug, Default)]
 pub(super) enum Ending {
     /// No event has shown the format yet.
@@ -38,7 +38,7 @@ impl Ending {
         }
     }
 
-    /// The events that end the stream here. None if no end would fit.
+    /// The events that end the stream now. None if the stream cannot be ended now.
     pub(super) fn write(&self, choices: u64, output_tokens: u64) -> Option<String> {
         match self {
             Self::Unknown => None,

@@ -1,4 +1,5 @@
-//! Writes events in the form of Anthropic's and of the Responses API: the type is the event's name and in its data.
+//! Writes events in the form of Anthropic's API and of the Responses API: the event's name repeats the type in its
+//! data.
 
 use serde_json::Value;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Ends streams of Anthropic's messages: the open block stops, then the message with `stop_reason: "max_tokens"`.
+//! Ends streams of Anthropic's messages: stops the open block, and then the message with `stop_reason: "max_tokens"`.
 
 use super::event::write_event;
 use serde_json::{Value, json};

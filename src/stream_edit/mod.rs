@@ -1,11 +1,11 @@
-//! Changes to a stream of events on its way to the client, event by event.
+//! Edits a stream of events on its way to the client, event by event.
 //!
-//! The configuration may ask for two. If the filter asked the upstream for usage that the client did not ask for, the
-//! event that holds it is hidden. If a stream passes its limit, it is ended as its API ends an answer that reached
-//! its maximum. All other events pass byte for byte; an event waits until it is whole, and no longer.
+//! The configuration can enable two edits. If the filter has requested usage that the client did not, the event with
+//! the usage is hidden. If a stream passes its limit, it gets the ending that its API gives an answer that has
+//! reached its maximum. All other events pass byte for byte. An event waits until it is whole, and no longer.
 //!
-//! [`StreamEditor`] makes the changes. [`EditedStream`] also reads the stream's usage, with one parser for both. The
-//! decision when a stream is over its limit is made elsewhere.
+//! [`StreamEditor`] makes the edits. [`EditedStream`] also reads the stream's usage, with one parser for both.
+//! [`crate::session`] decides when a stream is over its limit.
 
 mod chat;
 mod edited_stream;
@@ -18,17 +18,17 @@ mod responses;
 pub use edited_stream::EditedStream;
 pub use editor::StreamEditor;
 
-/// The changes to make.
+/// The edits to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
-    /// Hide the event that holds nothing but usage.
+    /// Hide the event that has only usage.
     pub hides_usage: bool,
-    /// Watch the stream, so that it can be ended.
+    /// Follow the stream, so that it can be ended at any event.
     pub finishes: bool,
 }
 
 impl Edits {
-    /// Whether there is anything to do.
+    /// Whether there is any edit to make.
     pub const fn any(self) -> bool {
         self.hides_usage || self.finishes
     }

@@ -1,22 +1,22 @@
-//! Ends streams of the Responses API: open parts and items are done, and the response is `incomplete` because of
-//! `max_output_tokens`. The last event repeats the whole answer, so the answer is kept.
+//! Ends streams of the Responses API: finishes open parts and items, and then the response as `incomplete` because of
+//! `max_output_tokens`. The last event repeats the whole answer, so the filter keeps the answer.
 
 use super::event::write_event;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The longest answer that is kept, in bytes: 4 MiB, a million tokens. The stream of a longer one cannot be ended.
+/// The longest answer to keep, in bytes: 4 MiB, about a million tokens. The stream of a longer answer cannot be ended.
 const MAX_KEPT: usize = 4 << 20;
 
 /// The response so far.
 #[derive(Debug)]
 pub(super) struct Ending {
     response: Value,
-    /// By `output_index`.
+    /// The items of the output, by `output_index`.
     items: BTreeMap<u64, Item>,
-    /// The last event's.
+    /// The number of the last event.
     sequence_number: u64,
-    /// Bytes of the answer so far.
+    /// The bytes of the answer so far.
     kept: usize,
 }
 
@@ -25,12 +25,12 @@ pub(super) struct Ending {
 struct Item {
     value: Value,
     is_done: bool,
-    /// The part of its content that has begun and not ended, by `content_index`.
+    /// The `content_index` of the part that has begun and not ended.
     open_part: Option<u64>,
 }
 
 impl Ending {
-    /// The response that a `response.created` announces.
+    /// The ending of a stream that begins with `event`, a `response.created`.
     pub(super) fn from_first_event(mut event: Value) -> Self {
         let response = event.get_mut("response").map(Value::take).unwrap_or_default();
         Self { response, items: BTreeMap::new(), sequence_number: number(&event, "sequence_number"), kept: 0 }
@@ -83,7 +83,7 @@ impl Ending {
         }
     }
 
-    /// Whether there is room for so many more bytes; forgets the answer if not.
+    /// Adds `bytes` to the size of the answer. If the answer is too long now, drops it and returns false.
     fn has_room_for(&mut self, bytes: usize) -> bool {
         self.kept = self.kept.saturating_add(bytes);
         let fits = self.kept <= MAX_KEPT;

@@ -32,7 +32,7 @@ fn stream(end: &str, events: &[&str]) -> String {
 }
 
 #[test]
-fn the_chunk_of_usage_is_hidden_and_everything_else_passes() {
+fn only_the_chunk_of_usage_is_hidden() {
     for end in ["\n", "\r\n", "\r"] {
         let came = stream(end, &[": hello", HELLO, USAGE, "data: [DONE]"]);
         let went = stream(end, &[": hello", HELLO, "data: [DONE]"]);
@@ -118,7 +118,8 @@ const MESSAGES: [&str; 3] = [
 const RESPONSES: [&str; 2] =
     [transcript!("responses/completed.sse"), transcript!("responses/refusal_and_call.sse")];
 
-/// Ends a stream after each of its events in turn: what the client has by then, and the events that end the stream.
+/// Ends a stream after each of its events in turn. Returns the events that the client has by then, and the events that
+/// end the stream.
 fn cuts(stream: &'static str) -> impl Iterator<Item = (String, Option<String>)> {
     let ends = stream.match_indices("\n\n").map(|(at, end)| at + end.len());
     ends.map(|at| {

@@ -1,7 +1,7 @@
-//! What Envoy's access log can report about a request: filter state under `wasm.llm_rate_limit.*`, which a log format
-//! writes with `%FILTER_STATE(wasm.llm_rate_limit.decision:PLAIN)%` and the like.
+//! Fields of a request for Envoy's access log: filter state under `wasm.llm_rate_limit.*`, which a log format prints
+//! with, for example, `%FILTER_STATE(wasm.llm_rate_limit.decision:PLAIN)%` (docs/envoy.md#filter-state).
 //!
-//! A field's name is its variant's in snake case. The values are made where the facts are known.
+//! A field's name is its variant's name in snake case. [`crate::session`] sets the values.
 
 use strum::{EnumIter, IntoStaticStr};
 
@@ -20,7 +20,7 @@ pub enum Field {
     Limit,
     /// The limit in a dry run that would have refused the request.
     DryRun,
-    /// Prompt tokens, as counted.
+    /// Counted prompt tokens.
     EstimatedInputTokens,
     /// Completion tokens that were reserved.
     ReservedOutputTokens,
@@ -37,7 +37,7 @@ impl Field {
     }
 }
 
-/// Fields of one request's log line, in the order in which they were added.
+/// Fields of one request's log line, in the order of their addition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogFields(Vec<(Field, String)>);
 

@@ -1,4 +1,4 @@
-//! What operators see: fields of the access log, and metrics. Both are values here; `proxy.rs` hands them to Envoy.
+//! Fields of the access log, and metrics. Both are values here; `proxy.rs` passes them to Envoy.
 
 pub mod access_log;
 pub mod stats;

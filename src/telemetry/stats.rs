@@ -1,6 +1,7 @@
-//! What the filter counts about itself. Envoy shows it as `wasmcustom.llm_rate_limit.*`.
+//! The filter's own counters. Envoy shows them as `wasmcustom.llm_rate_limit.*` (docs/envoy.md#metrics).
 //!
-//! A request's effects carry their own [`Stats`]; the worker merges them and hands the sums to Envoy.
+//! The effects of each event carry their own [`Stats`]. The worker merges them, and `proxy.rs` passes the sums to
+//! Envoy.
 
 use crate::models::Family;
 use crate::quantity::Units;
@@ -8,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use strum::{EnumCount, EnumIter, IntoEnumIterator, IntoStaticStr};
 
-/// One counter. Its name in Envoy is the variant's in snake case, after `llm_rate_limit.`.
+/// A counter. Its name in Envoy is `llm_rate_limit.` and the variant's name in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
 #[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 #[repr(usize)]
@@ -44,12 +45,12 @@ impl Stat {
     }
 }
 
-/// How far estimates were off, for one family of models.
+/// The accuracy of the estimates for one family of models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accuracy {
-    /// Tokens, prompt and completion, that were reserved by the reservations that were settled.
+    /// Tokens, prompt and completion, that the settled reservations had reserved.
     pub reserved_tokens: Units,
-    /// Tokens that those reservations were charged in the end.
+    /// Tokens that the settled reservations were charged in the end.
     pub settled_tokens: Units,
 }
 

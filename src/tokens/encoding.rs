@@ -1,6 +1,6 @@
 //! Encodings, and the factor that corrects a count for a model whose tokenizer is not published.
 //!
-//! Which model has which encoding and factor is in [`crate::models`].
+//! [`crate::models`] has the encoding and the factor of each model.
 
 use crate::quantity::MILLION;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ impl Factor {
     }
 }
 
-/// How a text is counted.
+/// A method to count a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counting {
     /// The encoding that splits it into tokens.
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_openais_and_are_read_back() {
+    fn encodings_have_openais_names() {
         for (encoding, name) in [
             (Encoding::O200kBase, "o200k_base"),
             (Encoding::Cl100kBase, "cl100k_base"),

@@ -1,7 +1,7 @@
-//! Counting the texts of one prompt, until they are more than matters.
+//! Counts the texts of one prompt, until it has counted enough.
 //!
-//! A prompt that is larger than a limit is refused, however much larger it is. Yet a body may hold thirty megabytes of
-//! text, and counting them all would keep a worker from its other requests.
+//! A prompt that is larger than a limit is refused, however much larger it is. Yet a body may have thirty megabytes of
+//! text, and counting all of them would keep a worker from its other requests.
 
 use super::{Tokenizer, slices};
 use std::cell::Cell;
@@ -17,8 +17,8 @@ pub struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    /// Counts with `tokenizer` until `is_enough` is true of the tokens so far, with the model's factor applied. It is
-    /// called after every text, and after every [`SLICE_BYTES`](super::SLICE_BYTES) of a long one.
+    /// Counts with `tokenizer` until `is_enough` is true of the tokens so far, with the model's factor applied. Calls
+    /// it after every text, and after every [`SLICE_BYTES`](super::SLICE_BYTES) of a long one.
     pub const fn new(tokenizer: Tokenizer, is_enough: &'a dyn Fn(u64) -> bool) -> Self {
         Self { tokenizer, is_enough, counted: Cell::new(0), has_stopped: Cell::new(false) }
     }
@@ -28,7 +28,7 @@ impl<'a> Meter<'a> {
         Self::new(tokenizer, &|_| false)
     }
 
-    /// Tokens of `text`, as far as it was counted, before the model's factor is applied.
+    /// Tokens of the counted part of `text`, before the model's factor is applied.
     pub fn count(&self, text: &str) -> u64 {
         let mut tokens = 0;
         for slice in slices::slices(text) {

@@ -1,9 +1,9 @@
-//! Counting tokens in text: the one interface to the tokenizers, which are a crate of their own, `token-count`.
+//! Counts tokens in text: the one interface to the tokenizers, which are a crate of their own, `token-count`.
 //!
-//! A [`Tokenizer`] counts one model's text; a [`Meter`] counts a prompt, until it is more than matters; a [`Running`]
+//! A [`Tokenizer`] counts one model's text, a [`Meter`] counts a prompt until it has counted enough, and a [`Running`]
 //! count follows a text that arrives piece by piece. Special tokens (`<|endoftext|>`) in a text are ordinary text: no
-//! client can write one. Which model has which tokenizer is in [`crate::models`]; what a prompt costs beyond its text
-//! is the business of [`crate::request`].
+//! client can write one. [`crate::models`] has the tokenizer of each model, and [`crate::request`] counts what a prompt
+//! costs beside its text.
 
 mod encoding;
 mod meter;
@@ -28,8 +28,8 @@ impl Tokenizer {
         Self { vocabulary: counting.encoding.vocabulary(), factor: counting.factor }
     }
 
-    /// Tokens of `text`, before the model's factor is applied. Takes time in proportion to the text and memory in
-    /// proportion to [`SLICE_BYTES`], whatever the text.
+    /// Tokens of `text`, before the model's factor is applied. The time is proportional to the length of the text, and
+    /// the memory to [`SLICE_BYTES`], for any text.
     pub fn count(&self, text: &str) -> u64 {
         slices::slices(text).map(|slice| self.vocabulary.count(slice)).sum()
     }

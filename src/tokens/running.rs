@@ -1,19 +1,19 @@
-//! Counting a text that arrives piece by piece, in bounded memory: a streamed answer.
+//! Counts a text that arrives piece by piece, such as a streamed answer, in bounded memory.
 //!
-//! Text is counted as late as possible: most streams report their usage at the end, and then nothing needs counting.
+//! It counts as late as possible: most streams report their usage at the end, and then nothing needs counting.
 
 use super::{Tokenizer, slices};
 
-/// Waiting text of this length, in bytes, is counted up to its last word end: about 4,000 tokens of English.
+/// The length of waiting text, in bytes, that is counted up to its last word end: about 4,000 tokens of English.
 const COUNT_FROM: usize = 16 * 1024;
 
-/// The tokens of a growing text: as many as the whole text has, except where it has no word end in
+/// The tokens of a growing text. They equal those of the whole text, except where it has no word end in
 /// [`SLICE_BYTES`](super::SLICE_BYTES).
 #[derive(Clone, Debug, Default)]
 pub struct Running {
     counted: u64,
     waiting: String,
-    /// Bytes of `waiting` that have been searched for a word end and hold none.
+    /// The bytes of `waiting` that are known to have no word end.
     searched: usize,
 }
 
@@ -34,7 +34,7 @@ impl Running {
         self.counted + tokenizer.count(&self.waiting)
     }
 
-    /// An estimate of [`Running::total`] that counts nothing: text that waits has one token for four bytes.
+    /// An estimate of [`Running::total`] without counting: one token for four bytes of waiting text.
     pub const fn estimate(&self) -> u64 {
         self.counted + (self.waiting.len() as u64).div_ceil(4)
     }

@@ -1,26 +1,26 @@
-//! Cutting long texts where the cut changes no count. So counting needs bounded memory and can stop on the way, and
-//! text that arrives piece by piece is counted as far as the rest of it can change nothing.
+//! Cuts long texts where a cut changes no count. So counting needs bounded memory and can stop early, and text that
+//! arrives piece by piece can be counted up to the last place after which the rest changes nothing.
 //!
 //! An encoding first splits a text by a regular expression into pieces and then encodes each piece by itself
-//! (`token-count/src/pieces` has the expressions). A cut where a piece ends changes nothing, provided that the
-//! pieces before it come out the same although the text ends there. Both hold at a cut between a letter or digit
-//! and a space, line end or punctuation mark other than an apostrophe, in all four encodings:
+//! (`token-count/src/pieces` has the expressions). A cut changes nothing if a piece ends there, and if the pieces
+//! before it stay the same when the text ends there. In all four encodings, both hold between a letter or digit and a
+//! space, line end or punctuation mark other than an apostrophe:
 //!
 //! - In every expression, a letter or digit is followed within its piece only by a letter, a digit, a combining mark,
 //!   or the apostrophe of a contraction (`'s`, with U+017F for its `s`: still after an apostrophe). So a piece ends
 //!   at the cut.
 //! - Only `$` and `(?!\S)`, after white space, look past a piece's end, and white space before the cut is followed
 //!   by the letter or digit at the latest. Greedy runs stop at the cut, before the text's end as before the mark.
-//! - No expression looks behind, so the text after the cut is split as if it stood alone.
+//! - No expression looks behind, so the text after the cut is split like a text of its own.
 //!
-//! Where a text has no such place within [`SLICE_BYTES`], it is cut between two characters. That moves the count by
-//! about one token for each cut. Texts without a single word end in 48 KiB are mostly runs of one character.
+//! If a text has no such place within [`SLICE_BYTES`], it is cut between two characters. That changes the count by
+//! about one token for each cut. Texts without a word end in 48 KiB are mostly runs of one character.
 
 /// The longest slice, in bytes: 48 KiB.
 ///
-/// A piece of that length takes half a megabyte to encode, and a VM never gives memory back. The length is also a
-/// multiple of 3 and of 128, so that a run of digits, which are taken in threes, or of spaces, whose longest token has
-/// 128, is cut where it is split anyway.
+/// A piece of that length takes half a megabyte to encode, and a VM never returns memory. The length is also a multiple
+/// of 3 and of 128. So a run of digits, which form pieces of three, and a run of spaces, which form tokens of at most
+/// 128, are cut where they are split anyway.
 pub const SLICE_BYTES: usize = 48 * 1024;
 
 /// `text` in slices of at most [`SLICE_BYTES`], in order.
@@ -40,8 +40,8 @@ fn slices_of(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where to cut a text that is longer than `limit` bytes: at the last place within them that changes nothing, else
-/// between the last two characters. The slice has at least one character.
+/// The place to cut a text that is longer than `limit` bytes: the last place within them that changes nothing, or else
+/// the last one between two characters. The slice has at least one character.
 fn cut(text: &str, limit: usize) -> usize {
     let hard = (1..=limit).rev().find(|at| text.is_char_boundary(*at));
     let hard = hard.unwrap_or_else(|| text.chars().next().map_or(0, char::len_utf8));
@@ -71,7 +71,7 @@ const fn is_word(c: char) -> bool {
         | '\u{4E00}'..='\u{9FA5}' | '\u{AC00}'..='\u{D7A3}')
 }
 
-/// White space and punctuation that no piece has after a letter or digit: of ASCII, except the apostrophe, and of CJK.
+/// White space and punctuation of ASCII, except the apostrophe, and of CJK: no piece has them after a letter or digit.
 const fn is_mark(c: char) -> bool {
     c.is_ascii_whitespace()
         || (c.is_ascii_punctuation() && c != '\'')

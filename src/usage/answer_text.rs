@@ -1,11 +1,11 @@
-//! The text of an answer, in whatever form: all of it costs tokens, and once.
+//! The text of an answer, in any form: all of it costs tokens, and once.
 
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// Gathers the text of a message or of a change to it: of its parts, its reasoning, and the names and arguments of
-/// the tools that it calls. Sound has a transcript; images have no text.
+/// Collects the text of a message or of a delta: of its parts, its reasoning, and the names and arguments of the tools
+/// that it calls. Sound has a transcript; images have no text.
 ///
 /// Some servers send the same text under several names beside each other, so that every client finds one that it
 /// knows. Of these the longest counts.
@@ -20,7 +20,7 @@ pub(super) struct AnswerText {
     /// The calls of tools in it: the longest of all names for them.
     calls: String,
     /// Whether there has been a string or an object, even an empty one.
-    pub(super) has_come: bool,
+    pub(super) has_begun: bool,
     /// Whether some of the text is reasoning.
     pub(super) shows_reasoning: bool,
 }
@@ -55,7 +55,7 @@ impl AnswerText {
 
 impl<'b> Accept<'b> for AnswerText {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.has_come = true;
+        self.has_begun = true;
         append(&mut self.content, text.into_owned());
     }
 
@@ -78,7 +78,7 @@ impl<'b> Accept<'b> for AnswerText {
                 self.inner(object, |place, text| append(&mut place.content, text))
             }
             "input" => {
-                // Anthropic's input is an object: the text is the JSON as it is written.
+                // Anthropic's input is an object: its text is the JSON itself.
                 let json = lenient::raw(object)?;
                 let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
                 append(&mut self.content, text);
@@ -89,7 +89,7 @@ impl<'b> Accept<'b> for AnswerText {
     }
 
     fn end(&mut self) {
-        self.has_come = true;
+        self.has_begun = true;
         self.end_object();
     }
 }

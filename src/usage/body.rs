@@ -1,4 +1,4 @@
-//! A JSON body of any format: its `usage`, or else the text of its answers, or that there is none.
+//! Reads a JSON body of any format: its `usage`, or else the text of its answers, or that there is none.
 
 use super::answer_text::AnswerText;
 use super::choice::Choice;
@@ -16,7 +16,7 @@ use crate::tokens::Tokenizer;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// The largest body whose text is counted, in bytes: 1 MiB. Of a larger one only the outline is read.
+/// The largest body without usage that is counted, in bytes: 1 MiB. Of a larger one only the outline is read.
 const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 
 /// Reads a body.
@@ -26,7 +26,7 @@ pub(super) struct Reader {
     /// Whether the answer is text. Embeddings are not, and cost no output.
     has_output: bool,
     outline: Outline,
-    /// The body so far, as long as it has shown no usage and is not too large.
+    /// The body so far, while it has no usage and is not too large.
     kept: Option<Vec<u8>>,
     /// Whether some of the body could not be read.
     has_gap: bool,
@@ -34,13 +34,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A reader of a body whose text `tokenizer` counts if that is needed. `has_output`: whether it may have text.
+    /// A reader of a body. `tokenizer` counts its text if it has no usage. `has_output`: whether it may have text.
     pub(super) fn new(tokenizer: Tokenizer, has_output: bool) -> Self {
         let outline = Outline::new(PLACES);
         Self { tokenizer, has_output, outline, kept: Some(Vec::new()), has_gap: false, outcome: None }
     }
 
-    /// Takes a chunk; returns the outcome, once, when it is certain.
+    /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;

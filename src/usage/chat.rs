@@ -13,7 +13,7 @@ use serde::de::{MapAccess, SeqAccess};
 /// The content of an event's data; none if it is no chunk.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
-    // The content of a chunk that breaks off is everything before the fault.
+    // A chunk that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut chunk);
     let Chunk { mut update, usage, of_groq, has_choices, has_type } = chunk;
     for report in [usage, of_groq] {

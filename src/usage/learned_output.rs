@@ -1,13 +1,13 @@
-//! How much output to expect of a request that sets no maximum: a high quantile of its model's earlier answers.
+//! The output to expect of a request that sets no maximum: a high quantile of its model's earlier answers.
 //!
 //! A histogram per model counts the lengths. Its buckets grow by an eighth, so that a quantile is right to about an
-//! eighth and a model costs two kilobytes. Old observations fade: every [`FADE_AFTER`] observations all counts are
-//! halved, so that the histogram follows a model that changes. Each worker learns by itself. A guess need not be the
-//! same everywhere, since the real output replaces it.
+//! eighth and a model costs two kilobytes. Old observations fade: every thousand observations all counts are
+//! halved, so that the histogram follows a model that changes. Each worker learns by itself. Guesses may differ,
+//! because the real output replaces them.
 
 use std::collections::HashMap;
 
-/// The share of answers that stay within a guess: one in twenty outgrows its reservation, which is then extended.
+/// The percentage of answers that stay within a guess. One in twenty outgrows its reservation, which is then extended.
 const QUANTILE_PERCENT: u64 = 95;
 
 /// The share of answers that stay within the median.
@@ -19,7 +19,7 @@ const PRIOR: u64 = 20;
 /// Observations after which all counts are halved.
 const FADE_AFTER: u64 = 1_000;
 
-/// Models that have a histogram of their own. All others share one: clients choose the names.
+/// The most models with a histogram of their own. All others share one, because clients choose the names.
 const MAX_MODELS: usize = 256;
 
 /// Buckets per doubling.

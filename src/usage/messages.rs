@@ -13,7 +13,7 @@ use serde::de::MapAccess;
 /// The content of an event's data; none if it is of another format.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
-    // The content of an event that breaks off is everything before the fault.
+    // An event that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut event);
     let mut update = StreamUpdate::default();
     match event.kind.0.as_deref()? {

@@ -1,15 +1,15 @@
-//! What a response really used: read out of it while it passes, in any chunks, in bounded memory.
+//! The real usage of a response, read while the response passes, in any chunks, in bounded memory.
 //!
-//! The upstream's own `usage` is the truth, wherever it stands and whatever its members are called; [`Reported`] makes
-//! one of several. If an answer has none, its text is counted with the tokenizer. If the upstream reports an error and
-//! nothing has come before it, the request has failed. In all other cases the outcome is unknown, and the request is
-//! charged as reserved. The known formats are JSON bodies, in the names of OpenAI, Anthropic and others, and streams of
-//! chat completions and completions, of responses and of messages, each in a module of its own. The endpoint and the
-//! content type suggest the format; the first bytes decide.
+//! The upstream's own `usage` counts, in any place and under any of its names; [`Reported`] makes one of several. If an
+//! answer has none, the tokenizer counts its text. If the upstream reports an error and nothing has come before it, the
+//! request has failed. In all other cases the outcome is unknown, and the request is charged as reserved. The known
+//! formats are JSON bodies, in the names of OpenAI, Anthropic and others, and streams of chat completions and
+//! completions, of responses and of messages, each in a module of its own. The endpoint and the content type suggest
+//! the format; the first bytes decide.
 //!
-//! [`learned_output`] remembers how long the answers of each model have been, for requests that set no maximum.
+//! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum.
 //!
-//! The response is decompressed before it comes here (`codec`), and `session` knows whether its status is an error.
+//! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles error statuses.
 //!
 //! [`Reported`]: reported::Reported
 
@@ -37,18 +37,18 @@ use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
 
-/// What a response used.
+/// The usage of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt, cached ones included; none if the upstream did not report them.
     pub input_tokens: Option<u64>,
     /// Tokens of the answer, reasoning included.
     pub output_tokens: u64,
-    /// Of the prompt's tokens, those read from a cache.
+    /// Tokens of the prompt that were read from a cache.
     pub cached_tokens: Option<u64>,
-    /// Of the prompt's tokens, those written to a cache.
+    /// Tokens of the prompt that were written to a cache.
     pub cache_creation_tokens: Option<u64>,
-    /// Of the answer's tokens, those of reasoning.
+    /// Tokens of the answer that are reasoning.
     pub reasoning_tokens: Option<u64>,
 }
 
@@ -109,7 +109,7 @@ pub struct ResponseReader {
 
 #[derive(Debug)]
 enum Format {
-    /// Only white space has come. The first byte after it decides, together with the content type.
+    /// Only white space has arrived. The first byte after it decides, together with the content type.
     Unbegun(Named),
     Stream(Box<stream::Reader>),
     Body(Box<body::Reader>),
@@ -125,8 +125,8 @@ enum Named {
 }
 
 impl ResponseReader {
-    /// A reader of a response of type `content_type` to a request to `endpoint` for so many `choices`. `tokenizer`
-    /// counts the text if that is needed. A response without a type is taken for JSON, unless it looks like a stream.
+    /// A reader of a response of type `content_type` from `endpoint`, with so many `choices`. `tokenizer` counts the
+    /// text if the response reports no usage. A response without a type is JSON, unless its first byte begins a stream.
     pub fn new(endpoint: Endpoint, content_type: Option<&str>, choices: u64, tokenizer: Tokenizer) -> Self {
         let kind = content_type.unwrap_or("application/json");
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -156,15 +156,14 @@ impl ResponseReader {
         }
     }
 
-    /// Whether the response is a stream, now that `chunk` has come. If so, a caller that has a parser of its own may
-    /// pass the events to [`ResponseReader::read_event`], instead of passing this and all other chunks to
-    /// [`ResponseReader::push`].
+    /// Whether the response is a stream, once `chunk` has arrived. If so, a caller with a parser of its own may pass
+    /// all events to [`ResponseReader::read_event`], instead of all chunks to [`ResponseReader::push`].
     pub fn reads_events(&mut self, chunk: &[u8]) -> bool {
         self.begin(chunk);
         matches!(self.format, Format::Stream(_))
     }
 
-    /// Takes the next event of a stream; returns the outcome as [`ResponseReader::push`] does.
+    /// Takes the next event of a stream. Returns the outcome like [`ResponseReader::push`].
     pub fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
         match &mut self.format {
             Format::Stream(stream) => stream.read_event(event),
@@ -172,9 +171,9 @@ impl ResponseReader {
         }
     }
 
-    /// About how many tokens of output have come so far: in a stream, by its text and by the usage that it reports
-    /// meanwhile; zero in a body, which comes at once. Costs next to nothing, so callers may ask after every chunk.
-    /// Off by the difference between 16 KiB of text and a token for every four bytes, at most.
+    /// About how many output tokens have arrived: in a stream, by its text and by the usage that it reports meanwhile;
+    /// zero in a body, which arrives at once. It costs so little that callers may call it after every chunk. At most
+    /// 16 KiB of the text are estimated, at a token for every four bytes; the rest is counted.
     pub fn so_far(&self) -> u64 {
         match &self.format {
             Format::Stream(stream) => stream.so_far(),
@@ -182,7 +181,7 @@ impl ResponseReader {
         }
     }
 
-    /// Takes the event that the end of the stream cut off; as [`ResponseReader::read_event`].
+    /// Takes the event that the end of the stream cut off. Returns the outcome like [`ResponseReader::read_event`].
     pub fn read_part(&mut self, event: Event<'_>) -> Option<Outcome> {
         match &mut self.format {
             Format::Stream(stream) => stream.read_part(event),
@@ -190,7 +189,7 @@ impl ResponseReader {
         }
     }
 
-    /// The rest of the response cannot be read, as if its decoder has given up: what it has shown may not be all.
+    /// Notes that the rest of the response cannot be read, because its decoder has given up.
     pub fn skip_rest(&mut self) {
         match &mut self.format {
             Format::Stream(stream) => stream.skip_rest(),
@@ -199,11 +198,11 @@ impl ResponseReader {
         }
     }
 
-    /// The outcome of a response that was ended by `ended_by`, in whatever way. If [`ResponseReader::push`] returned an
-    /// outcome, this is the same.
+    /// The outcome of a response that `ended_by` ended. If [`ResponseReader::push`] has returned an outcome, this is
+    /// the same.
     ///
-    /// A body that the upstream breaks off is all that there is of it. One that the client breaks off tells nothing:
-    /// the upstream has made all of it.
+    /// A body that the upstream breaks off is all that there is of it. One that the client breaks off says nothing: the
+    /// upstream has made all of it.
     pub fn finish(self, ended_by: EndedBy) -> Outcome {
         match self.format {
             Format::Stream(stream) => stream.finish(),
@@ -212,11 +211,11 @@ impl ResponseReader {
         }
     }
 
-    /// Chooses the format by the first byte of the response, if it has not come before. Returns the part of `chunk`
-    /// that belongs to the format.
+    /// Chooses the format if `chunk` has the first byte of the response. Returns the part of `chunk` that belongs to
+    /// the format.
     ///
-    /// The first byte is surer than the content type: a JSON body begins with a brace, and a stream with the name of
-    /// a field or with a comment.
+    /// The first byte is more reliable than the content type: a JSON body begins with a brace, and a stream with the
+    /// name of a field or with a comment.
     fn begin<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
         let Format::Unbegun(named) = self.format else { return chunk };
         let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xEF | 0xBB | 0xBF);

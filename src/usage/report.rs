@@ -12,13 +12,12 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     numbers: Numbers,
-    /// Anthropic's `iterations`: the sum of what each of them used. The numbers beside it leave some of them out, such
-    /// as compactions and advisors.
+    /// The sum of Anthropic's `iterations`. The numbers beside them leave some out, such as compactions and advisors.
     iterations: Bill,
 }
 
 impl Report {
-    /// What it adds up to.
+    /// The bill that it adds up to.
     pub(super) fn bill(&self) -> Bill {
         self.numbers.bill().or_more(self.iterations)
     }

@@ -15,7 +15,7 @@ use serde::de::{MapAccess, SeqAccess};
 /// The content of an event's data; none if it is of another format.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
-    // The content of an event that breaks off is everything before the fault.
+    // An event that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut event);
     let kind = event.kind.0.as_deref()?.strip_prefix("response.")?;
     let mut update = StreamUpdate {

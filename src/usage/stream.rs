@@ -1,7 +1,7 @@
-//! A streamed answer, as Server-Sent Events of any format.
+//! Reads a streamed answer, Server-Sent Events of any format.
 //!
-//! Events are read in the endpoint's format until one has another: some gateways answer in a format of their own. The
-//! text is gathered meanwhile, and counted only if it must be.
+//! The first event with a known format determines the format of the stream. The endpoint's format is tried first; some
+//! gateways answer in another. The text is collected meanwhile, and counted only if it must be.
 
 use super::part::Part;
 use super::places::PLACES;
@@ -16,8 +16,8 @@ use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
 use std::collections::BTreeMap;
 
-/// The number of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts count
-/// as one text with it.
+/// The index of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts form one
+/// text with it.
 const LAST_PART: u64 = 127;
 
 /// Reads a stream.
@@ -29,13 +29,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A reader of an answer with so many `choices` from `endpoint`.
+    /// A reader of an answer from `endpoint`, with so many `choices`.
     pub(super) fn new(endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
         let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
         Self { parser: Parser::new(PLACES), answer, outcome: None }
     }
 
-    /// Takes a chunk; returns the outcome, once, when it is certain.
+    /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;
@@ -48,7 +48,7 @@ impl Reader {
         self.outcome
     }
 
-    /// Takes an event; returns the outcome, once, when it is certain. Later events are skipped.
+    /// Takes an event. Returns the outcome, once, as soon as it is certain, and skips later events.
     pub(super) fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
         if self.outcome.is_some() {
             return None;
@@ -116,7 +116,7 @@ impl Format {
 struct Answer {
     tokenizer: Tokenizer,
     format: Format,
-    /// Whether an event has had a known format, which is `format` then.
+    /// Whether an event has shown that `format` is the format of the stream.
     is_known: bool,
     choices: u64,
     /// One bit for each choice that has finished.
@@ -126,7 +126,7 @@ struct Answer {
     has_output: bool,
     shows_reasoning: bool,
     reported: Reported,
-    /// Whether text has come since the output was reported.
+    /// Whether text has arrived since the output was reported.
     report_is_old: bool,
     /// Whether some of the stream could not be read since the output was reported.
     has_gap: bool,
@@ -151,7 +151,7 @@ impl Answer {
         }
     }
 
-    /// Reads an event; returns the outcome, if it is certain now.
+    /// Reads an event. Returns the outcome if it is certain now.
     fn read(&mut self, event: Event<'_>) -> Option<Outcome> {
         if event.data.trim_ascii() == b"[DONE]" {
             return Some(self.outcome(true));
@@ -182,7 +182,7 @@ impl Answer {
         (update.is_last || (has_report && all_finished)).then(|| self.outcome(true))
     }
 
-    /// The content of an event's data, in the first format that it has.
+    /// The content of an event's data, in the first format that it fits.
     fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
         let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
         let tried = if self.is_known { 1 } else { formats.len() };
@@ -203,7 +203,7 @@ impl Answer {
         }
     }
 
-    /// The outcome if no more comes. `is_whole`: the answer has ended by itself.
+    /// The outcome if the stream ends now. `is_whole`: the answer has ended by itself.
     fn outcome(&self, is_whole: bool) -> Outcome {
         let reported = self.reported.output_tokens();
         if is_whole && reported > 0 && !self.report_is_old && !self.has_gap {
@@ -225,7 +225,7 @@ impl Answer {
         self.tokenizer.weigh(tokens.get())
     }
 
-    /// About as many, or the usage that was reported so far, if that is more.
+    /// About the tokens of the text, or the tokens that were reported so far if they are more.
     fn estimate(&self) -> u64 {
         let tokens: Units = self.parts.values().map(|part| part.estimate().into()).sum();
         self.tokenizer.weigh(tokens.get()).max(self.reported.output_tokens())

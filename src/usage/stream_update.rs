@@ -5,15 +5,15 @@ use super::bill::Bill;
 /// The content of an event.
 #[derive(Debug, Default)]
 pub(super) struct StreamUpdate {
-    /// New text, each with its part of the answer: a choice, an item or a block. Each part is a text of its own.
+    /// New texts, each with the index of its part of the answer: a choice, an item or a block.
     pub(super) texts: Vec<(u64, String)>,
-    /// Texts of parts that are told as a whole: as they are so far, or in the end.
+    /// Texts of parts that arrive whole: as they are so far, or in the end.
     pub(super) wholes: Vec<(u64, String)>,
     /// Whether output has begun, even if it has no text.
     pub(super) has_output: bool,
     /// Whether some of the output is reasoning.
     pub(super) shows_reasoning: bool,
-    /// The choices that finish.
+    /// The choices that finish with the event.
     pub(super) finished: Vec<u64>,
     /// The usage that the event reports, for all choices or for one.
     pub(super) reports: Vec<(Option<u64>, Bill)>,

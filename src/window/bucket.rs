@@ -1,15 +1,16 @@
-//! The token bucket: `burst` units fit at once, and used units drain evenly, the limit in each window (GCRA, with the
-//! level kept instead of the time at which it will be zero, so that it stays true when the rate changes).
+//! The token bucket: `burst` units fit at once, and used units drain evenly, by the limit in each window. This is GCRA,
+//! except that the counter keeps the level instead of the time at which the level reaches zero, because the level stays
+//! true when the rate changes.
 //!
-//! Hence any time `t` admits at most `burst + limit * t / window`. All numbers are whole: a level is a number of
-//! units less a number of parts of one, and the parts of a unit are as many as the window has milliseconds.
+//! Hence any time `t` admits at most `burst + limit * t / window`. All numbers are whole: a level is a number of units
+//! less a number of parts of one unit, and a unit has as many parts as the window has milliseconds.
 //!
-//! **Refunds.** A refunded unit must not admit more than if it had never been charged. While the bucket holds
-//! something, a smaller charge means exactly as much less in the bucket; but had the bucket run dry meanwhile, the
-//! refund was drained already. So a refund is at most the lowest level since the charge. The counter remembers lows
-//! for that: for each charge that still matters, the lowest level from then until the next. A low that is no lower
-//! than a later one adds nothing to it, so few are kept. Bursts from an empty bucket have many; beyond [`MAX_LOWS`] the
-//! two closest become the lower one, which gives back less, never more.
+//! **Refunds.** A refund must not admit more than if its units had never been charged. If the bucket has not been empty
+//! since the charge, a smaller charge would have left the level lower by exactly the refund. If it has been empty, the
+//! units have drained already. In general, a refund is at most the lowest level since the charge. The counter therefore
+//! keeps lows: for each charge that still matters, the lowest level from then until the next. A low that is no lower
+//! than a later one is redundant, so few are kept. Bursts from an empty bucket have many; beyond [`MAX_LOWS`], the two
+//! closest become the lower of them, so that a refund may give back less, never more.
 //!
 //! `lua/window/bucket.lua` does the same arithmetic.
 
@@ -18,13 +19,13 @@ use crate::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
-/// The most lows that are remembered. Charges of one millisecond share one.
+/// The most lows that a counter keeps. Charges of one millisecond share a low.
 pub const MAX_LOWS: usize = 64;
 
-/// The longest duration that a bucket reports, since the Lua twin counts no further.
+/// The longest duration that a bucket reports: the Lua twin cannot count further.
 const MAX_WAIT: Millis = Millis::new(MAX_EXACT);
 
-/// How fast a bucket drains and how much it holds.
+/// The speed at which a bucket drains, and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     window: NonZeroMillis,
@@ -33,18 +34,18 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `limit` units in each `window`, and `burst` at once. A bucket that is never refilled admits nothing.
+    /// `limit` units in each `window`, and `burst` at once. A bucket that never refills admits nothing.
     pub const fn new(window: NonZeroMillis, limit: Units, burst: Units) -> Self {
         Self { window, limit, burst: if limit.is_zero() { Units::ZERO } else { burst } }
     }
 
-    /// The parts of a unit.
+    /// The number of parts in a unit.
     const fn parts(self) -> u64 {
         self.window.get().get()
     }
 }
 
-/// The content of a bucket: `units` less `drained` parts of one, which are fewer than a unit has.
+/// The level of a bucket: `units` less `drained` parts of one unit, fewer than a whole unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Level {
     units: Units,
@@ -87,9 +88,9 @@ impl Level {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     level: Level,
-    /// The time at which that was the level.
+    /// The time of the level.
     at: Millis,
-    /// By time, oldest first.
+    /// The lows, oldest first.
     lows: Vec<Low>,
 }
 
@@ -101,7 +102,7 @@ struct Low {
 }
 
 impl Counter {
-    /// The counter at `now`, drained until then. A clock that has stepped back drains nothing.
+    /// The counter, drained until `now`. A clock that has stepped back drains nothing.
     pub fn read<'a>(&'a mut self, rate: &'a mut Rate, now: Millis) -> Reading<'a> {
         if now > self.at && !self.level.units.is_zero() {
             self.level = self.drained(*rate, now - self.at);
@@ -123,7 +124,7 @@ impl Counter {
         Level { units: self.level.units - Units::new(units), drained }
     }
 
-    /// Makes one of the two neighbouring lows that differ least; of several such pairs, of the oldest.
+    /// Merges the two neighbouring lows that differ least into the lower one; of several such pairs, the oldest.
     fn merge_closest_lows(&mut self, rate: Rate) {
         let gaps = self.lows.windows(2).map(|pair| match pair {
             [one, next] => next.level.without(one.level, rate),
@@ -153,17 +154,17 @@ impl Reading<'_> {
         *self.rate = rate;
     }
 
-    /// Units that have not drained; a part of one counts as one.
+    /// The units that have not drained. A part of a unit counts as a unit.
     pub const fn used(&self) -> Units {
         self.counter.level.units
     }
 
-    /// Whether nothing is remembered.
+    /// Whether the counter equals a new one.
     pub const fn is_empty(&self) -> bool {
         self.counter.level.units.is_zero()
     }
 
-    /// The place of a charge made now: the time.
+    /// The place of a charge made now: its time.
     pub const fn place(&self) -> u64 {
         self.counter.at.get()
     }
@@ -173,7 +174,7 @@ impl Reading<'_> {
         if cost > self.rate.burst {
             return Fit::Never;
         }
-        // Less than one of the used units has drained, so whole units decide.
+        // The level is less than one unit below `used`, so whole units decide.
         let excess = self.used() - (self.rate.burst - cost);
         if excess.is_zero() {
             return Fit::Now;
@@ -228,7 +229,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The duration until the bucket is as before any use, if nobody spends; zero if it is.
+    /// The duration until all used units have drained if nothing more is charged; zero if they have.
     pub fn reset(&self) -> Millis {
         if self.is_empty() {
             return Millis::ZERO;
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_is_never_refilled_admits_nothing() {
+    fn a_bucket_that_never_refills_admits_nothing() {
         let mut bucket = Bucket::new(Rate::new(NonZeroMillis::MIN, units(0), units(5)));
         let mut reading = bucket.at(0);
         assert_eq!([reading.fit(units(1)), reading.fit(units(0))], [Fit::Never, Fit::Now]);
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_bucket_gets_all_of_a_refund_back() {
+    fn a_refund_is_whole_if_the_bucket_has_not_been_empty_since() {
         let mut bucket = Bucket::new(rate(100));
         bucket.charge(0, 50);
         let second = bucket.charge(0, 40);
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_requests_get_all_back_in_any_order() {
+    fn concurrent_requests_get_whole_refunds_in_any_order() {
         let mut bucket = Bucket::new(rate(100_000));
         let lows = u64::try_from(MAX_LOWS).unwrap();
         let places: Vec<u64> = (0..lows).map(|now| bucket.charge(now, 1_000)).collect();
@@ -361,10 +362,10 @@ mod tests {
         assert_eq!(bucket.at(u64::MAX).used(), 0);
     }
 
-    /// One charge: when, how much, and, if some of it is given back, when and how much.
+    /// One charge: its time, its units, and the time and units of its refund, if there is one.
     type Spent = (u64, u64, Option<(u64, u64)>);
 
-    /// The level after `spent`, in thousandths of a unit, had every cost been from the start what it was in the end.
+    /// The level after `spent`, in thousandths of a unit, if every charge had been smaller by its refund.
     fn level_in_hindsight(spent: &[Spent], now: u64) -> u64 {
         let (mut level, mut before) = (0_u64, 0);
         for (at, cost, refund) in spent {
@@ -377,7 +378,7 @@ mod tests {
 
     proptest! {
         /// The promise: any time admits, less refunds, at most the burst and the refill of that time. And the level is
-        /// what it would be had each cost been known from the start.
+        /// the same as if each cost had been known from the start.
         #[test]
         fn nothing_exceeds_the_burst_and_the_rate(
             burst in 1u64..40, steps in prop::collection::vec((0u64..400, 0u64..15, 0u64..15, 0usize..6), 1..64),
@@ -402,7 +403,7 @@ mod tests {
                     *refunded = Some((now, amount));
                 }
                 let hindsight = level_in_hindsight(&spent, now);
-                // Were there more charges, forgetting lows could make it higher.
+                // With more charges, merged lows could make the level higher.
                 prop_assert_eq!(bucket.thousandths(), hindsight, "at {}: {:?}", now, spent);
             }
             for (first, (from, ..)) in spent.iter().enumerate() {
@@ -414,9 +415,9 @@ mod tests {
             }
         }
 
-        /// With more lows than are remembered, too little is given back, never too much.
+        /// Merged lows make refunds smaller, never larger.
         #[test]
-        fn forgetting_lows_never_lowers_the_level(
+        fn merging_lows_never_lowers_the_level(
             steps in prop::collection::vec((1u64..30, 1u64..50, 0u64..50, 0usize..200), 80..200),
         ) {
             let (mut bucket, mut now) = (Bucket::new(rate(1_000_000)), 0);

@@ -1,5 +1,5 @@
-//! A counter of any algorithm: what stores keep for a window, and what a reservation does to it from its beginning to
-//! its end. The arithmetic is in the files of the algorithms.
+//! A counter of any algorithm, as the local store keeps it for a window, and the steps of a reservation: reserve,
+//! extend, settle. The arithmetic is in the files of the algorithms.
 
 use super::parts::ChargedParts;
 use super::period::Period;
@@ -7,7 +7,7 @@ use super::{Algorithm, Fit, Window, WindowState, bucket, fixed, leases, sliding}
 use crate::quantity::{Millis, Units};
 use serde::{Deserialize, Serialize};
 
-/// A window's counter, with what its algorithm needs to know of the window. [`Counter::at`] reads and changes it.
+/// A window's counter, with the parameters of the window that its algorithm needs. [`Counter::at`] reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Counter {
     /// A sliding window.
@@ -37,7 +37,7 @@ impl Counter {
         }
     }
 
-    /// The counter at `now`, a time since the epoch: without what has left the window by then.
+    /// The counter at `now`, a time since the epoch. Drops what has left the window by then.
     pub fn at(&mut self, now: Millis) -> CounterAt<'_> {
         CounterAt(match self {
             Self::Sliding(shape, counter) => Reading::Sliding(counter.read(*shape, now)),
@@ -61,7 +61,7 @@ enum Reading<'a> {
 }
 
 impl CounterAt<'_> {
-    /// Applies `limit`, and any other parameter of `window` that may change while its counter stays, from now on.
+    /// Puts `limit` into force from now on, and the parameters of `window` that can change while its counter stays.
     pub const fn set_limit(&mut self, window: &Window, limit: Units) {
         if let (Reading::Bucket(bucket), Algorithm::TokenBucket { burst }) = (&mut self.0, window.algorithm) {
             bucket.set_rate(bucket::Rate::new(window.length, limit, burst));
@@ -78,15 +78,15 @@ impl CounterAt<'_> {
         }
     }
 
-    /// Charges `cost`, whether or not it fits, and returns what was charged where.
+    /// Charges `cost`, whether or not it fits, and returns the parts charged.
     pub fn reserve(&mut self, cost: Units) -> ChargedParts {
         let mut parts = ChargedParts::default();
         self.charge(&mut parts, cost);
         parts
     }
 
-    /// Charges what a running reservation costs by now beyond what it has charged, and renews its lease. Nothing is
-    /// given back: the request may need it yet. Doing so again with the same cost changes no count.
+    /// Charges the part of `cost`, the cost so far of a running request, that exceeds `parts`, and renews its lease.
+    /// Refunds nothing, because the request may still need it. A second call with the same cost changes no count.
     pub fn extend(&mut self, parts: &mut ChargedParts, limit: Units, cost: Units) {
         match &mut self.0 {
             Reading::Leases(leases) if !cost.is_zero() => leases::renew(leases, limit, parts),
@@ -97,8 +97,8 @@ impl CounterAt<'_> {
         }
     }
 
-    /// Ends a reservation that charged `parts` and has cost `cost`: charges an excess now, or gives back what was too
-    /// much to where it was charged, the newest first. A lease ends whatever it cost.
+    /// Ends a reservation that charged `parts` and has cost `cost`: charges an excess now, or refunds a surplus to the
+    /// places of its charges, the newest first. A lease ends, whatever the cost.
     pub fn settle(&mut self, parts: &ChargedParts, cost: Units) {
         let cost = match self.0 {
             Reading::Leases(_) => Algorithm::Concurrency.units_kept(cost),
@@ -155,7 +155,7 @@ impl CounterAt<'_> {
         }
     }
 
-    /// Whether nothing is remembered, so that a new counter would be the same.
+    /// Whether the counter equals a new one.
     pub fn is_empty(&self) -> bool {
         match &self.0 {
             Reading::Sliding(window) | Reading::Leases(window) => window.is_empty(),
@@ -164,7 +164,7 @@ impl CounterAt<'_> {
         }
     }
 
-    /// The duration until the window is empty if nobody spends; zero if it is empty.
+    /// The duration until the window is empty if nothing more is charged; zero if it is empty.
     pub fn reset(&self) -> Millis {
         match &self.0 {
             Reading::Sliding(window) | Reading::Leases(window) => window.reset(),
@@ -173,7 +173,7 @@ impl CounterAt<'_> {
         }
     }
 
-    /// What the counter reports, with the `fit` that was found before the charge.
+    /// The state of the counter. `fit` is whether the cost fitted before it was charged.
     pub fn state(&self, fit: Fit) -> WindowState {
         WindowState { used: self.used(), reset: self.reset(), fit }
     }
@@ -208,7 +208,7 @@ mod tests {
         })
     }
 
-    /// A counter to which each of `steps` has charged so much so long after the last, and the time then.
+    /// A counter after `steps`, each a pause and the units charged after it, and the time at the end.
     fn charged(window: &Window, limit: Units, steps: Vec<(u64, u64)>) -> (Counter, Millis) {
         let (mut counter, mut now) = (Counter::new(window, limit), NOW);
         for (step, spent) in steps {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     proptest! {
-        /// For every algorithm: refused means that it would not have fitted, and after the wait it does.
+        /// For every algorithm: a refused cost would not have fitted, and it fits after its wait, not before.
         #[test]
         fn a_refusal_is_true_until_its_wait_is_over(
             (window, limit) in a_window(), cost in units(),
@@ -240,7 +240,7 @@ mod tests {
             }
         }
 
-        /// Nothing spends, so the counter is empty at its reset, and not a millisecond earlier.
+        /// If nothing more is charged, the counter is empty at its reset, and not a millisecond earlier.
         #[test]
         fn a_counter_is_empty_after_its_reset(
             (window, limit) in a_window(), spent in prop::collection::vec((0u64..1_000, 0u64..12), 0..20),
@@ -255,7 +255,7 @@ mod tests {
             prop_assert_eq!((empty.used(), empty.is_empty()), (Units::ZERO, true));
         }
 
-        /// However a reservation grows while it runs, it ends with its cost charged; a lease leaves nothing.
+        /// However a reservation grows while it runs, in the end its cost is charged, and no lease remains.
         #[test]
         fn a_reservation_ends_with_its_cost_charged(
             (window, limit) in a_window(), reserved in 0u64..20, grown in prop::collection::vec(units(), 0..20),

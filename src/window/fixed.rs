@@ -1,7 +1,7 @@
 //! Fixed windows: a count that begins anew with each period.
 //!
-//! Each period admits at most the limit, and so the time around the end of a period admits at most twice the limit.
-//! For the promise in any trailing window, take a sliding window. `lua/window/fixed.lua` does the same arithmetic.
+//! Each period admits at most the limit, so a window across the end of a period admits at most twice the limit. Only a
+//! sliding window keeps every trailing window within the limit. `lua/window/fixed.lua` does the same arithmetic.
 
 use super::Fit;
 use super::period::Period;
@@ -11,14 +11,13 @@ use serde::{Deserialize, Serialize};
 /// A fixed window's counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    /// The period that is counted.
+    /// The number of the current period.
     index: u64,
     used: Units,
 }
 
 impl Counter {
-    /// The counter at `now`: it begins anew in a later period, and stays in the period that was counted if the clock
-    /// has stepped back.
+    /// The counter at `now`. It begins anew in a later period, and stays in its period if the clock has stepped back.
     pub fn read(&mut self, period: Period, now: Millis) -> Reading<'_> {
         let index = period.index(now);
         if index > self.index || self.used.is_zero() {
@@ -42,12 +41,12 @@ impl Reading<'_> {
         self.counter.used
     }
 
-    /// Whether nothing is remembered.
+    /// Whether the counter equals a new one.
     pub const fn is_empty(&self) -> bool {
         self.counter.used.is_zero()
     }
 
-    /// The place of a charge made now: the period.
+    /// The place of a charge made now: its period.
     pub const fn place(&self) -> u64 {
         self.counter.index
     }
@@ -68,14 +67,14 @@ impl Reading<'_> {
         self.counter.used += cost;
     }
 
-    /// Gives `amount` back if the period `place` is the one that is counted.
+    /// Refunds `amount` if `place` is the current period.
     pub fn refund(&mut self, place: u64, amount: Units) {
         if place == self.counter.index {
             self.counter.used -= amount;
         }
     }
 
-    /// The duration until the period ends; zero if nothing is counted.
+    /// The duration until the period ends; zero if nothing is charged.
     pub fn reset(&self) -> Millis {
         if self.is_empty() { Millis::ZERO } else { self.left() }
     }

@@ -1,9 +1,9 @@
-//! Requests in flight: each takes a slot until it is over, and at the latest until its lease ends, so that the slots of
-//! an Envoy that died come free by themselves.
+//! Requests in flight: each takes a slot until it is over, or until its lease ends, so that the slots of an Envoy that
+//! died come free by themselves.
 //!
-//! A lease is one unit in a sliding window of the lease's length, given back when the request is over. Hence any number
-//! of slots takes the memory of [`SEGMENTS`] numbers, and a lease that is not renewed lives for its length and at most
-//! one segment more. `lua/window/leases.lua` does the same arithmetic.
+//! A lease is one unit in a sliding window of the lease's length, refunded when the request is over. Hence any number
+//! of slots takes the memory of [`SEGMENTS`] numbers, and a lease that is not renewed ends late by at most one segment.
+//! `lua/window/leases.lua` does the same arithmetic.
 
 use super::Fit;
 use super::parts::ChargedParts;
@@ -11,19 +11,19 @@ use super::sliding::{Reading, Shape};
 use crate::quantity::{NonZeroMillis, Units};
 use std::num::NonZeroU32;
 
-/// The segments of a lease's window: one that is not renewed ends late by at most this part of its length.
+/// The number of segments in the window of a lease.
 pub const SEGMENTS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
-/// One request's slot.
+/// The slot of one request.
 const SLOT: Units = Units::new(1);
 
-/// The shape of leases that live for `length`.
+/// The shape of the window of leases of this `length`.
 pub const fn shape(length: NonZeroMillis) -> Shape {
     Shape::new(length, SEGMENTS)
 }
 
-/// Starts the lease at `parts` anew. A lease that has ended, or never was, is taken if a slot of `limit` is free: its
-/// request still runs.
+/// Starts the lease at `parts` anew. If that has ended or never existed, takes a new one if a slot of `limit` is free,
+/// because the request still runs.
 pub fn renew(leases: &mut Reading<'_>, limit: Units, parts: &mut ChargedParts) {
     let live = parts.iter().next_back().filter(|part| !leases.count(part.place).is_zero());
     if let Some(part) = live {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_lease_outlives_its_length_and_is_one_slot() {
+    fn a_renewed_lease_outlives_its_length_and_takes_one_slot() {
         let mut counter = Counter::default();
         let mut parts = take(&mut at(&mut counter, 0));
         for now in (0..100_000).step_by(4_000) {
@@ -88,7 +88,7 @@ mod tests {
             limit in 1u64..6, steps in prop::collection::vec((0u64..900, 0usize..8, 0u8..4), 1..150),
         ) {
             let (mut counter, mut now) = (Counter::default(), 0);
-            // When each began or was renewed last, and where it is.
+            // When each lease began or was last renewed, and its place.
             let mut leases: Vec<(u64, ChargedParts)> = Vec::new();
             for (step, which, action) in steps {
                 now += step;

@@ -1,11 +1,11 @@
 //! Windows: the arithmetic that decides whether a cost fits, the same here as in `lua/window/`.
 //!
-//! The local store counts with it, and the Lua scripts are tested against it. Time is an argument; nothing here reads
-//! a clock.
+//! The local store counts with it, and tests compare the Lua scripts to it. Time is an argument; nothing here reads a
+//! clock.
 //!
 //! This file names the windows. Each algorithm has a file of its own, named like its Lua twin, and [`Counter`] is any
-//! of them. They share their verbs with the twins: a counter is `read` at a time, and the reading answers `fit`,
-//! `used` and `reset`, names the `place` of a charge, and takes `charge`, `refund` and, for leases, `renew`.
+//! of them. Rust and Lua have the same functions: `read` gives the counter at a time, and this reading has `fit`,
+//! `used` and `reset`, the `place` of a charge, `charge`, `refund` and, for leases, `renew`.
 //!
 //! All algorithms keep three rules. A cost equal to the remainder fits. A refund goes back to the place of the charge,
 //! and never admits more than if the charge had been smaller from the start. A clock that steps back never opens a
@@ -27,57 +27,53 @@ pub use state::{Fit, WindowState};
 use crate::quantity::{Millis, NonZeroMillis, Units};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
+use strum::IntoStaticStr;
 
-/// The segments of a sliding window whose configuration gives no number.
+/// The default number of segments of a sliding window.
 pub const DEFAULT_SEGMENTS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
-/// A duration, and how use is counted over it.
+/// A duration, and the algorithm that counts over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
-    /// Its duration.
+    /// The duration.
     #[serde(rename = "window_ms")]
     pub length: NonZeroMillis,
-    /// How use is counted.
+    /// The algorithm.
     #[serde(flatten)]
     pub algorithm: Algorithm,
 }
 
-/// How use is counted over a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// An algorithm that counts over a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "algorithm", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Algorithm {
-    /// The window is cut into segments, and a unit leaves when its whole segment has left.
+    /// The window consists of segments, and a unit leaves it when the unit's whole segment has left.
     SlidingWindow {
-        /// How many segments the window is cut into.
+        /// The number of segments.
         segments: NonZeroU32,
     },
     /// Windows follow one another, aligned to the epoch; each begins empty.
     FixedWindow,
-    /// A fixed window that is a month of the calendar, in UTC. Its length is nominal.
+    /// A fixed window that is a month of the calendar, in UTC. The length of the window is nominal.
     CalendarMonth,
-    /// A bucket that holds `burst` units and is refilled evenly, by the limit in each window (GCRA).
+    /// A bucket of `burst` units that refills evenly, by the limit in each window (GCRA).
     TokenBucket {
-        /// How much fits at once. Not part of the label: like a limit, it can change while the counter stays.
+        /// The most that fits at once. The label leaves it out: like a limit, it can change while the counter stays.
         burst: Units,
     },
-    /// Requests in flight. The limit is their number; the window's length is that of the lease, after which a slot
-    /// comes free even if the end of its request is never reported.
+    /// Requests in flight. The limit is their number. The window's length is that of a lease, after which a slot comes
+    /// free even if nothing reports the end of its request.
     Concurrency,
 }
 
 impl Algorithm {
     /// The name on the wire and in store keys.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SlidingWindow { .. } => "sliding_window",
-            Self::FixedWindow => "fixed_window",
-            Self::CalendarMonth => "calendar_month",
-            Self::TokenBucket { .. } => "token_bucket",
-            Self::Concurrency => "concurrency",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
-    /// The units that a request of `cost` takes: a request in flight takes one slot, however it is priced.
+    /// The units that a request of `cost` takes. A request in flight takes at most one slot.
     pub fn units(self, cost: Units) -> Units {
         match self {
             Self::Concurrency => cost.min(Units::new(1)),
@@ -85,7 +81,7 @@ impl Algorithm {
         }
     }
 
-    /// The units that stay taken when a request of `cost` is over: a slot is free then.
+    /// The units that stay charged when a request of `cost` is over. A slot is free then.
     pub const fn units_kept(self, cost: Units) -> Units {
         match self {
             Self::Concurrency => Units::ZERO,
@@ -118,12 +114,12 @@ impl Window {
         Self { length, algorithm: Algorithm::TokenBucket { burst } }
     }
 
-    /// Requests in flight, each for the duration of `lease` at most unless its lease is renewed.
+    /// Requests in flight. Each counts for the duration of `lease` at most, unless its lease is renewed.
     pub const fn concurrency(lease: NonZeroMillis) -> Self {
         Self { length: lease, algorithm: Algorithm::Concurrency }
     }
 
-    /// The most that fits at once under `limit`: the largest cost that is ever admitted, and the most that can remain.
+    /// The most that fits at once under `limit`: the largest cost that is ever admitted, and the largest remainder.
     pub const fn capacity(&self, limit: Units) -> Units {
         match self.algorithm {
             Algorithm::TokenBucket { .. } if limit.is_zero() => Units::ZERO,
@@ -134,8 +130,8 @@ impl Window {
 
     /// The window's name in store keys and messages: its length in the largest unit that divides it (`1m`, `90s`,
     /// `1d`, `250ms`), and any difference from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
-    /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Two windows that count differently never share a label,
-    /// so that another way to count starts a new counter.
+    /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Windows that count differently have different labels, so
+    /// that a change of the algorithm starts a new counter.
     pub fn label(&self) -> String {
         let length = self.length.get().label();
         match self.algorithm {

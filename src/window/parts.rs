@@ -1,24 +1,24 @@
-//! The places in a counter that a reservation has charged: a refund must name them.
+//! The places in a counter that a reservation has charged, to which a refund must go.
 //!
 //! Most reservations have one part in each counter. A response that outgrows its reservation is charged again while it
-//! runs, and each such charge is a part of its own, because it leaves its window at another time.
+//! runs. Each such charge is a part of its own, because it leaves the window at another time.
 
 use crate::quantity::Units;
 
-/// The most parts of one reservation in one counter. Beyond that, the two oldest become one at the place of the older,
-/// whose refund may give back less, never more.
+/// The most parts of one reservation in one counter. Beyond that, the two oldest become one at the place of the older.
+/// Its refund may give back less than theirs, never more.
 pub const MAX_PARTS: usize = 16;
 
-/// Units charged at one place of a counter.
+/// A charge at one place of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The counter's place at the time of the charge: the number of a segment or of a period, or a time.
+    /// The place of the charge: the number of a segment or of a period, or a time.
     pub place: u64,
-    /// Units.
+    /// The units.
     pub amount: Units,
 }
 
-/// All that one reservation has charged to one counter, oldest first.
+/// The charges of one reservation to one counter, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChargedParts(Vec<Part>);
 
@@ -28,12 +28,12 @@ impl ChargedParts {
         self.0.iter().copied()
     }
 
-    /// Units in all parts.
+    /// The units of all parts.
     pub fn total(&self) -> Units {
         self.0.iter().map(|part| part.amount).sum()
     }
 
-    /// Adds `amount` charged at `place`. A charge of nothing is no part.
+    /// Adds a charge of `amount` at `place`. A charge of zero adds no part.
     pub fn add(&mut self, place: u64, amount: Units) {
         if amount.is_zero() {
             return;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charges_at_one_place_are_one_part_and_nothing_is_none() {
+    fn charges_at_one_place_are_one_part_and_a_charge_of_zero_is_none() {
         let mut parts = ChargedParts::default();
         parts.add(1, Units::new(5));
         parts.add(1, Units::new(2));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_stay_few_and_lose_nothing() {
+    fn many_parts_merge_and_keep_their_total() {
         let mut parts = ChargedParts::default();
         for place in 0..100 {
             parts.add(place, Units::new(2));

@@ -1,5 +1,5 @@
 //! Periods that follow one another without a gap: multiples of a length since the epoch, and the months of the
-//! Gregorian calendar in UTC. Each has a number, larger the later it is.
+//! Gregorian calendar in UTC. Each has a number, and later periods have larger numbers.
 //!
 //! Leap seconds do not exist here: as in POSIX time, every day has 86,400 seconds.
 
@@ -12,13 +12,13 @@ const EPOCH: u64 = 719_468;
 /// Days of 400 years of the Gregorian calendar, after which it repeats.
 const ERA: u64 = 146_097;
 
-/// Months from March of the year 0 to January 1970.
+/// Months from March of year 0 to January 1970.
 const MARCH_0_TO_JANUARY_1970: u64 = 1_970 * 12 - 2;
 
-/// A month after the last that 64 bits of milliseconds reach, yet so early that its days are counted without overflow.
+/// A month later than any that 64 bits of milliseconds reach, and early enough that its days do not overflow.
 const AFTER_ALL_MONTHS: u64 = 1 << 40;
 
-/// A way to cut time into periods.
+/// A division of time into periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Period {
     /// Periods of this length, the first of which begins at the epoch.
@@ -46,10 +46,10 @@ impl Period {
     }
 }
 
-/// Months from January 1970 to the month that contains a day, given in days since the epoch. These are fewer than 2^38,
-/// so nothing here overflows.
+/// The months from January 1970 to the month of a `day` since the epoch. Milliseconds in 64 bits have fewer than 2^38
+/// days, so nothing here overflows.
 ///
-/// Years are counted from March, so that a leap day is the last of its year; see `civil_from_days` in
+/// Years begin in March, so that a leap day is the last day of its year; see `civil_from_days` in
 /// <https://howardhinnant.github.io/date_algorithms.html>.
 const fn month_of_day(day: u64) -> u64 {
     let day = day + EPOCH;
@@ -60,7 +60,7 @@ const fn month_of_day(day: u64) -> u64 {
     (era * 400 + year_of_era) * 12 + months_from_march - MARCH_0_TO_JANUARY_1970
 }
 
-/// Days since the epoch of the first day of a month, given in months since January 1970.
+/// The days from the epoch to the first day of a `month` since January 1970.
 fn first_day(month: u64) -> u64 {
     let months = month.min(AFTER_ALL_MONTHS) + MARCH_0_TO_JANUARY_1970;
     let (years, months_from_march) = (months / 12, months % 12);
@@ -69,7 +69,7 @@ fn first_day(month: u64) -> u64 {
     era * ERA + days_before_year(year_of_era) + day_of_year - EPOCH
 }
 
-/// Days of an era before the March in which its year begins.
+/// The days of an era before one of its years, which begins in March.
 const fn days_before_year(year_of_era: u64) -> u64 {
     year_of_era * 365 + year_of_era / 4 - year_of_era / 100
 }
@@ -82,7 +82,7 @@ mod tests {
     use jiff::{Timestamp, ToSpan};
     use proptest::prelude::*;
 
-    /// When a month begins, by a date library.
+    /// The beginning of a month, from a date library.
     fn begins_at(month: u64) -> u64 {
         let first = date(1970, 1, 1) + i64::try_from(month).unwrap().months();
         u64::try_from(first.to_zoned(TimeZone::UTC).unwrap().timestamp().as_millisecond()).unwrap()

@@ -1,10 +1,10 @@
 //! The sliding window: a running total and one count per segment, so that a decision costs amortised O(1) and a
 //! counter O(segments), whatever the rate.
 //!
-//! A window of `length` is cut into segments of `ceil(length / segments)`, aligned to the epoch. A unit leaves when
-//! its whole segment has left: charged in segment `i`, it counts until segment `i + segments + 1` begins. Hence no
-//! trailing window of `length`, wherever it begins, admits more than the limit, and a refusal is late by at most one
-//! segment. `lua/window/sliding.lua` does the same arithmetic on a Redis hash.
+//! A window of `length` consists of segments of `ceil(length / segments)`, aligned to the epoch. A unit leaves when its
+//! whole segment has left: charged in segment `i`, it counts until segment `i + segments + 1` begins. Hence no trailing
+//! window of `length`, wherever it begins, admits more than the limit, and a unit leaves late by at most one segment.
+//! `lua/window/sliding.lua` does the same arithmetic on a Redis hash.
 
 use super::Fit;
 use crate::quantity::{Millis, NonZeroMillis, Units};
@@ -17,19 +17,19 @@ use std::num::NonZeroU32;
 pub struct Shape {
     /// The length of a segment.
     segment: NonZeroMillis,
-    /// Segments that make up the window; one more is live, the one that is leaving.
+    /// The number of segments in the window. One more counts: the one that is leaving.
     segments: u64,
 }
 
 impl Shape {
-    /// A window of `length` cut into `segments`.
+    /// A window of `length` in `segments`.
     pub const fn new(length: NonZeroMillis, segments: NonZeroU32) -> Self {
         let segments = segments.get() as u64;
         let segment = Millis::new(length.get().get().div_ceil(segments)).at_least_one();
         Self { segment, segments }
     }
 
-    /// The time at which a unit charged in segment `index` leaves.
+    /// The time at which a unit charged in segment `index` leaves the window.
     fn leaves_at(self, index: u64) -> Millis {
         let segment = self.segment.get();
         segment * index + segment * self.segments + segment
@@ -40,7 +40,7 @@ impl Shape {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     total: Units,
-    /// Segments charged to, oldest first. A segment whose charges were all refunded stays until it leaves.
+    /// Segments with charges, oldest first. A segment stays until it leaves, even if all its charges are refunded.
     segments: VecDeque<Segment>,
 }
 
@@ -49,12 +49,12 @@ pub struct Counter {
 pub struct Segment {
     /// The time since the epoch divided by the segment's length.
     pub index: u64,
-    /// Units.
+    /// The units charged, less refunds.
     pub count: Units,
 }
 
 impl Counter {
-    /// The counter at `now`: segments that have left the window are gone.
+    /// The counter at `now`. Drops segments that have left the window.
     pub fn read(&mut self, shape: Shape, now: Millis) -> Reading<'_> {
         let reading = Reading { counter: self, shape, now };
         let oldest = reading.place().saturating_sub(shape.segments);
@@ -80,12 +80,12 @@ impl Reading<'_> {
         self.counter.total
     }
 
-    /// Whether nothing is remembered.
+    /// Whether the counter equals a new one.
     pub fn is_empty(&self) -> bool {
         self.counter.segments.is_empty()
     }
 
-    /// The segment of a charge made now: never one before the last that was charged, should the clock step back.
+    /// The place of a charge made now: its segment. If the clock has stepped back, the last segment charged.
     pub fn place(&self) -> u64 {
         let last = self.counter.segments.back().map_or(0, |last| last.index);
         last.max(self.now / self.shape.segment)
@@ -140,8 +140,8 @@ impl Reading<'_> {
         }
     }
 
-    /// The duration until the window is empty if nobody spends; zero if it is empty. The last segment charged decides,
-    /// even if its charges have been refunded.
+    /// The duration until the window is empty if nothing more is charged; zero if it is empty. The last segment charged
+    /// decides, even if its charges have been refunded.
     pub fn reset(&self) -> Millis {
         match self.counter.segments.back() {
             Some(last) if !self.counter.total.is_zero() => self.shape.leaves_at(last.index) - self.now,

@@ -1,4 +1,4 @@
-//! What a counter reports of a window: how much is used, when it is empty again, and whether a cost fits.
+//! The state of a counter: the units used, the time until it is empty, and whether a cost fits.
 
 use crate::quantity::{Millis, NonZeroMillis, Units};
 
@@ -7,19 +7,19 @@ use crate::quantity::{Millis, NonZeroMillis, Units};
 pub enum Fit {
     /// It fits.
     Now,
-    /// It fits after this duration if nobody else spends.
+    /// It fits after this duration if nothing more is charged.
     After(NonZeroMillis),
-    /// It is larger than the limit and never fits.
+    /// It is larger than the window's capacity and never fits.
     Never,
 }
 
-/// A counter after a decision.
+/// The state of a counter after a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowState {
-    /// Units charged to the window, those of this request included if it was admitted.
+    /// The units in the window, including those of this request if it was admitted.
     pub used: Units,
-    /// The duration until the window is empty if nobody spends.
+    /// The duration until the window is empty if nothing more is charged.
     pub reset: Millis,
-    /// Whether the cost fits. That of an admitted request did.
+    /// Whether the cost fitted before the decision.
     pub fit: Fit,
 }

@@ -1,9 +1,9 @@
-//! The deadlines of requests, in order: the one answer to what is due.
+//! The deadlines of requests, in their order.
 
 use crate::quantity::Millis;
 use std::collections::{BTreeSet, HashMap};
 
-/// At most one deadline per stream.
+/// Deadlines, at most one per stream.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     in_order: BTreeSet<(Millis, u32)>,
@@ -33,7 +33,7 @@ impl Deadlines {
         self.in_order.first().map(|(due, _)| *due)
     }
 
-    /// Takes a stream whose deadline has come, the earliest first.
+    /// Takes the stream with the earliest deadline, if that has come.
     pub fn pop(&mut self, now: Millis) -> Option<u32> {
         let (due, stream) = *self.in_order.first()?;
         if due > now {

@@ -1,7 +1,7 @@
-//! One worker of Envoy: its requests by their streams, its stores, and the deadlines of both.
+//! One worker of Envoy: its requests by stream, its stores, and the deadlines of both.
 //!
-//! A request handles its own events ([`crate::session`]); the worker brings them to it and adds up what comes out.
-//! Nothing here calls Envoy, so that all of it runs in native tests; time is an argument.
+//! The worker delivers events to requests, which handle them ([`crate::session`]), and collects their effects. Nothing
+//! here calls Envoy, and time is an argument, so that all of it runs in native tests.
 
 mod deadlines;
 #[cfg(test)]
@@ -12,19 +12,19 @@ use crate::quantity::Millis;
 use crate::session::{Cx, Effects, Event, Session, Shared};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
-use crate::store::{Ended, Stores};
-use crate::telemetry::stats::{Stat, Stats};
+use crate::store::{CalloutOutcome, Stores};
+use crate::telemetry::stats::Stats;
 use deadlines::Deadlines;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A worker.
+/// A worker under one configuration.
 #[derive(Debug)]
 pub struct Worker<S> {
     config: Arc<Config>,
     stores: Stores<S>,
-    /// The requests about which something is still to be done.
+    /// The requests that are not idle, by stream.
     sessions: HashMap<u32, Session>,
     deadlines: Deadlines,
     shared: Shared,
@@ -36,8 +36,10 @@ pub struct Worker<S> {
 pub struct Turn {
     /// Callouts to make.
     pub callouts: Vec<Callout>,
-    /// Effects on requests, by stream. Each has a directive or fields for the log.
+    /// Effects on requests, by stream, each with a directive or fields for the log.
     pub effects: Vec<(u32, Effects)>,
+    /// The counts since the last tick, by metric; only a tick has any.
+    pub metrics: Vec<(Cow<'static, str>, u64)>,
 }
 
 impl<S: SharedData> Worker<S> {
@@ -53,11 +55,12 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    /// Something happened to the request of `stream`.
+    /// Delivers `event` to the request of `stream`, and returns its effects.
     pub fn on(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
         let effects = self.deliver(stream, event, now);
-        if let Some(next) = effects.next_in_line {
-            self.deliver(next, Event::FirstInLine, now);
+        if let Some(next) = effects.next_in_queue {
+            // That request only moves its deadline, which the next turn serves: it has no effects.
+            self.deliver(next, Event::FirstInQueue, now);
         }
         effects
     }
@@ -82,17 +85,24 @@ impl<S: SharedData> Worker<S> {
         effects
     }
 
-    /// Something was queued, or time has passed.
+    /// Handles the deadlines that have come by `now`, and collects the callouts that wait.
     pub fn turn(&mut self, now: Millis) -> Turn {
         let mut turn = Turn::default();
         self.finish(&mut turn, now);
         turn
     }
 
-    /// A callout ended with the body of a 200, or without.
+    /// Takes a turn, with the counts since the last tick.
+    pub fn tick(&mut self, now: Millis) -> Turn {
+        let mut turn = self.turn(now);
+        turn.metrics = self.stats.take();
+        turn
+    }
+
+    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Turn {
         let mut turn = Turn::default();
-        let Ended { answers, over } = self.stores.callout_ended(kind, answer, now);
+        let CalloutOutcome { answers, over } = self.stores.callout_ended(kind, answer, now);
         for (stream, answer) in answers {
             let effects = self.on(stream, Event::StoreAnswered(answer), now);
             turn.add(stream, effects);
@@ -105,24 +115,18 @@ impl<S: SharedData> Worker<S> {
         turn
     }
 
-    /// Serves all deadlines that have come, and takes the callouts that are to be made then.
+    /// Handles the deadlines that have come, and then collects the callouts, to which they may have added.
     fn finish(&mut self, turn: &mut Turn, now: Millis) {
         while let Some(stream) = self.deadlines.pop(now) {
             let effects = self.on(stream, Event::Due, now);
             turn.add(stream, effects);
         }
-        turn.callouts = self.stores.callouts(now);
+        turn.callouts = self.stores.turn(now, &mut self.stats);
     }
 
-    /// When the next turn is due if nothing happens.
+    /// When the next turn is due if no event comes first.
     pub fn next_due(&self) -> Option<Millis> {
         [self.deadlines.next_due(), self.stores.next_due()].into_iter().flatten().min()
-    }
-
-    /// What was counted since the last call, by metric.
-    pub fn take_stats(&mut self) -> Vec<(Cow<'static, str>, u64)> {
-        self.stats.add(Stat::SettlementsDropped, self.stores.take_dropped());
-        self.stats.take()
     }
 
     /// Whether every settlement has arrived.

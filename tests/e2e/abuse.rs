@@ -7,10 +7,11 @@ use llm_rate_limit_tests::envoy::Envoy;
 use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
+use llm_rate_limit::quantity::MAX_EXACT;
 use std::time::{Duration, Instant};
 
-/// A limit that no request exceeds, so that everything is forwarded: 2^53 - 1.
-const NO_END: u64 = 9_007_199_254_740_991;
+/// A limit that no request exceeds, so that everything is forwarded.
+const NO_END: u64 = MAX_EXACT;
 
 /// The longest that the largest of these bodies may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);

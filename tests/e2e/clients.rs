@@ -1,5 +1,5 @@
-//! The official clients of OpenAI and Anthropic on every endpoint. They obey the answers of the filter: they back off,
-//! and raise their own errors.
+//! The official clients of OpenAI and Anthropic on every endpoint. They follow the answers of the filter: they back
+//! off, and raise their own errors.
 
 use crate::api::Api;
 use crate::caller::HELLO_TOKENS;

@@ -234,7 +234,7 @@ impl Act {
             Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::BreaksOff(words) => (of_part, seen..=words),
             // A few more words may have passed Envoy before it noticed.
-            Ending::LeavesMidStream(_) => (of_part, seen..=300),
+            Ending::LeavesMidStream(_) => (of_part, seen..=self.words),
             Ending::Refused | Ending::LeavesInBody => panic!("{self:?} is not admitted"),
         }
     }

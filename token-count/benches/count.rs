@@ -1,7 +1,7 @@
 //! How fast texts are counted in `o200k_base`, beside tiktoken-rs.
 //!
-//! Both count each text in turns, and what is told is the median of the ratios of the turns. An argument chooses the
-//! texts that have it in their names.
+//! Both count each text in turns. The result is the median of the ratios of the turns. An argument chooses the texts
+//! with that word in their names.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 

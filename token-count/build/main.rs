@@ -2,7 +2,7 @@
 //! classes of characters. They are files in `OUT_DIR`, laid out as `src/layout.rs` says.
 
 #![allow(clippy::indexing_slicing, reason = "a panic is how a build fails")]
-#![allow(clippy::print_stdout, reason = "it is how cargo is told")]
+#![allow(clippy::print_stdout, reason = "cargo reads it")]
 
 mod classes;
 mod merges;

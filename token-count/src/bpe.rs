@@ -1,7 +1,7 @@
 //! The tokens of one piece, by byte pair encoding.
 //!
-//! Read from the left, the longest token is taken that stands beside the one before it in an encoding; where none does,
-//! the one before gives way to a shorter one. README.md says why that is right, and linear.
+//! The encoder reads from the left. It takes the longest token that an encoding can have after the token before it; if
+//! there is none, it replaces the token before by a shorter one. README.md argues why that is right, and linear.
 
 use crate::layout::{Merge, NO_TOKEN, Node, Token};
 
@@ -81,9 +81,9 @@ impl Bpe {
         longest
     }
 
-    /// Whether `left` and `right` stand beside each other where their text is encoded by itself: whether no merge
-    /// across their edge comes before those that make them. What was made last is undone, step by step, and at each
-    /// step the merge across the edge looked up that would have come first.
+    /// Whether an encoding of their joint text has `left` and then `right`: whether no merge across their edge comes
+    /// before the merges that make them. This undoes the merges from the last to the first, and at each step looks up
+    /// the merge across the edge that would have come first.
     fn fit(&self, mut left: u32, mut right: u32) -> bool {
         // Merges up to this one come before what has been undone.
         let mut before = self.end;

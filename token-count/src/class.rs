@@ -1,4 +1,4 @@
-//! Classes of characters, as the encodings' expressions tell them apart: one bit each, so that a set is a mask.
+//! The classes of characters that the encodings' expressions distinguish: one bit each, so that a set is a mask.
 //!
 //! Shared by the build script, which looks them up in the tables of `regex-syntax`, and the library.
 

@@ -78,8 +78,8 @@ impl Token {
     }
 }
 
-/// An entry of the table of merges: a token of several bytes, and a few bits of what it is made of, which tell most
-/// others apart from it without looking it up.
+/// An entry of the table of merges: a token of several bytes, and a few bits of its parts, which distinguish it from
+/// most others without a second lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Merge {
     /// [`NO_TOKEN`] where there is no entry.

@@ -122,7 +122,7 @@ pub(super) fn reset(selection: &Selection, out: &mut impl Write) -> Result<bool,
         writeln!(out, "{}", serde_json::to_string_pretty(&reset)?)?;
     } else {
         if !reset.removed.is_empty() {
-            writeln!(out, "these windows start from zero again; they held:")?;
+            writeln!(out, "reset; usage before the reset:")?;
         }
         print(&reset.removed, "nothing to reset", out)?;
     }

@@ -56,7 +56,7 @@ impl Store {
     pub async fn reserve(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
         let mut pending: Vec<Pending<'_>> = batch.iter().map(Pending::new).collect();
         loop {
-            let (mut asked, calls): (Vec<_>, Vec<_>) = pending
+            let (mut sent, calls): (Vec<_>, Vec<_>) = pending
                 .iter_mut()
                 .filter_map(|one| {
                     one.next_group().map(|group| group.reserve(one.id, REDIS_CLOCK)).map(|call| (one, call))
@@ -65,7 +65,7 @@ impl Store {
             if calls.is_empty() {
                 break;
             }
-            for (one, answer) in asked.iter_mut().zip(self.run(&calls).await?) {
+            for (one, answer) in sent.iter_mut().zip(self.run(&calls).await?) {
                 one.accept_reply(answer);
             }
         }

@@ -1,4 +1,4 @@
-//! The fields that decide what a request costs: reservation, streams, errors, encodings, weights and prices.
+//! The fields that determine the cost of a request: reservation, streams, errors, encodings, weights and prices.
 
 use super::Number;
 use crate::tokens;
@@ -33,7 +33,7 @@ pub enum OutputMode {
     None,
 }
 
-/// Where a stream's usage comes from if the client did not ask for it.
+/// The source of a stream's usage if the client does not request it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -41,7 +41,7 @@ pub enum StreamUsage {
     /// The filter counts the stream's text.
     #[default]
     Count,
-    /// The filter asks the upstream for usage (`stream_options.include_usage`) and hides it from the client.
+    /// The filter requests usage from the upstream (`stream_options.include_usage`) and hides it from the client.
     Inject,
 }
 

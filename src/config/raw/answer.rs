@@ -39,7 +39,7 @@ pub enum Headers {
     Anthropic,
     /// `ratelimit` and `ratelimit-policy` of the IETF draft.
     Ietf,
-    /// No headers, except those that say when to retry.
+    /// No headers, except those that report when to retry.
     None,
 }
 

@@ -184,9 +184,10 @@ impl From<WindowMetric> for Metric {
 }
 
 /// How use is counted over a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, strum::IntoStaticStr)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Algorithm {
     /// Use leaves the window segment by segment: no window of this length, wherever it begins, admits more than the
     /// limit.
@@ -199,12 +200,8 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SlidingWindow => "sliding_window",
-            Self::FixedWindow => "fixed_window",
-            Self::TokenBucket => "token_bucket",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The configuration's fields as users write them: the one place that has their names.
 //!
 //! These types have names and shapes only; the modules that build a [`Config`](super::Config) check the values. A field
-//! that is not here is an error. The doc comments are the reference for users, by way of the schema.
+//! that is not here is an error. The doc comments are the reference for users, through the schema.
 
 mod accounting;
 mod answer;
@@ -47,7 +47,7 @@ pub struct Root {
     pub keys: Vec<Key>,
     /// What everybody else may do; if it is left out, only `models` and `global` limit everybody else.
     pub default: Option<Fallback>,
-    /// Limits on all requests for the models that a pattern matches, whoever sends them. `unlimited` keys are exempt.
+    /// Limits on all requests for the models that a pattern matches, from all senders. `unlimited` keys are exempt.
     pub models: BTreeMap<String, ModelLimits>,
     /// Limits on all requests together. `unlimited` keys are exempt.
     pub global: GlobalLimits,
@@ -58,7 +58,7 @@ pub struct Root {
     pub max_waiting: Option<Number>,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
-    /// Where a stream's usage comes from if the client did not ask for it.
+    /// The source of a stream's usage if the client does not request it.
     pub stream_usage: StreamUsage,
     /// What happens to a stream that has passed a limit.
     pub on_stream_over: OnStreamOver,

@@ -106,7 +106,7 @@ fn a_configuration_of_many_mistakes_is_refused_soon() {
 }
 
 #[test]
-fn every_good_yaml_file_is_accepted_and_means_what_its_json_means() {
+fn every_good_yaml_file_is_accepted_and_means_the_same_as_its_json() {
     let json = files("good", "json");
     for (name, yaml) in files("good", "yaml") {
         let config = Config::from_bytes(&yaml).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -198,7 +198,7 @@ fn a_refusal_is_in_the_clients_language() {
 }
 
 #[test]
-fn every_field_of_the_accounting_takes_effect() {
+fn every_field_of_accounting_takes_effect() {
     let config = good("every_field");
     let accounting = config.accounting();
     assert_eq!((accounting.default_output_tokens, accounting.output_mode), (0, OutputMode::None));
@@ -233,7 +233,7 @@ fn changing_the_store_is_changing_one_word() {
 }
 
 #[test]
-fn tokens_are_needed_only_where_somebody_has_a_limit_on_them() {
+fn tokens_are_counted_only_if_a_limit_needs_them() {
     let needs = |json: Value| Config::from_bytes(json.to_string().as_bytes()).unwrap().needs_tokens();
     assert!(!needs(json!({"plans": {"unused": {"tpm": 5}}, "default": {"rpm": 5}})));
     assert!(needs(json!({"plans": {"used": {"tpm": 5}}, "default": {"plan": "used"}})));
@@ -277,7 +277,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_struct_means_what_its_text_means(json in configurations()) {
+    fn a_struct_means_the_same_as_its_text(json in configurations()) {
         prop_assert_eq!(Config::from_bytes(&as_struct(&json)), Config::from_bytes(json.to_string().as_bytes()));
     }
 
@@ -378,5 +378,5 @@ fn keys_of_the_example_are_found_by_their_headers() {
     // `hello` has the digest in the file.
     assert_eq!(name(access("hello")).as_deref(), Some("Your Service"));
     assert_eq!(access("unlimited-key"), Access::Unlimited);
-    assert_eq!(name(access("a stranger")), None);
+    assert_eq!(name(access("unknown")), None);
 }

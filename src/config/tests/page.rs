@@ -1,4 +1,4 @@
-//! Holds `docs/configuration.md` to the configuration: the page describes every field, and its examples are tested
+//! Compares `docs/configuration.md` to the configuration: the page describes every field, and its examples are tested
 //! files.
 
 use super::schema::schema;

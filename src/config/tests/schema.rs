@@ -1,7 +1,7 @@
 //! The JSON Schema of the configuration, for editors: made from the types that read the configuration.
 //!
-//! It exists in tests only, which compare `docs/config.schema.json` with it. It has the names and types of all fields;
-//! ranges, and which fields depend on each other, are checked by `llm-rate-limit check`.
+//! It exists only in tests, which compare `docs/config.schema.json` to it. It has the names and types of all fields;
+//! `llm-rate-limit check` checks their ranges, and which fields depend on each other.
 
 use crate::config::document::Number;
 use crate::config::raw::{Encoding, Fallback, FallbackLimits, Messages, Root};

@@ -1,6 +1,6 @@
-//! What an image costs in tokens: tiles and patches, counted as its model's maker publishes.
+//! The tokens of an image: tiles and patches, by the published rules.
 //!
-//! Which model has which rule, and the sources, are in [`crate::models`].
+//! [`crate::models`] has each model's rule, and the sources of the rules.
 
 use super::{Detail, Image, Size};
 use crate::models::{Bounds, ImageRule};
@@ -35,7 +35,7 @@ impl Image {
 fn count_tiles(width: f64, height: f64) -> u64 {
     let scale = (2_048.0 / width.max(height)).min(1.0);
     let scale = scale * (768.0 / (width.min(height) * scale)).min(1.0);
-    // Whole pixels: an image of 2,050 x 513 has been billed for one row of tiles.
+    // Whole pixels: OpenAI has charged one row of tiles for an image of 2,050 x 513.
     count_squares((width * scale).round(), (height * scale).round(), 512.0)
 }
 
@@ -98,7 +98,7 @@ mod tests {
         Image { size: Size { width, height }, detail }.tokens(ImageRule::of(model)).get()
     }
 
-    /// The guides' own examples, and prompts with token counts that others have measured.
+    /// The guides' own examples, and prompts with measured token counts.
     #[test]
     fn published_examples_are_matched() {
         use Detail::{Auto, High, Low, Original};

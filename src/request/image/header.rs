@@ -5,7 +5,7 @@
 
 use super::Size;
 
-/// How many bytes of a JPEG are searched for its frame: thumbnails and colour profiles may come before it.
+/// The most bytes of a JPEG to search for its frame: thumbnails and colour profiles may come before it.
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
 
 /// The longest header of fixed layout, in bytes: WebP's.
@@ -24,7 +24,7 @@ pub(super) fn size(mut bytes: impl Iterator<Item = u8>) -> Option<Size> {
     (width > 0 && height > 0).then_some(Size { width, height })
 }
 
-/// Reads the segments of a JPEG up to its frame, whose marker is one of FFC0 to FFCF.
+/// Reads the segments of a JPEG up to its frame, which has a marker from FFC0 to FFCF.
 fn jpeg(mut bytes: impl Iterator<Item = u8>) -> Option<(u32, u32)> {
     loop {
         if bytes.next()? != 0xFF {

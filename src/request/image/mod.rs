@@ -1,15 +1,14 @@
 //! Images in a prompt: how large they are, and what they cost.
 //!
-//! The size is read from the image's own header, if the request has it; the image itself is never decoded. An image
-//! that the request only names, by an address or a file's id, counts as [`ASSUMED_SIZE`].
+//! The size is in the image's own header, if the request has the image; nothing decodes the image itself. An image that
+//! the request only names, by an address or a file's id, counts as [`ASSUMED_SIZE`].
 
 mod cost;
 mod header;
 
 use super::payload::Payload;
 
-/// The size of an image that is not known: a square of 1,024 pixels, the example in OpenAI's guide "Images and
-/// vision".
+/// The size to assume of an unknown image: a square of 1,024 pixels, the example in OpenAI's guide "Images and vision".
 pub(super) const ASSUMED_SIZE: Size = Size { width: 1024, height: 1024 };
 
 /// Width and height in pixels, neither of them zero.
@@ -19,7 +18,7 @@ pub(super) struct Size {
     pub(super) height: u32,
 }
 
-/// In how much detail a model shall see an image.
+/// The detail in which a model sees an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Detail {
     /// The model's default.
@@ -29,7 +28,7 @@ pub(super) enum Detail {
     Low,
     /// A version of usual size.
     High,
-    /// As it is, as far as the model can.
+    /// The original, as far as the model can see it.
     Original,
 }
 

@@ -1,4 +1,4 @@
-//! Texts that a tokenizer may easily miscount.
+//! Texts that a tokenizer can easily miscount.
 
 pub(super) mod texts;
 
@@ -20,8 +20,8 @@ fn encodings_count_differently() {
     assert_eq!(counts, [8, 9, 14, 14]);
 }
 
-/// Texts that made a tokenizer overflow its stack, take minutes or fill the memory. The counts of those that plain
-/// tiktoken-rs survives differ from its counts by no more than the hard cuts explain.
+/// Texts that made a tokenizer overflow its stack, take minutes or fill the memory. If plain tiktoken-rs survives a
+/// text, the counts differ by no more than the hard cuts explain.
 #[test]
 fn hostile_texts_are_counted() {
     let spaces = " ".repeat(1_000_000);

@@ -51,7 +51,7 @@ fn bodies_without_usage_are_counted_if_they_are_whole() {
 }
 
 #[test]
-fn the_first_byte_decides_the_format_and_else_the_content_type() {
+fn the_first_byte_decides_the_format_and_otherwise_the_content_type() {
     let body = br#" {"usage":{"prompt_tokens":5,"completion_tokens":1}}"#;
     let chunk =
         r#"data: {"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#;

@@ -370,7 +370,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_no_outcome_and_no_panic(
+    fn garbage_has_no_outcome_and_does_not_panic(
         (kind, mut bytes) in response(),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),

@@ -109,7 +109,7 @@ impl Transcript {
 }
 
 #[test]
-fn transcripts_are_read_and_settled_as_early_as_can_be() {
+fn transcripts_are_read_and_settled_as_early_as_possible() {
     let transcripts = transcripts();
     assert!(transcripts.len() >= 30, "{}", transcripts.len());
     for transcript in transcripts {

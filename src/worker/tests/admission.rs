@@ -1,9 +1,9 @@
-//! From headers and body to a decision: what is read, counted and reserved.
+//! From headers and body to a decision: the filter reads, counts and reserves.
 
 use super::*;
 
 #[test]
-fn what_is_not_an_llm_call_passes() {
+fn requests_that_call_no_llm_pass() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 0})));
     let get = Request(vec![(":method", "GET".into()), (":path", "/v1/chat/completions".into())]);
@@ -56,7 +56,7 @@ fn a_body_in_parts_is_read_once_at_its_end() {
 }
 
 #[test]
-fn only_readable_encodings_are_asked_for_where_tokens_are_limited() {
+fn accept_encoding_is_narrowed_where_tokens_are_limited() {
     let edits = |config: Value| {
         let memory = Memory::default();
         let mut request = chat();
@@ -111,7 +111,7 @@ fn a_prompt_is_counted_until_it_can_never_be_admitted() {
     }
     let (estimate, refusal) = million_words(local(json!({"input_tpm": 1_000_001})));
     assert!(estimate > 1_000_001 && refusal.is_some(), "{estimate}");
-    // What a token counts for is what limits are about.
+    // Limits compare weighted tokens.
     let weights = json!({"default": {"input_tpm": 1_000_000}, "weights": {"models": {"gpt-4o": 0.5}}});
     assert_eq!(million_words(weights).1, None);
 }
@@ -140,7 +140,7 @@ fn the_output_to_reserve_is_learnt_unless_it_is_declared() {
 }
 
 #[test]
-fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
+fn headers_without_a_body_are_released_and_the_limit_still_holds() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"output_tpm": 10})));
     let grace = crate::session::headers_mode::GRACE.get();
@@ -154,14 +154,14 @@ fn headers_that_no_body_follows_are_let_go_and_the_limit_still_holds() {
     assert_eq!(
         worker.request_headers(9, &chat(), false, NOW).directive,
         Directive::Continue,
-        "it has learnt"
+        "after three requests without a body, headers are not held"
     );
     assert_eq!(worker.request_body(9, false, Vec::new, NOW).directive, Directive::Pause);
     assert_eq!(status(&worker.request_body(9, true, || body(10), NOW).directive), 429);
 }
 
 #[test]
-fn keys_of_a_group_share_its_limit_and_the_refusal_says_so() {
+fn keys_of_a_group_share_its_limit_and_the_refusal_names_the_group() {
     let memory = Memory::default();
     let config = json!({
         "groups": {"team": {"rpm": 2}},
@@ -178,12 +178,12 @@ fn keys_of_a_group_share_its_limit_and_the_refusal_says_so() {
     let of_group = "Rate limit reached for group team on requests per 1m";
     let answers = [send("a", 1), send("b", 2), send("a", 3), send("b", 4)];
     assert_eq!(answers, ["forwarded", "forwarded", of_group, of_group]);
-    let answers = [send("stranger", 5), send("other", 6)];
+    let answers = [send("unknown", 5), send("other", 6)];
     assert_eq!(answers, ["forwarded", "Rate limit reached for all requests (global) on requests per 1m"]);
 }
 
 #[test]
-fn a_dry_run_refuses_nothing_and_tells() {
+fn a_dry_run_refuses_nothing_and_reports_what_it_would_refuse() {
     for config in [
         json!({"default": {"rpm": 1}, "dry_run": true}),
         json!({"default": {"rpm": 100, "windows": [
@@ -191,13 +191,13 @@ fn a_dry_run_refuses_nothing_and_tells() {
     ] {
         let memory = Memory::default();
         let mut worker = worker(&memory, &config);
-        let mut told = |stream| {
+        let mut reported = |stream| {
             assert_eq!(status(&worker.request_headers(stream, &chat(), true, NOW).directive), 200);
             let edits = worker.response_headers(stream, OK, true, NOW);
             edits.set.into_iter().find(|(name, _)| *name == "x-ratelimit-dry-run").map(|(_, limit)| limit)
         };
-        assert_eq!([told(1), told(2)], [None, Some("requests".to_owned())]);
-        assert!(worker.worker.take_stats().contains(&("llm_rate_limit.dry_run_over_limit".into(), 1)));
+        assert_eq!([reported(1), reported(2)], [None, Some("requests".to_owned())]);
+        assert!(worker.take_metrics().contains(&("llm_rate_limit.dry_run_over_limit".into(), 1)));
     }
     let memory = Memory::default();
     let mut worker = worker(&memory, &json!({"default": "reject", "dry_run": true}));

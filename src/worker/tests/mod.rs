@@ -66,7 +66,7 @@ impl ResponseView for ResponseHead<'_> {
     }
 }
 
-/// A worker that is driven callback by callback. It keeps what each callback would hand to Envoy.
+/// Drives a worker callback by callback, and keeps the effects that each callback would hand to Envoy.
 struct Driver<'a> {
     worker: Worker<&'a Memory>,
     log: HashMap<u32, Vec<LogFields>>,
@@ -80,7 +80,7 @@ struct Verdict {
     edits: HeaderEdits,
 }
 
-/// The outcome of a turn, without the requests that stay held back.
+/// The outcome of a turn, without the requests that stay paused.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Resumed {
     callouts: Vec<Callout>,
@@ -168,11 +168,16 @@ impl Driver<'_> {
         self.log.remove(&stream).unwrap_or_default().into_iter().flatten().collect()
     }
 
+    /// The counts since the last call.
+    fn take_metrics(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+        self.worker.tick(Millis::new(NOW)).metrics
+    }
+
     fn take_wake(&mut self) -> bool {
         std::mem::take(&mut self.wake)
     }
 
-    /// Whether anything is to be done about the rest of `stream`.
+    /// Whether the worker has a session for `stream`.
     fn knows(&self, stream: u32) -> bool {
         self.worker.sessions.contains_key(&stream)
     }
@@ -221,7 +226,7 @@ fn usage(input: u64, output: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Sends a whole request; what happens to it.
+/// Sends a whole request and returns the last directive.
 fn send(worker: &mut Driver<'_>, stream: u32, max_tokens: u64) -> Directive {
     match worker.request_headers(stream, &chat(), false, NOW).directive {
         Directive::Pause => worker.request_body(stream, true, || body(max_tokens), NOW).directive,
@@ -237,7 +242,7 @@ fn status(directive: &Directive) -> u32 {
     }
 }
 
-/// Units used of the first limit, read off the headers of a request that costs nothing of it.
+/// The units used of the first limit, from the headers of a request that uses none.
 fn used(worker: &mut Driver<'_>, stream: u32) -> u64 {
     send(worker, stream, 0);
     let edits = worker.response_headers(stream, ResponseHead { status: 500, ..OK }, true, NOW);
@@ -246,12 +251,12 @@ fn used(worker: &mut Driver<'_>, stream: u32) -> u64 {
     value("x-ratelimit-limit") - value("x-ratelimit-remaining")
 }
 
-/// Answers the reserve callout under way: all admitted or all refused.
+/// Answers a reserve callout by admitting all its reservations, or none.
 fn answer(worker: &mut Driver<'_>, callout: &Callout, admitted: bool) -> Resumed {
     worker.callout_ended(callout.kind, Ok(&decided(callout, admitted)), NOW)
 }
 
-/// The sidecar's answer to a reserve callout.
+/// The sidecar's answer to a reserve callout that admits all its reservations, or none.
 fn decided(callout: &Callout, admitted: bool) -> Vec<u8> {
     let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
     let fit = wire::fit(if admitted { 0 } else { 1_000 });

@@ -1,4 +1,4 @@
-//! What a response makes of a reservation.
+//! Responses settle reservations, and show their limits.
 
 use super::*;
 
@@ -16,26 +16,26 @@ fn the_providers_usage_replaces_the_estimate_at_once() {
 }
 
 #[test]
-fn the_access_log_learns_the_decision_the_estimate_and_the_charge() {
+fn the_access_log_shows_the_decision_the_estimate_and_the_charge() {
     let memory = Memory::default();
     let config = json!({"keys": [{"key": "key", "name": "Ann", "output_tpm": 100}]});
     let mut worker = worker(&memory, &config);
-    let noted = |worker: &mut Driver<'_>, stream| {
-        let notes = worker.take_log(stream);
-        notes
+    let logged = |worker: &mut Driver<'_>, stream| {
+        let fields = worker.take_log(stream);
+        fields
             .iter()
             .map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", "")))
             .collect::<Vec<_>>()
     };
     send(&mut worker, 1, 70);
     let estimate = ["name=Ann", "model=gpt-4o", "estimated_input_tokens=8", "reserved_output_tokens=70"];
-    assert_eq!(noted(&mut worker, 1), [&estimate[..], &["decision=admitted"]].concat());
+    assert_eq!(logged(&mut worker, 1), [&estimate[..], &["decision=admitted"]].concat());
     worker.response_headers(1, OK, false, NOW);
     worker.response_body(1, &usage(9, 30), true, NOW);
-    assert_eq!(noted(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
+    assert_eq!(logged(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
     send(&mut worker, 2, 71);
-    assert_eq!(noted(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
-    let stats = worker.worker.take_stats();
+    assert_eq!(logged(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
+    let stats = worker.take_metrics();
     assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
     assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
 }
@@ -57,7 +57,7 @@ fn compressed_answers_are_read_and_others_are_charged_as_reserved() {
 }
 
 #[test]
-fn slots_are_held_to_the_end_of_the_response_and_renewed() {
+fn leases_are_renewed_until_the_response_ends() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"max_concurrency": 1, "lease_ttl": "30s"})));
     let arrive = |worker: &mut Driver<'_>, stream, now_ms| {
@@ -92,7 +92,7 @@ fn cached_and_reasoning_tokens_count_as_the_configuration_weighs_them() {
 }
 
 #[test]
-fn a_request_that_failed_can_be_given_back() {
+fn a_request_that_failed_can_be_refunded() {
     let memory = Memory::default();
     let config = json!({"default": {"rpm": 1}, "refund_requests_on_error": true});
     let mut worker = worker(&memory, &config);
@@ -102,7 +102,7 @@ fn a_request_that_failed_can_be_given_back() {
 }
 
 #[test]
-fn an_upstream_error_gives_the_tokens_back_and_keeps_the_request() {
+fn an_upstream_error_refunds_the_tokens_and_counts_the_request() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 2, "output_tpm": 100})));
     send(&mut worker, 1, 100);
@@ -113,7 +113,7 @@ fn an_upstream_error_gives_the_tokens_back_and_keeps_the_request() {
 }
 
 #[test]
-fn a_client_that_leaves_mid_stream_pays_for_what_it_saw() {
+fn a_client_that_leaves_mid_stream_is_charged_for_what_it_received() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
     send(&mut worker, 1, 500);

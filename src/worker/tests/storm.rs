@@ -1,10 +1,10 @@
-//! Requests that end in every way, at random: whatever happens, each reservation is settled once.
+//! Random sequences of events, so that requests end in every way: each reservation is settled once.
 
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashSet;
 
-/// A sidecar that remembers which reservations are open, and that none is settled twice.
+/// A sidecar that knows the open reservations, and fails the test if one is settled twice.
 #[derive(Default)]
 struct Ledger {
     open: HashSet<String>,
@@ -46,7 +46,7 @@ impl Ledger {
     }
 }
 
-/// What may happen next; the number picks a stream.
+/// An event, which a number beside it assigns to a stream.
 #[derive(Clone, Debug)]
 enum Event {
     Arrive,

@@ -1,9 +1,9 @@
-//! Streams that are watched while they run, and changed on their way.
+//! Streams that the filter reads and edits while they pass.
 
 use super::*;
 
 #[test]
-fn usage_is_asked_for_in_the_clients_place_and_hidden_from_it() {
+fn usage_that_the_filter_requests_is_hidden_from_the_client() {
     let memory = Memory::default();
     let config = json!({"default": {"tpm": 1_000}, "stream_usage": "inject"});
     let mut worker = worker(&memory, &config);
@@ -28,9 +28,9 @@ fn usage_is_asked_for_in_the_clients_place_and_hidden_from_it() {
     assert_eq!(used(&mut worker, 2), 7 + PROMPT);
 
     worker.request_headers(3, &chat(), false, NOW);
-    let asked = br#"{"stream":true,"stream_options":{"include_usage":true}}"#;
-    let verdict = worker.request_body(3, true, || asked.to_vec(), NOW);
-    assert_eq!((verdict.body, verdict.edits), (None, HeaderEdits::default()), "the client asked itself");
+    let requested = br#"{"stream":true,"stream_options":{"include_usage":true}}"#;
+    let verdict = worker.request_body(3, true, || requested.to_vec(), NOW);
+    assert_eq!((verdict.body, verdict.edits), (None, HeaderEdits::default()), "the client requests usage");
     let malformed = br#"{"model":"gpt-4o","stream":true,"messages":[}"#;
     worker.request_headers(4, &chat(), false, NOW);
     assert_eq!(worker.request_body(4, true, || malformed.to_vec(), NOW).body, None);
@@ -44,7 +44,7 @@ fn event(text: &str) -> Vec<u8> {
 const SSE: ResponseHead<'_> = ResponseHead { content_type: Some("text/event-stream"), ..OK };
 
 #[test]
-fn others_see_what_a_stream_spends_beyond_its_reservation_while_it_spends() {
+fn a_stream_that_outgrows_its_reservation_is_charged_while_it_runs() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"output_tpm": 1_000})));
     send(&mut worker, 1, 1);
@@ -55,7 +55,7 @@ fn others_see_what_a_stream_spends_beyond_its_reservation_while_it_spends() {
     let seen = used(&mut worker, 2);
     assert!((300..400).contains(&seen), "{seen}");
     worker.stream_done(1, NOW);
-    assert_eq!(used(&mut worker, 3), 300, "in the end it is what was counted");
+    assert_eq!(used(&mut worker, 3), 300, "the settlement charges the counted tokens");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_stream_that_passes_its_limit_can_be_finished() {
 }
 
 #[test]
-fn a_stream_that_may_have_to_be_finished_is_asked_for_uncompressed() {
+fn a_stream_that_may_have_to_be_finished_is_requested_uncompressed() {
     let edits = |config: Value, stream: bool| {
         let memory = Memory::default();
         let mut worker = worker(&memory, &config);

@@ -1,9 +1,9 @@
-//! Requests that are held until they fit.
+//! Requests that wait until they fit.
 
 use super::*;
 
-/// One request a second may wait for up to two.
-fn patient() -> Value {
+/// A limit of one request a second, under which a request may wait for five seconds.
+fn one_per_second() -> Value {
     let window = json!({"metric": "requests", "limit": 1, "window": "1s", "segments": 1});
     json!({"default": {"windows": [window], "max_wait_ms": 5_000}, "max_waiting": 3})
 }
@@ -11,7 +11,7 @@ fn patient() -> Value {
 #[test]
 fn a_request_that_fits_soon_waits_in_its_turn() {
     let memory = Memory::default();
-    let mut worker = worker(&memory, &patient());
+    let mut worker = worker(&memory, &one_per_second());
     let mut arrive = |stream| worker.request_headers(stream, &chat(), true, NOW).directive;
     let arrivals: Vec<_> = (1..=5).map(&mut arrive).collect();
     assert_eq!(arrivals[0], Directive::Continue);
@@ -20,12 +20,16 @@ fn a_request_that_fits_soon_waits_in_its_turn() {
 
     assert_eq!(worker.turn(NOW + 1_999).directives, []);
     let turn = worker.turn(NOW + 2_000);
-    assert_eq!(turn.directives, [(2, Directive::Continue)], "who came first goes first, and alone");
+    assert_eq!(turn.directives, [(2, Directive::Continue)], "the first to arrive goes first, and alone");
     let edits = worker.response_headers(2, OK, true, NOW + 2_000);
     assert!(edits.set.contains(&("x-ratelimit-waited-ms", "2000".to_owned())), "{edits:?}");
 
     worker.stream_done(3, NOW + 2_500);
-    assert_eq!(worker.turn(NOW + 4_000).directives, [(4, Directive::Continue)], "who leaves makes way");
+    assert_eq!(
+        worker.turn(NOW + 4_000).directives,
+        [(4, Directive::Continue)],
+        "the next in the queue takes the place of one that left"
+    );
     assert_eq!(worker.request_headers(6, &chat(), true, NOW + 4_000).directive, Directive::Pause);
     assert_eq!(worker.request_headers(7, &chat(), true, NOW + 4_000).directive, Directive::Pause);
     assert_eq!(worker.turn(NOW + 6_000).directives, [(6, Directive::Continue)]);
@@ -34,25 +38,21 @@ fn a_request_that_fits_soon_waits_in_its_turn() {
 }
 
 #[test]
-fn patience_ends_with_a_refusal() {
+fn a_wait_that_is_too_long_ends_with_a_refusal() {
     let memory = Memory::default();
-    let mut worker = worker(&memory, &patient());
+    let mut worker = worker(&memory, &one_per_second());
     for stream in 1..=4 {
         worker.request_headers(stream, &chat(), true, NOW);
     }
     let statuses = |turn: Resumed| turn.directives.iter().map(|(s, d)| (*s, status(d))).collect::<Vec<_>>();
     assert_eq!(statuses(worker.turn(NOW + 2_000)), [(2, 200)]);
     let last = statuses(worker.turn(NOW + 4_000));
-    assert_eq!(
-        last,
-        [(3, 200), (4, 429)],
-        "the last would fit at six seconds, which is past its patience of five"
-    );
+    assert_eq!(last, [(3, 200), (4, 429)], "the last would fit after six seconds and may wait for five");
     assert_eq!(worker.worker.sessions.len(), 3);
 }
 
 #[test]
-fn those_who_wait_are_asked_for_at_the_sidecar_too() {
+fn requests_that_wait_reserve_again_at_the_sidecar() {
     let memory = Memory::default();
     let mut config = redis("deny", json!({"rpm": 1, "max_wait_ms": 5_000}));
     config["store"]["timeout_ms"] = json!(50);
@@ -62,7 +62,7 @@ fn those_who_wait_are_asked_for_at_the_sidecar_too() {
     assert_eq!(answer(&mut worker, &callouts[0], false).directives, []);
     assert_eq!(worker.turn(NOW + 999), Resumed::default());
     let callouts = worker.turn(NOW + 1_000).callouts;
-    assert_eq!(callouts.len(), 1, "it is asked again when it should fit");
+    assert_eq!(callouts.len(), 1, "it reserves again when it should fit");
     assert_eq!(answer(&mut worker, &callouts[0], true).directives, [(1, Directive::Continue)]);
 
     worker.request_headers(2, &chat(), true, NOW);
@@ -71,12 +71,12 @@ fn those_who_wait_are_asked_for_at_the_sidecar_too() {
     let edits = worker.response_headers(2, OK, true, NOW + 30);
     assert!(
         edits.set.iter().all(|(name, _)| *name != "x-ratelimit-waited-ms"),
-        "the sidecar's time is no wait"
+        "the time that the sidecar takes is no wait"
     );
 }
 
 #[test]
-fn patience_that_ends_while_the_sidecar_is_asked_stalls_nobody() {
+fn a_wait_that_ends_before_the_sidecar_answers_stalls_nobody() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &redis("deny", json!({"rpm": 1, "max_wait_ms": 1_500})));
     worker.request_headers(1, &chat(), true, NOW);

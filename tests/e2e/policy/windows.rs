@@ -7,10 +7,11 @@ use llm_rate_limit_tests::envoy::Setup;
 use reqwest::Response;
 use rstest::rstest;
 use serde_json::{Value, json};
+use llm_rate_limit::quantity::Millis;
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const DAY_S: u64 = 86_400;
+const DAY_S: u64 = Millis::DAY.get() / 1000;
 
 fn limits() -> Value {
     let requests = |limit: u64, window: &str, algorithm: &str| {

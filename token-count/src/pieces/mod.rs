@@ -21,7 +21,7 @@ const SPACE: u8 = BLANK | LINE_END;
 /// `[^\s\p{L}\p{N}]`
 const SIGN: u8 = MARK | OTHER;
 
-/// `[^\r\n\p{L}\p{N}]`, which may stand before a word.
+/// `[^\r\n\p{L}\p{N}]`, which may precede a word.
 const PREFIX: u8 = MARK | OTHER | BLANK;
 
 /// An encoding's way of splitting.
@@ -50,7 +50,7 @@ impl Splitter {
 }
 
 /// The end of `(?i:'s|'t|'re|'ve|'m|'ll|'d)` at `at`, or `at` if there is none. The long s, U+017F, is an s to an
-/// expression that does not tell upper case from lower.
+/// expression that ignores case.
 fn contraction(text: Text<'_>, at: usize) -> usize {
     if text.byte(at) != b'\'' {
         return at;

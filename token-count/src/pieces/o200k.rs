@@ -30,7 +30,7 @@ pub(super) fn end(text: Text<'_>, at: usize) -> usize {
         return number(text, next);
     }
     if class & PREFIX != 0 {
-        // A mark may stand before a word or be a part of it.
+        // A mark may precede a word or be a part of it.
         let end = word(text, next).or_else(|| if class == MARK { word(text, at) } else { None });
         if let Some(end) = end {
             return end;
@@ -46,7 +46,7 @@ pub(super) fn end(text: Text<'_>, at: usize) -> usize {
     }
 }
 
-/// The end of a word at `at`, without what may stand before it, by the first alternative or the second.
+/// The end of a word at `at`, without the character that may precede it, by the first alternative or the second.
 fn word(text: Text<'_>, at: usize) -> Option<usize> {
     // All that may begin a word is taken at first, and given back as far as something must be left that may end it.
     let (mut end, mut may_end) = (at, None);
