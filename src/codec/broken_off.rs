@@ -1,11 +1,17 @@
-//! JSON that breaks off: its last string is closed, so that a lenient reader still gets the part that came.
+//! JSON that breaks off: its last string is closed, so that a lenient reader still gets the part that came. Its last
+//! number is removed, because the digits that came are another number.
 
 use memchr::memchr2_iter;
 use std::borrow::Cow;
 
-/// `json` with a quote at its end, if it ends within a string. An escape that is not complete is removed.
+/// `json` with a quote at its end, if it ends within a string, and without the number that it ends with. An escape that
+/// is not complete is removed.
 pub fn closed(json: &[u8]) -> Cow<'_, [u8]> {
-    let Some(end) = end_of_open_string(json) else { return Cow::Borrowed(json) };
+    let Some(end) = end_of_open_string(json) else {
+        let in_number = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-');
+        let end = json.iter().rposition(|byte| !in_number(byte)).map_or(0, |last| last.saturating_add(1));
+        return Cow::Borrowed(json.get(..end).unwrap_or(json));
+    };
     let mut closed = json.get(..end).unwrap_or(json).to_vec();
     closed.push(b'"');
     Cow::Owned(closed)
@@ -54,7 +60,12 @@ mod tests {
             (r#"{"a":"b\u00e"#, r#"{"a":"b""#),
             (r#"{"a":"b\u00e9"#, r#"{"a":"b\u00e9""#),
             (r#"{"a":"\n\u"#, r#"{"a":"\n""#),
+            (r#"{"a":1,"b":12"#, r#"{"a":1,"b":"#),
+            (r#"{"a":-1.5e+3"#, r#"{"a":"#),
+            (r#"{"a":12,"#, r#"{"a":12,"#),
+            (r#"{"a":tru"#, r#"{"a":"#),
             (r#"{"#, r#"{"#),
+            ("12", ""),
             ("\"", "\"\""),
             ("", ""),
         ] {

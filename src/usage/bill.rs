@@ -39,6 +39,8 @@ pub(super) struct Numbers {
 pub(super) struct Bill {
     pub(super) prompt: Option<Prompt>,
     pub(super) output: Option<Output>,
+    /// The report breaks off: what it has is not all.
+    pub(super) is_cut: bool,
 }
 
 /// The tokens of a prompt, in parts that add up.
@@ -52,6 +54,8 @@ pub(super) struct Prompt {
     pub(super) written: Option<Units>,
     /// The report leaves out parts that it does not mention: Anthropic's.
     pub(super) lacks_unmentioned: bool,
+    /// The report has only the parts that have to do with a cache.
+    pub(super) lacks_fresh: bool,
     /// The report has but one number, which includes the output.
     pub(super) includes_output: bool,
 }
@@ -72,9 +76,11 @@ impl Numbers {
         let (mut prompt, mut output) = (self.prompt(), self.output.map(|tokens| Output::new(tokens.into())));
         match (&mut prompt, &mut output, units(self.total)) {
             (Some(prompt), Some(output), Some(total)) => {
+                // Mistral's Voxtral leaves sound out of the prompt; xAI and Gemini leave reasoning out of the output.
                 let missing = total - (prompt.tokens() + output.tokens);
-                if self.is_of_prompt(missing) {
+                if prompt.lacks_fresh || missing == units(self.audio).unwrap_or_default() {
                     prompt.fresh += missing;
+                    prompt.lacks_fresh &= missing.is_zero();
                 } else {
                     output.tokens += missing;
                 }
@@ -92,7 +98,7 @@ impl Numbers {
         if let Some(output) = &mut output {
             output.reasoning = units(self.reasoning);
             if self.total.is_none() {
-                // A part larger than the whole is not in it.
+                // A part larger than the whole is not in it. Where there is a total, what it has is billed.
                 let beside = output.reasoning.filter(|reasoning| *reasoning > output.tokens);
                 output.tokens += beside.unwrap_or_default();
             }
@@ -100,17 +106,7 @@ impl Numbers {
         if let Some(prompt) = &mut prompt {
             prompt.fresh += units(self.beside_prompt).unwrap_or_default();
         }
-        Bill { prompt, output }
-    }
-
-    /// Whether so many tokens, which only the total shows, are of the prompt. Mistral's Voxtral leaves sound out of it,
-    /// some gateways leave out what they read from a cache; xAI and Gemini leave reasoning out of the output.
-    fn is_of_prompt(&self, missing: Units) -> bool {
-        let units = |number: Option<u64>| number.map(Units::new);
-        let audio = sum(units(self.audio), None);
-        let cache = sum(units(self.cached.or(self.cache_read)), units(self.written.or(self.cache_creation)));
-        let is_reasoning = units(self.reasoning) == Some(missing);
-        missing == audio || (!is_reasoning && (missing == cache || missing == audio + cache))
+        Bill { prompt, output, is_cut: false }
     }
 
     /// The prompt's tokens, by its own numbers.
@@ -132,17 +128,32 @@ impl Numbers {
                 let written = written.is_some().then(|| sum(written, creation)).or(creation);
                 (whole, read, written, true)
             }
-            (None, None) => return None,
+            (None, None) => return self.prompt_by_parts(),
         };
+        let prompt = Prompt { lacks_unmentioned, ..Prompt::default() };
         let parts = sum(read, written);
-        if parts > whole && self.total.is_none() {
+        let all = whole + parts + sum(units(self.output), None);
+        if parts > whole && units(self.total).is_none_or(|total| total >= all) {
             // Parts larger than the whole are not in it.
-            return Some(Prompt { fresh: whole, read, written, lacks_unmentioned, includes_output: false });
+            return Some(Prompt { fresh: whole, read, written, ..prompt });
         }
         let read = read.map(|read| read.min(whole));
         let written = written.map(|written| written.min(whole - sum(read, None)));
-        let fresh = whole - sum(read, written);
-        Some(Prompt { fresh, read, written, lacks_unmentioned, includes_output: false })
+        Some(Prompt { fresh: whole - sum(read, written), read, written, ..prompt })
+    }
+
+    /// The prompt's tokens, where only its parts have numbers.
+    fn prompt_by_parts(&self) -> Option<Prompt> {
+        let units = |number: Option<u64>| number.map(Units::new);
+        let prompt = Prompt {
+            fresh: sum(units(self.not_cached), None),
+            read: units(self.cached.or(self.cache_read)),
+            written: units(self.written).or(units(self.cache_creation).max(units(self.written_by_lifetime))),
+            lacks_unmentioned: true,
+            lacks_fresh: self.not_cached.is_none(),
+            includes_output: false,
+        };
+        (!prompt.tokens().is_zero()).then_some(prompt)
     }
 }
 
@@ -155,6 +166,7 @@ impl Prompt {
     fn plus(self, other: Self) -> Self {
         Self {
             fresh: self.fresh + other.fresh,
+            lacks_fresh: self.lacks_fresh && other.lacks_fresh,
             read: plus(self.read, other.read),
             written: plus(self.written, other.written),
             ..self
@@ -184,7 +196,7 @@ impl Bill {
             (Some(one), Some(other)) => Some(one.plus(other)),
             (one, other) => one.or(other),
         };
-        Self { prompt: both(self.prompt, other.prompt), output }
+        Self { prompt: both(self.prompt, other.prompt), output, is_cut: self.is_cut || other.is_cut }
     }
 
     /// The larger prompt and the larger output.
@@ -197,7 +209,7 @@ impl Bill {
             }
             (one, other) => one.or(other),
         };
-        Self { prompt, output }
+        Self { prompt, output, is_cut: self.is_cut || other.is_cut }
     }
 }
 

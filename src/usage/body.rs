@@ -5,11 +5,11 @@ use super::choice::Choice;
 use super::failure::Signs;
 use super::item::Item;
 use super::places::PLACES;
-use super::report::{Report, Within};
+use super::report::Report;
 use super::reported::Reported;
 use super::{EndedBy, Outcome};
 use crate::codec::broken_off;
-use crate::codec::lenient::{self, Accept};
+use crate::codec::lenient::{self, Accept, Text};
 use crate::codec::outline::Outline;
 use crate::quantity::Units;
 use crate::tokens::Tokenizer;
@@ -18,6 +18,23 @@ use std::borrow::Cow;
 
 /// The largest body without usage that is counted, in bytes: 1 MiB. Of a larger one only the outline is read.
 const MAX_COUNTED_BYTES: usize = 1024 * 1024;
+
+/// The longest text, in bytes, of a member of no known meaning that is a fact about the answer and no part of it.
+const MAX_FACT_BYTES: usize = 256;
+
+/// Members of known formats that are neither output nor scalars.
+const BESIDE_OUTPUT: [&str; 10] = [
+    "conversation",
+    "container",
+    "context_management",
+    "incomplete_details",
+    "instructions",
+    "metadata",
+    "prompt",
+    "prompt_filter_results",
+    "tool_choice",
+    "tools",
+];
 
 /// Reads a body.
 #[derive(Debug)]
@@ -78,9 +95,10 @@ impl Reader {
         let bytes = broken_off::closed(&bytes);
         let text = lenient::mend(&bytes);
         let mut content = Content::default();
-        let is_json = lenient::read(&text, &mut content).is_ok();
-        let is_known = is_all_kept && (is_json || ended_by == EndedBy::Upstream);
-        content.outcome(&self.tokenizer, self.has_output, is_known, !is_json)
+        let read = lenient::read(&text, &mut content);
+        let is_broken_off = read.as_ref().is_err_and(serde_json::Error::is_eof);
+        let is_known = is_all_kept && (read.is_ok() || (is_broken_off && ended_by == EndedBy::Upstream));
+        content.outcome(&self.tokenizer, self.has_output, is_known, is_broken_off)
     }
 }
 
@@ -101,6 +119,10 @@ struct Content<'b> {
     reported: Reported,
     signs: Signs<'b>,
     has_error: bool,
+    /// Usage in members of no known meaning.
+    elsewhere: Report,
+    /// Whether other members hold what may be output.
+    has_unread: bool,
     /// The texts of its answers.
     texts: Vec<String>,
     shows_reasoning: bool,
@@ -108,20 +130,30 @@ struct Content<'b> {
 
 impl Content<'_> {
     /// The outcome of a body that has ended. `is_known`: whether all of it is known that there will ever be;
-    /// `is_broken`: whether it is no JSON.
-    fn outcome(self, tokenizer: &Tokenizer, has_output: bool, is_known: bool, is_broken: bool) -> Outcome {
-        if self.reported.output_tokens() > 0 || (!has_output && self.reported.has_any()) {
+    /// `breaks_off`: whether it is the beginning of JSON.
+    fn outcome(
+        mut self,
+        tokenizer: &Tokenizer,
+        has_output: bool,
+        is_known: bool,
+        breaks_off: bool,
+    ) -> Outcome {
+        if !self.reported.has_any() {
+            self.reported.update(None, self.elsewhere.bill());
+        }
+        let is_reported = self.reported.output_tokens() > 0 && self.reported.covers(self.texts.len());
+        if !breaks_off && (is_reported || (!has_output && self.reported.has_any())) {
             return Outcome::Reported(self.reported.usage());
         }
         if !is_known {
             return Outcome::Unknown;
         }
         let has_text = self.texts.iter().any(|text| !text.is_empty());
-        let has_failed = self.has_error || self.signs.show() || is_broken;
+        let has_failed = self.has_error || self.signs.show() || (breaks_off && !self.has_unread);
         if has_failed && !has_text && !self.reported.has_any() {
             return Outcome::Failed;
         }
-        if self.texts.is_empty() && !self.reported.has_any() {
+        if self.texts.is_empty() && (!self.reported.has_any() || self.has_unread) {
             return Outcome::Unknown;
         }
         let tokens: Units = self.texts.iter().map(|text| tokenizer.count(text).into()).sum();
@@ -131,14 +163,6 @@ impl Content<'_> {
 
     fn report(&mut self, choice: Option<u64>, report: &Report) {
         self.reported.update(choice, report.bill());
-    }
-
-    /// Takes a member that has a `usage` in it.
-    fn within<'b, A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
-        let mut report = Report::default();
-        let read = lenient::offer(object, &mut Within(&mut report));
-        self.report(None, &report);
-        read
     }
 }
 
@@ -155,14 +179,43 @@ impl<'b> Accept<'b> for Content<'b> {
             "output" | "content" => lenient::offer(object, &mut Items(self)),
             "usage" | "usageMetadata" => {
                 let mut report = Report::default();
-                let read = lenient::offer(object, &mut report);
+                let read = report.take(object);
                 self.report(None, &report);
                 read
             }
-            "x_groq" | "response" | "message" => self.within(object),
             _ if self.signs.take(name, object)? => Ok(()),
-            _ => lenient::skip(object),
+            _ if BESIDE_OUTPUT.contains(&name) => lenient::skip(object),
+            _ => lenient::offer(
+                object,
+                &mut Elsewhere { usage: &mut self.elsewhere, has_unread: &mut self.has_unread },
+            ),
         }
+    }
+}
+
+/// A member of no known meaning. It may have a usage in it: Groq's, or that of a whole response or message.
+struct Elsewhere<'c> {
+    usage: &'c mut Report,
+    has_unread: &'c mut bool,
+}
+
+impl<'b> Accept<'b> for Elsewhere<'_> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        *self.has_unread |= text.len() > MAX_FACT_BYTES;
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let read = lenient::offer_element(array, &mut Text::default());
+        *self.has_unread |= !matches!(read, Ok(None));
+        read
+    }
+
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        if name == "usage" {
+            return self.usage.take(object);
+        }
+        *self.has_unread = true;
+        lenient::skip(object)
     }
 }
 

@@ -15,9 +15,9 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
     // A chunk that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut chunk);
-    let Chunk { mut update, usage, of_groq, has_choices, has_type } = chunk;
-    for report in [usage, of_groq] {
-        if report != Report::default() {
+    let Chunk { mut update, usage, elsewhere, has_choices, has_type } = chunk;
+    for report in [usage, elsewhere] {
+        if report.has_any() {
             update.reports.push((None, report.bill()));
         }
     }
@@ -30,7 +30,8 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
 struct Chunk {
     update: StreamUpdate,
     usage: Report,
-    of_groq: Report,
+    /// Usage in another member: Groq's.
+    elsewhere: Report,
     has_choices: bool,
     has_type: bool,
 }
@@ -39,14 +40,13 @@ impl<'b> Accept<'b> for Chunk {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
-            "usage" => lenient::offer(object, &mut self.usage),
-            "x_groq" => lenient::offer(object, &mut Within(&mut self.of_groq)),
+            "usage" => self.usage.take(object),
             "error" => failure::take_error(&mut self.update.has_failed, object),
             "type" => {
                 self.has_type = true;
                 lenient::skip(object)
             }
-            _ => lenient::skip(object),
+            _ => lenient::offer(object, &mut Within(&mut self.elsewhere)),
         }
     }
 }
@@ -71,7 +71,7 @@ impl StreamUpdate {
         }
         self.has_failed |= choice.has_failed();
         self.shows_reasoning |= choice.shows_reasoning();
-        if choice.usage != Report::default() {
+        if choice.usage.has_any() {
             self.reports.push((Some(index), choice.usage.bill()));
         }
         let (delta, text) = (choice.delta.into_text(), choice.text.into_text());

@@ -4,7 +4,8 @@ use super::answer_text::AnswerText;
 use super::failure;
 use super::report::Report;
 use crate::codec::lenient::{self, Accept, Text};
-use serde::de::MapAccess;
+use serde::de::{MapAccess, SeqAccess};
+use std::borrow::Cow;
 
 /// A choice.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(super) struct Choice<'b> {
     pub(super) message: AnswerText,
     /// The text of a completion: new in a stream, whole in a body.
     pub(super) text: AnswerText,
-    /// Kimi's usage.
+    /// Kimi's usage, beside the text or in it.
     pub(super) usage: Report,
     finish_reason: Text<'b>,
     has_error: bool,
@@ -43,14 +44,35 @@ impl<'b> Accept<'b> for Choice<'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "index" => self.index = lenient::number(object)?.unwrap_or(0),
-            "delta" => lenient::offer(object, &mut self.delta)?,
-            "message" => lenient::offer(object, &mut self.message)?,
+            "delta" => lenient::offer(object, &mut Spoken(&mut self.delta, &mut self.usage))?,
+            "message" => lenient::offer(object, &mut Spoken(&mut self.message, &mut self.usage))?,
             "text" => lenient::offer(object, &mut self.text)?,
-            "usage" => lenient::offer(object, &mut self.usage)?,
+            "usage" => self.usage.take(object)?,
             "finish_reason" => lenient::offer(object, &mut self.finish_reason)?,
             "error" => failure::take_error(&mut self.has_error, object)?,
             _ => lenient::skip(object)?,
         }
         Ok(())
+    }
+}
+
+/// A message or a delta, which may have a usage in it.
+struct Spoken<'c>(&'c mut AnswerText, &'c mut Report);
+
+impl<'b> Accept<'b> for Spoken<'_> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.0.string(text);
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        self.0.element(array)
+    }
+
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        if name == "usage" { self.1.take(object) } else { self.0.member(name, object) }
+    }
+
+    fn end(&mut self) {
+        self.0.end();
     }
 }

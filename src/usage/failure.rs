@@ -14,6 +14,16 @@ pub(super) fn is_in_event(kind: &[u8], data: &str) -> bool {
     kind == ERROR.as_bytes() || signs.show()
 }
 
+/// Whether an event of no known format keeps the stream alive and says nothing.
+pub(super) fn is_keep_alive(kind: &[u8], data: &str) -> bool {
+    let mut signs = Signs::default();
+    let _ = lenient::read(data, &mut signs);
+    let is_empty = matches!(data.trim_ascii(), "" | "{}");
+    let names: [&str; 4] = ["ping", "keepalive", "keep-alive", "heartbeat"];
+    let is_one = |name: &[u8]| names.iter().any(|one| name == one.as_bytes());
+    is_empty || is_one(kind) || signs.kind.0.as_deref().is_some_and(|kind| is_one(kind.as_bytes()))
+}
+
 /// Sets `has_error` if the next value of `object` is an error: anything but null and what stands for it. So is a value
 /// that breaks off.
 pub(super) fn take_error<'b, A: MapAccess<'b>>(has_error: &mut bool, object: &mut A) -> Result<(), A::Error> {
@@ -83,6 +93,23 @@ impl<'b> Accept<'b> for BaseResponse<'_, 'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_may_say_nothing() {
+        for (kind, data, expected) in [
+            ("", "", true),
+            ("", " {} ", true),
+            ("ping", "{\"now\":1}", true),
+            ("", r#"{"type":"ping","cost":0}"#, true),
+            ("", r#"{"type":"keepalive"}"#, true),
+            ("heartbeat", "x", true),
+            ("", r#"{"text":"Hello"}"#, false),
+            ("", "Hello", false),
+            ("message", r#"{"type":"content-delta"}"#, false),
+        ] {
+            assert_eq!(is_keep_alive(kind.as_bytes(), data), expected, "{kind} {data}");
+        }
+    }
 
     #[test]
     fn an_event_of_no_format_may_say_that_the_upstream_failed() {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// The percentage of answers that stay within a guess. One in twenty outgrows its reservation, which is then extended.
 const QUANTILE_PERCENT: u64 = 95;
 
-/// The share of answers that stay within the median.
+/// The percentage of answers that stay within the median.
 const MEDIAN_PERCENT: u64 = 50;
 
 /// The number of observations that the configured default counts as.
@@ -46,12 +46,16 @@ struct Histogram {
 impl Learned {
     /// The output tokens to expect of `model`; `default` as long as no answer has been observed.
     pub fn expect(&self, model: Option<&str>, default: u64) -> u64 {
-        self.quantile(model, default, QUANTILE_PERCENT)
+        self.histogram(model)
+            .map_or(default, |histogram| histogram.quantile(QUANTILE_PERCENT, default, PRIOR))
     }
 
-    /// The output tokens that half of the answers of `model` stay within; `default` as long as few have been observed.
+    /// The output tokens that half of the answers of `model` stay within; at least `default` as long as few have been
+    /// observed.
     pub fn median(&self, model: Option<&str>, default: u64) -> u64 {
-        self.quantile(model, default, MEDIAN_PERCENT)
+        let Some(histogram) = self.histogram(model) else { return default };
+        let median = histogram.quantile(MEDIAN_PERCENT, default, 0);
+        if histogram.total < PRIOR { median.max(default) } else { median }
     }
 
     /// Whether an answer of `model` has held reasoning.
@@ -59,9 +63,8 @@ impl Learned {
         self.models.get(model.unwrap_or_default()).is_some_and(|histogram| histogram.reasons)
     }
 
-    fn quantile(&self, model: Option<&str>, default: u64, percent: u64) -> u64 {
-        let known = self.models.get(model.unwrap_or_default()).or_else(|| self.models.get(""));
-        known.map_or(default, |histogram| histogram.quantile(default, percent))
+    fn histogram(&self, model: Option<&str>) -> Option<&Histogram> {
+        self.models.get(model.unwrap_or_default()).or_else(|| self.models.get(""))
     }
 
     /// Counts an answer of `model` that was `output_tokens` long. `reasons`: whether some of it was reasoning.
@@ -95,13 +98,13 @@ impl Histogram {
         }
     }
 
-    /// The length that so many `percent` of the answers stay within. `default` counts as [`PRIOR`] answers.
-    fn quantile(&self, default: u64, percent: u64) -> u64 {
+    /// The length that so many `percent` of the answers stay within. `default` counts as so many answers (`weight`).
+    fn quantile(&self, percent: u64, default: u64, weight: u64) -> u64 {
         let prior = bucket(default);
-        let rank = ((self.total + PRIOR) * percent).div_ceil(100);
+        let rank = ((self.total + weight) * percent).div_ceil(100);
         let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {
-            seen += count + if at == prior { PRIOR } else { 0 };
+            seen += count + if at == prior { weight } else { 0 };
             if seen >= rank {
                 return if at == prior { default.max(1) } else { upper_end(at) };
             }
@@ -162,6 +165,8 @@ mod tests {
         assert!((900..=1_012).contains(&median), "{median}");
         assert_eq!(Learned::default().median(Some("m"), 512), 512);
         assert_eq!(learned([10, 10]).median(Some("m"), 512), 512, "two answers are little evidence");
+        let few = learned([900, 900, 4_000]).median(Some("m"), 512);
+        assert!((900..=1_012).contains(&few), "{few}: but enough to charge more");
     }
 
     #[test]

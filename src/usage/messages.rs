@@ -33,8 +33,8 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
         "message_start" | "content_block_stop" | "ping" => {}
         _ => return None,
     }
-    for usage in [event.of_message, event.usage] {
-        if usage != Report::default() {
+    for usage in [event.of_message, event.delta.usage, event.usage] {
+        if usage.has_any() {
             update.reports.push((None, usage.bill()));
         }
     }
@@ -60,7 +60,7 @@ impl<'b> Accept<'b> for Event<'b> {
                 self.index = lenient::number(object)?.unwrap_or(0);
                 Ok(())
             }
-            "usage" => lenient::offer(object, &mut self.usage),
+            "usage" => self.usage.take(object),
             "message" => lenient::offer(object, &mut Within(&mut self.of_message)),
             "delta" => lenient::offer(object, &mut self.delta),
             "content_block" => lenient::offer(object, &mut self.block),
@@ -106,6 +106,7 @@ impl<'b> Accept<'b> for Block {
 #[derive(Default)]
 struct Delta {
     text: AnswerText,
+    usage: Report,
     /// Whether the message stops with this delta.
     stops: bool,
 }
@@ -117,6 +118,7 @@ impl<'b> Accept<'b> for Delta {
                 self.stops = lenient::raw(object)? != "null";
                 Ok(())
             }
+            "usage" => self.usage.take(object),
             _ => self.text.member(name, object),
         }
     }

@@ -14,12 +14,26 @@ pub(super) struct Report {
     numbers: Numbers,
     /// The sum of Anthropic's `iterations`. The numbers beside them leave some out, such as compactions and advisors.
     iterations: Bill,
+    /// Whether it breaks off.
+    is_cut: bool,
 }
 
 impl Report {
+    /// Reads the next value of `object`.
+    pub(super) fn take<'b, A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
+        let read = lenient::offer(object, self);
+        self.is_cut |= read.is_err();
+        read
+    }
+
+    /// Whether it has a number.
+    pub(super) fn has_any(&self) -> bool {
+        (self.numbers, self.iterations) != (Numbers::default(), Bill::default())
+    }
+
     /// The bill that it adds up to.
     pub(super) fn bill(&self) -> Bill {
-        self.numbers.bill().or_more(self.iterations)
+        Bill { is_cut: self.is_cut, ..self.numbers.bill().or_more(self.iterations) }
     }
 }
 
@@ -38,7 +52,7 @@ pub(super) struct Within<'r>(pub(super) &'r mut Report);
 impl<'b> Accept<'b> for Within<'_> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "usage" => lenient::offer(object, self.0),
+            "usage" => self.0.take(object),
             _ => lenient::skip(object),
         }
     }
@@ -60,8 +74,10 @@ impl<'b> Accept<'b> for Numbers {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         let place = match &*in_snake_case(name) {
             "prompt_tokens" | "prompt_token_count" => &mut self.prompt,
-            "input_tokens" => &mut self.input,
-            "completion_tokens" | "output_tokens" | "candidates_token_count" => &mut self.output,
+            "input_tokens" | "input_token_count" => &mut self.input,
+            "completion_tokens" | "output_tokens" | "output_token_count" | "candidates_token_count" => {
+                &mut self.output
+            }
             "total_tokens" | "total_token_count" => &mut self.total,
             "cache_read_input_tokens" => &mut self.cache_read,
             "cache_creation_input_tokens" | "cache_write_input_tokens" => &mut self.cache_creation,
@@ -82,6 +98,8 @@ impl<'b> Accept<'b> for Numbers {
             "completion_tokens_details" | "output_tokens_details" | "completion_token_details" => {
                 return lenient::offer(object, &mut OfOutput(self));
             }
+            // Some nest the numbers once more, Cohere twice over.
+            "usage" | "tokens" | "billed_units" => return lenient::offer(object, self),
             // Anthropic's, by how long the cache keeps it.
             "cache_creation" => return lenient::offer(object, &mut Lifetimes(self)),
             _ => return lenient::skip(object),

@@ -24,9 +24,10 @@ pub(super) struct Reported {
 }
 
 impl Reported {
-    /// Takes a report about all choices, or about one. Returns whether it reports an output.
+    /// Takes a report about all choices, or about one. Returns whether it reports an output, and all of it.
     pub(super) fn update(&mut self, choice: Option<u64>, later: Bill) -> bool {
-        self.update_prompt(later.prompt);
+        // Of a prompt's numbers that break off, the missing ones may be the larger.
+        self.update_prompt(later.prompt.filter(|_| !later.is_cut));
         let output = later.output.filter(|output| !output.tokens.is_zero());
         let Some(output) = output else { return false };
         match choice {
@@ -37,7 +38,7 @@ impl Reported {
                 self.by_choice.extend(of_choice.map(|output| (choice.min(MAX_CHOICES), output)));
             }
         }
-        true
+        !later.is_cut
     }
 
     /// A prompt's numbers belong together: a later report replaces them all, its zeros included, unless it has only
@@ -45,11 +46,19 @@ impl Reported {
     fn update_prompt(&mut self, later: Option<Prompt>) {
         let Some(mut later) = later.filter(|later| !later.tokens().is_zero()) else { return };
         let earlier = self.bill.prompt.unwrap_or_default();
+        if later.lacks_fresh {
+            later.fresh = earlier.fresh;
+        }
         if later.lacks_unmentioned {
             later.read = later.read.or(earlier.read);
             later.written = later.written.or(earlier.written);
         }
         self.bill.prompt = Some(later);
+    }
+
+    /// Whether the output is reported of so many choices at least.
+    pub(super) fn covers(&self, choices: usize) -> bool {
+        self.bill.output.is_some() || self.by_choice.len() >= choices
     }
 
     /// Whether anything but zeros has been reported.

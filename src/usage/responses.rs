@@ -28,15 +28,17 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
                 | "incomplete"
                 | "failed"
                 | "cancelled"
+                | "done"
                 | "error"
         ),
         shows_reasoning: kind.contains("reasoning") || event.item.is_reasoning,
         ..StreamUpdate::default()
     };
     match kind {
-        "completed" | "incomplete" | "failed" | "cancelled" => {
+        "completed" | "incomplete" | "failed" | "cancelled" | "done" => {
             update.is_last = true;
-            update.has_failed = kind == "failed" || event.response.has_error;
+            update.has_failed = kind == "failed" || event.response.has_failed;
+            update.has_output = event.response.items.iter().any(|(_, text)| !text.is_empty());
             update.wholes = event.response.items;
         }
         "error" => update.has_failed = true,
@@ -50,8 +52,10 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
         delta if delta.ends_with(".delta") => update.texts.push((event.index, event.delta.into_text())),
         _ => {}
     }
-    if event.response.usage != Report::default() {
-        update.reports.push((None, event.response.usage.bill()));
+    for usage in [event.usage, event.response.usage] {
+        if usage.has_any() {
+            update.reports.push((None, usage.bill()));
+        }
     }
     Some(update)
 }
@@ -64,6 +68,8 @@ struct Event<'b> {
     delta: AnswerText,
     item: Item,
     response: Response,
+    /// Usage beside the response.
+    usage: Report,
 }
 
 impl<'b> Accept<'b> for Event<'b> {
@@ -77,6 +83,7 @@ impl<'b> Accept<'b> for Event<'b> {
             "delta" => lenient::offer(object, &mut self.delta),
             "item" => lenient::offer(object, &mut self.item),
             "response" => lenient::offer(object, &mut self.response),
+            "usage" => self.usage.take(object),
             _ => lenient::skip(object),
         }
     }
@@ -85,7 +92,8 @@ impl<'b> Accept<'b> for Event<'b> {
 #[derive(Default)]
 struct Response {
     usage: Report,
-    has_error: bool,
+    /// Whether it has an error, or says that it has failed.
+    has_failed: bool,
     /// The texts of the items of its output.
     items: Vec<(u64, String)>,
 }
@@ -93,8 +101,14 @@ struct Response {
 impl<'b> Accept<'b> for Response {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "usage" => lenient::offer(object, &mut self.usage),
-            "error" => failure::take_error(&mut self.has_error, object),
+            "usage" => self.usage.take(object),
+            "error" => failure::take_error(&mut self.has_failed, object),
+            "status" => {
+                let mut status = Text::default();
+                lenient::offer(object, &mut status)?;
+                self.has_failed |= status.0.as_deref() == Some("failed");
+                Ok(())
+            }
             "output" => lenient::offer(object, &mut Output(&mut self.items)),
             _ => lenient::skip(object),
         }

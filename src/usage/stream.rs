@@ -131,6 +131,8 @@ struct Answer {
     /// Whether some of the stream could not be read since the output was reported.
     has_gap: bool,
     has_failed: bool,
+    /// Whether an event had a format of its own, which may have held output.
+    has_unread: bool,
 }
 
 impl Answer {
@@ -148,6 +150,7 @@ impl Answer {
             report_is_old: false,
             has_gap: false,
             has_failed: false,
+            has_unread: false,
         }
     }
 
@@ -159,7 +162,11 @@ impl Answer {
         let data = lenient::mend(event.data);
         self.has_gap |= !event.is_whole;
         let Some(update) = self.update_in(&data) else {
-            self.has_failed |= failure::is_in_event(event.kind, &data);
+            if failure::is_in_event(event.kind, &data) {
+                self.has_failed = true;
+            } else {
+                self.has_unread |= !failure::is_keep_alive(event.kind, &data);
+            }
             return None;
         };
         self.has_failed |= update.has_failed;
@@ -167,6 +174,7 @@ impl Answer {
         self.shows_reasoning |= update.shows_reasoning;
         let mut has_report = false;
         for (choice, bill) in update.reports {
+            self.report_is_old |= bill.is_cut;
             has_report |= self.reported.update(choice, bill);
         }
         if !(has_report && update.is_last) {
@@ -206,14 +214,19 @@ impl Answer {
     /// The outcome if the stream ends now. `is_whole`: the answer has ended by itself.
     fn outcome(&self, is_whole: bool) -> Outcome {
         let reported = self.reported.output_tokens();
-        if is_whole && reported > 0 && !self.report_is_old && !self.has_gap {
+        if is_whole
+            && reported > 0
+            && !self.report_is_old
+            && !self.has_gap
+            && self.reported.covers(self.parts.len())
+        {
             return Outcome::Reported(self.reported.usage());
         }
         if self.has_gap || !(self.is_known || self.has_failed) {
             return Outcome::Unknown;
         }
         if self.has_failed && !self.has_output && !self.reported.has_any() {
-            return Outcome::Failed;
+            return if self.has_unread { Outcome::Unknown } else { Outcome::Failed };
         }
         let usage = self.reported.usage_with(self.count().into());
         Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }

@@ -88,6 +88,17 @@ fn every_name_is_read() {
             (116, 7, Some(100), Some(13), None),
         ),
         (
+            "Cohere, nested once more",
+            json!({"billed_units": {"input_tokens": 5, "output_tokens": 418},
+                "tokens": {"input_tokens": 71, "output_tokens": 418}}),
+            (71, 418, None, None, None),
+        ),
+        (
+            "nested, and absurd numbers beside",
+            json!({"usage": {"prompt_tokens": 19, "completion_tokens": 10}, "prompt_tokens": -1, "tokens": 5}),
+            (19, 10, None, None, None),
+        ),
+        (
             "numbers as text, and with fractions",
             json!({"prompt_tokens": "12", "completion_tokens": 7.2, "total_tokens": null}),
             (12, 8, None, None, None),
@@ -127,7 +138,34 @@ fn what_the_parts_leave_out_shows_in_the_total() {
             "a cache that the prompt does not include",
             json!({"prompt_tokens": 11, "completion_tokens": 15, "total_tokens": 126,
                 "prompt_tokens_details": {"cached_tokens": 100}}),
-            (111, 15, Some(11), None, None),
+            (111, 15, Some(100), None, None),
+        ),
+        (
+            "a difference that happens to be what was read from a cache",
+            json!({"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 174,
+                "prompt_tokens_details": {"cached_tokens": 64}}),
+            (100, 74, Some(64), None, None),
+        ),
+        (
+            "a difference that is neither sound nor nothing",
+            json!({"prompt_tokens": 11, "completion_tokens": 15, "total_tokens": 401,
+                "prompt_tokens_details": {"audio_tokens": 300}}),
+            (11, 390, None, None, None),
+        ),
+        (
+            "the parts of a prompt without a number of its own",
+            json!({"prompt_cache_hit_tokens": 512, "prompt_cache_miss_tokens": 51, "completion_tokens": 10}),
+            (563, 10, Some(512), None, None),
+        ),
+        (
+            "a cached part alone, beside a total",
+            json!({"cache_read_input_tokens": 100, "output_tokens": 7, "total_tokens": 110}),
+            (103, 7, Some(100), None, None),
+        ),
+        (
+            "reasoning larger than the output, where the total says that nothing is missing",
+            json!({"prompt_tokens": 28, "completion_tokens": 9, "total_tokens": 37, "reasoning_tokens": 69}),
+            (28, 9, None, None, Some(69)),
         ),
         (
             "a total of less",
@@ -284,6 +322,11 @@ fn the_prompts_numbers_are_replaced_together_and_never_by_zeros_alone() {
             (55_196, 8, Some(55_096), Some(0), None),
         ),
         (
+            "nothing but what was read from the cache",
+            json!({"cache_read_input_tokens": 60_000, "output_tokens": 8}),
+            (60_100, 8, Some(60_000), Some(0), None),
+        ),
+        (
             "the cache alone",
             json!({"input_tokens": 0, "cache_read_input_tokens": 60_000, "output_tokens": 8}),
             (60_000, 8, Some(60_000), Some(0), None),
@@ -340,6 +383,35 @@ fn usage_is_found_in_other_places() {
             ],
         ),
         (
+            "in the last delta",
+            1,
+            vec![
+                text_chunk("Hi"),
+                json!({"choices": [{"index": 0, "delta": {"usage": usage}, "finish_reason": "stop"}]}),
+            ],
+        ),
+        (
+            "a gateway's",
+            1,
+            vec![stop_chunk(), json!({"choices": [], "x_gateway": {"id": "r", "usage": usage}})],
+        ),
+        (
+            "beside a response",
+            1,
+            vec![
+                json!({"type": "response.output_text.delta", "output_index": 0, "delta": "Hi"}),
+                json!({"type": "response.completed", "response": {}, "usage": usage}),
+            ],
+        ),
+        (
+            "in the delta of a message",
+            1,
+            vec![
+                json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "usage": usage}}),
+            ],
+        ),
+        (
             "both",
             1,
             vec![stop_chunk(), json!({"choices": [], "usage": usage, "x_groq": {"id": "r", "usage": usage}})],
@@ -362,7 +434,19 @@ fn usage_is_found_in_other_places() {
         assert_eq!(outcome, reported(9, 2), "{name}");
         assert_eq!(certain, Some(events.len() - 1), "{name}");
     }
+    let (_, outcome) = stream(
+        2,
+        &[
+            json!({"choices": [{"index": 1, "delta": {"content": "Hello"}, "finish_reason": "stop"}]}),
+            json!({"choices": [with_usage(json!({"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}), &usage)]}),
+            json!("[DONE]"),
+        ],
+    );
+    assert_eq!(outcome, counted_tokens(Some(9), 2), "one choice of two");
     for body in [
+        json!({"choices": [{"message": {"content": "Hi", "usage": usage}}]}),
+        json!({"choices": [{"message": {"content": "Hi"}}], "x_gateway": {"usage": usage}}),
+        json!({"result": {"response": "Hi", "usage": usage}, "success": true, "errors": []}),
         json!({"choices": [{"message": {"content": "Hi"}, "usage": usage}]}),
         json!({"choices": [{"message": {"content": "Hi"}}], "x_groq": {"usage": usage}}),
         json!({"choices": [{"message": {"content": "Hi"}}], "usage": null, "x_groq": {"usage": usage}}),

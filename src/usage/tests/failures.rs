@@ -44,9 +44,25 @@ fn a_body_that_breaks_off_is_charged_for_what_came() {
         ),
         (r#"{"choices":[{"message":{"content":"Hello\u00"#, counted("Hello")),
         (r#"{"choices":[{"message":{"content":"Hello"}}],"usage":{"prompt_tokens":9,"comp"#, {
-            counted_tokens(Some(9), tokens("Hello"))
+            counted("Hello")
         }),
-        (r#"{"choices":[{"message":{"content":"Hello"}}],]"#, counted("Hello")),
+        // Nobody knows how the last number went on, nor what a prompt's numbers leave out that did not come.
+        (
+            r#"{"choices":[{"message":{"content":"Hello"}}],"usage":{"input_tokens":3,"output_tokens":800,"cache_re"#,
+            counted_tokens(None, 800),
+        ),
+        (r#"{"choices":[{"message":{"content":"Hello"}}],"usage":{"completion_tokens":80"#, counted("Hello")),
+        (r#"{"choices":[{"message":{"content":"Hello"}}],]"#, Outcome::Unknown),
+        (r#"{"choices":[],}"#, Outcome::Unknown),
+        // Output may be where this reader does not look.
+        (r#"{"id":"c","prompt_filter_results":[{"prompt_index":0}],"choi"#, Outcome::Failed),
+        (r#"{"id":"c","other":{},"rest":[],"choi"#, Outcome::Failed),
+        (r#"{"id":"c","message":{"role":"assistant","content":[{"text":"Hel"#, Outcome::Unknown),
+        (r#"{"generations":[{"text":"Hel"#, Outcome::Unknown),
+        (
+            "{\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n{\"choices\":[{\"delta\":{\"content\":\" world\"}}]}",
+            Outcome::Unknown,
+        ),
         (r#"{"content":[{"type":"text","text":"Hel"#, counted("Hel")),
         (r#"{"output":[{"type":"message","content":[{"text":"Hel"#, counted("Hel")),
         (r#"{"error":{"message":"out of mem"#, Outcome::Failed),
@@ -85,9 +101,22 @@ fn a_stream_with_an_error_and_no_output_has_failed() {
         (vec![text_chunk("Hello"), error.clone()], counted("Hello")),
         (vec![error.clone(), text_chunk("Hello")], counted("Hello")),
         (vec![role.clone()], counted("")),
-        (vec![error, with_usage(stop_chunk(), &usage(9, 2))], reported(9, 2)),
+        (vec![error.clone(), with_usage(stop_chunk(), &usage(9, 2))], reported(9, 2)),
         (vec![created.clone(), failed.clone()], Outcome::Failed),
         (vec![created, json!({"type": "error", "message": "x"})], Outcome::Failed),
+        // Output may have come in a format of its own.
+        (vec![json!({"token": {"text": "Hello"}}), error.clone()], Outcome::Unknown),
+        (vec![json!({"type": "keepalive"}), error.clone()], Outcome::Failed),
+        (
+            vec![
+                json!({"type": "response.failed", "response": {"output": [{"content": [{"text": "Hello"}]}]}}),
+            ],
+            counted("Hello"),
+        ),
+        (
+            vec![json!({"type": "response.completed", "response": {"status": "failed", "output": []}})],
+            Outcome::Failed,
+        ),
         (vec![overloaded.clone()], Outcome::Failed),
         (vec![json!({"type": "ping"}), overloaded.clone()], Outcome::Failed),
         (vec![start, overloaded], counted_with(Some(25), 1)),
@@ -104,6 +133,24 @@ fn a_stream_with_an_error_and_no_output_has_failed() {
     ] {
         assert_eq!(read(SSE, 1, [text.as_bytes()]).1, Outcome::Failed, "{text}");
     }
+}
+
+#[test]
+fn a_report_that_is_cut_off_is_not_taken_for_the_whole() {
+    let text = format!("data: {}\n\ndata: {}\n\n", text_chunk("Hello"), stop_chunk());
+    for (cut, expected) in [
+        (r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":12"#, counted("Hello")),
+        (
+            r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":800,"total"#,
+            counted_tokens(None, 800),
+        ),
+        (r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":800}"#, reported(9, 800)),
+    ] {
+        assert_eq!(read(SSE, 1, [format!("{text}data: {cut}").as_bytes()]).1, expected, "{cut}");
+    }
+    let cut =
+        r#"data: {"type":"response.completed","response":{"usage":{"input_tokens":9,"output_tokens":800,"#;
+    assert_eq!(read(SSE, 1, [cut.as_bytes()]).1, counted_tokens(None, 800));
 }
 
 #[test]
