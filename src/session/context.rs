@@ -121,7 +121,8 @@ impl<S: SharedData> Cx<'_, S> {
         }
     }
 
-    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by earlier answers' usage.
+    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by the usage of earlier
+    /// answers.
     pub(super) fn reasons(&self, model: Option<&str>) -> bool {
         models::reasons(model.unwrap_or_default()) || self.shared.learned.reasons(model)
     }

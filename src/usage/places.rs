@@ -11,8 +11,11 @@ pub const PLACES: Places = Places {
         "usageMetadata",
         // Groq's.
         "x_groq.usage",
-        // Kimi's.
+        // Kimi's, and those of some gateways.
         "choices.usage",
+        "choices.delta.usage",
+        "choices.message.usage",
+        "delta.usage",
         "response.usage",
         "message.usage",
     ],

@@ -94,6 +94,9 @@ async fn usage_is_found_in_every_place_and_under_every_name(
     let usage = json!({"prompt_tokens": 70, "completion_tokens": 5, "total_tokens": 75});
     let in_choice = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": usage}]});
     let of_groq = with(stop(), json!({"x_groq": {"id": "r", "usage": usage}}));
+    let in_delta = json!({"choices": [{"index": 0, "delta": {"usage": usage}, "finish_reason": "stop"}]});
+    let of_gateway = json!({"result": {"response": "Hi", "usage": usage}, "success": true});
+    let beside = json!({"type": "response.completed", "response": {"output": []}, "usage": usage});
     let deepseek = json!({"prompt_tokens": 70, "completion_tokens": 5, "total_tokens": 75,
         "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 6});
     let iteration = |kind: &str, input: u64, output: u64| {
@@ -123,6 +126,9 @@ async fn usage_is_found_in_every_place_and_under_every_name(
         ("choice-body", Api::Chat, JSON, in_choice.to_string(), (70, 5)),
         ("compacted", Api::Messages, JSON, message(&compacted).to_string(), (203_000, 4_500)),
         ("compacted-stream", Api::Messages, SSE, messages(later.clone(), compacted), (203_000, 4_500)),
+        ("delta", Api::Chat, SSE, stream(&[text("Hi"), in_delta]), (70, 5)),
+        ("gateway", Api::Chat, JSON, of_gateway.to_string(), (70, 5)),
+        ("beside", Api::Responses, SSE, named(&[beside]), (70, 5)),
         ("zeros", Api::Messages, SSE, messages(cached.clone(), zeros), (55_196, 15)),
         ("later", Api::Messages, SSE, messages(cached, later), (181, 8)),
     ] {
@@ -182,6 +188,15 @@ async fn an_error_behind_a_200_costs_no_tokens_unless_output_came_before_it(
         ("said", Api::Chat, JSON, said.to_string(), (HELLO_TOKENS, 3)),
         ("said-stream", Api::Chat, SSE, stream(&[role, text("one two three"), error]), (HELLO_TOKENS, 3)),
         ("ended-early", Api::Chat, JSON, r#"{"id":"c","choices":[{"ind"#.to_owned(), (0, 0)),
+        // Nobody knows how the last number went on.
+        (
+            "ended-in-usage",
+            Api::Chat,
+            JSON,
+            r#"{"choices":[{"message":{"content":"one two three"}}],"usage":{"prompt_tokens":1,"completion_tokens":1"#
+                .to_owned(),
+            (HELLO_TOKENS, 3),
+        ),
         (
             "ended-in-text",
             Api::Chat,

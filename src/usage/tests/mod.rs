@@ -4,6 +4,7 @@ mod bills;
 mod bodies;
 mod failures;
 mod large;
+mod places;
 mod recorded;
 mod transcripts;
 mod twice;
