@@ -15,7 +15,7 @@ use crate::identity::RequestView;
 use crate::quantity::Millis;
 use crate::request::BodyEdit;
 use crate::request::headers::HeaderMap;
-use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseView};
+use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
 use crate::telemetry::access_log::LogFields;
@@ -330,14 +330,14 @@ impl HttpContext for Stream {
 
     // docs/envoy.md#a-stream-ends-twice: this is the first end, before Envoy writes the access log.
     fn on_log(&mut self) {
-        self.handle(Message::Response, Event::StreamDone);
+        self.handle(Message::Response, Event::StreamDone { flags: &response_flags });
     }
 }
 
 impl Context for Stream {
     // docs/envoy.md#a-stream-ends-twice: this is the second end, after Envoy has written the access log.
     fn on_done(&mut self) -> bool {
-        self.handle(Message::Response, Event::StreamDone);
+        self.handle(Message::Response, Event::StreamDone { flags: &response_flags });
         true
     }
 }
@@ -425,6 +425,14 @@ impl SharedData for SharedMap {
 fn header(map: MapType, name: &str) -> Option<String> {
     let value = hostcalls::get_map_value_bytes(map, name).ok().flatten()?;
     Some(String::from_utf8_lossy(&value).into_owned())
+}
+
+/// The response flags of the current stream; none if they cannot be read. docs/envoy.md#who-ended-a-stream: they are
+/// final when it ends.
+fn response_flags() -> ResponseFlags {
+    let flags = hostcalls::get_property(vec!["response", "flags"]).ok().flatten();
+    let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    ResponseFlags(flags.unwrap_or_default())
 }
 
 /// The first `size` bytes of a buffer; none if it cannot be read.

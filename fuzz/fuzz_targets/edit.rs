@@ -10,7 +10,7 @@ use llm_rate_limit::codec::sse::Parser;
 use llm_rate_limit::models::Encodings;
 use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::stream_edit::{EditedStream, Edits, StreamEditor};
-use llm_rate_limit::usage::{Outcome, ResponseReader};
+use llm_rate_limit::usage::{EndedBy, Outcome, ResponseReader};
 
 const HIDES: Edits = Edits { hides_usage: true, finishes: false };
 const FINISHES: Edits = Edits { hides_usage: false, finishes: true };
@@ -27,7 +27,7 @@ fn edit_and_read(bytes: &[u8], size: usize) -> (Vec<u8>, Outcome) {
     let reader = ResponseReader::new(Endpoint::ChatCompletions, Some("text/event-stream"), 1, tokenizer);
     let mut stream = EditedStream::new(HIDES, reader);
     let mut out: Vec<u8> = bytes.chunks(size).flat_map(|chunk| stream.push(chunk).0).collect();
-    let (end, outcome) = stream.finish();
+    let (end, outcome) = stream.finish(EndedBy::Upstream);
     out.extend(end);
     (out, outcome)
 }

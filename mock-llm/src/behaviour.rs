@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub reset_after: Option<usize>,
     /// `x-mock-trailers`: end the answer with a trailer.
     pub trailers: bool,
+    /// `x-mock-answer`: answer with what was given under this name.
+    pub answer: Option<String>,
     /// `x-mock-compress`: compress the answer, as `accept-encoding` allows.
     pub compress: bool,
     /// `x-mock-header`, any number of times: a `name: value` to answer with.
@@ -78,6 +80,7 @@ impl Behaviour {
                 "no-done" => behaviour.no_done = true,
                 "reset-after" => behaviour.reset_after = Some(read(name, text, "a number")?),
                 "trailers" => behaviour.trailers = true,
+                "answer" => behaviour.answer = Some(text.to_owned()),
                 "compress" => behaviour.compress = true,
                 "header" => {
                     let (key, value) =

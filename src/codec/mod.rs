@@ -2,11 +2,13 @@
 //! and the languages that they accept. Nothing here knows a limit or an API.
 
 pub mod accept_language;
+pub mod broken_off;
 pub mod content_encoding;
 pub mod form;
 pub mod lenient;
 pub mod loose_json;
 pub mod media_type;
 pub mod name;
+pub mod outline;
 pub mod sse;
 pub mod transcode;

@@ -3,12 +3,13 @@
 //! [`Parser`] follows the HTML standard
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>), with two differences:
 //! it also reports an event that the end of the stream cuts off, since some servers leave out the last blank line,
-//! and it drops an event larger than [`MAX_EVENT_BYTES`]. It skips `id` and `retry`, which are for clients that
-//! reconnect. Bytes stay bytes: nothing here needs UTF-8.
+//! and of an event larger than [`MAX_EVENT_BYTES`] it reports an outline. It skips `id` and `retry`, which are for
+//! clients that reconnect. Bytes stay bytes: nothing here needs UTF-8.
 
+use super::outline::{Outline, Places};
 use memchr::memchr2;
 
-/// The largest event and the longest line that the parser reads, in bytes: 1 MiB. It drops anything larger.
+/// The largest event that the parser keeps whole, and the longest line, in bytes: 1 MiB.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
 /// The bytes that each buffer keeps allocated between events, so that the memory of one large event is freed before the
@@ -22,6 +23,8 @@ pub struct Event<'e> {
     pub kind: &'e [u8],
     /// The `data` fields, with a line feed between one and the next.
     pub data: &'e [u8],
+    /// Whether that is all of its data; if not, its data is the outline of a larger event.
+    pub is_whole: bool,
 }
 
 /// The lines of a stream up to a blank one.
@@ -30,7 +33,7 @@ pub struct Block<'e> {
     /// The place in the chunk after the blank line. If the line ends with a carriage return, a line feed that comes
     /// next belongs to it.
     pub end: usize,
-    /// The event of these lines; none if they have no data, like a comment, or if it is too large.
+    /// The event of these lines; none if they have no data, like a comment.
     pub event: Option<Event<'e>>,
 }
 
@@ -42,17 +45,33 @@ pub struct Parser {
     kind: Vec<u8>,
     /// The `data` fields of the event, each with a line feed after it.
     data: Vec<u8>,
-    /// The line is too long: the rest of it is skipped.
-    too_long: bool,
-    /// The event is too large: the rest of it is skipped.
-    too_large: bool,
+    /// What becomes of the rest of a line that is too long to keep.
+    long_line: Option<LongLine>,
+    /// The members to keep of an event that is too large.
+    places: Places,
+    /// The outline of the event, which is too large.
+    outline: Option<Box<Outline>>,
     /// The last byte was a carriage return: a line feed that comes next ends no further line.
     after_return: bool,
     /// The first line, which may begin with a byte order mark, has ended.
     begun: bool,
 }
 
+/// A line that is too long to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LongLine {
+    /// Of data: it is outlined.
+    Outlined,
+    /// Of another field, or a comment: it is skipped.
+    Skipped,
+}
+
 impl Parser {
+    /// A parser that reports these `places` of events that are too large. By default it reports none.
+    pub fn new(places: Places) -> Self {
+        Self { places, ..Self::default() }
+    }
+
     /// Takes a chunk and calls `each` with every event that ends in it.
     pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Event<'_>)) {
         self.push_blocks(chunk, |block| block.event.into_iter().for_each(&mut each));
@@ -74,7 +93,7 @@ impl Parser {
             let (part, end) = rest.split_at_checked(at).unwrap_or((rest, &[]));
             self.after_return = end.first() == Some(&b'\r');
             rest = end.get(1..).unwrap_or_default();
-            let is_blank = if self.line.is_empty() && !self.too_long {
+            let is_blank = if self.line.is_empty() && self.long_line.is_none() {
                 self.read_line(part)
             } else {
                 self.keep(part);
@@ -92,25 +111,58 @@ impl Parser {
         self.end_block(0, &mut |block| block.event.into_iter().for_each(&mut each));
     }
 
+    /// Takes a part of a line.
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len().saturating_add(part.len()) > MAX_EVENT_BYTES {
-            self.too_long = true;
-            self.line.clear();
+        if self.long_line.is_none() {
+            if self.line.len().saturating_add(part.len()) <= MAX_EVENT_BYTES {
+                self.line.extend_from_slice(part);
+                return;
+            }
+            // The first part may be shorter than the field's name.
+            let line = [std::mem::take(&mut self.line).as_slice(), part].concat();
+            self.begin_long_line(&line);
+        } else {
+            self.outline(part);
         }
-        if !self.too_long {
-            self.line.extend_from_slice(part);
+    }
+
+    /// Takes the beginning of a line that is too long to keep.
+    fn begin_long_line(&mut self, line: &[u8]) {
+        let (name, value) = self.field(line);
+        let is_data = name == b"data";
+        self.long_line = Some(if is_data { LongLine::Outlined } else { LongLine::Skipped });
+        if is_data {
+            self.begin_outline();
+            self.outline(value);
+        }
+    }
+
+    /// Outlines the event from here on: it is too large.
+    fn begin_outline(&mut self) {
+        if self.outline.is_none() {
+            let mut outline = Outline::new(self.places);
+            outline.push(&std::mem::take(&mut self.data));
+            self.outline = Some(Box::new(outline));
+        }
+    }
+
+    /// Takes a part of a long line of data, if that is what is being read.
+    fn outline(&mut self, part: &[u8]) {
+        if let (Some(LongLine::Outlined), Some(outline)) = (self.long_line, &mut self.outline) {
+            outline.push(part);
         }
     }
 
     /// Ends the kept line. Returns whether it is blank.
     fn read_kept_line(&mut self) -> bool {
-        let mut line = std::mem::take(&mut self.line);
-        let mut is_blank = false;
-        if std::mem::take(&mut self.too_long) {
-            self.drop_event();
-        } else if !line.is_empty() {
-            is_blank = self.read_line(&line);
+        if let Some(long) = self.long_line.take() {
+            if let (LongLine::Outlined, Some(outline)) = (long, &mut self.outline) {
+                outline.push(b"\n");
+            }
+            return false;
         }
+        let mut line = std::mem::take(&mut self.line);
+        let is_blank = !line.is_empty() && self.read_line(&line);
         line.clear();
         line.shrink_to(KEPT_BYTES);
         self.line = line;
@@ -120,21 +172,22 @@ impl Parser {
     /// Reads a whole line. Returns whether it is blank.
     fn read_line(&mut self, line: &[u8]) -> bool {
         if line.len() > MAX_EVENT_BYTES {
-            self.drop_event();
-            return false;
+            self.begin_long_line(line);
+            return self.read_kept_line();
         }
-        let mark: &[u8] = if self.begun { b"" } else { b"\xEF\xBB\xBF" };
-        self.begun = true;
-        let line = line.strip_prefix(mark).unwrap_or(line);
-        let colon = memchr::memchr(b':', line).unwrap_or(line.len());
-        let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
-        let value = value.strip_prefix(b":").unwrap_or(value);
-        let value = value.strip_prefix(b" ").unwrap_or(value);
+        let (name, value) = self.field(line);
         match name {
-            b"data" if self.data.len().saturating_add(value.len()) >= MAX_EVENT_BYTES => self.drop_event(),
-            b"data" if !self.too_large => {
-                self.data.extend_from_slice(value);
-                self.data.push(b'\n');
+            b"data" => {
+                if self.data.len().saturating_add(value.len()) >= MAX_EVENT_BYTES {
+                    self.begin_outline();
+                }
+                if let Some(outline) = &mut self.outline {
+                    outline.push(value);
+                    outline.push(b"\n");
+                } else {
+                    self.data.extend_from_slice(value);
+                    self.data.push(b'\n');
+                }
             }
             b"event" => {
                 self.kind.clear();
@@ -146,17 +199,28 @@ impl Parser {
         line.is_empty()
     }
 
-    fn drop_event(&mut self) {
+    /// The name and the value of the field in `line`.
+    fn field<'l>(&mut self, line: &'l [u8]) -> (&'l [u8], &'l [u8]) {
+        let mark: &[u8] = if self.begun { b"" } else { b"\xEF\xBB\xBF" };
         self.begun = true;
-        self.too_large = true;
-        self.data.clear();
+        let line = line.strip_prefix(mark).unwrap_or(line);
+        let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+        let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        (name, value.strip_prefix(b" ").unwrap_or(value))
     }
 
     fn end_block(&mut self, end: usize, each: &mut impl FnMut(Block<'_>)) {
-        let dropped = std::mem::take(&mut self.too_large);
-        // Without data there is no event: a comment or a keep-alive.
-        let data = self.data.strip_suffix(b"\n").filter(|_| !dropped);
-        each(Block { end, event: data.map(|data| Event { kind: &self.kind, data }) });
+        let outline = self.outline.take().map(|outline| outline.finish());
+        let event = match &outline {
+            Some(outline) => Some(Event { kind: &self.kind, data: outline, is_whole: false }),
+            // Without data there is no event: a comment or a keep-alive.
+            None => {
+                let data = self.data.strip_suffix(b"\n");
+                data.map(|data| Event { kind: &self.kind, data, is_whole: true })
+            }
+        };
+        each(Block { end, event });
         self.kind.clear();
         self.kind.shrink_to(KEPT_BYTES);
         self.data.clear();
@@ -171,9 +235,11 @@ mod tests {
 
     type Events = Vec<(Vec<u8>, Vec<u8>)>;
 
+    const PLACES: Places = Places { vital: &["usage"], others: &["type"] };
+
     fn read(chunks: &[&[u8]]) -> Events {
         let mut events = Events::new();
-        let mut parser = Parser::default();
+        let mut parser = Parser::new(PLACES);
         for chunk in chunks {
             parser.push(chunk, |event| events.push((event.kind.to_vec(), event.data.to_vec())));
         }
@@ -222,20 +288,36 @@ mod tests {
     }
 
     #[test]
-    fn a_large_event_is_dropped_and_not_kept() {
+    fn a_large_event_is_outlined_and_not_kept() {
         let fits = "x".repeat(MAX_EVENT_BYTES - 6);
         assert_eq!(data(&format!("data: {fits}\n\n")), [fits]);
         let line = "x".repeat(10_000);
-        for large in [format!("data: {}\n", line.repeat(200)), format!("data: {line}\n").repeat(200)] {
-            let stream = format!("data: a\n\n{large}data: of the same\n\ndata: b\n\n");
-            assert_eq!(data(&stream), ["a", "b"]);
-            let mut parser = Parser::default();
+        let one_line = format!("data: {{\"type\":\"t\",\"x\":\"{}\",\"usage\":7}}\n", line.repeat(200));
+        let lines = format!("data: \"{line}\",\n").repeat(200);
+        let lines = format!("data: {{\"type\":\"t\",\"x\":[\n{lines}data: 1],\"usage\":\ndata: 7}}\n");
+        for (large, outline) in [
+            (&one_line, r#"{"type":"t","usage":7}"#),
+            (&lines, r#"{"type":"t","usage":7}"#),
+            (&format!("event: k\n{}", one_line.replace("\"usage\"", "\"used\"")), r#"{"type":"t"}"#),
+            (&format!("data: {{\"usage\":\ndata: 1}}\n{one_line}"), r#"{"usage":1}"#),
+            (&one_line.replace("data: {", "data: "), ""),
+            (&format!(": {}\ndata: 5\nid: {}\n", line.repeat(200), line.repeat(200)), "5"),
+        ] {
+            let stream = format!("data: a\n\n{large}\ndata: b\n\n");
+            assert_eq!(data(&stream), ["a", outline, "b"]);
+            let mut parser = Parser::new(PLACES);
+            let mut events = Vec::new();
             for chunk in stream.as_bytes().chunks(1_000) {
-                parser.push(chunk, |_| ());
+                parser.push(chunk, |event| events.push((event.data.to_vec(), event.is_whole)));
                 assert!(parser.line.len() + parser.data.len() <= 2 * MAX_EVENT_BYTES);
             }
+            let whole = !stream.contains("\"x\"");
+            let expected = [("a", true), (outline, whole), ("b", true)];
+            assert_eq!(events, expected.map(|(data, is_whole)| (data.as_bytes().to_vec(), is_whole)));
             assert!(parser.line.capacity() + parser.data.capacity() <= 2 * KEPT_BYTES);
         }
+        let cut_off = one_line.get(..one_line.len() - 5).unwrap();
+        assert_eq!(data(cut_off), [r#"{"type":"t"}"#]);
     }
 
     /// Streams of all bytes that matter to the parser, and of others.

@@ -7,6 +7,7 @@
 //! | `claude.rs` | the generation of Claude, and the factor that corrects a count of text | has the factor 1 |
 //! | `image.rs` | the rule for images | counts as GPT-4o |
 //! | `prompt.rs` | the tokens of messages and tools beside their text | counts as GPT-4o |
+//! | `reasoning.rs` | whether its answers hold reasoning that the client may not see | shows all of its answer |
 //!
 //! Each file has a test that lists models with their values: add the new model there too, and to `docs/counting.md`.
 //! Only `family.rs` spells the names of families; the other tables name a family and spell the rest of a model's name.
@@ -19,6 +20,7 @@ mod encoding;
 mod family;
 mod image;
 mod prompt;
+mod reasoning;
 
 pub use claude::Claude;
 pub use encoding::Encodings;
@@ -27,6 +29,7 @@ pub(crate) use family::Family;
 pub(crate) use image::RULES as IMAGE_RULES;
 pub(crate) use image::{Bounds, ImageRule};
 pub(crate) use prompt::{CLAUDE_TOOLS_PROMPT, MessageTokens, ToolTokens};
+pub(crate) use reasoning::reasons;
 
 /// The model's own name: the part after the last `/`, without the name of a provider or a gateway.
 fn without_provider(model: &str) -> &str {

@@ -70,14 +70,24 @@ impl Cost {
         }
     }
 
-    /// The larger of each part of this cost and `other`.
+    /// The larger of both, of each kind.
     #[must_use]
-    pub fn max(self, other: Self) -> Self {
+    pub fn or_more(&self, other: &Self) -> Self {
+        self.of_each(other, Units::max)
+    }
+
+    /// The smaller of both, of each kind.
+    #[must_use]
+    pub fn at_most(&self, other: &Self) -> Self {
+        self.of_each(other, Units::min)
+    }
+
+    fn of_each(&self, other: &Self, choose: fn(Units, Units) -> Units) -> Self {
         Self {
-            requests: self.requests.max(other.requests),
-            input_tokens: self.input_tokens.max(other.input_tokens),
-            output_tokens: self.output_tokens.max(other.output_tokens),
-            cost_micro_usd: self.cost_micro_usd.max(other.cost_micro_usd),
+            requests: choose(self.requests, other.requests),
+            input_tokens: choose(self.input_tokens, other.input_tokens),
+            output_tokens: choose(self.output_tokens, other.output_tokens),
+            cost_micro_usd: choose(self.cost_micro_usd, other.cost_micro_usd),
         }
     }
 }

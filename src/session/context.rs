@@ -8,6 +8,7 @@ use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
 use crate::answer::{Dialect, Wording};
 use crate::config::{Config, OnStreamOver};
+use crate::models;
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
@@ -129,6 +130,17 @@ impl<S: SharedData> Cx<'_, S> {
             output_tokens: Units::from(weighed.output_tokens),
             cost_micro_usd: Units::from(accounting.prices.dearest_micro_usd(models, tokens)),
         }
+    }
+
+    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by the usage of earlier
+    /// answers.
+    pub(super) fn reasons(&self, model: Option<&str>) -> bool {
+        models::reasons(model.unwrap_or_default()) || self.shared.learned.reasons(model)
+    }
+
+    /// The output tokens that half of the answers of `model` stay within, as far as they are known.
+    pub(super) fn median_output(&self, model: Option<&str>) -> u64 {
+        self.shared.learned.median(model, self.config.accounting().default_output_tokens)
     }
 
     /// The changes to make in a response that is a stream. `hides_usage`: the client did not request its usage.

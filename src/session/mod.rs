@@ -20,6 +20,7 @@ pub mod headers_mode;
 mod incoming;
 pub mod reservation;
 mod response;
+mod response_flags;
 mod route;
 pub mod waiting_room;
 
@@ -28,6 +29,7 @@ pub use arrival::AwaitBody;
 pub use context::{Cx, Shared};
 pub use effects::{Directive, Effects, HeaderEdits};
 pub use response::{Forwarded, Responding, ResponseView, Settled};
+pub use response_flags::ResponseFlags;
 
 use crate::identity::RequestView;
 use crate::policy::Candidates;
@@ -101,7 +103,10 @@ pub enum Event<'a> {
     /// An extension took the reservation past a limit.
     LimitPassed,
     /// The stream ended, for whatever reason.
-    StreamDone,
+    StreamDone {
+        /// Reads Envoy's response flags, which give the reason.
+        flags: &'a dyn Fn() -> ResponseFlags,
+    },
 }
 
 /// The facts about a request that its response depends on.
@@ -158,7 +163,7 @@ impl Session {
             (Self::AwaitBody(phase), Event::Due) => Self::AwaitBody(phase.release_held_headers(cx)),
             // The upstream can answer before the body is complete only if the headers went first. Such a request is
             // not counted.
-            (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone) => Self::Idle,
+            (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
 
             (session @ (Self::AwaitStore(_) | Self::Waiting(_)), Event::RequestBody { .. }) => {
                 cx.direct(Directive::Pause);
@@ -166,7 +171,7 @@ impl Session {
             }
             (Self::AwaitStore(phase), Event::StoreAnswered(answer)) => phase.on_answer(answer, cx),
             (Self::AwaitStore(phase), Event::Due) => phase.expire(cx),
-            (Self::AwaitStore(phase), Event::StreamDone) => phase.abandon(cx),
+            (Self::AwaitStore(phase), Event::StreamDone { .. }) => phase.abandon(cx),
             (Self::Abandoned(reservation), Event::StoreAnswered(answer)) => {
                 admission::undo(&reservation, &answer, cx);
                 Self::Idle
@@ -174,7 +179,7 @@ impl Session {
 
             (Self::Waiting(phase), Event::FirstInQueue) => Self::Waiting(phase.first_in_queue(cx.now)),
             (Self::Waiting(phase), Event::Due) => phase.retry(cx),
-            (Self::Waiting(phase), Event::StreamDone) => {
+            (Self::Waiting(phase), Event::StreamDone { .. }) => {
                 phase.leave(cx);
                 Self::Idle
             }
@@ -183,7 +188,7 @@ impl Session {
                 phase.begin_response(response, end_of_stream, cx)
             }
             (Self::Forwarded(phase), Event::Due) => Self::Forwarded(phase.renew_leases(cx)),
-            (Self::Forwarded(phase), Event::StreamDone) => {
+            (Self::Forwarded(phase), Event::StreamDone { .. }) => {
                 phase.settle_as_reserved(cx);
                 Self::Idle
             }
@@ -194,15 +199,15 @@ impl Session {
             (Self::Responding(phase), Event::ResponseTrailers) => phase.trailers(cx),
             (Self::Responding(phase), Event::LimitPassed) => Self::Responding(phase.limit_passed()),
             (Self::Responding(phase), Event::Due) => Self::Responding(phase.renew_leases(cx)),
-            (Self::Responding(phase), Event::StreamDone) => {
-                phase.settle(cx);
+            (Self::Responding(phase), Event::StreamDone { flags }) => {
+                phase.settle(flags().ended_by(), cx);
                 Self::Idle
             }
 
             (Self::Settled(phase), Event::ResponseBody { buffer, end_of_stream }) => {
                 Self::Settled(phase.edit(buffer, end_of_stream, cx))
             }
-            (Self::Settled(_), Event::StreamDone) => Self::Idle,
+            (Self::Settled(_), Event::StreamDone { .. }) => Self::Idle,
 
             (session, _) => session,
         }

@@ -79,8 +79,8 @@ impl Estimate {
         let (larger, smaller) =
             if other.tokens.input > self.tokens.input { (other, self) } else { (self, other) };
         Self {
-            base: larger.base.max(smaller.base),
-            full: larger.full.max(smaller.full),
+            base: larger.base.or_more(&smaller.base),
+            full: larger.full.or_more(&smaller.full),
             is_partial: larger.is_partial || smaller.is_partial,
             ..larger
         }
@@ -245,6 +245,13 @@ pub struct OpenReservation {
 pub enum FinalCost {
     /// The real cost.
     Cost(Cost),
+    /// The real cost is known in part. The larger of the two stays charged, of the second no more than was reserved.
+    Between {
+        /// The known part of it.
+        least: Cost,
+        /// The cost of half of such requests.
+        likely: Cost,
+    },
     /// The real cost is unknown: the units charged so far stay charged.
     AsReserved,
     /// The upstream refused the sender: the cost stays with the limits of the sender's key, and those that it shares
@@ -254,9 +261,12 @@ pub enum FinalCost {
 
 impl FinalCost {
     /// The cost to report for the request.
-    pub const fn cost(&self, open: &OpenReservation) -> Cost {
+    pub fn cost(&self, open: &OpenReservation) -> Cost {
         match self {
             Self::Cost(cost) | Self::OfSender(cost) => *cost,
+            Self::Between { least, likely } => {
+                least.or_more(&likely.at_most(&open.reservation.estimate.full))
+            }
             Self::AsReserved => open.reservation.estimate.full,
         }
     }
@@ -326,6 +336,10 @@ impl OpenReservation {
         let real = |line: &Line| match cost {
             _ if line.is_of_another => Units::ZERO,
             FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
+            FinalCost::Between { least, likely } => {
+                let metric = line.applied.limit.metric;
+                least.of(metric).max(likely.of(metric).min(line.cost))
+            }
             FinalCost::AsReserved => line.charged,
             FinalCost::OfSender(cost) if line.applied.owner == Owner::Key => {
                 cost.of(line.applied.limit.metric)
@@ -445,6 +459,22 @@ mod tests {
         };
         assert_eq!(settled(FinalCost::OfSender(cost)), [1, 0, 0, 0]);
         assert_eq!(settled(FinalCost::Cost(cost)), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_cost_that_is_known_in_part_is_completed_within_the_reservation() {
+        let cost = |output_tokens| Cost { output_tokens: Units::new(output_tokens), ..Cost::default() };
+        for (least, likely, charged) in [(3, 1, 3), (3, 40, 40), (3, 90, 50), (70, 90, 70)] {
+            let reservation = reservation(vec![limit(Metric::OutputTokens, 100)], 50, false);
+            let open = open(reservation, HeldIn::Redis);
+            let final_cost = FinalCost::Between { least: cost(least), likely: cost(likely) };
+            assert_eq!(final_cost.cost(&open).output_tokens, charged, "{least} {likely}");
+            assert_eq!(costs(&open.settlement(final_cost).charges), [charged], "{least} {likely}");
+        }
+        // A guess gave way to the limit, so less was reserved.
+        let open = open(reservation(vec![limit(Metric::OutputTokens, 30)], 50, true), HeldIn::Redis);
+        let final_cost = FinalCost::Between { least: cost(3), likely: cost(40) };
+        assert_eq!(costs(&open.settlement(final_cost).charges), [30]);
     }
 
     #[test]

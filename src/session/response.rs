@@ -16,7 +16,10 @@ use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
 use crate::telemetry::access_log::Field;
-use crate::usage::{Outcome, ResponseReader};
+use crate::usage::{EndedBy, Outcome, ResponseReader};
+
+/// The status of an answer that is no error by its status.
+const OK: u16 = 200;
 
 /// Output tokens between two extensions of a reservation that its stream has outgrown.
 const EXTEND_STEP: u64 = 64;
@@ -117,15 +120,7 @@ impl Forwarded {
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
-            // An upstream that answers with an error has used no tokens.
-            let keeps_request = !cx.config.accounting().refund_requests_on_error;
-            let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
-            // Whoever invents keys must not use up what others may spend.
-            let final_cost = match head.status {
-                401 | 403 => FinalCost::OfSender(cost),
-                _ => FinalCost::Cost(cost),
-            };
-            cx.settle(open, facts.model(), final_cost);
+            settle_as_failed(open, &facts, head.status, cx);
             return Session::Settled(Settled { stream: None });
         }
         let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
@@ -135,7 +130,7 @@ impl Forwarded {
         }
         let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
-            responding.settle(cx);
+            responding.settle(EndedBy::Upstream, cx);
             return Session::Settled(Settled { stream: None });
         }
         Session::Responding(responding)
@@ -203,6 +198,9 @@ impl Body {
                     outcome = outcome.or(reader.push(bytes));
                     outcome.is_some() && !reader.misses_model()
                 });
+                if decoder.fault().is_some() {
+                    reader.skip_rest();
+                }
                 (None, outcome.filter(|_| !reader.misses_model()))
             }
             Self::Edited(stream) => {
@@ -212,12 +210,12 @@ impl Body {
         }
     }
 
-    /// Ends the body. Returns the bytes that the editor has kept, and the outcome.
-    fn finish(self) -> (Vec<u8>, Outcome) {
+    /// Ends the body, which `ended_by` ended. Returns the bytes that the editor has kept, and the outcome.
+    fn finish(self, ended_by: EndedBy) -> (Vec<u8>, Outcome) {
         match self {
             Self::Passes => (Vec::new(), Outcome::Unknown),
-            Self::Read(reading) => (Vec::new(), reading.1.finish()),
-            Self::Edited(stream) => stream.finish(),
+            Self::Read(reading) => (Vec::new(), reading.1.finish(ended_by)),
+            Self::Edited(stream) => stream.finish(ended_by),
         }
     }
 
@@ -268,7 +266,7 @@ impl Responding {
         let (mut edited, outcome) = self.body.push(chunk);
         if end_of_stream {
             self.find_model(cx);
-            let (rest, outcome) = self.body.finish();
+            let (rest, outcome) = self.body.finish(EndedBy::Upstream);
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
             settle(self.open, &self.facts, outcome, cx);
             return Session::Settled(Settled { stream: None });
@@ -307,14 +305,14 @@ impl Responding {
 
     /// Settles at the trailers, which end the body. Nothing can be added to the body here.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        self.settle(cx);
+        self.settle(EndedBy::Upstream, cx);
         Session::Settled(Settled { stream: None })
     }
 
     /// Settles to what the response has shown.
-    pub(super) fn settle<S: SharedData>(mut self, cx: &mut Cx<'_, S>) {
+    pub(super) fn settle<S: SharedData>(mut self, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
         self.find_model(cx);
-        let (_, outcome) = self.body.finish();
+        let (_, outcome) = self.body.finish(ended_by);
         settle(self.open, &self.facts, outcome, cx);
     }
 }
@@ -343,7 +341,7 @@ impl Settled {
             let chunk = buffer();
             let (mut edited, _) = stream.push(&chunk);
             if end_of_stream {
-                edited.extend(stream.finish().0);
+                edited.extend(stream.finish(EndedBy::Upstream).0);
             } else {
                 self.stream = Some(stream);
             }
@@ -364,20 +362,49 @@ fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: O
     let model = facts.model();
     let models = &facts.models;
     let has_format = facts.endpoint.has_format();
+    let estimate = open.estimate().tokens;
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
             if has_format {
-                cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
+                let reasons = usage.reasoning_tokens.is_some_and(|tokens| tokens > 0);
+                cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1), reasons);
             }
-            FinalCost::Cost(cx.cost(models, &usage.tokens()))
+            FinalCost::Cost(cx.cost(models, &usage.tokens(&estimate)))
         }
         // Without a format, nobody knows whether that text is an answer.
         Outcome::Counted { .. } if !has_format => FinalCost::AsReserved,
-        Outcome::Counted { output_tokens } => {
-            let tokens = Tokens { output: output_tokens, ..open.estimate().tokens };
-            FinalCost::Cost(cx.cost(models, &tokens))
+        Outcome::Counted { usage, shows_reasoning } => {
+            let tokens = usage.tokens(&estimate);
+            let least = cx.cost(models, &tokens);
+            if shows_reasoning || cx.reasons(model) {
+                // The upstream may have made more than it has shown.
+                let output = cx.median_output(model).saturating_mul(facts.answers);
+                let likely = cx.cost(models, &Tokens { output, ..tokens });
+                FinalCost::Between { least, likely }
+            } else {
+                FinalCost::Cost(least)
+            }
         }
+        Outcome::Failed => return settle_as_failed(open, facts, OK, cx),
         Outcome::Unknown => FinalCost::AsReserved,
     };
     cx.settle(open, model, final_cost);
+}
+
+/// Settles a request that the upstream answered with an error, with `status` or behind one of success. It did no work,
+/// so its tokens are given back.
+fn settle_as_failed<S: SharedData>(
+    open: OpenReservation,
+    facts: &RequestFacts,
+    status: u16,
+    cx: &mut Cx<'_, S>,
+) {
+    let keeps_request = !cx.config.accounting().refund_requests_on_error;
+    let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
+    // Whoever invents keys must not use up what others may spend.
+    let final_cost = match status {
+        401 | 403 => FinalCost::OfSender(cost),
+        _ => FinalCost::Cost(cost),
+    };
+    cx.settle(open, facts.model(), final_cost);
 }

@@ -1,7 +1,7 @@
 //! A response that is both edited and read: one parser finds its events, for the editor and for the reader.
 
 use super::{Edits, StreamEditor};
-use crate::usage::{Outcome, ResponseReader};
+use crate::usage::{EndedBy, Outcome, ResponseReader};
 
 /// Edits a response that is not compressed, and reads its usage.
 #[derive(Debug)]
@@ -43,13 +43,13 @@ impl EditedStream {
         self.editor.cut(choices, self.reader.so_far())
     }
 
-    /// Ends the response. Returns the bytes that still wait, and the outcome.
-    pub fn finish(self) -> (Vec<u8>, Outcome) {
+    /// Ends the response, which `ended_by` ended. Returns the bytes that still wait, and the outcome.
+    pub fn finish(self, ended_by: EndedBy) -> (Vec<u8>, Outcome) {
         let Self { mut editor, mut reader } = self;
         let edited = editor.finish_and_read(|event| {
-            reader.read_event(event);
+            reader.read_part(event);
         });
-        (edited, reader.finish())
+        (edited, reader.finish(ended_by))
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
             assert!(early.is_none() || outcome.is_none(), "an outcome is returned once");
             early = early.or(outcome);
         }
-        let (edited, outcome) = stream.finish();
+        let (edited, outcome) = stream.finish(EndedBy::Other);
         out.extend(edited);
         assert_eq!(early.unwrap_or(outcome), outcome);
         (out, outcome, early.is_some())
@@ -93,7 +93,7 @@ mod tests {
         let mut out = editor.push(stream);
         out.extend(editor.finish());
         let early = reader.push(stream).is_some();
-        (out, reader.finish(), early)
+        (out, reader.finish(EndedBy::Other), early)
     }
 
     /// Streams of chat chunks with any line ends, and JSON bodies that are sent as streams.
@@ -164,6 +164,6 @@ mod tests {
         let (out, outcome) = stream.push(rest);
         assert!(out.is_empty());
         assert!(matches!(outcome, Some(Outcome::Reported(usage)) if usage.output_tokens == 9), "{outcome:?}");
-        assert_eq!(stream.finish(), (vec![], outcome.unwrap()));
+        assert_eq!(stream.finish(EndedBy::Other), (vec![], outcome.unwrap()));
     }
 }

@@ -4,6 +4,7 @@ use super::ending::Ending;
 use super::{Edits, chat};
 use crate::codec::lenient;
 use crate::codec::sse::{Event, Parser};
+use crate::usage::PLACES;
 use serde_json::Value;
 
 /// The most bytes of an event that wait for its end. A larger event passes unchanged, as it arrives.
@@ -41,7 +42,7 @@ enum Fate {
 impl StreamEditor {
     /// An editor that makes these `edits`.
     pub fn new(edits: Edits) -> Self {
-        Self { edits, ..Self::default() }
+        Self { edits, parser: Parser::new(PLACES), ..Self::default() }
     }
 
     /// Takes a chunk, and returns the bytes to send in its place.
@@ -96,7 +97,7 @@ impl StreamEditor {
         if self.is_cut {
             return;
         }
-        let event = event.filter(|_| !is_passing);
+        let event = event.filter(|event| event.is_whole && !is_passing);
         let fate = event.map_or(Fate::Passes, |event| self.edit(event));
         if fate == Fate::Passes {
             out.extend_from_slice(&buffered);

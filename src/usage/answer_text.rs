@@ -1,4 +1,4 @@
-//! The text of an answer, in any form: all of it costs tokens.
+//! The text of an answer, in any form: all of it costs tokens, and once.
 
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -6,30 +6,154 @@ use std::borrow::Cow;
 
 /// Collects the text of a message or of a delta: of its parts, its reasoning, and the names and arguments of the tools
 /// that it calls. Sound has a transcript; images have no text.
-pub(super) struct AnswerText<'t>(pub(super) &'t mut String);
+///
+/// Some servers send the same text under several names beside each other, so that every client finds one that it
+/// knows. Of these the longest counts.
+#[derive(Debug, Default)]
+pub(super) struct AnswerText {
+    /// The text of objects that have ended.
+    ended: String,
+    /// The reasoning in the object that is being read: the longest of all names for it.
+    reasoning: String,
+    /// The other text in it.
+    content: String,
+    /// The calls of tools in it: the longest of all names for them.
+    calls: String,
+    /// Whether there has been a string or an object, even an empty one.
+    pub(super) has_begun: bool,
+    /// Whether some of the text is reasoning.
+    pub(super) shows_reasoning: bool,
+}
 
-impl<'b> Accept<'b> for AnswerText<'_> {
+impl AnswerText {
+    /// All of it: in an object reasoning comes first and calls last, whatever the order of its members.
+    pub(super) fn into_text(mut self) -> String {
+        self.end_object();
+        self.ended
+    }
+
+    fn end_object(&mut self) {
+        for text in [&mut self.reasoning, &mut self.content, &mut self.calls] {
+            append(&mut self.ended, std::mem::take(text));
+        }
+    }
+
+    /// The text of the next value of `object`.
+    fn inner<'b, A: MapAccess<'b>>(
+        &mut self,
+        object: &mut A,
+        add: fn(&mut Self, String),
+    ) -> Result<(), A::Error> {
+        let mut inner = Self::default();
+        // Of a value that breaks off, everything before the fault counts.
+        let read = lenient::offer(object, &mut inner);
+        self.shows_reasoning |= inner.shows_reasoning;
+        add(self, inner.into_text());
+        read
+    }
+}
+
+impl<'b> Accept<'b> for AnswerText {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.0.push_str(&text);
+        self.has_begun = true;
+        append(&mut self.content, text.into_owned());
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        lenient::offer_element(array, &mut AnswerText(self.0))
+        lenient::offer_element(array, self)
     }
 
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "content" | "refusal" | "text" | "transcript" | "audio" | "reasoning_content" | "reasoning"
-            | "thinking" | "summary" | "tool_calls" | "function_call" | "function" | "custom" | "name"
-            | "arguments" | "partial_json" | "code" => lenient::offer(object, &mut AnswerText(self.0)),
+            "reasoning_content" | "reasoning" | "reasoning_text" | "reasoning_details" | "thinking"
+            | "thinking_blocks" => self.inner(object, |place, text| {
+                place.shows_reasoning |= !text.is_empty();
+                keep_longer(&mut place.reasoning, text);
+            }),
+            "tool_calls" | "function_call" => {
+                self.inner(object, |place, text| keep_longer(&mut place.calls, text))
+            }
+            "content" | "refusal" | "text" | "transcript" | "audio" | "summary" | "function" | "custom"
+            | "name" | "arguments" | "partial_json" | "code" => {
+                self.inner(object, |place, text| append(&mut place.content, text))
+            }
             "input" => {
                 // Anthropic's input is an object: its text is the JSON itself.
                 let json = lenient::raw(object)?;
-                let text = serde_json::from_str(json).map_or(Cow::Borrowed(json), Cow::<str>::Owned);
-                self.0.push_str(&text);
+                let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
+                append(&mut self.content, text);
                 Ok(())
             }
             _ => lenient::skip(object),
+        }
+    }
+
+    fn end(&mut self) {
+        self.has_begun = true;
+        self.end_object();
+    }
+}
+
+/// Most texts are the first of their place, and are not copied.
+fn append(place: &mut String, text: String) {
+    if place.is_empty() {
+        *place = text;
+    } else {
+        place.push_str(&text);
+    }
+}
+
+fn keep_longer(place: &mut String, text: String) {
+    if text.len() > place.len() {
+        *place = text;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(json: &str) -> (String, bool) {
+        let mut text = AnswerText::default();
+        let _ = lenient::read(json, &mut text);
+        let shows_reasoning = text.shows_reasoning;
+        (text.into_text(), shows_reasoning)
+    }
+
+    #[test]
+    fn the_same_text_under_several_names_counts_once() {
+        for (json, expected) in [
+            (r#"{"content":"b","reasoning":"a","reasoning_content":"a"}"#, ("ab", true)),
+            (r#"{"reasoning":"a","reasoning_details":[{"type":"reasoning.text","text":"a"}]}"#, ("a", true)),
+            (
+                r#"{"reasoning_content":"a","thinking_blocks":[{"type":"thinking","thinking":"a","signature":"s"}]}"#,
+                ("a", true),
+            ),
+            (r#"{"reasoning":"a","content":[{"text":"b"}],"reasoning_content":"a"}"#, ("ab", true)),
+            (
+                r#"{"reasoning":"a","reasoning_details":[{"type":"reasoning.encrypted","data":"x"}]}"#,
+                ("a", true),
+            ),
+            (
+                r#"{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}],
+                    "function_call":{"name":"f","arguments":"{}"}}"#,
+                ("f{}", false),
+            ),
+            // Blocks beside each other are different texts.
+            (r#"[{"thinking":"a"},{"text":"b"},{"thinking":"a"}]"#, ("aba", true)),
+            (
+                r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]},"b"]}"#,
+                ("ab", true),
+            ),
+            (r#"{"content":null,"reasoning":"","name":"f"}"#, ("f", false)),
+            (r#"{"name":"f","input":{"a": 1}}"#, (r#"f{"a": 1}"#, false)),
+            (r#"{"name":"f","input":"a\n"}"#, ("fa\n", false)),
+            (r#"{"reasoning":"a","content":"b","conte"#, ("ab", true)),
+            (r#"{"content":[{"text":"a"},{"text":"b"},"#, ("ab", false)),
+            (r#""a""#, ("a", false)),
+            ("null", ("", false)),
+        ] {
+            assert_eq!(text(json), (expected.0.to_owned(), expected.1), "{json}");
         }
     }
 }

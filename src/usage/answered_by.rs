@@ -3,14 +3,15 @@
 //! A body of any format has it in `model`. In a stream it is in the event's `model`, in its `response` or in its
 //! `message`. It is looked for apart from usage, and only where somebody wants to know.
 
-use super::member::Finder;
 use crate::codec::lenient::{self, Accept, Text};
+use crate::codec::name;
+use crate::codec::outline::{Outline, Places};
 use crate::codec::sse::Parser;
 use serde::de::MapAccess;
 use std::borrow::Cow;
 
-/// The longest name that is kept, in characters.
-const MAX_NAME: usize = 256;
+/// The members that have it.
+const PLACES: Places = Places { vital: &["model", "response.model", "message.model"], others: &[] };
 
 /// Looks for the model's name.
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ pub(super) struct AnsweredBy {
 enum Within {
     #[default]
     Unbegun,
-    Body(Finder),
+    Body(Outline),
     Stream(Parser),
 }
 
@@ -40,15 +41,17 @@ impl AnsweredBy {
         }
         if matches!(self.within, Within::Unbegun) {
             self.within = match is_stream {
-                true => Within::Stream(Parser::default()),
-                false => Within::Body(Finder::new(b"model\"")),
+                true => Within::Stream(Parser::new(PLACES)),
+                false => Within::Body(Outline::new(PLACES)),
             };
         }
         let mut found = None;
         match &mut self.within {
             Within::Unbegun => {}
-            Within::Body(finder) => finder.push(chunk, |value| {
-                found = name_in(value, |text, name| lenient::read(text, name).is_ok());
+            Within::Body(outline) => outline.push_and_watch(chunk, |path, value| {
+                if path == "model" {
+                    found = name_in(value, |text, name| lenient::read(text, name).is_ok());
+                }
                 found.is_some()
             }),
             Within::Stream(parser) => parser.push(chunk, |event| {
@@ -81,7 +84,7 @@ fn name_in(json: &[u8], read: impl for<'t> FnOnce(&'t str, &mut Text<'t>) -> boo
     let mut name = Text::default();
     let is_read = read(&text, &mut name);
     let name = name.0.filter(|name| is_read && !name.is_empty())?;
-    Some(name.chars().take(MAX_NAME).collect())
+    Some(name::harmless(name).into_owned())
 }
 
 /// An event, or the object in it that has the model.
@@ -90,7 +93,7 @@ struct Event<'n, 't>(&'n mut Text<'t>);
 impl<'t> Accept<'t> for Event<'_, 't> {
     fn string(&mut self, _text: Cow<'t, str>) {}
 
-    fn member<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "model" => lenient::offer(object, self.0),
             "response" | "message" => lenient::offer(object, &mut Event(self.0)),

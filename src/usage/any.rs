@@ -13,8 +13,8 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event { usage: Report::default(), is_top: true };
     // An event that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut event);
-    event.usage.usage()?;
-    Some(StreamUpdate { usage: event.usage, ..StreamUpdate::default() })
+    let reports = vec![(None, event.usage.bill())];
+    event.usage.has_any().then(|| StreamUpdate { reports, ..StreamUpdate::default() })
 }
 
 struct Event {
@@ -23,13 +23,13 @@ struct Event {
 }
 
 impl<'b> Accept<'b> for Event {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "usage" => lenient::offer(object, &mut self.usage),
+            "usage" => self.usage.take(object),
             _ if self.is_top => {
                 let mut inner = Self { usage: Report::default(), is_top: false };
                 lenient::offer(object, &mut inner)?;
-                if self.usage.usage().is_none() {
+                if !self.usage.has_any() {
                     self.usage = inner.usage;
                 }
                 Ok(())
@@ -42,11 +42,17 @@ impl<'b> Accept<'b> for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::reported::Reported;
 
     #[test]
     fn usage_is_found_at_the_top_of_an_event_and_in_its_objects() {
         let used = |data| {
-            read(data).and_then(|update| update.usage.usage()).map(|u| (u.input_tokens, u.output_tokens))
+            let mut reported = Reported::default();
+            for (choice, bill) in read(data)?.reports {
+                reported.update(choice, bill);
+            }
+            let usage = reported.usage();
+            Some((usage.input_tokens.unwrap_or(0), usage.output_tokens))
         };
         for (data, expected) in [
             (

@@ -1,32 +1,60 @@
-//! Reads a JSON body of any format: its top-level `usage`, or else the text of its answers.
+//! Reads a JSON body of any format: its `usage`, or else the text of its answers, or that there is none.
 
-use super::Outcome;
 use super::answer_text::AnswerText;
-use super::chat::Choice;
-use super::member::Finder;
+use super::choice::Choice;
+use super::failure::Signs;
+use super::item::Item;
+use super::places::PLACES;
 use super::report::Report;
-use crate::codec::lenient::{self, Accept};
+use super::reported::Reported;
+use super::{EndedBy, Outcome};
+use crate::codec::broken_off;
+use crate::codec::lenient::{self, Accept, Text};
+use crate::codec::outline::Outline;
 use crate::quantity::Units;
 use crate::tokens::Tokenizer;
 use serde::de::{MapAccess, SeqAccess};
+use std::borrow::Cow;
 
-/// The largest body without usage that is counted, in bytes: 1 MiB. The outcome of a larger one is unknown.
+/// The largest body without usage that is counted, in bytes: 1 MiB. Of a larger one only the outline is read.
 const MAX_COUNTED_BYTES: usize = 1024 * 1024;
+
+/// The longest text, in bytes, of a member of no known meaning that is a fact about the answer and no part of it.
+const MAX_FACT_BYTES: usize = 256;
+
+/// Members of known formats that are neither output nor scalars.
+const BESIDE_OUTPUT: [&str; 10] = [
+    "conversation",
+    "container",
+    "context_management",
+    "incomplete_details",
+    "instructions",
+    "metadata",
+    "prompt",
+    "prompt_filter_results",
+    "tool_choice",
+    "tools",
+];
 
 /// Reads a body.
 #[derive(Debug)]
 pub(super) struct Reader {
     tokenizer: Tokenizer,
-    usage: Finder,
+    /// Whether the answer is text. Embeddings are not, and cost no output.
+    has_output: bool,
+    outline: Outline,
     /// The body so far, while it has no usage and is not too large.
     kept: Option<Vec<u8>>,
+    /// Whether some of the body could not be read.
+    has_gap: bool,
     outcome: Option<Outcome>,
 }
 
 impl Reader {
-    /// A reader of a body. `tokenizer` counts its text if it has no usage.
-    pub(super) const fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, usage: Finder::new(b"usage\""), kept: Some(Vec::new()), outcome: None }
+    /// A reader of a body. `tokenizer` counts its text if it has no usage. `has_output`: whether it may have text.
+    pub(super) fn new(tokenizer: Tokenizer, has_output: bool) -> Self {
+        let outline = Outline::new(PLACES);
+        Self { tokenizer, has_output, outline, kept: Some(Vec::new()), has_gap: false, outcome: None }
     }
 
     /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
@@ -34,14 +62,14 @@ impl Reader {
         if self.outcome.is_some() {
             return None;
         }
-        let mut found = None;
-        self.usage.push(chunk, |value| {
-            let mut report = Report::default();
-            let is_json = lenient::read(&lenient::mend(value), &mut report).is_ok();
-            found = report.usage().filter(|_| is_json);
-            found.is_some()
+        let (mut outcome, has_output) = (None, self.has_output);
+        self.outline.push_and_watch(chunk, |path, value| {
+            if path == "usage" {
+                outcome = certain(value, has_output);
+            }
+            outcome.is_some()
         });
-        self.outcome = found.map(Outcome::Reported);
+        self.outcome = outcome;
         self.kept = self.kept.take().filter(|kept| {
             self.outcome.is_none() && kept.len().saturating_add(chunk.len()) <= MAX_COUNTED_BYTES
         });
@@ -51,65 +79,178 @@ impl Reader {
         self.outcome
     }
 
+    /// The upstream's bytes are no longer read: what comes from here on is not known.
+    pub(super) fn skip_rest(&mut self) {
+        self.has_gap = true;
+    }
+
     /// The outcome of a body that has ended.
-    pub(super) fn finish(self) -> Outcome {
-        self.outcome.or_else(|| self.count()).unwrap_or(Outcome::Unknown)
-    }
-
-    /// The tokens of the text, if the body is whole and has an answer.
-    fn count(&self) -> Option<Outcome> {
-        let mut answer = Answer { tokenizer: self.tokenizer, tokens: None };
-        lenient::read(&lenient::mend(self.kept.as_deref()?), &mut answer).ok()?;
-        answer.tokens.map(|tokens| Outcome::Counted { output_tokens: self.tokenizer.weigh(tokens.get()) })
-    }
-}
-
-/// Counts the answers of a body.
-struct Answer {
-    tokenizer: Tokenizer,
-    /// None until there is an answer.
-    tokens: Option<Units>,
-}
-
-impl Answer {
-    fn count(&mut self, text: &str) {
-        *self.tokens.get_or_insert_default() += self.tokenizer.count(text).into();
+    pub(super) fn finish(self, ended_by: EndedBy) -> Outcome {
+        if let Some(outcome) = self.outcome {
+            return outcome;
+        }
+        let is_all_kept = self.kept.is_some() && !self.has_gap;
+        let bytes = self.kept.unwrap_or_else(|| self.outline.finish());
+        // Of a body that breaks off, everything before the fault counts.
+        let bytes = broken_off::closed(&bytes);
+        let text = lenient::mend(&bytes);
+        let mut content = Content::default();
+        let read = lenient::read(&text, &mut content);
+        let is_broken_off = read.as_ref().is_err_and(serde_json::Error::is_eof);
+        let is_known = is_all_kept && (read.is_ok() || (is_broken_off && ended_by == EndedBy::Upstream));
+        content.outcome(&self.tokenizer, self.has_output, is_known, is_broken_off)
     }
 }
 
-impl<'b> Accept<'b> for Answer {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+/// The outcome that a `usage` makes certain, wherever in the body it stands. An output of zero may mean that the
+/// upstream did not count it.
+fn certain(usage: &[u8], has_output: bool) -> Option<Outcome> {
+    let mut report = Report::default();
+    lenient::read(&lenient::mend(usage), &mut report).ok()?;
+    let mut reported = Reported::default();
+    let reports_output = reported.update(None, report.bill());
+    let is_certain = reports_output || (!has_output && reported.has_any());
+    is_certain.then(|| Outcome::Reported(reported.usage()))
+}
+
+/// The content of a body.
+#[derive(Default)]
+struct Content<'b> {
+    reported: Reported,
+    signs: Signs<'b>,
+    has_error: bool,
+    /// Usage in members of no known meaning.
+    elsewhere: Report,
+    /// Whether other members hold what may be output.
+    has_unread: bool,
+    /// The texts of its answers.
+    texts: Vec<String>,
+    shows_reasoning: bool,
+}
+
+impl Content<'_> {
+    /// The outcome of a body that has ended. `is_known`: whether all of it is known that there will ever be;
+    /// `breaks_off`: whether it is the beginning of JSON.
+    fn outcome(
+        mut self,
+        tokenizer: &Tokenizer,
+        has_output: bool,
+        is_known: bool,
+        breaks_off: bool,
+    ) -> Outcome {
+        if !self.reported.has_any() {
+            self.reported.update(None, self.elsewhere.bill());
+        }
+        let is_reported = self.reported.output_tokens() > 0 && self.reported.covers(self.texts.len());
+        if !breaks_off && (is_reported || (!has_output && self.reported.has_any())) {
+            return Outcome::Reported(self.reported.usage());
+        }
+        if !is_known {
+            return Outcome::Unknown;
+        }
+        let has_text = self.texts.iter().any(|text| !text.is_empty());
+        let has_failed = self.has_error || self.signs.show() || (breaks_off && !self.has_unread);
+        if has_failed && !has_text && !self.reported.has_any() {
+            return Outcome::Failed;
+        }
+        if self.texts.is_empty() && (!self.reported.has_any() || self.has_unread) {
+            return Outcome::Unknown;
+        }
+        let tokens: Units = self.texts.iter().map(|text| tokenizer.count(text).into()).sum();
+        let usage = self.reported.usage_with(tokenizer.weigh(tokens.get()).into());
+        Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }
+    }
+
+    fn report(&mut self, choice: Option<u64>, report: &Report) {
+        self.reported.update(choice, report.bill());
+    }
+}
+
+impl<'b> Accept<'b> for Content<'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        // Gemini's streams are arrays, if nobody asks for events.
+        lenient::offer_element(array, self)
+    }
+
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
             // The items of a response, and the blocks of a message.
             "output" | "content" => lenient::offer(object, &mut Items(self)),
-            _ => lenient::skip(object),
+            "usage" | "usageMetadata" => {
+                let mut report = Report::default();
+                let read = report.take(object);
+                self.report(None, &report);
+                read
+            }
+            _ if self.signs.take(name, object)? => Ok(()),
+            _ if BESIDE_OUTPUT.contains(&name) => lenient::skip(object),
+            _ => lenient::offer(
+                object,
+                &mut Elsewhere { usage: &mut self.elsewhere, has_unread: &mut self.has_unread },
+            ),
         }
     }
 }
 
-struct Choices<'a>(&'a mut Answer);
+/// A member of no known meaning. It may have a usage in it: Groq's, or that of a whole response or message.
+struct Elsewhere<'c> {
+    usage: &'c mut Report,
+    has_unread: &'c mut bool,
+}
 
-impl<'b> Accept<'b> for Choices<'_> {
+impl<'b> Accept<'b> for Elsewhere<'_> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        *self.has_unread |= text.len() > MAX_FACT_BYTES;
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let read = lenient::offer_element(array, &mut Text::default());
+        *self.has_unread |= !matches!(read, Ok(None));
+        read
+    }
+
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        if name == "usage" {
+            return self.usage.take(object);
+        }
+        *self.has_unread = true;
+        lenient::skip(object)
+    }
+}
+
+struct Choices<'c, 'b>(&'c mut Content<'b>);
+
+impl<'b> Accept<'b> for Choices<'_, 'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let mut choice = Choice::default();
-        let read = lenient::offer_element(array, &mut choice)?;
-        if read.is_some() {
-            self.0.count(&choice.text);
+        let read = lenient::offer_element(array, &mut choice);
+        if matches!(read, Ok(Some(())) | Err(_)) {
+            self.0.has_error |= choice.has_failed();
+            self.0.shows_reasoning |= choice.shows_reasoning();
+            self.0.report(Some(choice.index), &choice.usage);
+            let texts = [choice.message, choice.text, choice.delta].map(AnswerText::into_text);
+            // These are names for the same text.
+            self.0.texts.extend(texts.into_iter().max_by_key(String::len));
         }
-        Ok(read)
+        read
     }
 }
 
-struct Items<'a>(&'a mut Answer);
+struct Items<'c, 'b>(&'c mut Content<'b>);
 
-impl<'b> Accept<'b> for Items<'_> {
+impl<'b> Accept<'b> for Items<'_, 'b> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        self.0.texts.push(text.into_owned());
+    }
+
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        let mut text = String::new();
-        let read = lenient::offer_element(array, &mut AnswerText(&mut text))?;
-        if read.is_some() {
-            self.0.count(&text);
+        let mut item = Item::default();
+        let read = lenient::offer_element(array, &mut item);
+        if matches!(read, Ok(Some(())) | Err(_)) {
+            self.0.shows_reasoning |= item.is_reasoning || item.text.shows_reasoning;
+            self.0.texts.push(item.text.into_text());
         }
-        Ok(read)
+        read
     }
 }

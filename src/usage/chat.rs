@@ -1,9 +1,11 @@
 //! Streams of chat completions and completions: chunks of choices, and usage.
 //!
-//! Usage may come in a chunk of its own at the end (OpenAI's `include_usage`), beside the last `finish_reason`, or in
-//! every chunk for the text so far (vLLM's `continuous_usage_stats`).
+//! Usage may come in a chunk of its own at the end (OpenAI's `include_usage`), beside the last `finish_reason`, in
+//! every chunk for the text so far (vLLM's `continuous_usage_stats`), in a choice (Kimi) or in `x_groq` (Groq).
 
-use super::answer_text::AnswerText;
+use super::choice::Choice;
+use super::failure;
+use super::report::{Report, Within};
 use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -13,22 +15,38 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
     // A chunk that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut chunk);
-    chunk.is_known.then_some(chunk.update)
+    let Chunk { mut update, usage, elsewhere, has_choices, has_type } = chunk;
+    for report in [usage, elsewhere] {
+        if report.has_any() {
+            update.reports.push((None, report.bill()));
+        }
+    }
+    // Some servers leave out the choices of a chunk that has but usage. Other formats have a type.
+    let is_chunk = has_choices || (!has_type && !update.reports.is_empty());
+    is_chunk.then_some(update)
 }
 
 #[derive(Default)]
 struct Chunk {
     update: StreamUpdate,
-    /// Whether it has `choices`, as only a chunk does.
-    is_known: bool,
+    usage: Report,
+    /// Usage in another member: Groq's.
+    elsewhere: Report,
+    has_choices: bool,
+    has_type: bool,
 }
 
 impl<'b> Accept<'b> for Chunk {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
-            "usage" => lenient::offer(object, &mut self.update.usage),
-            _ => lenient::skip(object),
+            "usage" => self.usage.take(object),
+            "error" => failure::take_error(&mut self.update.has_failed, object),
+            "type" => {
+                self.has_type = true;
+                lenient::skip(object)
+            }
+            _ => lenient::offer(object, &mut Within(&mut self.elsewhere)),
         }
     }
 }
@@ -37,35 +55,34 @@ struct Choices<'c>(&'c mut Chunk);
 
 impl<'b> Accept<'b> for Choices<'_> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        self.0.is_known = true;
+        self.0.has_choices = true;
         let mut choice = Choice::default();
         let read = lenient::offer_element(array, &mut choice);
-        if choice.finished {
-            self.0.update.finished.push(choice.index);
-        }
-        self.0.update.texts.push((choice.index, choice.text));
+        self.0.update.take(choice);
         read
     }
 }
 
-/// An element of `choices`, in a chunk of a stream or in a body.
-#[derive(Debug, Default)]
-pub(super) struct Choice {
-    index: u64,
-    /// All text in it.
-    pub(super) text: String,
-    finished: bool,
-}
-
-impl<'b> Accept<'b> for Choice {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "index" => self.index = lenient::number(object)?.unwrap_or(0),
-            "delta" | "message" | "text" => lenient::offer(object, &mut AnswerText(&mut self.text))?,
-            // Some servers send an empty reason until there is one.
-            "finish_reason" => self.finished |= !matches!(lenient::raw(object)?, "null" | "\"\""),
-            _ => lenient::skip(object)?,
+impl StreamUpdate {
+    fn take(&mut self, choice: Choice<'_>) {
+        let index = choice.index;
+        if choice.has_finished() {
+            self.finished.push(index);
         }
-        Ok(())
+        self.has_failed |= choice.has_failed();
+        self.shows_reasoning |= choice.shows_reasoning();
+        if choice.usage.has_any() {
+            self.reports.push((Some(index), choice.usage.bill()));
+        }
+        let (delta, text) = (choice.delta.into_text(), choice.text.into_text());
+        // Of names for the same text one counts, and a message beside new text repeats it.
+        let new = if text.len() > delta.len() { text } else { delta };
+        let whole = if new.is_empty() { choice.message.into_text() } else { String::new() };
+        self.has_output |= !new.is_empty() || !whole.is_empty();
+        for (texts, text) in [(&mut self.texts, new), (&mut self.wholes, whole)] {
+            if !text.is_empty() {
+                texts.push((index, text));
+            }
+        }
     }
 }

@@ -10,6 +10,9 @@ use std::collections::HashMap;
 /// The percentage of answers that stay within a guess. One in twenty outgrows its reservation, which is then extended.
 const QUANTILE_PERCENT: u64 = 95;
 
+/// The percentage of answers that stay within the median.
+const MEDIAN_PERCENT: u64 = 50;
+
 /// The number of observations that the configured default counts as.
 const PRIOR: u64 = 20;
 
@@ -36,39 +39,60 @@ pub struct Learned {
 struct Histogram {
     counts: Vec<u64>,
     total: u64,
+    /// Whether an answer held reasoning.
+    reasons: bool,
 }
 
 impl Learned {
     /// The output tokens to expect of `model`; `default` as long as no answer has been observed.
     pub fn expect(&self, model: Option<&str>, default: u64) -> u64 {
-        let known = self.models.get(model.unwrap_or_default()).or_else(|| self.models.get(""));
-        known.map_or(default, |histogram| histogram.quantile(default))
+        self.histogram(model)
+            .map_or(default, |histogram| histogram.quantile(QUANTILE_PERCENT, default, PRIOR))
     }
 
     /// The most output tokens that any model is expected to use, and at least `default`.
     pub fn longest(&self, default: u64) -> u64 {
-        let expected = self.models.values().map(|histogram| histogram.quantile(default));
+        let expected =
+            self.models.values().map(|histogram| histogram.quantile(QUANTILE_PERCENT, default, PRIOR));
         expected.max().unwrap_or(default).max(default)
     }
 
-    /// Counts an answer of `model` that was `output_tokens` long.
-    pub fn observe(&mut self, model: Option<&str>, output_tokens: u64) {
+    /// The output tokens that half of the answers of `model` stay within; at least `default` as long as few have been
+    /// observed.
+    pub fn median(&self, model: Option<&str>, default: u64) -> u64 {
+        let Some(histogram) = self.histogram(model) else { return default };
+        let median = histogram.quantile(MEDIAN_PERCENT, default, 0);
+        if histogram.total < PRIOR { median.max(default) } else { median }
+    }
+
+    /// Whether an answer of `model` has held reasoning.
+    pub fn reasons(&self, model: Option<&str>) -> bool {
+        self.models.get(model.unwrap_or_default()).is_some_and(|histogram| histogram.reasons)
+    }
+
+    fn histogram(&self, model: Option<&str>) -> Option<&Histogram> {
+        self.models.get(model.unwrap_or_default()).or_else(|| self.models.get(""))
+    }
+
+    /// Counts an answer of `model` that was `output_tokens` long. `reasons`: whether some of it was reasoning.
+    pub fn observe(&mut self, model: Option<&str>, output_tokens: u64, reasons: bool) {
         let mut model = model.unwrap_or_default();
         if self.models.len() >= MAX_MODELS && !self.models.contains_key(model) {
             model = "";
         }
         if let Some(histogram) = self.models.get_mut(model) {
-            histogram.observe(output_tokens);
+            histogram.observe(output_tokens, reasons);
         } else {
-            let mut histogram = Histogram { counts: vec![0; BUCKETS], total: 0 };
-            histogram.observe(output_tokens);
+            let mut histogram = Histogram { counts: vec![0; BUCKETS], total: 0, reasons: false };
+            histogram.observe(output_tokens, reasons);
             self.models.insert(model.to_owned(), histogram);
         }
     }
 }
 
 impl Histogram {
-    fn observe(&mut self, tokens: u64) {
+    fn observe(&mut self, tokens: u64, reasons: bool) {
+        self.reasons |= reasons;
         if let Some(count) = self.counts.get_mut(bucket(tokens)) {
             *count += 1;
             self.total += 1;
@@ -81,13 +105,13 @@ impl Histogram {
         }
     }
 
-    /// The length that [`QUANTILE_PERCENT`] of the answers stay within. `default` counts as [`PRIOR`] answers.
-    fn quantile(&self, default: u64) -> u64 {
+    /// The length that so many `percent` of the answers stay within. `default` counts as so many answers (`weight`).
+    fn quantile(&self, percent: u64, default: u64, weight: u64) -> u64 {
         let prior = bucket(default);
-        let rank = ((self.total + PRIOR) * QUANTILE_PERCENT).div_ceil(100);
+        let rank = ((self.total + weight) * percent).div_ceil(100);
         let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {
-            seen += count + if at == prior { PRIOR } else { 0 };
+            seen += count + if at == prior { weight } else { 0 };
             if seen >= rank {
                 return if at == prior { default.max(1) } else { upper_end(at) };
             }
@@ -120,11 +144,11 @@ mod tests {
         let mut learned = Learned::default();
         assert_eq!(learned.longest(512), 512);
         for _ in 0..1_000 {
-            learned.observe(Some("short"), 10);
+            learned.observe(Some("short"), 10, false);
         }
         assert_eq!(learned.longest(512), 512);
         for _ in 0..1_000 {
-            learned.observe(Some("long"), 8_000);
+            learned.observe(Some("long"), 8_000, false);
         }
         assert!(learned.longest(512) >= 8_000);
     }
@@ -133,7 +157,7 @@ mod tests {
     fn learned(observations: impl IntoIterator<Item = u64>) -> Learned {
         let mut learned = Learned::default();
         for tokens in observations {
-            learned.observe(Some("m"), tokens);
+            learned.observe(Some("m"), tokens, false);
         }
         learned
     }
@@ -156,6 +180,26 @@ mod tests {
     }
 
     #[test]
+    fn the_median_is_what_half_of_the_answers_stay_within() {
+        let answers = (0..600).map(|n| if n % 3 == 0 { 4_000 } else { 900 });
+        let median = learned(answers).median(Some("m"), 512);
+        assert!((900..=1_012).contains(&median), "{median}");
+        assert_eq!(Learned::default().median(Some("m"), 512), 512);
+        assert_eq!(learned([10, 10]).median(Some("m"), 512), 512, "two answers are little evidence");
+        let few = learned([900, 900, 4_000]).median(Some("m"), 512);
+        assert!((900..=1_012).contains(&few), "{few}: but enough to charge more");
+    }
+
+    #[test]
+    fn a_model_reasons_once_an_answer_did() {
+        let mut learned = learned([10]);
+        assert!(!learned.reasons(Some("m")) && !learned.reasons(None));
+        learned.observe(Some("m"), 10, true);
+        learned.observe(Some("m"), 10, false);
+        assert!(learned.reasons(Some("m")) && !learned.reasons(Some("other")));
+    }
+
+    #[test]
     fn a_guess_follows_a_model_that_changes() {
         let changed = std::iter::repeat_n(8_000, 5_000).chain(std::iter::repeat_n(100, 6_000));
         assert!(learned(changed).expect(Some("m"), 512) < 150);
@@ -165,7 +209,7 @@ mod tests {
     fn invented_names_take_bounded_memory() {
         let mut learned = Learned::default();
         for n in 0..10 * MAX_MODELS {
-            learned.observe(Some(&n.to_string()), 5);
+            learned.observe(Some(&n.to_string()), 5, false);
         }
         assert!(learned.models.len() <= MAX_MODELS + 1);
     }

@@ -5,7 +5,7 @@
 //! the last.
 
 use super::answer_text::AnswerText;
-use super::report::Report;
+use super::report::{Report, Within};
 use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept, Text};
 use serde::de::MapAccess;
@@ -15,14 +15,28 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
     // An event that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut event);
-    let mut update = StreamUpdate { usage: event.usage, ..StreamUpdate::default() };
+    let mut update = StreamUpdate::default();
     match event.kind.0.as_deref()? {
         "message_delta" => update.is_last = event.delta.stops,
         "message_stop" => update.is_last = true,
-        "content_block_start" => update.texts.push((event.index, event.block)),
-        "content_block_delta" => update.texts.push((event.index, event.delta.text)),
+        "content_block_start" => {
+            update.has_output = true;
+            update.shows_reasoning = event.block.is_reasoning || event.block.whole.shows_reasoning;
+            update.texts.push((event.index, event.block.begin.into_text()));
+            update.wholes.push((event.index, event.block.whole.into_text()));
+        }
+        "content_block_delta" => {
+            update.has_output = true;
+            update.shows_reasoning = event.delta.text.shows_reasoning;
+            update.texts.push((event.index, event.delta.text.into_text()));
+        }
         "message_start" | "content_block_stop" | "ping" => {}
         _ => return None,
+    }
+    for usage in [event.of_message, event.delta.usage, event.usage] {
+        if usage.has_any() {
+            update.reports.push((None, usage.bill()));
+        }
     }
     Some(update)
 }
@@ -32,47 +46,58 @@ struct Event<'b> {
     kind: Text<'b>,
     /// The block that the event belongs to.
     index: u64,
+    of_message: Report,
     usage: Report,
     delta: Delta,
-    block: String,
+    block: Block,
 }
 
 impl<'b> Accept<'b> for Event<'b> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "type" => lenient::offer(object, &mut self.kind),
             "index" => {
                 self.index = lenient::number(object)?.unwrap_or(0);
                 Ok(())
             }
-            "usage" => lenient::offer(object, &mut self.usage),
-            "message" => lenient::offer(object, &mut Message(&mut self.usage)),
+            "usage" => self.usage.take(object),
+            "message" => lenient::offer(object, &mut Within(&mut self.of_message)),
             "delta" => lenient::offer(object, &mut self.delta),
-            "content_block" => lenient::offer(object, &mut Block(&mut self.block)),
+            "content_block" => lenient::offer(object, &mut self.block),
             _ => lenient::skip(object),
         }
     }
 }
 
-struct Message<'r>(&'r mut Report);
-
-impl<'b> Accept<'b> for Message<'_> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "usage" => lenient::offer(object, self.0),
-            _ => lenient::skip(object),
-        }
-    }
+/// The beginning of a block: a tool's name, or text. A tool's input comes in deltas, or all at once with the name. The
+/// results of the provider's own tools are no text of the answer.
+#[derive(Default)]
+struct Block {
+    begin: AnswerText,
+    /// The same with the input.
+    whole: AnswerText,
+    is_reasoning: bool,
 }
 
-/// The beginning of a block: a tool's name, or text. A tool's input comes in deltas. The results of the provider's
-/// own tools are no text of the answer.
-struct Block<'t>(&'t mut String);
-
-impl<'b> Accept<'b> for Block<'_> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+impl<'b> Accept<'b> for Block {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" | "text" | "thinking" => lenient::offer(object, &mut AnswerText(self.0)),
+            "type" => {
+                let mut kind = Text::default();
+                lenient::offer(object, &mut kind)?;
+                self.is_reasoning = kind.0.as_deref() == Some("redacted_thinking");
+                Ok(())
+            }
+            "name" | "text" | "thinking" => {
+                let mut text = Text::default();
+                lenient::offer(object, &mut text)?;
+                let text = text.0.unwrap_or_default();
+                self.is_reasoning |= name == "thinking";
+                self.begin.string(text.clone());
+                self.whole.string(text);
+                Ok(())
+            }
+            "input" => self.whole.member_as_written(name, object),
             _ => lenient::skip(object),
         }
     }
@@ -80,19 +105,21 @@ impl<'b> Accept<'b> for Block<'_> {
 
 #[derive(Default)]
 struct Delta {
-    text: String,
+    text: AnswerText,
+    usage: Report,
     /// Whether the message stops with this delta.
     stops: bool,
 }
 
 impl<'b> Accept<'b> for Delta {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "stop_reason" => {
                 self.stops = lenient::raw(object)? != "null";
                 Ok(())
             }
-            _ => AnswerText(&mut self.text).member(name, object),
+            "usage" => self.usage.take(object),
+            _ => self.text.member_as_written(name, object),
         }
     }
 }

@@ -1,26 +1,38 @@
 //! The real usage of a response, read while the response passes, in any chunks, in bounded memory.
 //!
-//! The upstream's own `usage` counts. If an answer has none, the tokenizer counts its text. If the format is unknown,
-//! so is the outcome, and the request is charged as reserved. The known formats are JSON bodies with a top-level
-//! `usage`, in OpenAI's names or Anthropic's, and streams of chat completions and completions, of responses and of
-//! messages, each in a module of its own. The endpoint and the content type suggest the format; the first bytes decide.
+//! The upstream's own `usage` counts, in any place and under any of its names; [`Reported`] makes one of several. If an
+//! answer has none, the tokenizer counts its text. If the upstream reports an error and nothing has come before it, the
+//! request has failed. In all other cases the outcome is unknown, and the request is charged as reserved. The known
+//! formats are JSON bodies, in the names of OpenAI, Anthropic and others, and streams of chat completions and
+//! completions, of responses and of messages, each in a module of its own. The endpoint and the content type suggest
+//! the format; the first bytes decide.
 //!
 //! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum.
 //!
-//! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles errors.
+//! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles error statuses.
+//!
+//! [`Reported`]: reported::Reported
 
 mod answer_text;
 mod answered_by;
 mod any;
+mod bill;
 mod body;
 mod chat;
+mod choice;
+mod failure;
+mod item;
 pub mod learned_output;
-mod member;
 mod messages;
+mod part;
+mod places;
 mod report;
+mod reported;
 mod responses;
 mod stream;
 mod stream_update;
+
+pub use places::PLACES;
 
 use crate::codec::sse::Event;
 use crate::pricing::Tokens;
@@ -28,11 +40,11 @@ use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
 use answered_by::AnsweredBy;
 
-/// The usage that an upstream reports.
+/// The usage of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompt, cached ones included.
-    pub input_tokens: u64,
+    /// Tokens of the prompt, cached ones included; none if the upstream did not report them.
+    pub input_tokens: Option<u64>,
     /// Tokens of the answer, reasoning included.
     pub output_tokens: u64,
     /// Tokens of the prompt that were read from a cache.
@@ -44,14 +56,19 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The tokens that prices and weights apply to.
-    pub fn tokens(&self) -> Tokens {
-        Tokens {
-            input: self.input_tokens,
-            cached_input: self.cached_tokens.unwrap_or(0),
-            cache_write: self.cache_creation_tokens.unwrap_or(0),
-            output: self.output_tokens,
-            reasoning: self.reasoning_tokens.unwrap_or(0),
+    /// The tokens that prices and weights apply to. A prompt that was not reported has those of `estimate`.
+    pub fn tokens(&self, estimate: &Tokens) -> Tokens {
+        let output = self.output_tokens;
+        let reasoning = self.reasoning_tokens.unwrap_or(0);
+        match self.input_tokens {
+            None => Tokens { output, reasoning, ..*estimate },
+            Some(input) => Tokens {
+                input,
+                cached_input: self.cached_tokens.unwrap_or(0),
+                cache_write: self.cache_creation_tokens.unwrap_or(0),
+                output,
+                reasoning,
+            },
         }
     }
 }
@@ -59,15 +76,29 @@ impl Usage {
 /// The result of reading a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The upstream reported its usage.
+    /// The upstream reported what the whole answer used.
     Reported(Usage),
-    /// The upstream reported none, so the answer's text was counted.
+    /// The upstream did not: the answer's text was counted, as far as it has come.
     Counted {
-        /// Tokens of the answer, corrected by the model's factor.
-        output_tokens: u64,
+        /// The prompt as it was reported, if it was; tokens of the text, corrected by the model's factor, or what was
+        /// reported of the output if that is more.
+        usage: Usage,
+        /// Whether some of the text is reasoning: there may be more of it that the upstream does not show.
+        shows_reasoning: bool,
     },
-    /// The format is unknown, or the response ended before it showed anything.
+    /// The upstream reported an error, or broke off, before any output.
+    Failed,
+    /// The format is unknown, the response ended before it showed anything, or some of it could not be read.
     Unknown,
+}
+
+/// Who ended a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The upstream: more will never come.
+    Upstream,
+    /// The client, or the proxy in its place: the upstream may have made more.
+    Other,
 }
 
 /// Reads one response.
@@ -131,7 +162,7 @@ impl ResponseReader {
     /// Takes a chunk, which may end anywhere. Returns the outcome as soon as it is certain, which may be before the
     /// response ends, and only once.
     ///
-    /// - A body's outcome is certain when its `usage` ends.
+    /// - A body's outcome is certain when the `usage` at its top ends, if that has tokens of output or there are none.
     /// - For a stream of chat completions or completions, with the first usage after every choice has finished, or
     ///   with `[DONE]`: usage before that may be of the text so far.
     /// - For a stream of responses, with `response.completed`, `response.incomplete`, `response.failed` or
@@ -179,12 +210,32 @@ impl ResponseReader {
         }
     }
 
-    /// The outcome of a response that has ended, for whatever reason. If [`ResponseReader::push`] has returned an
-    /// outcome, this is the same.
-    pub fn finish(self) -> Outcome {
+    /// Takes the event that the end of the stream cut off. Returns the outcome like [`ResponseReader::read_event`].
+    pub fn read_part(&mut self, event: Event<'_>) -> Option<Outcome> {
+        match &mut self.format {
+            Format::Stream(stream) => stream.read_part(event),
+            Format::Body(_) | Format::Unbegun(_) | Format::Other => None,
+        }
+    }
+
+    /// Notes that the rest of the response cannot be read, because its decoder has given up.
+    pub fn skip_rest(&mut self) {
+        match &mut self.format {
+            Format::Stream(stream) => stream.skip_rest(),
+            Format::Body(body) => body.skip_rest(),
+            Format::Unbegun(_) | Format::Other => self.format = Format::Other,
+        }
+    }
+
+    /// The outcome of a response that `ended_by` ended. If [`ResponseReader::push`] has returned an outcome, this is
+    /// the same.
+    ///
+    /// A body that the upstream breaks off is all that there is of it. One that the client breaks off says nothing: the
+    /// upstream has made all of it.
+    pub fn finish(self, ended_by: EndedBy) -> Outcome {
         match self.format {
             Format::Stream(stream) => stream.finish(),
-            Format::Body(body) => body.finish(),
+            Format::Body(body) => body.finish(ended_by),
             Format::Unbegun(_) | Format::Other => Outcome::Unknown,
         }
     }
@@ -201,7 +252,10 @@ impl ResponseReader {
         let chunk = chunk.get(begins..).unwrap_or_default();
         let Some(first) = chunk.first() else { return chunk };
         self.format = match (first, named) {
-            (b'{', _) | (b'[', Named::Body) => Format::Body(Box::new(body::Reader::new(self.tokenizer))),
+            (b'{', _) | (b'[', Named::Body) => {
+                let has_output = self.endpoint != Endpoint::Embeddings;
+                Format::Body(Box::new(body::Reader::new(self.tokenizer, has_output)))
+            }
             (b'd' | b'e' | b':', _) | (_, Named::Stream) => {
                 Format::Stream(Box::new(stream::Reader::new(self.endpoint, self.choices, self.tokenizer)))
             }

@@ -1,14 +1,16 @@
 //! Streams of the Responses API: typed events. The last event has the whole response with its usage.
 //!
 //! Each `….delta` adds text to an item of the output: its text or refusal, a tool's arguments or code, a summary of
-//! its reasoning. The API does not send the reasoning itself, so an answer that breaks off counts for less than it
-//! cost.
+//! its reasoning. An item that is done, and the last event, repeat the text as a whole. The API does not send the
+//! reasoning itself, so an answer that breaks off counts for less than it cost.
 
 use super::answer_text::AnswerText;
+use super::failure;
+use super::item::Item;
 use super::report::Report;
 use super::stream_update::StreamUpdate;
 use crate::codec::lenient::{self, Accept, Text};
-use serde::de::MapAccess;
+use serde::de::{MapAccess, SeqAccess};
 
 /// The content of an event's data; none if it is of another format.
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
@@ -16,14 +18,44 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     // An event that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut event);
     let kind = event.kind.0.as_deref()?.strip_prefix("response.")?;
-    let mut update = StreamUpdate { usage: event.response.usage, ..StreamUpdate::default() };
+    let mut update = StreamUpdate {
+        has_output: !matches!(
+            kind,
+            "created"
+                | "queued"
+                | "in_progress"
+                | "completed"
+                | "incomplete"
+                | "failed"
+                | "cancelled"
+                | "done"
+                | "error"
+        ),
+        shows_reasoning: kind.contains("reasoning") || event.item.is_reasoning,
+        ..StreamUpdate::default()
+    };
     match kind {
-        "completed" | "incomplete" | "failed" | "cancelled" => update.is_last = true,
-        "output_item.added" => update.texts.push((event.index, event.name)),
+        "completed" | "incomplete" | "failed" | "cancelled" | "done" => {
+            update.is_last = true;
+            update.has_failed = kind == "failed" || event.response.has_failed;
+            update.has_output = event.response.items.iter().any(|(_, text)| !text.is_empty());
+            update.wholes = event.response.items;
+        }
+        "error" => update.has_failed = true,
+        "output_item.added" => {
+            update.texts.push((event.index, event.item.name));
+            update.wholes.push((event.index, event.item.text.into_text()));
+        }
+        "output_item.done" => update.wholes.push((event.index, event.item.text.into_text())),
         // Sound, in base64.
         "audio.delta" | "output_audio.delta" => {}
-        delta if delta.ends_with(".delta") => update.texts.push((event.index, event.delta)),
+        delta if delta.ends_with(".delta") => update.texts.push((event.index, event.delta.into_text())),
         _ => {}
+    }
+    for usage in [event.usage, event.response.usage] {
+        if usage.has_any() {
+            update.reports.push((None, usage.bill()));
+        }
     }
     Some(update)
 }
@@ -33,34 +65,25 @@ struct Event<'b> {
     kind: Text<'b>,
     /// The item of the output that the event belongs to.
     index: u64,
-    delta: String,
-    name: String,
+    delta: AnswerText,
+    item: Item,
     response: Response,
+    /// Usage beside the response.
+    usage: Report,
 }
 
 impl<'b> Accept<'b> for Event<'b> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "type" => lenient::offer(object, &mut self.kind),
             "output_index" => {
                 self.index = lenient::number(object)?.unwrap_or(0);
                 Ok(())
             }
-            "delta" => lenient::offer(object, &mut AnswerText(&mut self.delta)),
-            "item" => lenient::offer(object, &mut Named(&mut self.name)),
+            "delta" => lenient::offer(object, &mut self.delta),
+            "item" => lenient::offer(object, &mut self.item),
             "response" => lenient::offer(object, &mut self.response),
-            _ => lenient::skip(object),
-        }
-    }
-}
-
-/// The name of the tool that an item calls. Everything else in the item comes in deltas.
-struct Named<'n>(&'n mut String);
-
-impl<'b> Accept<'b> for Named<'_> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "name" => lenient::offer(object, &mut AnswerText(self.0)),
+            "usage" => self.usage.take(object),
             _ => lenient::skip(object),
         }
     }
@@ -69,13 +92,36 @@ impl<'b> Accept<'b> for Named<'_> {
 #[derive(Default)]
 struct Response {
     usage: Report,
+    /// Whether it has an error, or says that it has failed.
+    has_failed: bool,
+    /// The texts of the items of its output.
+    items: Vec<(u64, String)>,
 }
 
 impl<'b> Accept<'b> for Response {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "usage" => lenient::offer(object, &mut self.usage),
+            "usage" => self.usage.take(object),
+            "error" => failure::take_error(&mut self.has_failed, object),
+            "status" => {
+                let mut status = Text::default();
+                lenient::offer(object, &mut status)?;
+                self.has_failed |= status.0.as_deref() == Some("failed");
+                Ok(())
+            }
+            "output" => lenient::offer(object, &mut Output(&mut self.items)),
             _ => lenient::skip(object),
         }
+    }
+}
+
+struct Output<'r>(&'r mut Vec<(u64, String)>);
+
+impl<'b> Accept<'b> for Output<'_> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let mut item = Item::default();
+        let read = lenient::offer_element(array, &mut item);
+        self.0.push((self.0.len() as u64, item.text.into_text()));
+        read
     }
 }

@@ -1,17 +1,19 @@
 //! Reads a streamed answer, Server-Sent Events of any format.
 //!
 //! The first event with a known format determines the format of the stream. The endpoint's format is tried first; some
-//! gateways answer in another. A later report of usage replaces an earlier one. The text is collected meanwhile, and
-//! counted only if it must be.
+//! gateways answer in another. The text is collected meanwhile, and counted only if it must be.
 
-use super::report::Report;
+use super::part::Part;
+use super::places::PLACES;
+use super::reported::Reported;
 use super::stream_update::StreamUpdate;
-use super::{Outcome, Usage, any, chat, messages, responses};
+use super::{Outcome, any, chat, failure, messages, responses};
+use crate::codec::broken_off;
 use crate::codec::lenient;
 use crate::codec::sse::{Event, Parser};
 use crate::quantity::Units;
 use crate::request::Endpoint;
-use crate::tokens::{Running, Tokenizer};
+use crate::tokens::Tokenizer;
 use std::collections::BTreeMap;
 
 /// The index of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts form one
@@ -30,7 +32,7 @@ impl Reader {
     /// A reader of an answer from `endpoint`, with so many `choices`.
     pub(super) fn new(endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
         let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
-        Self { parser: Parser::default(), answer, outcome: None }
+        Self { parser: Parser::new(PLACES), answer, outcome: None }
     }
 
     /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
@@ -51,26 +53,37 @@ impl Reader {
         if self.outcome.is_some() {
             return None;
         }
-        self.outcome = self.answer.read(event.data);
+        self.outcome = self.answer.read(event);
         self.outcome
     }
 
     /// About how many tokens the answer has so far.
     pub(super) fn so_far(&self) -> u64 {
         match self.outcome {
-            Some(Outcome::Reported(usage)) => usage.output_tokens,
-            Some(Outcome::Counted { output_tokens }) => output_tokens,
-            Some(Outcome::Unknown) => 0,
+            Some(Outcome::Reported(usage) | Outcome::Counted { usage, .. }) => usage.output_tokens,
+            Some(Outcome::Failed | Outcome::Unknown) => 0,
             None => self.answer.estimate(),
         }
+    }
+
+    /// The upstream's bytes are no longer read: what comes from here on is not known.
+    pub(super) fn skip_rest(&mut self) {
+        self.answer.has_gap = true;
+    }
+
+    /// Takes the event that the end of the stream cut off.
+    pub(super) fn read_part(&mut self, event: Event<'_>) -> Option<Outcome> {
+        self.read_event(Event { data: &broken_off::closed(event.data), ..event })
     }
 
     /// The outcome of a stream that has ended.
     pub(super) fn finish(mut self) -> Outcome {
         std::mem::take(&mut self.parser).finish(|event| {
-            self.read_event(event);
+            self.read_part(event);
         });
-        self.outcome.unwrap_or_else(|| self.answer.outcome_so_far())
+        // Without a format, nothing but its end shows that a stream is whole.
+        let is_whole = self.answer.finished != 0 || self.answer.format == Format::Any;
+        self.outcome.unwrap_or_else(|| self.answer.outcome(is_whole))
     }
 }
 
@@ -114,10 +127,18 @@ struct Answer {
     choices: u64,
     /// One bit for each choice that has finished.
     finished: u128,
-    texts: BTreeMap<u64, Running>,
-    usage: Report,
-    /// Whether text has arrived since the last usage.
-    usage_is_old: bool,
+    parts: BTreeMap<u64, Part>,
+    /// Whether output has begun, even if it has no text.
+    has_output: bool,
+    shows_reasoning: bool,
+    reported: Reported,
+    /// Whether text has arrived since the output was reported.
+    report_is_old: bool,
+    /// Whether some of the stream could not be read since the output was reported.
+    has_gap: bool,
+    has_failed: bool,
+    /// Whether an event had a format of its own, which may have held output.
+    has_unread: bool,
 }
 
 impl Answer {
@@ -128,28 +149,51 @@ impl Answer {
             is_known: false,
             choices: choices.clamp(1, LAST_PART + 1),
             finished: 0,
-            texts: BTreeMap::new(),
-            usage: Report::default(),
-            usage_is_old: false,
+            parts: BTreeMap::new(),
+            has_output: false,
+            shows_reasoning: false,
+            reported: Reported::default(),
+            report_is_old: false,
+            has_gap: false,
+            has_failed: false,
+            has_unread: false,
         }
     }
 
-    /// Reads an event's data. Returns the outcome if it is certain now.
-    fn read(&mut self, data: &[u8]) -> Option<Outcome> {
-        if data.trim_ascii() == b"[DONE]" {
-            return Some(self.outcome_so_far());
+    /// Reads an event. Returns the outcome if it is certain now.
+    fn read(&mut self, event: Event<'_>) -> Option<Outcome> {
+        if event.data.trim_ascii() == b"[DONE]" {
+            return Some(self.outcome(true));
         }
-        let update = self.update_in(&lenient::mend(data))?;
-        for (part, text) in &update.texts {
-            self.add_text(*part, text);
+        let data = lenient::mend(event.data);
+        self.has_gap |= !event.is_whole;
+        let Some(update) = self.update_in(&data) else {
+            if failure::is_in_event(event.kind, &data) {
+                self.has_failed = true;
+            } else {
+                self.has_unread |= !failure::is_keep_alive(event.kind, &data);
+            }
+            return None;
+        };
+        self.has_failed |= update.has_failed;
+        self.has_output |= update.has_output;
+        self.shows_reasoning |= update.shows_reasoning;
+        let mut has_report = false;
+        for (choice, bill) in update.reports {
+            self.report_is_old |= bill.is_cut;
+            has_report |= self.reported.update(choice, bill);
+        }
+        if !(has_report && update.is_last) {
+            self.take_texts(&update.texts, &update.wholes);
+        }
+        if has_report {
+            (self.report_is_old, self.has_gap) = (false, false);
         }
         for choice in update.finished {
             self.finished |= 1_u128.unbounded_shl(choice.min(LAST_PART) as u32);
         }
-        let has_usage = self.usage.update(&update.usage);
-        self.usage_is_old &= !has_usage;
         let all_finished = u64::from(self.finished.count_ones()) >= self.choices;
-        (update.is_last || (has_usage && all_finished)).then(|| self.outcome_so_far())
+        (update.is_last || (has_report && all_finished)).then(|| self.outcome(true))
     }
 
     /// The content of an event's data, in the first format that it fits.
@@ -162,35 +206,47 @@ impl Answer {
         Some(update)
     }
 
-    fn add_text(&mut self, part: u64, text: &str) {
-        if !text.is_empty() {
-            self.usage_is_old = true;
-            self.texts.entry(part.min(LAST_PART)).or_default().push(text, &self.tokenizer);
+    fn take_texts(&mut self, texts: &[(u64, String)], wholes: &[(u64, String)]) {
+        for (part, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+            self.parts.entry((*part).min(LAST_PART)).or_default().add(text, &self.tokenizer);
+            self.report_is_old = true;
+        }
+        for (part, whole) in wholes.iter().filter(|(_, whole)| !whole.is_empty()) {
+            let part = self.parts.entry((*part).min(LAST_PART)).or_default();
+            self.report_is_old |= part.set(whole, &self.tokenizer);
         }
     }
 
-    /// The outcome if the stream ends now.
-    fn outcome_so_far(&self) -> Outcome {
-        match self.usage.usage() {
-            Some(usage) if !self.usage_is_old => Outcome::Reported(usage),
-            Some(usage) => {
-                Outcome::Reported(Usage { output_tokens: usage.output_tokens.max(self.count()), ..usage })
-            }
-            None if self.is_known => Outcome::Counted { output_tokens: self.count() },
-            None => Outcome::Unknown,
+    /// The outcome if the stream ends now. `is_whole`: the answer has ended by itself.
+    fn outcome(&self, is_whole: bool) -> Outcome {
+        let reported = self.reported.output_tokens();
+        if is_whole
+            && reported > 0
+            && !self.report_is_old
+            && !self.has_gap
+            && self.reported.covers(self.parts.len())
+        {
+            return Outcome::Reported(self.reported.usage());
         }
+        if self.has_gap || !(self.is_known || self.has_failed) {
+            return Outcome::Unknown;
+        }
+        if self.has_failed && !self.has_output && !self.reported.has_any() {
+            return if self.has_unread { Outcome::Unknown } else { Outcome::Failed };
+        }
+        let usage = self.reported.usage_with(self.count().into());
+        Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }
     }
 
     /// The tokens of the text.
     fn count(&self) -> u64 {
-        let tokens: Units = self.texts.values().map(|text| text.total(&self.tokenizer).into()).sum();
+        let tokens: Units = self.parts.values().map(|part| part.total(&self.tokenizer).into()).sum();
         self.tokenizer.weigh(tokens.get())
     }
 
     /// About the tokens of the text, or the tokens that were reported so far if they are more.
     fn estimate(&self) -> u64 {
-        let tokens: Units = self.texts.values().map(|text| text.estimate().into()).sum();
-        let reported = self.usage.usage().map_or(0, |usage| usage.output_tokens);
-        self.tokenizer.weigh(tokens.get()).max(reported)
+        let tokens: Units = self.parts.values().map(|part| part.estimate().into()).sum();
+        self.tokenizer.weigh(tokens.get()).max(self.reported.output_tokens())
     }
 }

@@ -1,16 +1,24 @@
 //! The content of one event of a stream, whatever its format.
 
-use super::report::Report;
+use super::bill::Bill;
 
 /// The content of an event.
 #[derive(Debug, Default)]
 pub(super) struct StreamUpdate {
     /// New texts, each with the index of its part of the answer: a choice, an item or a block.
     pub(super) texts: Vec<(u64, String)>,
+    /// Texts of parts that arrive whole: as they are so far, or in the end.
+    pub(super) wholes: Vec<(u64, String)>,
+    /// Whether output has begun, even if it has no text.
+    pub(super) has_output: bool,
+    /// Whether some of the output is reasoning.
+    pub(super) shows_reasoning: bool,
     /// The choices that finish with the event.
     pub(super) finished: Vec<u64>,
-    /// The usage that the event reports.
-    pub(super) usage: Report,
+    /// The usage that the event reports, for all choices or for one.
+    pub(super) reports: Vec<(Option<u64>, Bill)>,
+    /// Whether the upstream has failed.
+    pub(super) has_failed: bool,
     /// Whether the answer is over: no later event can cost anything.
     pub(super) is_last: bool,
 }

@@ -39,4 +39,5 @@ modules! {
     storm,
     streams,
     tokens,
+    what_upstreams_say,
 }

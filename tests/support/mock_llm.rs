@@ -59,6 +59,16 @@ impl MockLlm {
         self.gates.open(name, pieces);
     }
 
+    /// Makes `body` the answer to requests with `x-mock-answer: <name>`.
+    ///
+    /// # Panics
+    /// If the mock does not take it.
+    pub async fn give(&self, name: &str, content_type: &str, body: impl Into<reqwest::Body>) {
+        let url = format!("http://{}/mock/answers/{name}", self.address);
+        let put = reqwest::Client::new().put(url).header("content-type", content_type).body(body);
+        assert_eq!(put.send().await.unwrap().status(), 204);
+    }
+
     /// Sets its counts to zero.
     pub fn forget(&self) {
         self.journal.forget();

@@ -6,11 +6,13 @@ mod chat;
 mod completions;
 pub(crate) mod compress;
 mod embeddings;
+pub(crate) mod given;
 mod messages;
 mod responses;
 
 use crate::behaviour::Behaviour;
 use crate::journal::Usage;
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,8 +27,8 @@ const WORD: &str = "token";
 pub(crate) struct Answer {
     /// The body.
     pub(crate) pieces: Vec<Bytes>,
-    /// Whether the body is a stream of events.
-    pub(crate) streamed: bool,
+    /// The type of the body.
+    pub(crate) content_type: HeaderValue,
     /// The cost of the answer.
     pub(crate) usage: Usage,
     /// Whether the answer reports it.
@@ -147,7 +149,9 @@ impl Answer {
             None => events,
             Some(size) => events.concat().chunks(size).map(Bytes::copy_from_slice).collect(),
         };
-        Ok(Self { pieces, streamed, usage: plan.usage, reports_usage: plan.reports_usage })
+        let content_type = if streamed { "text/event-stream" } else { "application/json" };
+        let content_type = HeaderValue::from_static(content_type);
+        Ok(Self { pieces, content_type, usage: plan.usage, reports_usage: plan.reports_usage })
     }
 }
 

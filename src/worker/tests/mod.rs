@@ -9,13 +9,14 @@ mod sidecar;
 mod spelling;
 mod storm;
 mod streams;
+mod upstream;
 mod waiting;
 
 use super::*;
 use crate::identity::RequestView;
 use crate::quantity::{Millis, Units};
 use crate::request::BodyEdit;
-use crate::session::{Directive, HeaderEdits, ResponseView};
+use crate::session::{Directive, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::local::tests::Memory;
 use crate::store::wire::{self, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use crate::telemetry::access_log::{Field, LogFields};
@@ -140,7 +141,11 @@ impl Driver<'_> {
     }
 
     fn stream_done(&mut self, stream: u32, now: u64) {
-        self.on(stream, Event::StreamDone, now);
+        self.stream_done_with(stream, ResponseFlags::default(), now);
+    }
+
+    fn stream_done_with(&mut self, stream: u32, flags: ResponseFlags, now: u64) {
+        self.on(stream, Event::StreamDone { flags: &|| flags }, now);
     }
 
     fn resumed(&mut self, turn: Turn) -> Resumed {

@@ -1,0 +1,38 @@
+//! Which members an outline keeps.
+
+/// The members that an outline keeps, as dotted paths: `response.usage`. Arrays do not show in a path: `choices.usage`
+/// is a member of each element of `choices`. An array in an array is not entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The members without which the outline is worth little.
+    pub vital: &'static [&'static str],
+    /// The other members.
+    pub others: &'static [&'static str],
+}
+
+impl Places {
+    pub(super) fn want(self, path: &str) -> Want {
+        let all = || self.vital.iter().chain(self.others);
+        let leads_to = |place: &&&str| place.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        if all().any(|place| *place == path) {
+            Want::Keep
+        } else if all().any(|place| leads_to(&place)) {
+            Want::Enter
+        } else {
+            Want::Skip
+        }
+    }
+
+    /// Whether the member at `path` is kept even if the outline is large already.
+    pub(super) fn is_vital(self, path: &str) -> bool {
+        self.vital.contains(&path)
+    }
+}
+
+/// What to do with a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Skip,
+    Enter,
+    Keep,
+}
