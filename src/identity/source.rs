@@ -135,7 +135,7 @@ fn segment(path: &str, number: NonZeroUsize) -> Option<Cow<'_, str>> {
 }
 
 /// The query parameters of `path` called `name`, decoded like a form: a plus is a space.
-fn parameters<'p>(path: &'p str, name: &str) -> impl Iterator<Item = String> {
+fn parameters(path: &str, name: &str) -> impl Iterator<Item = String> {
     let query = path.split('#').next().and_then(|path| path.split_once('?')).map_or("", |(_, query)| query);
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     query

@@ -50,9 +50,9 @@ pub enum Task {
     /// Print the windows that a request would be charged to
     Explain(explain::Question),
     /// Print the usage of a key, a group, a model or all requests
-    Usage(counters::Selection),
+    Usage(Box<counters::Selection>),
     /// Reset the usage of a key, a group, a model or all requests to zero
-    Reset(counters::Selection),
+    Reset(Box<counters::Selection>),
 }
 
 impl Task {
