@@ -16,7 +16,8 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     // A chunk that breaks off has everything before the fault.
     let _ = lenient::read(data, &mut chunk);
     let Chunk { mut update, usage, elsewhere, has_choices, has_type } = chunk;
-    for report in [usage, elsewhere] {
+    // The last counts, if it has numbers.
+    for report in [elsewhere, usage] {
         if report.has_any() {
             update.reports.push((None, report.bill()));
         }
@@ -46,6 +47,8 @@ impl<'b> Accept<'b> for Chunk {
                 self.has_type = true;
                 lenient::skip(object)
             }
+            // The client's own words, repeated.
+            "metadata" => lenient::skip(object),
             _ => lenient::offer(object, &mut Within(&mut self.elsewhere)),
         }
     }

@@ -67,6 +67,15 @@ fn usage_is_found_in_other_places() {
             vec![text_chunk("Hi"), stop_chunk(), json!({"id": "c", "usage": usage})],
         ),
         (
+            "at the usual place first",
+            1,
+            vec![
+                stop_chunk(),
+                json!({"choices": [], "usage": usage, "x_gateway": {"usage": self::usage(1, 1)},
+                    "metadata": {"usage": self::usage(1, 1)}}),
+            ],
+        ),
+        (
             "in zeros at the usual place",
             1,
             vec![
