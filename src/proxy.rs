@@ -23,12 +23,13 @@ use crate::telemetry::stats::Stat;
 use crate::worker::{Turn, Worker};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
+use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType, Status};
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -384,9 +385,7 @@ impl Message {
 impl RequestView for CurrentRequest {
     // docs/envoy.md#host-call-costs: two headers that are present cost more than the whole map.
     fn header(&self, name: &str) -> Option<String> {
-        let read =
-            || HeaderMap::new(hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default());
-        self.0.get_or_init(read).get(name)
+        self.0.get_or_init(|| HeaderMap::new(request_headers())).get(name)
     }
 
     // docs/envoy.md#client-address: `source.address` is the address that Envoy trusts, unlike `x-forwarded-for`.
@@ -433,6 +432,26 @@ fn response_flags() -> ResponseFlags {
     let flags = hostcalls::get_property(vec!["response", "flags"]).ok().flatten();
     let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
     ResponseFlags(flags.unwrap_or_default())
+}
+
+/// All headers of the current request, as Envoy writes them. The SDK's own function allocates every name and value, and
+/// panics on a name that is not UTF-8 (docs/envoy.md#panicking-wrappers).
+fn request_headers() -> Vec<u8> {
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    }
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: both places are valid, and Envoy writes to them before it returns.
+    let status = unsafe {
+        proxy_get_header_map_pairs(MapType::HttpRequestHeaders as u32, &raw mut data, &raw mut size)
+    };
+    if status != Status::Ok as u32 || data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: Envoy has got these bytes from the SDK's `proxy_on_memory_allocate`, which makes a vector of just this
+    // size and leaves it to the caller.
+    unsafe { Vec::from_raw_parts(data, size, size) }
 }
 
 /// The first `size` bytes of a buffer; none if it cannot be read.
