@@ -399,6 +399,11 @@ impl ResponseView for CurrentResponse {
     fn header(&self, name: &str) -> Option<String> {
         header(MapType::HttpResponseHeaders, name)
     }
+
+    // docs/envoy.md#envoys-own-replies: the attributes of a response are known when its headers come.
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        hostcalls::get_property(path.to_vec()).ok().flatten()
+    }
 }
 
 // docs/envoy.md#shared-data: one map per process. It survives reloads and crashes, and never frees a key.

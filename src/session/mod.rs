@@ -21,6 +21,7 @@ mod incoming;
 pub mod reservation;
 mod response;
 mod route;
+mod unanswered;
 pub mod waiting_room;
 
 pub use admission::{AwaitStore, Waiting};

@@ -3,6 +3,7 @@
 use super::context::Cx;
 use super::effects::HeaderEdits;
 use super::reservation::{FinalCost, OpenReservation};
+use super::unanswered::is_unanswered;
 use super::{RequestFacts, Session};
 use crate::answer;
 use crate::codec::content_encoding::Decoder;
@@ -25,6 +26,9 @@ const EXTEND_STEP: u64 = 64;
 pub trait ResponseView {
     /// The value of the response header `name`, which is in lower case.
     fn header(&self, name: &str) -> Option<String>;
+    /// One of Envoy's attributes: the bytes of a text, or a number's eight, the lowest first. Each read costs as much as
+    /// a header's, so only errors are worth it.
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 }
 
 /// A request that was forwarded and has no response yet.
@@ -117,7 +121,11 @@ impl Forwarded {
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
-            // An upstream that answers with an error has used no tokens.
+            if is_unanswered(response) {
+                cx.settle(open, facts.model(), FinalCost::AsReserved);
+                return Session::Settled(Settled { stream: None });
+            }
+            // An upstream that answers with an error has used no tokens, and neither has one that was never asked.
             let keeps_request = !cx.config.accounting().refund_requests_on_error;
             let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
             // Whoever invents keys must not use up what others may spend.

@@ -67,6 +67,10 @@ impl ResponseView for ResponseHead<'_> {
             _ => None,
         }
     }
+
+    fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// Drives a worker callback by callback, and keeps the effects that each callback would hand to Envoy.

@@ -2,6 +2,7 @@
 
 modules! {
     client,
+    envoys_replies,
     proxy,
     upstream,
 }
