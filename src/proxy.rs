@@ -452,6 +452,7 @@ fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
     match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
         Some("200") => Ok(body),
+        Some("404") => Err("the sidecar does not know this call (404): it is older than the filter".into()),
         status => Err(format!(
             "the sidecar answered {}: {}",
             status.unwrap_or("without a status"),
