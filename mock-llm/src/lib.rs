@@ -5,6 +5,8 @@
 //! ([`behaviour::Behaviour`]), so many tests can share one mock and any HTTP client can drive it. `GET /mock/requests`
 //! returns counts of the requests so far ([`journal::Report`]), and `DELETE /mock/requests` resets them.
 //!
+//! A response that is created with `background` is queued; asked for by its id or cancelled, it has ended.
+//!
 //! It accepts every upgrade and sends back what it receives then.
 //!
 //! It does not contain a model: the answer repeats the word "token", and a prompt's tokens are its bytes divided by
@@ -95,6 +97,7 @@ async fn answer(State(Mock { journal, gates }): State<Mock>, mut request: Reques
     let encoding = behaviour.compress.then(|| Encoding::accepted(&parts.headers)).flatten();
     let fails = behaviour.fails(&parts.headers);
     let path = parts.uri.path().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
     in_flight.record(Received {
         method: parts.method.to_string(),
         path: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
@@ -106,7 +109,7 @@ async fn answer(State(Mock { journal, gates }): State<Mock>, mut request: Reques
 
     let answer = match fails {
         Some(status) => Err((status, "the request asked the mock for this status".to_owned())),
-        None => Answer::to(&path, &content, &behaviour).map_err(|why| (StatusCode::BAD_REQUEST, why)),
+        None => Answer::to(&path, &query, &content, &behaviour).map_err(|why| (StatusCode::BAD_REQUEST, why)),
     };
     let mut response = match answer {
         Err((status, why)) => {
@@ -377,6 +380,26 @@ mod tests {
                 assert_eq!(stream.contains(end), reports, "{path}: {stream}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_response_in_the_background_is_queued_and_has_ended_when_it_is_asked_for() {
+        let body = json!({"model": "o3", "input": "a", "background": true});
+        let json = async |path: &str, headers: &[(&str, &str)]| -> Value {
+            serde_json::from_str(&text(ask_at(path, &Arc::default(), headers, &body).await).await).unwrap()
+        };
+        let created = json("/v1/responses", &[("x-mock-response-id", "resp_7")]).await;
+        assert_eq!((&created["id"], &created["status"]), (&json!("resp_7"), &json!("queued")));
+        assert_eq!(created["usage"], Value::Null);
+        let running = json("/v1/responses/resp_7", &[("x-mock-response-status", "in_progress")]).await;
+        assert_eq!((&running["status"], &running["usage"]), (&json!("in_progress"), &Value::Null));
+        for path in ["/v1/responses/resp_7", "/v1/responses/resp_7/cancel"] {
+            let ended = json(path, &[("x-mock-completion-tokens", "9")]).await;
+            assert_eq!((&ended["id"], &ended["usage"]["output_tokens"]), (&json!("resp_7"), &json!(9)));
+        }
+        let stream =
+            text(ask_at("/v1/responses/resp_7?stream=true", &Arc::default(), &[], &body).await).await;
+        assert_eq!(data(&stream).last().unwrap()["response"]["id"], "resp_7");
     }
 
     #[tokio::test]

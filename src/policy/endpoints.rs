@@ -214,7 +214,10 @@ mod tests {
     #[test]
     fn what_is_answered_with_a_response_follows_from_where_responses_are_created() {
         let rules = endpoints(
-            &[("/my/llm", Rule::format(Endpoint::Responses)), ("/other/responses", Rule::of(Treatment::Count))],
+            &[
+                ("/my/llm", Rule::format(Endpoint::Responses)),
+                ("/other/responses", Rule::of(Treatment::Count)),
+            ],
             None,
         );
         for (method, path, expected) in [

@@ -248,7 +248,8 @@ impl<'b> Accept<'b> for Request<'b> {
 /// Whether some reader takes this value for true: those that coerce types take numbers and words.
 fn is_true(value: &str) -> bool {
     let word = value.trim_matches('"').trim().to_ascii_lowercase();
-    !matches!(&*word, "false" | "null" | "0" | "" | "f" | "n" | "no" | "off") && !value.starts_with(['{', '['])
+    !matches!(&*word, "false" | "null" | "0" | "" | "f" | "n" | "no" | "off")
+        && !value.starts_with(['{', '['])
 }
 
 struct StreamOptions<'r>(&'r mut bool);

@@ -199,7 +199,8 @@ impl AwaitBody {
         let estimate = estimate::of_unreadable(size, request.as_ref(), &models, &self.subject, cx);
         // Nobody knows whether it asks for that.
         let background = self.endpoint == Endpoint::Responses;
-        let facts = RequestFacts { models, background, ..RequestFacts::unread(self.endpoint, self.languages) };
+        let facts =
+            RequestFacts { models, background, ..RequestFacts::unread(self.endpoint, self.languages) };
         admit(&self.subject, facts, estimate, cx)
     }
 

@@ -6,7 +6,7 @@
 
 use super::RequestFacts;
 use super::context::{Cx, cost};
-use super::reservation::{FinalCost, OpenReservation};
+use super::reservation::{Estimate, FinalCost, OpenReservation};
 use crate::config::Config;
 use crate::policy::Candidates;
 use crate::policy::limit::{Cost, Metric};
@@ -92,6 +92,11 @@ impl Record {
         }))
     }
 
+    /// Whether the cost of its tokens matters.
+    fn counts_tokens(&self) -> bool {
+        self.lines.iter().any(|line| line.metric.needs_tokens())
+    }
+
     /// How long to keep the reservation open: as long as the longest window in which its tokens count.
     fn keep(&self) -> Millis {
         let counts = |line: &&RecordLine| line.window.algorithm != Algorithm::Concurrency;
@@ -111,30 +116,32 @@ pub(super) fn may_go_on(state: &ResponseState, outcome: Outcome) -> bool {
 
 /// Ends a request whose response may go on. Its reservation stays open if the response has an id.
 pub(super) fn leave_open<S: SharedData>(
-    mut open: OpenReservation,
+    open: OpenReservation,
     facts: &RequestFacts,
     state: &ResponseState,
     outcome: Outcome,
     cx: &mut Cx<'_, S>,
 ) {
-    // What has arrived is the least that it will cost.
-    if let Outcome::Counted { output_tokens } = outcome {
-        let tokens = Tokens { output: output_tokens, ..open.estimate().tokens };
-        open.raise_to(&cx.cost(&facts.models, &tokens));
-    }
-    let limits_tokens = open.record(&facts.models).lines.iter().any(|line| line.metric.needs_tokens());
-    let kept = state.id.as_deref().filter(|_| limits_tokens && open.can_stay_open());
-    let record = serde_json::to_string(&open.record(&facts.models)).ok();
-    let record = record.filter(|record| record.len() <= MAX_RECORD_BYTES);
-    let (Some(id), Some(record)) = (kept, record) else {
+    let record = open.record(&facts.models);
+    let text = serde_json::to_string(&record).ok().filter(|text| text.len() <= MAX_RECORD_BYTES);
+    let (Some(id), Some(text), true) = (&state.id, text, record.counts_tokens() && open.can_stay_open())
+    else {
         cx.settle(open, facts.model(), FinalCost::AsReserved);
         return;
     };
-    cx.log(Field::InputTokens, open.estimate().full.input_tokens);
-    cx.log(Field::OutputTokens, open.estimate().full.output_tokens);
-    let keep = open.record(&facts.models).keep();
-    let (id_of_reservation, charges, held) = open.leave();
-    let open = OpenResponse { response: hash(id), id: id_of_reservation, charges, record, keep, held };
+    let Estimate { tokens, full, .. } = open.estimate();
+    cx.log(Field::InputTokens, full.input_tokens);
+    cx.log(Field::OutputTokens, full.output_tokens);
+    // What has arrived is the least that it will cost.
+    let so_far = match outcome {
+        Outcome::Counted { output_tokens } => {
+            cx.cost(&facts.models, &Tokens { output: output_tokens, ..tokens })
+        }
+        Outcome::Reported(_) | Outcome::Unknown => Cost::default(),
+    };
+    let keep = record.keep();
+    let (charges, held) = open.leave(&so_far);
+    let open = OpenResponse { response: hash(id), id: record.id, charges, record: text, keep, held };
     let kept = cx.stores.keep_open(open, cx.now);
     finish(kept, cx);
 }
@@ -142,7 +149,9 @@ pub(super) fn leave_open<S: SharedData>(
 /// Takes the `usage` of the response with this `id`, to settle the reservation that is open for it.
 pub(super) fn report<S: SharedData>(id: &str, usage: &Usage, cx: &mut Cx<'_, S>) {
     let Tokens { input, cached_input, cache_write, output, reasoning } = usage.tokens();
-    let Ok(usage) = serde_json::to_string(&[input, cached_input, cache_write, output, reasoning]) else { return };
+    let Ok(usage) = serde_json::to_string(&[input, cached_input, cache_write, output, reasoning]) else {
+        return;
+    };
     let kept = cx.stores.report_usage(hash(id), usage, cx.now);
     finish(kept, cx);
 }

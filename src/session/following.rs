@@ -4,10 +4,10 @@
 //! Whoever asks pays nothing for it, and asking twice changes nothing. Usage of a response that has not ended is not
 //! its cost yet.
 
+use super::Session;
 use super::background;
 use super::context::Cx;
 use super::response::{Head, ResponseView};
-use super::Session;
 use crate::codec::content_encoding::Decoder;
 use crate::codec::media_type;
 use crate::request::Endpoint;

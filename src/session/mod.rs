@@ -140,7 +140,16 @@ impl RequestFacts {
     /// The facts of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
         let models = if endpoint.has_format() { Candidates::UNKNOWN } else { Candidates::NONE };
-        Self { endpoint, languages, models, choices: 1, answers: 1, hides_usage: false, background: false, spends_tokens: true }
+        Self {
+            endpoint,
+            languages,
+            models,
+            choices: 1,
+            answers: 1,
+            hides_usage: false,
+            background: false,
+            spends_tokens: true,
+        }
     }
 
     /// The model that it names, or the first of several; none if it names none or may be any.

@@ -320,13 +320,6 @@ impl OpenReservation {
         stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
     }
 
-    /// Counts `cost` as charged where it exceeds what is. [`OpenReservation::leave`] charges it.
-    pub(super) fn raise_to(&mut self, cost: &Cost) {
-        for line in &mut self.reservation.lines {
-            line.charged = line.charged.max(cost.of(line.applied.limit.metric));
-        }
-    }
-
     /// Whether the store that has the reservation can keep it open. While Redis does not answer, nobody can.
     pub(super) const fn can_stay_open(&self) -> bool {
         matches!(self.held, HeldIn::Local(_) | HeldIn::Redis)
@@ -355,11 +348,11 @@ impl OpenReservation {
         }
     }
 
-    /// Leaves the reservation to its record: its id, the charges so far, and the store that has it.
-    pub(super) fn leave(self) -> (String, Vec<ScopeCharges>, HeldIn) {
-        let lines = self.reservation.lines.iter();
-        let charges = ScopeCharges::group(lines.map(|line| line.charge(line.charged)));
-        (self.reservation.id, charges, self.held)
+    /// Leaves the reservation to its record. Returns the charges so far, with the part of the cost `so_far` that exceeds
+    /// them, and the store that has the reservation.
+    pub(super) fn leave(self, so_far: &Cost) -> (Vec<ScopeCharges>, HeldIn) {
+        let charge = |line: &Line| line.charge(line.charged.max(so_far.of(line.applied.limit.metric)));
+        (ScopeCharges::group(self.reservation.lines.iter().map(charge)), self.held)
     }
 
     /// The settlement: the final charges, which replace all charges so far.

@@ -71,12 +71,7 @@ pub(super) fn begin<S: SharedData>(
 
 /// Lets a request pass. If it asks for an earlier response and tokens are limited, the answer may report what that has
 /// used, whoever asks.
-fn pass<S: SharedData>(
-    request: &dyn RequestView,
-    method: &str,
-    path: &str,
-    cx: &mut Cx<'_, S>,
-) -> Session {
+fn pass<S: SharedData>(request: &dyn RequestView, method: &str, path: &str, cx: &mut Cx<'_, S>) -> Session {
     if !cx.shared.counts_tokens || !cx.config.endpoints().is_of_a_response(method, path) {
         return Session::Idle;
     }

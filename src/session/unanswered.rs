@@ -56,7 +56,8 @@ pub(super) fn is_unanswered(response: &dyn ResponseView) -> bool {
     if details.as_deref() == Some(VIA_UPSTREAM) {
         return false;
     }
-    let number = |path| response.property(path).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    let number =
+        |path| response.property(path).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
     // A request that was only delayed says nothing about its end.
     let flags = number(&["response", "flags"]).unwrap_or(0) & !flag::DI;
     let attempts = number(&["upstream", "request_attempt_count"]).unwrap_or(0);

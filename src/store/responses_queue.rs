@@ -172,7 +172,10 @@ mod tests {
             let outcome = queue.callout_ended(Err("the sidecar answered 404".into()), now);
             assert_eq!(outcome.why.as_deref(), Some("the sidecar answered 404"));
             let is_last = attempt == MAX_ATTEMPTS;
-            assert_eq!(outcome.given_up.iter().map(|settle| &*settle.id).collect::<Vec<_>>(), vec!["a"; is_last.into()]);
+            assert_eq!(
+                outcome.given_up.iter().map(|settle| &*settle.id).collect::<Vec<_>>(),
+                vec!["a"; is_last.into()]
+            );
             if let Some(due) = queue.next_due() {
                 assert_eq!(queue.next_callout(now), None);
                 now = due;

@@ -101,12 +101,7 @@ impl Shard {
 
     /// Keeps the charges in `parts` of a request that is over, with what it has cost beyond them, and ends its leases.
     /// Returns the new parts.
-    pub fn detach(
-        &mut self,
-        scope: &ScopeCharges,
-        parts: &[ChargedParts],
-        now: Millis,
-    ) -> Vec<ChargedParts> {
+    pub fn detach(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) -> Vec<ChargedParts> {
         let mut parts = parts.iter().cloned();
         self.counters(scope, now).each(|counter, charge| {
             let mut parts = parts.next().unwrap_or_default();

@@ -1,9 +1,9 @@
 //! The stores of one worker behind one interface.
 
 use super::charge::ScopeCharges;
+use super::local::{LocalStore, SharedData};
 use super::responses::{OpenResponses, USAGE_WAITS};
 use super::responses_queue::ResponsesQueue;
-use super::local::{LocalStore, SharedData};
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
 use super::wire::{self, Background, IfAbsent, Reserve, Settle};
 use super::{Answer, Extended, HeldIn, Met, OpenResponse, Settlement, local};
@@ -222,8 +222,7 @@ impl<S: SharedData> Stores<S> {
                 })),
             },
             (held, _) => {
-                let settlement =
-                    Settlement { id: open.id, charges: open.charges, held, is_unchanged: false };
+                let settlement = Settlement { id: open.id, charges: open.charges, held, is_unchanged: false };
                 Kept { met: None, queued: self.settle(settlement, now) }
             }
         }
@@ -297,9 +296,10 @@ impl<S: SharedData> Stores<S> {
     ) -> CalloutOutcome {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
-            Kind::Reserve => {
-                CalloutOutcome { answers: sidecar.reserves.callout_ended(answer), ..CalloutOutcome::default() }
-            }
+            Kind::Reserve => CalloutOutcome {
+                answers: sidecar.reserves.callout_ended(answer),
+                ..CalloutOutcome::default()
+            },
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
                 if let Some(why) = settled.why {
@@ -336,9 +336,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Whether every settlement has arrived.
     pub fn is_idle(&self) -> bool {
-        self.sidecar
-            .as_ref()
-            .is_none_or(|sidecar| sidecar.settles.is_empty() && sidecar.responses.is_empty())
+        self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty() && sidecar.responses.is_empty())
     }
 }
 

@@ -159,7 +159,11 @@ mod tests {
     fn the_state_is_found_in_bodies() {
         for (body, id, is_running) in [
             (r#"{"id":"resp_1","status":"queued","usage":null}"#, Some("resp_1"), Some(true)),
-            (r#"{"output":[{"id":"msg","status":"x"}],"status":"in_progress","id":"r"}"#, Some("r"), Some(true)),
+            (
+                r#"{"output":[{"id":"msg","status":"x"}],"status":"in_progress","id":"r"}"#,
+                Some("r"),
+                Some(true),
+            ),
             (r#"{"id":"r","status":"completed"}"#, Some("r"), Some(false)),
             (r#"{"id":"r","status":null}"#, Some("r"), None),
             (r#"{"id":7,"status":"cancelled""#, None, None),
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn the_state_is_found_in_streams() {
-        let created = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\"}}\n\n";
+        let created =
+            "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\"}}\n\n";
         let delta = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"response.completed\"}\n\n";
         let ended = "data: {\"type\":\"response.failed\",\"response\":{\"id\":\"other\"}}\n\n";
         let r = || Some("r".to_owned());

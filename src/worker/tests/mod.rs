@@ -1,6 +1,7 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 mod admission;
+mod background;
 mod bodies;
 mod law;
 mod response;

@@ -1,6 +1,7 @@
 //! However a request ends, its reservation is settled once, to the cost that is known by then.
 
 modules! {
+    background,
     client,
     envoys_replies,
     proxy,
