@@ -6,7 +6,8 @@
 -- Complexity  O(parts), at most MAX_PARTS for each window.
 --
 -- The record is a string: for each window, in the order of KEYS, a list of <place>:<amount>, oldest first, separated by
--- commas; semicolons separate the windows. Twin of src/window/parts.rs.
+-- commas; semicolons separate the windows. A dash in the place of a list is a lease that has ended before its
+-- reservation. Twin of src/window/parts.rs.
 
 -- The mark that a settlement leaves under its record's key if the reservation may still arrive, and its lifetime.
 local SETTLED, SETTLED_MS = 'settled', 600000
@@ -48,6 +49,7 @@ local function read_record(record)
     for place, amount in string.gmatch(list, '(%d+):(%d+)') do
       parts[#parts + 1] = { tonumber(place), tonumber(amount) }
     end
+    parts.detached = list == '-' or nil
     charged[#charged + 1] = parts
   end
   return charged
@@ -62,7 +64,7 @@ local function write_record(key, windows, charged, how)
     for p, part in ipairs(charged[i]) do
       list[p] = string.format('%.0f:%.0f', part[1], part[2])
     end
-    lists[i] = table.concat(list, ',')
+    lists[i] = charged[i].detached and '-' or table.concat(list, ',')
     keep_ms = math.max(keep_ms, math.min(window.algorithm.keep_ms(window.reading), MAX_RECORD_MS))
   end
   return redis.call('SET', key, table.concat(lists, ';'), 'PX', keep_ms, how) and true or false

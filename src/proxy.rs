@@ -398,6 +398,11 @@ impl ResponseView for CurrentResponse {
     fn header(&self, name: &str) -> Option<String> {
         header(MapType::HttpResponseHeaders, name)
     }
+
+    // docs/envoy.md#envoys-own-replies: the attributes of a response are known when its headers come.
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        hostcalls::get_property(path.to_vec()).ok().flatten()
+    }
 }
 
 // docs/envoy.md#shared-data: one map per process. It survives reloads and crashes, and never frees a key.
@@ -474,6 +479,7 @@ fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
     match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
         Some("200") => Ok(body),
+        Some("404") => Err("the sidecar does not know this call (404): it is older than the filter".into()),
         status => Err(format!(
             "the sidecar answered {}: {}",
             status.unwrap_or("without a status"),

@@ -21,8 +21,8 @@ struct Model {
 
 #[derive(Clone)]
 enum Record {
-    /// The charges to each window.
-    Open(Vec<ChargedParts>),
+    /// The charges to each window, and whether its leases have ended before it.
+    Open(Vec<ChargedParts>, bool),
     Settled,
 }
 
@@ -65,7 +65,7 @@ impl Model {
         if admitted && !known {
             let charged = self.counters.iter_mut().zip(charges);
             let charged = charged.map(|(counter, charge)| counter.at(now).reserve(charge.cost)).collect();
-            self.records.insert(id, Record::Open(charged));
+            self.records.insert(id, Record::Open(charged, false));
         }
         (admitted, self.states(&fits, now))
     }
@@ -78,9 +78,9 @@ impl Model {
         extend: bool,
         now: Millis,
     ) -> bool {
-        let mut charged = match (self.records.remove(&id), if_absent) {
-            (Some(Record::Open(charged)), _) => charged,
-            (None, Some(IfAbsent::Charge)) => vec![ChargedParts::default(); charges.len()],
+        let (mut charged, detached) = match (self.records.remove(&id), if_absent) {
+            (Some(Record::Open(charged, detached)), _) => (charged, detached),
+            (None, Some(IfAbsent::Charge)) => (vec![ChargedParts::default(); charges.len()], false),
             (None, None) => return false,
             (Some(Record::Settled), _) => {
                 self.records.insert(id, Record::Settled);
@@ -90,6 +90,9 @@ impl Model {
         self.forget_empty(charges, now);
         for ((counter, charge), parts) in self.counters.iter_mut().zip(charges).zip(&mut charged) {
             let mut counter = counter.at(now);
+            if extend && detached && charge.window.algorithm == Algorithm::Concurrency {
+                continue;
+            }
             if extend {
                 counter.extend(parts, charge.limit, charge.cost);
             } else {
@@ -97,10 +100,20 @@ impl Model {
             }
         }
         if extend {
-            self.records.insert(id, Record::Open(charged));
+            self.records.insert(id, Record::Open(charged, detached));
         } else if if_absent.is_some() {
             self.records.insert(id, Record::Settled);
         }
+        true
+    }
+
+    fn detach(&mut self, id: u8, charges: &[Charge], now: Millis) -> bool {
+        let Some(Record::Open(mut charged, _)) = self.records.get(&id).cloned() else { return false };
+        self.forget_empty(charges, now);
+        for ((counter, charge), parts) in self.counters.iter_mut().zip(charges).zip(&mut charged) {
+            counter.at(now).detach(parts, charge.cost);
+        }
+        self.records.insert(id, Record::Open(charged, true));
         true
     }
 
@@ -125,6 +138,11 @@ enum Step {
         costs: [u64; 3],
         if_absent: bool,
         extend: bool,
+    },
+    /// The request is over, and its cost is still to come.
+    Detach {
+        id: u8,
+        costs: [u64; 3],
     },
     Peek {
         costs: [u64; 3],
@@ -154,6 +172,7 @@ fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
             .prop_map(|(id, costs, enforced)| Step::Reserve { id, costs, enforced }),
         10 => (0..ids, costs(), any::<bool>(), prop::bool::weighted(0.4))
             .prop_map(|(id, costs, if_absent, extend)| Step::Settle { id, costs, if_absent, extend }),
+        2 => (0..ids, costs()).prop_map(|(id, costs)| Step::Detach { id, costs }),
         2 => costs().prop_map(|costs| Step::Peek { costs }),
         10 => ms.prop_map(|ms| Step::Pass { ms }),
         1 => (0..200_u64).prop_map(|hundredths| Step::Limit { hundredths }),
@@ -225,6 +244,12 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
                     let answer = scripts.settle(&name, &charges, if_absent, now_ms);
                     prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
                 }
+            }
+            Step::Detach { id, costs } => {
+                let charges = charges(costs, &all, hundredths);
+                let answer = scripts.detach(&id.to_string(), &charges, now_ms);
+                let expected = model.detach(*id, &charges, now_ms.into());
+                prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
             }
             Step::Peek { costs } => {
                 let charges = charges(costs, &all, hundredths);

@@ -121,6 +121,30 @@ fn a_settlement_repeated_after_its_answer_was_lost_charges_once() {
     assert_eq!(scripts.peek(&[minute(10, 0)], BEGIN_MS)[0].used, 6);
 }
 
+/// The renewal of a lease may be under way when the request ends.
+#[test]
+fn a_detached_reservation_keeps_its_charges_and_takes_no_slot_again() {
+    let scripts = Scripts::start();
+    let slot = |cost| Charge {
+        window: Window::concurrency(NonZeroMillis::new(60_000).unwrap()),
+        ..team_charge("concurrency", window(60_000, 60), 2, cost)
+    };
+    let charges = |cost| [slot(1), minute(100, cost)];
+    let used = || scripts.used(&charges(0), BEGIN_MS).iter().map(|used| used.get()).collect::<Vec<_>>();
+    assert!(scripts.reserve("a", &charges(40), BEGIN_MS).0);
+    assert_eq!(used(), [1, 40]);
+    for _ in 0..2 {
+        assert!(scripts.detach("a", &charges(42), BEGIN_MS));
+        assert_eq!(used(), [0, 42]);
+    }
+    assert_eq!(scripts.extend("a", &charges(0), None, BEGIN_MS), Some(false));
+    assert_eq!(used(), [0, 42]);
+    assert!(scripts.settle("a", &charges(7), None, BEGIN_MS));
+    assert_eq!(used(), [0, 7]);
+    assert!(!scripts.settle("a", &charges(9), None, BEGIN_MS) && !scripts.detach("a", &charges(9), BEGIN_MS));
+    assert_eq!(used(), [0, 7]);
+}
+
 #[test]
 fn a_reservation_that_is_repeated_is_admitted_and_charged_once() {
     let scripts = Scripts::start();

@@ -11,7 +11,7 @@ use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, answer, launch};
 use nix::sys::signal::Signal;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -338,6 +338,58 @@ async fn usage_lists_the_windows_of_an_owner_and_reset_empties_them() {
     let (status, body) = sidecar.get("/v1/usage").await;
     assert!(status == 400 && body.contains("identity"), "{status} {body}");
     assert_eq!(sidecar.get("/v1/usage?identity=a&scope=b%7D").await.0, 400);
+}
+
+/// Either side may come first, and each may be sent again.
+#[tokio::test]
+async fn an_open_response_and_its_usage_meet_through_any_sidecar() {
+    let redis = Redis::start();
+    let sidecars = [Sidecar::start(&redis.url(), &[]), Sidecar::start(&redis.url(), &[])];
+    for sidecar in &sidecars {
+        sidecar.wait_until_ready_is(200).await;
+    }
+    let background = async |at: usize, call: Value| {
+        let (status, answer) = sidecars[at].post("/v1/background", json!([call]).to_string()).await;
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()[0].clone()
+    };
+    let open = |hash: &str, cost| {
+        let charges =
+            serde_json::to_value(reserve("x", &[charge("me", 100, cost)])).unwrap()["charges"].clone();
+        json!({"open": {"response": hash, "id": hash, "charges": charges, "record": "r", "keep_ms": 60_000}})
+    };
+    let usage = |hash: &str| json!({"usage": {"response": hash, "usage": "u", "keep_ms": 60_000}});
+    let (early, late) = ("a".repeat(64), "b".repeat(64));
+    for _ in 0..2 {
+        assert_eq!(background(0, open(&early, 1)).await, json!({}));
+        assert_eq!(background(1, usage(&late)).await, json!({}));
+    }
+    for _ in 0..2 {
+        assert_eq!(background(1, usage(&early)).await, json!({"found": "r"}));
+        assert_eq!(background(0, open(&late, 1)).await, json!({"found": "u"}));
+    }
+    let other = json!({"usage": {"response": early, "namespace": "other", "usage": "u", "keep_ms": 1}});
+    assert_eq!(background(0, other).await, json!({}), "another namespace has responses of its own");
+    let keys: Vec<String> = redis.ask(&["KEYS", "*:response"]);
+    for key in &keys {
+        let left: i64 = redis.ask(&["PTTL", key]);
+        assert!((1..=600_000).contains(&left), "{key}: {left}");
+    }
+    let long = "x".repeat(20_000);
+    for (call, why) in [
+        (
+            json!({"usage": {"response": "resp_1", "usage": "u", "keep_ms": 1}}),
+            "response: expected a SHA-256",
+        ),
+        (
+            json!({"usage": {"response": late, "usage": long, "keep_ms": 1}}),
+            "usage is empty or larger than 512",
+        ),
+        (json!({"usage": {"response": late, "usage": "u", "keep_ms": 0}}), "keep_ms is empty"),
+    ] {
+        let answer = background(0, call).await;
+        assert!(answer["error"].as_str().unwrap().starts_with(why), "{answer}");
+    }
 }
 
 #[tokio::test]

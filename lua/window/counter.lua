@@ -1,4 +1,4 @@
--- counter: a counter of any algorithm, and the steps of a reservation: reserve, extend, settle. Twin of
+-- counter: a counter of any algorithm, and the steps of a reservation: reserve, extend, settle, detach. Twin of
 -- src/window/counter.rs. The arithmetic is in the files of the algorithms.
 --
 -- KEYS        None by itself.
@@ -59,6 +59,9 @@ end
 -- lease. Returns the new parts. Refunds nothing, because the request may still need it. A second call with the same
 -- cost changes no count.
 local function extend(window, parts)
+  if parts.detached then
+    return parts
+  end
   if window.algorithm.renew and window.cost > 0 then
     return window.algorithm.renew(window.reading, window.limit, parts)
   end
@@ -78,4 +81,16 @@ local function settle(window, parts)
       excess = excess - amount
     end
   end
+end
+
+-- Keeps the charges of a request that is over and whose cost is still to come, with the part of the window's cost that
+-- exceeds them. A lease ends: a renewal that was sent before and arrives later must not take a new one. Returns the new
+-- parts.
+local function detach(window, parts)
+  if not window.algorithm.renew then
+    return extend(window, parts)
+  end
+  window.cost = 0
+  settle(window, parts)
+  return { detached = true }
 end

@@ -28,6 +28,11 @@ pub struct Behaviour {
     pub completion_tokens: Option<u64>,
     /// `x-mock-model`: the model that the answer names. Without it, the request's.
     pub model: Option<String>,
+    /// `x-mock-response-id`: the id of a response. Without it, `resp_mock`, or the one in the path.
+    pub response_id: Option<String>,
+    /// `x-mock-response-status`: the status of a response. Without it, a response in the background is queued when it is
+    /// created, and has ended when it is asked for.
+    pub response_status: Option<String>,
     /// `x-mock-lax`: answer a body that is not JSON, as a reader would that reads more.
     pub lax: bool,
     /// `x-mock-no-usage`: report no usage, even if the request asks for it.
@@ -75,6 +80,8 @@ impl Behaviour {
                         Some(read::<u64>(name, text, "a number")?.min(MAX_COMPLETION_TOKENS));
                 }
                 "model" => behaviour.model = Some(text.to_owned()),
+                "response-id" => behaviour.response_id = Some(text.to_owned()),
+                "response-status" => behaviour.response_status = Some(text.to_owned()),
                 "lax" => behaviour.lax = true,
                 "no-usage" => behaviour.no_usage = true,
                 "no-done" => behaviour.no_done = true,

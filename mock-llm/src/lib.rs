@@ -6,6 +6,8 @@
 //! returns counts of the requests so far ([`journal::Report`]), and `DELETE /mock/requests` resets them. The body of
 //! `PUT /mock/answers/{name}` is what requests with `x-mock-answer: name` are answered with, byte by byte.
 //!
+//! A response that is created with `background` is queued; asked for by its id or cancelled, it has ended.
+//!
 //! It accepts every upgrade and sends back what it receives then.
 //!
 //! It does not contain a model: the answer repeats the word "token", and a prompt's tokens are its bytes divided by
@@ -110,6 +112,7 @@ async fn answer(State(Mock { journal, gates, given }): State<Mock>, mut request:
     let encoding = behaviour.compress.then(|| Encoding::accepted(&parts.headers)).flatten();
     let fails = behaviour.fails(&parts.headers);
     let path = parts.uri.path().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
     in_flight.record(Received {
         method: parts.method.to_string(),
         path: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
@@ -125,7 +128,7 @@ async fn answer(State(Mock { journal, gates, given }): State<Mock>, mut request:
             Some(name) => given
                 .answer(name, behaviour.chunk_bytes)
                 .ok_or_else(|| format!("there is no answer {name:?}")),
-            None => Answer::to(&path, &content, &behaviour),
+            None => Answer::to(&path, &query, &content, &behaviour),
         }
         .map_err(|why| (StatusCode::BAD_REQUEST, why)),
     };

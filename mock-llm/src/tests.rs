@@ -219,6 +219,25 @@ async fn each_endpoint_streams_the_words_and_the_end_of_its_format() {
 }
 
 #[tokio::test]
+async fn a_response_in_the_background_is_queued_and_has_ended_when_it_is_asked_for() {
+    let body = json!({"model": "o3", "input": "a", "background": true});
+    let json = async |path: &str, headers: &[(&str, &str)]| -> Value {
+        serde_json::from_str(&text(ask_at(path, &Arc::default(), headers, &body).await).await).unwrap()
+    };
+    let created = json("/v1/responses", &[("x-mock-response-id", "resp_7")]).await;
+    assert_eq!((&created["id"], &created["status"]), (&json!("resp_7"), &json!("queued")));
+    assert_eq!(created["usage"], Value::Null);
+    let running = json("/v1/responses/resp_7", &[("x-mock-response-status", "in_progress")]).await;
+    assert_eq!((&running["status"], &running["usage"]), (&json!("in_progress"), &Value::Null));
+    for path in ["/v1/responses/resp_7", "/v1/responses/resp_7/cancel"] {
+        let ended = json(path, &[("x-mock-completion-tokens", "9")]).await;
+        assert_eq!((&ended["id"], &ended["usage"]["output_tokens"]), (&json!("resp_7"), &json!(9)));
+    }
+    let stream = text(ask_at("/v1/responses/resp_7?stream=true", &Arc::default(), &[], &body).await).await;
+    assert_eq!(data(&stream).last().unwrap()["response"]["id"], "resp_7");
+}
+
+#[tokio::test]
 async fn attempts_fail_as_often_as_the_header_says() {
     for (attempt, status) in [("1", 503), ("2", 503), ("3", 200)] {
         let headers = [("x-mock-fail-attempts", "2"), ("x-envoy-attempt-count", attempt)];

@@ -1,6 +1,6 @@
 //! The sidecar's metrics, for Prometheus. No label takes its values from requests, so a client cannot add time series.
 
-use llm_rate_limit::store::wire::{Reserved, Settle, Settled};
+use llm_rate_limit::store::wire::{Met, Reserved, Settle, Settled};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -37,6 +37,7 @@ pub struct Metrics {
     registry: Registry,
     reservations: Family<Outcome, Counter>,
     settlements: Family<Outcome, Counter>,
+    background: Family<Outcome, Counter>,
     batches: Histograms,
     redis_seconds: Histogram,
     redis_connected: Gauge,
@@ -53,6 +54,7 @@ impl Metrics {
         let metrics = Self {
             reservations: Family::default(),
             settlements: Family::default(),
+            background: Family::default(),
             // 1 to 4096 elements.
             batches: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 13))),
             // 0.1 ms to 3.3 s.
@@ -66,6 +68,11 @@ impl Metrics {
         };
         registry.register("reservations", "Reservations by outcome", metrics.reservations.clone());
         registry.register("settlements", "Settlements by outcome", metrics.settlements.clone());
+        registry.register(
+            "background",
+            "Background responses that were kept open and usages of responses, by outcome",
+            metrics.background.clone(),
+        );
         registry.register("batch_size", "Elements of a batch", metrics.batches.clone());
         registry.register(
             "redis_seconds",
@@ -116,6 +123,19 @@ impl Metrics {
                 Settled::Failed { .. } => "failed",
             };
             self.settlements.get_or_create(&Outcome { outcome }).inc();
+        }
+    }
+
+    /// Counts the answers to a batch of background responses and usages.
+    pub fn met(&self, answers: &[Met]) {
+        self.batches.get_or_create(&CallName { call: "background" }).observe(size(answers.len()));
+        for answer in answers {
+            let outcome = match answer {
+                Met::Done { found: Some(_) } => "met",
+                Met::Done { found: None } => "waits",
+                Met::Failed { .. } => "failed",
+            };
+            self.background.get_or_create(&Outcome { outcome }).inc();
         }
     }
 

@@ -47,5 +47,9 @@ pub static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new("reserve", s
 /// Replaces what a reservation charged by its final cost, or brings a running reservation up to date.
 pub static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new("settle", source!("settle.lua")));
 
+/// Brings an open response and its usage together. It has no windows, and so nothing before it.
+pub static BACKGROUND: LazyLock<Script> =
+    LazyLock::new(|| Script::new("background", include_str!("../../lua/background.lua")));
+
 /// Reports the state of windows and changes nothing.
 pub static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new("peek", source!("peek.lua")));

@@ -104,10 +104,30 @@ impl Endpoints {
         readings(path).iter().map(|reading| self.route_of(reading)).fold(laxest, stricter)
     }
 
-    fn route_of(&self, path: &Reading) -> Route {
+    /// Whether a request with `method` to `path` is answered with a response that was created before: it reads it, or
+    /// cancels it.
+    pub fn is_of_a_response(&self, method: &str, path: &str) -> bool {
+        let creates = |path: &Reading| self.rule(path).format == Some(Endpoint::Responses);
+        let is_one = |path: &Reading| path.parent().is_some_and(|path| creates(&path));
+        let cancels = |path: &Reading| path.segments().next_back() == Some("cancel");
+        match method {
+            "GET" => readings(path).iter().any(is_one),
+            "POST" if path.contains("cancel") => {
+                let of_cancel = |path: &Reading| path.parent().is_some_and(|path| is_one(&path));
+                readings(path).iter().any(|path| cancels(path) && of_cancel(path))
+            }
+            _ => false,
+        }
+    }
+
+    fn rule(&self, path: &Reading) -> Rule {
         let configured = self.rules.iter().find(|(pattern, _)| pattern.matches(path.folded()));
         let rule = configured.map(|(_, rule)| *rule);
-        let rule = rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count));
+        rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count))
+    }
+
+    fn route_of(&self, path: &Reading) -> Route {
+        let rule = self.rule(path);
         let endpoint = rule.format.unwrap_or_else(|| Endpoint::other(path));
         Route { treatment: rule.treatment, endpoint, deployment: deployment(path, endpoint) }
     }
@@ -234,6 +254,37 @@ mod tests {
             ["/v1/chat/completions%3F/../../../embeddings", "/v1/embeddings%3F/../../chat/completions"]
         {
             assert_eq!(Endpoints::default().route(path).endpoint, Endpoint::ChatCompletions, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_answered_with_a_response_follows_from_where_responses_are_created() {
+        let rules = endpoints(
+            &[
+                ("/my/llm", Rule::format(Endpoint::Responses)),
+                ("/other/responses", Rule::of(Treatment::Count)),
+            ],
+            None,
+        );
+        for (method, path, expected) in [
+            ("GET", "/v1/responses/resp_1", true),
+            ("GET", "/openai/responses/resp_1?api-version=1&stream=true", true),
+            ("GET", "//v1/Responses/resp%5F1/", true),
+            ("GET", "/my/llm/resp_1", true),
+            ("POST", "/v1/responses/resp_1/cancel", true),
+            ("POST", "/my/llm/resp_1/cancel/", true),
+            ("POST", "/v1/responses/resp_1", false),
+            ("POST", "/v1/responses/cancel", false),
+            ("GET", "/v1/responses/resp_1/cancel", false),
+            ("GET", "/v1/responses/resp_1/input_items", false),
+            ("GET", "/v1/responses", false),
+            ("GET", "/other/responses/resp_1", false),
+            ("HEAD", "/v1/responses/resp_1", false),
+            ("DELETE", "/v1/responses/resp_1", false),
+            ("GET", "/v1/chat/completions/chat_1", false),
+            ("GET", "/", false),
+        ] {
+            assert_eq!(rules.is_of_a_response(method, path), expected, "{method} {path}");
         }
     }
 

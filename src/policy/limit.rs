@@ -4,10 +4,12 @@
 
 use crate::quantity::{Millis, Units};
 use crate::window::Window;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A quantity that can be limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Requests; each costs one.
     Requests,

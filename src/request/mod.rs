@@ -52,6 +52,8 @@ use serde::de::{MapAccess, SeqAccess};
 pub struct Request<'b> {
     /// Whether the client wants the answer as a stream.
     pub stream: bool,
+    /// Whether some reader makes a response that goes on in the background, whether or not the client stays.
+    pub background: bool,
     /// Whether it has `stream_options`, of any type.
     pub has_stream_options: bool,
     /// Whether the client wants usage at the end of the stream (`stream_options.include_usage`).
@@ -97,12 +99,14 @@ impl<'b> Request<'b> {
             request.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
         }
         request.stream &= endpoint.has_format();
+        request.background &= endpoint == Endpoint::Responses;
         request
     }
 
     fn new(endpoint: Endpoint, size: u64) -> Self {
         Self {
             stream: false,
+            background: false,
             has_stream_options: false,
             include_usage: false,
             is_plain: true,
@@ -211,6 +215,10 @@ impl<'b> Request<'b> {
                 self.stream = lenient::flag(object)?;
                 Ok(())
             }
+            "background" => {
+                self.background |= lenient::raw(object).map(is_true)?;
+                Ok(())
+            }
             "stream_options" => {
                 self.has_stream_options = true;
                 lenient::offer(object, &mut StreamOptions(&mut self.include_usage))
@@ -235,6 +243,13 @@ impl<'b> Accept<'b> for Request<'b> {
         self.objects = self.objects.saturating_add(1);
         self.names.end_object();
     }
+}
+
+/// Whether some reader takes this value for true: those that coerce types take numbers and words.
+fn is_true(value: &str) -> bool {
+    let word = value.trim_matches('"').trim().to_ascii_lowercase();
+    !matches!(&*word, "false" | "null" | "0" | "" | "f" | "n" | "no" | "off")
+        && !value.starts_with(['{', '['])
 }
 
 struct StreamOptions<'r>(&'r mut bool);

@@ -31,6 +31,15 @@ impl Reading {
         self.folded.split('/').filter(|segment| !segment.is_empty())
     }
 
+    /// The path without its last segment; none at the root.
+    pub fn parent(&self) -> Option<Self> {
+        let (parent, last) = self.path.rsplit_once('/')?;
+        if last.is_empty() {
+            return None;
+        }
+        Some(Self::new(if parent.is_empty() { "/".to_owned() } else { parent.to_owned() }))
+    }
+
     /// The segments as they were written.
     pub fn written(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.path.split('/').filter(|segment| !segment.is_empty())

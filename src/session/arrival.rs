@@ -160,6 +160,7 @@ impl AwaitBody {
             choices: request.choices(),
             answers: request.answers(),
             hides_usage,
+            background: request.background,
             spends_tokens: true,
             models,
         };
@@ -198,7 +199,10 @@ impl AwaitBody {
         let request = request.filter(|request| request.fault.is_none());
         let models = self.deployed().unwrap_or(Candidates::UNKNOWN);
         let estimate = estimate::of_unreadable(size, request.as_ref(), &models, &self.subject, cx);
-        let facts = RequestFacts { models, ..RequestFacts::unread(self.endpoint, self.languages) };
+        // Nobody knows whether it asks for that.
+        let background = self.endpoint == Endpoint::Responses;
+        let facts =
+            RequestFacts { models, background, ..RequestFacts::unread(self.endpoint, self.languages) };
         admit(&self.subject, facts, estimate, cx)
     }
 

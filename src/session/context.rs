@@ -85,6 +85,18 @@ impl Shared {
     }
 }
 
+/// The cost by `config` of a request that uses `tokens`, of whichever of `models` it is for. The dearest counts.
+pub(super) fn cost(config: &Config, models: &Candidates, tokens: &Tokens) -> Cost {
+    let accounting = config.accounting();
+    let weighed = accounting.weights.dearest(models, tokens);
+    Cost {
+        requests: Units::new(1),
+        input_tokens: Units::from(weighed.input_tokens),
+        output_tokens: Units::from(weighed.output_tokens),
+        cost_micro_usd: Units::from(accounting.prices.dearest_micro_usd(models, tokens)),
+    }
+}
+
 impl<S: SharedData> Cx<'_, S> {
     /// Forwards, pauses or answers the request.
     pub(super) fn direct(&mut self, directive: Directive) {
@@ -122,14 +134,7 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// The cost of a request that uses `tokens`, of whichever of `models` it is for. The dearest counts.
     pub(super) fn cost(&self, models: &Candidates, tokens: &Tokens) -> Cost {
-        let accounting = self.config.accounting();
-        let weighed = accounting.weights.dearest(models, tokens);
-        Cost {
-            requests: Units::new(1),
-            input_tokens: Units::from(weighed.input_tokens),
-            output_tokens: Units::from(weighed.output_tokens),
-            cost_micro_usd: Units::from(accounting.prices.dearest_micro_usd(models, tokens)),
-        }
+        cost(self.config, models, tokens)
     }
 
     /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by the usage of earlier

@@ -9,25 +9,32 @@
 //!                                               │  ^
 //!                                               v  │ due
 //!                                              Waiting
+//!
+//! Idle ── headers of a request that asks for an earlier response ──> Asking ── headers ──> Following
 //! ```
 
 mod admission;
 mod arrival;
+mod background;
 mod context;
 mod effects;
 mod estimate;
+mod following;
 pub mod headers_mode;
 mod incoming;
 pub mod reservation;
 mod response;
 mod response_flags;
 mod route;
+mod unanswered;
 pub mod waiting_room;
 
 pub use admission::{AwaitStore, Waiting};
 pub use arrival::AwaitBody;
+pub(crate) use background::settle_met;
 pub use context::{Cx, Shared};
 pub use effects::{Directive, Effects, HeaderEdits};
+pub use following::Following;
 pub use response::{Forwarded, Responding, ResponseView, Settled};
 pub use response_flags::ResponseFlags;
 
@@ -57,6 +64,10 @@ pub enum Session {
     Forwarded(Forwarded),
     /// The response is passing through.
     Responding(Responding),
+    /// The request costs nothing, and its answer may report the usage of an earlier one.
+    Asking,
+    /// That answer is passing through.
+    Following(Box<Following>),
     /// The request is settled. The rest of the response passes, edited if it is a stream that must be edited.
     Settled(Settled),
 }
@@ -124,6 +135,8 @@ pub struct RequestFacts {
     pub answers: u64,
     /// Whether the filter requested usage that the client did not, and must hide it.
     pub hides_usage: bool,
+    /// Whether the model may go on in the background when the client has left.
+    pub background: bool,
     /// Whether the response may report tokens that the request must be charged for.
     pub spends_tokens: bool,
 }
@@ -132,7 +145,16 @@ impl RequestFacts {
     /// The facts of a request to `endpoint` whose body was not read.
     pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
         let models = if endpoint.has_format() { Candidates::UNKNOWN } else { Candidates::NONE };
-        Self { endpoint, languages, models, choices: 1, answers: 1, hides_usage: false, spends_tokens: true }
+        Self {
+            endpoint,
+            languages,
+            models,
+            choices: 1,
+            answers: 1,
+            hides_usage: false,
+            background: false,
+            spends_tokens: true,
+        }
     }
 
     /// The model that it names, or the first of several; none if it names none or may be any.
@@ -204,6 +226,18 @@ impl Session {
                 Self::Idle
             }
 
+            (Self::Asking, Event::ResponseHeaders { response, end_of_stream }) => {
+                Following::begin(response, end_of_stream, cx)
+            }
+            (Self::Following(phase), Event::ResponseBody { buffer, end_of_stream }) => {
+                phase.read(&buffer(), end_of_stream, cx)
+            }
+            (Self::Following(phase), Event::ResponseTrailers) => {
+                phase.end(cx);
+                Self::Idle
+            }
+            (Self::Asking | Self::Following(_), Event::StreamDone { .. }) => Self::Idle,
+
             (Self::Settled(phase), Event::ResponseBody { buffer, end_of_stream }) => {
                 Self::Settled(phase.edit(buffer, end_of_stream, cx))
             }
@@ -221,7 +255,7 @@ impl Session {
             Self::Waiting(phase) => Some(phase.due()),
             Self::Forwarded(phase) => phase.due(),
             Self::Responding(phase) => phase.due(),
-            Self::Idle | Self::Abandoned(_) | Self::Settled(_) => None,
+            Self::Idle | Self::Abandoned(_) | Self::Asking | Self::Following(_) | Self::Settled(_) => None,
         }
     }
 

@@ -4,7 +4,8 @@
 //! A reservation opens when its request is forwarded. [`OpenReservation::settlement`] consumes it, so that a request
 //! settles once, however it ends.
 
-use crate::policy::limit::{Cost, Limit};
+use super::background::{Record, RecordLine};
+use crate::policy::limit::{Cost, Limit, Metric};
 use crate::policy::status::LimitStatus;
 use crate::policy::{Applied, Candidates, Owner};
 use crate::pricing::Tokens;
@@ -327,6 +328,41 @@ impl OpenReservation {
         let charges =
             ScopeCharges::group(self.reservation.lines.iter().map(|line| line.charge(line.charged)));
         stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
+    }
+
+    /// Whether the store that has the reservation can keep it open. While Redis does not answer, nobody can.
+    pub(super) const fn can_stay_open(&self) -> bool {
+        matches!(self.held, HeldIn::Local(_) | HeldIn::Redis)
+    }
+
+    /// The record from which the reservation can be settled without this value. The request is for one of `models`.
+    pub(super) fn record(&self, models: &Candidates) -> Record {
+        let line = |line: &Line| {
+            let (scope, charge) = line.charge(line.charged);
+            RecordLine {
+                scope,
+                identity: charge.identity,
+                name: charge.name,
+                window: charge.window,
+                limit: charge.limit,
+                enforced: charge.enforced,
+                metric: line.applied.limit.metric,
+                is_of_another: line.is_of_another,
+            }
+        };
+        Record {
+            id: self.reservation.id.clone(),
+            models: Record::models(models),
+            reserved: self.reservation.estimate.full.of(Metric::TotalTokens).get(),
+            lines: self.reservation.lines.iter().map(line).collect(),
+        }
+    }
+
+    /// Leaves the reservation to its record. Returns the charges so far, with the part of the cost `so_far` that exceeds
+    /// them, and the store that has the reservation.
+    pub(super) fn leave(self, so_far: &Cost) -> (Vec<ScopeCharges>, HeldIn) {
+        let charge = |line: &Line| line.charge(line.charged.max(so_far.of(line.applied.limit.metric)));
+        (ScopeCharges::group(self.reservation.lines.iter().map(charge)), self.held)
     }
 
     /// The settlement: the final charges, which replace all charges so far.

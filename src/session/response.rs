@@ -1,8 +1,11 @@
-//! The response of a forwarded request: reads the real cost while the response passes, and settles the reservation.
+//! The response of a forwarded request: reads the real cost while the response passes, and settles the reservation, or
+//! leaves it open if the cost is still to come ([`super::background`]).
 
+use super::background;
 use super::context::Cx;
 use super::effects::HeaderEdits;
 use super::reservation::{FinalCost, OpenReservation};
+use super::unanswered::is_unanswered;
 use super::{RequestFacts, Session};
 use crate::answer;
 use crate::codec::content_encoding::Decoder;
@@ -16,7 +19,7 @@ use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
 use crate::telemetry::access_log::Field;
-use crate::usage::{EndedBy, Outcome, ResponseReader};
+use crate::usage::{EndedBy, Outcome, ResponseReader, ResponseState};
 
 /// The status of an answer that is no error by its status.
 const OK: u16 = 200;
@@ -28,6 +31,9 @@ const EXTEND_STEP: u64 = 64;
 pub trait ResponseView {
     /// The value of the response header `name`, which is in lower case.
     fn header(&self, name: &str) -> Option<String>;
+    /// One of Envoy's attributes: the bytes of a text, or a number's eight, the lowest first. Each read costs as much as
+    /// a header's, so only errors are worth it.
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 }
 
 /// A request that was forwarded and has no response yet.
@@ -74,14 +80,14 @@ enum Body {
 }
 
 /// The response headers that the filter reads.
-struct Head {
-    status: u16,
-    content_type: Option<String>,
-    content_encoding: Option<String>,
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) content_type: Option<String>,
+    pub(super) content_encoding: Option<String>,
 }
 
 impl Head {
-    fn read(response: &dyn ResponseView) -> Self {
+    pub(super) fn read(response: &dyn ResponseView) -> Self {
         Self {
             status: response.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
             content_type: response.header("content-type"),
@@ -120,7 +126,11 @@ impl Forwarded {
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
-            settle_as_failed(open, &facts, head.status, cx);
+            if is_unanswered(response) {
+                cx.settle(open, facts.model(), FinalCost::AsReserved);
+            } else {
+                settle_as_failed(open, &facts, head.status, cx);
+            }
             return Session::Settled(Settled { stream: None });
         }
         let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
@@ -171,7 +181,7 @@ impl Body {
         let choices = facts.choices;
         let tokenizer = cx.config.encodings().tokenizer(facts.model());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
-        let reader = reader.looking_for_model(!is_certain);
+        let reader = reader.looking_for_model(!is_certain).looking_for_state(facts.background);
         let edits = cx.stream_edits(facts.hides_usage);
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
@@ -187,7 +197,7 @@ impl Body {
     }
 
     /// Takes a chunk. Returns the bytes to send in its place, if the body is edited, and the outcome, once it is
-    /// certain: at the end, while the model is not known.
+    /// certain: at the end, while something else is not known.
     fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
         match self {
             Self::Passes => (None, None),
@@ -196,16 +206,16 @@ impl Body {
                 let mut outcome = None;
                 decoder.push(chunk, |bytes| {
                     outcome = outcome.or(reader.push(bytes));
-                    outcome.is_some() && !reader.misses_model()
+                    outcome.is_some() && !reader.misses_something()
                 });
                 if decoder.fault().is_some() {
                     reader.skip_rest();
                 }
-                (None, outcome.filter(|_| !reader.misses_model()))
+                (None, outcome.filter(|_| !reader.misses_something()))
             }
             Self::Edited(stream) => {
                 let (edited, outcome) = stream.push(chunk);
-                (Some(edited), outcome.filter(|_| !stream.reader().misses_model()))
+                (Some(edited), outcome.filter(|_| !stream.reader().misses_something()))
             }
         }
     }
@@ -217,6 +227,16 @@ impl Body {
             Self::Read(reading) => (Vec::new(), reading.1.finish(ended_by)),
             Self::Edited(stream) => stream.finish(ended_by),
         }
+    }
+
+    /// The state of a response that may go on in the background.
+    fn state(&self) -> ResponseState {
+        let state = match self {
+            Self::Passes => None,
+            Self::Read(reading) => reading.1.state(),
+            Self::Edited(stream) => stream.reader().state(),
+        };
+        state.cloned().unwrap_or_default()
     }
 
     /// The model that it names, if that was looked for.
@@ -266,15 +286,16 @@ impl Responding {
         let (mut edited, outcome) = self.body.push(chunk);
         if end_of_stream {
             self.find_model(cx);
+            let state = self.body.state();
             let (rest, outcome) = self.body.finish(EndedBy::Upstream);
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
-            settle(self.open, &self.facts, outcome, cx);
+            settle(self.open, &self.facts, &state, outcome, cx);
             return Session::Settled(Settled { stream: None });
         }
         if let Some(outcome) = outcome {
             replace(chunk, edited, cx);
             self.find_model(cx);
-            settle(self.open, &self.facts, outcome, cx);
+            settle(self.open, &self.facts, &self.body.state(), outcome, cx);
             let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
             return Session::Settled(Settled { stream });
         }
@@ -312,12 +333,11 @@ impl Responding {
     /// Settles to what the response has shown.
     pub(super) fn settle<S: SharedData>(mut self, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
         self.find_model(cx);
+        let state = self.body.state();
         let (_, outcome) = self.body.finish(ended_by);
-        settle(self.open, &self.facts, outcome, cx);
+        settle(self.open, &self.facts, &state, outcome, cx);
     }
-}
 
-impl Responding {
     /// If the answer names its model, the request was for no other.
     fn find_model<S: SharedData>(&mut self, cx: &mut Cx<'_, S>) {
         let Some(model) = self.body.model() else { return };
@@ -357,10 +377,21 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
     cx.effects.body = changed.map(|with| BodyEdit { replaced: chunk.len(), with });
 }
 
-/// Settles to the `outcome` of reading a response.
-fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
+/// Settles to the `outcome` of reading a response, or leaves the reservation open if the response goes on in the
+/// background.
+fn settle<S: SharedData>(
+    open: OpenReservation,
+    facts: &RequestFacts,
+    state: &ResponseState,
+    outcome: Outcome,
+    cx: &mut Cx<'_, S>,
+) {
     let model = facts.model();
     let models = &facts.models;
+    if facts.background && background::may_go_on(state, outcome) {
+        background::leave_open(open, facts, state, outcome, cx);
+        return;
+    }
     let has_format = facts.endpoint.has_format();
     let estimate = open.estimate().tokens;
     let final_cost = match outcome {

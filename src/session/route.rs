@@ -43,11 +43,12 @@ pub(super) fn begin<S: SharedData>(
     cx: &mut Cx<'_, S>,
 ) -> Session {
     let method = request.header(":method").unwrap_or_default();
-    let route = cx.config.endpoints().route(&request.header(":path").unwrap_or_default());
+    let path = request.header(":path").unwrap_or_default();
+    let route = cx.config.endpoints().route(&path);
     let websocket = request::wants_websocket(request).then(|| cx.config.websocket());
     let way = way(&method, route.treatment, websocket);
     if way == Way::Pass || (way == Way::PassKnown && !cx.config.rejects_strangers()) {
-        return Session::Idle;
+        return pass(request, &method, &path, cx);
     }
     let identity = cx.config.identity(request);
     let access = cx.config.access(identity.as_ref());
@@ -61,10 +62,21 @@ pub(super) fn begin<S: SharedData>(
             refuse_unless_dry_run(&Refusal::ClosedEndpoint, route.endpoint, None, cx.config.dry_run(), cx);
             return Session::Idle;
         }
+        _ if way == Way::PassKnown => return pass(request, &method, &path, cx),
         Access::Unlimited => return Session::Idle,
         Access::Limited(subject) => subject,
     };
     Arrival { request, end_of_stream, route, subject }.follow(way, cx)
+}
+
+/// Lets a request pass. If it asks for an earlier response and tokens are limited, the answer may report what that has
+/// used, whoever asks.
+fn pass<S: SharedData>(request: &dyn RequestView, method: &str, path: &str, cx: &mut Cx<'_, S>) -> Session {
+    if !cx.shared.counts_tokens || !cx.config.endpoints().is_of_a_response(method, path) {
+        return Session::Idle;
+    }
+    narrow_accept_encoding(request, cx);
+    Session::Asking
 }
 
 /// The way of a request with `method`. `websocket`: what to do with its WebSocket, if it wants one.

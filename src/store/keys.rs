@@ -9,12 +9,14 @@
 //! | `<space>:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
 //! | `<space>:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
 //! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
+//! | `<space>:{<hash>}:response`                          | string | an open response, or the usage of one     |
 //!
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
-//! `<algorithm> <window_ms> <parameter> <limit>`. Every key expires.
+//! `<algorithm> <window_ms> <parameter> <limit>`. `<hash>` is the SHA-256 of a response's id. Every key expires.
 //!
 //! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of
 //! the shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
+//! `llmrl-responses/<version>/<namespace>/<shard>` has open responses.
 
 use crate::window::Window;
 
@@ -24,6 +26,9 @@ const LAYOUT: u32 = 2;
 
 /// The version of a shard's bytes. Raise it whenever their meaning changes.
 const SHARD_VERSION: u32 = 2;
+
+/// The version of the bytes of open responses.
+const RESPONSES_VERSION: u32 = 1;
 
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 64;
@@ -64,6 +69,11 @@ impl<'a> Keyspace<'a> {
     pub fn record(self, scope: &str, id: &str) -> String {
         format!("{}:reservation:{id}", self.scope(scope))
     }
+
+    /// The key under which an open response and its usage meet.
+    pub fn response(self, hash: &str) -> String {
+        format!("{}:response", self.scope(hash))
+    }
 }
 
 /// The field of a counter in its identity's index. A window's label has no colon, so that the field can be split again.
@@ -81,6 +91,11 @@ pub fn shard(namespace: &str, shards: u32, shard: u32) -> String {
     format!("llmrl/{SHARD_VERSION}/{namespace}/{shards}/{shard}")
 }
 
+/// The key of one of the local store's shards of open responses in `namespace`.
+pub fn responses(namespace: &str, shard: u32) -> String {
+    format!("llmrl-responses/{RESPONSES_VERSION}/{namespace}/{shard}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +109,8 @@ mod tests {
         assert_eq!(keys.index("a", "me"), "llmrl:2::{a}:me");
         assert_eq!(keys.record("a", "id"), "llmrl:2::{a}:reservation:id");
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:2:staging:{a}:me");
+        assert_eq!(keys.response("ab12"), "llmrl:2::{ab12}:response");
+        assert_eq!(responses("staging", 3), "llmrl-responses/1/staging/3");
         assert_eq!(shard("staging", 64, 3), "llmrl/2/staging/64/3");
     }
 

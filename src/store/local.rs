@@ -10,6 +10,7 @@ use super::keys;
 use super::shard::{Digest16, Shard, digest};
 use crate::quantity::Millis;
 use crate::window::ChargedParts;
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use thiserror::Error;
@@ -42,8 +43,34 @@ pub enum LocalError {
     Contended(u32),
 }
 
+/// Why a value was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unchanged {
+    /// Nothing has created it.
+    Missing,
+    /// Other workers changed it first, too many times.
+    Contended,
+}
+
+/// Reads the value of `key`, and writes what `change` makes of it in its place. Tries again if another worker has
+/// written it in between.
+pub(super) fn change_value<S: SharedData, T>(
+    data: &S,
+    key: &str,
+    change: impl Fn(&[u8]) -> (T, Vec<u8>),
+) -> Result<T, Unchanged> {
+    for _ in 0..MAX_TRIES {
+        let (bytes, version) = data.get(key).ok_or(Unchanged::Missing)?;
+        let (answer, changed) = change(&bytes);
+        if changed == bytes || data.replace(key, &changed, version) {
+            return Ok(answer);
+        }
+    }
+    Err(Unchanged::Contended)
+}
+
 /// The charges of a reservation in the local store, which extend and settle it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Per scope and charge, in order.
     scopes: Vec<Vec<ChargedParts>>,
@@ -126,6 +153,23 @@ impl<S: SharedData> LocalStore<S> {
         Ok(is_over)
     }
 
+    /// Keeps the charges of a request that is over and whose cost is still to come, and ends its leases. The `cost` of
+    /// each charge is the cost so far.
+    ///
+    /// # Errors
+    /// [`LocalError`]; the scope that failed and all after it are unchanged.
+    pub fn detach(
+        &self,
+        scopes: &[ScopeCharges],
+        receipt: &mut Receipt,
+        now: Millis,
+    ) -> Result<(), LocalError> {
+        for (scope, parts) in scopes.iter().zip(&mut receipt.scopes) {
+            *parts = self.change(scope, |shard| shard.detach(scope, parts, now))?;
+        }
+        Ok(())
+    }
+
     /// Replaces the charges in `receipt` by the real `cost` of each charge. Consumes the receipt, so that nothing is
     /// settled twice.
     ///
@@ -144,16 +188,25 @@ impl<S: SharedData> LocalStore<S> {
     fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
         let shard = self.shard_of(digest(&[&scope.scope]));
         let key = keys::shard(&self.namespace, self.shards.get(), shard);
-        for _ in 0..MAX_TRIES {
-            let (bytes, version) = self.data.get(&key).ok_or(LocalError::Missing(shard))?;
-            let mut counters = Shard::decode(&bytes);
+        let changed = change_value(&self.data, &key, |bytes| {
+            let mut counters = Shard::decode(bytes);
             let answer = change(&mut counters);
-            let changed = counters.encode();
-            if changed == bytes || self.data.replace(&key, &changed, version) {
-                return Ok(answer);
-            }
-        }
-        Err(LocalError::Contended(shard))
+            (answer, counters.encode())
+        });
+        changed.map_err(|fault| match fault {
+            Unchanged::Missing => LocalError::Missing(shard),
+            Unchanged::Contended => LocalError::Contended(shard),
+        })
+    }
+
+    /// The data that the counters are on.
+    pub(super) const fn data(&self) -> &S {
+        &self.data
+    }
+
+    /// The namespace of the counters.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     fn shard_of(&self, name: Digest16) -> u32 {

@@ -1,20 +1,24 @@
 //! The stores that count: in this Envoy (`local`, in shards of shared data), or in Redis behind the sidecar (`sidecar`,
 //! by group commit).
 //!
-//! [`Stores`] hides which: sessions reserve, extend, settle and cancel, and the worker fetches the callouts to make.
+//! [`Stores`] hides which: sessions reserve, extend, settle, cancel and keep open, and the worker fetches the callouts to make.
 //! Both stores take the same charges and give the same answers. [`crate::session`] decides what happens to a request
 //! without an answer.
 
 mod charge;
 pub mod keys;
 pub mod local;
+mod responses;
+mod responses_queue;
 pub mod shard;
 pub mod sidecar;
 mod stores;
 pub mod wire;
 
-pub use stores::{CalloutOutcome, Reserved, Stores};
+pub use responses::USAGE_WAITS;
+pub use stores::{CalloutOutcome, Kept, Reserved, Stores};
 
+use crate::quantity::Millis;
 use crate::window::WindowState;
 use charge::ScopeCharges;
 use local::Receipt;
@@ -71,6 +75,34 @@ pub struct Settlement {
     pub held: HeldIn,
     /// Whether the charges equal those so far, and no lease ends.
     pub is_unchanged: bool,
+}
+
+/// A reservation that is to stay open after its request, until the usage of its response comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenResponse {
+    /// The SHA-256 of the response's id, in hexadecimal.
+    pub response: String,
+    /// The reservation's id.
+    pub id: String,
+    /// The charges with the costs so far.
+    pub charges: Vec<ScopeCharges>,
+    /// Whatever is needed to settle it.
+    pub record: String,
+    /// How long to wait for the usage.
+    pub keep: Millis,
+    /// The store that has the reservation.
+    pub held: HeldIn,
+}
+
+/// An open response and its usage, which have met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// Whatever is needed to settle the reservation.
+    pub record: String,
+    /// The usage, as it was reported.
+    pub usage: String,
+    /// The store that has the reservation.
+    pub held: HeldIn,
 }
 
 /// The outcome of an extension.

@@ -99,6 +99,17 @@ impl Shard {
         (parts, is_over)
     }
 
+    /// Keeps the charges in `parts` of a request that is over, with what it has cost beyond them, and ends its leases.
+    /// Returns the new parts.
+    pub fn detach(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) -> Vec<ChargedParts> {
+        let mut parts = parts.iter().cloned();
+        self.counters(scope, now).each(|counter, charge| {
+            let mut parts = parts.next().unwrap_or_default();
+            counter.at(now).detach(&mut parts, charge.cost);
+            parts
+        })
+    }
+
     /// Replaces the charges in `parts` by the real costs in `scope`.
     pub fn settle(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) {
         self.end(scope, parts, now, |charge| charge.cost);

@@ -11,14 +11,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The most elements of one callout: some hundred kilobytes of JSON, and a few milliseconds of Redis's time.
-const MAX_BATCH: usize = 512;
+pub(super) const MAX_BATCH: usize = 512;
 
 /// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their
 /// reservations stay charged until they leave their windows, so that no limit admits too much.
 const MAX_SETTLEMENTS: usize = 20_000;
 
 /// The timeout of a callout of settlements. No request waits for it.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The pause after a callout of settlements has failed. It doubles with each failure, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Millis = Millis::new(100);
@@ -37,13 +37,15 @@ pub struct Callout {
     pub timeout: Duration,
 }
 
-/// The two queues.
+/// The queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `POST /v1/reserve`
     Reserve,
     /// `POST /v1/settle`
     Settle,
+    /// `POST /v1/background`
+    Background,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
         match self {
             Self::Reserve => path::RESERVE,
             Self::Settle => path::SETTLE,
+            Self::Background => path::BACKGROUND,
         }
     }
 }
@@ -163,10 +166,19 @@ struct Queued {
     settle: Settle,
 }
 
+/// A pause after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pause {
-    until: Millis,
+pub(super) struct Pause {
+    pub(super) until: Millis,
     length: Millis,
+}
+
+impl Pause {
+    /// The pause after a failure at `now`, if `last` was the pause before.
+    pub(super) fn after(last: Option<Self>, now: Millis) -> Self {
+        let length = last.map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(MAX_PAUSE));
+        Self { until: now + length, length }
+    }
 }
 
 impl SettleQueue {
@@ -232,10 +244,7 @@ impl SettleQueue {
                 sent
             }
         };
-        self.pause = why.as_ref().map(|_| {
-            let length = self.pause.map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(MAX_PAUSE));
-            Pause { until: now + length, length }
-        });
+        self.pause = why.as_ref().map(|_| Pause::after(self.pause, now));
         for queued in again.into_iter().rev() {
             self.gathering.push_front(queued);
         }
@@ -253,7 +262,7 @@ pub struct SettleOutcome {
 }
 
 /// `elements` as a JSON array.
-fn json<T: serde::Serialize>(elements: &[T]) -> Vec<u8> {
+pub(super) fn json<T: serde::Serialize>(elements: &[T]) -> Vec<u8> {
     serde_json::to_vec(elements).unwrap_or_else(|error| {
         log::error!("cannot write a batch as JSON: {error}");
         b"[]".to_vec()
@@ -261,7 +270,7 @@ fn json<T: serde::Serialize>(elements: &[T]) -> Vec<u8> {
 }
 
 /// Reads an array of `len` answers.
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8], len: usize) -> Result<Vec<T>, String> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8], len: usize) -> Result<Vec<T>, String> {
     let answers: Vec<T> =
         serde_json::from_slice(body).map_err(|error| format!("cannot read the sidecar's answer: {error}"))?;
     if answers.len() == len {

@@ -2,9 +2,11 @@
 
 use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
+use super::responses::{OpenResponses, USAGE_WAITS};
+use super::responses_queue::ResponsesQueue;
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
-use super::wire::{IfAbsent, Reserve, Settle};
-use super::{Answer, Extended, HeldIn, Settlement, local};
+use super::wire::{self, Background, IfAbsent, Reserve, Settle};
+use super::{Answer, Extended, HeldIn, Met, OpenResponse, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::stats::{Stat, Stats};
@@ -30,6 +32,7 @@ pub struct Stores<S> {
 struct Sidecar {
     reserves: ReserveQueue,
     settles: SettleQueue,
+    responses: ResponsesQueue,
     timeout: Millis,
     on_error: OnError,
 }
@@ -53,6 +56,17 @@ pub struct CalloutOutcome {
     pub answers: Vec<(u32, Answer)>,
     /// The streams whose reservations were extended past a limit.
     pub over: Vec<u32>,
+    /// Open responses that have met their usage, and must be settled.
+    pub met: Vec<Met>,
+}
+
+/// What became of an open response or of a usage.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The two that have met, and must be settled.
+    pub met: Option<Met>,
+    /// Whether a call to the sidecar was queued.
+    pub queued: bool,
 }
 
 impl<S: SharedData> Stores<S> {
@@ -62,6 +76,9 @@ impl<S: SharedData> Stores<S> {
             config.local().map(|local| LocalStore::new(data, Arc::clone(&namespace), local.max_identities));
         if let Some(local) = &local {
             local.prepare();
+            if let Store::Local(_) = config {
+                open_responses(local).prepare();
+            }
         }
         let sidecar = match config {
             Store::Local(_) => None,
@@ -70,6 +87,7 @@ impl<S: SharedData> Stores<S> {
                 Some(Sidecar {
                     reserves: ReserveQueue::new(timeout),
                     settles: SettleQueue::default(),
+                    responses: ResponsesQueue::default(),
                     timeout,
                     on_error: redis.on_error,
                 })
@@ -177,6 +195,63 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
+    /// Keeps a reservation open after its request, until [`Stores::report_usage`] has the usage of its response or
+    /// `keep` has passed, and ends its leases. Where nobody can wait for the usage, settles it as it is charged so far.
+    pub fn keep_open(&mut self, open: OpenResponse, now: Millis) -> Kept {
+        match (open.held, &self.local) {
+            (HeldIn::Local(mut receipt), Some(local)) => {
+                let kept = local.detach(&open.charges, &mut receipt, now).and_then(|()| {
+                    open_responses(local).open(&open.response, &open.record, &receipt, open.keep, now)
+                });
+                let usage = kept.unwrap_or_else(|error| {
+                    log::error!("{error}");
+                    None
+                });
+                let met = usage.map(|usage| Met { record: open.record, usage, held: HeldIn::Local(receipt) });
+                Kept { met, queued: false }
+            }
+            (HeldIn::Redis, _) => Kept {
+                met: None,
+                queued: self.send_background(Background::Open(wire::OpenResponse {
+                    response: open.response,
+                    namespace: Arc::clone(&self.namespace),
+                    id: open.id,
+                    charges: open.charges,
+                    record: open.record,
+                    keep_ms: open.keep,
+                })),
+            },
+            (held, _) => {
+                let settlement = Settlement { id: open.id, charges: open.charges, held, is_unchanged: false };
+                Kept { met: None, queued: self.settle(settlement, now) }
+            }
+        }
+    }
+
+    /// Takes the usage of a response, for the reservation that is or will be open for it.
+    pub fn report_usage(&mut self, response: String, usage: String, now: Millis) -> Kept {
+        if self.sidecar.is_some() {
+            let namespace = Arc::clone(&self.namespace);
+            let call = wire::ResponseUsage { response, namespace, usage, keep_ms: USAGE_WAITS };
+            return Kept { met: None, queued: self.send_background(Background::Usage(call)) };
+        }
+        let Some(local) = &self.local else { return Kept::default() };
+        let met = open_responses(local).report(&response, &usage, now).unwrap_or_else(|error| {
+            log::error!("{error}");
+            None
+        });
+        let met = met.map(|(record, receipt)| Met { record, usage, held: HeldIn::Local(receipt) });
+        Kept { met, queued: false }
+    }
+
+    fn send_background(&mut self, call: Background) -> bool {
+        let Some(sidecar) = &mut self.sidecar else { return false };
+        if let Some(settle) = sidecar.responses.push(call) {
+            sidecar.settles.push(None, settle);
+        }
+        true
+    }
+
     /// Undoes what Redis may have charged for a reservation, because its request is not forwarded. If the reservation
     /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
     pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>)) -> bool {
@@ -204,7 +279,12 @@ impl<S: SharedData> Stores<S> {
     pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
         stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
-        sidecar.reserves.next_callout(now).into_iter().chain(sidecar.settles.next_callout(now)).collect()
+        let callouts = [
+            sidecar.reserves.next_callout(now),
+            sidecar.settles.next_callout(now),
+            sidecar.responses.next_callout(now),
+        ];
+        callouts.into_iter().flatten().collect()
     }
 
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
@@ -216,15 +296,26 @@ impl<S: SharedData> Stores<S> {
     ) -> CalloutOutcome {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
-            Kind::Reserve => {
-                CalloutOutcome { answers: sidecar.reserves.callout_ended(answer), over: Vec::new() }
-            }
+            Kind::Reserve => CalloutOutcome {
+                answers: sidecar.reserves.callout_ended(answer),
+                ..CalloutOutcome::default()
+            },
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
                 if let Some(why) = settled.why {
                     self.log_unavailable(&why, now);
                 }
-                CalloutOutcome { answers: Vec::new(), over: settled.over }
+                CalloutOutcome { over: settled.over, ..CalloutOutcome::default() }
+            }
+            Kind::Background => {
+                let outcome = sidecar.responses.callout_ended(answer, now);
+                for settle in outcome.given_up {
+                    sidecar.settles.push(None, settle);
+                }
+                if let Some(why) = outcome.why {
+                    self.log_unavailable(&why, now);
+                }
+                CalloutOutcome { met: outcome.met, ..CalloutOutcome::default() }
             }
         }
     }
@@ -239,13 +330,18 @@ impl<S: SharedData> Stores<S> {
 
     /// When to take the next [`Stores::turn`] if no event comes first: at the end of a pause between settlements.
     pub fn next_due(&self) -> Option<Millis> {
-        self.sidecar.as_ref()?.settles.next_due()
+        let sidecar = self.sidecar.as_ref()?;
+        [sidecar.settles.next_due(), sidecar.responses.next_due()].into_iter().flatten().min()
     }
 
     /// Whether every settlement has arrived.
     pub fn is_idle(&self) -> bool {
-        self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty())
+        self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty() && sidecar.responses.is_empty())
     }
+}
+
+fn open_responses<S: SharedData>(local: &LocalStore<S>) -> OpenResponses<'_, S> {
+    OpenResponses { data: local.data(), namespace: local.namespace() }
 }
 
 #[cfg(test)]

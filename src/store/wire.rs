@@ -1,6 +1,7 @@
-//! The JSON that the filter and the sidecar exchange: the bodies of `POST /v1/reserve` and `POST /v1/settle`.
+//! The JSON that the filter and the sidecar exchange: the bodies of `POST /v1/reserve`, `POST /v1/settle` and
+//! `POST /v1/background`.
 //!
-//! Both take an array with one element per request and answer with an array in the same order. Each call carries its
+//! All take an array with one element per request and answer with an array in the same order. Each call carries its
 //! limits, so that the sidecar needs no configuration of them.
 //!
 //! Two types have another form on the wire, which only this file knows. The charges of an element are one flat array,
@@ -20,6 +21,8 @@ pub mod path {
     pub const RESERVE: &str = "/v1/reserve";
     /// Takes settlements.
     pub const SETTLE: &str = "/v1/settle";
+    /// Takes background responses and their usage. A sidecar that does not know it answers 404.
+    pub const BACKGROUND: &str = "/v1/background";
     /// Shows and resets an identity's windows.
     pub const USAGE: &str = "/v1/usage";
     /// Whether the process is alive.
@@ -115,6 +118,70 @@ pub enum Settled {
     Failed {
         /// The reason, for the log.
         error: String,
+    },
+}
+
+/// One element of `POST /v1/background`: a background response whose request is over, or the usage of one. The two meet
+/// under the hash of the response's id, whichever comes first, and the answer to the second has what the first said.
+/// Sending an element again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Background {
+    /// The reservation stays open until the usage comes.
+    Open(OpenResponse),
+    /// The usage has come.
+    Usage(ResponseUsage),
+}
+
+/// A reservation that stays open, because its request is over and its cost is still to come. Its leases end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenResponse {
+    /// The SHA-256 of the response's id, in hexadecimal.
+    pub response: String,
+    /// The namespace of the configuration.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub namespace: Arc<str>,
+    /// The reservation's id.
+    pub id: String,
+    /// The charges of the reservation, in its order, with the costs so far.
+    #[serde(with = "flat")]
+    pub charges: Vec<ScopeCharges>,
+    /// Whatever a filter needs to settle the reservation; only filters read it.
+    pub record: String,
+    /// How long to wait for the usage.
+    pub keep_ms: Millis,
+}
+
+/// The usage of a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseUsage {
+    /// The SHA-256 of the response's id, in hexadecimal.
+    pub response: String,
+    /// The namespace of the configuration.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub namespace: Arc<str>,
+    /// The usage; only filters read it.
+    pub usage: String,
+    /// How long to wait for the reservation, if it is not open yet.
+    pub keep_ms: Millis,
+}
+
+/// One element of the answer to `POST /v1/background`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Met {
+    /// It has failed and may be sent again.
+    Failed {
+        /// The reason, for the log.
+        error: String,
+    },
+    /// It has taken effect.
+    Done {
+        /// What was waiting: the usage of the response that is to stay open, or the record that the usage settles.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<String>,
     },
 }
 
@@ -265,6 +332,40 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&settle).unwrap(), json);
         assert_eq!(serde_json::from_str::<Settle>(&json).unwrap(), settle);
+    }
+
+    #[test]
+    fn background_responses_and_their_usage_are_told_apart_by_name() {
+        let open = OpenResponse {
+            response: "ab".into(),
+            id: "x".into(),
+            charges: charges(),
+            record: "r".into(),
+            keep_ms: Millis::MINUTE,
+            ..OpenResponse::default()
+        };
+        let json = format!(
+            r#"{{"open":{{"response":"ab","id":"x","charges":{CHARGES},"record":"r","keep_ms":60000}}}}"#
+        );
+        assert_eq!(serde_json::to_string(&Background::Open(open.clone())).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Background>(&json).unwrap(), Background::Open(open));
+        let usage = ResponseUsage {
+            response: "ab".into(),
+            namespace: "staging".into(),
+            usage: "u".into(),
+            keep_ms: Millis::SECOND,
+        };
+        let json = r#"{"usage":{"response":"ab","namespace":"staging","usage":"u","keep_ms":1000}}"#;
+        assert_eq!(serde_json::to_string(&Background::Usage(usage.clone())).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Background>(json).unwrap(), Background::Usage(usage));
+        for (met, json) in [
+            (Met::Done { found: None }, "{}"),
+            (Met::Done { found: Some("r".into()) }, r#"{"found":"r"}"#),
+            (Met::Failed { error: "busy".into() }, r#"{"error":"busy"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&met).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Met>(json).unwrap(), met);
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod part;
 mod places;
 mod report;
 mod reported;
+mod response_state;
 mod responses;
 mod stream;
 mod stream_update;
@@ -39,6 +40,8 @@ use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
 use answered_by::AnsweredBy;
+pub use response_state::ResponseState;
+use response_state::StateFinder;
 
 /// The usage of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +113,8 @@ pub struct ResponseReader {
     format: Format,
     /// Looks for the model's name, if somebody wants to know it.
     answered_by: Option<AnsweredBy>,
+    /// Looks for the state of a response that may go on in the background, if somebody wants to know it.
+    state: Option<StateFinder>,
 }
 
 #[derive(Debug)]
@@ -140,7 +145,7 @@ impl ResponseReader {
             json if json.ends_with("/json") || json.ends_with("+json") => Named::Body,
             _ => Named::Other,
         };
-        Self { endpoint, choices, tokenizer, format: Format::Unbegun(named), answered_by: None }
+        Self { endpoint, choices, tokenizer, format: Format::Unbegun(named), answered_by: None, state: None }
     }
 
     /// The same reader, which also looks for the model that the answer names, if `wanted`.
@@ -159,6 +164,24 @@ impl ResponseReader {
         self.answered_by.as_ref().is_some_and(|answered_by| answered_by.model().is_none())
     }
 
+    /// The same reader, which also looks for the id of the response and whether it has ended, if `wanted`.
+    #[must_use]
+    pub fn looking_for_state(self, wanted: bool) -> Self {
+        Self { state: wanted.then(StateFinder::default), ..self }
+    }
+
+    /// The state of the response, if it was looked for.
+    pub fn state(&self) -> Option<&ResponseState> {
+        self.state.as_ref().map(StateFinder::state)
+    }
+
+    /// Whether something that is looked for may still come, so that an outcome is not all. The last event of a stream
+    /// says that the response has ended.
+    pub fn misses_something(&self) -> bool {
+        let is_body = matches!(self.format, Format::Body(_));
+        self.misses_model() || (is_body && self.state.as_ref().is_some_and(StateFinder::is_incomplete))
+    }
+
     /// Takes a chunk, which may end anywhere. Returns the outcome as soon as it is certain, which may be before the
     /// response ends, and only once.
     ///
@@ -174,6 +197,11 @@ impl ResponseReader {
             && !matches!(self.format, Format::Unbegun(_))
         {
             answered_by.push(chunk, matches!(self.format, Format::Stream(_)));
+        }
+        if let Some(state) = &mut self.state
+            && !matches!(self.format, Format::Unbegun(_))
+        {
+            state.push(chunk, matches!(self.format, Format::Stream(_)));
         }
         match &mut self.format {
             Format::Stream(stream) => stream.push(chunk),
@@ -193,6 +221,9 @@ impl ResponseReader {
     pub fn read_event(&mut self, event: Event<'_>) -> Option<Outcome> {
         if let Some(answered_by) = &mut self.answered_by {
             answered_by.read_event(event.data);
+        }
+        if let Some(state) = &mut self.state {
+            state.read_event(event.data);
         }
         match &mut self.format {
             Format::Stream(stream) => stream.read_event(event),

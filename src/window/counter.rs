@@ -1,5 +1,5 @@
 //! A counter of any algorithm, as the local store keeps it for a window, and the steps of a reservation: reserve,
-//! extend, settle. The arithmetic is in the files of the algorithms.
+//! extend, detach, settle. The arithmetic is in the files of the algorithms.
 
 use super::parts::ChargedParts;
 use super::period::Period;
@@ -94,6 +94,18 @@ impl CounterAt<'_> {
                 let excess = cost - parts.total();
                 self.charge(parts, excess);
             }
+        }
+    }
+
+    /// Keeps the charges of a request that is over and whose cost is still to come, with the part of `cost` that exceeds
+    /// them. A lease ends.
+    pub fn detach(&mut self, parts: &mut ChargedParts, cost: Units) {
+        if let Reading::Leases(_) = self.0 {
+            self.settle(parts, Units::ZERO);
+            *parts = ChargedParts::default();
+        } else {
+            let excess = cost - parts.total();
+            self.charge(parts, excess);
         }
     }
 
@@ -274,6 +286,22 @@ mod tests {
             let mut now = counter.at(NOW);
             now.settle(&parts, cost);
             prop_assert_eq!(now.used(), window.algorithm.units_kept(cost));
+        }
+
+        /// A request that is over keeps its charges until its cost comes, but no lease.
+        #[test]
+        fn a_detached_reservation_keeps_its_charges_and_no_lease(
+            (window, limit) in a_window(), reserved in 0u64..20, so_far in units(), cost in units(),
+        ) {
+            let mut counter = Counter::new(&window, limit);
+            let mut parts = counter.at(NOW).reserve(reserved.into());
+            let kept = window.algorithm.units_kept(so_far.max(reserved.into()));
+            for _ in 0..2 {
+                counter.at(NOW).detach(&mut parts, so_far);
+                prop_assert_eq!((parts.total(), counter.at(NOW).used()), (kept, kept));
+            }
+            counter.at(NOW).settle(&parts, cost);
+            prop_assert_eq!(counter.at(NOW).used(), window.algorithm.units_kept(cost));
         }
 
         /// A clock may step anywhere: nothing panics, and what is used never exceeds what was charged.

@@ -4,13 +4,14 @@
 //! runs. Each such charge is a part of its own, because it leaves the window at another time.
 
 use crate::quantity::Units;
+use serde::{Deserialize, Serialize};
 
 /// The most parts of one reservation in one counter. Beyond that, the two oldest become one at the place of the older.
 /// Its refund may give back less than theirs, never more.
 pub const MAX_PARTS: usize = 16;
 
 /// A charge at one place of a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The place of the charge: the number of a segment or of a period, or a time.
     pub place: u64,
@@ -19,7 +20,7 @@ pub struct Part {
 }
 
 /// The charges of one reservation to one counter, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChargedParts(Vec<Part>);
 
 impl ChargedParts {

@@ -9,7 +9,7 @@ mod tests;
 
 use crate::config::Config;
 use crate::quantity::Millis;
-use crate::session::{Cx, Effects, Event, Session, Shared};
+use crate::session::{Cx, Effects, Event, Session, Shared, settle_met};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Stores};
@@ -102,7 +102,7 @@ impl<S: SharedData> Worker<S> {
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Turn {
         let mut turn = Turn::default();
-        let CalloutOutcome { answers, over } = self.stores.callout_ended(kind, answer, now);
+        let CalloutOutcome { answers, over, met } = self.stores.callout_ended(kind, answer, now);
         for (stream, answer) in answers {
             let effects = self.on(stream, Event::StoreAnswered(answer), now);
             turn.add(stream, effects);
@@ -110,6 +110,10 @@ impl<S: SharedData> Worker<S> {
         for stream in over {
             let effects = self.on(stream, Event::LimitPassed, now);
             turn.add(stream, effects);
+        }
+        for met in met {
+            // The settlement goes out with this turn's callouts.
+            settle_met(met, &self.config, &mut self.stores, &mut self.stats, now);
         }
         self.finish(&mut turn, now);
         turn

@@ -230,8 +230,9 @@ impl Act {
         match self.ending {
             Ending::Whole(..) | Ending::Retried(_) if self.reports_usage => exactly(self.prompt_tokens, words),
             Ending::Whole(..) | Ending::Retried(_) => exactly(counted, words),
+            // The upstream has the request when Envoy gives up on it.
+            Ending::IsGivenUp(HASTY) | Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::Fails(_) | Ending::IsGivenUp(_) => exactly(0, 0),
-            Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::BreaksOff(words) => (of_part, seen..=words),
             // A few more words may have passed Envoy before it noticed.
             Ending::LeavesMidStream(_) => (of_part, seen..=self.words),

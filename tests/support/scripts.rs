@@ -3,7 +3,7 @@
 use crate::redis::Redis;
 use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::keys::Keyspace;
-use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
+use llm_rate_limit::store::wire::{Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
 use llm_rate_limit::window::WindowState;
 use llm_rate_limit_cli::metrics::Metrics;
 use llm_rate_limit_cli::store::Store;
@@ -96,6 +96,16 @@ impl Scripts {
             [2] => Some(true),
             ref other => panic!("{other:?}"),
         }
+    }
+
+    /// Ends the leases of a reservation whose cost is still to come; returns whether there is one.
+    ///
+    /// # Panics
+    /// If the script fails.
+    pub fn detach(&self, id: &str, charges: &[Charge], now_ms: u64) -> bool {
+        let open =
+            OpenResponse { id: id.to_owned(), charges: team(charges).to_vec(), ..OpenResponse::default() };
+        self.run_one(call::groups("", id, &open.charges).unwrap()[0].detach(&open, now_ms)) == [1]
     }
 
     /// The state of the charges' windows.

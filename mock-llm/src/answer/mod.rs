@@ -46,6 +46,8 @@ struct Fields {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     max_output_tokens: Option<u64>,
+    #[serde(default)]
+    background: bool,
     n: Option<u64>,
     /// Of completions: one text, or several.
     #[serde(default)]
@@ -74,6 +76,17 @@ struct Plan {
     reports_usage: bool,
     /// Whether a stream ends with the last event of its format.
     ends_properly: bool,
+    /// The id of a response.
+    response_id: String,
+    /// The status of a response, if it is not that of its end.
+    response_status: Option<String>,
+}
+
+/// The id of the response that `path` leads to, to read it or to cancel it.
+fn stored(path: &str) -> Option<&str> {
+    let path = path.trim_end_matches('/');
+    let (_, id) = path.strip_suffix("/cancel").unwrap_or(path).rsplit_once("/responses/")?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
 /// An endpoint, by the end of the path.
@@ -127,19 +140,31 @@ impl Format {
 }
 
 impl Answer {
-    /// Answers the request with `body` to `path`, which has no query.
+    /// Answers the request with `body` to `path`, which has this `query`.
     ///
     /// # Errors
     /// If `body` is not JSON, or a member that matters has the wrong type, unless the mock is to be lax.
-    pub(crate) fn to(path: &str, body: &[u8], behaviour: &Behaviour) -> Result<Self, String> {
+    pub(crate) fn to(path: &str, query: &str, body: &[u8], behaviour: &Behaviour) -> Result<Self, String> {
+        if let Some(id) = stored(path) {
+            let fields = Fields {
+                model: "gpt-4o".to_owned(),
+                stream: query.contains("stream=true"),
+                ..Fields::default()
+            };
+            let behaviour = Behaviour { response_id: Some(id.to_owned()), ..behaviour.clone() };
+            return Ok(Self::of(Format::Responses, fields, body.len(), &behaviour));
+        }
         let fields: Fields = match serde_json::from_slice(body) {
             Ok(fields) => fields,
             Err(_) if behaviour.lax => Fields::default(),
             Err(why) => return Err(why.to_string()),
         };
-        let format = Format::of(path);
+        Ok(Self::of(Format::of(path), fields, body.len(), behaviour))
+    }
+
+    fn of(format: Format, fields: Fields, bytes: usize, behaviour: &Behaviour) -> Self {
         let streamed = fields.stream && format != Format::Embeddings;
-        let plan = Plan::new(format, fields, streamed, body.len(), behaviour);
+        let plan = Plan::new(format, fields, streamed, bytes, behaviour);
         let events: Vec<Bytes> = if streamed {
             format.events(&plan).into_iter().map(Bytes::from).collect()
         } else {
@@ -151,7 +176,7 @@ impl Answer {
         };
         let content_type = if streamed { "text/event-stream" } else { "application/json" };
         let content_type = HeaderValue::from_static(content_type);
-        Ok(Self { pieces, content_type, usage: plan.usage, reports_usage: plan.reports_usage })
+        Self { pieces, content_type, usage: plan.usage, reports_usage: plan.reports_usage }
     }
 }
 
@@ -174,6 +199,7 @@ impl Plan {
         };
         // OpenAI's streams of choices report usage only on request.
         let requests_usage = fields.stream_options.is_some_and(|options| options.include_usage);
+        let queued = (fields.background && !streamed).then(|| "queued".to_owned());
         let is_silent = streamed && matches!(format, Format::Chat | Format::Completions) && !requests_usage;
         Self {
             model: behaviour.model.clone().unwrap_or(fields.model),
@@ -188,6 +214,8 @@ impl Plan {
             },
             reports_usage: !behaviour.no_usage && !is_silent,
             ends_properly: !behaviour.no_done,
+            response_id: behaviour.response_id.clone().unwrap_or_else(|| "resp_mock".to_owned()),
+            response_status: behaviour.response_status.clone().or(queued),
         }
     }
 

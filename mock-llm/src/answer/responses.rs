@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan) -> Value {
     let item = message(ended(plan), json!([part(&plan.text())]));
-    response(plan, ended(plan), json!([item]), plan.reports_usage)
+    match plan.response_status.as_deref() {
+        Some(status @ ("queued" | "in_progress")) => response(plan, status, json!([]), false),
+        Some(status) => response(plan, status, json!([item]), plan.reports_usage),
+        None => response(plan, ended(plan), json!([item]), plan.reports_usage),
+    }
 }
 
 pub(super) fn events(plan: &Plan) -> Vec<String> {
@@ -50,7 +54,7 @@ fn response(plan: &Plan, status: &str, output: Value, reports_usage: bool) -> Va
     });
     let incomplete = (status == "incomplete").then(|| json!({"reason": "max_output_tokens"}));
     json!({
-        "id": "resp_mock",
+        "id": plan.response_id,
         "object": "response",
         "created_at": 1_700_000_000,
         "status": status,

@@ -58,6 +58,7 @@ impl App {
         let v1 = Router::new()
             .route(path::RESERVE, post(reserve))
             .route(path::SETTLE, post(settle))
+            .route(path::BACKGROUND, post(background))
             .route(path::USAGE, get(read_usage).delete(reset_usage))
             .layer(DefaultBodyLimit::max(self.bounds.body))
             // The last layer runs first: a call without the token takes no place in the queue.
@@ -83,6 +84,11 @@ async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Respon
 async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
     let batch = body::<Vec<_>>(&app, request).await?;
     complete(async move { Ok(json(&app.store.settle(&batch).await?)) }).await
+}
+
+async fn background(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let batch = body::<Vec<_>>(&app, request).await?;
+    complete(async move { Ok(json(&app.store.background(&batch).await?)) }).await
 }
 
 /// The owner that a query names.

@@ -6,7 +6,7 @@
 use crate::script::{self, Script};
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::keys::{self, Keyspace};
-use llm_rate_limit::store::wire::{self, Charge, IfAbsent, ScopeCharges, Settle};
+use llm_rate_limit::store::wire::{self, Background, Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Window, WindowState};
 use redis::Cmd;
 use std::fmt;
@@ -19,6 +19,15 @@ pub const MAX_SEGMENTS: u32 = 10_000;
 
 /// The maximum length of an id, a scope, an identity or a limit's name, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
+
+/// The maximum length of the record of an open response, in bytes.
+pub const MAX_RECORD_BYTES: usize = 16 * 1024;
+
+/// The maximum length of a response's usage, in bytes.
+pub const MAX_USAGE_BYTES: usize = 512;
+
+/// How long an open response is kept once its usage has come, so that a repeated call finds it again.
+const KEPT_FOR_REPETITION: Millis = Millis::new(600_000);
 
 /// Why a request cannot be turned into calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +58,17 @@ pub enum Invalid {
     Name {
         /// `id`, `scope`, `identity` or `name`.
         field: &'static str,
+    },
+    /// A response whose name is not a hash, which it must be in Redis.
+    #[error("response: expected a SHA-256 in hexadecimal")]
+    Response,
+    /// A record, a usage or its lifetime that is too small or too large.
+    #[error("{field} is empty or larger than {most}")]
+    Size {
+        /// `record`, `usage` or `keep_ms`.
+        field: &'static str,
+        /// The largest size.
+        most: u64,
     },
     /// A scope that cannot be the hash tag of its keys.
     #[error("charges[{at}]: scope has a brace, so it cannot be a hash tag")]
@@ -196,6 +216,12 @@ impl Group<'_> {
         self.call(&script::SETTLE, Some(&one.id), args, cost)
     }
 
+    /// The call that ends the leases of a reservation whose cost is still to come. `now_ms` is 0 for Redis's clock.
+    pub fn detach(&self, open: &OpenResponse, now_ms: u64) -> Call {
+        let args = vec![now_ms.to_string(), "ignore".to_owned(), "detach".to_owned()];
+        self.call(&script::SETTLE, Some(&open.id), args, units)
+    }
+
     /// The call that gives back the whole reservation.
     pub fn release(&self, id: &str, now_ms: u64) -> Call {
         let args = vec![now_ms.to_string(), "ignore".to_owned(), "end".to_owned()];
@@ -285,6 +311,36 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?} {:?}", self.script.name, self.keys, self.args)
     }
+}
+
+/// The call that brings an open response and its usage together.
+///
+/// # Errors
+/// See [`Invalid`].
+pub fn background(one: &Background) -> Result<Call, Invalid> {
+    let (namespace, response, kind, text, keep, most) = match one {
+        Background::Open(open) => {
+            (&open.namespace, &open.response, "open", &open.record, open.keep_ms, MAX_RECORD_BYTES)
+        }
+        Background::Usage(usage) => {
+            (&usage.namespace, &usage.response, "usage", &usage.usage, usage.keep_ms, MAX_USAGE_BYTES)
+        }
+    };
+    if response.len() != 64 || !response.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(Invalid::Response);
+    }
+    if text.is_empty() || text.len() > most {
+        let field = if kind == "open" { "record" } else { "usage" };
+        return Err(Invalid::Size { field, most: u64::try_from(most).unwrap_or(u64::MAX) });
+    }
+    if keep.is_zero() || keep > MAX_WINDOW {
+        return Err(Invalid::Size { field: "keep_ms", most: MAX_WINDOW.get() });
+    }
+    Ok(Call {
+        script: &script::BACKGROUND,
+        keys: vec![keyspace(namespace)?.response(response)],
+        args: vec![kind.to_owned(), text.clone(), keep.to_string(), KEPT_FOR_REPETITION.to_string()],
+    })
 }
 
 /// Reads a reply of integers, three for each window: used, reset_ms and retry_after_ms. `None` if it is not one.

@@ -5,9 +5,10 @@
 //! request's windows again, so that the answer is true for each. A crash in between leaves too much charged, never too
 //! little, and only until the charge leaves its window.
 //!
-//! [`call`] makes script calls of charges, [`link`] keeps the connection that [`topology`] opens, and [`usage`] lists
+//! [`call`] makes script calls of charges, `background` keeps reservations open for usage that comes later, [`link`] keeps the connection that [`topology`] opens, and [`usage`] lists
 //! and resets an owner's windows. Policy is the filter's: limits travel in each call.
 
+mod background;
 pub mod call;
 pub mod error;
 mod keeper;
@@ -107,6 +108,12 @@ impl Store {
     /// # Errors
     /// Redis is unavailable.
     pub async fn run(&self, calls: &[Call]) -> Result<Vec<Answer>, Unavailable> {
+        let replies = self.replies(calls).await?;
+        Ok(replies.into_iter().map(|reply| answer(reply).map_err(|why| format!("Redis: {why}"))).collect())
+    }
+
+    /// The replies to script calls, as [`Store::run`] makes them.
+    async fn replies(&self, calls: &[Call]) -> Result<Vec<RedisResult<Value>>, Unavailable> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
@@ -124,7 +131,7 @@ impl Store {
                 *reply = again;
             }
         }
-        Ok(replies.into_iter().map(|reply| answer(reply).map_err(|why| format!("Redis: {why}"))).collect())
+        Ok(replies)
     }
 
     /// Gives back the charges of requests that a later scope refused or failed, and reads the windows of the refused

@@ -242,6 +242,26 @@ fn requests_for_streams_are_recognized() {
 }
 
 #[test]
+fn whatever_some_reader_takes_for_true_asks_for_the_background() {
+    for (body, expected) in [
+        (r#"{"background":true}"#, true),
+        (r#"{"Background":true,"background":false}"#, true),
+        (r#"{"background":1}"#, true),
+        (r#"{"background":"True"}"#, true),
+        (r#"{"background":false}"#, false),
+        (r#"{"background":null}"#, false),
+        (r#"{"background":0}"#, false),
+        (r#"{"background":"no"}"#, false),
+        (r#"{"background":{"a":true}}"#, false),
+        ("{}", false),
+    ] {
+        let body = Body::new(body.as_bytes());
+        assert_eq!(Request::read(Endpoint::Responses, &body).background, expected, "{body:?}");
+        assert!(!Request::read(Endpoint::ChatCompletions, &body).background);
+    }
+}
+
+#[test]
 fn a_body_without_a_prompt_is_charged_for_its_size() {
     let body = br#"{"model":"text-embedding-3-small","inputs":"hello","max_tokens":3}"#;
     for (endpoint, cap) in [

@@ -1,6 +1,7 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 mod admission;
+mod background;
 mod bodies;
 mod law;
 mod response;
@@ -67,6 +68,10 @@ impl ResponseView for ResponseHead<'_> {
             "content-encoding" => self.content_encoding.map(ToOwned::to_owned),
             _ => None,
         }
+    }
+
+    fn property(&self, _path: &[&str]) -> Option<Vec<u8>> {
+        None
     }
 }
 

@@ -41,6 +41,7 @@ impl Ledger {
                 });
                 serde_json::to_vec(&answers.collect::<Vec<_>>())
             }
+            Kind::Background => panic!("no request here asks for that"),
         };
         answers.unwrap()
     }

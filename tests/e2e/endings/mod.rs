@@ -1,7 +1,9 @@
 //! However a request ends, its reservation is settled once, to the cost that is known by then.
 
 modules! {
+    background,
     client,
+    envoys_replies,
     proxy,
     upstream,
 }

@@ -38,22 +38,20 @@ async fn an_upstream_that_breaks_off_is_paid_for_what_it_sent(
 }
 
 #[rstest]
-#[case::nobody_listens(NOWHERE, 503, "0")]
-#[case::it_takes_too_long(HASTY, 504, "20000")]
-#[case::another_filter_answers(ABORTED, 418, "0")]
+#[case::nobody_listens(NOWHERE, 503)]
+#[case::another_filter_answers(ABORTED, 418)]
 #[tokio::test]
-async fn a_request_without_an_answer_from_upstream_costs_no_tokens(
+async fn a_request_that_never_reached_an_upstream_costs_no_tokens(
     #[values(Store::Local, Store::Redis)] store: Store,
     #[values(Api::Chat, Api::Embeddings, Api::Responses, Api::Messages)] api: Api,
     #[case] prefix: &str,
     #[case] status: u16,
-    #[case] delay_ms: &str,
 ) {
     let gateway = store.gateway().await;
     let key = format!("endings{prefix}-{api:?}");
     let path = format!("{prefix}{}", api.path());
     let request = gateway.caller(&key).request(Method::POST, &path).json(&api.hello(30));
-    let answer = Answer::to(request.header("x-mock-delay-ms", delay_ms)).await;
+    let answer = Answer::to(request).await;
     assert_eq!(answer.status, status);
     let left = if api == Api::Messages {
         "anthropic-ratelimit-requests-remaining"

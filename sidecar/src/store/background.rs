@@ -1,0 +1,69 @@
+//! Background responses: their reservations stay open until their usage comes, through whatever Envoy.
+
+use super::call::{self, Call, Group, Invalid};
+use super::error::Unavailable;
+use super::{Answer, REDIS_CLOCK, Store};
+use llm_rate_limit::store::wire::{Background, Met};
+use redis::{FromRedisValue, RedisResult, Value};
+
+impl Store {
+    /// Keeps reservations open or takes usage, and returns one answer for each element, in order. The leases of a
+    /// reservation end before it is kept open.
+    ///
+    /// # Errors
+    /// Redis is unavailable. The batch may be sent again.
+    pub async fn background(&self, batch: &[Background]) -> Result<Vec<Met>, Unavailable> {
+        let elements: Vec<Result<(Vec<Group<'_>>, Call), Invalid>> = batch.iter().map(calls).collect();
+        let detach: Vec<Call> = batch
+            .iter()
+            .zip(&elements)
+            .filter_map(|(one, element)| match (one, element) {
+                (Background::Open(open), Ok((groups, _))) => Some((open, groups)),
+                _ => None,
+            })
+            .flat_map(|(open, groups)| groups.iter().map(|group| group.detach(open, REDIS_CLOCK)))
+            .collect();
+        let mut detached = self.run(&detach).await?.into_iter();
+        let meetings: Vec<Result<Call, String>> = elements
+            .into_iter()
+            .map(|element| {
+                let (groups, call) = element.map_err(|why| why.to_string())?;
+                // All of them, so that those of the next element follow.
+                let answers: Vec<Answer> = detached.by_ref().take(groups.len()).collect();
+                answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+                Ok(call)
+            })
+            .collect();
+        let sent: Vec<Call> = meetings.iter().filter_map(|call| call.as_ref().ok().cloned()).collect();
+        let mut replies = self.replies(&sent).await?.into_iter();
+        let answers: Vec<Met> = meetings
+            .into_iter()
+            .map(|call| match call {
+                Ok(_) => replies.next().map_or_else(missing, met),
+                Err(error) => Met::Failed { error },
+            })
+            .collect();
+        self.metrics.met(&answers);
+        Ok(answers)
+    }
+}
+
+/// The groups whose leases end, and the call that brings the two sides together.
+fn calls(one: &Background) -> Result<(Vec<Group<'_>>, Call), Invalid> {
+    let groups = match one {
+        Background::Open(open) => call::groups(&open.namespace, &open.id, &open.charges)?,
+        Background::Usage(_) => Vec::new(),
+    };
+    Ok((groups, call::background(one)?))
+}
+
+fn missing() -> Met {
+    Met::Failed { error: "Redis: a reply is missing".to_owned() }
+}
+
+fn met(reply: RedisResult<Value>) -> Met {
+    match reply.and_then(|value| Ok(Option::<String>::from_redis_value(value)?)) {
+        Ok(found) => Met::Done { found },
+        Err(why) => Met::Failed { error: format!("Redis: {why}") },
+    }
+}

@@ -1,0 +1,196 @@
+//! Background responses and their usage on their way to the sidecar, in callouts of their own: a sidecar that is older
+//! than the filter does not know them, and must not lose settlements for that.
+//!
+//! A call that fails a few times is given up. A reservation that was to stay open is then settled as reserved, and a
+//! usage may pass by again.
+
+use super::sidecar::{Callout, Kind, MAX_BATCH, Pause, SETTLE_TIMEOUT, json, parse};
+use super::wire::{Background, Met, Settle};
+use super::{HeldIn, Met as MetResponse};
+use crate::quantity::Millis;
+use std::collections::VecDeque;
+
+/// How often a call is sent.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// The most calls that wait.
+const MAX_WAITING: usize = 4_096;
+
+/// Calls on their way to the sidecar.
+#[derive(Debug, Default)]
+pub(super) struct ResponsesQueue {
+    gathering: VecDeque<Queued>,
+    in_flight: Vec<Queued>,
+    pause: Option<Pause>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    attempts: u32,
+    call: Background,
+}
+
+/// The outcome of a callout.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The reason why calls failed, if any did.
+    pub(super) why: Option<String>,
+    /// Open responses that have met their usage.
+    pub(super) met: Vec<MetResponse>,
+    /// The settlements of reservations that were to stay open, and cannot.
+    pub(super) given_up: Vec<Settle>,
+}
+
+impl ResponsesQueue {
+    /// Adds a call. Returns the settlement of a reservation that has lost its place for it.
+    pub(super) fn push(&mut self, call: Background) -> Option<Settle> {
+        let lost = if self.gathering.len() >= MAX_WAITING { self.gathering.pop_front() } else { None };
+        self.gathering.push_back(Queued { attempts: 0, call });
+        lost.and_then(|lost| given_up(lost.call))
+    }
+
+    /// Whether nothing waits or is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gathering.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// When the pause after a failure ends, if calls wait for that.
+    pub(super) fn next_due(&self) -> Option<Millis> {
+        let waits = !self.gathering.is_empty() && self.in_flight.is_empty();
+        self.pause.filter(|_| waits).map(|pause| pause.until)
+    }
+
+    /// The next callout, if none is under way, calls wait, and no pause is in force.
+    pub(super) fn next_callout(&mut self, now: Millis) -> Option<Callout> {
+        let paused = self.pause.is_some_and(|pause| now < pause.until);
+        if paused || !self.in_flight.is_empty() || self.gathering.is_empty() {
+            return None;
+        }
+        self.in_flight = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
+        let calls: Vec<&Background> = self.in_flight.iter().map(|queued| &queued.call).collect();
+        Some(Callout { kind: Kind::Background, body: json(&calls), timeout: SETTLE_TIMEOUT })
+    }
+
+    /// Ends the callout.
+    pub(super) fn callout_ended(&mut self, answer: Result<&[u8], String>, now: Millis) -> Outcome {
+        let sent = std::mem::take(&mut self.in_flight);
+        let mut outcome = Outcome::default();
+        let answers = match answer.and_then(|body| parse::<Met>(body, sent.len())) {
+            Ok(answers) => answers,
+            Err(error) => vec![Met::Failed { error }; sent.len()],
+        };
+        let mut again = VecDeque::new();
+        for (queued, answer) in sent.into_iter().zip(answers) {
+            match answer {
+                Met::Done { found } => outcome.met.extend(found.map(|found| met(queued.call, found))),
+                Met::Failed { error } => {
+                    outcome.why = Some(error);
+                    let attempts = queued.attempts.saturating_add(1);
+                    if attempts < MAX_ATTEMPTS {
+                        again.push_back(Queued { attempts, ..queued });
+                    } else {
+                        outcome.given_up.extend(given_up(queued.call));
+                    }
+                }
+            }
+        }
+        self.pause = outcome.why.as_ref().map(|_| Pause::after(self.pause, now));
+        again.append(&mut self.gathering);
+        self.gathering = again;
+        outcome
+    }
+}
+
+/// What a call and the one that it `found` make together.
+fn met(call: Background, found: String) -> MetResponse {
+    let (record, usage) = match call {
+        Background::Open(open) => (open.record, found),
+        Background::Usage(reported) => (found, reported.usage),
+    };
+    MetResponse { record, usage, held: HeldIn::Redis }
+}
+
+/// The settlement of a reservation that cannot stay open: what it has cost so far stays charged.
+fn given_up(call: Background) -> Option<Settle> {
+    match call {
+        Background::Open(open) => Some(Settle {
+            id: open.id,
+            namespace: open.namespace,
+            charges: open.charges,
+            if_absent: None,
+            extend: false,
+        }),
+        Background::Usage(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::wire::{OpenResponse, ResponseUsage};
+
+    fn open(id: &str) -> Background {
+        Background::Open(OpenResponse {
+            id: id.into(),
+            record: format!("record of {id}"),
+            ..OpenResponse::default()
+        })
+    }
+
+    fn usage(text: &str) -> Background {
+        Background::Usage(ResponseUsage { usage: text.into(), ..ResponseUsage::default() })
+    }
+
+    #[test]
+    fn what_meets_is_returned_from_either_side() {
+        let mut queue = ResponsesQueue::default();
+        queue.push(open("a"));
+        queue.push(usage("u"));
+        queue.push(open("b"));
+        let callout = queue.next_callout(Millis::ZERO).unwrap();
+        assert_eq!(callout.kind.path(), "/v1/background");
+        assert_eq!(queue.next_callout(Millis::ZERO), None);
+        let answer = br#"[{"found":"v"},{"found":"record of c"},{}]"#;
+        let outcome = queue.callout_ended(Ok(answer), Millis::ZERO);
+        let met = |record: &str, usage: &str| MetResponse {
+            record: record.into(),
+            usage: usage.into(),
+            held: HeldIn::Redis,
+        };
+        assert_eq!(outcome.met, [met("record of a", "v"), met("record of c", "u")]);
+        assert!(queue.is_empty() && outcome.why.is_none());
+    }
+
+    #[test]
+    fn a_call_that_fails_too_often_is_given_up_and_its_reservation_settled() {
+        let mut queue = ResponsesQueue::default();
+        queue.push(open("a"));
+        queue.push(usage("u"));
+        let mut now = Millis::ZERO;
+        for attempt in 1..=MAX_ATTEMPTS {
+            queue.next_callout(now).unwrap();
+            let outcome = queue.callout_ended(Err("the sidecar answered 404".into()), now);
+            assert_eq!(outcome.why.as_deref(), Some("the sidecar answered 404"));
+            let is_last = attempt == MAX_ATTEMPTS;
+            assert_eq!(
+                outcome.given_up.iter().map(|settle| &*settle.id).collect::<Vec<_>>(),
+                vec!["a"; is_last.into()]
+            );
+            if let Some(due) = queue.next_due() {
+                assert_eq!(queue.next_callout(now), None);
+                now = due;
+            }
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_settles_the_oldest_reservation() {
+        let mut queue = ResponsesQueue::default();
+        for n in 0..MAX_WAITING {
+            assert_eq!(queue.push(open(&n.to_string())), None);
+        }
+        assert_eq!(queue.push(usage("u")).unwrap().id, "0");
+        assert_eq!(queue.gathering.len(), MAX_WAITING);
+    }
+}
