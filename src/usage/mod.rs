@@ -1,6 +1,6 @@
 //! The real usage of a response, read while the response passes, in any chunks, in bounded memory.
 //!
-//! The upstream's own `usage` counts, in any place and under any of its names; [`Reported`] makes one of several. If an
+//! The upstream's own `usage` counts, in any place and under any of its names; `reported` makes one of several. If an
 //! answer has none, the tokenizer counts its text. If the upstream reports an error and nothing has come before it, the
 //! request has failed. In all other cases the outcome is unknown, and the request is charged as reserved. The known
 //! formats are JSON bodies, in the names of OpenAI, Anthropic and others, and streams of chat completions and
@@ -10,8 +10,6 @@
 //! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum.
 //!
 //! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles error statuses.
-//!
-//! [`Reported`]: reported::Reported
 
 mod answer_text;
 mod answered_by;
