@@ -169,7 +169,11 @@ fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {
 }
 
 fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
-    let mut headers = wording.dialect.headers_of(over.statuses(), over.by(), wording.now);
+    let mut headers = if over.shows_counters() {
+        wording.dialect.headers_of(over.statuses(), over.by(), wording.now)
+    } else {
+        Headers::new()
+    };
     if let Some(wait) = over.retry_after() {
         headers.push(("retry-after", wait.seconds_rounded_up().to_string()));
         headers.push(("retry-after-ms", wait.to_string()));

@@ -13,7 +13,7 @@ use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
-use crate::store::Stores;
+use crate::store::{HeldIn, Stores};
 use crate::store::local::SharedData;
 use crate::stream_edit::Edits;
 use crate::telemetry::access_log::Field;
@@ -142,7 +142,13 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.wake |= self.stores.cancel(reservation.cancellation());
     }
 
-    /// Settles a reservation. No other function does.
+    /// Gives back all of a reservation that was made for a request that is not forwarded.
+    pub(super) fn give_back(&mut self, reservation: Reservation, held: HeldIn) {
+        let open = OpenReservation::new(reservation, held, self.now);
+        self.effects.wake |= self.stores.settle(open.settlement(FinalCost::NOTHING), self.now);
+    }
+
+    /// Settles a reservation that was forwarded. No other function does.
     pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
         let cost = final_cost.cost(&open);
         self.count(Stat::Settled, 1);

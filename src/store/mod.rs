@@ -6,6 +6,7 @@
 //! without an answer.
 
 mod charge;
+mod failure;
 pub mod keys;
 pub mod local;
 pub mod shard;
@@ -13,6 +14,7 @@ pub mod sidecar;
 mod stores;
 pub mod wire;
 
+pub use failure::Failure;
 pub use stores::{CalloutOutcome, Reserved, Stores};
 
 use crate::window::WindowState;
@@ -26,6 +28,12 @@ pub enum Answer {
     Decided(Decision),
     /// The store has not decided, or not in time. It may have charged the request all the same.
     Unavailable {
+        /// The reason, for the log.
+        why: String,
+    },
+    /// The sidecar has answered that it does not take the call. It has charged nothing, and would not take the call a
+    /// second time either.
+    Refused {
         /// The reason, for the log.
         why: String,
     },

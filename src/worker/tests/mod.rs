@@ -2,6 +2,7 @@
 
 mod admission;
 mod bodies;
+mod caps;
 mod law;
 mod response;
 mod routes;
@@ -158,7 +159,7 @@ impl Driver<'_> {
         self.resumed(turn)
     }
 
-    fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: u64) -> Resumed {
+    fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: u64) -> Resumed {
         let turn = self.worker.callout_ended(kind, answer, Millis::new(now));
         self.resumed(turn)
     }
