@@ -18,6 +18,8 @@ pub enum Refusal {
     WebSocket,
     /// The store did not answer, and the configuration denies requests then.
     NoStore,
+    /// The upstream objects to the filter's request for usage. Sent again, the request goes as it came.
+    StreamUsage,
     /// Nobody can tell what its body says.
     BadBody(BadBody),
 }
@@ -53,6 +55,7 @@ impl Refusal {
         match self {
             Self::ClosedEndpoint => Some("endpoint"),
             Self::WebSocket => Some("websocket"),
+            Self::StreamUsage => Some("stream_options"),
             Self::BadBody(bad) => Some(bad.reason()),
             Self::OverLimit(_) | Self::UnknownIdentity | Self::NoStore => None,
         }

@@ -6,15 +6,15 @@ use super::incoming::Held;
 use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
-use crate::answer::{Dialect, Wording};
+use crate::answer::{Dialect, Reply, Wording};
 use crate::config::{Config, OnStreamOver};
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
-use crate::store::{HeldIn, Stores};
 use crate::store::local::SharedData;
+use crate::store::{HeldIn, Stores};
 use crate::stream_edit::Edits;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
@@ -77,6 +77,12 @@ impl Shared {
         format!("{seed:016x}-{number:x}")
     }
 
+    /// Lets headers go before bodies, as where they cannot be held.
+    #[cfg(test)]
+    pub(crate) fn stop_holding_headers(&mut self) {
+        self.headers_mode = HeadersMode::First;
+    }
+
     /// Whether requests of `identity` wait.
     #[cfg(test)]
     pub(crate) fn has_waiting(&self, identity: &str) -> bool {
@@ -109,9 +115,13 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// Answers the request with `refusal`, in the form of its API.
     pub(super) fn refuse(&mut self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) {
+        self.direct(Directive::Reply(self.reply(refusal, endpoint, languages)));
+    }
+
+    /// The answer with `refusal`, in the form of the API.
+    pub(super) fn reply(&self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) -> Reply {
         let message = self.config.messages().map(|messages| messages.of(languages));
-        let wording = Wording { message, dialect: self.dialect(endpoint), now: self.now };
-        self.direct(Directive::Reply(refusal.reply(&wording)));
+        refusal.reply(&Wording { message, dialect: self.dialect(endpoint), now: self.now })
     }
 
     /// The headers and errors that a client of `endpoint` understands.

@@ -2,12 +2,14 @@
 
 use super::context::Cx;
 use super::effects::HeaderEdits;
+use super::learning::{Lesson, Seen};
+use super::objection::Objection;
 use super::reservation::{FinalCost, OpenReservation};
 use super::{RequestFacts, Session};
 use crate::answer;
 use crate::codec::content_encoding::Decoder;
 use crate::codec::media_type;
-use crate::config::Headers;
+use crate::config::{Headers, OutputMode};
 use crate::policy::limit::Cost;
 use crate::policy::status::LimitStatus;
 use crate::pricing::Tokens;
@@ -46,6 +48,7 @@ pub struct Responding {
     open: OpenReservation,
     facts: RequestFacts,
     body: Body,
+    lesson: Lesson,
     /// The output tokens at which the reservation is extended next, if the stream has outgrown it.
     extend_at: u64,
     /// Whether an extension passed a limit.
@@ -56,7 +59,7 @@ pub struct Responding {
 #[derive(Debug)]
 pub struct Settled {
     /// The editor of the rest of the response, if it is edited.
-    stream: Option<Box<EditedStream>>,
+    pub(super) stream: Option<Box<EditedStream>>,
 }
 
 /// How the body of a response passes.
@@ -71,10 +74,11 @@ enum Body {
 }
 
 /// The response headers that the filter reads.
-struct Head {
-    status: u16,
+pub(super) struct Head {
+    pub(super) status: u16,
     content_type: Option<String>,
-    content_encoding: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) content_length: Option<u64>,
 }
 
 impl Head {
@@ -83,6 +87,7 @@ impl Head {
             status: response.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
             content_type: response.header("content-type"),
             content_encoding: response.header("content-encoding"),
+            content_length: None,
         }
     }
 }
@@ -111,37 +116,53 @@ impl Forwarded {
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        cx.effects.headers = self.header_edits(cx);
-        let head = Head::read(response);
-        let Self { open, facts, .. } = self;
+        let mut head = Head::read(response);
+        let mut forwarded = self;
+        if forwarded.facts.asked.is_some() && !end_of_stream && Objection::may_concern(head.status) {
+            head.content_length = response.header("content-length").and_then(|length| length.parse().ok());
+            match Objection::begin(forwarded, &head, cx) {
+                Ok(held) => return Session::Objecting(held),
+                Err(passes) => forwarded = passes,
+            }
+        }
+        cx.effects.headers = forwarded.header_edits(cx);
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
-            // An upstream that answers with an error has used no tokens.
-            let keeps_request = !cx.config.accounting().refund_requests_on_error;
-            let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
-            // Whoever invents keys must not use up what others may spend.
-            let final_cost = match head.status {
-                401 | 403 => FinalCost::OfSender(cost),
-                _ => FinalCost::Cost(cost),
-            };
-            cx.settle(open, facts.model(), final_cost);
-            return Session::Settled(Settled { stream: None });
+            return forwarded.fail(head.status, cx);
         }
+        let Self { open, facts, .. } = forwarded;
         let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
             cx.settle(open, facts.model(), FinalCost::AsReserved);
             return Session::Settled(Settled { stream: None });
         }
-        let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
+        let is_learned = cx.config.accounting().output_mode == OutputMode::Learned;
+        let lesson = Lesson::new(is_learned && body.is_read() && facts.endpoint.has_format());
+        let responding = Responding { open, facts, body, lesson, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
-            responding.settle(cx);
+            responding.settle(Seen::All, cx);
             return Session::Settled(Settled { stream: None });
         }
         Session::Responding(responding)
     }
 
-    fn header_edits<S: SharedData>(&self, cx: &Cx<'_, S>) -> HeaderEdits {
+    /// Settles a request that the upstream has answered with this status, an error.
+    pub(super) fn fail<S: SharedData>(self, status: u16, cx: &mut Cx<'_, S>) -> Session {
+        // An upstream that answers with an error has used no tokens.
+        let keeps_request = !cx.config.accounting().refund_requests_on_error;
+        let cost = Cost { requests: Units::new(u64::from(keeps_request)), ..Cost::default() };
+        // Whoever invents keys must not use up what others may spend.
+        let final_cost = match status {
+            401 | 403 => FinalCost::OfSender(cost),
+            _ => FinalCost::Cost(cost),
+        };
+        cx.settle(self.open, self.facts.model(), final_cost);
+        Session::Settled(Settled { stream: None })
+    }
+
+    /// The headers that the client gets beside the upstream's, or in their place.
+    pub(super) fn header_edits<S: SharedData>(&self, cx: &Cx<'_, S>) -> HeaderEdits {
         let mut edits = HeaderEdits::default();
         if cx.config.headers() == Headers::None {
             return edits;
@@ -177,7 +198,7 @@ impl Body {
         let tokenizer = cx.config.encodings().tokenizer(facts.model());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
         let reader = reader.looking_for_model(!is_certain);
-        let edits = cx.stream_edits(facts.hides_usage);
+        let edits = cx.stream_edits(facts.asked.is_some());
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
         if edits.any() && is_stream && is_plain && facts.endpoint.has_format() {
@@ -191,21 +212,23 @@ impl Body {
         !matches!(self, Self::Passes)
     }
 
-    /// Takes a chunk. Returns the bytes to send in its place, if the body is edited, and the outcome, once it is
-    /// certain: at the end, while the model is not known.
-    fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
+    /// Takes a chunk, and shows it, decoded, to `lesson`. Returns the bytes to send in its place, if the body is
+    /// edited, and the outcome, once it is certain: at the end, while the model is not known.
+    fn push(&mut self, chunk: &[u8], lesson: &mut Lesson) -> (Option<Vec<u8>>, Option<Outcome>) {
         match self {
             Self::Passes => (None, None),
             Self::Read(reading) => {
                 let (decoder, reader) = &mut **reading;
                 let mut outcome = None;
                 decoder.push(chunk, |bytes| {
+                    lesson.push(bytes);
                     outcome = outcome.or(reader.push(bytes));
                     outcome.is_some() && !reader.misses_model()
                 });
                 (None, outcome.filter(|_| !reader.misses_model()))
             }
             Self::Edited(stream) => {
+                lesson.push(chunk);
                 let (edited, outcome) = stream.push(chunk);
                 (Some(edited), outcome.filter(|_| !stream.reader().misses_model()))
             }
@@ -265,18 +288,18 @@ impl Responding {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let chunk = &*if self.body.is_read() { buffer() } else { Vec::new() };
-        let (mut edited, outcome) = self.body.push(chunk);
+        let (mut edited, outcome) = self.body.push(chunk, &mut self.lesson);
         if end_of_stream {
             self.find_model(cx);
             let (rest, outcome) = self.body.finish();
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
-            settle(self.open, &self.facts, outcome, cx);
+            settle(self.open, &self.facts, outcome, (self.lesson, Seen::All), cx);
             return Session::Settled(Settled { stream: None });
         }
         if let Some(outcome) = outcome {
             replace(chunk, edited, cx);
             self.find_model(cx);
-            settle(self.open, &self.facts, outcome, cx);
+            settle(self.open, &self.facts, outcome, (self.lesson, Seen::Enough), cx);
             let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
             return Session::Settled(Settled { stream });
         }
@@ -307,15 +330,20 @@ impl Responding {
 
     /// Settles at the trailers, which end the body. Nothing can be added to the body here.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        self.settle(cx);
+        self.settle(Seen::All, cx);
         Session::Settled(Settled { stream: None })
     }
 
+    /// Settles a response that its client or its upstream has left.
+    pub(super) fn leave<S: SharedData>(self, cx: &mut Cx<'_, S>) {
+        self.settle(Seen::Part, cx);
+    }
+
     /// Settles to what the response has shown.
-    pub(super) fn settle<S: SharedData>(mut self, cx: &mut Cx<'_, S>) {
+    fn settle<S: SharedData>(mut self, seen: Seen, cx: &mut Cx<'_, S>) {
         self.find_model(cx);
         let (_, outcome) = self.body.finish();
-        settle(self.open, &self.facts, outcome, cx);
+        settle(self.open, &self.facts, outcome, (self.lesson, seen), cx);
     }
 }
 
@@ -359,16 +387,20 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
     cx.effects.body = changed.map(|with| BodyEdit { replaced: chunk.len(), with });
 }
 
-/// Settles to the `outcome` of reading a response.
-fn settle<S: SharedData>(open: OpenReservation, facts: &RequestFacts, outcome: Outcome, cx: &mut Cx<'_, S>) {
+/// Settles to the `outcome` of reading a response, and learns from it. `seen`: how much of it has come.
+fn settle<S: SharedData>(
+    open: OpenReservation,
+    facts: &RequestFacts,
+    outcome: Outcome,
+    (lesson, seen): (Lesson, Seen),
+    cx: &mut Cx<'_, S>,
+) {
     let model = facts.model();
     let models = &facts.models;
     let has_format = facts.endpoint.has_format();
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
-            if has_format {
-                cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1));
-            }
+            lesson.learn(facts, &usage, seen, cx);
             FinalCost::Cost(cx.cost(models, &usage.tokens()))
         }
         // Without a format, nobody knows whether that text is an answer.

@@ -164,7 +164,7 @@ impl Arrival<'_> {
     }
 
     fn unread<S: SharedData>(&self, cx: &Cx<'_, S>) -> RequestFacts {
-        let facts = RequestFacts::unread(self.route.endpoint, self.languages(cx));
+        let facts = RequestFacts::unread(self.route.endpoint, self.subject.sender(), self.languages(cx));
         match self.deployed() {
             Some(models) => RequestFacts { models, ..facts },
             None => facts,

@@ -25,6 +25,9 @@ const LAYOUT: u32 = 2;
 /// The version of a shard's bytes. Raise it whenever their meaning changes.
 const SHARD_VERSION: u32 = 2;
 
+/// The key of the [notices](super::Noticeboard) in Envoy's shared data, with the version of their bytes.
+pub const NOTICES: &str = "llmrl/notices/1";
+
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 64;
 

@@ -9,12 +9,14 @@ mod charge;
 mod failure;
 pub mod keys;
 pub mod local;
+mod noticeboard;
 pub mod shard;
 pub mod sidecar;
 mod stores;
 pub mod wire;
 
 pub use failure::Failure;
+pub use noticeboard::Noticeboard;
 pub use stores::{CalloutOutcome, Reserved, Stores};
 
 use crate::window::WindowState;

@@ -4,7 +4,7 @@ use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
 use super::wire::{IfAbsent, Reserve, Settle};
-use super::{Answer, Extended, Failure, HeldIn, Settlement, local};
+use super::{Answer, Extended, Failure, HeldIn, Noticeboard, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::stats::{Stat, Stats};
@@ -22,6 +22,8 @@ pub struct Stores<S> {
     local: Option<LocalStore<S>>,
     /// None if the configuration has no sidecar.
     sidecar: Option<Sidecar>,
+    /// What the workers of this Envoy tell each other.
+    notices: Noticeboard<S>,
     /// When the log last reported a failure.
     logged: Option<Millis>,
 }
@@ -56,8 +58,11 @@ pub struct CalloutOutcome {
 }
 
 impl<S: SharedData> Stores<S> {
-    /// The stores of `config` for the counters of `namespace`. Creates missing shards of the local store.
+    /// The stores of `config` for the counters of `namespace`. Creates missing shards of the local store, and the
+    /// noticeboard.
     pub fn new(config: &Store, namespace: Arc<str>, data: S) -> Self {
+        let notices = Noticeboard::new(data.clone());
+        notices.prepare();
         let local =
             config.local().map(|local| LocalStore::new(data, Arc::clone(&namespace), local.max_identities));
         if let Some(local) = &local {
@@ -75,7 +80,12 @@ impl<S: SharedData> Stores<S> {
                 })
             }
         };
-        Self { namespace, local, sidecar, logged: None }
+        Self { namespace, local, sidecar, notices, logged: None }
+    }
+
+    /// What the workers of this Envoy tell each other.
+    pub const fn notices(&self) -> &Noticeboard<S> {
+        &self.notices
     }
 
     /// Reserves all of `charges` or none, for the request of `stream`.

@@ -14,13 +14,17 @@ mod answered_by;
 mod any;
 mod body;
 mod chat;
+mod end_reason;
 pub mod learned_output;
 mod member;
 mod messages;
+mod recent;
 mod report;
 mod responses;
 mod stream;
 mod stream_update;
+
+pub use end_reason::EndReasons;
 
 use crate::codec::sse::Event;
 use crate::pricing::Tokens;

@@ -1,9 +1,11 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 mod admission;
+mod asked_usage;
 mod bodies;
 mod caps;
 mod law;
+mod learning;
 mod response;
 mod routes;
 mod sidecar;
