@@ -16,6 +16,7 @@ use crate::quantity::Millis;
 use crate::request::BodyEdit;
 use crate::request::headers::HeaderMap;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
+use crate::store::Failure;
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
 use crate::telemetry::access_log::LogFields;
@@ -235,7 +236,9 @@ impl Running {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
                     Ok(token) => drop(self.callouts.insert(token, kind)),
-                    Err(why) => turns.push(self.worker.borrow_mut().callout_ended(kind, Err(why), now())),
+                    Err(why) => {
+                        turns.push(self.worker.borrow_mut().callout_ended(kind, Err(why.into()), now()));
+                    }
                 }
             }
         }
@@ -471,7 +474,7 @@ fn buffer_from(buffer: BufferType, from: usize, size: usize) -> Vec<u8> {
 }
 
 /// The body of the sidecar's answer to a callout, or the reason why there is none.
-fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
+fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, Failure> {
     // docs/envoy.md#failed-callouts: Envoy reports no more than this.
     if headers == 0 {
         return Err("the callout timed out, was reset or found no healthy host".into());
@@ -479,12 +482,7 @@ fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, String> {
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
     match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
         Some("200") => Ok(body),
-        Some("404") => Err("the sidecar does not know this call (404): it is older than the filter".into()),
-        status => Err(format!(
-            "the sidecar answered {}: {}",
-            status.unwrap_or("without a status"),
-            String::from_utf8_lossy(body.get(..200).unwrap_or(&body))
-        )),
+        status => Err(Failure::of_status(status, &body)),
     }
 }
 

@@ -61,7 +61,7 @@ fn refused_by(answer: &Reserved) -> Option<Vec<usize>> {
         Reserved::Decided { admitted: false, windows } => {
             Some((0..).zip(windows).filter(|(_, state)| state.fit != Fit::Now).map(|(at, _)| at).collect())
         }
-        Reserved::Failed { error } => panic!("{error}"),
+        Reserved::Failed { error, .. } => panic!("{error}"),
     }
 }
 

@@ -41,7 +41,7 @@ fn decided(answer: &Reserved) -> (bool, Vec<u64>) {
         Reserved::Decided { admitted, windows } => {
             (*admitted, windows.iter().map(|window| window.used.get()).collect())
         }
-        Reserved::Failed { error } => panic!("{error}"),
+        Reserved::Failed { error, .. } => panic!("{error}"),
     }
 }
 
@@ -51,7 +51,7 @@ fn admitted(answers: &[Reserved]) -> usize {
 
 fn error(answer: &Reserved) -> &str {
     match answer {
-        Reserved::Failed { error } => error,
+        Reserved::Failed { error, .. } => error,
         Reserved::Decided { .. } => panic!("{answer:?} is no error"),
     }
 }

@@ -16,7 +16,7 @@ fn used(answer: &Reserved) -> (bool, Vec<u64>) {
         Reserved::Decided { admitted, windows } => {
             (*admitted, windows.iter().map(|window| window.used.get()).collect())
         }
-        Reserved::Failed { error } => panic!("{error}"),
+        Reserved::Failed { error, .. } => panic!("{error}"),
     }
 }
 

@@ -12,6 +12,11 @@ const MAX_COMPLETION_TOKENS: u64 = 1_000_000;
 pub struct Behaviour {
     /// `x-mock-status`: answer with this status, and an error body unless it is 200.
     pub status: StatusCode,
+    /// `x-mock-no-stream-options`: if the body has `stream_options`, answer with this status, and an error that names
+    /// it.
+    pub no_stream_options: Option<StatusCode>,
+    /// `x-mock-error-message`: the message of an error, whatever it is for.
+    pub error_message: Option<String>,
     /// `x-mock-fail-attempts`: answer this many attempts with 503 first, by `x-envoy-attempt-count`.
     pub fail_attempts: u64,
     /// `x-mock-delay-ms`: the pause before the answer begins.
@@ -20,7 +25,7 @@ pub struct Behaviour {
     pub chunk_delay: Duration,
     /// `x-mock-gate`: each piece of the body waits at the gate of this name ([`crate::gates`]).
     pub gate: Option<String>,
-    /// `x-mock-chunk-bytes`: cut the body into pieces of this size. Without it, each event is a piece.
+    /// `x-mock-chunk-bytes`: cut the body into pieces of this size. Without it, each event is a piece, and each error.
     pub chunk_bytes: Option<usize>,
     /// `x-mock-prompt-tokens`: the prompt tokens in `usage`. Without it, the body's bytes divided by four.
     pub prompt_tokens: Option<u64>,
@@ -47,6 +52,8 @@ pub struct Behaviour {
     pub answer: Option<String>,
     /// `x-mock-compress`: compress the answer, as `accept-encoding` allows.
     pub compress: bool,
+    /// `x-mock-compress: always`: even if `accept-encoding` does not allow it.
+    pub always_compress: bool,
     /// `x-mock-header`, any number of times: a `name: value` to answer with.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -64,6 +71,10 @@ impl Behaviour {
             let text = value.to_str().map_err(|_| format!("{name}: expected text"))?;
             match choice {
                 "status" => behaviour.status = read(name, text, "an HTTP status")?,
+                "no-stream-options" => {
+                    behaviour.no_stream_options = Some(read(name, text, "an HTTP status")?);
+                }
+                "error-message" => behaviour.error_message = Some(text.to_owned()),
                 "fail-attempts" => behaviour.fail_attempts = read(name, text, "a number")?,
                 "delay-ms" => behaviour.delay = Duration::from_millis(read(name, text, "a number")?),
                 "chunk-delay-ms" => {
@@ -88,7 +99,10 @@ impl Behaviour {
                 "reset-after" => behaviour.reset_after = Some(read(name, text, "a number")?),
                 "trailers" => behaviour.trailers = true,
                 "answer" => behaviour.answer = Some(text.to_owned()),
-                "compress" => behaviour.compress = true,
+                "compress" => {
+                    behaviour.compress = true;
+                    behaviour.always_compress = text == "always";
+                }
                 "header" => {
                     let (key, value) =
                         text.split_once(':').ok_or(format!("{name}: expected \"name: value\""))?;
@@ -113,12 +127,29 @@ impl Behaviour {
         (self.status != StatusCode::OK).then_some(self.status)
     }
 
+    /// The error in the place of an answer to a request with these headers and this body: its status and message.
+    pub fn error(&self, headers: &HeaderMap, body: &[u8]) -> Option<(StatusCode, String)> {
+        let error = match (self.fails(headers), self.no_stream_options) {
+            (Some(status), _) => (status, "the request asked the mock for this status"),
+            (None, Some(status)) if has_stream_options(body) => {
+                (status, "Unrecognized request argument supplied: stream_options")
+            }
+            _ => return None,
+        };
+        let (status, message) = error;
+        Some((status, self.error_message.clone().unwrap_or_else(|| message.to_owned())))
+    }
+
     /// Adds the headers from `x-mock-header`.
     pub fn add_headers(&self, response: &mut HeaderMap) {
         for (name, value) in &self.headers {
             response.append(name, value.clone());
         }
     }
+}
+
+fn has_stream_options(body: &[u8]) -> bool {
+    serde_json::from_slice(body).is_ok_and(|body: serde_json::Value| body.get("stream_options").is_some())
 }
 
 fn read<T: FromStr>(name: &str, text: &str, expected: &str) -> Result<T, String> {

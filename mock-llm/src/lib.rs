@@ -109,8 +109,12 @@ async fn answer(State(Mock { journal, gates, given }): State<Mock>, mut request:
     let Ok(content) = body::to_bytes(incoming, MAX_BODY).await else {
         return refuse(StatusCode::BAD_REQUEST, "the body did not arrive whole");
     };
-    let encoding = behaviour.compress.then(|| Encoding::accepted(&parts.headers)).flatten();
-    let fails = behaviour.fails(&parts.headers);
+    let encoding = match (behaviour.compress, behaviour.always_compress) {
+        (_, true) => Some(Encoding::of_everything(&parts.headers)),
+        (true, false) => Encoding::accepted(&parts.headers),
+        (false, false) => None,
+    };
+    let error = behaviour.error(&parts.headers, &content);
     let path = parts.uri.path().to_owned();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     in_flight.record(Received {
@@ -122,8 +126,8 @@ async fn answer(State(Mock { journal, gates, given }): State<Mock>, mut request:
     });
     sleep(behaviour.delay).await;
 
-    let answer = match fails {
-        Some(status) => Err((status, "the request asked the mock for this status".to_owned())),
+    let answer = match error {
+        Some(error) => Err(error),
         None => match &behaviour.answer {
             Some(name) => given
                 .answer(name, behaviour.chunk_bytes)
@@ -135,7 +139,14 @@ async fn answer(State(Mock { journal, gates, given }): State<Mock>, mut request:
     let mut response = match answer {
         Err((status, why)) => {
             in_flight.end(Ended::Refused);
-            refuse(status, &why)
+            let mut pieces = vec![Bytes::from(error_body(&why).to_string())];
+            if let Some(encoding) = encoding {
+                pieces = encoding.compress(&pieces);
+            }
+            if let Some(size) = behaviour.chunk_bytes {
+                pieces = pieces.concat().chunks(size).map(Bytes::copy_from_slice).collect();
+            }
+            refuse_in(status, pieces, encoding, behaviour.chunk_delay)
         }
         Ok(mut answer) => {
             if let Some(encoding) = encoding {
@@ -198,10 +209,34 @@ fn paced(
 
 /// An error in OpenAI's format.
 fn refuse(status: StatusCode, message: &str) -> Response {
-    let error = serde_json::json!({
-        "error": {"message": message, "type": "mock_error", "param": null, "code": null}
-    });
-    (status, Json(error)).into_response()
+    (status, Json(error_body(message))).into_response()
+}
+
+fn error_body(message: &str) -> serde_json::Value {
+    serde_json::json!({"error": {"message": message, "type": "mock_error", "param": null, "code": null}})
+}
+
+/// An error in these pieces, with a pause before each but the first.
+fn refuse_in(
+    status: StatusCode,
+    pieces: Vec<Bytes>,
+    encoding: Option<Encoding>,
+    pause: Duration,
+) -> Response {
+    let body = match <[Bytes; 1]>::try_from(pieces) {
+        Ok([whole]) => Body::from(whole),
+        Err(pieces) => Body::from_stream(stream::iter(pieces.into_iter().enumerate()).then(
+            move |(at, piece)| async move {
+                sleep(if at == 0 { Duration::ZERO } else { pause }).await;
+                io::Result::Ok(piece)
+            },
+        )),
+    };
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    if let Some(encoding) = encoding {
+        response.headers_mut().insert(header::CONTENT_ENCODING, encoding.name());
+    }
+    response
 }
 
 #[cfg(test)]

@@ -124,6 +124,12 @@ impl Refusal {
                 openai: ("invalid_request_error", "websocket_not_available"),
                 anthropic: "invalid_request_error",
             },
+            Self::StreamUsage => ApiError {
+                status: 503,
+                message: "The upstream does not report the usage of streams. Please send the request again.",
+                openai: ("server_error", "stream_usage_unavailable"),
+                anthropic: "api_error",
+            },
             Self::NoStore => ApiError {
                 status: 503,
                 message: "The rate limiter is unavailable. Please try again.",
@@ -133,6 +139,8 @@ impl Refusal {
         };
         let headers: &[_] = match self {
             Self::NoStore => &[("retry-after", "1")],
+            // The clients of OpenAI and of Anthropic follow both, and send the request again after this wait.
+            Self::StreamUsage => &[("x-should-retry", "true"), ("retry-after-ms", "1")],
             // docs/envoy.md#upgrades: Envoy removes `upgrade` from an answer without this `connection`, and both from
             // an answer over HTTP/2, which forbids them.
             Self::WebSocket => &[("connection", "upgrade"), ("upgrade", "HTTP/1.1")],
@@ -169,7 +177,11 @@ fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {
 }
 
 fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
-    let mut headers = wording.dialect.headers_of(over.statuses(), over.by(), wording.now);
+    let mut headers = if over.shows_counters() {
+        wording.dialect.headers_of(over.statuses(), over.by(), wording.now)
+    } else {
+        Headers::new()
+    };
     if let Some(wait) = over.retry_after() {
         headers.push(("retry-after", wait.seconds_rounded_up().to_string()));
         headers.push(("retry-after-ms", wait.to_string()));

@@ -18,6 +18,8 @@ pub enum Refusal {
     WebSocket,
     /// The store did not answer, and the configuration denies requests then.
     NoStore,
+    /// The upstream objects to the filter's request for usage. Sent again, the request goes as it came.
+    StreamUsage,
     /// Nobody can tell what its body says.
     BadBody(BadBody),
 }
@@ -53,6 +55,7 @@ impl Refusal {
         match self {
             Self::ClosedEndpoint => Some("endpoint"),
             Self::WebSocket => Some("websocket"),
+            Self::StreamUsage => Some("stream_options"),
             Self::BadBody(bad) => Some(bad.reason()),
             Self::OverLimit(_) | Self::UnknownIdentity | Self::NoStore => None,
         }
@@ -70,6 +73,8 @@ pub struct OverLimit {
     name: Option<String>,
     /// Whether only a part of the prompt has been counted.
     is_partial: bool,
+    /// Whether the states of the counters are known.
+    shows_counters: bool,
 }
 
 impl OverLimit {
@@ -81,13 +86,24 @@ impl OverLimit {
             .map(|status| status.wait().map_or(u64::MAX, Millis::get))
             .enumerate()
             .reduce(|longest, next| if next.1 > longest.1 { next } else { longest })?;
-        (longest > 0).then_some(Self { statuses, refused_by, name, is_partial: false })
+        (longest > 0).then_some(Self { statuses, refused_by, name, is_partial: false, shows_counters: true })
     }
 
     /// The same refusal. `is_partial`: only a part of the prompt has been counted.
     #[must_use]
     pub fn with_partial_prompt(self, is_partial: bool) -> Self {
         Self { is_partial, ..self }
+    }
+
+    /// The same refusal by a filter that no store has told how much is left: it shows no counters.
+    #[must_use]
+    pub fn without_counters(self) -> Self {
+        Self { shows_counters: false, ..self }
+    }
+
+    /// Whether the states of the counters are known.
+    pub const fn shows_counters(&self) -> bool {
+        self.shows_counters
     }
 
     /// Whether the cost under the limit that refuses is only a lower bound.

@@ -25,8 +25,9 @@ pub struct Accounting {
     pub default_output_tokens: u64,
     /// The mode that chooses the reservation of output.
     pub output_mode: OutputMode,
-    /// The source of a stream's usage if the client did not request it.
-    pub stream_usage: StreamUsage,
+    /// The source of a stream's usage if the client did not request it. None is [`StreamUsage::Inject`] where tokens or
+    /// dollars are limited, and not only in a dry run.
+    pub stream_usage: Option<StreamUsage>,
     /// The treatment of a stream that passes a limit on tokens while it runs.
     pub on_stream_over: OnStreamOver,
     /// Whether limits on requests refund a request that the upstream answers with an error.

@@ -144,6 +144,7 @@ pub(super) fn default(
         None => {
             return Some(Grant::Limited(Arc::new(Policy {
                 name: None,
+                plan: None,
                 own: Arc::default(),
                 group: None,
                 shared,
@@ -159,7 +160,8 @@ pub(super) fn default(
     }
     let plan = catalogue.plan(limits.plan.as_deref(), path, problems);
     let own = combined(plan, limits.limits(), &limits.models, path, problems)?;
-    Some(Grant::Limited(Arc::new(Policy { name: None, own, group: None, shared })))
+    let plan = limits.plan.as_deref().map(Arc::from);
+    Some(Grant::Limited(Arc::new(Policy { name: None, plan, own, group: None, shared })))
 }
 
 fn key_grant(
@@ -192,7 +194,9 @@ fn key_grant(
     let own = combined(plan, key.limits(), &key.models, path, problems);
     let group = catalogue.group(key.group.as_deref(), path, problems)?;
     let own = own?;
-    Some(Grant::Limited(Arc::new(Policy { name, own, group, shared: Arc::clone(&catalogue.shared) })))
+    let plan = key.plan.as_deref().map(Arc::from);
+    let shared = Arc::clone(&catalogue.shared);
+    Some(Grant::Limited(Arc::new(Policy { name, plan, own, group, shared })))
 }
 
 /// The plan's limits, overridden by those at `path` and with the enforcement set there. If nothing is set there, this

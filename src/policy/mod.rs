@@ -18,6 +18,7 @@ pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 use crate::identity::ANONYMOUS;
 use crate::policy::limit::{Limit, Metric};
 use crate::policy::pattern::Pattern;
+use crate::usage::learned_output::Sender;
 use std::fmt;
 use std::sync::Arc;
 
@@ -130,6 +131,11 @@ impl Subject {
         self.policy.name.as_deref()
     }
 
+    /// The sender of its requests, for what is learned of their answers.
+    pub fn sender(&self) -> Sender {
+        Sender { id: Arc::clone(&self.id), plan: self.policy.plan.clone() }
+    }
+
     /// The name of its group.
     pub fn group(&self) -> Option<&str> {
         self.policy.group.as_ref().map(|group| &*group.name)
@@ -222,6 +228,8 @@ impl Grant {
 pub(crate) struct Policy {
     /// The configuration's name for the identity, for messages.
     pub(crate) name: Option<String>,
+    /// The name of the plan that it is on.
+    pub(crate) plan: Option<Arc<str>>,
     /// The identity's own limits. All identities on one plan share this value.
     pub(crate) own: Arc<LimitSet>,
     /// The identity's group.

@@ -28,6 +28,7 @@ pub mod path;
 mod payload;
 mod prompt;
 mod responses;
+mod stream_options;
 mod tools;
 mod upgrade;
 
@@ -35,6 +36,7 @@ pub use body::Body;
 pub use cap::Cap;
 pub use endpoint::{Api, Endpoint, deployment};
 pub use inject::{BodyEdit, inject_include_usage};
+pub use stream_options::{mentions_stream_options, names_stream_options};
 pub use upgrade::wants_websocket;
 
 use crate::codec::lenient::{self, Accept};
@@ -58,6 +60,8 @@ pub struct Request<'b> {
     pub has_stream_options: bool,
     /// Whether the client wants usage at the end of the stream (`stream_options.include_usage`).
     pub include_usage: bool,
+    /// Whether it has `data_sources`, of any type: Azure answers such requests in another way, and with other options.
+    pub has_data_sources: bool,
     /// Whether the body is one JSON object, in UTF-8, so that it can be edited.
     pub is_plain: bool,
     /// Why no reader reads the body. What comes before the fault was read.
@@ -109,6 +113,7 @@ impl<'b> Request<'b> {
             background: false,
             has_stream_options: false,
             include_usage: false,
+            has_data_sources: false,
             is_plain: true,
             fault: None,
             names: Names::default(),
@@ -236,6 +241,7 @@ impl<'b> Accept<'b> for Request<'b> {
 
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         let folded = lenient::folded(name);
+        self.has_data_sources |= matches!(&*folded, "data_sources" | "datasources");
         self.take(&folded, *folded == *name, object)
     }
 

@@ -56,14 +56,16 @@ pub struct Waiting {
     until: Millis,
 }
 
-/// Reserves, unless requests of the same identity are waiting already: then the request queues behind them.
+/// Reserves, unless requests of the same identity are waiting already: then the request queues behind them, unless it
+/// never fits.
 pub(super) fn reserve<S: SharedData>(
     reservation: Reservation,
     facts: RequestFacts,
     cx: &mut Cx<'_, S>,
 ) -> Session {
     let longest_wait = reservation.longest_wait();
-    let patience = if longest_wait.is_zero() { Patience::None } else { Patience::Fresh };
+    let may_wait = !longest_wait.is_zero() && !reservation.never_fits();
+    let patience = if may_wait { Patience::Fresh } else { Patience::None };
     let candidate = Candidate { reservation, facts, since: cx.now, patience };
     let queue = candidate.reservation.queue();
     if patience == Patience::Fresh
@@ -85,12 +87,18 @@ pub(super) fn undo<S: SharedData>(reservation: &Reservation, answer: &Answer, cx
             count_and_log_unavailable(why, cx);
             cx.cancel(reservation);
         }
+        Answer::Refused { why } => count_and_log_refused(why, cx),
     }
 }
 
 fn count_and_log_unavailable<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
     cx.count(Stat::StoreErrors, 1);
     cx.stores.log_unavailable(why, cx.now);
+}
+
+fn count_and_log_refused<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
+    cx.count(Stat::StoreErrors, 1);
+    cx.stores.log_refused(why, cx.now);
 }
 
 impl AwaitStore {
@@ -103,6 +111,7 @@ impl AwaitStore {
         match answer {
             Answer::Decided(decision) => self.candidate.on_decision(decision, Share::Whole, cx),
             Answer::Unavailable { why } => self.candidate.on_no_answer(&why, cx),
+            Answer::Refused { why } => self.candidate.on_refused_call(&why, cx),
         }
     }
 
@@ -152,7 +161,7 @@ impl Candidate {
         let charges = self.reservation.charges(Share::Whole);
         match cx.stores.reserve(cx.stream, &self.reservation.id, charges, cx.now) {
             Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
-            Reserved::Answered(Answer::Unavailable { why }) => {
+            Reserved::Answered(Answer::Unavailable { why } | Answer::Refused { why }) => {
                 log::error!("{why}");
                 self.deny(cx)
             }
@@ -170,12 +179,15 @@ impl Candidate {
         let Decision { held, states } = decision;
         let statuses = self.reservation.statuses(share, &states, false);
         let Some(held) = held else {
-            let is_partial = self.reservation.estimate.is_partial;
-            return match OverLimit::new(statuses, self.reservation.name.clone()) {
-                Some(over) => self.wait_or_refuse(over.with_partial_prompt(is_partial), cx),
+            return match self.over_limit(statuses) {
+                Some(over) => self.wait_or_refuse(over, cx),
                 None => self.refuse(&Refusal::NoStore, cx),
             };
         };
+        if self.reservation.never_fits() {
+            cx.give_back(self.reservation.clone(), held);
+            return self.refuse_for_good(cx);
+        }
         cx.count(Stat::Admitted, 1);
         cx.log(Field::Decision, "admitted");
         let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);
@@ -185,6 +197,20 @@ impl Candidate {
             cx.log(Field::DryRun, limit);
         }
         self.forward(held, statuses, would_refuse, cx)
+    }
+
+    /// The refusal by the limits with these statuses; none if the request fits under all of them.
+    fn over_limit(&self, statuses: Vec<LimitStatus>) -> Option<OverLimit> {
+        let over = OverLimit::new(statuses, self.reservation.name.clone())?;
+        Some(over.with_partial_prompt(self.reservation.estimate.is_partial))
+    }
+
+    /// Refuses a request that never fits, whatever a store says or does not say.
+    fn refuse_for_good<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        match self.over_limit(self.reservation.statuses_without_answer()) {
+            Some(over) => self.wait_or_refuse(over.without_counters(), cx),
+            None => self.refuse(&Refusal::NoStore, cx),
+        }
     }
 
     /// Makes a request that is over a limit wait, if it fits soon enough and the waiting room has a place. Refuses it
@@ -224,6 +250,10 @@ impl Candidate {
     fn on_no_answer<S: SharedData>(self, why: &str, cx: &mut Cx<'_, S>) -> Session {
         count_and_log_unavailable(why, cx);
         match cx.stores.on_error() {
+            OnError::Allow | OnError::Deny if self.reservation.never_fits() => {
+                cx.cancel(&self.reservation);
+                self.refuse_for_good(cx)
+            }
             OnError::Allow => {
                 cx.count(Stat::StoreErrorsAllowed, 1);
                 cx.log(Field::Decision, "uncounted");
@@ -242,7 +272,7 @@ impl Candidate {
                         }
                         session
                     }
-                    Answer::Unavailable { why } => {
+                    Answer::Unavailable { why } | Answer::Refused { why } => {
                         log::error!("{why}");
                         self.deny(cx)
                     }
@@ -251,10 +281,32 @@ impl Candidate {
         }
     }
 
+    /// Treats a request that the sidecar does not take. That is no outage, so `on_error: allow` does not forward it:
+    /// whoever can make such requests would pass every limit. This Envoy's share of the limits still counts it.
+    fn on_refused_call<S: SharedData>(self, why: &str, cx: &mut Cx<'_, S>) -> Session {
+        count_and_log_refused(why, cx);
+        if let OnError::Local(config) = cx.stores.on_error() {
+            let share = Share::Of(config.replicas);
+            let answer = cx.stores.reserve_share_alone(&self.reservation.charges(share), cx.now);
+            if let Answer::Decided(decision) = answer {
+                return self.on_decision(decision, share, cx);
+            }
+        }
+        if self.reservation.never_fits() {
+            return self.refuse_for_good(cx);
+        }
+        self.deny_uncharged(cx)
+    }
+
     fn deny<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        cx.cancel(&self.reservation);
+        self.deny_uncharged(cx)
+    }
+
+    /// Denies a request that no store has charged.
+    fn deny_uncharged<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         cx.count(Stat::StoreErrorsDenied, 1);
         cx.log(Field::Decision, "no_store");
-        cx.cancel(&self.reservation);
         self.refuse(&Refusal::NoStore, cx)
     }
 

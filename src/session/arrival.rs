@@ -9,7 +9,7 @@ use super::estimate;
 use super::incoming::{self, Arrived, Incoming};
 use super::reservation::{Estimate, Reservation};
 use super::route::refuse_unless_dry_run;
-use super::{RequestFacts, Session};
+use super::{Asked, Destination, RequestFacts, Session};
 use crate::answer::refusal::{BadBody, Refusal};
 use crate::codec::form;
 use crate::codec::loose_json::Fault;
@@ -17,7 +17,7 @@ use crate::config::{OnUnreadable, StreamUsage};
 use crate::identity::RequestView;
 use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
-use crate::policy::{Candidates, Subject};
+use crate::policy::{Applied, Candidates, Subject};
 use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, Request};
 use crate::store::local::SharedData;
@@ -41,6 +41,8 @@ pub struct AwaitBody {
     incoming: Incoming,
     /// Whether the headers say that the body is a form.
     is_form: bool,
+    /// The header `:authority`; none if the body may not be changed: the headers have a digest of it.
+    authority: Option<String>,
     /// Whether the filter still holds the headers.
     headers_held: bool,
     /// When to release the headers if no body comes.
@@ -67,6 +69,7 @@ impl AwaitBody {
             languages,
             incoming: Incoming::new(&content_encoding, &content_type, &cx.shared.held),
             is_form: incoming::is_form(&content_type),
+            authority: authority_of_editable(request),
             headers_held,
             release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
         };
@@ -146,11 +149,13 @@ impl AwaitBody {
         }
         let models = self.deployed().unwrap_or_else(|| request.models());
         let estimate = estimate::of_request(&request, &models, &self.subject, cx);
-        if coded.is_none() && self.must_inject(&request, cx) {
+        let destination = if coded.is_none() { self.asks_for_usage(&request, &models, cx) } else { None };
+        if destination.is_some() {
             cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
         }
-        let hides_usage = cx.effects.body.is_some();
-        if self.headers_held && request.stream && cx.stream_edits(hides_usage).any() {
+        let asked = destination.filter(|_| cx.effects.body.is_some());
+        let asked = asked.map(|destination| Asked::new(destination, bytes));
+        if self.headers_held && request.stream && cx.stream_edits(asked.is_some()).any() {
             // A compressed stream cannot be edited.
             cx.effects.headers.set.push(("accept-encoding", "identity".to_owned()));
         }
@@ -159,7 +164,9 @@ impl AwaitBody {
             languages: self.languages,
             choices: request.choices(),
             answers: request.answers(),
-            hides_usage,
+            output_cap: request.output_cap().tokens,
+            sender: self.subject.sender(),
+            asked,
             background: request.background,
             spends_tokens: true,
             models,
@@ -201,8 +208,8 @@ impl AwaitBody {
         let estimate = estimate::of_unreadable(size, request.as_ref(), &models, &self.subject, cx);
         // Nobody knows whether it asks for that.
         let background = self.endpoint == Endpoint::Responses;
-        let facts =
-            RequestFacts { models, background, ..RequestFacts::unread(self.endpoint, self.languages) };
+        let facts = RequestFacts::unread(self.endpoint, self.subject.sender(), self.languages);
+        let facts = RequestFacts { models, background, ..facts };
         admit(&self.subject, facts, estimate, cx)
     }
 
@@ -224,16 +231,46 @@ impl AwaitBody {
         is_refused
     }
 
-    /// Whether to request the usage of a stream for which the client did not request it.
-    fn must_inject<S>(&self, request: &Request<'_>, cx: &Cx<'_, S>) -> bool {
-        cx.shared.counts_tokens
-            && cx.config.accounting().stream_usage == StreamUsage::Inject
+    /// Where to ask for the usage of a stream for which the client does not ask; none if it must not be asked for.
+    fn asks_for_usage<S: SharedData>(
+        &self,
+        request: &Request<'_>,
+        models: &Candidates,
+        cx: &Cx<'_, S>,
+    ) -> Option<Destination> {
+        let choice = cx.config.accounting().stream_usage;
+        let can = cx.shared.counts_tokens
+            && choice != Some(StreamUsage::Count)
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
             && self.headers_held
             && request.stream
             && request.is_plain
             && !request.include_usage
+            && !request.has_data_sources;
+        if !can {
+            return None;
+        }
+        // An upstream may object, and a dry run is not to bring its clients a 503 that nobody has asked for.
+        let may_ask = |applied: &Applied| !applied.dry_run || choice == Some(StreamUsage::Inject);
+        let mut limits = self.subject.limits(models);
+        if !limits.any(|applied| applied.limit.metric.needs_tokens() && may_ask(&applied)) {
+            return None;
+        }
+        let destination = Destination {
+            authority: self.authority.clone()?,
+            model: models.names().join(","),
+            sender: self.subject.sender().id,
+        };
+        Some(destination).filter(|destination| !destination.objects(cx.stores, cx.now))
     }
+}
+
+/// The authority of a request with a body that may be changed; none if the headers have a digest or a signature of it.
+fn authority_of_editable(request: &dyn RequestView) -> Option<String> {
+    const DIGESTS: [&str; 5] =
+        ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256"];
+    let is_sealed = DIGESTS.iter().any(|name| request.header(name).is_some());
+    if is_sealed { None } else { Some(request.header(":authority").unwrap_or_default()) }
 }
 
 /// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.

@@ -6,7 +6,7 @@ use super::incoming::Held;
 use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
-use crate::answer::{Dialect, Wording};
+use crate::answer::{Dialect, Reply, Wording};
 use crate::config::{Config, OnStreamOver};
 use crate::models;
 use crate::policy::limit::{Cost, Metric};
@@ -14,8 +14,8 @@ use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
-use crate::store::Stores;
 use crate::store::local::SharedData;
+use crate::store::{HeldIn, Stores};
 use crate::stream_edit::Edits;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
@@ -78,6 +78,12 @@ impl Shared {
         format!("{seed:016x}-{number:x}")
     }
 
+    /// Lets headers go before bodies, as where they cannot be held.
+    #[cfg(test)]
+    pub(crate) fn stop_holding_headers(&mut self) {
+        self.headers_mode = HeadersMode::First;
+    }
+
     /// Whether requests of `identity` wait.
     #[cfg(test)]
     pub(crate) fn has_waiting(&self, identity: &str) -> bool {
@@ -122,9 +128,13 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// Answers the request with `refusal`, in the form of its API.
     pub(super) fn refuse(&mut self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) {
+        self.direct(Directive::Reply(self.reply(refusal, endpoint, languages)));
+    }
+
+    /// The answer with `refusal`, in the form of the API.
+    pub(super) fn reply(&self, refusal: &Refusal, endpoint: Endpoint, languages: Option<&str>) -> Reply {
         let message = self.config.messages().map(|messages| messages.of(languages));
-        let wording = Wording { message, dialect: self.dialect(endpoint), now: self.now };
-        self.direct(Directive::Reply(refusal.reply(&wording)));
+        refusal.reply(&Wording { message, dialect: self.dialect(endpoint), now: self.now })
     }
 
     /// The headers and errors that a client of `endpoint` understands.
@@ -159,7 +169,13 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.wake |= self.stores.cancel(reservation.cancellation());
     }
 
-    /// Settles a reservation. No other function does.
+    /// Gives back all of a reservation that was made for a request that is not forwarded.
+    pub(super) fn give_back(&mut self, reservation: Reservation, held: HeldIn) {
+        let open = OpenReservation::new(reservation, held, self.now);
+        self.effects.wake |= self.stores.settle(open.settlement(FinalCost::NOTHING), self.now);
+    }
+
+    /// Settles a reservation that was forwarded. No other function does.
     pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
         let cost = final_cost.cost(&open);
         self.count(Stat::Settled, 1);

@@ -21,7 +21,7 @@ pub(super) fn of_request<S: SharedData>(
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
     }
-    let (declared, output, certainty) = expected_output(request, models, cx);
+    let (declared, output, certainty) = expected_output(request, models, subject, cx);
     let most = most_input(subject, models);
     let weights = &cx.config.accounting().weights;
     let weighed = |input| weights.dearest(models, &Tokens { input, ..Tokens::NONE }).input_tokens;
@@ -67,6 +67,7 @@ pub(super) fn of_request<S: SharedData>(
 fn expected_output<S: SharedData>(
     request: &Request<'_>,
     models: &Candidates,
+    subject: &Subject,
     cx: &Cx<'_, S>,
 ) -> (u64, u64, Certainty) {
     let accounting = cx.config.accounting();
@@ -77,7 +78,8 @@ fn expected_output<S: SharedData>(
             OutputMode::Learned => match models {
                 Candidates::Any(_) => cx.shared.learned.longest(default),
                 known => {
-                    let expect = |name: &String| cx.shared.learned.expect(Some(name), default);
+                    let sender = subject.sender();
+                    let expect = |name: &String| cx.shared.learned.expect(&sender, Some(name), default);
                     known.names().iter().map(expect).max().unwrap_or(default)
                 }
             },

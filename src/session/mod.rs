@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! Idle ── headers ──> AwaitBody ── body ──> AwaitStore ── answer ──> Forwarded ── headers ──> Responding ──> Settled
-//!                                               │  ^
-//!                                               v  │ due
+//!                                               │  ^                       │                                    ^
+//!                                               v  │ due                   └── error ──> Objecting ── body ─────┘
 //!                                              Waiting
 //!
 //! Idle ── headers of a request that asks for an earlier response ──> Asking ── headers ──> Following
@@ -22,6 +22,9 @@ mod estimate;
 mod following;
 pub mod headers_mode;
 mod incoming;
+mod learning;
+mod objection;
+mod objectors;
 pub mod reservation;
 mod response;
 mod response_flags;
@@ -35,6 +38,8 @@ pub(crate) use background::settle_met;
 pub use context::{Cx, Shared};
 pub use effects::{Directive, Effects, HeaderEdits};
 pub use following::Following;
+pub use objection::Objection;
+pub use objectors::{Asked, Destination};
 pub use response::{Forwarded, Responding, ResponseView, Settled};
 pub use response_flags::ResponseFlags;
 
@@ -44,6 +49,7 @@ use crate::quantity::Millis;
 use crate::request::Endpoint;
 use crate::store::Answer;
 use crate::store::local::SharedData;
+use crate::usage::learned_output::Sender;
 use reservation::Reservation;
 
 /// The phase of a request.
@@ -62,6 +68,8 @@ pub enum Session {
     Abandoned(Reservation),
     /// The request has been forwarded, and the response has not begun.
     Forwarded(Forwarded),
+    /// The upstream has answered with an error, which is held until it has been read.
+    Objecting(Objection),
     /// The response is passing through.
     Responding(Responding),
     /// The request costs nothing, and its answer may report the usage of an earlier one.
@@ -133,8 +141,12 @@ pub struct RequestFacts {
     pub choices: u64,
     /// The number of answers that the model makes: more than `choices` if the request wants the best of several.
     pub answers: u64,
-    /// Whether the filter requested usage that the client did not, and must hide it.
-    pub hides_usage: bool,
+    /// The most output tokens that it allows, of all answers together; none if it sets no maximum.
+    pub output_cap: Option<u64>,
+    /// Whose it is, for what is learned of its answer.
+    pub sender: Sender,
+    /// The filter's request for usage that the client did not ask for, and that must be hidden from it.
+    pub asked: Option<Asked>,
     /// Whether the model may go on in the background when the client has left.
     pub background: bool,
     /// Whether the response may report tokens that the request must be charged for.
@@ -142,8 +154,8 @@ pub struct RequestFacts {
 }
 
 impl RequestFacts {
-    /// The facts of a request to `endpoint` whose body was not read.
-    pub const fn unread(endpoint: Endpoint, languages: Option<String>) -> Self {
+    /// The facts of a request of `sender` to `endpoint` whose body was not read.
+    pub const fn unread(endpoint: Endpoint, sender: Sender, languages: Option<String>) -> Self {
         let models = if endpoint.has_format() { Candidates::UNKNOWN } else { Candidates::NONE };
         Self {
             endpoint,
@@ -151,7 +163,9 @@ impl RequestFacts {
             models,
             choices: 1,
             answers: 1,
-            hides_usage: false,
+            output_cap: None,
+            sender,
+            asked: None,
             background: false,
             spends_tokens: true,
         }
@@ -215,6 +229,16 @@ impl Session {
                 Self::Idle
             }
 
+            (Self::Objecting(phase), Event::ResponseBody { buffer, end_of_stream }) => {
+                phase.read(buffer, end_of_stream, cx)
+            }
+            (Self::Objecting(phase), Event::ResponseTrailers) => phase.decide(cx),
+            (Self::Objecting(phase), Event::Due) => Self::Objecting(phase.renew_leases(cx)),
+            (Self::Objecting(phase), Event::StreamDone { .. }) => {
+                phase.leave(cx);
+                Self::Idle
+            }
+
             (Self::Responding(phase), Event::ResponseBody { buffer, end_of_stream }) => {
                 phase.read(buffer, end_of_stream, cx)
             }
@@ -222,7 +246,7 @@ impl Session {
             (Self::Responding(phase), Event::LimitPassed) => Self::Responding(phase.limit_passed()),
             (Self::Responding(phase), Event::Due) => Self::Responding(phase.renew_leases(cx)),
             (Self::Responding(phase), Event::StreamDone { flags }) => {
-                phase.settle(flags().ended_by(), cx);
+                phase.leave(flags().ended_by(), cx);
                 Self::Idle
             }
 
@@ -254,6 +278,7 @@ impl Session {
             Self::AwaitStore(phase) => phase.due(),
             Self::Waiting(phase) => Some(phase.due()),
             Self::Forwarded(phase) => phase.due(),
+            Self::Objecting(phase) => phase.due(),
             Self::Responding(phase) => phase.due(),
             Self::Idle | Self::Abandoned(_) | Self::Asking | Self::Following(_) | Self::Settled(_) => None,
         }

@@ -9,7 +9,7 @@ use crate::policy::limit::{Cost, Limit, Metric};
 use crate::policy::status::LimitStatus;
 use crate::policy::{Applied, Candidates, Owner};
 use crate::pricing::Tokens;
-use crate::quantity::{Millis, Units};
+use crate::quantity::{MAX_EXACT, Millis, Units};
 use crate::store::local::SharedData;
 use crate::store::wire::{Charge, ScopeCharges};
 use crate::store::{Extended, HeldIn, Settlement, Stores};
@@ -112,7 +112,7 @@ impl Share {
 pub struct Line {
     /// The limit and its counter.
     pub applied: Applied,
-    /// The units reserved before the request was forwarded.
+    /// The units to reserve before the request is forwarded. Beyond [`MAX_EXACT`] they count as that.
     pub cost: Units,
     /// The units charged so far: the reserved ones, and those of extensions.
     pub charged: Units,
@@ -126,9 +126,17 @@ impl Line {
         Self { applied, cost, charged: cost, is_of_another: false }
     }
 
-    /// A charge of `cost` units.
+    /// Whether no window ever has room for it, however empty it is. A slot is free again whatever the request costs.
+    fn never_fits(&self) -> bool {
+        let limit = &self.applied.limit;
+        limit.metric != Metric::Concurrency && self.cost > limit.window.capacity(limit.amount)
+    }
+
+    /// A charge of `cost` units. Clients choose caps and upstreams report usage, in numbers of any size, and weights,
+    /// prices and sums multiply them. No store takes more than [`MAX_EXACT`], so this cuts whatever goes to one.
     fn charge(&self, cost: Units) -> (Arc<str>, Charge) {
         let Applied { scope, identity, limit, dry_run, .. } = &self.applied;
+        let cost = cost.min(Units::new(MAX_EXACT));
         let charge = Charge {
             identity: Arc::clone(identity),
             name: Arc::clone(&limit.name),
@@ -150,13 +158,15 @@ impl Line {
         if let Algorithm::TokenBucket { burst } = &mut window.algorithm {
             *burst = share.of(*burst);
         }
-        let fits_whole = whole.cost <= whole.window.capacity(whole.limit);
+        let fits_whole = self.cost <= whole.window.capacity(whole.limit);
         let cost = if fits_whole { whole.cost.min(window.capacity(limit)) } else { whole.cost };
         (scope, Charge { limit, window, cost, ..whole })
     }
 
     /// The limit with the `state` of its counter, for the client. Under a share, the client sees the share.
     fn status(&self, share: Share, state: WindowState) -> LimitStatus {
+        let fit = if self.never_fits() { Fit::Never } else { state.fit };
+        let state = WindowState { fit, ..state };
         let (_, charge) = self.share(share);
         let whole = &self.applied.limit;
         let limit = if charge.limit == whole.amount {
@@ -206,6 +216,18 @@ impl Reservation {
             .filter(|(line, _)| line.applied.dry_run == dry_run)
             .map(|(line, state)| line.status(share, *state))
             .collect()
+    }
+
+    /// Whether a limit that is enforced never has room for the request. No store need say so.
+    pub fn never_fits(&self) -> bool {
+        self.lines.iter().any(|line| !line.applied.dry_run && line.never_fits())
+    }
+
+    /// The status of each limit that is enforced, as far as it is known without an answer of the store: only whether
+    /// the request ever fits.
+    pub fn statuses_without_answer(&self) -> Vec<LimitStatus> {
+        let unknown = WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now };
+        self.statuses(Share::Whole, &vec![unknown; self.lines.len()], false)
     }
 
     /// How long a request may wait until it fits under all of `statuses`: the shortest `max_wait` of the limits under
@@ -261,6 +283,14 @@ pub enum FinalCost {
 }
 
 impl FinalCost {
+    /// Nothing, not even a request.
+    pub const NOTHING: Self = Self::Cost(Cost {
+        requests: Units::ZERO,
+        input_tokens: Units::ZERO,
+        output_tokens: Units::ZERO,
+        cost_micro_usd: Units::ZERO,
+    });
+
     /// The cost to report for the request.
     pub fn cost(&self, open: &OpenReservation) -> Cost {
         match self {
@@ -393,7 +423,6 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::policy::limit::Enforcement;
-    use crate::policy::limit::Metric;
     use crate::policy::pattern::Pattern;
     use crate::quantity::NonZeroMillis;
     use crate::store::local::tests::Memory;

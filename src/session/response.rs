@@ -4,13 +4,15 @@
 use super::background;
 use super::context::Cx;
 use super::effects::HeaderEdits;
+use super::learning::{Lesson, Seen};
+use super::objection::Objection;
 use super::reservation::{FinalCost, OpenReservation};
 use super::unanswered::is_unanswered;
 use super::{RequestFacts, Session};
 use crate::answer;
 use crate::codec::content_encoding::Decoder;
 use crate::codec::media_type;
-use crate::config::Headers;
+use crate::config::{Headers, OutputMode};
 use crate::policy::limit::Cost;
 use crate::policy::status::LimitStatus;
 use crate::pricing::Tokens;
@@ -55,6 +57,7 @@ pub struct Responding {
     open: OpenReservation,
     facts: RequestFacts,
     body: Body,
+    lesson: Lesson,
     /// The output tokens at which the reservation is extended next, if the stream has outgrown it.
     extend_at: u64,
     /// Whether an extension passed a limit.
@@ -65,7 +68,7 @@ pub struct Responding {
 #[derive(Debug)]
 pub struct Settled {
     /// The editor of the rest of the response, if it is edited.
-    stream: Option<Box<EditedStream>>,
+    pub(super) stream: Option<Box<EditedStream>>,
 }
 
 /// How the body of a response passes.
@@ -84,6 +87,7 @@ pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
+    pub(super) content_length: Option<u64>,
 }
 
 impl Head {
@@ -92,6 +96,7 @@ impl Head {
             status: response.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
             content_type: response.header("content-type"),
             content_encoding: response.header("content-encoding"),
+            content_length: None,
         }
     }
 }
@@ -120,33 +125,51 @@ impl Forwarded {
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        cx.effects.headers = self.header_edits(cx);
-        let head = Head::read(response);
-        let Self { open, facts, .. } = self;
+        let mut head = Head::read(response);
+        let mut forwarded = self;
+        if forwarded.facts.asked.is_some() && !end_of_stream && Objection::may_concern(head.status) {
+            head.content_length = response.header("content-length").and_then(|length| length.parse().ok());
+            match Objection::begin(forwarded, &head, cx) {
+                Ok(held) => return Session::Objecting(held),
+                Err(passes) => forwarded = passes,
+            }
+        }
+        cx.effects.headers = forwarded.header_edits(cx);
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
             if is_unanswered(response) {
-                cx.settle(open, facts.model(), FinalCost::AsReserved);
-            } else {
-                settle_as_failed(open, &facts, head.status, cx);
+                cx.settle(forwarded.open, forwarded.facts.model(), FinalCost::AsReserved);
+                return Session::Settled(Settled { stream: None });
             }
-            return Session::Settled(Settled { stream: None });
+            return forwarded.fail(head.status, cx);
         }
+        let Self { open, facts, .. } = forwarded;
         let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
             cx.settle(open, facts.model(), FinalCost::AsReserved);
             return Session::Settled(Settled { stream: None });
         }
-        let responding = Responding { open, facts, body, extend_at: EXTEND_STEP, is_over: false };
+        let is_learned = cx.config.accounting().output_mode == OutputMode::Learned;
+        // The median of a model that reasons completes answers that break off.
+        let is_learned = is_learned || cx.reasons(facts.model());
+        let lesson = Lesson::new(is_learned && body.is_read() && facts.endpoint.has_format());
+        let responding = Responding { open, facts, body, lesson, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
-            responding.settle(EndedBy::Upstream, cx);
+            responding.settle(Seen::All, EndedBy::Upstream, cx);
             return Session::Settled(Settled { stream: None });
         }
         Session::Responding(responding)
     }
 
-    fn header_edits<S: SharedData>(&self, cx: &Cx<'_, S>) -> HeaderEdits {
+    /// Settles a request that the upstream has answered with this status, an error.
+    pub(super) fn fail<S: SharedData>(self, status: u16, cx: &mut Cx<'_, S>) -> Session {
+        settle_as_failed(self.open, &self.facts, status, cx);
+        Session::Settled(Settled { stream: None })
+    }
+
+    /// The headers that the client gets beside the upstream's, or in their place.
+    pub(super) fn header_edits<S: SharedData>(&self, cx: &Cx<'_, S>) -> HeaderEdits {
         let mut edits = HeaderEdits::default();
         if cx.config.headers() == Headers::None {
             return edits;
@@ -182,7 +205,7 @@ impl Body {
         let tokenizer = cx.config.encodings().tokenizer(facts.model());
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
         let reader = reader.looking_for_model(!is_certain).looking_for_state(facts.background);
-        let edits = cx.stream_edits(facts.hides_usage);
+        let edits = cx.stream_edits(facts.asked.is_some());
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let is_plain = head.content_encoding.as_ref().is_none_or(|encoding| encoding == "identity");
         if edits.any() && is_stream && is_plain && facts.endpoint.has_format() {
@@ -196,15 +219,16 @@ impl Body {
         !matches!(self, Self::Passes)
     }
 
-    /// Takes a chunk. Returns the bytes to send in its place, if the body is edited, and the outcome, once it is
-    /// certain: at the end, while something else is not known.
-    fn push(&mut self, chunk: &[u8]) -> (Option<Vec<u8>>, Option<Outcome>) {
+    /// Takes a chunk, and shows it, decoded, to `lesson`. Returns the bytes to send in its place, if the body is
+    /// edited, and the outcome, once it is certain: at the end, while something else is not known.
+    fn push(&mut self, chunk: &[u8], lesson: &mut Lesson) -> (Option<Vec<u8>>, Option<Outcome>) {
         match self {
             Self::Passes => (None, None),
             Self::Read(reading) => {
                 let (decoder, reader) = &mut **reading;
                 let mut outcome = None;
                 decoder.push(chunk, |bytes| {
+                    lesson.push(bytes);
                     outcome = outcome.or(reader.push(bytes));
                     outcome.is_some() && !reader.misses_something()
                 });
@@ -214,6 +238,7 @@ impl Body {
                 (None, outcome.filter(|_| !reader.misses_something()))
             }
             Self::Edited(stream) => {
+                lesson.push(chunk);
                 let (edited, outcome) = stream.push(chunk);
                 (Some(edited), outcome.filter(|_| !stream.reader().misses_something()))
             }
@@ -283,19 +308,22 @@ impl Responding {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let chunk = &*if self.body.is_read() { buffer() } else { Vec::new() };
-        let (mut edited, outcome) = self.body.push(chunk);
+        let (mut edited, outcome) = self.body.push(chunk, &mut self.lesson);
         if end_of_stream {
             self.find_model(cx);
             let state = self.body.state();
             let (rest, outcome) = self.body.finish(EndedBy::Upstream);
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
-            settle(self.open, &self.facts, &state, outcome, cx);
+            let ending = Ending { state, outcome, lesson: self.lesson, seen: Seen::All };
+            settle(self.open, &self.facts, ending, cx);
             return Session::Settled(Settled { stream: None });
         }
         if let Some(outcome) = outcome {
             replace(chunk, edited, cx);
             self.find_model(cx);
-            settle(self.open, &self.facts, &self.body.state(), outcome, cx);
+            let state = self.body.state();
+            let ending = Ending { state, outcome, lesson: self.lesson, seen: Seen::Enough };
+            settle(self.open, &self.facts, ending, cx);
             let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
             return Session::Settled(Settled { stream });
         }
@@ -326,16 +354,22 @@ impl Responding {
 
     /// Settles at the trailers, which end the body. Nothing can be added to the body here.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        self.settle(EndedBy::Upstream, cx);
+        self.settle(Seen::All, EndedBy::Upstream, cx);
         Session::Settled(Settled { stream: None })
     }
 
+    /// Settles a response that its client or its upstream has left.
+    pub(super) fn leave<S: SharedData>(self, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
+        self.settle(Seen::Part, ended_by, cx);
+    }
+
     /// Settles to what the response has shown.
-    pub(super) fn settle<S: SharedData>(mut self, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
+    fn settle<S: SharedData>(mut self, seen: Seen, ended_by: EndedBy, cx: &mut Cx<'_, S>) {
         self.find_model(cx);
         let state = self.body.state();
         let (_, outcome) = self.body.finish(ended_by);
-        settle(self.open, &self.facts, &state, outcome, cx);
+        let ending = Ending { state, outcome, lesson: self.lesson, seen };
+        settle(self.open, &self.facts, ending, cx);
     }
 
     /// If the answer names its model, the request was for no other.
@@ -377,19 +411,28 @@ fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
     cx.effects.body = changed.map(|with| BodyEdit { replaced: chunk.len(), with });
 }
 
-/// Settles to the `outcome` of reading a response, or leaves the reservation open if the response goes on in the
-/// background.
+/// What a response has shown when it is settled.
+struct Ending {
+    /// What it has said about itself, if it may go on in the background.
+    state: ResponseState,
+    outcome: Outcome,
+    lesson: Lesson,
+    /// How much of it has come.
+    seen: Seen,
+}
+
+/// Settles to what a response has shown, and learns from it, or leaves the reservation open if the response goes on in
+/// the background.
 fn settle<S: SharedData>(
     open: OpenReservation,
     facts: &RequestFacts,
-    state: &ResponseState,
-    outcome: Outcome,
+    Ending { state, outcome, lesson, seen }: Ending,
     cx: &mut Cx<'_, S>,
 ) {
     let model = facts.model();
     let models = &facts.models;
-    if facts.background && background::may_go_on(state, outcome) {
-        background::leave_open(open, facts, state, outcome, cx);
+    if facts.background && background::may_go_on(&state, outcome) {
+        background::leave_open(open, facts, &state, outcome, cx);
         return;
     }
     let has_format = facts.endpoint.has_format();
@@ -397,8 +440,7 @@ fn settle<S: SharedData>(
     let final_cost = match outcome {
         Outcome::Reported(usage) => {
             if has_format {
-                let reasons = usage.reasoning_tokens.is_some_and(|tokens| tokens > 0);
-                cx.shared.learned.observe(model, usage.output_tokens / facts.answers.max(1), reasons);
+                lesson.learn(facts, &usage, seen, cx);
             }
             FinalCost::Cost(cx.cost(models, &usage.tokens(&estimate)))
         }

@@ -180,7 +180,7 @@ impl Arrival<'_> {
 
     /// The facts of the request without its body: of the model, only what the path says.
     fn unread<S: SharedData>(&self, cx: &Cx<'_, S>) -> RequestFacts {
-        let facts = RequestFacts::unread(self.route.endpoint, self.languages(cx));
+        let facts = RequestFacts::unread(self.route.endpoint, self.subject.sender(), self.languages(cx));
         match self.deployed() {
             Some(models) => RequestFacts { models, ..facts },
             None => facts,

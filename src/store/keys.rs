@@ -29,6 +29,8 @@ const SHARD_VERSION: u32 = 2;
 
 /// The version of the bytes of open responses.
 const RESPONSES_VERSION: u32 = 1;
+/// The key of the [notices](super::Noticeboard) in Envoy's shared data, with the version of their bytes.
+pub const NOTICES: &str = "llmrl/notices/1";
 
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 64;

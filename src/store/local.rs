@@ -22,8 +22,8 @@ const MAX_TRIES: u32 = 10_000;
 /// The average number of scopes per shard when the store is full: half of those that a shard has room for.
 const EXPECTED_SCOPES_PER_SHARD: u32 = 8;
 
-/// The part of Envoy's shared data that the store needs.
-pub trait SharedData {
+/// The part of Envoy's shared data that the store needs. A clone is the same data.
+pub trait SharedData: Clone {
     /// The value of `key` and its version.
     fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)>;
     /// Writes `value` if the version is still `version`. Returns whether it was.

@@ -6,8 +6,10 @@
 //! without an answer.
 
 mod charge;
+mod failure;
 pub mod keys;
 pub mod local;
+mod noticeboard;
 mod responses;
 mod responses_queue;
 pub mod shard;
@@ -15,6 +17,8 @@ pub mod sidecar;
 mod stores;
 pub mod wire;
 
+pub use failure::Failure;
+pub use noticeboard::Noticeboard;
 pub use responses::USAGE_WAITS;
 pub use stores::{CalloutOutcome, Kept, Reserved, Stores};
 
@@ -30,6 +34,12 @@ pub enum Answer {
     Decided(Decision),
     /// The store has not decided, or not in time. It may have charged the request all the same.
     Unavailable {
+        /// The reason, for the log.
+        why: String,
+    },
+    /// The sidecar has answered that it does not take the call. It has charged nothing, and would not take the call a
+    /// second time either.
+    Refused {
         /// The reason, for the log.
         why: String,
     },

@@ -6,7 +6,7 @@
 
 use super::sidecar::{Callout, Kind, MAX_BATCH, Pause, SETTLE_TIMEOUT, json, parse};
 use super::wire::{Background, Met, Settle};
-use super::{HeldIn, Met as MetResponse};
+use super::{Failure, HeldIn, Met as MetResponse};
 use crate::quantity::Millis;
 use std::collections::VecDeque;
 
@@ -72,12 +72,12 @@ impl ResponsesQueue {
     }
 
     /// Ends the callout.
-    pub(super) fn callout_ended(&mut self, answer: Result<&[u8], String>, now: Millis) -> Outcome {
+    pub(super) fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) -> Outcome {
         let sent = std::mem::take(&mut self.in_flight);
         let mut outcome = Outcome::default();
         let answers = match answer.and_then(|body| parse::<Met>(body, sent.len())) {
             Ok(answers) => answers,
-            Err(error) => vec![Met::Failed { error }; sent.len()],
+            Err(Failure { why, .. }) => vec![Met::Failed { error: why }; sent.len()],
         };
         let mut again = VecDeque::new();
         for (queued, answer) in sent.into_iter().zip(answers) {

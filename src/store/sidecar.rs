@@ -4,7 +4,7 @@
 //! One callout per request costs two thirds of the throughput; one callout at a time costs nothing and still answers a
 //! lone request in one round trip. This file fills callouts and reads their answers. It sends nothing.
 
-use super::{Answer, Decision, HeldIn};
+use super::{Answer, Decision, Failure, HeldIn};
 use crate::quantity::Millis;
 use crate::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled, path};
 use std::collections::VecDeque;
@@ -125,13 +125,13 @@ impl ReserveQueue {
 
     /// Ends the callout and returns the answer to each stream. `answer` is the body of a 200, or the reason why there
     /// is none.
-    pub fn callout_ended(&mut self, answer: Result<&[u8], String>) -> Vec<(u32, Answer)> {
+    pub fn callout_ended(&mut self, answer: Result<&[u8], Failure>) -> Vec<(u32, Answer)> {
         let sent = self.in_flight.take().unwrap_or_default();
         match answer.and_then(|body| parse::<Reserved>(body, sent.len())) {
             Ok(answers) => {
                 sent.iter().zip(answers).map(|(sent, answer)| (sent.stream, sent.read(answer))).collect()
             }
-            Err(why) => sent.iter().map(|s| (s.stream, Answer::Unavailable { why: why.clone() })).collect(),
+            Err(failure) => sent.iter().map(|sent| (sent.stream, failure.clone().answer())).collect(),
         }
     }
 }
@@ -145,7 +145,9 @@ impl Sent {
             Reserved::Decided { windows, .. } => Answer::Unavailable {
                 why: format!("{} windows in the answer to {} charges", windows.len(), self.charges),
             },
-            Reserved::Failed { error } => Answer::Unavailable { why: error },
+            Reserved::Failed { error, unavailable } => {
+                Failure { why: error, is_refusal: !unavailable }.answer()
+            }
         }
     }
 }
@@ -221,7 +223,7 @@ impl SettleQueue {
 
     /// Ends the callout. Queues again what did not arrive, which is safe: settling twice has the effect of settling
     /// once.
-    pub fn callout_ended(&mut self, answer: Result<&[u8], String>, now: Millis) -> SettleOutcome {
+    pub fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) -> SettleOutcome {
         let sent = std::mem::take(&mut self.in_flight);
         let (mut why, mut over) = (None, Vec::new());
         let again: Vec<Queued> = match answer.and_then(|body| parse::<Settled>(body, sent.len())) {
@@ -239,8 +241,8 @@ impl SettleQueue {
                     }
                 })
                 .collect(),
-            Err(error) => {
-                why = Some(error);
+            Err(failure) => {
+                why = Some(failure.why);
                 sent
             }
         };
@@ -270,13 +272,13 @@ pub(super) fn json<T: serde::Serialize>(elements: &[T]) -> Vec<u8> {
 }
 
 /// Reads an array of `len` answers.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8], len: usize) -> Result<Vec<T>, String> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8], len: usize) -> Result<Vec<T>, Failure> {
     let answers: Vec<T> =
         serde_json::from_slice(body).map_err(|error| format!("cannot read the sidecar's answer: {error}"))?;
     if answers.len() == len {
         Ok(answers)
     } else {
-        Err(format!("the sidecar gave {} answers to {len} calls", answers.len()))
+        Err(format!("the sidecar gave {} answers to {len} calls", answers.len()).into())
     }
 }
 
@@ -315,13 +317,25 @@ mod tests {
             r#"{"#,
             "[]",
             r#"[{"admitted":true,"windows":[]},{"admitted":true,"windows":[]}]"#,
-            r#"[{"error":"x"}]"#,
+            r#"[{"error":"x","unavailable":true}]"#,
         ] {
             let mut queue = ReserveQueue::new(Millis::new(50));
             queue.push(1, reserve("a"), Millis::new(0));
             queue.next_callout(Millis::new(0)).unwrap();
             let answers = queue.callout_ended(Ok(answer.as_bytes()));
             assert!(matches!(answers.as_slice(), [(1, Answer::Unavailable { .. })]), "{answer}: {answers:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_refuses_a_call_is_not_a_missing_answer() {
+        let refusal = Failure::of_status(Some("413"), b"too large");
+        for answer in [Ok(&br#"[{"error":"charges[0]: cost"}]"#[..]), Err(refusal)] {
+            let mut queue = ReserveQueue::new(Millis::new(50));
+            queue.push(1, reserve("a"), Millis::new(0));
+            queue.next_callout(Millis::new(0)).unwrap();
+            let answers = queue.callout_ended(answer);
+            assert!(matches!(answers.as_slice(), [(1, Answer::Refused { .. })]), "{answers:?}");
         }
     }
 

@@ -6,13 +6,13 @@ use super::responses::{OpenResponses, USAGE_WAITS};
 use super::responses_queue::ResponsesQueue;
 use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
 use super::wire::{self, Background, IfAbsent, Reserve, Settle};
-use super::{Answer, Extended, HeldIn, Met, OpenResponse, Settlement, local};
+use super::{Answer, Extended, Failure, HeldIn, Met, Noticeboard, OpenResponse, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::stats::{Stat, Stats};
 use std::sync::Arc;
 
-/// The log reports that a store does not answer at most once in this time.
+/// The log reports failures of a store at most once in this time.
 const LOG_PERIOD: Millis = Millis::SECOND;
 
 /// The stores that a configuration uses.
@@ -24,7 +24,9 @@ pub struct Stores<S> {
     local: Option<LocalStore<S>>,
     /// None if the configuration has no sidecar.
     sidecar: Option<Sidecar>,
-    /// When the log last reported that a store does not answer.
+    /// What the workers of this Envoy tell each other.
+    notices: Noticeboard<S>,
+    /// When the log last reported a failure.
     logged: Option<Millis>,
 }
 
@@ -70,8 +72,11 @@ pub struct Kept {
 }
 
 impl<S: SharedData> Stores<S> {
-    /// The stores of `config` for the counters of `namespace`. Creates missing shards of the local store.
+    /// The stores of `config` for the counters of `namespace`. Creates missing shards of the local store, and the
+    /// noticeboard.
     pub fn new(config: &Store, namespace: Arc<str>, data: S) -> Self {
+        let notices = Noticeboard::new(data.clone());
+        notices.prepare();
         let local =
             config.local().map(|local| LocalStore::new(data, Arc::clone(&namespace), local.max_identities));
         if let Some(local) = &local {
@@ -93,7 +98,12 @@ impl<S: SharedData> Stores<S> {
                 })
             }
         };
-        Self { namespace, local, sidecar, logged: None }
+        Self { namespace, local, sidecar, notices, logged: None }
+    }
+
+    /// What the workers of this Envoy tell each other.
+    pub const fn notices(&self) -> &Noticeboard<S> {
+        &self.notices
     }
 
     /// Reserves all of `charges` or none, for the request of `stream`.
@@ -126,6 +136,12 @@ impl<S: SharedData> Stores<S> {
             Ok(decision) => Answer::Decided(decision.map(held)),
             Err(error) => Answer::Unavailable { why: error.to_string() },
         }
+    }
+
+    /// Reserves this Envoy's share of the limits for a request whose call the sidecar has refused. Redis gets none of
+    /// its charges: the sidecar would refuse them too.
+    pub fn reserve_share_alone(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+        self.reserve_locally(charges, HeldIn::Local, now)
     }
 
     /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
@@ -291,7 +307,7 @@ impl<S: SharedData> Stores<S> {
     pub fn callout_ended(
         &mut self,
         kind: Kind,
-        answer: Result<&[u8], String>,
+        answer: Result<&[u8], Failure>,
         now: Millis,
     ) -> CalloutOutcome {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
@@ -322,10 +338,25 @@ impl<S: SharedData> Stores<S> {
 
     /// Logs that a store does not answer, at most once a second.
     pub fn log_unavailable(&mut self, why: &str, now: Millis) {
-        if self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD) {
-            self.logged = Some(now);
+        if self.logs(now) {
             log::warn!("the store did not answer: {why}");
         }
+    }
+
+    /// Logs that the sidecar refuses a call, at most once a second.
+    pub fn log_refused(&mut self, why: &str, now: Millis) {
+        if self.logs(now) {
+            log::error!("the sidecar refused a reservation: {why}");
+        }
+    }
+
+    /// Whether the log may report a failure now.
+    fn logs(&mut self, now: Millis) -> bool {
+        let may = self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD);
+        if may {
+            self.logged = Some(now);
+        }
+        may
     }
 
     /// When to take the next [`Stores::turn`] if no event comes first: at the end of a pause between settlements.

@@ -63,6 +63,9 @@ pub enum Reserved {
     Failed {
         /// The reason, for the log.
         error: String,
+        /// Whether the store could not: Redis has failed. Otherwise the element is at fault, and no store takes it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unavailable: bool,
     },
 }
 

@@ -1,10 +1,12 @@
-//! Edits one stream: keeps the bytes of an event until it is whole, and then lets them pass or hides them.
+//! Edits one stream: keeps the bytes of an event until it is whole, and then lets them pass or hides them, or a part of
+//! them.
 
 use super::ending::Ending;
-use super::{Edits, chat};
+use super::{Edits, chat, null_usage::null_usage};
 use crate::codec::lenient;
 use crate::codec::sse::{Event, Parser};
 use crate::usage::PLACES;
+use memchr::memmem;
 use serde_json::Value;
 
 /// The most bytes of an event that wait for its end. A larger event passes unchanged, as it arrives.
@@ -36,6 +38,8 @@ struct OpenBlock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Passes,
+    /// Without a `usage` that is null.
+    PassesInPart,
     Hidden,
 }
 
@@ -99,8 +103,10 @@ impl StreamEditor {
         }
         let event = event.filter(|event| event.is_whole && !is_passing);
         let fate = event.map_or(Fate::Passes, |event| self.edit(event));
-        if fate == Fate::Passes {
-            out.extend_from_slice(&buffered);
+        match (fate, event) {
+            (Fate::PassesInPart, Some(event)) => out.extend(without_null_usage(buffered, event.data)),
+            (Fate::Passes | Fate::PassesInPart, _) => out.extend_from_slice(&buffered),
+            (Fate::Hidden, _) => {}
         }
         self.after_return = bytes.ends_with(b"\r").then_some(fate);
     }
@@ -114,7 +120,7 @@ impl StreamEditor {
         if let Some(fate) = self.after_return.take()
             && let Some(rest) = bytes.strip_prefix(b"\n")
         {
-            out.extend((fate == Fate::Passes).then_some(b'\n'));
+            out.extend((fate != Fate::Hidden).then_some(b'\n'));
             bytes = rest;
         }
         self.block.buffered.extend_from_slice(bytes);
@@ -129,10 +135,24 @@ impl StreamEditor {
         let Ok(event) = serde_json::from_str::<Value>(&lenient::mend(event.data)) else {
             return Fate::Passes;
         };
-        let is_hidden = self.edits.hides_usage && chat::is_usage_alone(&event);
+        let fate = match event.get("usage") {
+            Some(usage) if self.edits.hides_usage && usage.is_null() => Fate::PassesInPart,
+            Some(_) if self.edits.hides_usage && chat::is_usage_alone(&event) => Fate::Hidden,
+            _ => Fate::Passes,
+        };
         if self.edits.finishes {
             self.ending.update(event);
         }
-        if is_hidden { Fate::Hidden } else { Fate::Passes }
+        fate
     }
+}
+
+/// The bytes of a block without the `usage` that is null in its `data`. All of them if the data is on several lines.
+fn without_null_usage(mut block: Vec<u8>, data: &[u8]) -> Vec<u8> {
+    if let Some(begins) = memmem::find(&block, data)
+        && let Some(range) = null_usage(data)
+    {
+        block.drain(begins.saturating_add(range.start)..begins.saturating_add(range.end));
+    }
+    block
 }

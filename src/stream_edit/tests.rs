@@ -15,6 +15,11 @@ const HIDES: Edits = Edits { hides_usage: true, finishes: false };
 
 const HELLO: &str = concat!(
     r#"data: {"id":"c","object":"chat.completion.chunk","#,
+    r#""choices":[{"index":0,"delta":{"content":"hi"}}]}"#
+);
+/// [`HELLO`], as an upstream sends it that was asked for usage.
+const ASKED: &str = concat!(
+    r#"data: {"id":"c","object":"chat.completion.chunk","#,
     r#""choices":[{"index":0,"delta":{"content":"hi"}}],"usage":null}"#
 );
 const USAGE: &str =
@@ -32,17 +37,17 @@ fn stream(end: &str, events: &[&str]) -> String {
 }
 
 #[test]
-fn only_the_chunk_of_usage_is_hidden() {
+fn only_the_chunk_of_usage_and_the_nulls_before_it_are_hidden() {
     for end in ["\n", "\r\n", "\r"] {
-        let came = stream(end, &[": hello", HELLO, USAGE, "data: [DONE]"]);
-        let went = stream(end, &[": hello", HELLO, "data: [DONE]"]);
+        let came = stream(end, &[": hello", ASKED, HELLO, USAGE, "data: [DONE]"]);
+        let went = stream(end, &[": hello", HELLO, HELLO, "data: [DONE]"]);
         for size in 1..60 {
             assert_eq!(edit(came.as_bytes().chunks(size)), went, "{end:?} by {size}");
         }
     }
     assert_eq!(
-        StreamEditor::new(FINISHES).push(stream("\n", &[USAGE]).as_bytes()),
-        stream("\n", &[USAGE]).as_bytes()
+        StreamEditor::new(FINISHES).push(stream("\n", &[ASKED, USAGE]).as_bytes()),
+        stream("\n", &[ASKED, USAGE]).as_bytes()
     );
 }
 

@@ -29,7 +29,9 @@ pub enum Stat {
     DryRunRefused,
     /// Requests whose body nobody can read, which were charged the most that they could cost.
     Unreadable,
-    /// Reservations that the store did not answer in time.
+    /// Requests that were answered 503 because the upstream objects to requests for a stream's usage.
+    StreamUsageRefused,
+    /// Reservations that the store did not answer in time, or did not take.
     StoreErrors,
     /// Requests that were forwarded uncounted because of that (`on_error: allow`).
     StoreErrorsAllowed,
@@ -133,6 +135,7 @@ mod tests {
                 "llm_rate_limit.refused",
                 "llm_rate_limit.dry_run_refused",
                 "llm_rate_limit.unreadable",
+                "llm_rate_limit.stream_usage_refused",
                 "llm_rate_limit.store_errors",
                 "llm_rate_limit.store_errors_allowed",
                 "llm_rate_limit.store_errors_denied",

@@ -18,12 +18,14 @@ mod bill;
 mod body;
 mod chat;
 mod choice;
+mod end_reason;
 mod failure;
 mod item;
 pub mod learned_output;
 mod messages;
 mod part;
 mod places;
+mod recent;
 mod report;
 mod reported;
 mod response_state;
@@ -31,6 +33,7 @@ mod responses;
 mod stream;
 mod stream_update;
 
+pub use end_reason::EndReasons;
 pub use places::PLACES;
 
 use crate::codec::sse::Event;

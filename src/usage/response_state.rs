@@ -167,7 +167,7 @@ mod tests {
             ),
             (r#"{"id":"r","status":"completed"}"#, Some("r"), Some(false)),
             (r#"{"id":"r","status":null}"#, Some("r"), None),
-            (r#"{"id":7,"status":"cancelled""#, None, None),
+            (r#"{"id":7,"status":"cancelled""#, None, Some(false)),
             (r#"{"id":"","status":"failed"}"#, None, Some(false)),
         ] {
             for size in [1, 1_000] {

@@ -12,7 +12,7 @@ use crate::quantity::Millis;
 use crate::session::{Cx, Effects, Event, Session, Shared, settle_met};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
-use crate::store::{CalloutOutcome, Stores};
+use crate::store::{CalloutOutcome, Failure, Stores};
 use crate::telemetry::stats::Stats;
 use deadlines::Deadlines;
 use std::borrow::Cow;
@@ -100,7 +100,7 @@ impl<S: SharedData> Worker<S> {
     }
 
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
-    pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: Millis) -> Turn {
+    pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: Millis) -> Turn {
         let mut turn = Turn::default();
         let CalloutOutcome { answers, over, met } = self.stores.callout_ended(kind, answer, now);
         for (stream, answer) in answers {

@@ -16,6 +16,7 @@ modules! {
     bodies,
     body,
     caller,
+    caps_and_reservations,
     clients,
     compression,
     concurrency,

@@ -17,6 +17,7 @@ async fn every_request_is_in_the_metrics(#[values(Store::Local, Store::Redis)] s
     let answered = caller.chat(&hello()).header("x-mock-prompt-tokens", "30");
     assert_eq!(Answer::to(answered).await.status, 200);
     let streamed = caller.chat(&hello_with(json!({"stream": true}))).header("x-mock-completion-tokens", "5");
+    let streamed = streamed.header("x-mock-no-usage", "1");
     assert_eq!(Answer::to(streamed).await.status, 200);
     let failed = caller.chat(&hello()).header("x-mock-status", "500");
     assert_eq!(Answer::to(failed).await.status, 500);
@@ -34,6 +35,7 @@ async fn every_request_is_in_the_metrics(#[values(Store::Local, Store::Redis)] s
         // Three prompts and answers, of which one failed.
         ("reserved_tokens.gpt-4o", 3 * (HELLO_TOKENS + 512)),
         ("settled_tokens.gpt-4o", 30 + HELLO_TOKENS + 16 + 5),
+        ("stream_usage_refused", 0),
         ("store_errors", 0),
         ("store_errors_allowed", 0),
         ("store_errors_denied", 0),

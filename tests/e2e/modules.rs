@@ -45,6 +45,7 @@ fn assert_are_all(folder: &str, modules: &[&str]) {
 fn no_file_is_forgotten() {
     assert_are_all("e2e", crate::MODULES);
     assert_are_all("e2e/body", crate::body::MODULES);
+    assert_are_all("e2e/caps_and_reservations", crate::caps_and_reservations::MODULES);
     assert_are_all("e2e/endings", crate::endings::MODULES);
     assert_are_all("e2e/endpoints_and_upgrades", crate::endpoints_and_upgrades::MODULES);
     assert_are_all("e2e/policy", crate::policy::MODULES);

@@ -273,13 +273,15 @@ async fn nonsense_from_the_sidecar_is_no_answer() {
 }
 
 /// Answers each reservation with the next of its sentences, and each settlement with nothing.
-struct Impostor {
-    address: std::net::SocketAddr,
+pub struct Impostor {
+    /// Its address.
+    pub address: std::net::SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Impostor {
-    async fn start(sentences: Vec<String>) -> Self {
+    /// Starts one with these sentences.
+    pub async fn start(sentences: Vec<String>) -> Self {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

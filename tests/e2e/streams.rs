@@ -75,6 +75,8 @@ async fn a_stream_without_usage_is_charged_by_its_text(
     let key = format!("streams-text-{}", chunk_bytes.is_some());
     let mut request =
         gateway.caller(&key).chat(&stream(false, json!({}))).header("x-mock-completion-tokens", "25");
+    // The filter asks for usage in the client's place.
+    request = request.header("x-mock-no-usage", "1");
     if let Some(bytes) = chunk_bytes {
         request = request.header("x-mock-chunk-bytes", bytes);
     }
@@ -99,6 +101,7 @@ async fn a_stream_without_done_is_settled_all_the_same(
         .chat(&stream(include_usage, json!({})))
         .header("x-mock-prompt-tokens", "50")
         .header("x-mock-no-done", "1");
+    let request = if include_usage { request } else { request.header("x-mock-no-usage", "1") };
     assert!(!pieces(request).await.concat().contains("DONE"));
     gateway.charged(&key, 1, input, 16).await;
 }

@@ -26,6 +26,11 @@ impl Encoding {
         }
     }
 
+    /// The one of an answer that is compressed whatever the request allows.
+    pub(crate) fn of_everything(request: &HeaderMap) -> Self {
+        Self::accepted(request).unwrap_or(Self::Gzip)
+    }
+
     /// Its name in `content-encoding`.
     pub(crate) const fn name(self) -> HeaderValue {
         match self {

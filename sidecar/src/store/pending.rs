@@ -23,6 +23,8 @@ enum Stage {
     Reserving,
     /// The group after the charged ones refused.
     Refused,
+    /// The request cannot be turned into calls.
+    Invalid(String),
     /// The group after the charged ones failed, or the windows could not be read.
     Failed(String),
 }
@@ -31,7 +33,7 @@ impl<'a> Pending<'a> {
     pub(super) fn new(request: &'a Reserve) -> Self {
         let (groups, stage) = match call::groups(&request.namespace, &request.id, &request.charges) {
             Ok(groups) => (groups, Stage::Reserving),
-            Err(why) => (Vec::new(), Stage::Failed(why.to_string())),
+            Err(why) => (Vec::new(), Stage::Invalid(why.to_string())),
         };
         Self {
             id: &request.id,
@@ -118,13 +120,14 @@ impl<'a> Pending<'a> {
     /// The answer to the request.
     pub(super) fn finish(self) -> Reserved {
         let admitted = match self.stage {
-            Stage::Failed(error) => return Reserved::Failed { error },
+            Stage::Invalid(error) => return Reserved::Failed { error, unavailable: false },
+            Stage::Failed(error) => return Reserved::Failed { error, unavailable: true },
             Stage::Refused => false,
             Stage::Reserving => true,
         };
         match self.windows.into_iter().collect() {
             Some(windows) => Reserved::Decided { admitted, windows },
-            None => Reserved::Failed { error: invalid_reply() },
+            None => Reserved::Failed { error: invalid_reply(), unavailable: true },
         }
     }
 }

@@ -34,14 +34,14 @@ pub enum OutputMode {
 }
 
 /// The source of a stream's usage if the client does not request it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StreamUsage {
     /// The filter counts the stream's text.
-    #[default]
     Count,
-    /// The filter requests usage from the upstream (`stream_options.include_usage`) and hides it from the client.
+    /// Where tokens or dollars are limited, the filter requests usage from the upstream
+    /// (`stream_options.include_usage`) and hides it from the client.
     Inject,
 }
 

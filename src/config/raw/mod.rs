@@ -67,8 +67,9 @@ pub struct Root {
     pub max_waiting: Option<Number>,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
-    /// The source of a stream's usage if the client does not request it.
-    pub stream_usage: StreamUsage,
+    /// The source of a stream's usage if the client does not request it; by default `inject` where tokens or dollars
+    /// are limited, and not only in a dry run.
+    pub stream_usage: Option<StreamUsage>,
     /// What happens to a stream that has passed a limit.
     pub on_stream_over: OnStreamOver,
     /// What happens to a request whose body nobody can read, where limits depend on it.

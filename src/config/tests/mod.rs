@@ -132,7 +132,7 @@ fn an_empty_object_limits_nobody() {
     let expected = Accounting {
         default_output_tokens: 512,
         output_mode: OutputMode::Learned,
-        stream_usage: StreamUsage::Count,
+        stream_usage: None,
         on_stream_over: OnStreamOver::Continue,
         refund_requests_on_error: false,
         accept_encoding: AcceptEncoding::Narrow,
@@ -246,7 +246,7 @@ fn every_field_of_accounting_takes_effect() {
     let config = good("every_field");
     let accounting = config.accounting();
     assert_eq!((accounting.default_output_tokens, accounting.output_mode), (0, OutputMode::None));
-    assert_eq!(accounting.stream_usage, StreamUsage::Inject);
+    assert_eq!(accounting.stream_usage, Some(StreamUsage::Inject));
     assert_eq!(accounting.on_stream_over, OnStreamOver::Finish);
     assert!(accounting.refund_requests_on_error);
     assert_eq!(accounting.accept_encoding, AcceptEncoding::Keep);

@@ -1,9 +1,12 @@
 //! Requests driven through a worker as Envoy would drive them, with the local store's arithmetic in place of a sidecar.
 
 mod admission;
+mod asked_usage;
 mod background;
 mod bodies;
+mod caps;
 mod law;
+mod learning;
 mod response;
 mod routes;
 mod sidecar;
@@ -168,7 +171,7 @@ impl Driver<'_> {
         self.resumed(turn)
     }
 
-    fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], String>, now: u64) -> Resumed {
+    fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: u64) -> Resumed {
         let turn = self.worker.callout_ended(kind, answer, Millis::new(now));
         self.resumed(turn)
     }

@@ -91,5 +91,6 @@ fn a_stream_that_may_have_to_be_finished_is_requested_uncompressed() {
     let finish = json!({"default": {"output_tpm": 200}, "on_stream_over": "finish"});
     assert_eq!(edits(finish.clone(), true), [("accept-encoding", "identity".to_owned())]);
     assert_eq!(edits(finish, false), []);
-    assert_eq!(edits(local(json!({"output_tpm": 200})), true), []);
+    let counted = json!({"default": {"output_tpm": 200}, "stream_usage": "count"});
+    assert_eq!(edits(counted, true), []);
 }

@@ -1,0 +1,103 @@
+//! The upstreams that object to requests for a stream's usage, so that no worker of this Envoy asks them again for a
+//! while.
+//!
+//! An upstream is known by the authority and the model of a request, because only Envoy knows where it routes them. An
+//! error that names the option may also repeat what the client sent. So if the client's own body could be the reason,
+//! the objection counts for this sender alone: nobody can keep the usage of others from being asked for.
+
+use crate::quantity::Millis;
+use crate::request::mentions_stream_options;
+use crate::store::Stores;
+use crate::store::local::SharedData;
+use crate::store::shard::{Digest16, digest};
+use std::sync::Arc;
+
+/// How long an upstream is not asked again.
+const MEMORY: Millis = Millis::new(10 * Millis::MINUTE.get());
+
+/// A request for usage in a client's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Where the request goes.
+    pub destination: Destination,
+    /// Whether an error that names the option may be about the client's own body.
+    pub is_doubtful: bool,
+}
+
+/// Where a request goes, as far as the filter knows, and who sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The header `:authority`.
+    pub authority: String,
+    /// The models that the request may be for.
+    pub model: String,
+    /// The id of the sender's counters.
+    pub sender: Arc<str>,
+}
+
+impl Destination {
+    /// Whether the upstream there objects, as far as this Envoy knows.
+    pub(super) fn objects<S: SharedData>(&self, stores: &Stores<S>, now: Millis) -> bool {
+        stores.notices().has(&[self.notice(false), self.notice(true)], now)
+    }
+
+    /// The notice of an objection, to all or to this sender.
+    fn notice(&self, is_for_sender: bool) -> Digest16 {
+        let sender = if is_for_sender { &*self.sender } else { "" };
+        digest(&["stream_options", &self.authority.to_ascii_lowercase(), &self.model, sender])
+    }
+}
+
+impl Asked {
+    /// A request to `destination` with this `body`, before the option was added.
+    pub fn new(destination: Destination, body: &[u8]) -> Self {
+        Self { destination, is_doubtful: mentions_stream_options(body) }
+    }
+
+    /// Remembers that the upstream objects. Returns whether that is news.
+    pub(super) fn has_failed<S: SharedData>(&self, stores: &Stores<S>, now: Millis) -> bool {
+        stores.notices().add(self.destination.notice(self.is_doubtful), now + MEMORY, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::store::local::tests::Memory;
+
+    fn to(authority: &str, model: &str, sender: &str) -> Destination {
+        Destination { authority: authority.into(), model: model.into(), sender: sender.into() }
+    }
+
+    fn stores(memory: &Memory) -> Stores<&Memory> {
+        let config = br#"{"store": {"type": "redis", "cluster": "s"}}"#;
+        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), memory)
+    }
+
+    #[test]
+    fn an_upstream_is_asked_again_after_ten_minutes() {
+        let memory = Memory::default();
+        let [one, other] = [stores(&memory), stores(&memory)];
+        let asked = Asked::new(to("azure.example", "gpt-4o", "me"), b"{}");
+        let now = Millis::new(7);
+        assert!(!asked.destination.objects(&one, now));
+        assert_eq!([asked.has_failed(&one, now), asked.has_failed(&other, now)], [true, false]);
+        let mine = to("Azure.Example", "gpt-4o", "you");
+        assert!(mine.objects(&other, now + Millis::new(599_999)), "every worker knows");
+        assert!(!mine.objects(&other, now + Millis::new(600_000)));
+        for other in [to("azure.example", "o3", "me"), to("openai.example", "gpt-4o", "me")] {
+            assert!(!other.objects(&one, now));
+        }
+    }
+
+    #[test]
+    fn an_error_that_a_client_may_have_caused_concerns_nobody_else() {
+        let memory = Memory::default();
+        let stores = stores(&memory);
+        let body = br#"{"messages":[{"role":"stream_options"}]}"#;
+        Asked::new(to("a", "m", "me"), body).has_failed(&stores, Millis::ZERO);
+        assert!(to("a", "m", "me").objects(&stores, Millis::ZERO));
+        assert!(!to("a", "m", "you").objects(&stores, Millis::ZERO));
+    }
+}
