@@ -101,7 +101,7 @@ fn a_cut_stream_of_a_reasoning_model_costs_what_its_answers_mostly_do() {
     assert_eq!(cut(&mut worker, 5, "o3", Some(50), 7), 50, "never more than was reserved");
     assert_eq!(cut(&mut worker, 7, "o3", Some(50), 80), 80, "its text, if that is more");
     for stream in 100..300 {
-        asks(&mut worker, stream, "o3", Some(2));
+        asks(&mut worker, stream, "o3", None);
         worker.response_headers(stream, OK, false, NOW);
         worker.response_body(stream, &super::usage(9, 100), true, NOW);
     }
@@ -159,8 +159,8 @@ fn numbers_that_cannot_be_become_a_settlement_that_can_be_done() {
     let config = json!({
         "store": {"type": "redis", "cluster": "s"},
         "default": {"windows": [
-            {"metric": "total_tokens", "limit": 100, "window": "1m"},
-            {"metric": "cost_usd", "limit": 1, "window": "1d"},
+            {"metric": "total_tokens", "limit": 1_000_000_000_000_u64, "window": "1m"},
+            {"metric": "cost_usd", "limit": 1_000_000_000, "window": "1d"},
         ]},
         "weights": {"reasoning_factor": 10, "models": {"*": 1000}},
         "prices": {"*": {"input": 1_000_000, "output": 1_000_000}},
