@@ -148,9 +148,9 @@ impl Content<'_> {
         if !is_known {
             return Outcome::Unknown;
         }
-        let has_text = self.texts.iter().any(|text| !text.is_empty());
+        let has_made = self.shows_reasoning || self.texts.iter().any(|text| !text.is_empty());
         let has_failed = self.has_error || self.signs.show() || (breaks_off && !self.has_unread);
-        if has_failed && !has_text && !self.reported.has_any() {
+        if has_failed && !has_made && !self.reported.has_any() {
             return Outcome::Failed;
         }
         if self.texts.is_empty() && (!self.reported.has_any() || self.has_unread) {
@@ -228,7 +228,8 @@ impl<'b> Accept<'b> for Choices<'_, 'b> {
         if matches!(read, Ok(Some(())) | Err(_)) {
             self.0.has_error |= choice.has_failed();
             self.0.shows_reasoning |= choice.shows_reasoning();
-            self.0.report(Some(choice.index), &choice.usage);
+            // In a body, its place is its index, which some servers leave out.
+            self.0.report(Some(self.0.texts.len() as u64), &choice.usage);
             let texts = [choice.message, choice.text, choice.delta].map(AnswerText::into_text);
             // These are names for the same text.
             self.0.texts.extend(texts.into_iter().max_by_key(String::len));

@@ -14,8 +14,9 @@ use serde::de::{MapAccess, SeqAccess};
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut chunk = Chunk::default();
     // A chunk that breaks off has everything before the fault.
-    let _ = lenient::read(data, &mut chunk);
+    let fault = lenient::read(data, &mut chunk).err().map(|fault| fault.classify());
     let Chunk { mut update, usage, elsewhere, has_choices, has_type } = chunk;
+    update.fault = fault;
     // The last counts, if it has numbers.
     for report in [elsewhere, usage] {
         if report.has_any() {

@@ -14,6 +14,12 @@ pub(super) fn is_in_event(kind: &[u8], data: &str) -> bool {
     kind == ERROR.as_bytes() || signs.show()
 }
 
+/// Whether an event of no known format is JSON with a fault, so that its format is not seen.
+pub(super) fn has_fault(data: &str) -> bool {
+    let is_object = data.trim_start().starts_with('{');
+    is_object && lenient::read(data, &mut Text::default()).is_err_and(|fault| !fault.is_eof())
+}
+
 /// Whether an event of no known format keeps the stream alive and says nothing.
 pub(super) fn is_keep_alive(kind: &[u8], data: &str) -> bool {
     let mut signs = Signs::default();

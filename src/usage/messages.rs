@@ -14,8 +14,8 @@ use serde::de::MapAccess;
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
     // An event that breaks off has everything before the fault.
-    let _ = lenient::read(data, &mut event);
-    let mut update = StreamUpdate::default();
+    let fault = lenient::read(data, &mut event).err().map(|fault| fault.classify());
+    let mut update = StreamUpdate { fault, ..StreamUpdate::default() };
     match event.kind.0.as_deref()? {
         "message_delta" => update.is_last = event.delta.stops,
         "message_stop" => update.is_last = true,

@@ -16,7 +16,7 @@ use serde::de::{MapAccess, SeqAccess};
 pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut event = Event::default();
     // An event that breaks off has everything before the fault.
-    let _ = lenient::read(data, &mut event);
+    let fault = lenient::read(data, &mut event).err().map(|fault| fault.classify());
     let kind = event.kind.0.as_deref()?.strip_prefix("response.")?;
     let mut update = StreamUpdate {
         has_output: !matches!(
@@ -32,13 +32,16 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
                 | "error"
         ),
         shows_reasoning: kind.contains("reasoning") || event.item.is_reasoning,
+        fault,
         ..StreamUpdate::default()
     };
     match kind {
         "completed" | "incomplete" | "failed" | "cancelled" | "done" => {
             update.is_last = true;
             update.has_failed = kind == "failed" || event.response.has_failed;
-            update.has_output = event.response.items.iter().any(|(_, text)| !text.is_empty());
+            update.shows_reasoning |= event.response.has_reasoning;
+            update.has_output =
+                update.shows_reasoning || event.response.items.iter().any(|(_, text)| !text.is_empty());
             update.wholes = event.response.items;
         }
         "error" => update.has_failed = true,
@@ -94,6 +97,8 @@ struct Response {
     usage: Report,
     /// Whether it has an error, or says that it has failed.
     has_failed: bool,
+    /// Whether an item of its output is reasoning.
+    has_reasoning: bool,
     /// The texts of the items of its output.
     items: Vec<(u64, String)>,
 }
@@ -109,19 +114,20 @@ impl<'b> Accept<'b> for Response {
                 self.has_failed |= status.0.as_deref() == Some("failed");
                 Ok(())
             }
-            "output" => lenient::offer(object, &mut Output(&mut self.items)),
+            "output" => lenient::offer(object, &mut Output(self)),
             _ => lenient::skip(object),
         }
     }
 }
 
-struct Output<'r>(&'r mut Vec<(u64, String)>);
+struct Output<'r>(&'r mut Response);
 
 impl<'b> Accept<'b> for Output<'_> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let mut item = Item::default();
         let read = lenient::offer_element(array, &mut item);
-        self.0.push((self.0.len() as u64, item.text.into_text()));
+        self.0.has_reasoning |= item.is_reasoning;
+        self.0.items.push((self.0.items.len() as u64, item.text.into_text()));
         read
     }
 }

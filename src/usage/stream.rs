@@ -14,6 +14,7 @@ use crate::codec::sse::{Event, Parser};
 use crate::quantity::Units;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
+use serde_json::error::Category;
 use std::collections::BTreeMap;
 
 /// The index of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts form one
@@ -53,7 +54,7 @@ impl Reader {
         if self.outcome.is_some() {
             return None;
         }
-        self.outcome = self.answer.read(event);
+        self.outcome = self.answer.read(event, false);
         self.outcome
     }
 
@@ -73,7 +74,12 @@ impl Reader {
 
     /// Takes the event that the end of the stream cut off.
     pub(super) fn read_part(&mut self, event: Event<'_>) -> Option<Outcome> {
-        self.read_event(Event { data: &broken_off::closed(event.data), ..event })
+        if self.outcome.is_some() {
+            return None;
+        }
+        let event = Event { data: &broken_off::closed(event.data), ..event };
+        self.outcome = self.answer.read(event, true);
+        self.outcome
     }
 
     /// The outcome of a stream that has ended.
@@ -160,8 +166,8 @@ impl Answer {
         }
     }
 
-    /// Reads an event. Returns the outcome if it is certain now.
-    fn read(&mut self, event: Event<'_>) -> Option<Outcome> {
+    /// Reads an event. Returns the outcome if it is certain now. `is_cut`: the end of the stream may cut it off.
+    fn read(&mut self, event: Event<'_>, is_cut: bool) -> Option<Outcome> {
         if event.data.trim_ascii() == b"[DONE]" {
             return Some(self.outcome(true));
         }
@@ -172,9 +178,11 @@ impl Answer {
                 self.has_failed = true;
             } else {
                 self.has_unread |= !failure::is_keep_alive(event.kind, &data);
+                self.has_gap |= failure::has_fault(&data);
             }
             return None;
         };
+        self.has_gap |= update.fault.is_some_and(|fault| !(is_cut && fault == Category::Eof));
         self.has_failed |= update.has_failed;
         self.has_output |= update.has_output;
         self.shows_reasoning |= update.shows_reasoning;

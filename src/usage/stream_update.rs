@@ -1,6 +1,7 @@
 //! The content of one event of a stream, whatever its format.
 
 use super::bill::Bill;
+use serde_json::error::Category;
 
 /// The content of an event.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct StreamUpdate {
     pub(super) finished: Vec<u64>,
     /// The usage that the event reports, for all choices or for one.
     pub(super) reports: Vec<(Option<u64>, Bill)>,
+    /// The fault from which on the event was not read, if its JSON has one: output may have come behind it.
+    pub(super) fault: Option<Category>,
     /// Whether the upstream has failed.
     pub(super) has_failed: bool,
     /// Whether the answer is over: no later event can cost anything.

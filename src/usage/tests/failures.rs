@@ -154,6 +154,40 @@ fn a_report_that_is_cut_off_is_not_taken_for_the_whole() {
 }
 
 #[test]
+fn hidden_reasoning_is_output_that_came_before_an_error() {
+    let response = json!({"id": "r", "object": "response", "status": "failed", "error": {"code": "x"},
+        "output": [{"type": "reasoning", "summary": []}], "usage": null});
+    let thought = Outcome::Counted { usage: Usage::default(), shows_reasoning: true };
+    assert_eq!(body(&response.to_string(), EndedBy::Upstream), thought);
+    assert_eq!(stream(1, &[json!({"type": "response.failed", "response": response})]).1, thought);
+}
+
+#[test]
+fn an_event_that_is_no_json_leaves_a_gap_that_only_usage_closes() {
+    let said = text_chunk("Hi").to_string();
+    let stop = stop_chunk().to_string();
+    let paid = with_usage(stop_chunk(), &usage(9, 2)).to_string();
+    let (scored, text) =
+        (r#"{"choices":[{"index":0,"logprobs":{"a":-Infinity},"delta":{"content":"#, r#""lo"}}]}"#);
+    for fault in [
+        format!("{scored}{text}"),
+        said.replacen('{', r#"{"score":NaN,"#, 1),
+        // The end of an event that is not the end of the stream.
+        said.replace("}]}", ""),
+    ] {
+        for (end, expected) in [(&stop, Outcome::Unknown), (&paid, reported(9, 2))] {
+            let events = format!("data: {said}\n\ndata: {fault}\n\ndata: {end}\n\ndata: [DONE]\n\n");
+            assert_eq!(read(SSE, 1, [events.as_bytes()]).1, expected, "{events}");
+        }
+    }
+    // Neither words that are no JSON at all nor an error in bad JSON hide output.
+    let alive = format!("data: keepalive\n\ndata: {said}\n\ndata: [DONE]\n\n");
+    assert_eq!(read(SSE, 1, [alive.as_bytes()]).1, counted("Hi"));
+    let error = "data: {\"error\":{\"message\":\"a\"b\"}}\n\n";
+    assert_eq!(read(SSE, 1, [error.as_bytes()]).1, Outcome::Failed);
+}
+
+#[test]
 fn text_in_an_event_that_is_cut_off_counts() {
     let whole = format!("data: {}\n\n", text_chunk("Hello"));
     let cut = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" wor";

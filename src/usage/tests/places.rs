@@ -95,6 +95,9 @@ fn usage_is_found_in_other_places() {
     assert_eq!(stream(2, &events).1, counted_tokens(Some(9), 2), "the usage of one choice of two");
     for body in [
         json!({"choices": [{"message": {"content": "Hi", "usage": usage}}]}),
+        // Without an index each.
+        json!({"choices": [{"message": {"content": "a"}, "usage": self::usage(9, 1)},
+            {"message": {"content": "b"}, "usage": self::usage(9, 1)}]}),
         json!({"choices": [{"message": {"content": "Hi"}}], "x_gateway": {"usage": usage}}),
         json!({"result": {"response": "Hi", "usage": usage}, "success": true, "errors": []}),
         json!({"choices": [{"message": {"content": "Hi"}, "usage": usage}]}),
