@@ -35,8 +35,8 @@ pub struct Behaviour {
     pub model: Option<String>,
     /// `x-mock-response-id`: the id of a response. Without it, `resp_mock`, or the one in the path.
     pub response_id: Option<String>,
-    /// `x-mock-response-status`: the status of a response. Without it, a response in the background is queued when it is
-    /// created, and has ended when it is asked for.
+    /// `x-mock-response-status`: the status of a response. Without it, a response in the background is queued when it
+    /// is created, and has ended when it is asked for.
     pub response_status: Option<String>,
     /// `x-mock-lax`: answer a body that is not JSON, as a reader would that reads more.
     pub lax: bool,

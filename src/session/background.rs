@@ -105,8 +105,8 @@ impl Record {
     }
 }
 
-/// Whether a response that ended with this `outcome` for its client may go on: nothing has said that it is over, and its
-/// usage has not come.
+/// Whether a response that ended with this `outcome` for its client may go on: nothing has said that it is over, and
+/// its usage has not come.
 pub(super) fn may_go_on(state: &ResponseState, outcome: Outcome) -> bool {
     match state.is_running {
         Some(is_running) => is_running,

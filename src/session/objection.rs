@@ -53,10 +53,10 @@ impl Objection {
         forwarded: Forwarded,
         head: &Head,
         cx: &mut Cx<'_, S>,
-    ) -> Result<Self, Forwarded> {
+    ) -> Result<Self, Box<Forwarded>> {
         let is_small = head.content_length.is_none_or(|length| length <= MAX_HELD as u64);
         let decoder = Decoder::of_response(head.content_encoding.as_deref()).filter(|_| is_small);
-        let Some(decoder) = decoder else { return Err(forwarded) };
+        let Some(decoder) = decoder else { return Err(Box::new(forwarded)) };
         cx.direct(Directive::Pause);
         Ok(Self { forwarded, status: head.status, decoder, body: Vec::new(), parts: 0 })
     }

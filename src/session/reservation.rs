@@ -388,8 +388,8 @@ impl OpenReservation {
         }
     }
 
-    /// Leaves the reservation to its record. Returns the charges so far, with the part of the cost `so_far` that exceeds
-    /// them, and the store that has the reservation.
+    /// Leaves the reservation to its record. Returns the charges so far, with the part of the cost `so_far` that
+    /// exceeds them, and the store that has the reservation.
     pub(super) fn leave(self, so_far: &Cost) -> (Vec<ScopeCharges>, HeldIn) {
         let charge = |line: &Line| line.charge(line.charged.max(so_far.of(line.applied.limit.metric)));
         (ScopeCharges::group(self.reservation.lines.iter().map(charge)), self.held)

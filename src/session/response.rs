@@ -33,8 +33,8 @@ const EXTEND_STEP: u64 = 64;
 pub trait ResponseView {
     /// The value of the response header `name`, which is in lower case.
     fn header(&self, name: &str) -> Option<String>;
-    /// One of Envoy's attributes: the bytes of a text, or a number's eight, the lowest first. Each read costs as much as
-    /// a header's, so only errors are worth it.
+    /// One of Envoy's attributes: the bytes of a text, or a number's eight, the lowest first. Each read costs as much
+    /// as a header's, so only errors are worth it.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
 }
 
@@ -131,7 +131,7 @@ impl Forwarded {
             head.content_length = response.header("content-length").and_then(|length| length.parse().ok());
             match Objection::begin(forwarded, &head, cx) {
                 Ok(held) => return Session::Objecting(held),
-                Err(passes) => forwarded = passes,
+                Err(passes) => forwarded = *passes,
             }
         }
         cx.effects.headers = forwarded.header_edits(cx);

@@ -1,9 +1,9 @@
 //! The stores that count: in this Envoy (`local`, in shards of shared data), or in Redis behind the sidecar (`sidecar`,
 //! by group commit).
 //!
-//! [`Stores`] hides which: sessions reserve, extend, settle, cancel and keep open, and the worker fetches the callouts to make.
-//! Both stores take the same charges and give the same answers. [`crate::session`] decides what happens to a request
-//! without an answer.
+//! [`Stores`] hides which: sessions reserve, extend, settle, cancel and keep open, and the worker fetches the callouts
+//! to make. Both stores take the same charges and give the same answers. [`crate::session`] decides what happens to a
+//! request without an answer.
 
 mod charge;
 mod failure;

@@ -120,8 +120,8 @@ impl<S: SharedData> OpenResponses<'_, S> {
         })
     }
 
-    /// Takes the `usage` of `response`. Returns the reservation that it settles, which is not open any more; if there is
-    /// none yet, the usage waits for it.
+    /// Takes the `usage` of `response`. Returns the reservation that it settles, which is not open any more; if there
+    /// is none yet, the usage waits for it.
     ///
     /// # Errors
     /// [`LocalError`].

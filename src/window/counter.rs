@@ -97,8 +97,8 @@ impl CounterAt<'_> {
         }
     }
 
-    /// Keeps the charges of a request that is over and whose cost is still to come, with the part of `cost` that exceeds
-    /// them. A lease ends.
+    /// Keeps the charges of a request that is over and whose cost is still to come, with the part of `cost` that
+    /// exceeds them. A lease ends.
     pub fn detach(&mut self, parts: &mut ChargedParts, cost: Units) {
         if let Reading::Leases(_) = self.0 {
             self.settle(parts, Units::ZERO);

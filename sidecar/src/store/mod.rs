@@ -5,8 +5,9 @@
 //! request's windows again, so that the answer is true for each. A crash in between leaves too much charged, never too
 //! little, and only until the charge leaves its window.
 //!
-//! [`call`] makes script calls of charges, `background` keeps reservations open for usage that comes later, [`link`] keeps the connection that [`topology`] opens, and [`usage`] lists
-//! and resets an owner's windows. Policy is the filter's: limits travel in each call.
+//! [`call`] makes script calls of charges, `background` keeps reservations open for usage that comes later, [`link`]
+//! keeps the connection that [`topology`] opens, and [`usage`] lists and resets an owner's windows. Policy is the
+//! filter's: limits travel in each call.
 
 mod background;
 pub mod call;
