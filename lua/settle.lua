@@ -5,9 +5,9 @@
 --             the reservation. All share one hash tag.
 -- ARGV        1: now_ms, 0 for Redis's clock; 2: what to do if there is no record, `ignore` or `charge`; 3: `end`,
 --             `extend` if the request still runs, or `detach` if it is over and its cost is still to come; then for
---    each window seven values (prelude.lua), of which cost is the whole cost so far.
+--             each window seven values (prelude.lua), of which cost is the whole cost so far.
 -- Returns     1 if it settled, extended or detached something, 2 if an extension took a window past an enforced limit,
--- else 0. An error if the reservation had another number of windows.
+--             else 0. An error if the reservation had another number of windows.
 -- Complexity  O(windows), amortised.
 --
 -- A repeated settlement changes nothing: settling removes the record. With `charge`, a missing record means that the
