@@ -8,7 +8,7 @@ use super::Session;
 use super::context::Cx;
 use super::effects::Directive;
 use super::reservation::FinalCost;
-use super::response::{Forwarded, Head, Settled};
+use super::response::{Forwarded, Head, ResponseView, Settled};
 use crate::answer;
 use crate::answer::refusal::Refusal;
 use crate::codec::content_encoding::Decoder;
@@ -40,25 +40,25 @@ pub struct Objection {
 }
 
 impl Objection {
-    /// Whether an answer with this status to a request for usage may be an objection.
-    pub(super) const fn may_concern(status: u16) -> bool {
-        matches!(status, 400 | 422)
+    /// What reads the answer with this `head` to a request for usage, if that may be an objection and can be read.
+    pub(super) fn decoder(head: &Head, response: &dyn ResponseView) -> Option<Decoder> {
+        if !matches!(head.status, 400 | 422) {
+            return None;
+        }
+        let length = response.header("content-length").and_then(|length| length.parse::<usize>().ok());
+        Decoder::of_response(head.content_encoding.as_deref())
+            .filter(|_| length.is_none_or(|length| length <= MAX_HELD))
     }
 
-    /// Holds back an answer with this `head`.
-    ///
-    /// # Errors
-    /// The request, if its answer is too large or in an unknown coding.
-    pub(super) fn begin<S: SharedData>(
+    /// Holds back an answer with this status.
+    pub(super) fn hold<S: SharedData>(
         forwarded: Forwarded,
-        head: &Head,
+        status: u16,
+        decoder: Decoder,
         cx: &mut Cx<'_, S>,
-    ) -> Result<Self, Box<Forwarded>> {
-        let is_small = head.content_length.is_none_or(|length| length <= MAX_HELD as u64);
-        let decoder = Decoder::of_response(head.content_encoding.as_deref()).filter(|_| is_small);
-        let Some(decoder) = decoder else { return Err(Box::new(forwarded)) };
+    ) -> Session {
         cx.direct(Directive::Pause);
-        Ok(Self { forwarded, status: head.status, decoder, body: Vec::new(), parts: 0 })
+        Session::Objecting(Self { forwarded, status, decoder, body: Vec::new(), parts: 0 })
     }
 
     pub(super) fn due(&self) -> Option<Millis> {

@@ -87,7 +87,6 @@ pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
-    pub(super) content_length: Option<u64>,
 }
 
 impl Head {
@@ -96,7 +95,6 @@ impl Head {
             status: response.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
             content_type: response.header("content-type"),
             content_encoding: response.header("content-encoding"),
-            content_length: None,
         }
     }
 }
@@ -125,26 +123,24 @@ impl Forwarded {
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        let mut head = Head::read(response);
-        let mut forwarded = self;
-        if forwarded.facts.asked.is_some() && !end_of_stream && Objection::may_concern(head.status) {
-            head.content_length = response.header("content-length").and_then(|length| length.parse().ok());
-            match Objection::begin(forwarded, &head, cx) {
-                Ok(held) => return Session::Objecting(held),
-                Err(passes) => forwarded = *passes,
-            }
+        let head = Head::read(response);
+        if self.facts.asked.is_some()
+            && !end_of_stream
+            && let Some(decoder) = Objection::decoder(&head, response)
+        {
+            return Objection::hold(self, head.status, decoder, cx);
         }
-        cx.effects.headers = forwarded.header_edits(cx);
+        cx.effects.headers = self.header_edits(cx);
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
             if is_unanswered(response) {
-                cx.settle(forwarded.open, forwarded.facts.model(), FinalCost::AsReserved);
+                cx.settle(self.open, self.facts.model(), FinalCost::AsReserved);
                 return Session::Settled(Settled { stream: None });
             }
-            return forwarded.fail(head.status, cx);
+            return self.fail(head.status, cx);
         }
-        let Self { open, facts, .. } = forwarded;
+        let Self { open, facts, .. } = self;
         let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
             cx.settle(open, facts.model(), FinalCost::AsReserved);
