@@ -322,19 +322,17 @@ mod tests {
     fn respelled(path: &str, way: usize, at: usize) -> String {
         let at = at % path.len();
         let (before, after) = path.split_at(at);
-        let (first, rest) = after.split_at(1);
+        let (letter, rest) = after.split_at(1);
         let slash = after.find(['/', '\\']).map_or(path.len(), |slash| at + slash);
         let (left, right) = path.split_at(slash);
         match way {
-            0 => format!("{before}{}{rest}", first.to_ascii_uppercase()),
-            1 => format!("{before}%{:02x}{rest}", first.as_bytes()[0]),
+            0 => format!("{before}{}{rest}", letter.to_ascii_uppercase()),
+            1 => format!("{before}%{:02x}{rest}", letter.as_bytes()[0]),
             2 => format!("{left};a=b{right}"),
             3 => format!("{left}/{right}"),
             4 => format!("{left}/.{right}"),
             5 => format!("{left}/x/..{right}"),
-            _ => right
-                .strip_prefix(['/', '\\'])
-                .map_or_else(|| format!("{left}/"), |right| format!("{left}\\{right}")),
+            _ => format!("{left}\\{}", right.trim_start_matches(['/', '\\'])),
         }
     }
 

@@ -162,7 +162,7 @@ async fn no_other_handshake_gets_past(#[values(Store::Local, Store::Redis)] stor
         (&["connection: upgrade", "upgrade: websocket/13"], 403),
         (&["connection: upgrade", "UPGRADE: WEBSOCKET", "content-length: 0"], 426),
         (&["connection: close, Upgrade", "upgrade: websocket"], 426),
-        // Envoy forwards these as ordinary requests, and the mock answers 400 to one without a body.
+        // The upstream's: it expects a body.
         (&["upgrade: websocket"], 400),
         (&["connection: upgrade", "upgrade: h2c"], 400),
     ] {
