@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 async fn no_body_stops_the_filter_and_every_one_is_forwarded_as_it_is(
     #[values(Store::Local, Store::Redis)] store: Store,
 ) {
-    let limits = json!({"default": {"rpm": 1000, "input_tpm": NO_END, "output_tpm": NO_END}});
+    let limits = json!({
+        "default": {"rpm": 1000, "input_tpm": NO_END, "output_tpm": NO_END},
+        // It would ask for usage in the place of some of them.
+        "stream_usage": "count",
+    });
     let gateway = Gateway::start(store, limits).await;
     let machines = machines(&gateway.envoy);
     let bodies = hostile::bodies();

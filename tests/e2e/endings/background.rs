@@ -195,6 +195,5 @@ async fn usage_that_passes_another_envoy_settles_the_reservation() {
     assert!(!keys.iter().any(|key| key.contains("resp_fleet")), "ids are hashed: {keys:?}");
     // The first Envoy finds the reservation settled.
     get(&first.caller("fleet-left"), "resp_fleet_1", None).await;
-    first.at_rest().await;
     first.charged("fleet-left", 1, USED.0, USED.1).await;
 }

@@ -103,10 +103,16 @@ async fn what_an_upstream_may_have_worked_on_stays_as_reserved(
     #[values(false, true)] refunds_requests: bool,
 ) {
     let gateway = gateway(store, json!({"refund_requests_on_error": refunds_requests})).await;
-    for (name, status) in
-        [("late", 504), ("slams", 503), ("slams-twice", 503), ("stays-too-long", 408), ("nobody-twice", 503)]
-    {
-        assert_eq!(ask(&gateway, name, streamed).await.status, status, "{name}");
+    for (name, statuses) in [
+        ("late", &[504][..]),
+        ("slams", &[503]),
+        ("slams-twice", &[503]),
+        // The connection manager's reply or the router's: both have a timer, and either may be the first.
+        ("stays-too-long", &[408, 504]),
+        ("nobody-twice", &[503]),
+    ] {
+        let status = ask(&gateway, name, streamed).await.status;
+        assert!(statuses.contains(&status), "{name}: {status}");
     }
     gateway.at_rest().await;
     for name in ["late", "slams", "slams-twice", "stays-too-long", "nobody-twice"] {
