@@ -368,7 +368,7 @@ async fn an_open_response_and_its_usage_meet_through_any_sidecar() {
         assert_eq!(background(1, usage(&early)).await, json!({"found": "r"}));
         assert_eq!(background(0, open(&late, 1)).await, json!({"found": "u"}));
     }
-    let other = json!({"usage": {"response": early, "namespace": "other", "usage": "u", "keep_ms": 1}});
+    let other = json!({"usage": {"response": early, "namespace": "other", "usage": "u", "keep_ms": 60_000}});
     assert_eq!(background(0, other).await, json!({}), "another namespace has responses of its own");
     let keys: Vec<String> = redis.ask(&["KEYS", "*:response"]);
     for key in &keys {
