@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// The longest name that is kept, in bytes. No model's name is longer.
 const MAX_BYTES: usize = 256;
 
-/// The first [`MAX_BYTES`] of `name`, or fewer where a character would be cut. What does not print is escaped as in
+/// The first 256 bytes of `name`, or fewer where a character would be cut. What does not print is escaped as in
 /// Rust's strings (`\n`, `\u{202e}`), so that no name can begin a line of the log, or turn one around.
 pub fn harmless(name: Cow<'_, str>) -> Cow<'_, str> {
     if name.len() <= MAX_BYTES && name.chars().all(prints) {
