@@ -5,6 +5,7 @@ pub mod accept_language;
 pub mod broken_off;
 pub mod content_encoding;
 pub mod form;
+pub mod indexed;
 pub mod lenient;
 pub mod loose_json;
 pub mod media_type;

@@ -39,6 +39,11 @@ impl Bounds {
     /// rarely compressed to a twentieth, a bomb to a thousandth and less.
     pub const REQUEST: Self = Self { most: 32 << 20, ratio: Some(100) };
 
+    /// The most bytes, of the body or of any coding in it.
+    pub const fn most(self) -> u64 {
+        self.most
+    }
+
     fn check(self, read: u64, decoded: u64) -> Result<(), Fault> {
         if decoded > self.most {
             return Err(Fault::TooLarge(self.most));
@@ -108,6 +113,11 @@ impl Decoder {
     /// Why the body is not decoded further, if it is not.
     pub const fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// The bytes that it has decoded.
+    pub const fn decoded(&self) -> u64 {
+        self.decoded
     }
 
     /// About how many bytes of memory the decoder holds.

@@ -28,6 +28,72 @@ pub fn compact(json: &str) -> Cow<'_, str> {
     Cow::Owned(compact)
 }
 
+/// Makes JSON short in steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacting {
+    /// How much of the JSON has been read, in bytes.
+    read: usize,
+    in_string: bool,
+}
+
+impl Compacting {
+    /// How much of the JSON has been read, in bytes.
+    pub const fn read(self) -> usize {
+        self.read
+    }
+
+    /// Adds to `into` the shortest form of what comes next of `json`, about `most` bytes of it. `json` is strict, which
+    /// has no half of a surrogate pair.
+    pub fn next(&mut self, json: &str, most: usize, into: &mut String) {
+        let end = self.read.saturating_add(most);
+        while self.read < end
+            && let Some(rest) = json.get(self.read..)
+            && let Some(first) = rest.chars().next()
+        {
+            if !self.in_string {
+                if !first.is_ascii_whitespace() {
+                    into.push(first);
+                }
+                self.in_string = first == '"';
+                self.read = self.read.saturating_add(first.len_utf8());
+                continue;
+            }
+            let within = most.min(rest.len());
+            let special = rest.as_bytes().get(..within).and_then(|some| memchr::memchr2(b'"', b'\\', some));
+            match special {
+                Some(0) if first == '"' => {
+                    into.push('"');
+                    self.in_string = false;
+                    self.read = self.read.saturating_add(1);
+                }
+                Some(0) => self.escape(rest, into),
+                found => {
+                    let run = found.unwrap_or(within);
+                    let run = (run..=rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+                    into.push_str(rest.get(..run).unwrap_or_default());
+                    self.read = self.read.saturating_add(run);
+                }
+            }
+        }
+    }
+
+    /// Writes the escape that `rest` begins with, and the pair of escapes, if it is one.
+    fn escape(&mut self, rest: &str, into: &mut String) {
+        let length = if rest.as_bytes().get(1) == Some(&b'u') { 6 } else { 2 };
+        for length in [length, 12] {
+            let quoted = rest.get(..length).map(|escape| format!("\"{escape}\""));
+            if let Some(text) = quoted.and_then(|quoted| serde_json::from_str::<String>(&quoted).ok()) {
+                let written = serde_json::Value::from(text).to_string();
+                into.push_str(written.get(1..written.len().saturating_sub(1)).unwrap_or_default());
+                self.read = self.read.saturating_add(length);
+                return;
+            }
+        }
+        into.push('\\');
+        self.read = self.read.saturating_add(1);
+    }
+}
+
 /// Whether there is neither white space between the parts of `json` nor any escape.
 fn is_compact(json: &str) -> bool {
     let mut in_string = false;
@@ -83,10 +149,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_serde_json_writes(text in "\\PC{0,8}", other in "[a\\\\\"\n \u{1}]{0,8}", number: i64) {
+        fn it_is_what_serde_json_writes(text in "\\PC{0,8}", other in "[a\\\\\"\n \u{1}]{0,8}", number: i64, step in 1_usize..20) {
             let value = json!({&text: [number, &other, {"b": null}], "c": true});
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             prop_assert_eq!(compact(&pretty), value.to_string());
+            let escaped: String = pretty.chars().map(|c| match c {
+                c if c.is_ascii() => c.to_string(),
+                c => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+            }).collect();
+            for json in [pretty.as_str(), &escaped] {
+                let (mut compacting, mut short) = (Compacting::default(), String::new());
+                while compacting.read() < json.len() {
+                    let before = compacting.read();
+                    compacting.next(json, step, &mut short);
+                    prop_assert!(compacting.read() - before <= 2 * step + 12);
+                }
+                prop_assert_eq!(short, compact(json));
+            }
             prop_assert_eq!(serde_json::from_str::<Value>(&compact(&pretty)).unwrap(), value);
         }
 

@@ -12,10 +12,13 @@ mod compact;
 mod mend;
 mod name;
 mod number;
+mod text;
 
-pub use compact::compact;
+pub use compact::{Compacting, compact};
 pub use mend::mend;
 pub use name::folded;
+pub(super) use text::{JSON, TEXT};
+pub use text::{json, text};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;

@@ -40,6 +40,9 @@ impl Token {
     }
 }
 
+/// The most bytes of a word. No reader takes a longer one, and nobody writes one.
+const MAX_WORD: usize = 64 * 1024;
+
 /// Finds tokens in pieces of text.
 #[derive(Debug, Default)]
 pub(super) struct Lexer {
@@ -87,6 +90,9 @@ impl Lexer {
             At::Word(word) => {
                 let run = text.find(ends_word).unwrap_or(text.len());
                 word.push_str(text.get(..run).unwrap_or_default());
+                if word.len() > MAX_WORD {
+                    return (run, Some(Token::Other));
+                }
                 (run, if run < text.len() { self.end_word() } else { None })
             }
             _ => text.chars().next().map_or((0, None), |c| self.next_char(c)),

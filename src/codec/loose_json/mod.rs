@@ -44,6 +44,8 @@ pub struct Rewriter {
     /// The place where the current token begins.
     begun: Place,
     fault: Option<Fault>,
+    /// Whether the text is over, and what it breaks off is mended.
+    is_over: bool,
 }
 
 /// What must come next.
@@ -95,6 +97,7 @@ impl Default for Rewriter {
             place: Place::default(),
             begun: Place::default(),
             fault: None,
+            is_over: false,
         }
     }
 }
@@ -119,6 +122,21 @@ impl Rewriter {
 
     /// The text is over.
     pub fn finish(mut self) -> Rewritten {
+        self.end();
+        Rewritten { json: self.writer.finish(), fault: self.fault }
+    }
+
+    /// The text is over: closes what is open, `most` arrays and objects of it. Returns whether nothing more is left to
+    /// do, or there is a fault.
+    pub fn close(&mut self, most: usize) -> bool {
+        self.end();
+        self.fault.is_some() || self.writer.close_some(most)
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
         if let Some(token) = self.lexer.finish() {
             self.take(token);
         }
@@ -135,8 +153,24 @@ impl Rewriter {
             self.writer.word("null");
         }
         // Readers that read one document alone do not care for what comes after it.
-        let fault = self.fault.filter(|_| !self.has_document);
-        Rewritten { json: self.writer.finish(), fault }
+        if self.has_document {
+            self.fault = None;
+        }
+    }
+
+    /// Whether no reader reads the text, whatever follows.
+    pub const fn is_hopeless(&self) -> bool {
+        self.fault.is_some() && !self.has_document
+    }
+
+    /// Why and where no reader reads the text so far.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault.clone()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub const fn held(&self) -> u64 {
+        self.writer.held()
     }
 
     fn take(&mut self, token: Token) {

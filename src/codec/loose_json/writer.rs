@@ -112,10 +112,21 @@ impl Writer {
 
     /// The JSON, with all that is open closed.
     pub(super) fn finish(mut self) -> String {
-        while self.depth > 0 {
+        self.close_some(usize::MAX);
+        self.json
+    }
+
+    /// Closes what is open, `most` arrays and objects of it. Returns whether all are closed.
+    pub(super) fn close_some(&mut self, most: usize) -> bool {
+        for _ in 0..most.min(self.depth) {
             self.close();
         }
-        self.json
+        self.depth == 0
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) const fn held(&self) -> u64 {
+        (self.json.capacity() + self.open.capacity() * 8) as u64
     }
 
     /// A value or a name begins.
