@@ -33,26 +33,9 @@ pub(super) fn keep_of_message<'b, A: MapAccess<'b>>(
     if is_about_message(name) { lenient::skip(object) } else { keep_text(texts, object) }
 }
 
-/// Keeps a string as it is, and an array or an object as JSON. Numbers and flags are no text.
 fn keep_text<'b, A: MapAccess<'b>>(texts: &mut Texts<'b>, object: &mut A) -> Result<(), A::Error> {
-    let raw = lenient::raw(object)?;
-    match raw.bytes().next() {
-        Some(b'"') => {
-            // The text is JSON.
-            let _ = lenient::read(raw, texts);
-        }
-        Some(b'{' | b'[') if !is_empty(raw) => texts.push(lenient::compact(raw)),
-        _ => {}
-    }
+    texts.extend(lenient::text(object)?);
     Ok(())
-}
-
-/// Whether an array or an object has nothing in it.
-fn is_empty(raw: &str) -> bool {
-    raw.bytes()
-        .skip(1)
-        .find(|byte| !byte.is_ascii_whitespace())
-        .is_none_or(|byte| matches!(byte, b']' | b'}'))
 }
 
 /// Members that say how to answer, whom to bill or where to run, by the API or server that has them. Those that are

@@ -9,7 +9,7 @@
 use super::beside::{self, Reasoning};
 use super::content::{Content, Texts};
 use super::format::Format;
-use super::prompt::Tally;
+use super::prompt::{Counted, Tally};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;
@@ -40,6 +40,22 @@ impl<'b> Prompt<'b> {
             "response_format" => lenient::offer(object, &mut Format(&mut self.content.texts)),
             _ => beside::keep(&mut self.content.texts, name, object),
         }
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+        let Self { messages, names, content, tools } = self;
+        Prompt {
+            messages,
+            names,
+            content: content.without_texts(&mut |texts| take(Counted::Once, texts)),
+            tools: tools.without_texts(&mut |texts| take(Counted::WithTools, texts)),
+        }
+    }
+
+    /// The tools.
+    pub(super) const fn tools(&self) -> &Tools<'b> {
+        &self.tools
     }
 
     /// Whether there are no messages.

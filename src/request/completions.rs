@@ -3,7 +3,7 @@
 use super::beside;
 use super::content::{Texts, count_each};
 use super::input::Input;
-use super::prompt::Tally;
+use super::prompt::{Counted, Tally};
 use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
@@ -27,6 +27,17 @@ impl<'b> Prompt<'b> {
             "prompt" => self.prompt.take(object),
             "suffix" => self.suffix.take(object),
             _ => beside::keep(&mut self.beside, name, object),
+        }
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+        let Self { prompt, suffix, beside } = self;
+        take(Counted::Once, beside);
+        Prompt {
+            prompt: prompt.without_texts(&mut |texts| take(Counted::Once, texts)),
+            suffix: suffix.without_texts(&mut |texts| take(Counted::ForEachPrompt, texts)),
+            beside: Texts::new(),
         }
     }
 

@@ -24,6 +24,18 @@ pub(super) struct Content<'b> {
     images: Vec<Image>,
     /// Tokens of audio and documents.
     measured: Units,
+    /// Whether there was text that was taken out.
+    had_text: bool,
+}
+
+impl<'b> Content<'b> {
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Texts<'b>)) -> Content<'static> {
+        let Self { texts, images, measured, had_text } = self;
+        let had_text = had_text || texts.iter().any(|text| !text.is_empty());
+        take(texts);
+        Content { texts: Texts::new(), images, measured, had_text }
+    }
 }
 
 impl Content<'_> {
@@ -31,6 +43,7 @@ impl Content<'_> {
     pub(super) fn is_empty(&self) -> bool {
         self.images.is_empty()
             && self.measured == Units::ZERO
+            && !self.had_text
             && self.texts.iter().all(|text| text.is_empty())
     }
 
@@ -79,7 +92,7 @@ impl<'b> Accept<'b> for Texts<'b> {
 /// # Errors
 /// The value is not JSON.
 pub(super) fn keep_json<'b, A: MapAccess<'b>>(texts: &mut Texts<'b>, object: &mut A) -> Result<(), A::Error> {
-    texts.push(lenient::compact(lenient::raw(object)?));
+    texts.extend(lenient::json(object)?);
     Ok(())
 }
 

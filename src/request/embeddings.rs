@@ -3,7 +3,7 @@
 use super::beside;
 use super::content::{Texts, count_each};
 use super::input::Input;
-use super::prompt::Tally;
+use super::prompt::{Counted, Tally};
 use crate::quantity::Units;
 use crate::tokens::Meter;
 use serde::de::MapAccess;
@@ -26,6 +26,13 @@ impl<'b> Prompt<'b> {
             "input" => self.input.take(object),
             _ => beside::keep(&mut self.beside, name, object),
         }
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+        let Self { input, beside } = self;
+        take(Counted::Once, beside);
+        Prompt { input: input.without_texts(&mut |texts| take(Counted::Once, texts)), beside: Texts::new() }
     }
 
     /// Whether there is no input, as [`Input::is_empty`] has it.

@@ -3,7 +3,7 @@
 //!
 //! A text costs its tokens and nothing else, and an id costs one. Both are exact.
 
-use super::content::Content;
+use super::content::{Content, Texts};
 use super::prompt::Tally;
 use crate::codec::lenient::{self, Accept};
 use crate::quantity::Units;
@@ -28,10 +28,16 @@ impl<'b> Input<'b> {
     /// # Errors
     /// The value is not JSON.
     pub(super) fn take<A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
-        let before = self.prompts;
+        let before = (self.prompts, self.ids);
         lenient::offer(object, self)?;
-        self.may_be_none |= self.prompts == before;
+        self.may_be_none |= (self.prompts, self.ids) == before;
         Ok(())
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Texts<'b>)) -> Input<'static> {
+        let Self { content, ids, prompts, may_be_none } = self;
+        Input { content: content.without_texts(take), ids, prompts, may_be_none }
     }
 
     /// Whether it has no prompt, or some reader finds none and the others find nothing in it.

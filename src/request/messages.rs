@@ -10,7 +10,7 @@
 use super::beside;
 use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
-use super::prompt::Tally;
+use super::prompt::{Counted, Tally};
 use crate::codec::lenient::{self, Accept};
 use crate::models::{CLAUDE_TOOLS_PROMPT, MessageTokens};
 use crate::quantity::Units;
@@ -39,6 +39,12 @@ impl<'b> Prompt<'b> {
             "output_config" | "output_format" => lenient::offer(object, &mut Format(&mut self.content.texts)),
             _ => beside::keep(&mut self.content.texts, name, object),
         }
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+        let Self { messages, content, tools } = self;
+        Prompt { messages, content: content.without_texts(&mut |texts| take(Counted::Once, texts)), tools }
     }
 
     /// Whether there are no messages.

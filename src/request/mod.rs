@@ -28,6 +28,7 @@ pub mod path;
 mod payload;
 mod prompt;
 mod responses;
+pub mod steps;
 mod stream_options;
 mod tools;
 mod upgrade;
@@ -45,7 +46,9 @@ use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
 use crate::tokens::{Meter, Tokenizer};
 use cap::Caps;
+use content::Texts;
 use names::Names;
+pub use prompt::{Counted, TextTokens};
 use prompt::{Prompt, Tally};
 use serde::de::{MapAccess, SeqAccess};
 
@@ -99,12 +102,17 @@ impl<'b> Request<'b> {
             }
         }
         request.is_plain &= body.is_object();
-        if request.objects == 0 {
-            request.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
-        }
-        request.stream &= endpoint.has_format();
-        request.background &= endpoint == Endpoint::Responses;
+        request.complete(endpoint);
         request
+    }
+
+    /// All has been read.
+    fn complete(&mut self, endpoint: Endpoint) {
+        if self.objects == 0 {
+            self.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
+        }
+        self.stream &= endpoint.has_format();
+        self.background &= endpoint == Endpoint::Responses;
     }
 
     fn new(endpoint: Endpoint, size: u64) -> Self {
@@ -124,6 +132,31 @@ impl<'b> Request<'b> {
             prompt: Prompt::new(endpoint),
             objects: 0,
         }
+    }
+
+    /// The same without its texts, which `take` gets, and apart from the body.
+    fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Request<'static> {
+        Request {
+            stream: self.stream,
+            background: self.background,
+            has_stream_options: self.has_stream_options,
+            include_usage: self.include_usage,
+            has_data_sources: self.has_data_sources,
+            is_plain: self.is_plain,
+            fault: self.fault,
+            names: self.names.apart(),
+            n: self.n,
+            best_of: self.best_of,
+            size: self.size,
+            caps: self.caps,
+            prompt: self.prompt.without_texts(take),
+            objects: self.objects,
+        }
+    }
+
+    /// Tokens of the texts that were taken out, if they have so many, before a factor is applied.
+    pub fn of_texts(&self, tokens: TextTokens) -> u64 {
+        self.prompt.of_texts(tokens).get()
     }
 
     /// The models that the request may be for: those that it names, and any if it may name none. Where the endpoint has

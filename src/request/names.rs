@@ -21,6 +21,13 @@ pub(super) struct Names<'b> {
 }
 
 impl<'b> Names<'b> {
+    /// The same, apart from the body.
+    pub(super) fn apart(self) -> Names<'static> {
+        let Self { names, has_certain, may_be_others } = self;
+        let names = names.into_iter().map(|name| Cow::Owned(name.into_owned())).collect();
+        Names { names, has_certain, may_be_others }
+    }
+
     /// Takes the value of `model`, or of a member that some readers take for it.
     pub(super) const fn of_model(&mut self, is_exact: bool) -> Model<'_, 'b> {
         Model { names: self, is_exact, has_name: false }

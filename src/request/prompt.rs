@@ -1,5 +1,6 @@
 //! A prompt, by its format, and what it costs, in terms that all formats share.
 
+use super::content::Texts;
 use super::{Endpoint, chat, completions, embeddings, messages, responses};
 use crate::codec::lenient;
 use crate::quantity::Units;
@@ -16,6 +17,37 @@ pub(super) enum Prompt<'b> {
     Messages(messages::Prompt<'b>),
     /// Of no known format: it is charged for the size of the body.
     Sized,
+}
+
+/// How often the tokens of a text count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Once.
+    Once,
+    /// Once for every prompt: a suffix of completions.
+    ForEachPrompt,
+    /// Once, if there are functions among the tools.
+    WithTools,
+}
+
+/// The tokens of texts, by how often they count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextTokens {
+    once: Units,
+    for_each_prompt: Units,
+    with_tools: Units,
+}
+
+impl TextTokens {
+    /// Adds the tokens of a text.
+    pub fn add(&mut self, counted: Counted, tokens: u64) {
+        let sum = match counted {
+            Counted::Once => &mut self.once,
+            Counted::ForEachPrompt => &mut self.for_each_prompt,
+            Counted::WithTools => &mut self.with_tools,
+        };
+        *sum += Units::new(tokens);
+    }
 }
 
 /// What a prompt costs beside its text, in any format.
@@ -96,6 +128,49 @@ impl<'b> Prompt<'b> {
             Self::Responses(prompt) => prompt.text_tokens(meter),
             Self::Messages(prompt) => prompt.text_tokens(meter),
             Self::Sized => Units::ZERO,
+        }
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+        match self {
+            Self::Chat(prompt) => Prompt::Chat(prompt.without_texts(take)),
+            Self::Completions(prompt) => Prompt::Completions(prompt.without_texts(take)),
+            Self::Embeddings(prompt) => Prompt::Embeddings(prompt.without_texts(take)),
+            Self::Responses(prompt) => Prompt::Responses(prompt.without_texts(take)),
+            Self::Messages(prompt) => Prompt::Messages(prompt.without_texts(take)),
+            Self::Sized => Prompt::Sized,
+        }
+    }
+
+    /// Tokens of the texts that were taken out, if they have so many.
+    pub(super) fn of_texts(&self, tokens: TextTokens) -> Units {
+        let TextTokens { once, for_each_prompt, with_tools } = tokens;
+        let with_tools = match self {
+            Self::Chat(prompt) => prompt.tools().counted(|| with_tools),
+            Self::Responses(prompt) => prompt.tools().counted(|| with_tools),
+            _ => with_tools,
+        };
+        once + for_each_prompt * self.suffixes() + with_tools
+    }
+
+    /// Whether the member `name`, an array, may be read in several parts: nothing but its elements counts.
+    pub(super) fn is_read_in_parts(&self, name: &str) -> bool {
+        match self {
+            Self::Chat(_) => matches!(name, "messages" | "tools" | "functions"),
+            Self::Completions(_) => matches!(name, "prompt" | "suffix"),
+            Self::Embeddings(_) => name == "input",
+            Self::Responses(_) => matches!(name, "input" | "instructions" | "tools"),
+            Self::Messages(_) => matches!(name, "messages" | "system" | "tools"),
+            Self::Sized => false,
+        }
+    }
+
+    /// How many prompts a suffix is added to.
+    fn suffixes(&self) -> u64 {
+        match self {
+            Self::Completions(prompt) => prompt.prompts(),
+            _ => 1,
         }
     }
 

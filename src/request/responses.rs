@@ -6,9 +6,9 @@
 //! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
 
 use super::beside;
-use super::content::{Content, Part, keep_json};
+use super::content::{Content, Part, Texts, keep_json};
 use super::format::Format;
-use super::prompt::Tally;
+use super::prompt::{Counted, Tally};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use crate::models::MessageTokens;
@@ -49,6 +49,23 @@ impl<'b> Prompt<'b> {
             "prompt" => lenient::offer(object, &mut Template(self)),
             _ => beside::keep(&mut self.content.texts, name, object),
         }
+    }
+
+    /// The same without its texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+        let Self { items, has_content, may_be_none, content, tools } = self;
+        Prompt {
+            items,
+            has_content,
+            may_be_none,
+            content: content.without_texts(&mut |texts| take(Counted::Once, texts)),
+            tools: tools.without_texts(&mut |texts| take(Counted::WithTools, texts)),
+        }
+    }
+
+    /// The tools.
+    pub(super) const fn tools(&self) -> &Tools<'b> {
+        &self.tools
     }
 
     /// Whether there is no input, or some reader finds none and the others find nothing in it.

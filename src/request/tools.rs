@@ -32,10 +32,24 @@ pub(super) struct Tools<'b> {
     lines: Texts<'b>,
 }
 
+impl<'b> Tools<'b> {
+    /// The same without their texts, which `take` gets.
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Texts<'b>)) -> Tools<'static> {
+        let Self { functions, property_lists, properties, enumerations, values, lines } = self;
+        take(lines);
+        Tools { functions, property_lists, properties, enumerations, values, lines: Texts::new() }
+    }
+}
+
 impl Tools<'_> {
     /// Tokens of their text.
     pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
-        if self.functions == 0 { Units::ZERO } else { count_each(&self.lines, meter) }
+        self.counted(|| count_each(&self.lines, meter))
+    }
+
+    /// The tokens of their text if that has so many: without a function, nothing is sent to the model.
+    pub(super) fn counted(&self, tokens: impl FnOnce() -> Units) -> Units {
+        if self.functions == 0 { Units::ZERO } else { tokens() }
     }
 
     /// Their tokens beside their text if they are sent to `model`, and the tokens that they save.

@@ -1,26 +1,72 @@
 //! Counts the texts of one prompt, until it has counted enough.
 //!
 //! A prompt that is larger than a limit is refused, however much larger it is. Yet a body may have thirty megabytes of
-//! text, and counting all of them would keep a worker from its other requests.
+//! text, and counting all of them would keep a worker from its other requests. So counting stops once the prompt is
+//! known to be refused, and beyond [`MAX_COUNTED`] bytes a token is a byte, which it never has less of.
 
 use super::{Tokenizer, slices};
 use std::cell::Cell;
 use std::fmt;
 
+/// The bytes of a prompt's text that are counted, at most: 8 MiB, about two million tokens of English. No model takes
+/// more than that for a prompt, but for a few.
+pub const MAX_COUNTED: u64 = 8 << 20;
+
+/// The tokens of one prompt's texts so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Count {
+    tokenizer: Tokenizer,
+    /// Tokens of all texts so far, before the model's factor is applied.
+    counted: u64,
+    /// The bytes that they have.
+    bytes: u64,
+    has_stopped: bool,
+}
+
+impl Count {
+    /// Nothing is counted yet.
+    pub const fn new(tokenizer: Tokenizer) -> Self {
+        Self { tokenizer, counted: 0, bytes: 0, has_stopped: false }
+    }
+
+    /// Counts the beginning of `text`, at most [`SLICE_BYTES`](super::SLICE_BYTES) of it, or all of it where a token is
+    /// a byte. Returns how many bytes that were, and their tokens. `is_enough` of the tokens so far, with the model's
+    /// factor applied, ends the count.
+    pub fn slice(&mut self, text: &str, is_enough: impl Fn(u64) -> bool) -> (usize, u64) {
+        let (read, tokens) = if self.bytes < MAX_COUNTED {
+            let slice = slices::first(text);
+            (slice.len(), self.tokenizer.count(slice))
+        } else {
+            (text.len(), text.len() as u64)
+        };
+        self.bytes = self.bytes.saturating_add(read as u64);
+        self.counted = self.counted.saturating_add(tokens);
+        self.has_stopped = is_enough(self.tokenizer.weigh(self.counted));
+        (read, tokens)
+    }
+
+    /// The tokenizer that counts.
+    pub const fn tokenizer(&self) -> Tokenizer {
+        self.tokenizer
+    }
+
+    /// Whether counting has stopped, so that some text may not have been counted.
+    pub const fn has_stopped(&self) -> bool {
+        self.has_stopped
+    }
+}
+
 /// Counts one prompt.
 pub struct Meter<'a> {
-    tokenizer: Tokenizer,
+    count: Cell<Count>,
     is_enough: &'a dyn Fn(u64) -> bool,
-    /// Tokens of all texts so far, before the model's factor is applied.
-    counted: Cell<u64>,
-    has_stopped: Cell<bool>,
 }
 
 impl<'a> Meter<'a> {
     /// Counts with `tokenizer` until `is_enough` is true of the tokens so far, with the model's factor applied. Calls
     /// it after every text, and after every [`SLICE_BYTES`](super::SLICE_BYTES) of a long one.
     pub const fn new(tokenizer: Tokenizer, is_enough: &'a dyn Fn(u64) -> bool) -> Self {
-        Self { tokenizer, is_enough, counted: Cell::new(0), has_stopped: Cell::new(false) }
+        Self { count: Cell::new(Count::new(tokenizer)), is_enough }
     }
 
     /// Counts every text to its end.
@@ -30,38 +76,25 @@ impl<'a> Meter<'a> {
 
     /// Tokens of the counted part of `text`, before the model's factor is applied.
     pub fn count(&self, text: &str) -> u64 {
-        let mut tokens = 0;
-        for slice in slices::slices(text) {
-            if self.has_stopped.get() {
-                break;
-            }
-            let counted = self.tokenizer.count(slice);
+        let (mut count, mut rest, mut tokens) = (self.count.get(), text, 0);
+        while !rest.is_empty() && !count.has_stopped() {
+            let (read, counted) = count.slice(rest, self.is_enough);
             tokens += counted;
-            self.counted.set(self.counted.get() + counted);
-            self.has_stopped.set((self.is_enough)(self.weigh(self.counted.get())));
+            rest = rest.get(read..).unwrap_or_default();
         }
+        self.count.set(count);
         tokens
-    }
-
-    /// `tokens` corrected by the model's factor: applied once, to a whole prompt.
-    pub fn weigh(&self, tokens: u64) -> u64 {
-        self.tokenizer.weigh(tokens)
     }
 
     /// Whether counting has stopped, so that some text may not have been counted.
     pub fn has_stopped(&self) -> bool {
-        self.has_stopped.get()
+        self.count.get().has_stopped()
     }
 }
 
 impl fmt::Debug for Meter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tokenizer, is_enough: _, counted, has_stopped } = self;
-        f.debug_struct("Meter")
-            .field("tokenizer", tokenizer)
-            .field("counted", counted)
-            .field("has_stopped", has_stopped)
-            .finish_non_exhaustive()
+        f.debug_struct("Meter").field("count", &self.count).finish_non_exhaustive()
     }
 }
 
@@ -94,6 +127,20 @@ mod tests {
         let meter = Meter::new(tokenizer(1.0), &|tokens| tokens > 1_000);
         let counted = meter.count(&text);
         assert!(counted > 1_000 && counted <= slices::SLICE_BYTES as u64, "{counted}");
-        assert_eq!(Meter::unlimited(tokenizer(1.0)).count(&text), tokenizer(1.0).count(&text));
+        let text = text.split_at(6 << 20).0;
+        assert_eq!(Meter::unlimited(tokenizer(1.0)).count(text), tokenizer(1.0).count(text));
+    }
+
+    #[test]
+    fn beyond_what_is_counted_a_token_is_a_byte() {
+        let words = "many words ".repeat(MAX_COUNTED as usize / 11 + 10_000);
+        let meter = Meter::unlimited(tokenizer(1.0));
+        let all = meter.count(&words);
+        // Slices end between two words, so that the count ends a slice late at the most.
+        let bytes = |tokens: u64| tokens * 11 / 2;
+        let exact = words.len() as u64 - MAX_COUNTED;
+        assert!(all > tokenizer(1.0).count(&words), "{all}");
+        assert!(all <= MAX_COUNTED * 2 / 11 + exact + 2 && bytes(all) > words.len() as u64);
+        assert_eq!(meter.count("many words "), 11);
     }
 }

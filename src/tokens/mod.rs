@@ -11,7 +11,7 @@ mod running;
 mod slices;
 
 pub use encoding::{Counting, Encoding, Factor};
-pub use meter::Meter;
+pub use meter::{Count, MAX_COUNTED, Meter};
 pub use running::Running;
 pub use slices::SLICE_BYTES;
 

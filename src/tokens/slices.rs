@@ -28,16 +28,25 @@ pub fn slices(text: &str) -> impl Iterator<Item = &str> {
     slices_of(text, SLICE_BYTES)
 }
 
+/// The first of the [`slices`] of `text`; all of it if it is short.
+pub fn first(text: &str) -> &str {
+    first_of(text, SLICE_BYTES)
+}
+
 fn slices_of(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         if text.is_empty() {
             return None;
         }
-        let cut = if text.len() <= limit { text.len() } else { cut(text, limit) };
-        let (slice, rest) = text.split_at_checked(cut)?;
-        text = rest;
+        let slice = first_of(text, limit);
+        text = text.get(slice.len()..)?;
         Some(slice)
     })
+}
+
+fn first_of(text: &str, limit: usize) -> &str {
+    let cut = if text.len() <= limit { text.len() } else { cut(text, limit) };
+    text.get(..cut).unwrap_or(text)
 }
 
 /// The place to cut a text that is longer than `limit` bytes: the last place within them that changes nothing, or else
