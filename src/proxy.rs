@@ -30,11 +30,15 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use strum::IntoEnumIterator as _;
+
+/// The shortest period of the tick. docs/envoy.md#waking-the-root-context: Envoy's timers have no shorter one.
+const SHORTEST_TICK: Millis = Millis::new(1);
 
 /// The period of the tick, which serves deadlines and reports metrics. docs/envoy.md#waking-the-root-context: the tick
 /// does not wake requests, so it need not be short.
@@ -106,7 +110,7 @@ impl Context for Root {
         let now = now();
         let turn = running.worker.borrow_mut().callout_ended(kind, answer, now);
         running.carry_out(turn, self.id);
-        running.schedule_tick(running.next_tick, now);
+        running.hasten_tick(now);
         self.finish_retiring();
     }
 
@@ -148,7 +152,7 @@ impl RootContext for Root {
         let now = now();
         let turn = running.worker.borrow_mut().turn(now);
         running.carry_out(turn, self.id);
-        running.schedule_tick(running.next_tick, now);
+        running.hasten_tick(now);
     }
 
     // docs/envoy.md#reloads: new streams come to the newest root context and stay with it.
@@ -165,9 +169,10 @@ impl RootContext for Root {
 impl Root {
     fn tick(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let now = now();
-        let turn = running.worker.borrow_mut().tick(now);
+        let turn = running.worker.borrow_mut().tick(&request_body, &now);
         running.carry_out(turn, self.id);
+        // The tick may have worked for a while, and the next one comes a period after its end.
+        let now = now();
         running.next_tick = now + running.period;
         running.schedule_tick(now + TICK, now);
     }
@@ -221,6 +226,11 @@ impl Running {
                 // docs/envoy.md#effective-context: the calls below act on the stream. If it is gone, this fails, and
                 // they would act on the stream before.
                 if hostcalls::set_effective_context(stream).is_ok() {
+                    // docs/envoy.md#held-bodies: its headers and body are held, and can be edited.
+                    edit_headers(MapType::HttpRequestHeaders, &effects.headers);
+                    if let Some(edit) = &effects.body {
+                        edit_request_body(edit);
+                    }
                     write_log(effects.log);
                     match effects.directive {
                         Some(Directive::Continue) => drop(hostcalls::resume_http_request()),
@@ -278,11 +288,19 @@ impl Running {
         }
     }
 
+    /// Lets Envoy tick earlier, if there is an earlier deadline. Whatever comes in between never delays a tick: requests
+    /// that have work to do wait for it.
+    fn hasten_tick(&mut self, now: Millis) {
+        if self.next_tick > now {
+            self.schedule_tick(self.next_tick, now);
+        }
+    }
+
     /// Lets Envoy tick at the next deadline, or at `usual` if that is earlier. docs/envoy.md#waking-the-root-context:
     /// setting the period starts it anew, so this sets it only to move the tick.
     fn schedule_tick(&mut self, usual: Millis, now: Millis) {
         let due = self.worker.borrow().next_due();
-        let next = due.map_or(usual, |due| due.min(usual)).max(now + Millis::new(1));
+        let next = due.map_or(usual, |due| due.min(usual)).max(now + SHORTEST_TICK);
         let period = next - now;
         if next != self.next_tick && hostcalls::set_tick_period(Duration::from_millis(period.get())).is_ok() {
             self.period = period;
@@ -305,14 +323,12 @@ impl HttpContext for Stream {
     // docs/envoy.md#growing-bodies: `size` covers all of the body that has arrived, so only the last callback reads it.
     // docs/envoy.md#buffer-limits: Envoy answers a body that is too large by itself.
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let buffer = |from| buffer_from(BufferType::HttpRequestBody, from, size);
-        self.handle(Message::Request, Event::RequestBody { buffer: &buffer, end_of_stream })
+        self.request_body(Some(size), end_of_stream)
     }
 
-    // docs/envoy.md#request-trailers: trailers end the body and do not report its size. Envoy cuts this size to what it
-    // has.
+    // docs/envoy.md#request-trailers: trailers end the body and do not report its size.
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        self.on_http_request_body(usize::MAX, true)
+        self.request_body(None, true)
     }
 
     // docs/envoy.md#local-replies: Envoy calls this for the filter's own replies too. The session of a request that was
@@ -347,6 +363,12 @@ impl Context for Stream {
 }
 
 impl Stream {
+    fn request_body(&self, size: Option<usize>, end_of_stream: bool) -> Action {
+        let buffer = |range| buffer_part(BufferType::HttpRequestBody, range);
+        let effects = self.worker.borrow_mut().body(self.id, &buffer, size, end_of_stream, &now);
+        self.apply(Message::Request, effects)
+    }
+
     /// Brings an event to the request, and its effects to Envoy. The event is about `message`.
     fn handle(&self, message: Message, event: Event<'_>) -> Action {
         let effects = self.worker.borrow_mut().on(self.id, event, now());
@@ -464,13 +486,21 @@ fn request_headers() -> Vec<u8> {
 
 /// The first `size` bytes of a buffer; none if it cannot be read.
 fn buffer(buffer: BufferType, size: usize) -> Vec<u8> {
-    buffer_from(buffer, 0, size)
+    buffer_part(buffer, 0..size)
 }
 
-/// The same from the byte `from` on.
-fn buffer_from(buffer: BufferType, from: usize, size: usize) -> Vec<u8> {
-    let length = size.saturating_sub(from);
-    hostcalls::get_buffer(buffer, from, length).ok().flatten().unwrap_or_default()
+/// Some bytes of a buffer; none if they cannot be read.
+fn buffer_part(buffer: BufferType, range: Range<usize>) -> Vec<u8> {
+    hostcalls::get_buffer(buffer, range.start, range.len()).ok().flatten().unwrap_or_default()
+}
+
+/// Some bytes of the body of the request of `stream`, which is held; none if the stream is gone.
+/// docs/envoy.md#held-bodies: the root context reads it too.
+fn request_body(stream: u32, range: Range<usize>) -> Vec<u8> {
+    if hostcalls::set_effective_context(stream).is_err() {
+        return Vec::new();
+    }
+    buffer_part(BufferType::HttpRequestBody, range)
 }
 
 /// The body of the sidecar's answer to a callout, or the reason why there is none.

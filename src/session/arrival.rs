@@ -5,8 +5,9 @@
 use super::admission::reserve;
 use super::context::Cx;
 use super::effects::Directive;
-use super::estimate;
-use super::incoming::{self, Arrived, Incoming};
+use super::estimate::{self, CountText};
+use super::incoming::{self, Arrived, Buffer, Incoming};
+use super::reading::Reading;
 use super::reservation::{Estimate, Reservation};
 use super::route::refuse_unless_dry_run;
 use super::{Asked, Destination, RequestFacts, Session};
@@ -30,11 +31,11 @@ const MAX_LOGGED: usize = 256;
 /// A request that has shown its headers and not yet its whole body.
 #[derive(Debug)]
 pub struct AwaitBody {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     /// The deployment that the path names.
     deployment: Option<String>,
     /// The identity, with its limits.
-    subject: Subject,
+    pub(super) subject: Subject,
     /// The header `accept-language`, if refusals depend on it.
     languages: Option<String>,
     /// The body.
@@ -43,6 +44,8 @@ pub struct AwaitBody {
     is_form: bool,
     /// The header `:authority`; none if the body may not be changed: the headers have a digest of it.
     authority: Option<String>,
+    /// Bytes of the body that have arrived.
+    pub(super) size: usize,
     /// Whether the filter still holds the headers.
     headers_held: bool,
     /// When to release the headers if no body comes.
@@ -70,6 +73,7 @@ impl AwaitBody {
             incoming: Incoming::new(&content_encoding, &content_type, &cx.shared.held),
             is_form: incoming::is_form(&content_type),
             authority: authority_of_editable(request),
+            size: 0,
             headers_held,
             release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
         };
@@ -97,21 +101,24 @@ impl AwaitBody {
         Self { headers_held: self.headers_held && !releases, release_at: None, ..self }
     }
 
-    /// Takes a part of the body. `buffer` reads all that has arrived, from a byte on.
+    /// Takes a part of the body, of which `size` bytes have arrived, if that is known. `buffer` reads them.
     pub(super) fn read<S: SharedData>(
         self,
-        buffer: &dyn Fn(usize) -> Vec<u8>,
+        buffer: &Buffer<'_>,
+        size: Option<usize>,
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
         if self.headers_held {
             cx.shared.headers_mode = cx.shared.headers_mode.after_body();
         }
+        let size = size.unwrap_or(self.size);
         if end_of_stream {
-            return self.read_whole(buffer, cx);
+            return Self { size, ..self }.read_whole(buffer, cx);
         }
         let was_bad = self.incoming.bad().is_some();
-        let phase = Self { incoming: self.incoming.push(buffer), release_at: None, ..self };
+        let incoming = self.incoming.push(buffer, size);
+        let phase = Self { incoming, size, release_at: None, ..self };
         if let Some(bad) = phase.incoming.bad().filter(|_| !was_bad)
             && phase.refuses(bad, cx)
         {
@@ -121,11 +128,12 @@ impl AwaitBody {
         Session::AwaitBody(phase)
     }
 
-    fn read_whole<S: SharedData>(self, buffer: &dyn Fn(usize) -> Vec<u8>, cx: &mut Cx<'_, S>) -> Session {
+    fn read_whole<S: SharedData>(self, buffer: &Buffer<'_>, cx: &mut Cx<'_, S>) -> Session {
         let was_bad = self.incoming.bad().is_some();
-        let Self { incoming, .. } = self;
-        let phase = Self { incoming: Incoming::Plain, ..self };
-        match incoming.finish(buffer) {
+        let Self { incoming, size, .. } = self;
+        let phase = Self { incoming: Incoming::Plain, release_at: None, ..self };
+        match incoming.finish(buffer, size) {
+            Arrived::Large(incoming) => Reading::begin(phase, incoming, cx),
             Arrived::Plain(bytes) => phase.read_body(&bytes, None, cx),
             Arrived::Decoded { decoded, as_sent } => phase.read_body(&decoded, Some(&as_sent), cx),
             Arrived::Bad { bad, .. } if !was_bad && phase.refuses(&bad, cx) => Session::Idle,
@@ -147,14 +155,25 @@ impl AwaitBody {
             let as_sent = coded.or_else(|| other.is_some().then_some(bytes));
             return self.charge_unread(&bad, Some(size), as_sent, cx);
         }
-        let models = self.deployed().unwrap_or_else(|| request.models());
-        let estimate = estimate::of_request(&request, &models, &self.subject, cx);
-        let destination = if coded.is_none() { self.asks_for_usage(&request, &models, cx) } else { None };
-        if destination.is_some() {
+        self.admit_read(&request, &estimate::at_once(&request), coded.is_none().then_some(bytes), cx)
+    }
+
+    /// Reserves what a `request` is expected to cost that was read; `count` counts its text. `bytes` are the body, if it
+    /// is in no content coding.
+    pub(super) fn admit_read<S: SharedData>(
+        self,
+        request: &Request<'_>,
+        count: &CountText<'_>,
+        bytes: Option<&[u8]>,
+        cx: &mut Cx<'_, S>,
+    ) -> Session {
+        let models = self.models_of(request);
+        let estimate = estimate::of_request(request, &models, &self.subject, count, cx);
+        let asked = bytes.and_then(|bytes| {
+            let destination = self.asks_for_usage(request, &models, cx)?;
             cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
-        }
-        let asked = destination.filter(|_| cx.effects.body.is_some());
-        let asked = asked.map(|destination| Asked::new(destination, bytes));
+            cx.effects.body.is_some().then(|| Asked::new(destination, bytes))
+        });
         if self.headers_held && request.stream && cx.stream_edits(asked.is_some()).any() {
             // A compressed stream cannot be edited.
             cx.effects.headers.set.push(("accept-encoding", "identity".to_owned()));
@@ -174,20 +193,34 @@ impl AwaitBody {
         admit(&self.subject, facts, estimate, cx)
     }
 
+    /// The models that `request` may be for.
+    pub(super) fn models_of(&self, request: &Request<'_>) -> Candidates {
+        self.deployed().unwrap_or_else(|| request.models())
+    }
+
     /// The model, if the path names a deployment: the body does not matter then.
-    fn deployed(&self) -> Option<Candidates> {
+    pub(super) fn deployed(&self) -> Option<Candidates> {
         self.deployment.clone().map(Candidates::One)
     }
 
     /// A fault if some upstream takes the body for another request than the one in `bytes`: because it does not know
     /// content codings, and the body as it came is a request too; or because it reads a form.
     fn other_meaning(&self, bytes: &[u8], coded: Option<&[u8]>) -> Option<Fault> {
-        if self.is_form && form::has_field(bytes, request::is_essential) {
-            return Some(Fault::whole("expected JSON, found a form"));
+        if self.is_form_too(bytes) {
+            return Some(found_form());
         }
         let as_sent = Body::new(coded?);
-        let is_request = Request::read(self.endpoint, &as_sent).has_content();
-        is_request.then(|| Fault::whole("expected a content coding, found JSON that is in none"))
+        Request::read(self.endpoint, &as_sent).has_content().then(found_uncoded)
+    }
+
+    /// Whether the headers say that the body is a form.
+    pub(super) const fn says_form(&self) -> bool {
+        self.is_form
+    }
+
+    /// Whether `bytes`, which are a request in JSON, are one in a form too.
+    pub(super) fn is_form_too(&self, bytes: &[u8]) -> bool {
+        self.is_form && form::has_field(bytes, request::is_essential)
     }
 
     /// Charges the most that a body of `size` bytes, if that is known, could cost. `as_sent` is the body as it came, if
@@ -199,13 +232,27 @@ impl AwaitBody {
         as_sent: Option<&[u8]>,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        cx.count(Stat::Unreadable, 1);
-        cx.log(Field::Reason, bad.reason());
         let as_sent = as_sent.map(Body::new);
         let request = as_sent.as_ref().map(|body| Request::read(self.endpoint, body));
         let request = request.filter(|request| request.fault.is_none());
-        let models = self.deployed().unwrap_or(Candidates::UNKNOWN);
-        let estimate = estimate::of_unreadable(size, request.as_ref(), &models, &self.subject, cx);
+        match &request {
+            Some(request) => self.admit_unread(bad, size, Some((request, &estimate::at_once(request))), cx),
+            None => self.admit_unread(bad, size, None, cx),
+        }
+    }
+
+    /// The same; `request` is what an upstream may read all the same, and counts its text.
+    pub(super) fn admit_unread<S: SharedData>(
+        self,
+        bad: &BadBody,
+        size: Option<u64>,
+        request: Option<(&Request<'_>, &CountText<'_>)>,
+        cx: &mut Cx<'_, S>,
+    ) -> Session {
+        cx.count(Stat::Unreadable, 1);
+        cx.log(Field::Reason, bad.reason());
+        let models = self.unread_models();
+        let estimate = estimate::of_unreadable(size, request, &models, &self.subject, cx);
         // Nobody knows whether it asks for that.
         let background = self.endpoint == Endpoint::Responses;
         let facts = RequestFacts::unread(self.endpoint, self.subject.sender(), self.languages);
@@ -213,9 +260,14 @@ impl AwaitBody {
         admit(&self.subject, facts, estimate, cx)
     }
 
+    /// The models that a body may be for that nobody reads.
+    pub(super) fn unread_models(&self) -> Candidates {
+        self.deployed().unwrap_or(Candidates::UNKNOWN)
+    }
+
     /// Refuses the request for its body, unless it is to be charged for it, or nothing that the body decides on is
     /// enforced. Returns whether it did.
-    fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
+    pub(super) fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
         let is_charged =
             matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
         if is_charged {
@@ -271,6 +323,16 @@ fn authority_of_editable(request: &dyn RequestView) -> Option<String> {
         ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256"];
     let is_sealed = DIGESTS.iter().any(|name| request.header(name).is_some());
     if is_sealed { None } else { Some(request.header(":authority").unwrap_or_default()) }
+}
+
+/// Why a body is not read that is a form too.
+pub(super) fn found_form() -> Fault {
+    Fault::whole("expected JSON, found a form")
+}
+
+/// Why a body is not read that is JSON in its content coding and without it.
+pub(super) fn found_uncoded() -> Fault {
+    Fault::whole("expected a content coding, found JSON that is in none")
 }
 
 /// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.

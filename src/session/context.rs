@@ -2,7 +2,7 @@
 
 use super::effects::{Directive, Effects};
 use super::headers_mode::HeadersMode;
-use super::incoming::Held;
+use super::held::Held;
 use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
@@ -53,6 +53,8 @@ pub struct Shared {
     pub(super) unpriced: Unpriced,
     /// Bytes that bodies on their way hold.
     pub(super) held: Held,
+    /// Bytes that bodies hold that are being read in steps.
+    pub(super) reading: Held,
     /// Prefix and number of the next reservation.
     next_id: (u64, u64),
 }
@@ -67,6 +69,7 @@ impl Shared {
             learned: Learned::default(),
             unpriced: Unpriced::default(),
             held: Held::default(),
+            reading: Held::default(),
             next_id: (seed, 0),
         }
     }
@@ -82,6 +85,12 @@ impl Shared {
     #[cfg(test)]
     pub(crate) fn stop_holding_headers(&mut self) {
         self.headers_mode = HeadersMode::First;
+    }
+
+    /// The bytes that bodies hold.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> u64 {
+        self.held.all().saturating_add(self.reading.all())
     }
 
     /// Whether requests of `identity` wait.

@@ -20,8 +20,26 @@ pub struct Effects {
     pub metrics: Stats,
     /// Whether a call to the store was queued, so that the root context must take a turn.
     pub wake: bool,
+    /// The work that a step has done, in units of [`STEP_WORK`](crate::request::steps::STEP_WORK).
+    pub work: u64,
     /// The stream of the request that has become the first in its queue.
     pub next_in_queue: Option<u32>,
+}
+
+impl Effects {
+    /// These effects and those of a `later` event in the same callback.
+    #[must_use]
+    pub(crate) fn then(mut self, later: Self) -> Self {
+        self.directive = later.directive.or(self.directive);
+        self.headers.remove.extend(later.headers.remove);
+        self.headers.set.extend(later.headers.set);
+        self.body = later.body.or(self.body);
+        self.log.extend(later.log);
+        self.wake |= later.wake;
+        self.work = self.work.saturating_add(later.work);
+        self.next_in_queue = self.next_in_queue.or(later.next_in_queue);
+        self
+    }
 }
 
 /// Whether to forward a request.

@@ -11,21 +11,66 @@ use crate::request::Request;
 use crate::store::local::SharedData;
 use crate::tokens::{Meter, Tokenizer};
 
-/// The cost that is expected of a `request` of `subject` for one of `models`.
+/// Counts the tokens of a request's text until the function is true of them, with the model's factor applied. Returns
+/// the tokens before it is, and whether there may be more.
+pub(super) type CountText<'c> = dyn Fn(Tokenizer, &dyn Fn(u64) -> bool) -> (u64, bool) + 'c;
+
+/// Counts the text of `request` at once.
+pub(super) fn at_once(request: &Request<'_>) -> impl Fn(Tokenizer, &dyn Fn(u64) -> bool) -> (u64, bool) {
+    |tokenizer, is_enough| {
+        let meter = Meter::new(tokenizer, is_enough);
+        (request.text_tokens(&meter), meter.has_stopped())
+    }
+}
+
+/// The tokenizers that [`of_request`] counts with, for one of `models`: one for each vocabulary.
+pub(super) fn tokenizers<S: SharedData>(models: &Candidates, cx: &Cx<'_, S>) -> Vec<Tokenizer> {
+    let mut tokenizers: Vec<Tokenizer> = Vec::new();
+    if !cx.shared.counts_tokens {
+        return tokenizers;
+    }
+    for model in each(models) {
+        let tokenizer = cx.config.encodings().tokenizer(model);
+        if !tokenizers.iter().any(|known| known.has_vocabulary_of(&tokenizer)) {
+            tokenizers.push(tokenizer);
+        }
+    }
+    tokenizers
+}
+
+/// Each of `models`, and none if it may be another.
+fn each(models: &Candidates) -> impl Iterator<Item = Option<&str>> {
+    let is_one = models.names().len() <= usize::from(models.one().is_some());
+    let names = models.names().iter().map(|name| Some(name.as_str())).filter(move |_| !is_one);
+    let other = (is_one || matches!(models, Candidates::Any(_))).then_some(models.one());
+    names.chain(other)
+}
+
+/// Whether a prompt of `subject` for one of `models` with so many tokens is refused, however much more there is of it.
+pub(super) fn is_enough<S: SharedData>(
+    models: &Candidates,
+    subject: &Subject,
+    cx: &Cx<'_, S>,
+) -> impl Fn(u64) -> bool {
+    let most = most_input(subject, models);
+    let weights = &cx.config.accounting().weights;
+    let weighed = move |input| weights.dearest(models, &Tokens { input, ..Tokens::NONE }).input_tokens;
+    move |input| most.is_some_and(|most| Units::from(weighed(input)) > most)
+}
+
+/// The cost that is expected of a `request` of `subject` for one of `models`. `count` counts its text.
 pub(super) fn of_request<S: SharedData>(
     request: &Request<'_>,
     models: &Candidates,
     subject: &Subject,
+    count: &CountText<'_>,
     cx: &Cx<'_, S>,
 ) -> Estimate {
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
     }
     let (declared, output, certainty) = expected_output(request, models, subject, cx);
-    let most = most_input(subject, models);
-    let weights = &cx.config.accounting().weights;
-    let weighed = |input| weights.dearest(models, &Tokens { input, ..Tokens::NONE }).input_tokens;
-    let is_enough = |input| most.is_some_and(|most| Units::from(weighed(input)) > most);
+    let is_enough = is_enough(models, subject, cx);
     let of = |input, models: &Candidates, is_partial| {
         let tokens = Tokens { input, ..Tokens::NONE };
         Estimate {
@@ -36,28 +81,22 @@ pub(super) fn of_request<S: SharedData>(
             is_partial,
         }
     };
-    if models.names().len() <= usize::from(models.one().is_some()) {
-        let tokenizer = cx.config.encodings().tokenizer(models.one());
-        let meter = Meter::new(tokenizer, &is_enough);
-        let input = request.input_tokens(request.text_tokens(&meter), models.one(), tokenizer);
-        return of(input, models, meter.has_stopped());
-    }
     // The text is counted once in each vocabulary.
     let mut counted: Vec<(Tokenizer, u64, bool)> = Vec::new();
     let mut dearest: Option<Estimate> = None;
-    let names = models.names().iter().map(|name| Some(name.as_str()));
-    let other = matches!(models, Candidates::Any(_)).then_some(None);
-    for name in names.chain(other) {
+    for name in each(models) {
         let tokenizer = cx.config.encodings().tokenizer(name);
         let known = counted.iter().find(|(known, ..)| known.has_vocabulary_of(&tokenizer)).copied();
         let (_, text, is_partial) = known.unwrap_or_else(|| {
-            let meter = Meter::new(tokenizer, &is_enough);
-            let text = request.text_tokens(&meter);
-            counted.push((tokenizer, text, meter.has_stopped()));
-            (tokenizer, text, meter.has_stopped())
+            let (text, is_partial) = count(tokenizer, &is_enough);
+            counted.push((tokenizer, text, is_partial));
+            (tokenizer, text, is_partial)
         });
         let input = request.input_tokens(text, name, tokenizer);
-        let next = of(input, &name.into(), is_partial);
+        let next = match models.one() {
+            Some(_) => of(input, models, is_partial),
+            None => of(input, &name.into(), is_partial),
+        };
         dearest = Some(dearest.map_or(next, |dearest| dearest.max(next)));
     }
     dearest.unwrap_or(Estimate::REQUEST)
@@ -100,7 +139,7 @@ fn expected_output<S: SharedData>(
 /// nothing else is spent. `request` is what some upstream may take the body for.
 pub(super) fn of_unreadable<S: SharedData>(
     size: Option<u64>,
-    request: Option<&Request<'_>>,
+    request: Option<(&Request<'_>, &CountText<'_>)>,
     models: &Candidates,
     subject: &Subject,
     cx: &Cx<'_, S>,
@@ -126,10 +165,14 @@ pub(super) fn of_unreadable<S: SharedData>(
         certainty: Certainty::Unknown,
         is_partial: false,
     };
-    let Some(request) = request else { return unread };
-    let any = Candidates::Any(request.models().names().to_vec());
-    let read = of_request(request, if models.one().is_some() { models } else { &any }, subject, cx);
+    let Some((request, count)) = request else { return unread };
+    let read = of_request(request, &models_of(request, models), subject, count, cx);
     Estimate { certainty: Certainty::Unknown, is_partial: false, ..unread.max(read) }
+}
+
+/// The models that a `request` may be for that some upstream may take a body for; `models` are those of the body.
+pub(super) fn models_of(request: &Request<'_>, models: &Candidates) -> Candidates {
+    if models.one().is_some() { models.clone() } else { Candidates::Any(request.models().names().to_vec()) }
 }
 
 /// The most tokens, up to `most`, that cost no more than any of `limits` ever admits: one, if there is none.

@@ -1,20 +1,31 @@
 //! The body of a request while it comes: read at its end, and decoded as it comes if it is in a coding.
 //!
-//! The upstream gets the body as it came. Decoded bytes take memory that the client chooses, so the bodies of one
-//! worker that are on their way hold [`MAX_HELD`] together; whatever comes beyond that is decoded at its end.
+//! The upstream gets the body as it came. A body of more than [`SMALL`] bytes is not read here but in steps
+//! ([`super::reading`]). Decoded bytes take memory that the client chooses, so the bodies of one worker that are on
+//! their way hold [`MAX_HELD`] together, and each decodes no more than [`DECODED`] bytes at a time; whatever comes beyond
+//! that is decoded at its end, in steps.
 
+use super::held::{Held, MAX_HELD, Share};
 use crate::answer::refusal::BadBody;
 use crate::codec::content_encoding::{Bounds, Codings, Decoder, Fault as CodingFault};
 use crate::codec::loose_json::Fault;
-use std::cell::Cell;
-use std::rc::Rc;
+use std::ops::Range;
 
-/// The bytes that bodies on their way hold in a worker, decoded, at most: 128 MiB.
-const MAX_HELD: u64 = 128 << 20;
+/// The most bytes of a body that is read at once, as it came and decoded: 64 KiB. Counting them takes a few
+/// milliseconds.
+pub(super) const SMALL: usize = 64 * 1024;
 
-/// Bytes that the bodies of a worker hold.
-#[derive(Clone, Debug, Default)]
-pub struct Held(Rc<Cell<u64>>);
+/// The bytes that are decoded at a time, and perhaps those of one step of the decoder more.
+const DECODED: usize = 128 * 1024;
+
+/// The bytes of a body that are decoded at a time, at most.
+const CODED: usize = 64 * 1024;
+
+/// The bytes after which the decoder is asked how much it has decoded.
+const CODED_STEP: usize = 1024;
+
+/// Reads some bytes of what has come of a body.
+pub type Buffer<'a> = dyn Fn(Range<usize>) -> Vec<u8> + 'a;
 
 /// A body on its way.
 #[derive(Debug)]
@@ -42,6 +53,8 @@ pub(super) enum Arrived {
         /// The body as it came, which an upstream reads that does not mind its headers.
         as_sent: Vec<u8>,
     },
+    /// Too large to be read at once.
+    Large(Incoming),
 }
 
 /// What has come of a body, decoded.
@@ -51,28 +64,10 @@ pub(super) struct Decoding {
     decoded: Vec<u8>,
     /// Bytes of the body that were decoded.
     read: usize,
+    /// Bytes of `decoded` that were taken.
+    taken: usize,
+    is_finished: bool,
     share: Share,
-}
-
-/// The part of [`Held`] that one body holds, for as long as it does.
-#[derive(Debug)]
-struct Share {
-    held: Held,
-    bytes: u64,
-}
-
-impl Share {
-    fn set(&mut self, bytes: u64) {
-        let others = self.held.0.get().saturating_sub(self.bytes);
-        self.held.0.set(others.saturating_add(bytes));
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.set(0);
-    }
 }
 
 impl Incoming {
@@ -105,11 +100,11 @@ impl Incoming {
         }
     }
 
-    /// A part of the body came: `buffer` reads all that has come, from a byte on.
+    /// A part of the body came, `size` bytes so far.
     #[must_use]
-    pub(super) fn push(self, buffer: &dyn Fn(usize) -> Vec<u8>) -> Self {
+    pub(super) fn push(self, buffer: &Buffer<'_>, size: usize) -> Self {
         match self {
-            Self::Coded(codings, Some(decoding)) => match decoding.push(buffer) {
+            Self::Coded(codings, Some(decoding)) => match decoding.push(buffer, size) {
                 Ok(decoding) => Self::Coded(codings, decoding),
                 Err(bad) => Self::Bad(bad),
             },
@@ -118,59 +113,129 @@ impl Incoming {
     }
 
     /// The body is whole.
-    pub(super) fn finish(self, buffer: &dyn Fn(usize) -> Vec<u8>) -> Arrived {
+    pub(super) fn finish(self, buffer: &Buffer<'_>, size: usize) -> Arrived {
+        let is_small = size <= SMALL;
         match self {
-            Self::Plain => Arrived::Plain(buffer(0)),
-            Self::Coded(codings, decoding) => {
-                let decoding = decoding.unwrap_or_else(|| Decoding::new(&codings, &Held::default()));
-                match decoding.finish(buffer) {
-                    Ok(decoded) => Arrived::Decoded { decoded, as_sent: buffer(0) },
-                    Err(bad) => Arrived::Bad { bad, size: None, as_sent: buffer(0) },
+            Self::Plain if is_small => Arrived::Plain(buffer(0..size)),
+            Self::Coded(codings, decoding) if is_small => {
+                let mut decoding = decoding.unwrap_or_else(|| Decoding::new(&codings, &Held::default()));
+                match decoding.decode_small(buffer, size) {
+                    Ok(Some(decoded)) => Arrived::Decoded { decoded, as_sent: buffer(0..size) },
+                    Ok(None) => Arrived::Large(Self::Coded(codings, Some(decoding))),
+                    Err(bad) => Arrived::Bad { bad, size: None, as_sent: buffer(0..size) },
                 }
             }
-            Self::Bad(bad) => {
-                let as_sent = buffer(0);
+            Self::Bad(bad) if is_small => {
+                let as_sent = buffer(0..size);
                 let size = matches!(bad, BadBody::Unreadable(_)).then_some(as_sent.len() as u64);
                 Arrived::Bad { bad, size, as_sent }
             }
+            large => Arrived::Large(large),
         }
     }
 }
 
 impl Decoding {
-    fn new(codings: &Codings, held: &Held) -> Self {
-        let share = Share { held: held.clone(), bytes: 0 };
-        Self { decoder: Decoder::new(codings, Bounds::REQUEST), decoded: Vec::new(), read: 0, share }
+    pub(super) fn new(codings: &Codings, held: &Held) -> Self {
+        Self {
+            decoder: Decoder::new(codings, Bounds::REQUEST),
+            decoded: Vec::new(),
+            read: 0,
+            taken: 0,
+            is_finished: false,
+            share: held.share(),
+        }
     }
 
-    /// Decodes what has come; none if it holds too much for now.
-    fn push(mut self, buffer: &dyn Fn(usize) -> Vec<u8>) -> Result<Option<Self>, BadBody> {
-        self.decode(buffer)?;
+    /// Decodes what has come, or some of it; none if it holds too much for now.
+    fn push(mut self, buffer: &Buffer<'_>, size: usize) -> Result<Option<Self>, BadBody> {
+        if self.read < size {
+            self.decode(buffer, size)?;
+        }
         self.share.set((self.decoded.len() as u64).saturating_add(self.decoder.held()));
-        Ok((self.share.held.0.get() <= MAX_HELD).then_some(self))
+        Ok((self.share.of_all() <= MAX_HELD).then_some(self))
     }
 
-    fn finish(mut self, buffer: &dyn Fn(usize) -> Vec<u8>) -> Result<Vec<u8>, BadBody> {
-        self.decode(buffer)?;
-        let decoded = &mut self.decoded;
-        self.decoder.finish(|piece| {
-            decoded.extend_from_slice(piece);
-            false
-        });
-        self.decoder.fault().map_or(Ok(()), |fault| Err(bad_body(fault)))?;
-        Ok(std::mem::take(&mut self.decoded))
+    /// Decodes all of a body, if there is little.
+    fn decode_small(&mut self, buffer: &Buffer<'_>, size: usize) -> Result<Option<Vec<u8>>, BadBody> {
+        if self.read < size {
+            self.decode(buffer, size)?;
+        }
+        if self.read < size || self.decoded.len() > SMALL {
+            return Ok(None);
+        }
+        self.decode(buffer, size)?;
+        Ok((self.decoded.len() <= SMALL).then(|| std::mem::take(&mut self.decoded)))
     }
 
-    fn decode(&mut self, buffer: &dyn Fn(usize) -> Vec<u8>) -> Result<(), BadBody> {
-        let chunk = buffer(self.read);
-        self.read = self.read.saturating_add(chunk.len());
+    /// Decodes some more of a body that is whole, unless enough of it waits to be taken. Returns the work that this
+    /// was.
+    pub(super) fn step(&mut self, buffer: &Buffer<'_>, size: usize) -> Result<u64, BadBody> {
+        if self.taken < self.decoded.len() {
+            return Ok(0);
+        }
+        self.decoded.clear();
+        self.taken = 0;
+        let before = self.read;
+        self.decode(buffer, size)?;
+        let coded = self.read.saturating_sub(before);
+        Ok(1 + (self.decoded.len().saturating_add(coded) / 4) as u64)
+    }
+
+    /// The next decoded bytes, at most so many; none if more must be decoded first.
+    pub(super) fn take(&mut self, most: usize) -> Option<&[u8]> {
+        let rest = self.decoded.get(self.taken..).filter(|rest| !rest.is_empty())?;
+        let taken = rest.get(..most.min(rest.len()))?;
+        self.taken = self.taken.saturating_add(taken.len());
+        Some(taken)
+    }
+
+    /// Whether all was decoded, and taken.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_finished && self.taken >= self.decoded.len()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn held(&self) -> u64 {
+        (self.decoded.capacity() as u64).saturating_add(self.decoder.held())
+    }
+
+    /// Decodes some of what has come; or, if that was decoded, what the end of the body leaves.
+    fn decode(&mut self, buffer: &Buffer<'_>, size: usize) -> Result<(), BadBody> {
         let decoded = &mut self.decoded;
-        self.decoder.push(&chunk, |piece| {
+        let mut take = |piece: &[u8]| {
             decoded.extend_from_slice(piece);
             false
-        });
-        self.decoder.fault().map_or(Ok(()), |fault| Err(bad_body(fault)))
+        };
+        if self.read >= size {
+            if !std::mem::replace(&mut self.is_finished, true) {
+                self.decoder.finish(take);
+            }
+            return self.decoder.fault().map_or(Ok(()), |fault| Err(bad_body(fault)));
+        }
+        let chunk = buffer(self.read..size.min(self.read.saturating_add(CODED)));
+        if chunk.is_empty() {
+            // There is less than was said.
+            self.read = size;
+        }
+        let mut left = DECODED;
+        for step in chunk.chunks(CODED_STEP) {
+            let before = decoded_len(&self.decoder);
+            self.decoder.push(step, &mut take);
+            self.read = self.read.saturating_add(step.len());
+            self.decoder.fault().map_or(Ok(()), |fault| Err(bad_body(fault)))?;
+            left = left.saturating_sub(decoded_len(&self.decoder).saturating_sub(before));
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
+}
+
+/// The bytes that have been decoded so far.
+fn decoded_len(decoder: &Decoder) -> usize {
+    usize::try_from(decoder.decoded()).unwrap_or(usize::MAX)
 }
 
 fn bad_body(fault: CodingFault) -> BadBody {
@@ -230,6 +295,7 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use std::cell::Cell;
     use std::io::Write;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -271,45 +337,76 @@ mod tests {
         let mut incoming = Incoming::new("gzip", "", &held);
         let furthest = Cell::new(0);
         for end in 1..=body.len() {
-            let buffer = |from: usize| {
-                assert_eq!(from, furthest.replace(end), "every byte is read once");
-                body[from..end].to_vec()
+            let buffer = |range: Range<usize>| {
+                assert_eq!(range, furthest.replace(end)..end, "every byte is read once");
+                body[range].to_vec()
             };
-            incoming = incoming.push(&buffer);
+            incoming = incoming.push(&buffer, end);
         }
-        assert!(held.0.get() > 0);
-        let Arrived::Decoded { decoded, as_sent } = incoming.finish(&|from| body[from..].to_vec()) else {
+        assert!(held.all() > 0);
+        let Arrived::Decoded { decoded, as_sent } =
+            incoming.finish(&|range| body[range].to_vec(), body.len())
+        else {
             panic!("decoded")
         };
         assert_eq!(as_sent, body);
-        assert_eq!((decoded.as_slice(), held.0.get()), (&b"{\"model\":\"gpt-4o\"}"[..], 0));
+        assert_eq!((decoded.as_slice(), held.all()), (&b"{\"model\":\"gpt-4o\"}"[..], 0));
+    }
+
+    #[test]
+    fn a_body_is_small_if_it_is_so_in_its_coding_and_decoded() {
+        let of = |coding, body: &[u8]| {
+            let incoming = Incoming::new(coding, "", &Held::default());
+            !matches!(incoming.finish(&|range| body[range].to_vec(), body.len()), Arrived::Large(_))
+        };
+        assert!(of("", &vec![b'a'; SMALL]) && !of("", &vec![b'a'; SMALL + 1]));
+        assert!(of("gzip", &gzip(&vec![b'a'; SMALL])) && !of("gzip", &gzip(&vec![b'a'; SMALL + 1])));
+    }
+
+    #[test]
+    fn a_body_decodes_little_at_a_time() {
+        let text = vec![b'a'; 6 << 20];
+        let body = gzip(&text);
+        let incoming = Incoming::new("gzip", "", &Held::default());
+        let Arrived::Large(Incoming::Coded(_, Some(mut decoding))) =
+            incoming.finish(&|range| body[range].to_vec(), body.len())
+        else {
+            panic!("large")
+        };
+        let mut decoded = 0;
+        while !decoding.is_over() {
+            while let Some(piece) = decoding.take(1_000_000) {
+                // One step of the decoder may decode a thousand times its bytes.
+                assert!(
+                    piece.len() <= DECODED + CODED_STEP * 1_032 && piece.iter().all(|byte| *byte == b'a')
+                );
+                decoded += piece.len();
+            }
+            decoding.step(&|range| body[range].to_vec(), body.len()).unwrap();
+        }
+        assert_eq!(decoded, text.len());
     }
 
     #[test]
     fn bodies_that_hold_too_much_together_are_decoded_at_their_end() {
-        let text = vec![b'a'; 6 << 20];
-        let body = gzip(&text);
+        let body = gzip(&vec![b'a'; 6 << 20]);
         let held = Held::default();
         let mut all: Vec<_> = (0..30).map(|_| Incoming::new("gzip", "", &held)).collect();
-        all = all.into_iter().map(|incoming| incoming.push(&|from| body[from..].to_vec())).collect();
-        let decoding = all.iter().filter(|incoming| matches!(incoming, Incoming::Coded(_, Some(_)))).count();
-        assert!((15..22).contains(&decoding) && held.0.get() <= MAX_HELD, "{decoding}");
-        for incoming in all {
-            let Arrived::Decoded { decoded, .. } = incoming.finish(&|from| body[from..].to_vec()) else {
-                panic!("decoded")
-            };
-            assert_eq!(decoded.len(), text.len());
+        for _ in 0..100 {
+            let push = |incoming: Incoming| incoming.push(&|range| body[range].to_vec(), body.len());
+            all = all.into_iter().map(push).collect();
         }
-        assert_eq!(held.0.get(), 0);
-        drop(Incoming::new("gzip", "", &held).push(&|from| body[from..].to_vec()));
-        assert_eq!(held.0.get(), 0, "a client that leaves holds nothing");
+        let decoding = all.iter().filter(|incoming| matches!(incoming, Incoming::Coded(_, Some(_)))).count();
+        assert!((15..22).contains(&decoding) && held.all() <= MAX_HELD, "{decoding}");
+        drop(all);
+        assert_eq!(held.all(), 0, "clients that leave hold nothing");
     }
 
     #[test]
     fn what_cannot_be_decoded_is_bad() {
         let of = |coding, bytes: &'static [u8]| {
             let incoming = Incoming::new(coding, "", &Held::default());
-            match incoming.finish(&|from| bytes.get(from..).unwrap_or_default().to_vec()) {
+            match incoming.finish(&|range| bytes.get(range).unwrap_or_default().to_vec(), bytes.len()) {
                 Arrived::Bad { bad, size, .. } => (bad.reason(), size),
                 other => panic!("{other:?}"),
             }
@@ -318,7 +415,7 @@ mod tests {
         assert_eq!(of("br", b"\xFF{}"), ("unreadable", None));
         let incoming = Incoming::new("", "application/json;charset=utf-7", &Held::default());
         assert_eq!(incoming.bad().map(BadBody::reason), Some("unreadable"));
-        let Arrived::Bad { size, as_sent, .. } = incoming.finish(&|_| b"+AHs-".to_vec()) else {
+        let Arrived::Bad { size, as_sent, .. } = incoming.finish(&|_| b"+AHs-".to_vec(), 5) else {
             panic!("bad")
         };
         assert_eq!((size, as_sent), (Some(5), b"+AHs-".to_vec()));

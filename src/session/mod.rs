@@ -6,9 +6,9 @@
 //!
 //! ```text
 //! Idle ── headers ──> AwaitBody ── body ──> AwaitStore ── answer ──> Forwarded ── headers ──> Responding ──> Settled
-//!                                               │  ^                       │                                    ^
-//!                                               v  │ due                   └── error ──> Objecting ── body ─────┘
-//!                                              Waiting
+//!                         │                  ^  │  ^                       │                                    ^
+//!                         v large body       │  v  │ due                   └── error ──> Objecting ── body ─────┘
+//!                      Reading ── steps ─────┘ Waiting
 //!
 //! Idle ── headers of a request that asks for an earlier response ──> Asking ── headers ──> Following
 //! ```
@@ -21,10 +21,12 @@ mod effects;
 mod estimate;
 mod following;
 pub mod headers_mode;
+mod held;
 mod incoming;
 mod learning;
 mod objection;
 mod objectors;
+mod reading;
 pub mod reservation;
 mod response;
 mod response_flags;
@@ -38,8 +40,10 @@ pub(crate) use background::settle_met;
 pub use context::{Cx, Shared};
 pub use effects::{Directive, Effects, HeaderEdits};
 pub use following::Following;
+pub use incoming::Buffer;
 pub use objection::Objection;
 pub use objectors::{Asked, Destination};
+pub use reading::Reading;
 pub use response::{Forwarded, Responding, ResponseView, Settled};
 pub use response_flags::ResponseFlags;
 
@@ -60,6 +64,8 @@ pub enum Session {
     Idle,
     /// The headers have arrived, and the body has not.
     AwaitBody(AwaitBody),
+    /// The body has arrived, and is read in steps because it is large.
+    Reading(Box<Reading>),
     /// The request is paused until the store answers.
     AwaitStore(AwaitStore),
     /// The request did not fit, and is paused until it does.
@@ -92,10 +98,17 @@ pub enum Event<'a> {
     },
     /// A part of the request's body arrived, or its trailers, which end the body.
     RequestBody {
-        /// Reads all of the body that has arrived, from a byte on.
-        buffer: &'a dyn Fn(usize) -> Vec<u8>,
+        /// Reads what has arrived of the body.
+        buffer: &'a Buffer<'a>,
+        /// The bytes that have arrived; none if nobody knows.
+        size: Option<usize>,
         /// Whether nothing follows.
         end_of_stream: bool,
+    },
+    /// It is the request's turn to do some of the work that remains to be done.
+    Step {
+        /// Reads the body.
+        buffer: &'a Buffer<'a>,
     },
     /// The store answered the reservation, or failed to.
     StoreAnswered(Answer),
@@ -193,15 +206,21 @@ impl Session {
                 route::begin(request, end_of_stream, cx)
             }
 
-            (Self::AwaitBody(phase), Event::RequestBody { buffer, end_of_stream }) => {
-                phase.read(buffer, end_of_stream, cx)
+            (Self::AwaitBody(phase), Event::RequestBody { buffer, size, end_of_stream }) => {
+                phase.read(buffer, size, end_of_stream, cx)
             }
             (Self::AwaitBody(phase), Event::Due) => Self::AwaitBody(phase.release_held_headers(cx)),
             // The upstream can answer before the body is complete only if the headers went first. Such a request is
             // not counted.
             (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
 
-            (session @ (Self::AwaitStore(_) | Self::Waiting(_)), Event::RequestBody { .. }) => {
+            (Self::Reading(phase), Event::Step { buffer }) => phase.step(buffer, cx),
+            (Self::Reading(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
+
+            (
+                session @ (Self::Reading(_) | Self::AwaitStore(_) | Self::Waiting(_)),
+                Event::RequestBody { .. },
+            ) => {
                 cx.direct(Directive::Pause);
                 session
             }
@@ -280,8 +299,18 @@ impl Session {
             Self::Forwarded(phase) => phase.due(),
             Self::Objecting(phase) => phase.due(),
             Self::Responding(phase) => phase.due(),
-            Self::Idle | Self::Abandoned(_) | Self::Asking | Self::Following(_) | Self::Settled(_) => None,
+            Self::Idle
+            | Self::Reading(_)
+            | Self::Abandoned(_)
+            | Self::Asking
+            | Self::Following(_)
+            | Self::Settled(_) => None,
         }
+    }
+
+    /// Whether work remains to be done, for which the worker sends [`Event::Step`].
+    pub const fn has_work(&self) -> bool {
+        matches!(self, Self::Reading(_))
     }
 
     /// Whether nothing remains to be done about the request.

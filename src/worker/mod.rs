@@ -4,12 +4,13 @@
 //! here calls Envoy, and time is an argument, so that all of it runs in native tests.
 
 mod deadlines;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 use crate::config::Config;
 use crate::quantity::Millis;
-use crate::session::{Cx, Effects, Event, Session, Shared, settle_met};
+use crate::session::{Buffer, Cx, Effects, Event, Session, Shared, settle_met};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Failure, Stores};
@@ -17,7 +18,9 @@ use crate::telemetry::stats::Stats;
 use deadlines::Deadlines;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
+use steps::{Pace, Steps};
 
 /// A worker under one configuration.
 #[derive(Debug)]
@@ -27,9 +30,16 @@ pub struct Worker<S> {
     /// The requests that are not idle, by stream.
     sessions: HashMap<u32, Session>,
     deadlines: Deadlines,
+    steps: Steps,
     shared: Shared,
     stats: Stats,
 }
+
+/// The time, which goes on while a turn works.
+pub type Clock<'a> = dyn Fn() -> Millis + 'a;
+
+/// Reads some bytes of what has arrived of the body of a stream.
+pub type Bodies<'a> = dyn Fn(u32, Range<usize>) -> Vec<u8> + 'a;
 
 /// The outcome of a turn of the root context.
 #[derive(Debug, Default)]
@@ -49,6 +59,7 @@ impl<S: SharedData> Worker<S> {
             stores: Stores::new(config.store(), config.namespace(), data),
             sessions: HashMap::new(),
             deadlines: Deadlines::default(),
+            steps: Steps::default(),
             shared: Shared::new(&config, seed),
             stats: Stats::default(),
             config,
@@ -62,6 +73,29 @@ impl<S: SharedData> Worker<S> {
             // That request only moves its deadline, which the next turn serves: it has no effects.
             self.deliver(next, Event::FirstInQueue, now);
         }
+        effects
+    }
+
+    /// Delivers a part of the body of `stream`: `buffer` reads what has arrived of it, `size` bytes if that is known.
+    /// Does the first of the work that a large body is; most bodies need no more.
+    pub fn body(
+        &mut self,
+        stream: u32,
+        buffer: &Buffer<'_>,
+        size: Option<usize>,
+        end_of_stream: bool,
+        clock: &Clock<'_>,
+    ) -> Effects {
+        let now = clock();
+        let mut effects = self.on(stream, Event::RequestBody { buffer, size, end_of_stream }, now);
+        let mut pace = Pace::new(now);
+        while self.steps.has(stream) && pace.may_go_on(clock) {
+            let step = self.on(stream, Event::Step { buffer }, now);
+            pace.worked(step.work, self.steps.len());
+            effects = effects.then(step);
+        }
+        // The root context takes its next turn soon.
+        effects.wake |= self.steps.has(stream);
         effects
     }
 
@@ -79,6 +113,7 @@ impl<S: SharedData> Worker<S> {
         let mut effects = cx.effects;
         self.stats.merge(std::mem::take(&mut effects.metrics));
         self.deadlines.set(stream, session.due());
+        self.steps.set(stream, session.has_work());
         if !session.is_idle() {
             self.sessions.insert(stream, session);
         }
@@ -92,9 +127,23 @@ impl<S: SharedData> Worker<S> {
         turn
     }
 
-    /// Takes a turn, with the counts since the last tick.
-    pub fn tick(&mut self, now: Millis) -> Turn {
-        let mut turn = self.turn(now);
+    /// Takes a turn, with the counts since the last tick, in which requests do some of the work that is too much for one
+    /// turn. `body` reads what has arrived of the body of a stream.
+    ///
+    /// Between two ticks the event loop serves everything else that waits.
+    pub fn tick(&mut self, body: &Bodies<'_>, clock: &Clock<'_>) -> Turn {
+        let mut turn = Turn::default();
+        let now = clock();
+        let mut pace = Pace::new(now);
+        while pace.may_go_on(clock)
+            && let Some(stream) = self.steps.next()
+        {
+            let buffer = |range: Range<usize>| body(stream, range);
+            let effects = self.on(stream, Event::Step { buffer: &buffer }, now);
+            pace.worked(effects.work, self.steps.len());
+            turn.add(stream, effects);
+        }
+        self.finish(&mut turn, now);
         turn.metrics = self.stats.take();
         turn
     }
@@ -128,9 +177,10 @@ impl<S: SharedData> Worker<S> {
         turn.callouts = self.stores.turn(now, &mut self.stats);
     }
 
-    /// When the next turn is due if no event comes first.
+    /// When the next turn is due if no event comes first. While there is work, the next tick is due at once.
     pub fn next_due(&self) -> Option<Millis> {
-        [self.deadlines.next_due(), self.stores.next_due()].into_iter().flatten().min()
+        let work = (self.steps.len() > 0).then_some(Millis::ZERO);
+        [work, self.deadlines.next_due(), self.stores.next_due()].into_iter().flatten().min()
     }
 
     /// Whether every settlement has arrived.

@@ -32,8 +32,7 @@ fn a_body_in_parts_is_read_once_at_its_end() {
     let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
     assert_eq!(worker.request_headers(1, &chat(), false, NOW).directive, Directive::Pause);
     for _ in 0..3 {
-        let unread = || -> Vec<u8> { panic!("the body is not complete") };
-        assert_eq!(worker.request_body(1, false, unread, NOW).directive, Directive::Pause);
+        assert_eq!(worker.unread_body(1, false, NOW).directive, Directive::Pause);
     }
     assert_eq!(worker.request_body(1, true, || body(10), NOW).directive, Directive::Continue);
     let edits = worker.response_headers(1, OK, false, NOW);
@@ -61,7 +60,7 @@ fn million_words(limits: Value) -> (u64, Option<String>) {
     worker.request_headers(1, &chat(), false, NOW);
     let message = json!({"role": "user", "content": "word ".repeat(1_000_000)});
     let body = json!({"model": "gpt-4o", "messages": [message], "max_tokens": 1}).to_string();
-    let directive = worker.request_body(1, true, || body.clone().into_bytes(), NOW).directive;
+    let directive = worker.whole_body(1, body.as_bytes(), NOW);
     let notes = worker.take_log(1);
     let (_, estimate) = notes.iter().find(|(field, _)| *field == Field::EstimatedInputTokens).unwrap();
     let refusal = match directive {

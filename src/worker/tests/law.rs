@@ -36,8 +36,9 @@ fn charges(path: &str, headers: &[(&'static str, &str)], body: &[u8]) -> Charges
     let mut request = post(path, "key");
     request.0.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
     worker.request_headers(1, &request, false, NOW);
-    worker.request_body(1, true, || body.to_vec(), NOW);
-    let callouts = worker.turn(NOW).callouts;
+    worker.whole_body(1, body, NOW);
+    let mut callouts = std::mem::take(&mut worker.callouts);
+    callouts.extend(worker.turn(NOW).callouts);
     let [callout] = callouts.as_slice() else { panic!("one callout: {callouts:?}") };
     let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
     let of_scope = |scope: &ScopeCharges| {

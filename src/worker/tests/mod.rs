@@ -11,6 +11,7 @@ mod response;
 mod routes;
 mod sidecar;
 mod spelling;
+mod steps;
 mod storm;
 mod streams;
 mod upstream;
@@ -83,6 +84,8 @@ struct Driver<'a> {
     worker: Worker<&'a Memory>,
     log: HashMap<u32, Vec<LogFields>>,
     wake: bool,
+    /// Callouts of the ticks in which a body was read.
+    callouts: Vec<Callout>,
 }
 
 /// The outcome of a callback of a request.
@@ -123,8 +126,45 @@ impl Driver<'_> {
         body: impl Fn() -> Vec<u8>,
         now: u64,
     ) -> Verdict {
-        let buffer = |from: usize| body().get(from..).unwrap_or_default().to_vec();
-        self.request(stream, Event::RequestBody { buffer: &buffer, end_of_stream }, now)
+        let body = body();
+        let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
+        self.body(stream, &buffer, Some(body.len()), end_of_stream, now)
+    }
+
+    fn body(
+        &mut self,
+        stream: u32,
+        buffer: &Buffer<'_>,
+        size: Option<usize>,
+        end_of_stream: bool,
+        now: u64,
+    ) -> Verdict {
+        let mut effects = self.worker.body(stream, buffer, size, end_of_stream, &clock(now));
+        self.log.entry(stream).or_default().push(std::mem::take(&mut effects.log));
+        self.wake |= effects.wake;
+        let Effects { directive, body, headers, .. } = effects;
+        Verdict { directive: directive.unwrap_or(Directive::Continue), body, edits: headers }
+    }
+
+    /// A part of the body of which nothing is to be read.
+    fn unread_body(&mut self, stream: u32, end_of_stream: bool, now: u64) -> Verdict {
+        let buffer = |_: Range<usize>| -> Vec<u8> { panic!("it is not read") };
+        self.body(stream, &buffer, Some(100), end_of_stream, now)
+    }
+
+    /// A whole body, which is read in as many ticks as it takes.
+    fn whole_body(&mut self, stream: u32, body: &[u8], now: u64) -> Directive {
+        let mut directive = self.request_body(stream, true, || body.to_vec(), now).directive;
+        let read = |_: u32, range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
+        while self.worker.sessions.get(&stream).is_some_and(Session::has_work) {
+            let turn = self.worker.tick(&read, &clock(now));
+            for (of, effects) in turn.effects {
+                self.log.entry(of).or_default().push(effects.log);
+                directive = effects.directive.filter(|_| of == stream).unwrap_or(directive);
+            }
+            self.callouts.extend(turn.callouts);
+        }
+        directive
     }
 
     fn response_headers(
@@ -183,7 +223,7 @@ impl Driver<'_> {
 
     /// The counts since the last call.
     fn take_metrics(&mut self) -> Vec<(Cow<'static, str>, u64)> {
-        self.worker.tick(Millis::new(NOW)).metrics
+        self.worker.tick(&|_, _| Vec::new(), &clock(NOW)).metrics
     }
 
     fn take_wake(&mut self) -> bool {
@@ -207,10 +247,16 @@ impl Driver<'_> {
     }
 }
 
+/// A clock by which every step of a turn takes a millisecond.
+fn clock(now: u64) -> impl Fn() -> Millis {
+    let next = Cell::new(now);
+    move || Millis::new(next.replace(next.get() + 1))
+}
+
 fn worker<'a>(memory: &'a Memory, config: &Value) -> Driver<'a> {
     let config = Config::from_bytes(config.to_string().as_bytes()).unwrap();
     let worker = Worker::new(Arc::new(config), memory, 7);
-    Driver { worker, log: HashMap::new(), wake: false }
+    Driver { worker, log: HashMap::new(), wake: false, callouts: Vec::new() }
 }
 
 fn local(limits: Value) -> Value {

@@ -9,10 +9,7 @@ fn a_request_waits_for_the_sidecar_and_is_forwarded_or_refused() {
     for (stream, admitted) in [(1, true), (2, false)] {
         assert_eq!(worker.request_headers(stream, &chat(), false, NOW).directive, Directive::Pause);
         assert!(worker.take_wake());
-        assert_eq!(
-            worker.request_body(stream, true, || panic!("not needed"), NOW).directive,
-            Directive::Pause
-        );
+        assert_eq!(worker.unread_body(stream, true, NOW).directive, Directive::Pause);
         let callouts = worker.turn(NOW).callouts;
         let turn = answer(&mut worker, &callouts[0], admitted);
         let (resumed, directive) = &turn.directives[0];
