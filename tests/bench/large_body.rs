@@ -1,10 +1,18 @@
-//! A body of 20 MB, of images in base64 or of text: its duration, the delay of other requests, and its memory.
+//! A body of 20 MB, of images in base64 or of text: its duration, the delay of other requests, and its memory. Then
+//! small requests beside one such prompt a second.
 
 use crate::{BOUNDED, Client, LIMITED, PROSE, TURNS, chat, median};
 use llm_rate_limit_tests::envoy::Envoy;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// The connections on which small requests come beside large prompts, and the time between two requests of each.
+const CONNECTIONS_BESIDE: u32 = 16;
+const PERIOD: Duration = Duration::from_millis(80);
+
+/// How long they are measured.
+const MEASURED: Duration = Duration::from_secs(5);
 
 /// The durations of one Envoy in one turn.
 struct Turn {
@@ -21,6 +29,75 @@ pub fn compare(bare: &Envoy, filter: &Envoy) {
     let part = json!({"type": "image_url", "image_url": {"url": picture}});
     of(bare, filter, "images in base64", LIMITED, &chat(&Value::Array(vec![part; 20])));
     of(bare, filter, "text that is far too much", BOUNDED, &chat(&json!(PROSE.repeat(300_000))));
+}
+
+/// Text of so many bytes in which no word comes often, so that each takes its time to be counted.
+fn various_text(bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 20);
+    let mut state = 1_u64;
+    while text.len() < bytes {
+        // Knuth's generator: the same text in each run.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (mut letters, length) = (state >> 24, 2 + (state >> 60) % 9);
+        for _ in 0..length {
+            text.push(char::from(b'a' + (letters % 26) as u8));
+            letters /= 26;
+        }
+        text.push(' ');
+    }
+    text
+}
+
+/// The duration of small requests beside one large prompt a second, which all limits admit.
+pub fn beside(bare: &Envoy, filter: &Envoy) {
+    let prompt = chat(&json!(various_text(20_000_000)));
+    println!();
+    println!("small requests beside a prompt of {:.1} MB a second", prompt.len() as f64 / 1e6);
+    println!("{:<44}{:>12}{:>12}", "case", "bare Envoy", "filter");
+    let turns: Vec<_> =
+        (0..TURNS).map(|_| (small_beside(bare, &prompt), small_beside(filter, &prompt))).collect();
+    for (case, share) in
+        [("the median", 0.5), ("19 in 20 take no longer", 0.95), ("99 in 100 take no longer", 0.99)]
+    {
+        let of = |durations: &Vec<f64>| durations[((durations.len() - 1) as f64 * share) as usize] * 1e3;
+        let baseline = median(turns.iter().map(|(bare, _)| of(bare)).collect());
+        let filtered = median(turns.iter().map(|(_, filter)| of(filter)).collect());
+        println!("{case:<44}{baseline:>9.1} ms{filtered:>9.1} ms");
+    }
+}
+
+/// The durations of small requests in seconds, from the shortest to the longest, beside large prompts. The first prompt
+/// is not measured.
+///
+/// Small requests begin at their times whether others have been answered or not, as those of many clients do, and their
+/// durations count from these times. Otherwise a worker that stands still would delay no more than one of them.
+fn small_beside(envoy: &Envoy, prompt: &str) -> Vec<f64> {
+    let (prompts, small) = (Client::of(envoy, LIMITED), chat(&json!("Hello!")));
+    prompts.ask(prompt, 200);
+    let begin = Instant::now() + Duration::from_millis(50);
+    let sleep_until = |time: Instant| std::thread::sleep(time.saturating_duration_since(Instant::now()));
+    let ask_in_time = |connection: u32| {
+        let client = Client::of(envoy, LIMITED);
+        let offset = PERIOD * connection / CONNECTIONS_BESIDE;
+        let times = (0..).map(|n| begin + offset + PERIOD * n).take_while(|time| *time < begin + MEASURED);
+        let durations = times.map(|time| {
+            sleep_until(time);
+            client.ask(&small, 200);
+            time.elapsed().as_secs_f64()
+        });
+        durations.collect::<Vec<_>>()
+    };
+    let ask_in_time = &ask_in_time;
+    let mut durations: Vec<f64> = std::thread::scope(|scope| {
+        let beside: Vec<_> = (0..CONNECTIONS_BESIDE).map(|n| scope.spawn(move || ask_in_time(n))).collect();
+        for second in 0..MEASURED.as_secs() {
+            sleep_until(begin + Duration::from_secs(second));
+            prompts.ask(prompt, 200);
+        }
+        beside.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    durations.sort_by(f64::total_cmp);
+    durations
 }
 
 fn of(bare: &Envoy, filter: &Envoy, what: &str, key: &str, body: &str) {

@@ -74,6 +74,9 @@ fn main() {
     if is_wanted("a large body") {
         large_body::compare(&bare, &local);
     }
+    if is_wanted("beside a large prompt") {
+        large_body::beside(&bare, &local);
+    }
 }
 
 /// Whether to measure a case: all, or those with the argument in their names.

@@ -5,5 +5,6 @@ modules! {
     codings,
     models,
     readers,
+    steps,
     unreadable,
 }
