@@ -346,7 +346,8 @@ proptest! {
 
     #[test]
     fn no_yaml_shows_a_key(rest in "[ -~]{8,40}") {
-        let key = &format!("sk-{}", rest.trim_end());
+        // A colon at its end would make it a field of the root, and errors name those.
+        let key = &format!("sk-{}", rest.trim_end_matches([' ', ':']));
         for text in [
             format!("keys: {{{key}: !t x}}"), format!("keys:\n  {key}: !t x\n"),
             format!("keys:\n  {key}: {{? [a] : b}}"),
