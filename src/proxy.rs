@@ -288,8 +288,8 @@ impl Running {
         }
     }
 
-    /// Lets Envoy tick earlier, if there is an earlier deadline. Whatever comes in between never delays a tick: requests
-    /// that have work to do wait for it.
+    /// Lets Envoy tick earlier, if there is an earlier deadline. Whatever comes in between never delays a tick:
+    /// requests that have work to do wait for it.
     fn hasten_tick(&mut self, now: Millis) {
         if self.next_tick > now {
             self.schedule_tick(self.next_tick, now);

@@ -158,8 +158,8 @@ impl AwaitBody {
         self.admit_read(&request, &estimate::at_once(&request), coded.is_none().then_some(bytes), cx)
     }
 
-    /// Reserves what a `request` is expected to cost that was read; `count` counts its text. `bytes` are the body, if it
-    /// is in no content coding.
+    /// Reserves what a `request` is expected to cost that was read; `count` counts its text. `bytes` are the body, if
+    /// it is in no content coding.
     pub(super) fn admit_read<S: SharedData>(
         self,
         request: &Request<'_>,

@@ -2,8 +2,8 @@
 //!
 //! The upstream gets the body as it came. A body of more than [`SMALL`] bytes is not read here but in steps
 //! ([`super::reading`]). Decoded bytes take memory that the client chooses, so the bodies of one worker that are on
-//! their way hold [`MAX_HELD`] together, and each decodes no more than [`DECODED`] bytes at a time; whatever comes beyond
-//! that is decoded at its end, in steps.
+//! their way hold [`MAX_HELD`] together, and each decodes no more than [`DECODED`] bytes at a time; whatever comes
+//! beyond that is decoded at its end, in steps.
 
 use super::held::{Held, MAX_HELD, Share};
 use crate::answer::refusal::BadBody;

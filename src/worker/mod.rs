@@ -127,8 +127,8 @@ impl<S: SharedData> Worker<S> {
         turn
     }
 
-    /// Takes a turn, with the counts since the last tick, in which requests do some of the work that is too much for one
-    /// turn. `body` reads what has arrived of the body of a stream.
+    /// Takes a turn, with the counts since the last tick, in which requests do some of the work that is too much for
+    /// one turn. `body` reads what has arrived of the body of a stream.
     ///
     /// Between two ticks the event loop serves everything else that waits.
     pub fn tick(&mut self, body: &Bodies<'_>, clock: &Clock<'_>) -> Turn {

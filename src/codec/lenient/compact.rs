@@ -149,7 +149,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_serde_json_writes(text in "\\PC{0,8}", other in "[a\\\\\"\n \u{1}]{0,8}", number: i64, step in 1_usize..20) {
+        fn it_is_what_serde_json_writes(
+            text in "\\PC{0,8}", other in "[a\\\\\"\n \u{1}]{0,8}", number: i64, step in 1_usize..20
+        ) {
             let value = json!({&text: [number, &other, {"b": null}], "c": true});
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             prop_assert_eq!(compact(&pretty), value.to_string());

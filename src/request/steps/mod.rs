@@ -2,10 +2,10 @@
 //!
 //! It finds the same as [`Request::read`](super::Request::read), for any body, however its bytes are cut into pieces:
 //!
-//! 1. **Bytes.** They are checked to be JSON while they come. Where they are not, [`loose_json`](crate::codec::loose_json)
-//!    rewrites them, and the result is checked in their place.
-//! 2. **Structure.** The request's places take their values, some members or elements in each step. Texts are put aside:
-//!    the places of those that are in the body, the rest as copies.
+//! 1. **Bytes.** They are checked to be JSON while they come. Where they are not,
+//!    [`loose_json`](crate::codec::loose_json) rewrites them, and the result is checked in their place.
+//! 2. **Structure.** The request's places take their values, some members or elements in each step. Texts are put
+//!    aside: the places of those that are in the body, the rest as copies.
 //! 3. **Count.** The texts are counted in slices ([`Counting`]).
 //!
 //! Nothing here knows time. Each step does about as much work as [`STEP_WORK`] says, whatever the body is, but for what

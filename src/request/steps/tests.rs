@@ -22,12 +22,15 @@ fn tokenizer() -> Tokenizer {
 struct Facts {
     is_faulty: bool,
     models: crate::policy::Candidates,
-    flags: [bool; 5],
+    flags: [bool; 7],
     cap: Cap,
     answers: (u64, u64),
     text: u64,
     input: u64,
 }
+
+/// Where in [`Facts::flags`] it is.
+const IS_PLAIN: usize = 5;
 
 fn facts(request: &Request<'_>, text: u64) -> Facts {
     Facts {
@@ -35,6 +38,8 @@ fn facts(request: &Request<'_>, text: u64) -> Facts {
         models: request.models(),
         flags: [
             request.stream,
+            request.background,
+            request.has_data_sources,
             request.has_stream_options,
             request.include_usage,
             request.is_plain,
@@ -193,8 +198,8 @@ proptest! {
             prop_assert!(steps.is_faulty);
         } else if how == HALVES {
             // Where nothing but a copy is kept, serde_json minds no half of a pair.
-            let [stream, options, usage, _, content] = whole.flags;
-            let flags = [stream, options, usage, steps.flags[3], content];
+            let mut flags = whole.flags;
+            flags[IS_PLAIN] = steps.flags[IS_PLAIN];
             let expected = Facts { text: steps.text, input: steps.input, flags, ..whole };
             prop_assert_eq!(steps, expected);
         } else {
