@@ -1,11 +1,13 @@
-//! Bodies of requests to every endpoint: none may cause a panic, and reading one twice gives the same result.
+//! Bodies of requests to every endpoint: none may cause a panic, and reading one twice, or in steps, gives the
+//! same result.
 //!
-//! The last byte chooses the endpoint.
+//! The last byte chooses the endpoint and the size of the pieces that come.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::models::Encodings;
+use llm_rate_limit::request::steps::{Counting, Read, Reading};
 use llm_rate_limit::request::{Body, Endpoint, Request, inject_include_usage};
 use llm_rate_limit::tokens::Meter;
 
@@ -16,6 +18,22 @@ const ENDPOINTS: [Endpoint; 5] = [
     Endpoint::Responses,
     Endpoint::Messages,
 ];
+
+/// Reads a body in steps, in pieces of `size` bytes.
+fn in_steps(endpoint: Endpoint, bytes: &[u8], size: usize) -> Read {
+    let mut reading = Reading::new(endpoint, bytes.len());
+    let mut pieces = bytes.chunks(size);
+    while !reading.is_read() {
+        if !reading.wants_bytes() {
+            reading.step();
+        } else if let Some(piece) = pieces.next() {
+            reading.push(piece);
+        } else {
+            reading.finish();
+        }
+    }
+    reading.into_read()
+}
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, bytes)) = data.split_last() else { return };
@@ -35,6 +53,16 @@ fuzz_target!(|data: &[u8]| {
     let again = Request::read(endpoint, &body);
     assert_eq!(request, again);
     assert_eq!(tokens, count(&again));
+    let Read { request: in_steps, texts } = in_steps(endpoint, bytes, usize::from(*choice / 5).max(1));
+    assert_eq!((in_steps.models(), in_steps.output_cap()), (request.models(), request.output_cap()));
+    assert_eq!((in_steps.stream, in_steps.is_plain), (request.stream, request.is_plain));
+    let tokenizer = Encodings::default().tokenizer(in_steps.first_model());
+    let mut counting = Counting::new(tokenizer);
+    while !counting.is_done() {
+        counting.step(&texts, 100, |_| false);
+    }
+    let text = in_steps.of_texts(counting.tokens());
+    assert_eq!(in_steps.input_tokens(text, in_steps.first_model(), tokenizer), tokens);
     // Only JSON that wants a stream is changed.
     if request.is_plain
         && request.fault.is_none()

@@ -12,12 +12,13 @@ use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::tokens::Tokenizer;
 use llm_rate_limit::usage::{EndedBy, Outcome, ResponseReader};
 
-const ENDPOINTS: [Endpoint; 5] = [
+const ENDPOINTS: [Endpoint; 6] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
     Endpoint::Responses,
     Endpoint::Messages,
+    Endpoint::Other,
 ];
 
 const TYPES: [Option<&str>; 3] = [Some("text/event-stream"), Some("application/json"), None];
