@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::models::Encodings;
 use llm_rate_limit::quantity::MAX_EXACT;
-use llm_rate_limit::request::Endpoint;
+use llm_rate_limit::request::{Api, Endpoint};
 use llm_rate_limit::tokens::Tokenizer;
 use llm_rate_limit::usage::{EndedBy, Outcome, ResponseReader};
 
@@ -18,7 +18,7 @@ const ENDPOINTS: [Endpoint; 6] = [
     Endpoint::Embeddings,
     Endpoint::Responses,
     Endpoint::Messages,
-    Endpoint::Other,
+    Endpoint::Other(Api::OpenAi),
 ];
 
 const TYPES: [Option<&str>; 3] = [Some("text/event-stream"), Some("application/json"), None];
