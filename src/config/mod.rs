@@ -29,7 +29,9 @@ pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
-pub use raw::{AcceptEncoding, Headers, OnStreamOver, OnUnreadable, OutputMode, StreamUsage, WebSocket};
+pub use raw::{
+    AcceptEncoding, Headers, HeadersMode, OnStreamOver, OnUnreadable, OutputMode, StreamUsage, WebSocket,
+};
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
 
@@ -48,6 +50,10 @@ use std::sync::Arc;
 const DEFAULT_MAX_WAITING: u64 = 1_000;
 /// The largest value of `max_waiting`: each request that waits keeps its body in memory.
 const MAX_MAX_WAITING: u64 = 1_000_000;
+/// The most bytes of the bodies of those requests, by default.
+const DEFAULT_MAX_WAITING_BYTES: u64 = 64 << 20;
+/// The largest value of `max_waiting_bytes`: more than any machine has.
+const MAX_MAX_WAITING_BYTES: u64 = 1 << 40;
 
 /// A configuration in force.
 #[derive(Debug, PartialEq)]
@@ -66,6 +72,8 @@ pub struct Config {
     websocket: WebSocket,
     dry_run: bool,
     max_waiting: u64,
+    max_waiting_bytes: u64,
+    headers_mode: HeadersMode,
     accounting: Accounting,
     messages: Option<Messages>,
     headers: Headers,
@@ -103,6 +111,12 @@ impl Config {
             0..=MAX_MAX_WAITING,
             DEFAULT_MAX_WAITING,
         );
+        let max_waiting_bytes = problems.whole_or(
+            &root.member("max_waiting_bytes"),
+            raw.max_waiting_bytes,
+            0..=MAX_MAX_WAITING_BYTES,
+            DEFAULT_MAX_WAITING_BYTES,
+        );
         let accounting = Accounting::new(&raw, &root, &mut problems);
         let rejection = root.member("rejection");
         let messages =
@@ -115,9 +129,10 @@ impl Config {
             problems.expected(&root.member("prices"), expected, "none");
         }
         // Each part that could not be built has been reported as a problem.
-        let (Some(store), Some(default), Some(accounting), Some(max_waiting)) =
-            (store, default, accounting, max_waiting)
-        else {
+        let (Some(store), Some(default), Some(accounting)) = (store, default, accounting) else {
+            return Err(problems.into());
+        };
+        let (Some(max_waiting), Some(max_waiting_bytes)) = (max_waiting, max_waiting_bytes) else {
             return Err(problems.into());
         };
         problems.none_or(Self {
@@ -133,6 +148,8 @@ impl Config {
             websocket: raw.websocket,
             dry_run: raw.dry_run,
             max_waiting,
+            max_waiting_bytes,
+            headers_mode: raw.headers_mode,
             accounting,
             messages,
             headers: raw.headers,
@@ -211,6 +228,16 @@ impl Config {
     /// The most requests that wait at a time in each worker until they fit.
     pub const fn max_waiting(&self) -> u64 {
         self.max_waiting
+    }
+
+    /// The most bytes that the bodies of those requests have together.
+    pub const fn max_waiting_bytes(&self) -> u64 {
+        self.max_waiting_bytes
+    }
+
+    /// Whether headers of requests wait for their bodies.
+    pub const fn headers_mode(&self) -> HeadersMode {
+        self.headers_mode
     }
 
     /// Whether any limit is on tokens or on cost, so that the filter must count tokens.

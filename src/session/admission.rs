@@ -66,11 +66,12 @@ pub(super) fn reserve<S: SharedData>(
     let longest_wait = reservation.longest_wait();
     let may_wait = !longest_wait.is_zero() && !reservation.never_fits();
     let patience = if may_wait { Patience::Fresh } else { Patience::None };
+    let bytes = facts.body_bytes;
     let candidate = Candidate { reservation, facts, since: cx.now, patience };
     let queue = candidate.reservation.queue();
     if patience == Patience::Fresh
         && cx.shared.waiting.has(queue)
-        && cx.shared.waiting.enter(queue, cx.stream)
+        && cx.shared.waiting.enter(queue, cx.stream, bytes)
     {
         let until = cx.now + longest_wait;
         return candidate.wait(until, until, cx);
@@ -220,11 +221,11 @@ impl Candidate {
         let retry_at = over.retry_after().map(|wait| cx.now + wait).filter(|at| *at <= until);
         let may_wait = matches!(self.patience, Patience::Fresh | Patience::Queued);
         if let (Some(retry_at), true) = (retry_at, may_wait) {
-            let queue = self.reservation.queue();
+            let (queue, bytes) = (self.reservation.queue(), self.facts.body_bytes);
             if cx.shared.waiting.is_first(queue, cx.stream) {
                 return self.wait(retry_at, until, cx);
             }
-            if cx.shared.waiting.enter(queue, cx.stream) {
+            if cx.shared.waiting.enter(queue, cx.stream, bytes) {
                 let is_first = cx.shared.waiting.is_first(queue, cx.stream);
                 return self.wait(if is_first { retry_at } else { until }, until, cx);
             }

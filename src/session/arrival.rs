@@ -46,10 +46,18 @@ pub struct AwaitBody {
     authority: Option<String>,
     /// Bytes of the body that have arrived.
     pub(super) size: usize,
-    /// Whether the filter still holds the headers.
-    headers_held: bool,
-    /// When to release the headers if no body comes.
-    release_at: Option<Millis>,
+    headers: RequestHeaders,
+}
+
+/// Where the headers of a request are whose body has not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestHeaders {
+    /// The filter holds them, up to this time if no body comes.
+    Held(Option<Millis>),
+    /// The filter let them go at this time, since no body came.
+    Released(Millis),
+    /// They went at once.
+    Sent,
 }
 
 impl AwaitBody {
@@ -62,7 +70,8 @@ impl AwaitBody {
         languages: Option<String>,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        let headers_held = cx.shared.headers_mode.holds();
+        let holds = cx.shared.headers_mode.holds(cx.now);
+        let release_at = cx.shared.headers_mode.release_at(cx.now);
         let content_encoding = request.header("content-encoding").unwrap_or_default();
         let content_type = request.header("content-type").unwrap_or_default();
         let phase = Self {
@@ -74,31 +83,35 @@ impl AwaitBody {
             is_form: incoming::is_form(&content_type),
             authority: authority_of_editable(request),
             size: 0,
-            headers_held,
-            release_at: if headers_held { cx.shared.headers_mode.release_at(cx.now) } else { None },
+            headers: if holds { RequestHeaders::Held(release_at) } else { RequestHeaders::Sent },
         };
         if let Some(bad) = phase.incoming.bad()
             && phase.refuses(bad, cx)
         {
             return Session::Idle;
         }
-        cx.direct(if headers_held { Directive::Pause } else { Directive::Continue });
+        cx.direct(if holds { Directive::Pause } else { Directive::Continue });
         Session::AwaitBody(phase)
     }
 
     /// When to release the headers.
     pub(super) const fn due(&self) -> Option<Millis> {
-        self.release_at
+        match self.headers {
+            RequestHeaders::Held(release_at) => release_at,
+            RequestHeaders::Released(_) | RequestHeaders::Sent => None,
+        }
     }
 
     /// Releases headers that no body has followed in time.
     pub(super) fn release_held_headers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Self {
-        let releases = self.headers_held && cx.shared.headers_mode.releases();
-        if releases {
-            cx.shared.headers_mode = cx.shared.headers_mode.after_release();
-            cx.direct(Directive::Continue);
+        match self.headers {
+            RequestHeaders::Held(_) if cx.shared.headers_mode.releases() => {
+                cx.direct(Directive::Continue);
+                Self { headers: RequestHeaders::Released(cx.now), ..self }
+            }
+            RequestHeaders::Held(_) => Self { headers: RequestHeaders::Held(None), ..self },
+            RequestHeaders::Released(_) | RequestHeaders::Sent => self,
         }
-        Self { headers_held: self.headers_held && !releases, release_at: None, ..self }
     }
 
     /// Takes a part of the body, of which `size` bytes have arrived, if that is known. `buffer` reads them.
@@ -109,16 +122,25 @@ impl AwaitBody {
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        if self.headers_held {
-            cx.shared.headers_mode = cx.shared.headers_mode.after_body();
-        }
-        let size = size.unwrap_or(self.size);
+        let headers = match self.headers {
+            RequestHeaders::Held(_) => {
+                cx.shared.headers_mode = cx.shared.headers_mode.after_body();
+                RequestHeaders::Held(None)
+            }
+            RequestHeaders::Released(at) => {
+                cx.shared.headers_mode = cx.shared.headers_mode.after_release(at, cx.now);
+                RequestHeaders::Sent
+            }
+            RequestHeaders::Sent => RequestHeaders::Sent,
+        };
+        let phase = Self { headers, ..self };
+        let size = size.unwrap_or(phase.size);
         if end_of_stream {
-            return Self { size, ..self }.read_whole(buffer, cx);
+            return Self { size, ..phase }.read_whole(buffer, cx);
         }
-        let was_bad = self.incoming.bad().is_some();
-        let incoming = self.incoming.push(buffer, size);
-        let phase = Self { incoming, size, release_at: None, ..self };
+        let was_bad = phase.incoming.bad().is_some();
+        let incoming = phase.incoming.push(buffer, size);
+        let phase = Self { incoming, size, ..phase };
         if let Some(bad) = phase.incoming.bad().filter(|_| !was_bad)
             && phase.refuses(bad, cx)
         {
@@ -131,7 +153,7 @@ impl AwaitBody {
     fn read_whole<S: SharedData>(self, buffer: &Buffer<'_>, cx: &mut Cx<'_, S>) -> Session {
         let was_bad = self.incoming.bad().is_some();
         let Self { incoming, size, .. } = self;
-        let phase = Self { incoming: Incoming::Plain, release_at: None, ..self };
+        let phase = Self { incoming: Incoming::Plain, ..self };
         match incoming.finish(buffer, size) {
             Arrived::Large(incoming) => Reading::begin(phase, incoming, cx),
             Arrived::Plain(bytes) => phase.read_body(&bytes, None, cx),
@@ -174,13 +196,17 @@ impl AwaitBody {
             cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
             cx.effects.body.is_some().then(|| Asked::new(destination, bytes))
         });
-        if self.headers_held && request.stream && cx.stream_edits(asked.is_some()).any() {
+        if matches!(self.headers, RequestHeaders::Held(_))
+            && request.stream
+            && cx.stream_edits(asked.is_some()).any()
+        {
             // A compressed stream cannot be edited.
             cx.effects.headers.set.push(("accept-encoding", "identity".to_owned()));
         }
         let facts = RequestFacts {
             endpoint: self.endpoint,
             languages: self.languages,
+            body_bytes: self.size as u64,
             choices: request.choices(),
             answers: request.answers(),
             output_cap: request.output_cap().tokens,
@@ -256,7 +282,7 @@ impl AwaitBody {
         // Nobody knows whether it asks for that.
         let background = self.endpoint == Endpoint::Responses;
         let facts = RequestFacts::unread(self.endpoint, self.subject.sender(), self.languages);
-        let facts = RequestFacts { models, background, ..facts };
+        let facts = RequestFacts { models, background, body_bytes: self.size as u64, ..facts };
         admit(&self.subject, facts, estimate, cx)
     }
 
@@ -294,7 +320,7 @@ impl AwaitBody {
         let can = cx.shared.counts_tokens
             && choice != Some(StreamUsage::Count)
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
-            && self.headers_held
+            && matches!(self.headers, RequestHeaders::Held(_))
             && request.stream
             && request.is_plain
             && !request.include_usage

@@ -64,8 +64,8 @@ impl Shared {
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
             counts_tokens: config.needs_tokens(),
-            waiting: WaitingRoom::new(config.max_waiting()),
-            headers_mode: HeadersMode::default(),
+            waiting: WaitingRoom::new(config.max_waiting(), config.max_waiting_bytes()),
+            headers_mode: HeadersMode::new(config.headers_mode()),
             learned: Learned::default(),
             unpriced: Unpriced::default(),
             held: Held::default(),
@@ -84,7 +84,7 @@ impl Shared {
     /// Lets headers go before bodies, as where they cannot be held.
     #[cfg(test)]
     pub(crate) fn stop_holding_headers(&mut self) {
-        self.headers_mode = HeadersMode::First;
+        self.headers_mode = HeadersMode::Stated;
     }
 
     /// The bytes that bodies hold.

@@ -141,13 +141,15 @@ pub enum Event<'a> {
     },
 }
 
-/// The facts about a request that its response depends on.
+/// The facts about a request that its wait and its response depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestFacts {
     /// The API that the request calls.
     pub endpoint: Endpoint,
     /// The header `accept-language`, if refusals depend on it.
     pub languages: Option<String>,
+    /// The bytes of its body, which Envoy keeps while the request waits.
+    pub body_bytes: u64,
     /// The models that the request may be for.
     pub models: Candidates,
     /// The number of answers in the response.
@@ -173,6 +175,7 @@ impl RequestFacts {
         Self {
             endpoint,
             languages,
+            body_bytes: 0,
             models,
             choices: 1,
             answers: 1,

@@ -37,3 +37,15 @@ pub enum WebSocket {
     /// It is one request, and holds a slot as long as it lives, whatever is sent in it.
     Count,
 }
+
+/// Whether headers of requests wait for their bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum HeadersMode {
+    /// They do, unless bodies turn out to come only after them.
+    #[default]
+    Auto,
+    /// They do not: for Envoys where `allow_on_headers_stop_iteration` cannot be set, such as those of a `WasmPlugin`.
+    HeadersFirst,
+}

@@ -15,7 +15,7 @@ pub use accounting::{
     Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
-pub use endpoints::{Endpoint, WebSocket};
+pub use endpoints::{Endpoint, HeadersMode, WebSocket};
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window, WindowMetric};
@@ -65,6 +65,10 @@ pub struct Root {
     /// The most requests that wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See
     /// `max_wait_ms`.
     pub max_waiting: Option<Number>,
+    /// The most bytes of the bodies of those requests, 0 to 1099511627776; 67108864 by default.
+    pub max_waiting_bytes: Option<Number>,
+    /// Whether headers of requests wait for their bodies.
+    pub headers_mode: HeadersMode,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
     /// The source of a stream's usage if the client does not request it; by default `inject` where tokens or dollars

@@ -142,7 +142,8 @@ fn an_empty_object_limits_nobody() {
     assert_eq!(config.accounting(), &expected);
     assert_eq!(config.messages(), None);
     assert!(!config.dry_run());
-    assert_eq!(config.max_waiting(), 1000);
+    assert_eq!((config.max_waiting(), config.max_waiting_bytes()), (1000, 64 << 20));
+    assert_eq!(config.headers_mode(), HeadersMode::Auto);
     assert_eq!(config.headers(), Headers::Auto);
     assert_eq!(config.encodings(), &Encodings::default());
 }
@@ -175,7 +176,8 @@ fn every_field_takes_effect() {
         ]
     );
     assert!(config.dry_run());
-    assert_eq!(config.max_waiting(), 0);
+    assert_eq!((config.max_waiting(), config.max_waiting_bytes()), (0, 1 << 40));
+    assert_eq!(config.headers_mode(), HeadersMode::HeadersFirst);
     let message = config.messages().unwrap().of(None).render(|placeholder| format!("{placeholder:?}"));
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);

@@ -139,7 +139,7 @@ fn headers_without_a_body_are_released_and_the_limit_still_holds() {
     assert_eq!(
         worker.request_headers(9, &chat(), false, NOW).directive,
         Directive::Continue,
-        "after three requests without a body, headers are not held"
+        "after three bodies that came at once behind their headers, headers are not held"
     );
     assert_eq!(worker.request_body(9, false, Vec::new, NOW).directive, Directive::Pause);
     assert_eq!(status(&worker.request_body(9, true, || body(10), NOW).directive), 429);

@@ -89,3 +89,22 @@ fn a_wait_that_ends_before_the_sidecar_answers_stalls_nobody() {
     assert_eq!(refused, [(1, 429), (2, 429)]);
     assert!(worker.worker.sessions.is_empty());
 }
+
+#[test]
+fn bodies_of_requests_that_wait_are_bounded_together() {
+    let memory = Memory::default();
+    let mut config = one_per_second();
+    config["default"]["input_tpm"] = json!(1_000_000);
+    let size = body(10).len();
+    config["max_waiting_bytes"] = json!(2 * size);
+    let mut worker = worker(&memory, &config);
+    let mut arrive = |stream| {
+        worker.request_headers(stream, &chat(), false, NOW);
+        worker.request_body(stream, true, || body(10), NOW).directive
+    };
+    assert_eq!([arrive(1), arrive(2), arrive(3)], [Directive::Continue, Directive::Pause, Directive::Pause]);
+    assert_eq!(status(&arrive(4)), 429, "there is room for two bodies");
+    worker.stream_done(3, NOW);
+    worker.request_headers(5, &chat(), false, NOW);
+    assert_eq!(worker.request_body(5, true, || body(10), NOW).directive, Directive::Pause);
+}

@@ -1,6 +1,7 @@
 //! A request that fits soon waits instead of being refused: in its turn, within bounds, and only as long as its client
 //! stays. The clock of the store decides when a request fits.
 
+use crate::caller::{Answer, hello_with};
 use crate::gateway::{Gateway, Store, eventually};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -38,6 +39,31 @@ async fn requests_are_forwarded_in_the_order_of_their_arrival(#[values(Store::Lo
     for answer in [first, second] {
         assert!((1..20_000).contains(&answer.number("x-ratelimit-waited-ms")));
     }
+}
+
+#[rstest]
+#[tokio::test]
+async fn bodies_of_requests_that_wait_are_bounded(#[values(Store::Local, Store::Redis)] store: Store) {
+    let mut limits = limits("8s", 10);
+    limits["default"]["input_tpm"] = json!(1_000_000);
+    limits["max_waiting_bytes"] = json!(150_000);
+    let gateway = Gateway::start(store, limits).await;
+    let caller = gateway.caller("waiting-bodies");
+    assert_eq!(caller.hello().await.status, 200);
+    let large = hello_with(json!({"messages": [{"role": "user", "content": " word".repeat(20_000)}]}));
+    let waiting = tokio::spawn({
+        let request = caller.chat(&large);
+        async move { Answer::to(request).await }
+    });
+    under_way(&gateway, 1).await;
+    assert_eq!(Answer::to(caller.chat(&large)).await.status, 429, "there is room for one such body");
+    let small = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.hello().await }
+    });
+    under_way(&gateway, 2).await;
+    waiting.abort();
+    small.abort();
 }
 
 #[rstest]
