@@ -1,8 +1,9 @@
 //! The queues of requests that wait until they fit instead of being refused, one queue per identity.
 //!
 //! Requests are served in the order in which they arrive: a new request queues behind those of its identity that wait,
-//! and only the first of a queue reserves again. The number of places is bounded, and so is the size of the bodies, which
-//! Envoy keeps meanwhile. Each worker has a waiting room of its own. `admission` decides when a request reserves again and how long it waits.
+//! and only the first of a queue reserves again. The number of places is bounded, and so is the size of the bodies,
+//! which Envoy keeps meanwhile. Each worker has a waiting room of its own. `admission` decides when a request reserves
+//! again and how long it waits.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,6 +1,6 @@
 //! Without the option `allow_on_headers_stop_iteration` Envoy holds the body back as long as the filter holds the
-//! headers. The filter must notice that, or the request would wait forever. Envoy's clock decides when it gives up. With
-//! the option a slow client must not look like that.
+//! headers. The filter must notice that, or the request would wait forever. Envoy's clock decides when it gives up.
+//! With the option a slow client must not look like that.
 
 use crate::caller::{Answer, CHAT, HELLO_TOKENS, hello, hello_with};
 use crate::gateway::{Gateway, Store, strangers};

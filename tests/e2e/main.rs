@@ -31,6 +31,7 @@ modules! {
     identities,
     metrics,
     outages,
+    overload,
     policy,
     raw,
     reload,
