@@ -5,8 +5,9 @@ use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
-/// The most values of one place that are candidates. A request with more has them for no honest reason.
-const MAX_CANDIDATES: usize = 16;
+/// The most values of one place that are candidates. A request with more has them for no honest reason, so all such
+/// requests have one identity together, unless a known key is among the first.
+const MAX_CANDIDATES: usize = 256;
 
 /// A place in a request that may show who sent it, and which values of it count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Place {
             }
             Self::Query(name) => {
                 let path = request.header(":path").unwrap_or_default();
-                parameters(&path, name).filter_map(|value| of_text(&value)).take(MAX_CANDIDATES).collect()
+                of_values(parameters(&path, name))
             }
             Self::Constant(text) => vec![Identity::of_kind("constant", text)],
             Self::All(parts) => combinations(parts, request),
@@ -75,12 +76,25 @@ impl Place {
     }
 }
 
-/// The candidates in a header's `value`: each of its parts, and the whole, since a key may have a comma.
+/// The candidates in a header's `value`: each of its parts, the whole, since a key may have a comma, and what follows a
+/// scheme other than `Bearer`.
 fn of_header(value: &str) -> Vec<Identity> {
-    let parts = value.split(',').map(without_bearer).filter(|part| !part.is_empty());
-    let mut candidates: Vec<_> = parts.take(MAX_CANDIDATES).filter_map(of_text).collect();
-    if candidates.len() > 1 {
-        candidates.extend(of_text(without_bearer(value)));
+    let parts = || value.split(',').map(without_bearer);
+    let whole = value.contains(',').then(|| without_bearer(value));
+    of_values(parts().chain(whole).chain(parts().filter_map(behind_scheme)))
+}
+
+/// What follows a scheme in `part`, or another first word.
+fn behind_scheme(part: &str) -> Option<&str> {
+    part.split_once(char::is_whitespace).map(|(_, rest)| rest.trim_start())
+}
+
+/// The candidates that are `values` of one place. An empty value is none.
+fn of_values(values: impl Iterator<Item = impl AsRef<str>>) -> Vec<Identity> {
+    let mut candidates: Vec<_> =
+        values.filter_map(|value| of_text(value.as_ref())).take(MAX_CANDIDATES.saturating_add(1)).collect();
+    if candidates.len() > MAX_CANDIDATES {
+        candidates.insert(0, Identity::of_kind("values", ""));
     }
     candidates
 }
@@ -134,12 +148,16 @@ fn segment(path: &str, number: NonZeroUsize) -> Option<Cow<'_, str>> {
     Some(percent_decode_str(segments.nth(number.get() - 1)?).decode_utf8_lossy())
 }
 
-/// The query parameters of `path` called `name`, decoded like a form: a plus is a space.
+/// The query parameters of `path` called `name`, decoded like a form: a plus is a space. Some servers let a semicolon
+/// end a parameter too; what only they find comes last.
 fn parameters(path: &str, name: &str) -> impl Iterator<Item = String> {
     let query = path.split('#').next().and_then(|path| path.split_once('?')).map_or("", |(_, query)| query);
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let has_more = query.contains(';');
+    let others = query.split(['&', ';']).filter(move |_| has_more);
     query
         .split('&')
+        .chain(others)
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .filter(move |(found, _)| decoded(found) == name)
         .map(move |(_, value)| decoded(value))

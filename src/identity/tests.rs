@@ -108,6 +108,10 @@ fn a_known_key_wins_wherever_it_is() {
         ("junk,bearer  test-key-1 ,more", "", "/"),
         ("junk,,test-key-1", "", "/"),
         ("", "junk, test-key-1", "/"),
+        ("Basic test-key-1", "", "/"),
+        ("junk, Token  test-key-1", "", "/"),
+        ("junk", "", "/v1?key=junk;key=test-key-1"),
+        ("", "", "/v1?a=b;key=test-key-1"),
         ("junk", "junk", "/v1?key=junk&a=b&key=test-key-1"),
         ("", "", "/v1?key=&key=test%2dkey-1"),
     ] {
@@ -118,8 +122,23 @@ fn a_known_key_wins_wherever_it_is() {
     assert_eq!(first, Some(sha256_hex(b"a")), "the first value counts if none is known");
     let with_comma = id_among("one, two", &sources, &request("Bearer one, two", "", "/"));
     assert_eq!(with_comma, Some(sha256_hex(b"one, two")), "a key may have a comma");
-    let many = format!("{}test-key-1", "junk,".repeat(1_000));
-    assert_eq!(id_among("test-key-1", &sources, &request(&many, "", "/")), Some(sha256_hex(b"junk")));
+}
+
+#[test]
+fn all_who_send_very_many_values_are_one() {
+    let sources = [header("authorization"), Place::Query("key".to_owned()).into()];
+    let of = |header: &str, path: &str| {
+        let mut request = Request::with_header(":path", path);
+        request.headers.extend((!header.is_empty()).then(|| ("authorization", header.to_owned())));
+        id_among("test-key-1", &sources, &request)
+    };
+    let values = |count: usize, junk: &str| format!("{}test-key-1", format!("{junk},").repeat(count));
+    assert_eq!(of(&values(200, "a"), "/").as_deref(), Some(TEST_KEY_1));
+    let together = of(&values(300, "a"), "/");
+    assert_eq!(together, of(&values(400, "b"), "/"));
+    assert_ne!(together, Some(sha256_hex(b"a")));
+    let parameters = |junk: &str| format!("/?{}key=test-key-1", format!("key={junk}&").repeat(300));
+    assert_eq!((of("", &parameters("a")), of("", &parameters("b"))), (together.clone(), together));
 }
 
 #[test]

@@ -68,6 +68,31 @@ async fn a_parameter_has_as_many_values_as_it_occurs(#[values(Store::Local, Stor
     assert_eq!((count(&answers, 200), count(&answers, 429)), (3, 27), "{:?}", statuses(&answers));
 }
 
+/// However much junk there is beside a key, it opens no counters of its own.
+#[rstest]
+#[tokio::test]
+async fn very_many_values_are_one_sender(#[values(Store::Local, Store::Redis)] store: Store) {
+    let limits = strangers(json!({
+        "identity": [{"header": "x-api-key"}, {"query": "key"}],
+        "keys": [{"key": "senders-real", "rpm": 3}],
+        "default": {"rpm": 3},
+    }));
+    let gateway = Gateway::start(store, limits).await;
+    let with = |junk: usize, at: usize| format!("{}senders-real", format!("junk-{at},").repeat(junk));
+    let many = (0..10).map(|at| anonymous(&gateway).chat(&hello()).header("x-api-key", with(100, at)));
+    let many = join_all(many.map(Answer::to)).await;
+    assert_eq!((count(&many, 200), count(&many, 429)), (3, 7), "the key is found");
+    let too_many = (0..10).map(|at| match at % 2 {
+        0 => anonymous(&gateway).chat(&hello()).header("x-api-key", with(500, at)),
+        _ => {
+            let query = format!("key=junk-{at}&").repeat(500);
+            anonymous(&gateway).request(Method::POST, &format!("{CHAT}?{query}key=senders-real")).json(&hello())
+        }
+    });
+    let too_many = join_all(too_many.map(Answer::to)).await;
+    assert_eq!((count(&too_many, 200), count(&too_many, 429)), (3, 7), "{:?}", statuses(&too_many));
+}
+
 #[rstest]
 #[tokio::test]
 async fn invented_keys_count_as_the_address_where_only_known_ones_do(
