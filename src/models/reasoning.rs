@@ -8,7 +8,9 @@ use super::{Family, without_provider};
 
 /// Whether `model` reasons unless it is asked not to.
 pub(crate) fn reasons(model: &str) -> bool {
-    let name = without_provider(model);
+    // Names are served in any case, and those of models that a customer has tuned have the base model in them.
+    let name = without_provider(model).to_lowercase();
+    let name = name.strip_prefix("ft:").unwrap_or(&name);
     let (family, rest) = Family::split(name);
     let is_known = match family {
         Family::O1 | Family::O3 | Family::O4 | Family::GptOss => true,
@@ -30,15 +32,25 @@ pub(crate) fn reasons(model: &str) -> bool {
 }
 
 /// The beginnings of names in no family of their own.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 18] = [
     "codex",
     "qwq",
     "magistral",
     "sonar-reasoning",
     "sonar-deep-research",
-    "kimi-k2-thinking",
     "glm-4.5",
     "glm-4.6",
+    "glm-4.7",
+    "glm-5",
+    "glm-z1",
+    "minimax-m",
+    "nemotron",
+    "ernie-x1",
+    "hunyuan-t1",
+    "seed-oss",
+    "doubao-seed",
+    "exaone-deep",
+    "r1-1776",
 ];
 
 /// Whether a name says that its model reasons.
@@ -84,6 +96,19 @@ mod tests {
             ("magistral-medium-2506", true),
             ("phi-4-reasoning", true),
             ("kimi-k2-thinking", true),
+            ("O1", true),
+            ("GPT-5", true),
+            ("Gemini-2.5-Pro", true),
+            ("deepseek-ai/DeepSeek-R1", true),
+            ("Qwen/QwQ-32B", true),
+            ("Qwen/Qwen3-235B-A22B-Thinking-2507", true),
+            ("moonshotai/Kimi-K2-Thinking", true),
+            ("zai-org/GLM-4.6", true),
+            ("ft:o3:x", true),
+            ("ft:o4-mini-2025-04-16:org::id", true),
+            ("ft:gpt-4o:org::id", false),
+            ("MiniMax-M2", true),
+            ("nvidia/Nemotron-H-47B", true),
             ("", false),
         ] {
             assert_eq!(reasons(model), expected, "{model}");
