@@ -120,10 +120,16 @@ impl Endpoints {
         }
     }
 
+    /// The rule for `path`. A slash at its end is nothing to some servers, and to others the beginning of another name:
+    /// the stricter rule counts.
     fn rule(&self, path: &Reading) -> Rule {
-        let configured = self.rules.iter().find(|(pattern, _)| pattern.matches(path.folded()));
-        let rule = configured.map(|(_, rule)| *rule);
-        rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count))
+        let configured = |path: &str| self.rules.iter().find(|(pattern, _)| pattern.matches(path));
+        let rule = configured(path.folded()).map(|(_, rule)| *rule);
+        let rule = rule.or_else(|| known(path)).or(self.others).unwrap_or(Rule::of(Treatment::Count));
+        match path.folded_with_slash().and_then(|path| configured(&path)) {
+            Some((_, with_slash)) if with_slash.treatment > rule.treatment => *with_slash,
+            _ => rule,
+        }
     }
 
     fn route_of(&self, path: &Reading) -> Route {
@@ -169,6 +175,23 @@ mod tests {
 
     fn treatment(endpoints: &Endpoints, path: &str) -> Treatment {
         endpoints.route(path).treatment
+    }
+
+    #[test]
+    fn a_slash_at_the_end_gets_past_no_pattern() {
+        let endpoints = endpoints(
+            &[("/adm/*", Rule::of(Treatment::Reject)), ("/open/*", Rule::of(Treatment::Pass))],
+            Some(Rule::of(Treatment::Count)),
+        );
+        for path in
+            ["/adm/", "/adm//", "/adm/.", "/adm/x/..", "/adm/%2e", "/adm/;", "/Adm%2F", "/adm\\", "/adm/?x"]
+        {
+            assert_eq!(treatment(&endpoints, path), Treatment::Reject, "{path}");
+        }
+        for path in ["/adm", "/adm?/", "/open/", "/open"] {
+            assert_eq!(treatment(&endpoints, path), Treatment::Count, "{path}");
+        }
+        assert_eq!(treatment(&endpoints, "/open/x/"), Treatment::Pass);
     }
 
     #[test]

@@ -14,11 +14,18 @@ const MAX_ROUNDS: usize = 6;
 pub struct Reading {
     path: String,
     folded: String,
+    /// Whether there was a slash at its end.
+    has_slash: bool,
 }
 
 impl Reading {
-    fn new(path: String) -> Self {
-        Self { folded: folded(&path), path }
+    fn new(path: String, has_slash: bool) -> Self {
+        Self { folded: folded(&path), has_slash: has_slash && path != "/", path }
+    }
+
+    /// The path in lower case with the slash at its end, if there was one.
+    pub fn folded_with_slash(&self) -> Option<String> {
+        self.has_slash.then(|| format!("{}/", self.folded))
     }
 
     /// The path in lower case, for patterns: `/` alone, or segments with a slash before each.
@@ -37,7 +44,7 @@ impl Reading {
         if last.is_empty() {
             return None;
         }
-        Some(Self::new(if parent.is_empty() { "/".to_owned() } else { parent.to_owned() }))
+        Some(Self::new(if parent.is_empty() { "/".to_owned() } else { parent.to_owned() }, false))
     }
 
     /// The segments as they were written.
@@ -50,7 +57,8 @@ impl Reading {
 pub fn readings(path: &str) -> Vec<Reading> {
     let path = without_authority(path.split('?').next().unwrap_or_default());
     if is_plain(path) {
-        return vec![Reading::new(joined(path.split('/').filter(|segment| !segment.is_empty())))];
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        return vec![Reading::new(joined(segments), path.ends_with('/'))];
     }
     let mut readings: Vec<Reading> = Vec::new();
     let once = decoded(path);
@@ -60,7 +68,7 @@ pub fn readings(path: &str) -> Vec<Reading> {
         let cut = text.split(['?', '#', '\0']).next().unwrap_or_default();
         for text in [text, cut] {
             for dots in [Dots::AfterMerging, Dots::BeforeMerging] {
-                let reading = Reading::new(resolved(text, dots));
+                let reading = Reading::new(resolved(text, dots), ends_with_slash(text));
                 if !readings.contains(&reading) {
                     readings.push(reading);
                 }
@@ -105,6 +113,11 @@ fn resolved(path: &str, dots: Dots) -> String {
         }
     }
     joined(segments.into_iter().filter(|segment| !segment.is_empty()))
+}
+
+/// Whether `path` ends with a slash, once what is not seen behind it is left out.
+fn ends_with_slash(path: &str) -> bool {
+    path.rsplit_once(['/', '\\']).is_some_and(|(_, last)| matches!(bare(last), "" | "." | ".."))
 }
 
 /// `segment` without its parameters (`;a=b`), and without the spaces, control characters and dots at its end that some

@@ -34,6 +34,8 @@ async fn the_configuration_decides_about_paths(#[values(Store::Local, Store::Red
     let post = |path| (Method::POST, path);
     let asked = [post("/admin/users"), (Method::GET, "/Admin//users"), post("/admin/..%2fadmin/x"), post("/ADMIN/%6f")];
     assert_eq!(statuses(&gateway, "one", &asked).await, [403; 4]);
+    let asked = [post("/admin/"), post("/admin//"), post("/admin/%2e"), post("/admin/;x")];
+    assert_eq!(statuses(&gateway, "one", &asked).await, [403; 4], "the pattern stands for nothing too");
     let asked = [post("/admin/open"), post("/anything"), (Method::OPTIONS, "/admin/users"), post("/anything")];
     assert_eq!(statuses(&gateway, "one", &asked).await, [200; 4]);
     let llm = Answer::to(gateway.caller("one").request(Method::POST, "/llm").json(&hello())).await;
@@ -47,7 +49,7 @@ async fn the_configuration_decides_about_paths(#[values(Store::Local, Store::Red
     let batches = gateway.caller("one").request(Method::POST, "/v1/messages/batches").json(&hello());
     let body = Answer::to(batches).await.json();
     assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("permission_error")));
-    eventually("the metric", Some(6), async || gateway.envoy.stat("wasmcustom.llm_rate_limit.refused")).await;
+    eventually("the metric", Some(10), async || gateway.envoy.stat("wasmcustom.llm_rate_limit.refused")).await;
     gateway.envoy.wait_for_log(r#""decision":"refused""#, Duration::from_secs(20));
     gateway.envoy.wait_for_log(r#""reason":"endpoint""#, Duration::from_secs(20));
 }
