@@ -93,7 +93,8 @@ pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<String> {
     let names = path.segments().position(|segment| {
         let is_azure = before == "openai" && segment == "deployments";
         before = segment;
-        is_azure || (segment == "engines" && ends_with_endpoint)
+        // A gateway may have removed the beginning of the path.
+        is_azure || (matches!(segment, "deployments" | "engines") && ends_with_endpoint)
     })?;
     let rest: Vec<_> = path.written().skip(names.saturating_add(1)).collect();
     let length = if ends_with_endpoint { rest.len().saturating_sub(endpoint.segments()) } else { 1 };
@@ -128,11 +129,13 @@ mod tests {
             ("/openai/deployments/whisper/audio/transcriptions", Some("whisper")),
             ("/openai/deployments/chat/completions", None),
             ("/openai/deployments/gpt-image-1/images/generations", Some("gpt-image-1")),
+            ("/deployments/o1/chat/completions", Some("o1")),
+            ("/apim/deployments/o1/embeddings", Some("o1")),
+            ("/deployments/o1/restart", None),
             ("/v1/engines/davinci/completions", Some("davinci")),
             ("/v1/engines/davinci/search", None),
             ("/openai/deployments", None),
             ("/openai/v1/responses", None),
-            ("/deployments/gpt-4o/chat/completions", None),
             ("", None),
         ] {
             let path = &reading(path);

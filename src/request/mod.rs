@@ -162,7 +162,7 @@ impl<'b> Request<'b> {
     /// The models that the request may be for: those that it names, and any if it may name none. Where the endpoint has
     /// no format, a body that names none needs none.
     pub fn models(&self) -> Candidates {
-        let needs_none = matches!(self.prompt, Prompt::Sized) && self.names.first().is_none();
+        let needs_none = matches!(self.prompt, Prompt::Sized) && !self.names.is_given();
         match self.fault {
             Some(_) => Candidates::UNKNOWN,
             None if needs_none => Candidates::NONE,

@@ -14,6 +14,8 @@ const MAX_NAMES: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names<'b> {
     names: Vec<Cow<'b, str>>,
+    /// Whether there is a member for names, whatever its value.
+    is_given: bool,
     /// Whether every reader finds a name in this object.
     has_certain: bool,
     /// Whether some reader may find another, or none: an object has none, a value is no name, or they are too many.
@@ -23,14 +25,20 @@ pub(super) struct Names<'b> {
 impl<'b> Names<'b> {
     /// The same, apart from the body.
     pub(super) fn apart(self) -> Names<'static> {
-        let Self { names, has_certain, may_be_others } = self;
+        let Self { names, is_given, has_certain, may_be_others } = self;
         let names = names.into_iter().map(|name| Cow::Owned(name.into_owned())).collect();
-        Names { names, has_certain, may_be_others }
+        Names { names, is_given, has_certain, may_be_others }
     }
 
     /// Takes the value of `model`, or of a member that some readers take for it.
     pub(super) const fn of_model(&mut self, is_exact: bool) -> Model<'_, 'b> {
+        self.is_given = true;
         Model { names: self, is_exact, has_name: false }
+    }
+
+    /// Whether there is a member for names, whatever its value.
+    pub(super) const fn is_given(&self) -> bool {
+        self.is_given
     }
 
     /// The first name.
@@ -112,6 +120,7 @@ impl<'b> Accept<'b> for Model<'_, 'b> {
 /// The value of `models`.
 impl<'b> Accept<'b> for Names<'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        self.is_given = true;
         let mut name = lenient::Text::default();
         let read = lenient::offer_element(array, &mut name)?;
         if read.is_some() {
@@ -155,7 +164,7 @@ impl<'b> Accept<'b> for Fallbacks<'_, 'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Body, Endpoint, Request};
+    use crate::request::{Api, Body, Endpoint, Request};
 
     fn candidates(body: &str) -> Candidates {
         let body = Body::new(body.as_bytes());
@@ -207,6 +216,21 @@ mod tests {
         let many: Vec<_> = (0..MAX_NAMES + 1).map(|at| format!("\"{at}\"")).collect();
         let many = candidates(&format!("{{\"models\":[{}]}}", many.join(",")));
         assert!(matches!(many, Candidates::Any(names) if names.len() == MAX_NAMES));
+    }
+
+    #[test]
+    fn where_no_model_is_needed_a_member_for_one_may_name_any() {
+        let models = |body: &str| {
+            let body = Body::new(body.as_bytes());
+            Request::read(Endpoint::Other(Api::OpenAi), &body).models()
+        };
+        for body in [r#"{"model":["o1"]}"#, r#"{"model":{"id":"o1"}}"#, r#"{"Model":7}"#, r#"{"models":[1]}"#]
+        {
+            assert_eq!(models(body), Candidates::Any(Vec::new()), "{body}");
+        }
+        for body in ["{}", r#"{"prompt":"x"}"#] {
+            assert_eq!(models(body), Candidates::NONE, "{body}");
+        }
     }
 
     #[test]
