@@ -44,9 +44,18 @@ fn check(text: &str, path: &Path<'_>, problems: &mut Problems) {
         let expected = "a path or a pattern of paths such as \"/v1/files*\" or \"*/images/generations\", decoded and \
                         without a query";
         problems.expected(path, expected, quoted(text));
+    } else if is_expression(text) {
+        let expected = "a path in which only \"*\" is special, such as \"/v1/files/*\"";
+        problems.expected(path, expected, format!("another kind of pattern, {}", quoted(text)));
     } else if text.len() > MAX_BYTES {
         problems.expected(path, format!("a pattern of {MAX_BYTES} bytes or less"), text.len());
     }
+}
+
+/// Whether `text` means a regular expression or a path with names in it, which it would never be read as.
+fn is_expression(text: &str) -> bool {
+    text.contains(['^', '$', '|', '[', ']', '(', ')', '<', '>'])
+        || [".*", ".+", "/:"].iter().any(|part| text.contains(part))
 }
 
 const fn rule(raw: raw::Endpoint) -> Rule {

@@ -227,7 +227,7 @@ fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(A
     match (&key.key, &key.key_sha256) {
         (Some(key), None) => {
             let text = key.expose();
-            if let Some(problem) = key_problem(text) {
+            if let Some(problem) = key_problem(key) {
                 problems.add(&path.member("key"), problem);
                 return None;
             }
@@ -237,6 +237,11 @@ fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(A
             let id = digest_id(digest);
             if id.is_none() {
                 problems.add(&path.member("key_sha256"), "expected 64 hexadecimal digits");
+            }
+            if id.as_ref() == Some(Identity::of_key("").id()) {
+                let problem =
+                    "expected the digest of a key, found that of no text: the key was empty when it was made";
+                problems.add(&path.member("key_sha256"), problem);
             }
             Some((id?, "key_sha256"))
         }
@@ -249,26 +254,39 @@ fn key_id(key: &raw::Key, path: &Path<'_>, problems: &mut Problems) -> Option<(A
 }
 
 /// What is wrong with `text` as a key, without a word of it: no request could present it.
-fn key_problem(text: &str) -> Option<&'static str> {
+fn key_problem(key: &Secret) -> Option<&'static str> {
+    let text = key.expose();
     let scheme = text.split_whitespace().next().unwrap_or_default();
-    let is_placeholder = ["${", "$(", "{{", "<%", "%("].iter().any(|begin| text.contains(begin))
-        || text.strip_prefix('$').is_some_and(|name| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-        });
+    let is_quoted = ['"', '\'', '“', '‘'].iter().any(|mark| text.starts_with(*mark));
+    let header = text.split_once(':').map(|(name, _)| name.to_ascii_lowercase());
+    let is_header = header.is_some_and(|name| HEADERS.contains(&&*name));
     if text.is_empty() || text.trim() != text {
         Some("expected a key without white space around it")
     } else if text.contains(char::is_control) {
         Some("expected a key of one line, without control characters")
+    } else if text.contains(is_invisible) {
+        Some("expected a key without invisible characters")
     } else if scheme.eq_ignore_ascii_case("bearer") {
         Some("expected the key alone, without \"Bearer\" before it")
-    } else if is_placeholder {
+    } else if is_header {
+        Some("expected the key alone, without the name of a header before it")
+    } else if is_quoted {
+        Some("expected a key without quotation marks around it")
+    } else if key.is_placeholder() {
         Some(
             "expected a key, found a placeholder that nothing has filled in: write the key, or its \"key_sha256\"",
         )
     } else {
         None
     }
+}
+
+/// Headers that carry keys.
+const HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// Whether `c` is a mark of byte order, a joiner, or changes the direction of text: nobody means one in a key.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 fn digest_id(digest: &Secret) -> Option<Arc<str>> {

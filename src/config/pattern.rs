@@ -16,6 +16,10 @@ pub(super) fn of_models(text: &str, path: &Path<'_>, problems: &mut Problems) ->
     } else if is_regular_expression(text) {
         let expected = "a pattern such as \"gpt-4*\", in which only \"*\" is special";
         problems.expected(path, expected, format!("a regular expression, {}", quoted(text)));
+    } else if text.trim() != text || text.contains(['"', '\'', '`', ',']) {
+        let expected =
+            "one pattern such as \"gpt-4*\", without quotation marks, commas or white space around it";
+        problems.expected(path, expected, quoted(text));
     } else if text.len() > MAX_BYTES {
         problems.expected(path, format!("a pattern of {MAX_BYTES} bytes or less"), text.len());
     }
@@ -27,6 +31,8 @@ fn is_regular_expression(text: &str) -> bool {
     text.starts_with('^')
         || text.ends_with('$')
         || text.contains(['|', '\\', '[', ']', '(', ')', '?'])
+        || (text.len() > 1 && text.starts_with('/') && text.ends_with('/'))
+        || ["re:", "regex:", "regexp:"].iter().any(|begin| text.starts_with(begin))
         || text.contains(".*")
         || text.contains(".+")
 }

@@ -108,9 +108,12 @@ pub(super) fn hash_secret(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<HashSecret> {
-    let text = given?.expose();
+    let given = given?;
+    let text = given.expose();
     if text.len() < MIN_SECRET_BYTES {
         problems.add(path, format!("expected a secret of {MIN_SECRET_BYTES} bytes or more"));
+    } else if given.is_placeholder() {
+        problems.add(path, "expected a secret, found a placeholder that nothing has filled in");
     }
     HashSecret::new(text)
 }

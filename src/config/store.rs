@@ -153,6 +153,8 @@ fn auth_token(given: Option<Secret>, path: &Path<'_>, problems: &mut Problems) -
     let fits = !given.expose().is_empty() && given.expose().bytes().all(|b| b.is_ascii_graphic());
     if !fits {
         problems.add(path, "expected a token of visible ASCII characters");
+    } else if given.is_placeholder() {
+        problems.add(path, "expected a token, found a placeholder that nothing has filled in");
     }
     Some(given)
 }
