@@ -8,6 +8,7 @@
 #   SIDECAR       host:port of `llm-rate-limit sidecar`     127.0.0.1:8081
 #   FILTER        path of llm_rate_limit.wasm               target/wasm32-wasip1/release/llm_rate_limit.wasm
 #   STORE         local or redis                            local
+#   AUTH_TOKEN    the sidecar's, with the store redis       none
 #
 # A host is a name or an IPv4 address. The limits have no variables: edit them in envoy.yaml.
 set -eu
@@ -59,7 +60,13 @@ fi
 
 case ${STORE:-local} in
 local) ;;
-redis) replace '{"type": "local"}' '{"type": "redis", "cluster": "rate-limit-sidecar"}' ;;
+redis)
+    token=${AUTH_TOKEN:-}
+    # These need no quoting in JSON.
+    case $token in *[!A-Za-z0-9._~+/=-]*) fail "AUTH_TOKEN: expected letters, digits and ._~+/=- only" ;; esac
+    replace '{"type": "local"}' \
+        "{\"type\": \"redis\", \"cluster\": \"rate-limit-sidecar\"${token:+, \"auth_token\": \"$token\"}}"
+    ;;
 *) fail "STORE: expected local or redis, found '$STORE'" ;;
 esac
 

@@ -44,6 +44,9 @@ fn composed(change: &[(&str, &str)]) -> Setup {
     Setup::configured(&settings)
 }
 
+/// The token that every shipped file has until somebody chooses another.
+const SHIPPED_TOKEN: &str = "change-this-token";
+
 /// The configuration that Istio's gateway runs with envoyfilter.yaml: its cluster, its buffer limit, and its filter
 /// before the router. The agent replaces the module's address with the file that it fetched.
 fn envoy_filter(mut setup: Setup) -> Setup {
@@ -173,10 +176,15 @@ fn configure_refuses_an_invalid_setting_by_name() {
             "http://a/v1",
             "LLM_UPSTREAM: expected no path, found 'http://a/v1' (clients send the path)",
         ),
+        ("STORE", "redis", "AUTH_TOKEN: expected letters, digits and ._~+/=- only"),
         ("STORE", "memory", "STORE: expected local or redis, found 'memory'"),
     ] {
         let script = wasm::root().join("envoy/configure.sh");
-        let output = Command::new("sh").arg(script).env(name, value).output().unwrap();
+        let output = Command::new("sh")
+            .arg(script)
+            .env("AUTH_TOKEN", "an \"odd\" one")
+            .env(name, value)
+            .output().unwrap();
         assert_eq!(String::from_utf8(output.stderr).unwrap().trim(), format!("configure.sh: {complaint}"));
         assert!(!output.status.success());
         assert_eq!(output.stdout, b"");
@@ -222,10 +230,29 @@ fn envoy_enforces_the_same_limits_as_a_struct() {
     assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
 }
 
-/// Redis and a sidecar that uses it.
+#[test]
+fn every_shipped_file_has_the_sidecars_token() {
+    let compose = shipped("compose.yaml");
+    for service in ["envoy", "sidecar"] {
+        let token = compose["services"][service]["environment"]["AUTH_TOKEN"].as_str().unwrap();
+        assert_eq!(defaulted(token), SHIPPED_TOKEN, "{service}");
+    }
+    assert_eq!(shipped("istio/secret.yaml")["stringData"]["AUTH_TOKEN"], SHIPPED_TOKEN);
+    for mut setup in [
+        composed(&[]),
+        envoy_filter(Setup::configured(&[])),
+        wasm_plugin(Setup::configured(&[])),
+        Setup::configured(&[("STORE", "redis"), ("AUTH_TOKEN", SHIPPED_TOKEN)]),
+    ] {
+        assert_eq!(limits(&mut setup)["store"]["auth_token"], SHIPPED_TOKEN);
+    }
+    assert!(limits(&mut Setup::configured(&[("STORE", "redis")]))["store"].get("auth_token").is_none());
+}
+
+/// Redis and a sidecar that uses it, with the token of the shipped files.
 fn store() -> (Redis, Sidecar) {
     let redis = Redis::start();
-    let sidecar = Sidecar::start(&redis.url(), &[]);
+    let sidecar = Sidecar::start(&redis.url(), &[("AUTH_TOKEN", SHIPPED_TOKEN)]);
     tokio::runtime::Runtime::new().unwrap().block_on(sidecar.wait_until_ready_is(200));
     (redis, sidecar)
 }

@@ -55,6 +55,10 @@ fn serve(settings: &Settings) -> ExitCode {
         .and_then(|runtime| runtime.block_on(serve::serve(settings, topology)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(why @ serve::Failure::Exposed { .. }) => {
+            eprintln!("error: {why}");
+            ExitCode::from(INVALID_SETTING)
+        }
         Err(why) => {
             tracing::error!(%why, "cannot serve");
             ExitCode::from(FAILED)

@@ -9,7 +9,7 @@ mod tests {
     use istio_api_rs::extensions::v1alpha1::wasm_plugin::WasmPlugin;
     use istio_api_rs::networking::v1alpha3::envoy_filter::EnvoyFilter;
     use k8s_openapi::api::apps::v1::Deployment;
-    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::api::core::v1::{Secret, Service};
     use serde::Deserialize;
     use serde::de::DeserializeOwned;
     use yaml_serde::{Deserializer, Value};
@@ -58,6 +58,22 @@ mod tests {
         let service: Service = read(service).unwrap();
         let deployment: Deployment = read(deployment).unwrap();
         assert_eq!(service.spec.unwrap().selector, deployment.spec.unwrap().selector.match_labels);
+    }
+
+    #[test]
+    fn the_sidecar_has_its_token_from_the_secret() {
+        let [secret] = documents("secret.yaml").try_into().unwrap();
+        assert_eq!((&secret["apiVersion"], &secret["kind"]), (&"v1".into(), &"Secret".into()));
+        let secret: Secret = read(secret).unwrap();
+        let [_, deployment] = documents("sidecar.yaml").try_into().unwrap();
+        let deployment: Deployment = read(deployment).unwrap();
+        assert_eq!(secret.metadata.namespace, deployment.metadata.namespace);
+        let pod = deployment.spec.unwrap().template.spec.unwrap();
+        let settings = pod.containers[0].env.clone().unwrap();
+        let token = settings.into_iter().find(|setting| setting.name == "AUTH_TOKEN").unwrap();
+        let source = token.value_from.unwrap().secret_key_ref.unwrap();
+        assert_eq!(secret.metadata.name.unwrap(), source.name);
+        assert!(secret.string_data.unwrap().contains_key(&source.key));
     }
 
     #[test]

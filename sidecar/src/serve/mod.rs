@@ -1,9 +1,10 @@
 //! The server, `llm-rate-limit sidecar`: it listens, serves the filter, and stops without losing a call.
 //!
 //! On SIGTERM or SIGINT it accepts no more connections and answers the calls in flight; after the drain timeout it
-//! drops the rest. [`routes`] has its HTTP calls, [`refusal`] its errors, [`settings`] its flags. [`crate::store`]
-//! talks to Redis.
+//! drops the rest. `exposure` decides whether it may start without a token. [`routes`] has its HTTP calls, [`refusal`]
+//! its errors, [`settings`] its flags. [`crate::store`] talks to Redis.
 
+mod exposure;
 pub mod refusal;
 pub mod routes;
 pub mod settings;
@@ -38,6 +39,15 @@ pub enum Failure {
         /// The system's error.
         why: io::Error,
     },
+    /// Others can reach its address, and no token is set.
+    #[error(
+        "LISTEN is {at}, which others can reach, and AUTH_TOKEN is not set: they could empty counters. \
+         Set AUTH_TOKEN, or listen on loopback or a unix socket, or allow it with --allow-anyone"
+    )]
+    Exposed {
+        /// The address.
+        at: Listen,
+    },
     /// The system refuses to report signals, or closed the listener.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -61,8 +71,9 @@ pub async fn serve(settings: &Settings, topology: Topology) -> Result<(), Failur
             .router()
     };
     match &settings.listen {
-        Listen::Tcp(address) => {
-            let listener = TcpListener::bind(address).await.map_err(listen_failure)?;
+        Listen::Tcp(at) => {
+            let addresses = exposure::addresses(at, settings).await?;
+            let listener = TcpListener::bind(&*addresses).await.map_err(listen_failure)?;
             tracing::info!(address = %listener.local_addr()?, "listening");
             let listener = listener.tap_io(|connection| {
                 // Answers are small and the filter waits for them: never delay one to fill a packet.

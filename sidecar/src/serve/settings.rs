@@ -1,7 +1,7 @@
 //! The server's settings, as flags and environment variables. An invalid value ends the process with status 2 and an
 //! error that names the setting, before the server starts.
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
 use std::fmt;
@@ -32,9 +32,14 @@ pub struct Settings {
     )]
     pub redis_url: Secret,
 
-    /// The token that calls to /v1 must send as `authorization: Bearer ...`; unset or empty, they need none
+    /// The token that calls to /v1 must send as `authorization: Bearer ...`. Unset or empty, they need none, and the
+    /// sidecar starts only on a loopback address or a unix socket
     #[arg(long, env = "AUTH_TOKEN", hide_env_values = true)]
     pub auth_token: Option<Secret>,
+
+    /// Start without a token on an address that others can reach. Whoever reaches it can spend and empty every counter
+    #[arg(long, env = "ALLOW_ANYONE", value_parser = BoolishValueParser::new())]
+    pub allow_anyone: bool,
 
     /// The time limit for a round trip to Redis, in milliseconds
     #[arg(long, env = "REDIS_TIMEOUT_MS", default_value = "1000", value_parser = timeout_ms())]
@@ -189,6 +194,12 @@ mod tests {
         assert!(!format!("{settings:?}").contains("sesame"));
         assert_eq!(settings.token(), Some("sesame"));
         assert_eq!(parse(&["--auth-token", ""]).unwrap().token(), None);
+    }
+
+    #[test]
+    fn anyone_may_call_only_where_the_setting_says_so() {
+        assert!(!parse(&[]).unwrap().allow_anyone);
+        assert!(parse(&["--allow-anyone"]).unwrap().allow_anyone);
     }
 
     #[test]
