@@ -184,7 +184,8 @@ fn configure_refuses_an_invalid_setting_by_name() {
             .arg(script)
             .env("AUTH_TOKEN", "an \"odd\" one")
             .env(name, value)
-            .output().unwrap();
+            .output()
+            .unwrap();
         assert_eq!(String::from_utf8(output.stderr).unwrap().trim(), format!("configure.sh: {complaint}"));
         assert!(!output.status.success());
         assert_eq!(output.stdout, b"");

@@ -45,6 +45,7 @@ pub struct Metrics {
     scripts_loaded: Counter,
     errors: Family<Kind, Counter>,
     queue: Gauge,
+    bytes: Gauge,
 }
 
 impl Metrics {
@@ -64,6 +65,7 @@ impl Metrics {
             scripts_loaded: Counter::default(),
             errors: Family::default(),
             queue: Gauge::default(),
+            bytes: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("reservations", "Reservations by outcome", metrics.reservations.clone());
@@ -96,6 +98,11 @@ impl Metrics {
         );
         registry.register("errors", "Calls that got an error", metrics.errors.clone());
         registry.register("queue_depth", "Calls in flight", metrics.queue.clone());
+        registry.register(
+            "body_bytes",
+            "Bytes of the bodies that arrive or are worked on",
+            metrics.bytes.clone(),
+        );
         Self { registry, ..metrics }
     }
 
@@ -165,12 +172,13 @@ impl Metrics {
         self.errors.get_or_create(&Kind { kind }).inc();
     }
 
-    /// All metrics as OpenMetrics text, with `in_flight` calls in the queue now.
+    /// All metrics as OpenMetrics text, with `in_flight` calls in the queue and `bytes` of bodies now.
     ///
     /// # Errors
     /// Writing to a `String` does not fail.
-    pub fn render(&self, in_flight: usize) -> Result<String, fmt::Error> {
+    pub fn render(&self, in_flight: usize, bytes: usize) -> Result<String, fmt::Error> {
         self.queue.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

@@ -33,6 +33,12 @@ pub mod path {
     pub const METRICS: &str = "/metrics";
 }
 
+/// The maximum number of elements of a call. The sidecar answers a call with more 413, which the filter must never
+/// cause.
+pub const MAX_ELEMENTS: usize = 1024;
+
+const _: () = assert!(super::sidecar::MAX_BATCH <= MAX_ELEMENTS);
+
 /// One element of `POST /v1/reserve`: charge all of `charges` or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ const SHIPPED_TOKEN: &str = "change-this-token";
 /// The addresses behind `at`, which are the only ones to listen on.
 ///
 /// # Errors
-/// [`Failure::Listen`] if the name has no address, and [`Failure::Exposed`] if others can reach one and no token is set.
+/// [`Failure::Listen`] if the name has no address; [`Failure::Exposed`] if others can reach one and no token is set.
 pub(super) async fn addresses(at: &str, settings: &Settings) -> Result<Vec<SocketAddr>, Failure> {
     let listen = || Listen::Tcp(at.to_owned());
     let found = lookup_host(at).await.map_err(|why| Failure::Listen { at: listen(), why })?;
@@ -20,11 +20,16 @@ pub(super) async fn addresses(at: &str, settings: &Settings) -> Result<Vec<Socke
     match settings.token() {
         None if addresses.iter().all(is_private) => {}
         None if settings.allow_anyone => {
-            tracing::warn!(listen = at, "no AUTH_TOKEN: whoever reaches this address can spend and empty counters");
+            tracing::warn!(
+                listen = at,
+                "no AUTH_TOKEN: whoever reaches this address can spend and empty counters"
+            );
         }
         None => return Err(Failure::Exposed { at: listen() }),
         Some(SHIPPED_TOKEN) => {
-            tracing::warn!("AUTH_TOKEN is the one of the shipped files, which everyone knows: choose another");
+            tracing::warn!(
+                "AUTH_TOKEN is the one of the shipped files, which everyone knows: choose another"
+            );
         }
         Some(_) => {}
     }

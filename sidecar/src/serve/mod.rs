@@ -2,8 +2,12 @@
 //!
 //! On SIGTERM or SIGINT it accepts no more connections and answers the calls in flight; after the drain timeout it
 //! drops the rest. `exposure` decides whether it may start without a token. [`routes`] has its HTTP calls, [`refusal`]
-//! its errors, [`settings`] its flags. [`crate::store`] talks to Redis.
+//! its errors, [`settings`] its flags. `connections`, `arrivals` and `batch` bound what callers may take of it.
+//! [`crate::store`] talks to Redis.
 
+mod arrivals;
+mod batch;
+mod connections;
 mod exposure;
 pub mod refusal;
 pub mod routes;
@@ -16,17 +20,14 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::link::{Link, Timeouts};
 use crate::store::topology::Topology;
-use axum::Router;
-use axum::serve::{Listener, ListenerExt};
+use axum::serve::ListenerExt;
+use connections::Limits;
 use routes::{App, Bounds};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::sleep;
 
 /// Why the sidecar cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -60,15 +61,22 @@ pub enum Failure {
 pub async fn serve(settings: &Settings, topology: Topology) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::new());
-    let queue = usize::try_from(settings.max_queue).unwrap_or(usize::MAX);
-    let body = usize::try_from(settings.max_body_bytes).unwrap_or(usize::MAX);
+    let queue = size(settings.max_queue);
+    let bounds =
+        Bounds { queue, body: size(settings.max_body_bytes), bodies: size(settings.max_bytes_in_flight) };
+    let limits = Limits {
+        connections: size(settings.max_connections),
+        idle: settings.idle_timeout(),
+        silence: settings.idle_timeout() + settings.redis_timeout() * 4,
+        drain: settings.drain_timeout(),
+    };
+    connections::raise_file_limit();
     let timeouts = Timeouts { answer: settings.redis_timeout(), connect: settings.redis_connect_timeout() };
     let listen_failure = |why| Failure::Listen { at: settings.listen.clone(), why };
     let start = || {
         let link = Link::start(topology, timeouts, queue, Arc::clone(&metrics));
         let store = Store::new(link, Arc::clone(&metrics));
-        App::new(store, Arc::clone(&metrics), settings.token().map(str::to_owned), Bounds { queue, body })
-            .router()
+        App::new(store, Arc::clone(&metrics), settings.token().map(str::to_owned), bounds).router()
     };
     match &settings.listen {
         Listen::Tcp(at) => {
@@ -79,13 +87,13 @@ pub async fn serve(settings: &Settings, topology: Topology) -> Result<(), Failur
                 // Answers are small and the filter waits for them: never delay one to fill a packet.
                 let _ = connection.set_nodelay(true);
             });
-            serve_until(listener, start(), stop, settings.drain_timeout()).await?;
+            connections::serve(listener, start(), stop, limits).await;
         }
         Listen::Unix(path) => {
             let (listener, _file) =
                 socket::listen(path, settings.socket_mode).await.map_err(listen_failure)?;
             tracing::info!(path = %path.display(), "listening");
-            serve_until(listener, start(), stop, settings.drain_timeout()).await?;
+            connections::serve(listener, start(), stop, limits).await;
         }
     }
     tracing::info!("stopped");
@@ -105,31 +113,6 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// Serves `router` until `stop` completes, and then finishes the calls in flight for at most `drain`.
-async fn serve_until<L>(
-    listener: L,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-    drain: Duration,
-) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    let (stopping, mut stopped) = watch::channel(false);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        stopping.send_replace(true);
-    });
-    tokio::select! {
-        outcome = async { server.await } => outcome,
-        () = async {
-            // An error means that the sender is gone, and so is the server.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-            sleep(drain).await;
-        } => {
-            tracing::warn!(after_ms = drain.as_millis(), "dropping the calls still in flight");
-            Ok(())
-        }
-    }
+fn size(setting: u32) -> usize {
+    usize::try_from(setting).unwrap_or(usize::MAX)
 }

@@ -1,8 +1,10 @@
-//! The errors of a call and their answers: `{"error": "..."}` with a status.
+//! The errors of a call and their answers: `{"error": "..."}` with a status, and `"permanent": true` where a batch must
+//! not be sent again as it is.
 
 use crate::store::error::{Unavailable, UsageError};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use llm_rate_limit::store::wire::MAX_ELEMENTS;
 
 /// Why a call gets an error instead of a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +24,15 @@ pub enum Refusal {
     /// The body is too large.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// The batch has too many elements.
+    #[error("{0} elements are more than a call may have, {MAX_ELEMENTS}: send them in several calls")]
+    TooMany(usize),
     /// The body did not arrive in time.
     #[error("the body did not arrive in time")]
     TooSlow,
+    /// The body made room for others.
+    #[error("too many bytes of bodies are in flight")]
+    Crowded,
     /// The token is missing or wrong.
     #[error("the authorization header does not carry the token that AUTH_TOKEN sets")]
     Unauthorized,
@@ -48,7 +56,9 @@ impl Refusal {
             Self::QueueFull(_) => "queue_full",
             Self::Malformed(_) => "malformed",
             Self::TooLarge(_) => "too_large",
+            Self::TooMany(_) => "too_many",
             Self::TooSlow => "too_slow",
+            Self::Crowded => "crowded",
             Self::Unauthorized => "unauthorized",
             Self::Crashed => "crashed",
             Self::NotFound => "not_found",
@@ -59,16 +69,24 @@ impl Refusal {
     /// The status of its answer.
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Unavailable(_) | Self::QueueFull(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::QueueFull(_) | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Redis(_) => StatusCode::BAD_GATEWAY,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Crashed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
         }
+    }
+}
+
+impl Refusal {
+    /// Whether the answer says that the same call would get it again. For most refusals the status says so; this one
+    /// comes to a batch of good elements, which its sender must not keep and send again.
+    const fn is_permanent(&self) -> bool {
+        matches!(self, Self::TooMany(_))
     }
 }
 
@@ -84,7 +102,11 @@ impl From<UsageError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({"error": self.to_string()}).to_string();
+        let mut body = serde_json::json!({"error": self.to_string()});
+        if self.is_permanent() {
+            body["permanent"] = true.into();
+        }
+        let body = body.to_string();
         let mut response =
             (self.status(), [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if self == Self::Unauthorized {

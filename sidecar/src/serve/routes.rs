@@ -1,32 +1,28 @@
 //! The HTTP routes: they check the token, limit the calls in flight, read bodies and write JSON. They decide nothing.
 //!
-//! A batch runs in a task of its own. A caller who hangs up therefore leaves no reservation half rolled back and no
-//! settlement unsent.
+//! A call takes a place when its body is there, and keeps it until its work is done. A batch runs in a task of its own:
+//! a caller who hangs up therefore leaves no reservation half rolled back and no settlement unsent.
 
+use super::arrivals::{Arrivals, Held};
+use super::batch;
 use super::refusal::Refusal;
 use crate::metrics::{self, Metrics};
 use crate::store::Store;
 use crate::store::usage::{self, Owner};
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use llm_rate_limit::store::wire::path;
+use llm_rate_limit::store::wire::{Background, Reserve, Settle, path};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-
-/// The time limit for a body to arrive; its sender is close by.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The state that the routes share.
 #[derive(Debug)]
@@ -34,7 +30,8 @@ pub struct App {
     store: Store,
     metrics: Arc<Metrics>,
     token: Option<String>,
-    queue: Semaphore,
+    queue: Arc<Semaphore>,
+    arrivals: Arc<Arrivals>,
     bounds: Bounds,
 }
 
@@ -45,12 +42,21 @@ pub struct Bounds {
     pub queue: usize,
     /// The maximum size of a body, in bytes.
     pub body: usize,
+    /// The maximum size of all bodies that arrive or are worked on, in bytes.
+    pub bodies: usize,
 }
 
 impl App {
     /// An app that requires `token`, if there is one, on `/v1`.
     pub fn new(store: Store, metrics: Arc<Metrics>, token: Option<String>, bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { store, metrics, token, queue: Semaphore::new(bounds.queue), bounds })
+        let queue = Arc::new(Semaphore::new(bounds.queue));
+        let arrivals = Arrivals::new(bounds.body, bounds.bodies);
+        Arc::new(Self { store, metrics, token, queue, arrivals, bounds })
+    }
+
+    /// A place for a call, which it holds until its work is done.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.queue).try_acquire_owned().map_err(|_| Refusal::QueueFull(self.bounds.queue))
     }
 
     /// Its routes.
@@ -60,9 +66,6 @@ impl App {
             .route(path::SETTLE, post(settle))
             .route(path::BACKGROUND, post(background))
             .route(path::USAGE, get(read_usage).delete(reset_usage))
-            .layer(DefaultBodyLimit::max(self.bounds.body))
-            // The last layer runs first: a call without the token takes no place in the queue.
-            .layer(middleware::from_fn_with_state(Arc::clone(&self), take_place))
             .layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()
             .merge(v1)
@@ -77,28 +80,30 @@ impl App {
 }
 
 async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
-    let batch = body::<Vec<_>>(&app, request).await?;
-    complete(async move { Ok(json(&app.store.reserve(&batch).await?)) }).await
+    let call = arrive::<Reserve>(&app, request).await?;
+    complete(async move { Ok(json(&app.store.reserve(&call.batch).await?)) }).await
 }
 
 async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
-    let batch = body::<Vec<_>>(&app, request).await?;
-    complete(async move { Ok(json(&app.store.settle(&batch).await?)) }).await
+    let call = arrive::<Settle>(&app, request).await?;
+    complete(async move { Ok(json(&app.store.settle(&call.batch).await?)) }).await
 }
 
 async fn background(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
-    let batch = body::<Vec<_>>(&app, request).await?;
-    complete(async move { Ok(json(&app.store.background(&batch).await?)) }).await
+    let call = arrive::<Background>(&app, request).await?;
+    complete(async move { Ok(json(&app.store.background(&call.batch).await?)) }).await
 }
 
 /// The owner that a query names.
 type OwnerQuery = Result<Query<Owner>, QueryRejection>;
 
 async fn read_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<Response, Refusal> {
+    let _place = app.place()?;
     Ok(json(&usage::read(&app.store, &query(owner)?).await?))
 }
 
 async fn reset_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<Response, Refusal> {
+    let _place = app.place()?;
     let reset = usage::reset(&app.store, &query(owner)?).await?;
     tracing::info!(
         identity = reset.identity,
@@ -120,7 +125,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn render_metrics(State(app): State<Arc<App>>) -> Response {
     let in_flight = app.bounds.queue.saturating_sub(app.queue.available_permits());
-    match app.metrics.render(in_flight) {
+    match app.metrics.render(in_flight, app.arrivals.held()) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()).into_response(),
     }
@@ -145,12 +150,6 @@ async fn require_token(
     Ok(next.run(request).await)
 }
 
-/// Lets a call through if the queue has a place, and holds that place until the answer is ready.
-async fn take_place(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
-    let _place = app.queue.try_acquire().map_err(|_| Refusal::QueueFull(app.bounds.queue))?;
-    Ok(next.run(request).await)
-}
-
 /// Counts and logs the calls that get an error.
 async fn count_errors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
@@ -161,23 +160,22 @@ async fn count_errors(State(app): State<Arc<App>>, request: Request, next: Next)
     response
 }
 
-/// Reads a JSON body.
-async fn body<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Refusal> {
-    let bytes =
-        timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await.map_err(|_| Refusal::TooSlow)?;
-    let bytes = bytes.map_err(|why| match why.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(app.bounds.body),
-        _ => Refusal::Malformed(why.body_text()),
-    })?;
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
-    let value = serde_path_to_error::deserialize(&mut json)
-        .map_err(|why| Refusal::Malformed(format!("{}: {}", why.path(), why.inner())))?;
-    json.end().map_err(|why| Refusal::Malformed(why.to_string()))?;
-    Ok(value)
-}
-
 fn query(owner: OwnerQuery) -> Result<Owner, Refusal> {
     owner.map(|Query(owner)| owner).map_err(|why| Refusal::Malformed(why.body_text()))
+}
+
+/// A call that has arrived, with its place and the bytes that it takes.
+struct Arrived<T> {
+    batch: Vec<T>,
+    _place: OwnedSemaphorePermit,
+    _held: Held,
+}
+
+/// Reads the batch of a call. Takes a place for it once its body is there.
+async fn arrive<T: DeserializeOwned>(app: &App, request: Request) -> Result<Arrived<T>, Refusal> {
+    let (body, held) = app.arrivals.read(request.into_body()).await?;
+    let place = app.place()?;
+    Ok(Arrived { batch: batch::read(&body)?, _place: place, _held: held })
 }
 
 /// Runs `work` to its end, even if the caller hangs up.

@@ -1,7 +1,7 @@
 //! The server's settings, as flags and environment variables. An invalid value ends the process with status 2 and an
 //! error that names the setting, before the server starts.
 
-use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use clap::builder::{BoolishValueParser, RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
 use std::fmt;
@@ -50,12 +50,25 @@ pub struct Settings {
     pub redis_connect_timeout_ms: u64,
 
     /// The maximum number of calls in flight; the sidecar answers one more with 503 at once
-    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "MAX_QUEUE", default_value = "1024", value_parser = count())]
     pub max_queue: u32,
 
     /// The maximum size of a call's body, in bytes
     #[arg(long, env = "MAX_BODY_BYTES", default_value = "8388608", value_parser = value_parser!(u32).range(1..))]
     pub max_body_bytes: u32,
+
+    /// The maximum size of the bodies of all calls that arrive or are worked on, in bytes. Beyond it, the call that
+    /// began to arrive first is answered with 503
+    #[arg(long, env = "MAX_BYTES_IN_FLIGHT", default_value = "33554432", value_parser = value_parser!(u32).range(1..))]
+    pub max_bytes_in_flight: u32,
+
+    /// The maximum number of connections; others wait until one closes
+    #[arg(long, env = "MAX_CONNECTIONS", default_value = "8192", value_parser = count())]
+    pub max_connections: u32,
+
+    /// The time limit for the head of a call, and how long a connection may be idle between two calls, in milliseconds
+    #[arg(long, env = "IDLE_TIMEOUT_MS", default_value = "15000", value_parser = idle_ms())]
+    pub idle_timeout_ms: u64,
 
     /// The time limit for finishing the calls in flight after SIGTERM or SIGINT, in milliseconds
     #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value = "10000")]
@@ -104,6 +117,11 @@ impl Settings {
         Duration::from_millis(self.redis_connect_timeout_ms)
     }
 
+    /// The time limit for the head of a call.
+    pub const fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms)
+    }
+
     /// The time limit for finishing the calls in flight.
     pub const fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
@@ -139,6 +157,15 @@ impl fmt::Display for Listen {
 /// A minute at most: longer than any filter waits.
 fn timeout_ms() -> RangedU64ValueParser<u64> {
     value_parser!(u64).range(1..=60_000)
+}
+
+/// An hour at most.
+fn idle_ms() -> RangedU64ValueParser<u64> {
+    value_parser!(u64).range(100..=3_600_000)
+}
+
+fn count() -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=1_000_000)
 }
 
 fn octal(text: &str) -> Result<u32, &'static str> {

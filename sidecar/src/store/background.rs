@@ -2,8 +2,9 @@
 
 use super::call::{self, Call, Group, Invalid};
 use super::error::Unavailable;
+use super::slices::slices;
 use super::{Answer, REDIS_CLOCK, Store};
-use llm_rate_limit::store::wire::{Background, Met};
+use llm_rate_limit::store::wire::{Background, Met, ScopeCharges};
 use redis::{FromRedisValue, RedisResult, Value};
 
 impl Store {
@@ -13,6 +14,15 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. The batch may be sent again.
     pub async fn background(&self, batch: &[Background]) -> Result<Vec<Met>, Unavailable> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for slice in slices(batch, charges) {
+            answers.append(&mut self.background_slice(slice).await?);
+        }
+        self.metrics.met(&answers);
+        Ok(answers)
+    }
+
+    async fn background_slice(&self, batch: &[Background]) -> Result<Vec<Met>, Unavailable> {
         let elements: Vec<Result<(Vec<Group<'_>>, Call), Invalid>> = batch.iter().map(calls).collect();
         let detach: Vec<Call> = batch
             .iter()
@@ -36,15 +46,20 @@ impl Store {
             .collect();
         let sent: Vec<Call> = meetings.iter().filter_map(|call| call.as_ref().ok().cloned()).collect();
         let mut replies = self.replies(&sent).await?.into_iter();
-        let answers: Vec<Met> = meetings
+        Ok(meetings
             .into_iter()
             .map(|call| match call {
                 Ok(_) => replies.next().map_or_else(missing, met),
                 Err(error) => Met::Failed { error },
             })
-            .collect();
-        self.metrics.met(&answers);
-        Ok(answers)
+            .collect())
+    }
+}
+
+fn charges(one: &Background) -> &[ScopeCharges] {
+    match one {
+        Background::Open(open) => &open.charges,
+        Background::Usage(_) => &[],
     }
 }
 

@@ -9,6 +9,7 @@ use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{self, Background, Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Window, WindowState};
 use redis::Cmd;
+use std::collections::HashMap;
 use std::fmt;
 
 /// The longest window: ten years, which with its segments stays far below 2^53.
@@ -16,6 +17,9 @@ pub const MAX_WINDOW: Millis = Millis::new(10 * 366 * Millis::DAY.get());
 
 /// The maximum number of segments of a window: its counter holds one field for each.
 pub const MAX_SEGMENTS: u32 = 10_000;
+
+/// The maximum number of charges of a request: Redis serves nobody else while it runs the script that applies them.
+pub const MAX_CHARGES: usize = 2048;
 
 /// The maximum length of an id, a scope, an identity or a limit's name, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
@@ -59,6 +63,9 @@ pub enum Invalid {
         /// `id`, `scope`, `identity` or `name`.
         field: &'static str,
     },
+    /// More charges than a script may apply.
+    #[error("{0} charges are more than a request may have, {MAX_CHARGES}")]
+    Charges(usize),
     /// A response whose name is not a hash, which it must be in Redis.
     #[error("response: expected a SHA-256 in hexadecimal")]
     Response,
@@ -106,26 +113,25 @@ pub fn groups<'a>(
 ) -> Result<Vec<Group<'a>>, Invalid> {
     check_name("id", id)?;
     let space = keyspace(namespace)?;
+    let len = ScopeCharges::flat(scopes).count();
+    if len > MAX_CHARGES {
+        return Err(Invalid::Charges(len));
+    }
     let mut groups: Vec<Group<'a>> = Vec::with_capacity(1);
+    let mut counters = HashMap::with_capacity(len);
     let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (&*of.scope, charge)));
     for (at, (scope, charge)) in charges.enumerate() {
         check(at, scope, charge)?;
+        let counter = (scope, &*charge.identity, &*charge.name, charge.window.label());
+        if let Some(first) = counters.insert(counter, at) {
+            return Err(Invalid::Twice { first, second: at });
+        }
         match groups.iter_mut().find(|group| group.scope == scope) {
-            Some(group) => {
-                if let Some((first, _)) = group.charges.iter().find(|(_, other)| same_counter(other, charge))
-                {
-                    return Err(Invalid::Twice { first: *first, second: at });
-                }
-                group.charges.push((at, charge));
-            }
+            Some(group) => group.charges.push((at, charge)),
             None => groups.push(Group { space, scope, charges: vec![(at, charge)] }),
         }
     }
     Ok(groups)
-}
-
-fn same_counter(one: &Charge, other: &Charge) -> bool {
-    one.identity == other.identity && one.name == other.name && one.window.label() == other.window.label()
 }
 
 /// The keys of `namespace`.
@@ -442,6 +448,9 @@ mod tests {
             "charges[0] and charges[2] are the same counter"
         );
         assert_eq!(groups("", "", &[]).unwrap_err(), Invalid::Name { field: "id" });
+        let many: Vec<_> = (0..=MAX_CHARGES).map(|at| one("a", &at.to_string())).collect();
+        assert_eq!(refusal(&many), "2049 charges are more than a request may have, 2048");
+        assert!(groups("", "id", &many[1..]).is_ok());
     }
 
     #[test]

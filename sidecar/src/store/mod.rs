@@ -15,6 +15,7 @@ pub mod error;
 mod keeper;
 pub mod link;
 mod pending;
+mod slices;
 pub mod topology;
 pub mod usage;
 
@@ -25,6 +26,7 @@ use link::Link;
 use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled};
 use pending::Pending;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
+use slices::slices;
 use std::sync::Arc;
 
 /// The scripts' argument `now_ms` that stands for Redis's clock.
@@ -56,6 +58,15 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. Elements may have been charged: settling with `if_absent` is right for either case.
     pub async fn reserve(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for slice in slices(batch, |one| &one.charges) {
+            answers.append(&mut self.reserve_slice(slice).await?);
+        }
+        self.metrics.reserved(&answers);
+        Ok(answers)
+    }
+
+    async fn reserve_slice(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
         let mut pending: Vec<Pending<'_>> = batch.iter().map(Pending::new).collect();
         loop {
             let (mut sent, calls): (Vec<_>, Vec<_>) = pending
@@ -72,9 +83,7 @@ impl Store {
             }
         }
         self.roll_back(&mut pending).await;
-        let answers: Vec<Reserved> = pending.into_iter().map(Pending::finish).collect();
-        self.metrics.reserved(&answers);
-        Ok(answers)
+        Ok(pending.into_iter().map(Pending::finish).collect())
     }
 
     /// Settles the elements of a batch, or extends those that still run, and returns one answer for each, in order.
@@ -82,6 +91,15 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. The batch may be sent again.
     pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for slice in slices(batch, |one| &one.charges) {
+            answers.append(&mut self.settle_slice(slice).await?);
+        }
+        self.metrics.settled(batch, &answers);
+        Ok(answers)
+    }
+
+    async fn settle_slice(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
         let elements: Vec<_> =
             batch.iter().map(|one| call::groups(&one.namespace, &one.id, &one.charges)).collect();
         let calls: Vec<Call> = batch
@@ -93,15 +111,13 @@ impl Store {
             })
             .collect();
         let mut answers = self.run(&calls).await?.into_iter();
-        let answers: Vec<Settled> = elements
+        Ok(elements
             .into_iter()
             .map(|groups| match groups {
                 Ok(groups) => settled(answers.by_ref().take(groups.len())),
                 Err(why) => Settled::Failed { error: why.to_string() },
             })
-            .collect();
-        self.metrics.settled(batch, &answers);
-        Ok(answers)
+            .collect())
     }
 
     /// Runs script calls in one round trip. If Redis does not know a script, the call runs again with its source.
