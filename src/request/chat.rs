@@ -7,7 +7,7 @@
 //! earlier answer that the request names by id, count nothing.
 
 use super::beside::{self, Reasoning};
-use super::content::{Content, Texts};
+use super::content::{Content, Part, Texts};
 use super::format::Format;
 use super::prompt::{Counted, Tally};
 use super::tools::Tools;
@@ -121,7 +121,7 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
         match name {
             "role" | "refusal" => lenient::offer(object, &mut content.texts),
             "reasoning_content" | "reasoning" | "thinking" => lenient::offer(object, &mut self.reasoning),
-            "content" | "images" => lenient::offer(object, content),
+            "content" | "images" => lenient::offer(object, &mut Part::new(content)),
             "tool_calls" | "function_call" => lenient::offer(object, &mut Calls(&mut content.texts)),
             "name" => {
                 let texts = content.texts.len();

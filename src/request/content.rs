@@ -2,8 +2,8 @@
 //!
 //! The formats have different names for the same parts, and gateways translate between them. So every endpoint accepts
 //! the names of all formats. Text is kept and counted later; images, audio and documents are measured at once and not
-//! kept. Parts of unknown types count nothing. Files and images that the request only names, by an address or an id,
-//! count a guess.
+//! kept. Parts of unknown types count by their size. Files and images that the request only names, by an address or an
+//! id, count a guess.
 
 use super::audio;
 use super::document;
@@ -38,7 +38,15 @@ impl<'b> Content<'b> {
     }
 }
 
+/// Bytes of a part of an unknown type that count as a token.
+const UNKNOWN_BYTES_PER_TOKEN: u64 = 4;
+
 impl Content<'_> {
+    /// How many texts, images and tokens of other kinds there are.
+    const fn amount(&self) -> (usize, usize, Units) {
+        (self.texts.len(), self.images.len(), self.measured)
+    }
+
     /// Whether there is nothing in the parts.
     pub(super) fn is_empty(&self) -> bool {
         self.images.is_empty()
@@ -111,12 +119,17 @@ pub(super) struct Part<'p, 'b> {
     source: Source<'b>,
     details: Details,
     images: Vec<Size>,
+    /// Bytes of the values of members that are not known.
+    unknown: u64,
+    /// How many texts, images and other tokens there were before.
+    before: (usize, usize, Units),
 }
 
 impl<'p, 'b> Part<'p, 'b> {
     pub(super) fn new(content: &'p mut Content<'b>) -> Self {
-        let (kinds, source) = (Texts::new(), Source::default());
-        Self { content, kinds, source, details: Details::default(), images: Vec::new() }
+        let before = content.amount();
+        let (kinds, source, details) = (Texts::new(), Source::default(), Details::default());
+        Self { content, kinds, source, details, images: Vec::new(), unknown: 0, before }
     }
 
     fn add_image(&mut self, size: Size) {
@@ -185,7 +198,13 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 lenient::offer(object, &mut SourceOf { content: self.content, source: &mut self.source })
             }
             "file_data" | "file_id" | "file_url" | "filename" => self.source.member(name, object),
-            _ => lenient::skip(object),
+            "id" | "status" | "cache_control" | "tool_use_id" | "tool_call_id" | "call_id" | "is_error" | "index"
+            | "signature" | "annotations" | "logprobs" => lenient::skip(object),
+            _ => {
+                let size = lenient::raw(object)?.len() as u64;
+                self.unknown = self.unknown.saturating_add(size);
+                Ok(())
+            }
         }
     }
 
@@ -204,6 +223,11 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
             } else if !self.source.is_text() {
                 self.content.measured += document::ASSUMED_TOKENS;
             }
+        }
+        // Nobody but the provider can tell what reasoning that is encrypted costs.
+        let is_reasoning = self.kinds.iter().any(|kind| kind.contains("thinking") || kind == "reasoning");
+        if self.content.amount() == self.before && !is_reasoning {
+            self.content.measured += Units::new(self.unknown.div_ceil(UNKNOWN_BYTES_PER_TOKEN));
         }
     }
 }

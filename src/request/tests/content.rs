@@ -112,3 +112,27 @@ fn a_large_image_is_not_tokenized() {
     assert_eq!(read(body.as_bytes()).0, 3 + 85 + 6 * 170 + 3);
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
+
+#[test]
+fn parts_of_unknown_types_count_by_their_size() {
+    let tokens = |content: &str| {
+        let body = format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":{content}}}]}}"#);
+        let body = Body::new(body.as_bytes());
+        let request = Request::read(Endpoint::ChatCompletions, &body);
+        let tokenizer = Encodings::default().tokenizer(Some("gpt-4o"));
+        let text = request.text_tokens(&Meter::unlimited(tokenizer));
+        request.input_tokens(text, Some("gpt-4o"), tokenizer)
+    };
+    let nothing = tokens("[]");
+    let long = "x".repeat(398);
+    for (content, more) in [
+        (format!(r#"[{{"type":"block","payload":"{long}"}}]"#), 100),
+        (format!(r#"{{"payload":"{long}"}}"#), 100),
+        (format!(r#"{{"a":{{"b":{{"c":"{}"}}}}}}"#, "x".repeat(386)), 100),
+        (format!(r#"[{{"type":"redacted_thinking","data":"{long}"}}]"#), 0),
+        (r#"[{"type":"text","text":"hi","payload":"many words that nobody counts"}]"#.to_owned(), 1),
+        (r#"[{"type":"text","text":"","cache_control":{"type":"ephemeral"}}]"#.to_owned(), 0),
+    ] {
+        assert_eq!(tokens(&content) - nothing, more, "{content}");
+    }
+}

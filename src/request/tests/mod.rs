@@ -103,9 +103,9 @@ fn content_is_counted_by_its_parts() {
         (user(json!([{"type": "image_url", "image_url": {"url": "data:…", "detail": "low"}}])), nothing + 85),
         (user(json!([{"type": "image_url", "image_url": {"url": "https://…"}}])), nothing + 765),
         (user(json!([{"type": "image_url", "image_url": "https://…"}])), nothing + 765),
-        (user(json!([{"type": "video_url", "video_url": {"url": "AAAA"}}, {"type": "?"}, 3])), nothing),
+        (user(json!([{"type": "video_url", "video_url": {"url": "AAAA"}}, {"type": "?"}, 3])), nothing + 4),
         (user(json!(null)), nothing),
-        (user(json!({"text": "hello"})), nothing),
+        (user(json!({"text": "hello"})), plain("hello")),
         // The role, the name and the arguments; ids and types are not part of the prompt.
         (
             of(json!({"role": "user", "tool_calls": [
