@@ -198,8 +198,8 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 lenient::offer(object, &mut SourceOf { content: self.content, source: &mut self.source })
             }
             "file_data" | "file_id" | "file_url" | "filename" => self.source.member(name, object),
-            "id" | "status" | "cache_control" | "tool_use_id" | "tool_call_id" | "call_id" | "is_error" | "index"
-            | "signature" | "annotations" | "logprobs" => lenient::skip(object),
+            "id" | "status" | "cache_control" | "tool_use_id" | "tool_call_id" | "call_id" | "is_error"
+            | "index" | "signature" | "annotations" | "logprobs" => lenient::skip(object),
             _ => {
                 let size = lenient::raw(object)?.len() as u64;
                 self.unknown = self.unknown.saturating_add(size);

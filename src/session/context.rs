@@ -184,7 +184,7 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.wake |= self.stores.settle(open.settlement(FinalCost::NOTHING), self.now);
     }
 
-    /// Settles a reservation that was forwarded. No other function does.
+    /// Settles a reservation that was forwarded, unless its cost is still to come ([`super::background`]).
     pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
         let cost = final_cost.cost(&open);
         self.count(Stat::Settled, 1);

@@ -117,8 +117,7 @@ impl Objection {
     /// Answers in the upstream's place, so that the client sends its request again.
     fn replace<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let Self { forwarded, body, status, .. } = self;
-        let Forwarded { open, facts, .. } = forwarded;
-        if let Some(asked) = &facts.asked
+        if let Some(asked) = &forwarded.facts.asked
             && asked.has_failed(cx.stores, cx.now)
         {
             log::warn!(
@@ -131,8 +130,14 @@ impl Objection {
         cx.count(Stat::StreamUsageRefused, 1);
         let refusal = Refusal::StreamUsage;
         cx.log(Field::Reason, refusal.reason().unwrap_or_default());
-        cx.settle(open, facts.model(), FinalCost::NOTHING);
-        let reply = cx.reply(&refusal, facts.endpoint, None);
+        let reply = cx.reply(&refusal, forwarded.facts.endpoint, None);
+        if forwarded.facts.asked.as_ref().is_some_and(|asked| asked.is_doubtful) {
+            // The client's own body may be the reason: then this would be a way to the upstream that costs nothing.
+            forwarded.fail(status, cx);
+        } else {
+            let Forwarded { open, facts, .. } = forwarded;
+            cx.settle(open, facts.model(), FinalCost::NOTHING);
+        }
         cx.effects.headers.remove = REPLACED.to_vec();
         if cx.config.headers() != Headers::None {
             cx.effects.headers.remove.extend(answer::replaced_headers());

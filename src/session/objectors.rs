@@ -7,9 +7,9 @@
 
 use crate::quantity::Millis;
 use crate::request::mentions_stream_options;
-use crate::store::Stores;
 use crate::store::local::SharedData;
 use crate::store::shard::{Digest16, digest};
+use crate::store::{Stores, noticeboard};
 use std::sync::Arc;
 
 /// How long an upstream is not asked again.
@@ -44,7 +44,9 @@ impl Destination {
     /// The notice of an objection, to all or to this sender.
     fn notice(&self, is_for_sender: bool) -> Digest16 {
         let sender = if is_for_sender { &*self.sender } else { "" };
-        digest(&["stream_options", &self.authority.to_ascii_lowercase(), &self.model, sender])
+        let notice = digest(&["stream_options", &self.authority.to_ascii_lowercase(), &self.model, sender]);
+        // A sender can make as many of its own as it likes.
+        if is_for_sender { noticeboard::lesser(notice) } else { noticeboard::greater(notice) }
     }
 }
 

@@ -10,7 +10,7 @@ use super::arrival::{AwaitBody, found_form, found_uncoded};
 use super::context::Cx;
 use super::effects::Directive;
 use super::estimate;
-use super::held::Share;
+use super::held::{Place, Share};
 use super::incoming::{Buffer, Decoding, Incoming};
 use crate::answer::refusal::BadBody;
 use crate::codec::content_encoding::Bounds;
@@ -39,6 +39,8 @@ pub struct Reading {
     stage: Stage,
     /// The memory that it holds; none until it may begin.
     share: Option<Share>,
+    /// Its place among those that wait for memory.
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl Reading {
             }
         };
         cx.direct(Directive::Pause);
-        Session::Reading(Box::new(Self { arrival, stage, share: None }))
+        Session::Reading(Box::new(Self { arrival, stage, share: None, place: None }))
     }
 
     /// Does a part of the work. Does none if there is no memory for it yet.
@@ -117,7 +119,8 @@ impl Reading {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let claim = self.claim();
-        let Some(mut share) = self.share.take().or_else(|| cx.shared.reading.claim(claim)) else {
+        let Some(mut share) = self.share.take().or_else(|| cx.shared.reading.claim(claim, &mut self.place))
+        else {
             return Session::Reading(self);
         };
         let Self { arrival, stage, .. } = *self;
@@ -131,7 +134,7 @@ impl Reading {
         match next {
             ControlFlow::Continue((arrival, stage)) => {
                 share.set(claim.max(stage.held()));
-                Session::Reading(Box::new(Self { arrival, stage, share: Some(share) }))
+                Session::Reading(Box::new(Self { arrival, stage, share: Some(share), place: None }))
             }
             ControlFlow::Break(session) => session,
         }

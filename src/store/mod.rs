@@ -9,7 +9,7 @@ mod charge;
 mod failure;
 pub mod keys;
 pub mod local;
-mod noticeboard;
+pub mod noticeboard;
 mod responses;
 mod responses_queue;
 pub mod shard;

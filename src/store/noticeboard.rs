@@ -8,8 +8,11 @@ use super::local::SharedData;
 use super::shard::Digest16;
 use crate::quantity::Millis;
 
-/// The most notices; those that end first make way. Six kilobytes.
+/// The most notices; the lesser ones make way first, and of equal ones those that end first. Six kilobytes.
 const MAX_NOTICES: usize = 256;
+
+/// The bit of a digest's first byte that lesser notices have.
+const LESSER: u8 = 0x80;
 
 /// The first byte of the value, which is never empty: Envoy does not tell an empty one from none.
 const VERSION: u8 = 1;
@@ -56,13 +59,28 @@ impl<S: SharedData> Noticeboard<S> {
             }
             // They are in the order of their ends, because all last equally long.
             notices.push((notice, until));
-            let first = notices.len().saturating_sub(MAX_NOTICES);
-            if self.data.replace(NOTICES, &encode(notices.get(first..).unwrap_or_default()), version) {
+            while notices.len() > MAX_NOTICES {
+                let lesser = notices.iter().position(|([first, ..], _)| first & LESSER != 0);
+                notices.remove(lesser.unwrap_or(0));
+            }
+            if self.data.replace(NOTICES, &encode(&notices), version) {
                 break;
             }
         }
         true
     }
+}
+
+/// `notice` as one that makes way for all that are greater.
+pub const fn lesser(mut notice: Digest16) -> Digest16 {
+    notice[0] |= LESSER;
+    notice
+}
+
+/// `notice` as one that makes way only for those like it.
+pub const fn greater(mut notice: Digest16) -> Digest16 {
+    notice[0] &= !LESSER;
+    notice
 }
 
 fn encode(notices: &[Notice]) -> Vec<u8> {
@@ -101,17 +119,36 @@ mod tests {
     }
 
     #[test]
+    fn lesser_notices_make_way_first() {
+        let memory = Memory::default();
+        let board = Noticeboard::new(&memory);
+        board.prepare();
+        let great = greater(digest(&["great"]));
+        board.add(great, Millis::new(10_000), Millis::ZERO);
+        for number in 0..1_000_u64 {
+            board.add(lesser(digest(&[&number.to_string()])), Millis::new(10_001 + number), Millis::ZERO);
+        }
+        assert!(board.has(&[great], Millis::ZERO));
+        assert!(board.has(&[lesser(digest(&["999"]))], Millis::ZERO));
+        for number in 0..1_000_u64 {
+            board.add(greater(digest(&[&number.to_string()])), Millis::new(20_000 + number), Millis::ZERO);
+        }
+        assert!(!board.has(&[great, lesser(digest(&["999"]))], Millis::ZERO));
+    }
+
+    #[test]
     fn the_board_is_bounded() {
         let memory = Memory::default();
         let board = Noticeboard::new(&memory);
         board.prepare();
         for number in 0..1_000_u64 {
-            board.add(digest(&[&number.to_string()]), Millis::new(10_000 + number), Millis::ZERO);
+            board.add(greater(digest(&[&number.to_string()])), Millis::new(10_000 + number), Millis::ZERO);
         }
         let (bytes, _) = (&memory).get(NOTICES).unwrap();
         assert_eq!(bytes.len(), 1 + MAX_NOTICES * 24);
         assert!(
-            board.has(&[digest(&["999"])], Millis::ZERO) && !board.has(&[digest(&["743"])], Millis::ZERO)
+            board.has(&[greater(digest(&["999"]))], Millis::ZERO)
+                && !board.has(&[greater(digest(&["743"]))], Millis::ZERO)
         );
     }
 

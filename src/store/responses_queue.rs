@@ -42,9 +42,19 @@ pub(super) struct Outcome {
 }
 
 impl ResponsesQueue {
-    /// Adds a call. Returns the settlement of a reservation that has lost its place for it.
+    /// Adds a call. If the queue is full, the oldest usage loses its place for it, since it may pass by again; anybody
+    /// can make usages pass, so they never take the place of a reservation. Returns the settlement of a reservation that
+    /// has lost its place for another.
     pub(super) fn push(&mut self, call: Background) -> Option<Settle> {
-        let lost = if self.gathering.len() >= MAX_WAITING { self.gathering.pop_front() } else { None };
+        let mut lost = None;
+        if self.gathering.len() >= MAX_WAITING {
+            let is_usage = |queued: &Queued| matches!(queued.call, Background::Usage(_));
+            match (self.gathering.iter().position(is_usage), &call) {
+                (Some(usage), _) => drop(self.gathering.remove(usage)),
+                (None, Background::Usage(_)) => return None,
+                (None, Background::Open(_)) => lost = self.gathering.pop_front(),
+            }
+        }
         self.gathering.push_back(Queued { attempts: 0, call });
         lost.and_then(|lost| given_up(lost.call))
     }
@@ -190,7 +200,20 @@ mod tests {
         for n in 0..MAX_WAITING {
             assert_eq!(queue.push(open(&n.to_string())), None);
         }
-        assert_eq!(queue.push(usage("u")).unwrap().id, "0");
+        assert_eq!(queue.push(usage("u")), None, "a usage takes the place of no reservation");
+        assert_eq!(queue.push(open("one more")).unwrap().id, "0");
         assert_eq!(queue.gathering.len(), MAX_WAITING);
+    }
+
+    #[test]
+    fn usages_make_way_for_reservations() {
+        let mut queue = ResponsesQueue::default();
+        queue.push(open("first"));
+        for n in 0..2 * MAX_WAITING {
+            assert_eq!(queue.push(usage(&n.to_string())), None);
+        }
+        assert_eq!((queue.push(open("second")), queue.gathering.len()), (None, MAX_WAITING));
+        let opens = queue.gathering.iter().filter(|queued| matches!(queued.call, Background::Open(_)));
+        assert_eq!(opens.count(), 2);
     }
 }

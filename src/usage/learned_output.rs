@@ -106,7 +106,11 @@ impl Learned {
 
     /// Notes that an answer of `model` held reasoning, however it ended.
     pub fn note_reasoning(&mut self, model: Option<&str>) {
-        self.of_model_mut(model.unwrap_or_default()).reasons = true;
+        let model = model.unwrap_or_default();
+        // What all others share says nothing about one of them.
+        if self.models.len() < MAX_MODELS || self.models.contains_key(model) {
+            self.of_model_mut(model).reasons = true;
+        }
     }
 
     fn of_model(&self, model: Option<&str>) -> Option<&Histogram> {

@@ -91,8 +91,13 @@ impl<S: SharedData> Worker<S> {
         let mut pace = Pace::new(now);
         while self.steps.has(stream) && pace.may_go_on(clock) {
             let step = self.on(stream, Event::Step { buffer }, now);
+            let has_worked = step.work > 0;
             pace.worked(step.work, self.steps.len());
             effects = effects.then(step);
+            if !has_worked {
+                // There is no memory for it yet.
+                break;
+            }
         }
         // The root context takes its next turn soon.
         effects.wake |= self.steps.has(stream);

@@ -1,6 +1,7 @@
 //! Reads a large body in steps, so that no step keeps a worker from its other requests for long.
 //!
-//! It finds the same as [`Request::read`](super::Request::read), for any body, however its bytes are cut into pieces:
+//! It finds the same as [`Request::read`](super::Request::read), however its bytes are cut into pieces, for any body
+//! whose elements and texts are not too many or too large (`structure`):
 //!
 //! 1. **Bytes.** They are checked to be JSON while they come. Where they are not,
 //!    [`loose_json`](crate::codec::loose_json) rewrites them, and the result is checked in their place.

@@ -11,6 +11,9 @@ use crate::request::{Endpoint, Request};
 /// thousand parts has a tenth of that.
 const MAX_UNIT: usize = 512 * 1024;
 
+/// The most texts. A place takes some twenty bytes, and the shortest text takes four of the body.
+const MAX_TEXTS: usize = 1 << 20;
+
 /// A body that is JSON, on its way to a request.
 #[derive(Debug)]
 pub(super) struct Structure {
@@ -81,6 +84,10 @@ impl Structure {
         });
         let taken = texts.len().saturating_sub(before) as u64;
         match read {
+            Ok(_) if taken + before as u64 > MAX_TEXTS as u64 => {
+                request.fault = Some(Fault::whole(format!("expected at most {MAX_TEXTS} texts")));
+                self.is_done = true;
+            }
             Ok(is_done) => self.is_done = is_done,
             Err(TooMuch) => {
                 let fault =
