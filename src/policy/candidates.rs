@@ -56,8 +56,8 @@ impl Candidates {
     /// Whether one of them matches `pattern`, or may.
     pub(crate) fn may_match(&self, pattern: &Pattern) -> bool {
         match self {
-            Self::One(name) => pattern.matches(name),
-            Self::Several(names) => names.iter().any(|name| pattern.matches(name)),
+            Self::One(name) => pattern.matches_model(name),
+            Self::Several(names) => names.iter().any(|name| pattern.matches_model(name)),
             Self::Any(_) => true,
         }
     }

@@ -31,9 +31,15 @@ impl Pattern {
         matches(&self.0.to_ascii_lowercase(), &name.to_ascii_lowercase())
     }
 
+    /// Whether `name`, of a model, matches: the whole of it, or what follows the name of a provider or a gateway, since
+    /// some upstreams take both for the same model (`models/gemini-2.5-pro`).
+    pub fn matches_model(&self, name: &str) -> bool {
+        self.matches(name) || name.rsplit_once('/').is_some_and(|(_, own)| self.matches(own))
+    }
+
     /// Whether a request for `model` matches. A request that names no model matches only `*`.
     pub fn matches_request(&self, model: Option<&str>) -> bool {
-        model.map_or_else(|| self.matches_all(), |model| self.matches(model))
+        model.map_or_else(|| self.matches_all(), |model| self.matches_model(model))
     }
 
     /// Whether every name matches.
@@ -139,6 +145,17 @@ mod tests {
             Some(('*', rest)) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
             Some((c, rest)) => name.first() == Some(c) && matches(rest, &name[1..]),
         }
+    }
+
+    #[test]
+    fn a_model_is_known_with_and_without_its_provider() {
+        let pattern = Pattern::new("gpt-4o*");
+        for name in ["gpt-4o", "openai/gpt-4o", "openrouter/openai/GPT-4o-mini", "models/gpt-4o"] {
+            assert!(pattern.matches_model(name) && pattern.matches_request(Some(name)), "{name}");
+        }
+        assert!(!pattern.matches_model("gpt-4/other") && !pattern.matches_model("openai/o1"));
+        let pattern = Pattern::new("openai/*");
+        assert!(pattern.matches_model("openai/o1") && !pattern.matches_model("x/openai/o1"));
     }
 
     #[test]

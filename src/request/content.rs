@@ -172,7 +172,9 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
         match name {
             "type" => lenient::offer(object, &mut self.kinds),
             "text" | "refusal" | "thinking" | "title" | "context" | "name" | "arguments" => {
-                lenient::offer(object, &mut self.content.texts)
+                // Gateways make objects of texts, too.
+                self.content.texts.extend(lenient::text(object)?);
+                Ok(())
             }
             "input" => keep_json(&mut self.content.texts, object),
             "content" | "summary" | "output" => lenient::offer(object, &mut Part::new(self.content)),

@@ -130,6 +130,7 @@ fn parts_of_unknown_types_count_by_their_size() {
         (format!(r#"{{"payload":"{long}"}}"#), 100),
         (format!(r#"{{"a":{{"b":{{"c":"{}"}}}}}}"#, "x".repeat(386)), 100),
         (format!(r#"[{{"type":"redacted_thinking","data":"{long}"}}]"#), 0),
+        (r#"[{"type":"text","text":{"value":"hi"}}]"#.to_owned(), 5),
         (r#"[{"type":"text","text":"hi","payload":"many words that nobody counts"}]"#.to_owned(), 1),
         (r#"[{"type":"text","text":"","cache_control":{"type":"ephemeral"}}]"#.to_owned(), 0),
     ] {

@@ -57,7 +57,8 @@ async fn small_requests_are_served_while_a_large_prompt_is_counted(
         served += 1;
     }
     assert_eq!(large.await.unwrap().status, 200);
-    assert!(served >= 20, "{served}");
+    // Far more on an idle machine; if the worker served nobody meanwhile, it would be one or two.
+    assert!(served >= 5, "{served}");
 }
 
 #[rstest]
