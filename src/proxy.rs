@@ -19,6 +19,7 @@ use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, Resp
 use crate::store::Failure;
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
+use crate::store::version::{self, SidecarVersion};
 use crate::telemetry::access_log::LogFields;
 use crate::telemetry::stats::Stat;
 use crate::worker::{Turn, Worker};
@@ -65,6 +66,7 @@ struct Running {
     config: Arc<Config>,
     /// Callouts under way, by Envoy's token.
     callouts: HashMap<u32, Kind>,
+    sidecar_version: SidecarVersion,
     /// Envoy's ids of the counters, by name.
     metrics: HashMap<Cow<'static, str>, u32>,
     /// The period of the tick, and when the next one comes.
@@ -105,9 +107,9 @@ impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
         let Some(running) = &mut self.running else { return };
         let Some(kind) = running.callouts.remove(&token) else { return };
-        let answer = callout_answer(headers, body_size);
-        let answer = answer.as_deref().map_err(Clone::clone);
         let now = now();
+        let answer = callout_answer(headers, body_size, &mut running.sidecar_version, now);
+        let answer = answer.as_deref().map_err(Clone::clone);
         let turn = running.worker.borrow_mut().callout_ended(kind, answer, now);
         running.carry_out(turn, self.id);
         running.hasten_tick(now);
@@ -211,6 +213,7 @@ impl Running {
             queue,
             config,
             callouts: HashMap::new(),
+            sidecar_version: SidecarVersion::default(),
             metrics,
             period: TICK,
             next_tick: now() + TICK,
@@ -258,11 +261,13 @@ impl Running {
     fn dispatch(&self, callout: &Callout) -> Result<u32, String> {
         let Store::Redis(store) = self.config.store() else { return Err("no sidecar is configured".into()) };
         let bearer = store.auth_token.as_ref().map(|token| format!("Bearer {}", token.expose()));
+        let version = version::NEWEST.to_string();
         let mut headers = vec![
             (":method", "POST"),
             (":path", callout.kind.path()),
             (":authority", store.cluster.as_str()),
             ("content-type", "application/json"),
+            (version::HEADER, version.as_str()),
         ];
         headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
         // docs/envoy.md#failed-callouts: an unknown cluster is an error here; every other failure is an answer without
@@ -504,11 +509,17 @@ fn request_body(stream: u32, range: Range<usize>) -> Vec<u8> {
 }
 
 /// The body of the sidecar's answer to a callout, or the reason why there is none.
-fn callout_answer(headers: usize, body_size: usize) -> Result<Vec<u8>, Failure> {
+fn callout_answer(
+    headers: usize,
+    body_size: usize,
+    sidecar: &mut SidecarVersion,
+    now: Millis,
+) -> Result<Vec<u8>, Failure> {
     // docs/envoy.md#failed-callouts: Envoy reports no more than this.
     if headers == 0 {
         return Err("the callout timed out, was reset or found no healthy host".into());
     }
+    sidecar.check(header(MapType::HttpCallResponseHeaders, version::HEADER).as_deref(), now)?;
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
     match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
         Some("200") => Ok(body),

@@ -280,6 +280,36 @@ async fn with_a_token_set_calls_must_send_it() {
 }
 
 #[tokio::test]
+async fn a_call_is_answered_in_its_own_version_or_not_at_all() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let body = serde_json::to_string(&[reserve("a", &[charge("a", 10, 1)])]).unwrap();
+    for (sent, expected) in [
+        (None, 200),
+        (Some("1"), 200),
+        (Some("2"), 501),
+        (Some("0"), 501),
+        (Some("new"), 501),
+        (Some(""), 501),
+    ] {
+        for path in ["/v1/reserve", "/v1/settle", "/v1/background"] {
+            let body = if path == "/v1/background" { "[]".to_owned() } else { body.clone() };
+            let mut request = sidecar.request(Method::POST, path).body(body);
+            if let Some(sent) = sent {
+                request = request.header("x-llm-rate-limit-wire", sent);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!((response.status().as_u16(), path), (expected, path), "{sent:?}");
+            assert_eq!(response.headers()["x-llm-rate-limit-wire"], "1");
+        }
+    }
+    let usage = sidecar.usage(Method::GET, "identity=a").await;
+    assert_eq!(usage["windows"][0]["used"], 1, "only the calls that were understood count: {usage}");
+    assert_eq!(sidecar.log().matches("run the same release of both").count(), 1, "{}", sidecar.log());
+}
+
+#[tokio::test]
 async fn usage_lists_the_windows_of_an_owner_and_reset_empties_them() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis.url(), &[]);

@@ -15,6 +15,7 @@ mod responses_queue;
 pub mod shard;
 pub mod sidecar;
 mod stores;
+pub mod version;
 pub mod wire;
 
 pub use failure::Failure;

@@ -37,6 +37,7 @@ modules! {
     reload,
     routes,
     senders,
+    sidecar_versions,
     sidecars,
     storm,
     streams,

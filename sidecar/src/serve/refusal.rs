@@ -4,6 +4,7 @@
 use crate::store::error::{Unavailable, UsageError};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use llm_rate_limit::store::version::{NEWEST, OLDEST};
 use llm_rate_limit::store::wire::MAX_ELEMENTS;
 
 /// Why a call gets an error instead of a result.
@@ -36,6 +37,11 @@ pub enum Refusal {
     /// The token is missing or wrong.
     #[error("the authorization header does not carry the token that AUTH_TOKEN sets")]
     Unauthorized,
+    /// The caller speaks another version of the wire.
+    #[error(
+        "this sidecar speaks versions {OLDEST} to {NEWEST} of the wire, and the caller speaks version {0}"
+    )]
+    Version(String),
     /// The call's task panicked.
     #[error("the call crashed")]
     Crashed,
@@ -60,6 +66,7 @@ impl Refusal {
             Self::TooSlow => "too_slow",
             Self::Crowded => "crowded",
             Self::Unauthorized => "unauthorized",
+            Self::Version(_) => "version",
             Self::Crashed => "crashed",
             Self::NotFound => "not_found",
             Self::Method => "method",
@@ -75,6 +82,8 @@ impl Refusal {
             Self::TooLarge(_) | Self::TooMany(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            // The call is not at fault, so this is not of the 400s, which say that no sidecar would take it.
+            Self::Version(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Crashed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,

@@ -12,15 +12,16 @@ use crate::store::usage::{self, Owner};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use llm_rate_limit::store::version::{self, NEWEST, OLDEST};
 use llm_rate_limit::store::wire::{Background, Reserve, Settle, path};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -66,7 +67,9 @@ impl App {
             .route(path::SETTLE, post(settle))
             .route(path::BACKGROUND, post(background))
             .route(path::USAGE, get(read_usage).delete(reset_usage))
-            .layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
+            .layer(middleware::from_fn_with_state(Arc::clone(&self), require_token))
+            // The last layer runs first: every answer says its version.
+            .layer(middleware::from_fn(speak));
         Router::new()
             .merge(v1)
             .route(path::HEALTH, get(async || "ok\n"))
@@ -148,6 +151,26 @@ async fn require_token(
         }
     }
     Ok(next.run(request).await)
+}
+
+/// Answers a call in the version of the wire that it is in, and says so. One in a version that this sidecar does not
+/// speak is answered in the newest that it does.
+async fn speak(request: Request, next: Next) -> Response {
+    static REPORTED: Once = Once::new();
+    let sent = request.headers().get(version::HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let spoken = version::spoken(sent.as_deref()).filter(|spoken| (OLDEST..=NEWEST).contains(spoken));
+    let mut response = match spoken {
+        Some(_) => next.run(request).await,
+        None => {
+            let sent: String = sent.unwrap_or_default().chars().take(20).collect();
+            let refusal = Refusal::Version(sent);
+            REPORTED.call_once(|| tracing::error!("{refusal}: run the same release of both"));
+            refusal.into_response()
+        }
+    };
+    let said = HeaderValue::from(spoken.unwrap_or(NEWEST));
+    response.headers_mut().insert(HeaderName::from_static(version::HEADER), said);
+    response
 }
 
 /// Counts and logs the calls that get an error.
