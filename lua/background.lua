@@ -9,7 +9,8 @@
 -- The key holds what came first: its kind, a space and its text. A repeated call finds the same again. Settling twice
 -- changes nothing, so a response stays open for its usage to come once more.
 local kind, other = ARGV[1], ARGV[1] == 'open' and 'usage ' or 'open '
-local waiting = redis.call('GET', KEYS[1])
+local waiting = redis.pcall('GET', KEYS[1])
+waiting = type(waiting) == 'string' and waiting
 if waiting and string.sub(waiting, 1, #other) == other then
   if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4]) then
     redis.call('PEXPIRE', KEYS[1], ARGV[4])

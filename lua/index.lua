@@ -14,7 +14,12 @@ local function write_windows(windows, set)
   for _, window in ipairs(windows) do
     if window.algorithm.write(window.reading) then
       local key, at = KEYS[window.key + 1], window.arg
-      redis.call(set, key, ARGV[at + 6], table.concat(ARGV, ' ', at, at + 3))
+      local entry = table.concat(ARGV, ' ', at, at + 3)
+      local _, is_foreign = try(set, key, ARGV[at + 6], entry)
+      if is_foreign then
+        redis.call('DEL', key)
+        redis.call(set, key, ARGV[at + 6], entry)
+      end
       local keep_ms = window.algorithm.keep_ms(window.reading)
       if redis.call('PTTL', key) < keep_ms then
         redis.call('PEXPIRE', key, keep_ms)

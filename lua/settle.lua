@@ -18,7 +18,8 @@
 -- newest part first, while that place is in the window. After a reset of the counter, other requests may have charged
 -- the same place; a refund takes at most what is there. An extension refunds nothing and renews leases; detaching
 -- refunds nothing but the leases.
-local record = redis.call('GET', KEYS[1])
+local record, is_foreign = try('GET', KEYS[1])
+record = not is_foreign and record
 local if_absent, still_runs, is_detached = ARGV[2], ARGV[3] == 'extend', ARGV[3] == 'detach'
 if record == SETTLED or not record and if_absent ~= 'charge' then
   return 0

@@ -7,10 +7,11 @@
 --
 -- Used units drain evenly, by the limit in each window. The hash holds
 --   u, d       the level: u units less d parts of one unit; a unit has window_ms parts
---   a          the time of that level, in milliseconds
+--   a          the time of that level, in milliseconds, which is the counter's if the clock has stepped back
+--   o          how far the counter's time is ahead of the clock, in milliseconds
 --   r          the limit in force
 --   l          the lows, oldest first, each three numbers of one list: since, u, d (MessagePack)
---   x          the time at which the key expires
+--   x          the counter's time at which the key expires
 -- The product of a cost or a limit and a time may exceed the 53 bits of a Lua number, so multiply_divide forms it only
 -- if it does not.
 local function token_bucket()
@@ -64,7 +65,7 @@ local function token_bucket()
     return math.max(math.min(wait + math.max(reading.at - reading.now, 0), MAX_WAIT_MS), 1)
   end
 
-  -- Drains the bucket until now by `limit`, which was in force. A clock that has stepped back drains nothing.
+  -- Drains the bucket until its time by `limit`, which was in force. A clock that has stepped back drains nothing.
   local function drain(reading, limit)
     local elapsed = reading.now - reading.at
     if elapsed > 0 then
@@ -85,6 +86,20 @@ local function token_bucket()
     reading.units, reading.drained, reading.lows = 0, 0, {}
   end
 
+  -- Reads lows. Those that are not ours are none, so that refunds give back nothing.
+  local function read_lows(packed)
+    local is_read, lows = pcall(cmsgpack.unpack, packed or '')
+    if not is_read or type(lows) ~= 'table' or #lows % 3 ~= 0 or #lows > 3 * MAX_LOWS then
+      return {}
+    end
+    for _, number in ipairs(lows) do
+      if type(number) ~= 'number' or not (number >= 0 and number < 2 ^ 53) then
+        return {}
+      end
+    end
+    return lows
+  end
+
   -- Reads the bucket under `key`, drained until `now`. `limit` applies from now on if `in_force`, else only if Redis
   -- has no limit for the bucket.
   local function read(key, now, window_ms, burst, limit, in_force)
@@ -97,22 +112,30 @@ local function token_bucket()
       units = 0,
       drained = 0,
       at = now,
+      lead = 0,
       lows = {},
       expires = 0,
     }
-    local stored = redis.call('HMGET', key, 'u', 'd', 'a', 'r', 'l', 'x')
-    if not stored[1] then
+    local fields, is_foreign = try('HMGET', key, 'u', 'd', 'a', 'r', 'l', 'x', 'o')
+    local units, drained, at = whole(fields[1]), whole(fields[2]), whole(fields[3])
+    if not units or not drained or not at or drained >= window_ms or at >= 2 ^ 52 then
+      reading.is_foreign = is_foreign or fields[1] or fields[2] or fields[3]
       return reading
     end
     reading.stored = true
-    reading.units, reading.drained, reading.at = tonumber(stored[1]), tonumber(stored[2]), tonumber(stored[3])
-    reading.lows, reading.expires = cmsgpack.unpack(stored[5]), tonumber(stored[6])
-    local limit_before = tonumber(stored[4])
+    reading.units, reading.drained, reading.at = units, drained, at
+    reading.lows, reading.expires = read_lows(fields[5]), whole(fields[6]) or 0
+    local limit_before = whole(fields[4]) or limit
+    if units > 0 then
+      local lead = math.min(whole(fields[7]) or 0, 2 ^ 52)
+      reading.lead, reading.now = counter_time(lead, now, at, slack_ms(window_ms))
+      reading.dirty = reading.lead ~= lead
+    end
     drain(reading, limit_before)
     if reading.units == 0 then
       -- An empty bucket equals one that was never charged.
       empty(reading)
-      reading.at = now
+      reading.at, reading.now, reading.lead = now, now, 0
     elseif not in_force then
       reading.limit = limit_before
     elseif limit ~= limit_before then
@@ -200,8 +223,12 @@ local function token_bucket()
     reading.dirty = true
   end
 
-  -- Refunds the part of `amount`, charged at the time `place`, that has not drained.
+  -- Refunds the part of `amount`, charged at the time `place`, that has not drained. A place that the counter's time has
+  -- not reached is from before the bucket was empty and the clock stepped back.
   local function refund(reading, place, amount)
+    if place > reading.at then
+      return
+    end
     local lows, window_ms = reading.lows, reading.window_ms
     local first = #lows - 2
     while first > 0 and lows[first] > place do
@@ -253,6 +280,9 @@ local function token_bucket()
       end
       return false
     end
+    if reading.is_foreign then
+      redis.call('DEL', reading.key)
+    end
     local lifetime_ms = keep_ms(reading)
     local prolong = reading.expires < reading.now + math.min(reset_ms(reading) + MARGIN_MS, lifetime_ms)
     if prolong then
@@ -260,7 +290,7 @@ local function token_bucket()
     end
     redis.call(
       'HSET', reading.key, 'u', reading.units, 'd', reading.drained, 'a', reading.at, 'r', reading.limit,
-      'l', cmsgpack.pack(reading.lows), 'x', reading.expires
+      'l', cmsgpack.pack(reading.lows), 'x', reading.expires, 'o', reading.lead
     )
     if prolong then
       redis.call('PEXPIRE', reading.key, lifetime_ms)

@@ -9,29 +9,35 @@
 -- The hash holds
 --   i          the number of the current period
 --   u          the units charged in that period, less refunds
+--   o          how many periods that number is ahead of the clock; absent until the clock steps back
 local function fixed_window(index, ends_at)
   -- How much longer than its period Redis keeps a counter, in milliseconds: the clock of a replica that takes over may
   -- be behind.
   local MAX_CLOCK_LAG_MS = 60000
 
-  -- Reads the counter under `key`. It begins anew in a later period, and stays in its period if the clock has stepped
-  -- back.
+  -- Reads the counter under `key`. It begins anew in a later period. If the clock has stepped back to an earlier one,
+  -- what is used counts until the end of that one, and the number stays, so that refunds find their charge.
   local function read(key, now, window_ms)
-    local stored = redis.call('HMGET', key, 'i', 'u')
-    local reading = { key = key, now = now, window_ms = window_ms, index = index(now, window_ms), used = 0 }
-    local counted, used = tonumber(stored[1]), tonumber(stored[2])
-    if counted then
-      if counted < reading.index or used == 0 then
-        reading.ended = true
-      else
-        reading.index, reading.used, reading.stored = counted, used, true
-      end
+    local fields, is_foreign = try('HMGET', key, 'i', 'u', 'o')
+    local by_clock = index(now, window_ms)
+    local reading = { key = key, now = now, window_ms = window_ms, index = by_clock, used = 0, lead = 0 }
+    local counted, used, lead = whole(fields[1]), whole(fields[2]), whole(fields[3]) or 0
+    if not counted or not used or used == 0 or counted < by_clock + lead then
+      reading.ended = is_foreign or fields[1] or fields[2] or fields[3]
+      return reading
     end
+    reading.index, reading.used, reading.stored = counted, used, true
+    local number = counted - lead
+    local begins_at = number > 0 and ends_at(number - 1, window_ms) or 0
+    if begins_at - now > slack_ms(window_ms) then
+      lead, reading.moved, reading.dirty = counted - by_clock, true, true
+    end
+    reading.lead = lead
     return reading
   end
 
   local function left_ms(reading)
-    return math.max(ends_at(reading.index, reading.window_ms) - reading.now, 0)
+    return math.max(ends_at(reading.index - reading.lead, reading.window_ms) - reading.now, 0)
   end
 
   -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nothing more is
@@ -90,7 +96,13 @@ local function fixed_window(index, ends_at)
       end
       return false
     end
+    if reading.ended then
+      redis.call('DEL', reading.key)
+    end
     redis.call('HSET', reading.key, 'i', reading.index, 'u', reading.used)
+    if reading.moved then
+      redis.call('HSET', reading.key, 'o', reading.lead)
+    end
     if not reading.stored then
       redis.call('PEXPIRE', reading.key, keep_ms(reading))
     end

@@ -11,6 +11,7 @@
 --   t          the total of all segments
 --   f          the oldest segment that may have charges
 --   l          the last segment charged
+--   o          how far the counter's time is ahead of the clock, in milliseconds; absent until the clock steps back
 --   <number>   the units charged in that segment, less refunds
 --
 -- A script reads each counter once, works in memory and writes once, so that it can check every window before it
@@ -30,8 +31,7 @@ local function sliding_window()
       end
       local counts = redis.call('HMGET', key, unpack(names))
       for i, segment in ipairs(names) do
-        local count = tonumber(counts[i])
-        if count and visit(segment, count) then
+        if counts[i] and visit(segment, whole(counts[i]) or 0) then
           return
         end
       end
@@ -40,38 +40,59 @@ local function sliding_window()
     end
   end
 
-  -- Reads the counter under `key` and drops, in memory, the segments that have left the window by `now`.
+  -- Makes the counter of `reading` a new one, whose time is the clock's.
+  local function forget(reading, now)
+    reading.emptied, reading.moved = true, false
+    reading.total, reading.first, reading.last, reading.lead, reading.now = 0, nil, nil, 0, now
+    reading.current, reading.counts = math.floor(now / reading.segment_ms), {}
+  end
+
+  -- Reads the counter under `key` and drops, in memory, the segments that have left the window by `now`. If the clock
+  -- has stepped back, the counter's time goes on from the beginning of the last segment charged. Walks begin at most one
+  -- window before that segment, whatever the hash holds.
   local function read(key, now, window_ms, segments)
     local segment_ms = math.ceil(window_ms / segments)
-    local current = math.floor(now / segment_ms)
-    local stored = redis.call('HMGET', key, 't', 'f', 'l', current)
+    local by_clock = math.floor(now / segment_ms)
+    local fields, is_foreign = try('HMGET', key, 't', 'f', 'l', 'o', by_clock)
     local reading = {
       key = key,
       now = now,
+      lead = 0,
       segment_ms = segment_ms,
       segments = segments,
-      total = tonumber(stored[1]) or 0,
-      first = tonumber(stored[2]),
-      last = tonumber(stored[3]),
+      total = 0,
+      current = by_clock,
       counts = {}, -- segments with a known count
       dirty = {}, -- segments with a count to write
       left = {}, -- segments to delete
     }
-    if reading.last and reading.last > current then
-      -- The clock stepped back: never charge a segment before the last that was charged.
-      current = reading.last
-      reading.counts[current] = tonumber(redis.call('HGET', key, current))
-    else
-      reading.counts[current] = tonumber(stored[4])
+    local total, last = whole(fields[1]), whole(fields[3])
+    if not total or not last or (last + segments + 2) * segment_ms >= 2 ^ 52 then
+      forget(reading, now)
+      -- A key that does not exist needs no deletion.
+      reading.emptied = is_foreign or fields[1] or fields[2] or fields[3] or fields[4] or fields[5]
+      reading.oldest = math.max(reading.current - segments, 0)
+      return reading
     end
-    reading.current = current
-    reading.oldest = math.max(current - segments, 0)
-    if reading.last and reading.last < reading.oldest then
-      reading.emptied = true
-      reading.total, reading.first, reading.last = 0, nil, nil
-    elseif reading.last and reading.first < reading.oldest then
+    local first, lead = whole(fields[2]), whole(fields[4]) or 0
+    reading.total, reading.last = total, last
+    reading.first = first and first <= last and math.max(first, last - segments) or math.max(last - segments, 0)
+    reading.lead, reading.now =
+      counter_time(math.min(lead, 2 ^ 52), now, last * segment_ms, math.min(segment_ms, 60000))
+    reading.moved = reading.lead ~= lead
+    reading.current = math.max(math.floor(reading.now / segment_ms), last)
+    if reading.current == by_clock then
+      reading.counts[by_clock] = whole(fields[5])
+    else
+      reading.counts[reading.current] = whole(redis.call('HGET', key, reading.current))
+    end
+    reading.oldest = math.max(reading.current - segments, 0)
+    if last < reading.oldest then
+      forget(reading, now)
+      reading.oldest = math.max(reading.current - segments, 0)
+    elseif reading.first < reading.oldest then
       each_segment(key, reading.first, reading.oldest - 1, function(segment, count)
-        reading.total = reading.total - count
+        reading.total = math.max(reading.total - count, 0)
         reading.left[#reading.left + 1] = segment
       end)
       reading.first = reading.oldest
@@ -91,10 +112,12 @@ local function sliding_window()
     if cost > limit then
       return -1
     end
-    local used, room, wait = reading.total, limit - cost, 0
+    local used, room = reading.total, limit - cost
     if used <= room then
       return 0
     end
+    -- Every unit is in a segment, so the last one to leave makes room.
+    local wait = math.max(leaves_at(reading, reading.last) - reading.now, 1)
     each_segment(reading.key, reading.first, reading.last, function(segment, count)
       used = used - count
       if used <= room then
@@ -105,7 +128,7 @@ local function sliding_window()
     return wait
   end
 
-  -- The place of a charge made now: its segment.
+  -- The place of a charge made now: its segment, or the last one charged if the clock is a moment behind.
   local function place(reading)
     return reading.current
   end
@@ -134,7 +157,7 @@ local function sliding_window()
     if not reading.last or place < reading.oldest or place > reading.last then
       return 0
     end
-    return reading.counts[place] or tonumber(redis.call('HGET', reading.key, place)) or 0
+    return reading.counts[place] or whole(redis.call('HGET', reading.key, place)) or 0
   end
 
   -- Refunds `amount` to the segment `place`, if that is still in the window.
@@ -144,7 +167,7 @@ local function sliding_window()
     if amount > 0 then
       reading.counts[place] = charged - amount
       reading.dirty[place] = true
-      reading.total = reading.total - amount
+      reading.total = math.max(reading.total - amount, 0)
     end
   end
 
@@ -183,7 +206,7 @@ local function sliding_window()
       fields[#fields + 1] = segment
       fields[#fields + 1] = reading.counts[segment]
     end
-    if #fields > 0 or reading.first_moved then
+    if #fields > 0 or reading.first_moved or reading.moved then
       fields[#fields + 1] = 't'
       fields[#fields + 1] = reading.total
       if reading.first_moved then
@@ -193,6 +216,10 @@ local function sliding_window()
       if reading.began then
         fields[#fields + 1] = 'l'
         fields[#fields + 1] = reading.last
+      end
+      if reading.moved and not reading.emptied then
+        fields[#fields + 1] = 'o'
+        fields[#fields + 1] = reading.lead
       end
       redis.call('HSET', key, unpack(fields))
     end

@@ -27,6 +27,7 @@ impl Script {
 macro_rules! source {
     ($file:literal) => {
         concat!(
+            include_str!("../../lua/stored.lua"),
             include_str!("../../lua/window/sliding.lua"),
             include_str!("../../lua/window/period.lua"),
             include_str!("../../lua/window/fixed.lua"),

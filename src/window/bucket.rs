@@ -15,6 +15,7 @@
 //! `lua/window/bucket.lua` does the same arithmetic.
 
 use super::Fit;
+use super::clock::{Lead, slack};
 use crate::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -88,8 +89,10 @@ impl Level {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     level: Level,
-    /// The time of the level.
+    /// The time of the level, which is the counter's and not the clock's if the clock has stepped back.
     at: Millis,
+    /// How far the counter's time is ahead of the clock.
+    lead: Lead,
     /// The lows, oldest first.
     lows: Vec<Low>,
 }
@@ -102,16 +105,22 @@ struct Low {
 }
 
 impl Counter {
-    /// The counter, drained until `now`. A clock that has stepped back drains nothing.
+    /// The counter, drained until `now`. A clock that has stepped back drains nothing, and the bucket goes on draining
+    /// from there.
     pub fn read<'a>(&'a mut self, rate: &'a mut Rate, now: Millis) -> Reading<'a> {
-        if now > self.at && !self.level.units.is_zero() {
-            self.level = self.drained(*rate, now - self.at);
-            self.at = now;
+        let mut time = now;
+        if !self.level.units.is_zero() {
+            time = self.lead.time(now, self.at, slack(rate.window));
+            if time > self.at {
+                self.level = self.drained(*rate, time - self.at);
+                self.at = time;
+            }
         }
         if self.level.units.is_zero() {
             *self = Self { at: now, ..Self::default() };
+            time = now;
         }
-        Reading { counter: self, rate, now }
+        Reading { counter: self, rate, now: time }
     }
 
     /// The level after `elapsed`.
@@ -145,6 +154,7 @@ impl Counter {
 pub struct Reading<'a> {
     counter: &'a mut Counter,
     rate: &'a mut Rate,
+    /// The counter's time.
     now: Millis,
 }
 
@@ -197,7 +207,7 @@ impl Reading<'_> {
         if cost.is_zero() {
             return;
         }
-        let Counter { level, at, lows } = &mut *self.counter;
+        let Counter { level, at, lows, .. } = &mut *self.counter;
         let before = *level;
         let mut merged = None;
         while let Some(low) = lows.pop_if(|low| low.level >= before) {
@@ -214,9 +224,13 @@ impl Reading<'_> {
         }
     }
 
-    /// Gives back the part of `amount`, charged at `place`, that has not drained.
+    /// Gives back the part of `amount`, charged at `place`, that has not drained. A place that the counter's time has
+    /// not reached is from before the bucket was empty and the clock stepped back.
     pub fn refund(&mut self, place: u64, amount: Units) {
         let (counter, rate) = (&mut *self.counter, *self.rate);
+        if place > counter.at.get() {
+            return;
+        }
         let Some(first) = counter.lows.iter().rposition(|low| low.since.get() <= place) else { return };
         let mut amount = Level { units: amount, drained: 0 };
         for low in counter.lows.iter_mut().skip(first) {
@@ -225,7 +239,7 @@ impl Reading<'_> {
         }
         counter.level = counter.level.without(amount, rate);
         if counter.level.units.is_zero() {
-            *counter = Counter { at: counter.at, ..Counter::default() };
+            *counter = Counter { at: counter.at, lead: counter.lead, ..Counter::default() };
         }
     }
 
@@ -308,12 +322,28 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_drains_nothing() {
+    fn a_clock_that_is_a_moment_behind_drains_nothing() {
         let mut bucket = Bucket::new(rate(5));
         bucket.charge(1_000, 5);
-        let reading = bucket.at(400);
-        assert_eq!((reading.used(), reading.fit(units(1))), (units(5), after(700)));
+        let reading = bucket.at(990);
+        assert_eq!((reading.used(), reading.fit(units(1))), (units(5), after(110)));
         assert_eq!(bucket.at(1_100).used(), 4);
+    }
+
+    #[test]
+    fn a_bucket_goes_on_draining_after_a_clock_has_stepped_back() {
+        let mut bucket = Bucket::new(rate(5));
+        let place = bucket.charge(3_601_000, 4);
+        bucket.charge(3_601_100, 2);
+        let reading = bucket.at(400);
+        assert_eq!((reading.used(), reading.fit(units(1))), (units(5), after(100)));
+        let mut reading = bucket.at(500);
+        assert_eq!(reading.used(), 4);
+        reading.refund(place, units(1));
+        assert_eq!((reading.used(), reading.reset()), (units(3), Millis::new(300)));
+        assert_eq!(bucket.charge(800, 1), 800, "an empty bucket follows the clock again");
+        bucket.at(800).refund(place, units(1));
+        assert_eq!(bucket.at(800).used(), 1, "what has drained is not given back");
     }
 
     #[test]

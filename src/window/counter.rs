@@ -230,6 +230,11 @@ mod tests {
         (counter, now)
     }
 
+    /// By how much the clock steps back before a request: mostly by nothing.
+    fn a_step_back() -> impl Strategy<Value = u64> {
+        prop_oneof![8 => Just(0), 1 => 1u64..40, 1 => 1u64..6_000, 1 => Just(3_600_000)]
+    }
+
     proptest! {
         /// For every algorithm: a refused cost would not have fitted, and it fits after its wait, not before.
         #[test]
@@ -302,6 +307,85 @@ mod tests {
             }
             counter.at(NOW).settle(&parts, cost);
             prop_assert_eq!(counter.at(NOW).used(), window.algorithm.units_kept(cost));
+        }
+
+        /// The promise, while the clock steps back now and then by any amount: in real time, no trailing window admits
+        /// more than the limit, no bucket more than its burst and its rate, and no two ends of periods, by the clock
+        /// of then, have more than the limit between them. A refusal waits a window, a segment and the slack at most,
+        /// and a settlement gives back to where its charge is.
+        #[test]
+        fn a_clock_that_steps_back_admits_no_more_and_delays_by_a_window(
+            (window, limit) in a_window(),
+            steps in prop::collection::vec((0u64..900, 0u64..8, 0u64..6, 0usize..4, a_step_back()), 1..80),
+        ) {
+            let mut counter = Counter::new(&window, limit);
+            let (mut real, mut clock, mut ends) = (0, NOW.get() * 2, 0);
+            // The real time of each admitted charge, the ends of periods before it, its parts, and what it has kept.
+            let mut admitted: Vec<(u64, u64, Option<ChargedParts>, Units)> = Vec::new();
+            let period = match window.algorithm {
+                Algorithm::FixedWindow => Period::Length(window.length),
+                _ => Period::Month,
+            };
+            let length = window.length.get().get();
+            for (passed, cost, less, which, back) in steps {
+                let before = period.index(clock.into());
+                (real, clock) = (real + passed, clock + passed);
+                ends += period.index(clock.into()) - before;
+                clock -= back;
+                let mut at = counter.at(clock.into());
+                // A bucket's refunds are in parts of units; it has a law of its own for them. After a window, a place may
+                // come again by a clock that was set back.
+                let refunds = matches!(window.algorithm, Algorithm::SlidingWindow { .. } | Algorithm::Concurrency);
+                if refunds
+                    && let Some((at_first, _, parts, kept)) = admitted.iter_mut().rev().nth(which)
+                    && real - *at_first < length
+                    && let Some(parts) = parts.take()
+                {
+                    let cost = *kept - less.into();
+                    let used = at.used();
+                    at.settle(&parts, cost);
+                    *kept -= used - at.used();
+                }
+                let cost = Units::new(cost);
+                match at.fit(limit, cost) {
+                    Fit::Now => {
+                        let parts = at.reserve(cost);
+                        admitted.push((real, ends, Some(parts), window.algorithm.units(cost)));
+                    }
+                    Fit::After(wait) => {
+                        let wait = wait.get();
+                        let most = match window.algorithm {
+                            Algorithm::SlidingWindow { segments } => {
+                                let segment = length.div_ceil(segments.get().into());
+                                segment * (u64::from(segments.get()) + 2)
+                            }
+                            Algorithm::Concurrency => length.div_ceil(60) * 62,
+                            Algorithm::FixedWindow => length + length / 60,
+                            Algorithm::CalendarMonth => 31 * Millis::DAY.get() + 60_000,
+                            Algorithm::TokenBucket { .. } => at.reset().get(),
+                        };
+                        prop_assert!(wait.get() <= most, "{wait:?} of {most} for {window:?}");
+                        prop_assert_eq!(counter.clone().at(Millis::new(clock) + wait).fit(limit, cost), Fit::Now);
+                    }
+                    Fit::Never => prop_assert!(window.algorithm.units(cost) > window.capacity(limit)),
+                }
+                for (first, (from, ends, ..)) in admitted.iter().enumerate() {
+                    let mut sum = 0;
+                    for (at, ended, _, kept) in &admitted[first..] {
+                        sum += kept.get();
+                        let elapsed = at - from;
+                        let most = match window.algorithm {
+                            Algorithm::TokenBucket { burst } => {
+                                burst.get() + (limit.get() * elapsed).div_ceil(length)
+                            }
+                            Algorithm::FixedWindow | Algorithm::CalendarMonth => limit.get() * (ended - ends + 1),
+                            _ if elapsed < length => limit.get(),
+                            _ => continue,
+                        };
+                        prop_assert!(sum <= most, "{sum} of {most} in {from}..{at}: {admitted:?}");
+                    }
+                }
+            }
         }
 
         /// A clock may step anywhere: nothing panics, and what is used never exceeds what was charged.

@@ -4,6 +4,7 @@
 //! sliding window keeps every trailing window within the limit. `lua/window/fixed.lua` does the same arithmetic.
 
 use super::Fit;
+use super::clock::slack;
 use super::period::Period;
 use crate::quantity::{Millis, Units};
 use serde::{Deserialize, Serialize};
@@ -11,19 +12,30 @@ use serde::{Deserialize, Serialize};
 /// A fixed window's counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
-    /// The number of the current period.
+    /// The number of the current period, with its lead.
     index: u64,
     used: Units,
+    /// How many periods the counter is ahead of the clock; zero until the clock steps back.
+    lead: u64,
 }
 
 impl Counter {
-    /// The counter at `now`. It begins anew in a later period, and stays in its period if the clock has stepped back.
+    /// The counter at `now`. It begins anew in a later period. If the clock has stepped back to an earlier one, what is
+    /// used counts until the end of that one, and the number stays, so that refunds find their charge. A clock that is
+    /// a moment behind changes nothing.
     pub fn read(&mut self, period: Period, now: Millis) -> Reading<'_> {
         let index = period.index(now);
-        if index > self.index || self.used.is_zero() {
-            *self = Self { index, used: Units::ZERO };
+        if self.used.is_zero() || index.saturating_add(self.lead) > self.index {
+            *self = Self { index, ..Self::default() };
+        } else if period.begins_at(self.number()) - now > slack(period.length()) {
+            self.lead = self.index.saturating_sub(index);
         }
         Reading { counter: self, period, now }
+    }
+
+    /// The number of the current period by the clock.
+    const fn number(&self) -> u64 {
+        self.index.saturating_sub(self.lead)
     }
 }
 
@@ -80,7 +92,7 @@ impl Reading<'_> {
     }
 
     fn left(&self) -> Millis {
-        self.period.ends_at(self.counter.index) - self.now
+        self.period.ends_at(self.counter.number()) - self.now
     }
 }
 
@@ -129,12 +141,40 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_stays_in_the_period() {
+    fn a_clock_that_is_a_moment_behind_stays_in_the_period() {
         let mut counter = Counter::default();
         counter.read(PERIOD, Millis::new(1_000)).charge(units(2));
         let reading = counter.read(PERIOD, Millis::new(990));
         assert_eq!(reading.used(), 2);
         assert_eq!(reading.fit(units(2), units(1)), after(1_010));
+        assert_eq!(counter.read(PERIOD, Millis::new(1_990)).reset(), 10);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_counts_until_the_period_ends_by_the_new_clock() {
+        let mut counter = Counter::default();
+        let mut reading = counter.read(PERIOD, Millis::new(3_600_300));
+        let first = reading.place();
+        reading.charge(units(2));
+        for now in [7_400, 5_200] {
+            let reading = counter.read(PERIOD, Millis::new(now));
+            assert_eq!(
+                (reading.used(), reading.fit(units(2), units(1))),
+                (units(2), after(1_000 - now % 1_000))
+            );
+        }
+        let mut reading = counter.read(PERIOD, Millis::new(5_900));
+        reading.refund(first, units(1));
+        assert_eq!(reading.used(), 1);
+        assert!(counter.read(PERIOD, Millis::new(6_000)).is_empty());
+    }
+
+    #[test]
+    fn a_month_that_the_clock_leaves_backwards_ends_with_the_month_before() {
+        let mut counter = Counter::default();
+        counter.read(Period::Month, Millis::DAY * 31 + Millis::MINUTE).charge(units(2));
+        let reading = counter.read(Period::Month, Millis::DAY * 31 - Millis::HOUR);
+        assert_eq!((reading.used(), reading.reset()), (units(2), Millis::HOUR));
     }
 
     proptest! {

@@ -9,9 +9,10 @@
 //!
 //! All algorithms keep three rules. A cost equal to the remainder fits. A refund goes back to the place of the charge,
 //! and never admits more than if the charge had been smaller from the start. A clock that steps back never opens a
-//! window early.
+//! window early, and delays it by no more than a window (see [`clock`]).
 
 pub mod bucket;
+pub mod clock;
 mod counter;
 pub mod fixed;
 pub mod leases;

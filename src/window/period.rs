@@ -36,6 +36,19 @@ impl Period {
         }
     }
 
+    /// The length of a period; that of a month is nominal.
+    pub(super) const fn length(self) -> NonZeroMillis {
+        match self {
+            Self::Length(length) => length,
+            Self::Month => super::MONTH,
+        }
+    }
+
+    /// The beginning of the period `index`.
+    pub(super) fn begins_at(self, index: u64) -> Millis {
+        index.checked_sub(1).map_or(Millis::ZERO, |before| self.ends_at(before))
+    }
+
     /// The end of the period `index`, at which the next begins.
     pub fn ends_at(self, index: u64) -> Millis {
         let next = index.saturating_add(1);

@@ -7,6 +7,7 @@
 //! `lua/window/sliding.lua` does the same arithmetic on a Redis hash.
 
 use super::Fit;
+use super::clock::Lead;
 use crate::quantity::{Millis, NonZeroMillis, Units};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -29,6 +30,16 @@ impl Shape {
         Self { segment, segments }
     }
 
+    /// The time at which segment `index` begins.
+    fn begins_at(self, index: u64) -> Millis {
+        self.segment.get() * index
+    }
+
+    /// How far the clock may be behind the last segment charged.
+    fn slack(self) -> Millis {
+        self.segment.get().min(Millis::MINUTE)
+    }
+
     /// The time at which a unit charged in segment `index` leaves the window.
     fn leaves_at(self, index: u64) -> Millis {
         let segment = self.segment.get();
@@ -39,6 +50,8 @@ impl Shape {
 /// A sliding window's counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
+    /// How far its time is ahead of the clock.
+    lead: Lead,
     total: Units,
     /// Segments with charges, oldest first. A segment stays until it leaves, even if all its charges are refunded.
     segments: VecDeque<Segment>,
@@ -47,20 +60,29 @@ pub struct Counter {
 /// The charges of one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// The time since the epoch divided by the segment's length.
+    /// The counter's time, since the epoch unless the clock has stepped back, divided by the segment's length.
     pub index: u64,
     /// The units charged, less refunds.
     pub count: Units,
 }
 
 impl Counter {
-    /// The counter at `now`. Drops segments that have left the window.
+    /// The counter at `now`. Drops segments that have left the window. If the clock has stepped back, the counter's
+    /// time goes on from the beginning of the last segment charged, so that all leaves within the window and a segment.
     pub fn read(&mut self, shape: Shape, now: Millis) -> Reading<'_> {
-        let reading = Reading { counter: self, shape, now };
+        let time = match self.segments.back() {
+            Some(last) => self.lead.time(now, shape.begins_at(last.index), shape.slack()),
+            None => now,
+        };
+        let mut reading = Reading { counter: self, shape, now: time };
         let oldest = reading.place().saturating_sub(shape.segments);
         while let Some(first) = reading.counter.segments.front().filter(|first| first.index < oldest) {
             reading.counter.total -= first.count;
             reading.counter.segments.pop_front();
+        }
+        if reading.is_empty() {
+            *reading.counter = Self::default();
+            reading.now = now;
         }
         reading
     }
@@ -71,6 +93,7 @@ impl Counter {
 pub struct Reading<'a> {
     counter: &'a mut Counter,
     shape: Shape,
+    /// The counter's time.
     now: Millis,
 }
 
@@ -85,7 +108,7 @@ impl Reading<'_> {
         self.counter.segments.is_empty()
     }
 
-    /// The place of a charge made now: its segment. If the clock has stepped back, the last segment charged.
+    /// The place of a charge made now: its segment, or the last one charged if the clock is a moment behind.
     pub fn place(&self) -> u64 {
         let last = self.counter.segments.back().map_or(0, |last| last.index);
         last.max(self.now / self.shape.segment)
@@ -101,13 +124,14 @@ impl Reading<'_> {
         if used <= room {
             return Fit::Now;
         }
+        // Every unit is in a segment, so the last one to leave makes room.
         for segment in &self.counter.segments {
             used -= segment.count;
             if used <= room {
                 return Fit::After((self.shape.leaves_at(segment.index) - self.now).at_least_one());
             }
         }
-        Fit::Now
+        Fit::After(self.reset().at_least_one())
     }
 
     /// Charges `cost`, whether or not it fits. A cost of zero leaves no trace.
@@ -190,13 +214,39 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_charges_the_last_segment() {
+    fn a_clock_that_is_a_moment_behind_charges_the_last_segment() {
         let (shape, mut counter) = (shape(10), Counter::default());
         counter.read(shape, Millis::new(950)).charge(units(1));
-        let mut reading = counter.read(shape, Millis::new(300));
+        let mut reading = counter.read(shape, Millis::new(850));
         assert_eq!(reading.place(), 9);
         reading.charge(units(1));
         assert_eq!(counter.segments.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_keeps_the_counts_for_a_window_and_a_segment() {
+        let (shape, mut counter) = (shape(10), Counter::default());
+        counter.read(shape, Millis::new(3_600_450)).charge(units(1));
+        counter.read(shape, Millis::new(3_600_950)).charge(units(2));
+        let reading = counter.read(shape, Millis::new(20));
+        assert_eq!((reading.used(), reading.reset()), (units(3), Millis::new(1_100)));
+        assert_eq!(
+            [reading.fit(units(3), units(1)), reading.fit(units(3), units(2))],
+            [after(600), after(1_100)]
+        );
+        assert_eq!(counter.read(shape, Millis::new(619)).used(), 3);
+        assert_eq!(counter.read(shape, Millis::new(620)).used(), 2, "what was older leaves earlier");
+        let place = counter.read(shape, Millis::new(620)).place();
+        counter.read(shape, Millis::new(620)).charge(units(5));
+        counter.read(shape, Millis::new(700)).refund(place, units(4));
+        assert_eq!(counter.read(shape, Millis::new(1_119)).used(), 3);
+        assert_eq!(counter.read(shape, Millis::new(1_120)).used(), 1);
+        counter.read(shape, Millis::new(1_800)).charge(units(1));
+        assert_eq!(
+            counter.read(shape, Millis::new(1_800)).place(),
+            18,
+            "an empty counter follows the clock again"
+        );
     }
 
     #[test]
