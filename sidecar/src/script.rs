@@ -54,3 +54,8 @@ pub static BACKGROUND: LazyLock<Script> =
 
 /// Reports the state of windows and changes nothing.
 pub static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new("peek", source!("peek.lua")));
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Script> {
+    [&RESERVE, &SETTLE, &BACKGROUND, &PEEK].into_iter().map(|script| &**script)
+}

@@ -23,6 +23,8 @@ struct Candidate {
     /// When the request was ready to reserve.
     since: Millis,
     patience: Patience,
+    /// Whether a store may have charged it in an attempt without an answer.
+    may_be_charged: bool,
 }
 
 /// Whether a request that does not fit waits until it does.
@@ -42,8 +44,8 @@ enum Patience {
 #[derive(Debug)]
 pub struct AwaitStore {
     candidate: Candidate,
-    /// The time after which the answer is late; none once the reservation can no longer be withdrawn.
-    answer_by: Option<Millis>,
+    /// The time after which the answer is late.
+    answer_by: Millis,
 }
 
 /// A request that did not fit, and is paused until it does.
@@ -67,7 +69,7 @@ pub(super) fn reserve<S: SharedData>(
     let may_wait = !longest_wait.is_zero() && !reservation.never_fits();
     let patience = if may_wait { Patience::Fresh } else { Patience::None };
     let bytes = facts.body_bytes;
-    let candidate = Candidate { reservation, facts, since: cx.now, patience };
+    let candidate = Candidate { reservation, facts, since: cx.now, patience, may_be_charged: false };
     let queue = candidate.reservation.queue();
     if patience == Patience::Fresh
         && cx.shared.waiting.has(queue)
@@ -103,7 +105,7 @@ fn count_and_log_refused<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
 }
 
 impl AwaitStore {
-    pub(super) const fn due(&self) -> Option<Millis> {
+    pub(super) const fn due(&self) -> Millis {
         self.answer_by
     }
 
@@ -116,21 +118,25 @@ impl AwaitStore {
         }
     }
 
-    /// Withdraws a reservation whose answer is late. If it has been sent, its answer still comes: the callout has a
-    /// timeout of its own.
+    /// Goes on without an answer that is late. If the reservation has been sent, it may still be made: that of a
+    /// refused request is cancelled, and that of a forwarded request stands, and is settled with it.
     pub(super) fn expire<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         if cx.stores.withdraw(cx.stream) {
-            self.candidate.on_no_answer("the reservation was not sent in time", cx)
-        } else {
-            Session::AwaitStore(Self { answer_by: None, ..self })
+            return self.candidate.on_no_answer("the reservation was not sent in time", cx);
         }
+        cx.stores.give_up(cx.stream);
+        self.candidate.on_no_answer("the answer did not come in time", cx)
     }
 
     /// Ends a request that did not wait for the answer.
     pub(super) fn abandon<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        let reservation = self.candidate.reservation;
-        cx.leave_queue(&reservation);
-        if cx.stores.withdraw(cx.stream) { Session::Idle } else { Session::Abandoned(reservation) }
+        let reservation = &self.candidate.reservation;
+        cx.leave_queue(reservation);
+        if !cx.stores.withdraw(cx.stream) {
+            return Session::Abandoned(self.candidate.reservation);
+        }
+        self.candidate.cancel_if_charged(cx);
+        Session::Idle
     }
 }
 
@@ -153,6 +159,7 @@ impl Waiting {
     /// Ends a request that did not wait until it fits.
     pub(super) fn leave<S: SharedData>(self, cx: &mut Cx<'_, S>) {
         cx.leave_queue(&self.candidate.reservation);
+        self.candidate.cancel_if_charged(cx);
     }
 }
 
@@ -169,7 +176,7 @@ impl Candidate {
             Reserved::Queued { answer_by } => {
                 cx.effects.wake = true;
                 cx.direct(Directive::Pause);
-                Session::AwaitStore(AwaitStore { answer_by: Some(answer_by), candidate: self })
+                Session::AwaitStore(AwaitStore { answer_by, candidate: self })
             }
         }
     }
@@ -250,32 +257,24 @@ impl Candidate {
     /// Treats a request without an answer as the configuration says. The store may have charged it all the same.
     fn on_no_answer<S: SharedData>(self, why: &str, cx: &mut Cx<'_, S>) -> Session {
         count_and_log_unavailable(why, cx);
+        let candidate = Self { may_be_charged: true, ..self };
         match cx.stores.on_error() {
-            OnError::Allow | OnError::Deny if self.reservation.never_fits() => {
-                cx.cancel(&self.reservation);
-                self.refuse_for_good(cx)
+            OnError::Allow | OnError::Deny if candidate.reservation.never_fits() => {
+                candidate.refuse_for_good(cx)
             }
             OnError::Allow => {
                 cx.count(Stat::StoreErrorsAllowed, 1);
                 cx.log(Field::Decision, "uncounted");
-                self.forward(HeldIn::Uncounted, Vec::new(), None, cx)
+                candidate.forward(HeldIn::Uncounted, Vec::new(), None, cx)
             }
-            OnError::Deny => self.deny(cx),
+            OnError::Deny => candidate.deny(cx),
             OnError::Local(config) => {
                 let share = Share::Of(config.replicas);
-                match cx.stores.reserve_share(&self.reservation.charges(share), cx.now) {
-                    Answer::Decided(decision) => {
-                        let cancellation = self.reservation.cancellation();
-                        let session = self.on_decision(decision, share, cx);
-                        // A request that waits reserves again under the same id, so only a refusal cancels it.
-                        if session.is_idle() {
-                            cx.effects.wake |= cx.stores.cancel(cancellation);
-                        }
-                        session
-                    }
+                match cx.stores.reserve_share(&candidate.reservation.charges(share), cx.now) {
+                    Answer::Decided(decision) => candidate.on_decision(decision, share, cx),
                     Answer::Unavailable { why } | Answer::Refused { why } => {
                         log::error!("{why}");
-                        self.deny(cx)
+                        candidate.deny(cx)
                     }
                 }
             }
@@ -296,23 +295,20 @@ impl Candidate {
         if self.reservation.never_fits() {
             return self.refuse_for_good(cx);
         }
-        self.deny_uncharged(cx)
+        self.deny(cx)
     }
 
     fn deny<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        cx.cancel(&self.reservation);
-        self.deny_uncharged(cx)
-    }
-
-    /// Denies a request that no store has charged.
-    fn deny_uncharged<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         cx.count(Stat::StoreErrorsDenied, 1);
         cx.log(Field::Decision, "no_store");
         self.refuse(&Refusal::NoStore, cx)
     }
 
+    /// Refuses the request. A request that waits reserves again under the same id, so nothing earlier cancels what a
+    /// store may have charged.
     fn refuse<S: SharedData>(self, refusal: &Refusal, cx: &mut Cx<'_, S>) -> Session {
         self.leave_queue(cx);
+        self.cancel_if_charged(cx);
         cx.refuse(refusal, self.facts.endpoint, self.facts.languages.as_deref());
         Session::Idle
     }
@@ -328,6 +324,12 @@ impl Candidate {
         cx.direct(Directive::Continue);
         let open = OpenReservation::new(self.reservation, held, cx.now);
         Session::Forwarded(Forwarded { open, statuses, would_refuse, waited, facts: self.facts })
+    }
+
+    fn cancel_if_charged<S: SharedData>(&self, cx: &mut Cx<'_, S>) {
+        if self.may_be_charged {
+            cx.cancel(&self.reservation);
+        }
     }
 
     /// Leaves the queue. Returns how long the request has waited, if it has.

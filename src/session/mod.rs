@@ -112,6 +112,8 @@ pub enum Event<'a> {
     },
     /// The store answered the reservation, or failed to.
     StoreAnswered(Answer),
+    /// The store has made the reservation after all, although the request has gone on without an answer.
+    ReservationStands,
     /// The request has become the first in its queue.
     FirstInQueue,
     /// The deadline that [`Session::due`] returned has come.
@@ -245,6 +247,7 @@ impl Session {
             (Self::Forwarded(phase), Event::ResponseHeaders { response, end_of_stream }) => {
                 phase.begin_response(response, end_of_stream, cx)
             }
+            (Self::Forwarded(phase), Event::ReservationStands) => Self::Forwarded(phase.counted()),
             (Self::Forwarded(phase), Event::Due) => Self::Forwarded(phase.renew_leases(cx)),
             (Self::Forwarded(phase), Event::StreamDone { .. }) => {
                 phase.settle_as_reserved(cx);
@@ -255,6 +258,7 @@ impl Session {
                 phase.read(buffer, end_of_stream, cx)
             }
             (Self::Objecting(phase), Event::ResponseTrailers) => phase.decide(cx),
+            (Self::Objecting(phase), Event::ReservationStands) => Self::Objecting(phase.counted()),
             (Self::Objecting(phase), Event::Due) => Self::Objecting(phase.renew_leases(cx)),
             (Self::Objecting(phase), Event::StreamDone { .. }) => {
                 phase.leave(cx);
@@ -265,6 +269,7 @@ impl Session {
                 phase.read(buffer, end_of_stream, cx)
             }
             (Self::Responding(phase), Event::ResponseTrailers) => phase.trailers(cx),
+            (Self::Responding(phase), Event::ReservationStands) => Self::Responding(phase.counted()),
             (Self::Responding(phase), Event::LimitPassed) => Self::Responding(phase.limit_passed()),
             (Self::Responding(phase), Event::Due) => Self::Responding(phase.renew_leases(cx)),
             (Self::Responding(phase), Event::StreamDone { flags }) => {
@@ -297,7 +302,7 @@ impl Session {
     pub fn due(&self) -> Option<Millis> {
         match self {
             Self::AwaitBody(phase) => phase.due(),
-            Self::AwaitStore(phase) => phase.due(),
+            Self::AwaitStore(phase) => Some(phase.due()),
             Self::Waiting(phase) => Some(phase.due()),
             Self::Forwarded(phase) => phase.due(),
             Self::Objecting(phase) => phase.due(),
@@ -309,6 +314,11 @@ impl Session {
             | Self::Following(_)
             | Self::Settled(_) => None,
         }
+    }
+
+    /// Whether the deadline is that of an answer of the store.
+    pub const fn awaits_answer(&self) -> bool {
+        matches!(self, Self::AwaitStore(_))
     }
 
     /// Whether work remains to be done, for which the worker sends [`Event::Step`].

@@ -65,6 +65,11 @@ impl Objection {
         self.forwarded.due()
     }
 
+    /// Notes that Redis has made the reservation after all.
+    pub(super) fn counted(self) -> Self {
+        Self { forwarded: self.forwarded.counted(), ..self }
+    }
+
     /// Renews the request's leases.
     pub(super) fn renew_leases<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Self {
         Self { forwarded: self.forwarded.renew_leases(cx), ..self }

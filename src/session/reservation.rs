@@ -314,6 +314,13 @@ impl OpenReservation {
         self.reservation.estimate
     }
 
+    /// The same reservation, of which it turned out that Redis has made it.
+    #[must_use]
+    pub(super) fn counted(self) -> Self {
+        let held = if self.held == HeldIn::Uncounted { HeldIn::Redis } else { self.held };
+        Self { held, ..self }
+    }
+
     /// The request is for one of `models` after all: the settlement gives back what it holds of the limits of others.
     pub fn is_for(&mut self, models: &Candidates) {
         for line in &mut self.reservation.lines {

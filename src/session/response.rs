@@ -104,6 +104,11 @@ impl Forwarded {
         self.open.renew_at()
     }
 
+    /// Notes that Redis has made the reservation after all.
+    pub(super) fn counted(self) -> Self {
+        Self { open: self.open.counted(), ..self }
+    }
+
     /// Renews the request's leases.
     pub(super) fn renew_leases<S: SharedData>(mut self, cx: &mut Cx<'_, S>) -> Self {
         cx.extend(&mut self.open, &Cost::default());
@@ -273,6 +278,11 @@ impl Body {
 impl Responding {
     pub(super) fn due(&self) -> Option<Millis> {
         self.open.renew_at()
+    }
+
+    /// Notes that Redis has made the reservation after all.
+    pub(super) fn counted(self) -> Self {
+        Self { open: self.open.counted(), ..self }
     }
 
     /// Renews the request's leases.

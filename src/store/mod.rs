@@ -10,8 +10,10 @@ mod failure;
 pub mod keys;
 pub mod local;
 pub mod noticeboard;
+pub mod reservations;
 mod responses;
 mod responses_queue;
+pub mod settlements;
 pub mod shard;
 pub mod sidecar;
 mod stores;
@@ -44,6 +46,18 @@ pub enum Answer {
         /// The reason, for the log.
         why: String,
     },
+}
+
+impl Answer {
+    /// Whether the reservation has been made.
+    const fn is_admission(&self) -> bool {
+        matches!(self, Self::Decided(Decision { held: Some(_), .. }))
+    }
+
+    /// Whether the reservation has been made, or may have been.
+    const fn may_hold(&self) -> bool {
+        self.is_admission() || matches!(self, Self::Unavailable { .. })
+    }
 }
 
 /// A store's decision.

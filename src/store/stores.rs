@@ -2,9 +2,11 @@
 
 use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
+use super::reservations::{ReserveOutcome, ReserveQueue};
 use super::responses::{OpenResponses, USAGE_WAITS};
 use super::responses_queue::ResponsesQueue;
-use super::sidecar::{Callout, Kind, ReserveQueue, SettleQueue};
+use super::settlements::SettleQueue;
+use super::sidecar::{Callout, Kind};
 use super::wire::{self, Background, IfAbsent, Reserve, Settle};
 use super::{Answer, Extended, Failure, HeldIn, Met, Noticeboard, OpenResponse, Settlement, local};
 use crate::config::{OnError, Store};
@@ -56,6 +58,8 @@ pub enum Reserved {
 pub struct CalloutOutcome {
     /// Answers to reservations, by stream.
     pub answers: Vec<(u32, Answer)>,
+    /// The streams that had given their reservations up, which have been made all the same.
+    pub late: Vec<u32>,
     /// The streams whose reservations were extended past a limit.
     pub over: Vec<u32>,
     /// Open responses that have met their usage, and must be settled.
@@ -111,7 +115,7 @@ impl<S: SharedData> Stores<S> {
         match &mut self.sidecar {
             Some(sidecar) => {
                 let namespace = Arc::clone(&self.namespace);
-                sidecar.reserves.push(stream, Reserve { id: id.to_owned(), namespace, charges }, now);
+                sidecar.reserves.push(stream, Reserve { id: id.to_owned(), namespace, charges });
                 Reserved::Queued { answer_by: now + sidecar.timeout }
             }
             None => Reserved::Answered(self.reserve_locally(&charges, HeldIn::Local, now)),
@@ -147,6 +151,14 @@ impl<S: SharedData> Stores<S> {
     /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
     pub fn withdraw(&mut self, stream: u32) -> bool {
         self.sidecar.as_mut().is_some_and(|sidecar| sidecar.reserves.withdraw(stream))
+    }
+
+    /// Gives up the answer to the reservation of `stream`, which comes too late. If it is an admission all the same,
+    /// the stream is one of [`CalloutOutcome::late`].
+    pub fn give_up(&mut self, stream: u32) {
+        if let Some(sidecar) = &mut self.sidecar {
+            sidecar.reserves.give_up(stream);
+        }
     }
 
     /// What to do with a request when its reservation gets no answer.
@@ -194,7 +206,12 @@ impl<S: SharedData> Stores<S> {
                 self.settle_locally(&charges, receipt, now);
                 false
             }
-            HeldIn::Redis | HeldIn::Uncounted => self.send(None, self.call(id, None, false, charges)),
+            HeldIn::Redis => self.send(None, self.call(id, None, false, charges)),
+            HeldIn::Uncounted => {
+                let settle = self.call(id, None, false, charges);
+                let due = self.sidecar.as_mut().and_then(|sidecar| sidecar.reserves.settle_late(settle));
+                due.is_some_and(|settle| self.send(None, settle))
+            }
             // The fleet's counters miss what the share admitted, so Redis charges it now.
             HeldIn::LocalShare(receipt) => {
                 self.settle_locally(&charges, receipt, now);
@@ -295,12 +312,10 @@ impl<S: SharedData> Stores<S> {
     pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
         stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
-        let callouts = [
-            sidecar.reserves.next_callout(now),
-            sidecar.settles.next_callout(now),
-            sidecar.responses.next_callout(now),
-        ];
-        callouts.into_iter().flatten().collect()
+        let mut callouts: Vec<Callout> = std::iter::from_fn(|| sidecar.reserves.next_callout(now)).collect();
+        callouts.extend(sidecar.settles.next_callout(now));
+        callouts.extend(sidecar.responses.next_callout(now));
+        callouts
     }
 
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
@@ -312,10 +327,14 @@ impl<S: SharedData> Stores<S> {
     ) -> CalloutOutcome {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
-            Kind::Reserve => CalloutOutcome {
-                answers: sidecar.reserves.callout_ended(answer),
-                ..CalloutOutcome::default()
-            },
+            Kind::Reserve(number) => {
+                let ReserveOutcome { answers, late, settles } =
+                    sidecar.reserves.callout_ended(number, answer, now);
+                for settle in settles {
+                    sidecar.settles.push(None, settle);
+                }
+                CalloutOutcome { answers, late, ..CalloutOutcome::default() }
+            }
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
                 if let Some(why) = settled.why {
@@ -359,15 +378,19 @@ impl<S: SharedData> Stores<S> {
         may
     }
 
-    /// When to take the next [`Stores::turn`] if no event comes first: at the end of a pause between settlements.
+    /// When to take the next [`Stores::turn`] if no event comes first: when reservations that gather may leave, or at
+    /// the end of a pause between settlements.
     pub fn next_due(&self) -> Option<Millis> {
         let sidecar = self.sidecar.as_ref()?;
-        [sidecar.settles.next_due(), sidecar.responses.next_due()].into_iter().flatten().min()
+        let due = [sidecar.reserves.next_due(), sidecar.settles.next_due(), sidecar.responses.next_due()];
+        due.into_iter().flatten().min()
     }
 
-    /// Whether every settlement has arrived.
+    /// Whether every settlement has arrived, and no answer is outstanding that could bring one.
     pub fn is_idle(&self) -> bool {
-        self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty() && sidecar.responses.is_empty())
+        self.sidecar.as_ref().is_none_or(|sidecar| {
+            sidecar.reserves.is_empty() && sidecar.settles.is_empty() && sidecar.responses.is_empty()
+        })
     }
 }
 

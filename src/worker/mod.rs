@@ -30,6 +30,10 @@ pub struct Worker<S> {
     /// The requests that are not idle, by stream.
     sessions: HashMap<u32, Session>,
     deadlines: Deadlines,
+    /// Those of answers of the store, which ticks alone serve.
+    answers: Deadlines,
+    /// When the last tick came. Since then, the event loop has read all that had arrived by then.
+    ticked: Millis,
     steps: Steps,
     shared: Shared,
     stats: Stats,
@@ -59,6 +63,8 @@ impl<S: SharedData> Worker<S> {
             stores: Stores::new(config.store(), config.namespace(), data),
             sessions: HashMap::new(),
             deadlines: Deadlines::default(),
+            answers: Deadlines::default(),
+            ticked: Millis::ZERO,
             steps: Steps::default(),
             shared: Shared::new(&config, seed),
             stats: Stats::default(),
@@ -117,7 +123,10 @@ impl<S: SharedData> Worker<S> {
         let session = session.on(event, &mut cx);
         let mut effects = cx.effects;
         self.stats.merge(std::mem::take(&mut effects.metrics));
-        self.deadlines.set(stream, session.due());
+        let (answer, other) =
+            if session.awaits_answer() { (session.due(), None) } else { (None, session.due()) };
+        self.answers.set(stream, answer);
+        self.deadlines.set(stream, other);
         self.steps.set(stream, session.has_work());
         if !session.is_idle() {
             self.sessions.insert(stream, session);
@@ -148,6 +157,7 @@ impl<S: SharedData> Worker<S> {
             pace.worked(effects.work, self.steps.len());
             turn.add(stream, effects);
         }
+        self.expire_answers(&mut turn, now);
         self.finish(&mut turn, now);
         turn.metrics = self.stats.take();
         turn
@@ -156,9 +166,13 @@ impl<S: SharedData> Worker<S> {
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: Millis) -> Turn {
         let mut turn = Turn::default();
-        let CalloutOutcome { answers, over, met } = self.stores.callout_ended(kind, answer, now);
+        let CalloutOutcome { answers, late, over, met } = self.stores.callout_ended(kind, answer, now);
         for (stream, answer) in answers {
             let effects = self.on(stream, Event::StoreAnswered(answer), now);
+            turn.add(stream, effects);
+        }
+        for stream in late {
+            let effects = self.on(stream, Event::ReservationStands, now);
             turn.add(stream, effects);
         }
         for stream in over {
@@ -173,6 +187,16 @@ impl<S: SharedData> Worker<S> {
         turn
     }
 
+    /// Ends the wait for answers that were due by the last tick. One that came in time has been read since, however
+    /// busy the worker is: a worker that is late must not take the store to be late (docs/envoy.md#waking-the-root-context).
+    fn expire_answers(&mut self, turn: &mut Turn, now: Millis) {
+        let due = std::mem::replace(&mut self.ticked, now);
+        while let Some(stream) = self.answers.pop(due) {
+            let effects = self.on(stream, Event::Due, now);
+            turn.add(stream, effects);
+        }
+    }
+
     /// Handles the deadlines that have come, and then collects the callouts, to which they may have added.
     fn finish(&mut self, turn: &mut Turn, now: Millis) {
         while let Some(stream) = self.deadlines.pop(now) {
@@ -185,7 +209,10 @@ impl<S: SharedData> Worker<S> {
     /// When the next turn is due if no event comes first. While there is work, the next tick is due at once.
     pub fn next_due(&self) -> Option<Millis> {
         let work = (self.steps.len() > 0).then_some(Millis::ZERO);
-        [work, self.deadlines.next_due(), self.stores.next_due()].into_iter().flatten().min()
+        [work, self.deadlines.next_due(), self.answers.next_due(), self.stores.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether every settlement has arrived.

@@ -24,6 +24,7 @@ modules! {
     endings,
     endpoints,
     endpoints_and_upgrades,
+    far_store,
     gateway,
     headers_first,
     host_calls,

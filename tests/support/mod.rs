@@ -2,6 +2,7 @@
 
 pub mod charges;
 pub mod envoy;
+pub mod far;
 pub mod mock_llm;
 pub mod process;
 pub mod redis;

@@ -6,6 +6,7 @@ use super::error::Unavailable;
 use super::link::{Line, Loss, State, Timeouts};
 use super::topology::{Connection, Topology};
 use crate::metrics::Metrics;
+use crate::script;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -36,7 +37,8 @@ impl Keeper {
         let mut number = 0;
         while !self.publish.is_closed() {
             match self.connect().await {
-                Ok(connection) => {
+                Ok(mut connection) => {
+                    self.load_scripts(&mut connection).await;
                     tracing::info!(redis = %self.topology, "connected");
                     self.metrics.connected();
                     number += 1;
@@ -57,6 +59,14 @@ impl Keeper {
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// Shows Redis the scripts before anybody waits for one: a call that finds its script unknown takes a second round
+    /// trip. If this fails, that is what calls do.
+    async fn load_scripts(&self, connection: &mut Connection) {
+        let load = |source: &str| redis::cmd("SCRIPT").arg("LOAD").arg(source).to_owned();
+        let commands: Vec<_> = script::all().map(|script| load(script.source)).collect();
+        let _ = timeout(self.timeouts.answer, connection.send(&commands)).await;
     }
 
     async fn connect(&self) -> Result<Connection, Unavailable> {

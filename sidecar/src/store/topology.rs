@@ -5,6 +5,7 @@
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisResult};
 use std::fmt;
@@ -72,9 +73,10 @@ impl Topology {
             .collect::<Result<Vec<_>, _>>()?;
         let description = nodes.iter().map(|node| node.addr().to_string()).collect::<Vec<_>>().join(",");
         let kind = match nodes.as_slice() {
-            [_] => Kind::Single(Box::new(Client::open(text.trim())?)),
+            [node] => Kind::Single(Box::new(Client::open(node.clone().set_tcp_settings(at_once()))?)),
             _ => Kind::Cluster(Box::new(
                 ClusterClient::builder(nodes)
+                    .tcp_settings(at_once())
                     .connection_timeout(connect_timeout)
                     .response_timeout(timeout)
                     .overall_response_timeout(Some(timeout))
@@ -118,6 +120,12 @@ impl fmt::Display for Topology {
     }
 }
 
+/// The settings of a connection that sends each batch at once. Otherwise the system keeps a batch back until the one
+/// before has arrived, which takes a round trip.
+fn at_once() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
 /// Reads the rest of a URL after `<scheme>+sentinel://`.
 fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
     const FORM: &str = "expected redis+sentinel://host:port,host:port/service/db";
@@ -136,7 +144,8 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
     let sentinels = hosts.split(',').map(|host| address(host, tls)).collect::<Result<Vec<_>, _>>()?;
     let description = format!("{hosts}/{service}");
     let mut builder = SentinelClientBuilder::new(sentinels, service, SentinelServerType::Master)?
-        .set_client_to_redis_db(db);
+        .set_client_to_redis_db(db)
+        .set_client_to_redis_tcp_settings(at_once());
     if tls {
         builder = builder
             .set_client_to_redis_tls_mode(redis::TlsMode::Secure)

@@ -64,7 +64,7 @@ fn what_never_fits_is_refused_whatever_the_store_answers() {
         assert_eq!(begin(&mut worker, 1, members.clone()), Directive::Pause);
         let callouts = worker.turn(NOW).callouts;
         assert!(sent(&callouts[0]).iter().all(|cost| *cost <= MAX_EXACT), "{callouts:?}");
-        let turn = worker.callout_ended(Kind::Reserve, Err(failure), NOW);
+        let turn = worker.callout_ended(callouts[0].kind, Err(failure), NOW);
         let reply = reply(&turn);
         assert_eq!(reply.status, 429, "{on_error} {members}");
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
@@ -130,8 +130,8 @@ fn a_call_that_the_sidecar_refuses_is_not_forwarded_uncounted() {
         let memory = Memory::default();
         let mut worker = worker(&memory, &redis("allow", json!({"rpm": 5})));
         worker.request_headers(1, &chat(), true, NOW);
-        worker.turn(NOW);
-        let turn = worker.callout_ended(Kind::Reserve, answer.clone(), NOW);
+        let callouts = worker.turn(NOW).callouts;
+        let turn = worker.callout_ended(callouts[0].kind, answer.clone(), NOW);
         assert_eq!(status(&turn.directives[0].1), expected, "{answer:?}");
         assert_eq!(turn.callouts, [], "nothing was charged, so nothing is undone");
     }
@@ -143,9 +143,9 @@ fn a_share_counts_calls_that_the_sidecar_refuses_and_tells_it_nothing() {
     let mut worker = worker(&memory, &redis("local", json!({"rpm": 1})));
     for (stream, expected) in [(1, 200), (2, 429)] {
         worker.request_headers(stream, &chat(), true, NOW);
-        worker.turn(NOW);
+        let callouts = worker.turn(NOW).callouts;
         let refusal = Failure::of_status(Some("400"), b"no");
-        let turn = worker.callout_ended(Kind::Reserve, Err(refusal), NOW);
+        let turn = worker.callout_ended(callouts[0].kind, Err(refusal), NOW);
         assert_eq!(status(&turn.directives[0].1), expected);
         worker.stream_done(stream, NOW);
         assert_eq!(worker.turn(NOW).callouts, []);

@@ -211,6 +211,16 @@ impl Driver<'_> {
         self.resumed(turn)
     }
 
+    /// Two ticks, because the second serves the deadlines of answers that had come by the first.
+    fn ticks(&mut self, now: u64) -> Resumed {
+        let mut ticks = [now, now + 1].map(|now| self.worker.tick(&|_, _| Vec::new(), &clock(now)));
+        let [first, second] = &mut ticks;
+        first.effects.append(&mut second.effects);
+        first.callouts.append(&mut second.callouts);
+        let [both, _] = ticks;
+        self.resumed(both)
+    }
+
     fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: u64) -> Resumed {
         let turn = self.worker.callout_ended(kind, answer, Millis::new(now));
         self.resumed(turn)

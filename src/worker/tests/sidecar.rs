@@ -1,6 +1,7 @@
 //! Requests that wait for the store's answer.
 
 use super::*;
+use crate::store::wire::IfAbsent;
 
 #[test]
 fn a_request_waits_for_the_sidecar_and_is_forwarded_or_refused() {
@@ -24,8 +25,8 @@ fn without_an_answer_on_error_decides() {
         let mut worker = worker(&memory, &redis(on_error, json!({"rpm": 1})));
         for (stream, expected) in [1, 2].into_iter().zip(expected) {
             worker.request_headers(stream, &chat(), true, NOW);
-            worker.turn(NOW);
-            let turn = worker.callout_ended(Kind::Reserve, Err("no answer".into()), NOW);
+            let callouts = worker.turn(NOW).callouts;
+            let turn = worker.callout_ended(callouts[0].kind, Err("no answer".into()), NOW);
             assert_eq!(status(&turn.directives[0].1), expected, "{on_error}");
         }
     }
@@ -49,20 +50,119 @@ fn a_client_that_leaves_before_the_sidecar_answers_is_refunded() {
     assert_eq!(worker.turn(NOW).callouts, [], "a withdrawn reservation is not sent");
 }
 
-#[test]
-fn a_reservation_that_cannot_be_sent_in_time_is_withdrawn_at_its_deadline() {
-    let memory = Memory::default();
-    let mut config = redis("deny", json!({"rpm": 9}));
+/// A worker that waits 50 ms for the store.
+fn impatient<'a>(memory: &'a Memory, on_error: &str) -> Driver<'a> {
+    let mut config = redis(on_error, json!({"rpm": 9, "max_concurrency": 3}));
     config["store"]["timeout_ms"] = json!(50);
-    let mut worker = worker(&memory, &config);
+    worker(memory, &config)
+}
+
+/// The streams that were resumed, with the status that each got.
+fn statuses(turn: &Resumed) -> Vec<(u32, u32)> {
+    turn.directives.iter().map(|(stream, directive)| (*stream, status(directive))).collect()
+}
+
+fn settles(callout: &Callout) -> Vec<Settle> {
+    serde_json::from_slice(&callout.body).unwrap()
+}
+
+#[test]
+fn a_request_waits_for_its_own_deadline_and_a_callout_has_the_whole_timeout() {
+    let memory = Memory::default();
+    let mut worker = impatient(&memory, "deny");
     worker.request_headers(1, &chat(), true, NOW);
-    assert_eq!(worker.turn(NOW).callouts.len(), 1);
-    worker.request_headers(2, &chat(), true, NOW + 10);
+    let first = worker.turn(NOW).callouts;
+    assert_eq!(first.len(), 1);
+    worker.request_headers(2, &chat(), true, NOW + 5);
+    assert_eq!(worker.turn(NOW + 11), Resumed::default(), "the newest callout is young");
+    assert_eq!(worker.worker.next_due(), Some(Millis::new(NOW + 12)));
+    let second = worker.turn(NOW + 12).callouts;
+    assert_eq!(second[0].timeout.as_millis(), 50);
     assert_eq!(worker.worker.next_due(), Some(Millis::new(NOW + 50)), "the first request's deadline");
-    assert_eq!(worker.turn(NOW + 59), Resumed::default(), "one callout is in flight, so the second waits");
-    assert_eq!(worker.worker.next_due(), Some(Millis::new(NOW + 60)));
-    let turn = worker.turn(NOW + 60);
-    let refused: Vec<_> = turn.directives.iter().map(|(stream, d)| (*stream, status(d))).collect();
-    assert_eq!(refused, [(2, 503)], "the first is on its way, and its callout has a timeout of its own");
-    assert_eq!(worker.worker.next_due(), None);
+    assert_eq!(
+        worker.turn(NOW + 50),
+        Resumed::default(),
+        "its answer may have come, and is read before the tick"
+    );
+    assert_eq!(statuses(&worker.ticks(NOW + 51)), [(1, 503)]);
+    assert_eq!(worker.worker.next_due(), Some(Millis::new(NOW + 55)), "the second one's");
+    let turn = worker.callout_ended(second[0].kind, Ok(&decided(&second[0], true)), NOW + 54);
+    assert_eq!(statuses(&turn), [(2, 200)]);
+}
+
+#[test]
+fn a_busy_worker_takes_answers_that_have_come_before_it_gives_them_up() {
+    let memory = Memory::default();
+    let mut worker = impatient(&memory, "deny");
+    worker.request_headers(1, &chat(), true, NOW);
+    let callouts = worker.turn(NOW).callouts;
+    let late = worker.worker.tick(&|_, _| Vec::new(), &clock(NOW + 900));
+    assert!(late.effects.is_empty());
+    let turn = worker.callout_ended(callouts[0].kind, Ok(&decided(&callouts[0], true)), NOW + 900);
+    assert_eq!(statuses(&turn), [(1, 200)]);
+}
+
+#[test]
+fn a_late_admission_is_cancelled_if_its_request_was_refused() {
+    let memory = Memory::default();
+    let mut worker = impatient(&memory, "deny");
+    worker.request_headers(1, &chat(), true, NOW);
+    let callouts = worker.turn(NOW).callouts;
+    let turn = worker.ticks(NOW + 50);
+    assert_eq!(statuses(&turn), [(1, 503)]);
+    let cancel = settles(&turn.callouts[0]);
+    assert_eq!(
+        (cancel[0].if_absent, cancel[0].charges[0].charges[0].cost.get()),
+        (Some(IfAbsent::Charge), 0)
+    );
+    let turn = worker.callout_ended(callouts[0].kind, Ok(&decided(&callouts[0], true)), NOW + 60);
+    assert_eq!(turn, Resumed::default());
+    assert!(!worker.knows(1));
+}
+
+#[test]
+fn a_late_admission_stands_if_its_request_was_forwarded() {
+    for is_over in [false, true] {
+        let memory = Memory::default();
+        let mut worker = impatient(&memory, "allow");
+        worker.request_headers(1, &chat(), true, NOW);
+        let callouts = worker.turn(NOW).callouts;
+        let turn = worker.ticks(NOW + 50);
+        assert_eq!((statuses(&turn), turn.callouts), (vec![(1, 200)], vec![]), "nothing is cancelled");
+        if is_over {
+            worker.stream_done(1, NOW + 55);
+            assert_eq!(worker.turn(NOW + 55).callouts, [], "the settlement waits for the reservation");
+            assert!(!worker.worker.is_idle());
+        }
+        let turn = worker.callout_ended(callouts[0].kind, Ok(&decided(&callouts[0], true)), NOW + 60);
+        let settled = if is_over {
+            turn.callouts
+        } else {
+            // The request has its lease after all, and renews it.
+            let due = worker.worker.next_due().unwrap();
+            let extension = settles(&worker.turn(due.get()).callouts[0]);
+            assert!(extension[0].extend);
+            worker.callout_ended(Kind::Settle, Ok(br#"[{"settled":true}]"#), NOW + 60);
+            worker.stream_done(1, NOW + 70);
+            worker.turn(NOW + 70).callouts
+        };
+        let settle = settles(&settled[0]);
+        assert_eq!((settle.len(), settle[0].if_absent, settle[0].extend), (1, None, false));
+        assert_eq!(settle[0].charges[0].charges[0].cost.get(), 1);
+    }
+}
+
+#[test]
+fn a_request_that_leaves_while_it_waits_cancels_what_redis_may_have_charged() {
+    let window = json!({"metric": "requests", "limit": 1, "window": "10s"});
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("local", json!({"windows": [window], "max_wait_ms": 60_000})));
+    for stream in [1, 2] {
+        worker.request_headers(stream, &chat(), true, NOW);
+        let callouts = worker.turn(NOW).callouts;
+        worker.callout_ended(callouts[0].kind, Err("no answer".into()), NOW);
+    }
+    assert_eq!(worker.turn(NOW), Resumed::default(), "the second waits, and may have been charged");
+    worker.stream_done(2, NOW);
+    assert_eq!(settles(&worker.turn(NOW).callouts[0])[0].if_absent, Some(IfAbsent::Charge));
 }

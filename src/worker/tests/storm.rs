@@ -15,7 +15,7 @@ struct Ledger {
 impl Ledger {
     fn answer(&mut self, callout: &Callout, admitted: bool) -> Vec<u8> {
         let answers = match callout.kind {
-            Kind::Reserve => {
+            Kind::Reserve(_) => {
                 let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
                 let answers = calls.into_iter().map(|call| {
                     let fit = wire::fit(i64::from(!admitted));

@@ -67,7 +67,7 @@ fn requests_that_wait_reserve_again_at_the_sidecar() {
 
     worker.request_headers(2, &chat(), true, NOW);
     let callouts = worker.turn(NOW).callouts;
-    worker.callout_ended(Kind::Reserve, Ok(&decided(&callouts[0], true)), NOW + 30);
+    worker.callout_ended(callouts[0].kind, Ok(&decided(&callouts[0], true)), NOW + 30);
     let edits = worker.response_headers(2, OK, true, NOW + 30);
     assert!(
         edits.set.iter().all(|(name, _)| *name != "x-ratelimit-waited-ms"),
