@@ -93,7 +93,7 @@ fn exchange(worker: &mut Worker<&Shared>, number: u64) {
         ("authorization", format!("Bearer sk-{number}")),
         ("accept-language", format!("de-{number}")),
     ]);
-    let body = json!({"model": format!("model-{number}"), "input": "hi", "background": number % 2 == 0});
+    let body = json!({"model": format!("model-{number}"), "input": "hi", "background": number.is_multiple_of(2)});
     let body = body.to_string().into_bytes();
     let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
     worker.on(stream, Event::RequestHeaders { request: &request, end_of_stream: false }, now);
@@ -109,7 +109,7 @@ fn exchange(worker: &mut Worker<&Shared>, number: u64) {
     let body = body.to_string().into_bytes();
     worker.on(stream, Event::ResponseBody { buffer: &|| body.clone(), end_of_stream: true }, now);
     worker.on(stream, Event::StreamDone { flags: &ResponseFlags::default }, now);
-    if number % 100 == 0 {
+    if number.is_multiple_of(100) {
         let nothing = |_: u32, _: Range<usize>| Vec::new();
         worker.tick(&nothing, &|| now);
     }
