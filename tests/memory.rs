@@ -93,7 +93,8 @@ fn exchange(worker: &mut Worker<&Shared>, number: u64) {
         ("authorization", format!("Bearer sk-{number}")),
         ("accept-language", format!("de-{number}")),
     ]);
-    let body = json!({"model": format!("model-{number}"), "input": "hi", "background": number.is_multiple_of(2)});
+    let body =
+        json!({"model": format!("model-{number}"), "input": "hi", "background": number.is_multiple_of(2)});
     let body = body.to_string().into_bytes();
     let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
     worker.on(stream, Event::RequestHeaders { request: &request, end_of_stream: false }, now);

@@ -131,6 +131,7 @@ fn every_link_leads_somewhere() {
         "docs/design.md",
         "docs/envoy.md",
         "docs/observability.md",
+        "docs/operations.md",
         "docs/security.md",
     ] {
         for link in document(name).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

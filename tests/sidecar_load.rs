@@ -188,6 +188,7 @@ async fn bodies_that_wait_hold_bounded_memory_and_give_way_to_others() {
         works(&sidecar, id).await;
     }
     let after = peak(&mut sidecar);
+    eprintln!("from {before} to {after} MiB");
     assert!(after < before + 80, "280 MiB of bodies took it from {before} to {after} MiB");
     assert!(sidecar.metric("llm_rate_limit_sidecar_body_bytes").await <= f64::from(32 << 20));
     drop(streams);

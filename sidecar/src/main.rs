@@ -35,8 +35,16 @@ fn run(task: &Task) -> ExitCode {
 fn serve(settings: &Settings) -> ExitCode {
     // An error means that a provider is already installed, and that one works as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let topology = Topology::parse(
+    let access = match settings.redis_files().read() {
+        Ok(access) => access,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(INVALID_SETTING);
+        }
+    };
+    let topology = Topology::open(
         settings.redis_url.expose(),
+        access,
         settings.redis_timeout(),
         settings.redis_connect_timeout(),
     );

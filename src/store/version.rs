@@ -1,9 +1,9 @@
 //! The version of the wire: the filter and the sidecar each say in a header what they speak, so that neither takes the
 //! other's numbers for what they are not.
 //!
-//! The filter speaks one version. The sidecar speaks several, answers in the caller's, and says so; a call in another it
-//! answers 501. Whichever notices, the filter has no answer then, and `on_error` decides. A side that says nothing is
-//! older than this header, and speaks the first version.
+//! The filter speaks one version. The sidecar speaks several, answers in the caller's, and says so; it answers a call
+//! in another with 501. Whichever notices, the filter has no answer then, and `on_error` decides. A side that says
+//! nothing is older than this header, and speaks the first version.
 
 use super::Failure;
 use crate::quantity::Millis;

@@ -8,4 +8,5 @@ pub mod process;
 pub mod redis;
 pub mod scripts;
 pub mod sidecar;
+pub mod tls;
 pub mod wasm;

@@ -74,6 +74,37 @@ impl Redis {
         command.query(&mut self.connection()).unwrap_or_else(|why| panic!("{words:?}: {why}"))
     }
 
+    /// Starts a replica of this server, and waits until it has all data.
+    ///
+    /// # Panics
+    /// If it does not start or catch up.
+    pub fn replica(&self) -> Self {
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()]);
+        self.wait_for_replica();
+        replica
+    }
+
+    /// Waits until a replica has all that was written so far.
+    ///
+    /// # Panics
+    /// If it does not within a minute.
+    pub fn wait_for_replica(&self) {
+        self.wait_for_replica_online();
+        // WAIT counts the writes of its own connection.
+        let mut connection = self.connection();
+        let () = redis::cmd("SET").arg("mark").arg(1).arg("PX").arg(1).query(&mut connection).unwrap();
+        let copies: u64 = redis::cmd("WAIT").arg(1).arg(60_000).query(&mut connection).unwrap();
+        assert_eq!(copies, 1, "the replica has not all writes");
+    }
+
+    fn wait_for_replica_online(&self) {
+        let deadline = Instant::now() + STARTS_WITHIN;
+        while !self.ask::<String>(&["INFO", "replication"]).contains("state=online") {
+            assert!(Instant::now() < deadline, "the replica does not catch up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Kills it; its data are lost.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -110,8 +141,7 @@ impl Cluster {
     /// # Panics
     /// If it does not come up.
     pub fn start() -> Self {
-        let start =
-            || Redis::start_with(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
+        let start = || Redis::start_with(&node_flags(&free_port().to_string()));
         let nodes: Vec<Redis> = (0..3).map(|_| start()).collect();
         let slots = 16384 / nodes.len();
         for (at, node) in nodes.iter().enumerate() {
@@ -148,6 +178,40 @@ impl Cluster {
     pub fn nodes(&self) -> &[Redis] {
         &self.nodes
     }
+
+    /// Kills a node; its data are lost.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// Starts a replica of a node, and waits until it has all data and every node knows it.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn replica(&self, of: usize) -> Redis {
+        let master = &self.nodes[of];
+        let bus = free_port().to_string();
+        let replica = Redis::start_with(&node_flags(&bus));
+        master.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &replica.port.to_string(), &bus]);
+        let id: String = master.ask(&["CLUSTER", "MYID"]);
+        let deadline = Instant::now() + STARTS_WITHIN;
+        while !replica.ask::<String>(&["CLUSTER", "NODES"]).contains(&id) {
+            assert!(Instant::now() < deadline, "the replica does not meet the cluster");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        replica.ask::<()>(&["CLUSTER", "REPLICATE", &id]);
+        let own: String = replica.ask(&["CLUSTER", "MYID"]);
+        let knows = |node: &Redis| {
+            let nodes: String = node.ask(&["CLUSTER", "NODES"]);
+            nodes.lines().any(|line| line.starts_with(&own) && line.contains("slave") && line.contains(&id))
+        };
+        while !self.nodes.iter().all(knows) {
+            assert!(Instant::now() < deadline, "the cluster does not know the replica");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        master.wait_for_replica_online();
+        replica
+    }
 }
 
 /// A sentinel that watches one master; killed when dropped.
@@ -168,7 +232,12 @@ impl Sentinel {
         let port = free_port();
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sentinel.conf");
-        fs::write(&file, format!("sentinel monitor {service} 127.0.0.1 {} 1\n", master.port)).unwrap();
+        let lines = [
+            format!("sentinel monitor {service} 127.0.0.1 {} 1", master.port),
+            format!("sentinel down-after-milliseconds {service} 1000"),
+            format!("sentinel failover-timeout {service} 5000"),
+        ];
+        fs::write(&file, lines.join("\n")).unwrap();
         let mut command = server();
         command.arg(&file).args(["--sentinel", "--bind", "127.0.0.1", "--port", &port.to_string()]);
         let mut process = Process::start("sentinel", command);
@@ -180,6 +249,11 @@ impl Sentinel {
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+}
+
+/// The flags of a node with this port for the other nodes.
+fn node_flags(bus: &str) -> [&str; 6] {
+    ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus]
 }
 
 fn server() -> Command {

@@ -1,6 +1,7 @@
 //! The server's settings, as flags and environment variables. An invalid value ends the process with status 2 and an
 //! error that names the setting, before the server starts.
 
+use crate::store::access::Files;
 use clap::builder::{BoolishValueParser, RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
@@ -31,6 +32,23 @@ pub struct Settings {
         value_name = "URL"
     )]
     pub redis_url: Secret,
+
+    /// A file with the certificates, in PEM, of the authorities that Redis's certificate must come from; by default the
+    /// system's
+    #[arg(long, env = "REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
+
+    /// A file with the certificate, in PEM, that the sidecar shows Redis
+    #[arg(long, env = "REDIS_CERT", value_name = "FILE")]
+    pub redis_cert: Option<PathBuf>,
+
+    /// A file with the key, in PEM, of that certificate
+    #[arg(long, env = "REDIS_KEY", value_name = "FILE")]
+    pub redis_key: Option<PathBuf>,
+
+    /// A file with Redis's password, for a URL without one
+    #[arg(long, env = "REDIS_PASSWORD_FILE", value_name = "FILE")]
+    pub redis_password_file: Option<PathBuf>,
 
     /// The token that calls to /v1 must send as `authorization: Bearer ...`. Unset or empty, they need none, and the
     /// sidecar starts only on a loopback address or a unix socket
@@ -105,6 +123,16 @@ impl Settings {
     /// The token that calls must send. An empty one counts as unset, so that the variable may be left empty.
     pub fn token(&self) -> Option<&str> {
         self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.is_empty())
+    }
+
+    /// The files with what Redis asks for.
+    pub fn redis_files(&self) -> Files {
+        Files {
+            ca: self.redis_ca.clone(),
+            cert: self.redis_cert.clone(),
+            key: self.redis_key.clone(),
+            password: self.redis_password_file.clone(),
+        }
     }
 
     /// The time limit for a round trip to Redis.

@@ -9,6 +9,7 @@
 //! keeps the connection that [`topology`] opens, and [`usage`] lists and resets an owner's windows. Policy is the
 //! filter's: limits travel in each call.
 
+pub mod access;
 mod background;
 pub mod call;
 pub mod error;

@@ -2,12 +2,16 @@
 //!
 //! It opens connections, and describes them without the password. [`super::link`] keeps a connection.
 
+use super::access::Access;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisResult};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisResult,
+    TlsCertificates,
+};
 use std::fmt;
 use std::time::Duration;
 use url::Url;
@@ -59,8 +63,22 @@ impl Topology {
     /// # Errors
     /// The URL has none of these forms.
     pub fn parse(text: &str, timeout: Duration, connect_timeout: Duration) -> Result<Self, BadUrl> {
+        Self::open(text, Access::default(), timeout, connect_timeout)
+    }
+
+    /// As [`Topology::parse`], with certificates and a password that the URL does not have.
+    ///
+    /// # Errors
+    /// The URL has none of these forms, or has a password too, or is one without TLS although there are certificates;
+    /// or the certificates are no good.
+    pub fn open(
+        text: &str,
+        access: Access,
+        timeout: Duration,
+        connect_timeout: Duration,
+    ) -> Result<Self, BadUrl> {
         if let Some((scheme, rest)) = text.split_once("+sentinel://") {
-            return sentinel(scheme, rest);
+            return sentinel(scheme, rest, access);
         }
         let urls: Vec<&str> = text.split(',').map(str::trim).collect();
         let nodes = urls
@@ -70,18 +88,30 @@ impl Topology {
                     BadUrl(format!("{why}: expected redis://, rediss://, unix:// or redis+sentinel://"))
                 })
             })
+            .map(|node| with_password(node?, access.password.as_deref()))
             .collect::<Result<Vec<_>, _>>()?;
+        let is_tls = nodes.iter().all(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }));
+        check_tls(access.certificates.as_ref(), is_tls)?;
         let description = nodes.iter().map(|node| node.addr().to_string()).collect::<Vec<_>>().join(",");
         let kind = match nodes.as_slice() {
-            [node] => Kind::Single(Box::new(Client::open(node.clone().set_tcp_settings(at_once()))?)),
-            _ => Kind::Cluster(Box::new(
-                ClusterClient::builder(nodes)
+            [node] => {
+                let node = node.clone().set_tcp_settings(at_once());
+                Kind::Single(Box::new(match access.certificates {
+                    Some(certificates) => Client::build_with_tls(node, certificates)?,
+                    None => Client::open(node)?,
+                }))
+            }
+            _ => {
+                let mut builder = ClusterClient::builder(nodes)
                     .tcp_settings(at_once())
                     .connection_timeout(connect_timeout)
                     .response_timeout(timeout)
-                    .overall_response_timeout(Some(timeout))
-                    .build()?,
-            )),
+                    .overall_response_timeout(Some(timeout));
+                if let Some(certificates) = access.certificates {
+                    builder = builder.certs(certificates);
+                }
+                Kind::Cluster(Box::new(builder.build()?))
+            }
         };
         Ok(Self { kind, description })
     }
@@ -126,8 +156,28 @@ fn at_once() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
+/// `node` with the password of a file, if there is one.
+fn with_password(node: ConnectionInfo, password: Option<&str>) -> Result<ConnectionInfo, BadUrl> {
+    let Some(password) = password else { return Ok(node) };
+    let settings = node.redis_settings();
+    if settings.password().is_some() {
+        return Err(BadUrl("it has a password, and so has REDIS_PASSWORD_FILE".to_owned()));
+    }
+    let settings = settings.clone().set_password(password);
+    Ok(node.set_redis_settings(settings))
+}
+
+/// Checks that certificates are used if there are any.
+fn check_tls(certificates: Option<&TlsCertificates>, is_tls: bool) -> Result<(), BadUrl> {
+    if certificates.is_some() && !is_tls {
+        let why = "expected rediss:// or rediss+sentinel://, because REDIS_CA or REDIS_CERT is set";
+        return Err(BadUrl(why.to_owned()));
+    }
+    Ok(())
+}
+
 /// Reads the rest of a URL after `<scheme>+sentinel://`.
-fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
+fn sentinel(scheme: &str, rest: &str, access: Access) -> Result<Topology, BadUrl> {
     const FORM: &str = "expected redis+sentinel://host:port,host:port/service/db";
     let tls = match scheme {
         "redis" => false,
@@ -151,8 +201,15 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Topology, BadUrl> {
             .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
             .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
     }
+    check_tls(access.certificates.as_ref(), tls)?;
+    if let Some(certificates) = access.certificates {
+        builder = builder
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_certificates(certificates);
+    }
     // The library reads the credentials from a URL of one server, so that both forms decode them alike.
     let credentials = format!("redis://{user}@localhost").into_connection_info()?;
+    let credentials = with_password(credentials, access.password.as_deref())?;
     if let Some(name) = credentials.redis_settings().username() {
         builder = builder.set_client_to_redis_username(name);
     }
