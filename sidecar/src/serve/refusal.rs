@@ -111,10 +111,12 @@ impl From<UsageError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut body = serde_json::json!({"error": self.to_string()});
-        if self.is_permanent() {
-            body["permanent"] = true.into();
-        }
+        let error = self.to_string();
+        let body = if self.is_permanent() {
+            serde_json::json!({"error": error, "permanent": true})
+        } else {
+            serde_json::json!({"error": error})
+        };
         let body = body.to_string();
         let mut response =
             (self.status(), [(header::CONTENT_TYPE, "application/json")], body).into_response();
