@@ -32,8 +32,8 @@ local function slack_ms(length_ms)
   return math.min(math.floor(length_ms / 60), 60000)
 end
 
--- How far the counter's time is ahead of the clock, and that time, when the clock shows `now` and the counter, which was
--- ahead by `lead`, has seen the time `seen`.
+-- How far the counter's time is ahead of the clock, and that time, when the clock shows `now` and the counter, which
+-- was ahead by `lead`, has seen the time `seen`.
 local function counter_time(lead, now, seen, slack)
   if seen - (now + lead) > slack then
     lead = seen - now

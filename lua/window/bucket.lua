@@ -223,8 +223,8 @@ local function token_bucket()
     reading.dirty = true
   end
 
-  -- Refunds the part of `amount`, charged at the time `place`, that has not drained. A place that the counter's time has
-  -- not reached is from before the bucket was empty and the clock stepped back.
+  -- Refunds the part of `amount`, charged at the time `place`, that has not drained. A place that the counter's time
+  -- has not reached is from before the bucket was empty and the clock stepped back.
   local function refund(reading, place, amount)
     if place > reading.at then
       return

@@ -48,8 +48,8 @@ local function sliding_window()
   end
 
   -- Reads the counter under `key` and drops, in memory, the segments that have left the window by `now`. If the clock
-  -- has stepped back, the counter's time goes on from the beginning of the last segment charged. Walks begin at most one
-  -- window before that segment, whatever the hash holds.
+  -- has stepped back, the counter's time goes on from the beginning of the last segment charged. Walks begin at most
+  -- one window before that segment, whatever the hash holds.
   local function read(key, now, window_ms, segments)
     local segment_ms = math.ceil(window_ms / segments)
     local by_clock = math.floor(now / segment_ms)

@@ -333,8 +333,8 @@ mod tests {
                 ends += period.index(clock.into()) - before;
                 clock -= back;
                 let mut at = counter.at(clock.into());
-                // A bucket's refunds are in parts of units; it has a law of its own for them. After a window, a place may
-                // come again by a clock that was set back.
+                // A bucket's refunds are in parts of units; it has a law of its own for them. After a window, a place
+                // may come again by a clock that was set back.
                 let refunds = matches!(window.algorithm, Algorithm::SlidingWindow { .. } | Algorithm::Concurrency);
                 if refunds
                     && let Some((at_first, _, parts, kept)) = admitted.iter_mut().rev().nth(which)

@@ -18,6 +18,7 @@ modules! {
     caller,
     caps_and_reservations,
     clients,
+    clock,
     compression,
     concurrency,
     configuration,

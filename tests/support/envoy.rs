@@ -32,6 +32,7 @@ pub struct Setup {
     config: Value,
     concurrency: usize,
     reloadable: bool,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -58,7 +59,19 @@ impl Setup {
     /// # Panics
     /// If it is not YAML.
     pub fn from_yaml(text: &str) -> Self {
-        Self { config: yaml_serde::from_str(text).unwrap(), concurrency: 2, reloadable: false }
+        Self {
+            config: yaml_serde::from_str(text).unwrap(),
+            concurrency: 2,
+            reloadable: false,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Starts Envoy with more environment variables.
+    #[must_use]
+    pub fn environment(mut self, variables: Vec<(String, String)>) -> Self {
+        self.environment = variables;
+        self
     }
 
     /// Sets the number of Envoy's workers; the default is 2.
@@ -177,6 +190,7 @@ impl Setup {
         let config = self.write(scratch.path());
         let admin_path = scratch.path().join("admin");
         let mut command = Command::new(binary());
+        command.envs(self.environment.iter().cloned());
         command.args(["--disable-hot-restart", "--log-level", "info", "--drain-time-s", "1"]);
         // Tests wait for lines of the access log, which Envoy buffers.
         command.args(["--file-flush-interval-msec", "50"]);

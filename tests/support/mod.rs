@@ -1,6 +1,7 @@
 //! The building blocks of the end-to-end tests: one file for each kind of process that they start.
 
 pub mod charges;
+pub mod clock;
 pub mod envoy;
 pub mod far;
 pub mod mock_llm;

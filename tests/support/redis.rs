@@ -21,6 +21,7 @@ pub struct Redis {
     process: Process,
     port: u16,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     /// Its working directory; a node of a cluster writes a file there.
     directory: TempDir,
 }
@@ -39,10 +40,23 @@ impl Redis {
     /// # Panics
     /// If it does not start.
     pub fn start_with(flags: &[&str]) -> Self {
+        Self::launched(flags, Vec::new())
+    }
+
+    /// Starts a server on a free port with more environment variables.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_in(environment: Vec<(String, String)>) -> Self {
+        Self::launched(&[], environment)
+    }
+
+    fn launched(flags: &[&str], environment: Vec<(String, String)>) -> Self {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let port = free_port();
         let directory = tempfile::tempdir().unwrap();
-        Self { process: launch(port, &flags, directory.path()), port, flags, directory }
+        let process = launch(port, &flags, &environment, directory.path());
+        Self { process, port, flags, environment, directory }
     }
 
     /// Its TCP port on the loopback address.
@@ -115,7 +129,7 @@ impl Redis {
     /// # Panics
     /// If it does not start.
     pub fn restart(&mut self) {
-        self.process = launch(self.port, &self.flags, self.directory.path());
+        self.process = launch(self.port, &self.flags, &self.environment, self.directory.path());
     }
 
     /// Keeps it from answering until [`Redis::thaw`], while its connections stay open.
@@ -260,8 +274,9 @@ fn server() -> Command {
     Command::new(env::var_os("REDIS_BIN").unwrap_or_else(|| "redis-server".into()))
 }
 
-fn launch(port: u16, flags: &[String], directory: &Path) -> Process {
+fn launch(port: u16, flags: &[String], environment: &[(String, String)], directory: &Path) -> Process {
     let mut command = server();
+    command.envs(environment.iter().cloned());
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
     command.args(flags).current_dir(directory);
     let mut process = Process::start("redis", command);

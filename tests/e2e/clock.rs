@@ -1,0 +1,79 @@
+//! A clock that an operator sets back by an hour: nobody is refused for an hour, and no limit admits more.
+//!
+//! Clients wait as long as a refusal says, which is seconds of the store's clock.
+
+use crate::gateway::{Fleet, Gateway, Store};
+use crate::routes;
+use llm_rate_limit_tests::clock::Clock;
+use llm_rate_limit_tests::envoy::Setup;
+use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::process::free_port;
+use llm_rate_limit_tests::redis::Redis;
+use llm_rate_limit_tests::sidecar::Sidecar;
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The longest wait: a window, a segment, and a moment.
+const LONGEST_MS: u64 = 3_000 + 50 + 100;
+
+fn limits(store: Store) -> Value {
+    let key = |name: &str, algorithm: &str| {
+        let window = json!({"metric": "requests", "limit": 3, "window": "3s", "algorithm": algorithm});
+        json!({"key": format!("clock-{name}"), "windows": [window]})
+    };
+    json!({
+        "store": store.configuration(),
+        "keys": [key("sliding", "sliding_window"), key("fixed", "fixed_window"), key("bucket", "token_bucket")],
+    })
+}
+
+/// A gateway whose store lives by `clock`.
+async fn gateway(store: Store, clock: &Clock) -> Gateway {
+    let mock = MockLlm::start();
+    let mut setup = Setup::new(mock.address()).concurrency(2).filter(&limits(store));
+    let mut fleet = None;
+    match store {
+        Store::Local => setup = setup.environment(clock.environment()),
+        Store::Redis => {
+            let redis = Redis::start_in(clock.environment());
+            let listen = format!("127.0.0.1:{}", free_port());
+            let sidecar = Sidecar::start(&redis.url(), &[("LISTEN", &listen)]);
+            sidecar.wait_until_ready_is(200).await;
+            let started = fleet.insert(Fleet { sidecar, redis });
+            setup = setup.sidecar(started.address());
+        }
+    }
+    routes::add(&mut setup);
+    Gateway { envoy: setup.start(), fleet, mock }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_clock_set_back_an_hour_delays_by_a_window(#[values(Store::Local, Store::Redis)] store: Store) {
+    let clock = Clock::new();
+    let gateway = gateway(store, &clock).await;
+    for name in ["sliding", "fixed", "bucket"] {
+        clock.set(0);
+        let caller = gateway.caller(&format!("clock-{name}"));
+        // A fixed window may end between two requests, so a second round fills the next.
+        while caller.hello().await.status == 200 {}
+        clock.set(-HOUR_MS);
+        let refused = caller.hello().await;
+        // The fixed window of the new clock may have ended between the two, too.
+        if name != "fixed" {
+            assert_eq!(refused.status, 429, "{name}: never over");
+        }
+        for _ in 0..3 {
+            let answer = caller.hello().await;
+            if answer.status == 429 {
+                let wait = answer.number("retry-after-ms");
+                assert!(wait <= LONGEST_MS, "{name}: {wait} ms");
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                assert_eq!(caller.hello().await.status, 200, "{name}: after its wait of {wait} ms");
+            }
+        }
+    }
+}
