@@ -28,7 +28,7 @@ const LAYOUT: u32 = 2;
 const SHARD_VERSION: u32 = 3;
 
 /// The version of the bytes of open responses.
-const RESPONSES_VERSION: u32 = 1;
+const RESPONSES_VERSION: u32 = 2;
 /// The key of the [notices](super::Noticeboard) in Envoy's shared data, with the version of their bytes.
 pub const NOTICES: &str = "llmrl/notices/1";
 
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(keys.record("a", "id"), "llmrl:2::{a}:reservation:id");
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:2:staging:{a}:me");
         assert_eq!(keys.response("ab12"), "llmrl:2::{ab12}:response");
-        assert_eq!(responses("staging", 3), "llmrl-responses/1/staging/3");
+        assert_eq!(responses("staging", 3), "llmrl-responses/2/staging/3");
         assert_eq!(shard("staging", 64, 3), "llmrl/3/staging/64/3");
     }
 

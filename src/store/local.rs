@@ -7,9 +7,8 @@
 use super::Decision;
 use super::charge::ScopeCharges;
 use super::keys;
-use super::shard::{Digest16, Shard, digest};
+use super::shard::{Digest16, Held, Shard, digest};
 use crate::quantity::Millis;
-use crate::window::ChargedParts;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -72,8 +71,8 @@ pub(super) fn change_value<S: SharedData, T>(
 /// The charges of a reservation in the local store, which extend and settle it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Per scope and charge, in order.
-    scopes: Vec<Vec<ChargedParts>>,
+    /// Per scope, in order.
+    scopes: Vec<Held>,
 }
 
 /// The counters of this Envoy.
@@ -116,15 +115,15 @@ impl<S: SharedData> LocalStore<S> {
             }
             let attempt = self.change(scope, |shard| shard.reserve(scope, now))?;
             states.extend(attempt.states);
-            match attempt.parts {
-                Some(parts) => charged.push(parts),
+            match attempt.held {
+                Some(held) => charged.push(held),
                 None => is_refused = true,
             }
             Ok(())
         });
         if is_refused || outcome.is_err() {
-            for (scope, parts) in scopes.iter().zip(&charged) {
-                self.change(scope, |shard| shard.release(scope, parts, now))?;
+            for (scope, held) in scopes.iter().zip(&charged) {
+                self.change(scope, |shard| shard.release(scope, held, now))?;
             }
         }
         outcome?;
@@ -145,9 +144,9 @@ impl<S: SharedData> LocalStore<S> {
         now: Millis,
     ) -> Result<bool, LocalError> {
         let mut is_over = false;
-        for (scope, parts) in scopes.iter().zip(&mut receipt.scopes) {
-            let (extended, is_past) = self.change(scope, |shard| shard.extend(scope, parts, now))?;
-            *parts = extended;
+        for (scope, held) in scopes.iter().zip(&mut receipt.scopes) {
+            let (extended, is_past) = self.change(scope, |shard| shard.extend(scope, held, now))?;
+            *held = extended;
             is_over |= is_past;
         }
         Ok(is_over)
@@ -164,8 +163,8 @@ impl<S: SharedData> LocalStore<S> {
         receipt: &mut Receipt,
         now: Millis,
     ) -> Result<(), LocalError> {
-        for (scope, parts) in scopes.iter().zip(&mut receipt.scopes) {
-            *parts = self.change(scope, |shard| shard.detach(scope, parts, now))?;
+        for (scope, held) in scopes.iter().zip(&mut receipt.scopes) {
+            *held = self.change(scope, |shard| shard.detach(scope, held, now))?;
         }
         Ok(())
     }
@@ -177,8 +176,8 @@ impl<S: SharedData> LocalStore<S> {
     /// [`LocalError`]; the scope that failed and all after it keep their charges.
     #[expect(clippy::needless_pass_by_value, reason = "a receipt is settled once")]
     pub fn settle(&self, scopes: &[ScopeCharges], receipt: Receipt, now: Millis) -> Result<(), LocalError> {
-        for (scope, parts) in scopes.iter().zip(&receipt.scopes) {
-            self.change(scope, |shard| shard.settle(scope, parts, now))?;
+        for (scope, held) in scopes.iter().zip(&receipt.scopes) {
+            self.change(scope, |shard| shard.settle(scope, held, now))?;
         }
         Ok(())
     }

@@ -55,8 +55,26 @@ struct Slot {
 pub struct Attempt {
     /// The state of each charge's counter after the decision, in order.
     pub states: Vec<WindowState>,
-    /// What each charge has charged, in order; none if any of them did not fit.
-    pub parts: Option<Vec<ChargedParts>>,
+    /// What has been charged; none if any of the charges did not fit.
+    pub held: Option<Held>,
+}
+
+/// What the charges of one scope have charged, and to which counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Whether the counters are those that scopes without counters of their own share.
+    is_shared: bool,
+    /// The parts of each charge, in order.
+    parts: Vec<ChargedParts>,
+}
+
+impl Held {
+    /// The parts of each charge for counters that are shared or not. What was charged to the others is not given back:
+    /// it leaves its window there.
+    fn parts_in(&self, is_shared: bool) -> impl Iterator<Item = ChargedParts> {
+        let is_elsewhere = self.is_shared != is_shared;
+        self.parts.iter().map(move |parts| if is_elsewhere { parts.elsewhere() } else { parts.clone() })
+    }
 }
 
 impl Shard {
@@ -76,61 +94,59 @@ impl Shard {
         let fits = counters.fits();
         let admitted =
             scope.charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
-        let parts = admitted.then(|| counters.each(|counter, charge| counter.at(now).reserve(charge.cost)));
-        Attempt { states: counters.states(fits), parts }
+        let held = admitted.then(|| Held {
+            is_shared: counters.is_shared,
+            parts: counters.each(|counter, charge| counter.at(now).reserve(charge.cost)),
+        });
+        Attempt { states: counters.states(fits), held }
     }
 
-    /// Charges what a running request has cost beyond its `parts`, and renews its leases. Returns the new parts, and
-    /// whether a counter is past a limit that is enforced.
-    pub fn extend(
-        &mut self,
-        scope: &ScopeCharges,
-        parts: &[ChargedParts],
-        now: Millis,
-    ) -> (Vec<ChargedParts>, bool) {
-        let (mut parts, mut is_over) = (parts.iter().cloned(), false);
-        let parts = self.counters(scope, now).each(|counter, charge| {
+    /// Charges what a running request has cost beyond what it has `held`, and renews its leases. Returns what it holds
+    /// now, and whether a counter is past a limit that is enforced.
+    pub fn extend(&mut self, scope: &ScopeCharges, held: &Held, now: Millis) -> (Held, bool) {
+        let mut counters = self.counters(scope, now);
+        let is_shared = counters.is_shared;
+        let (mut parts, mut is_over) = (held.parts_in(is_shared), false);
+        let parts = counters.each(|counter, charge| {
             let mut parts = parts.next().unwrap_or_default();
             let mut counter = counter.at(now);
             counter.extend(&mut parts, charge.limit, charge.cost);
             is_over |= charge.enforced && counter.used() > charge.window.capacity(charge.limit);
             parts
         });
-        (parts, is_over)
+        (Held { is_shared, parts }, is_over)
     }
 
-    /// Keeps the charges in `parts` of a request that is over, with what it has cost beyond them, and ends its leases.
-    /// Returns the new parts.
-    pub fn detach(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) -> Vec<ChargedParts> {
-        let mut parts = parts.iter().cloned();
-        self.counters(scope, now).each(|counter, charge| {
+    /// Keeps the charges in `held` of a request that is over, with what it has cost beyond them, and ends its leases.
+    /// Returns what it holds now.
+    pub fn detach(&mut self, scope: &ScopeCharges, held: &Held, now: Millis) -> Held {
+        let mut counters = self.counters(scope, now);
+        let is_shared = counters.is_shared;
+        let mut parts = held.parts_in(is_shared);
+        let parts = counters.each(|counter, charge| {
             let mut parts = parts.next().unwrap_or_default();
             counter.at(now).detach(&mut parts, charge.cost);
             parts
-        })
+        });
+        Held { is_shared, parts }
     }
 
-    /// Replaces the charges in `parts` by the real costs in `scope`.
-    pub fn settle(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) {
-        self.end(scope, parts, now, |charge| charge.cost);
+    /// Replaces the charges in `held` by the real costs in `scope`.
+    pub fn settle(&mut self, scope: &ScopeCharges, held: &Held, now: Millis) {
+        self.end(scope, held, now, |charge| charge.cost);
     }
 
-    /// Refunds the charges in `parts`.
-    pub fn release(&mut self, scope: &ScopeCharges, parts: &[ChargedParts], now: Millis) {
-        self.end(scope, parts, now, |_| Units::ZERO);
+    /// Refunds the charges in `held`.
+    pub fn release(&mut self, scope: &ScopeCharges, held: &Held, now: Millis) {
+        self.end(scope, held, now, |_| Units::ZERO);
     }
 
-    fn end(
-        &mut self,
-        scope: &ScopeCharges,
-        parts: &[ChargedParts],
-        now: Millis,
-        cost: impl Fn(&Charge) -> Units,
-    ) {
-        let mut parts = parts.iter();
-        self.counters(scope, now).each(|counter, charge| {
+    fn end(&mut self, scope: &ScopeCharges, held: &Held, now: Millis, cost: impl Fn(&Charge) -> Units) {
+        let mut counters = self.counters(scope, now);
+        let mut parts = held.parts_in(counters.is_shared);
+        counters.each(|counter, charge| {
             if let Some(parts) = parts.next() {
-                counter.at(now).settle(parts, cost(charge));
+                counter.at(now).settle(&parts, cost(charge));
             }
         });
     }
@@ -143,16 +159,21 @@ impl Shard {
     }
 
     /// The counters of `scope`. Creates those that are missing.
+    ///
+    /// A scope without counters of its own may have charges in the shared ones. As long as these hold anything, it gets
+    /// none of its own, in which those charges would not count.
     fn counters<'a>(&'a mut self, scope: &'a ScopeCharges, now: Millis) -> Counters<'a> {
         self.forget_empty(now);
         let own = digest(&[&scope.scope]);
-        let shared = self.scopes.len() >= SCOPES_PER_SHARD && !self.scopes.iter().any(|s| s.name == own);
-        let name = if shared { digest(&[]) } else { own };
+        let common = digest(&[]);
+        let has = |name: Digest16| self.scopes.iter().any(|scope| scope.name == name);
+        let shared = !has(own) && (has(common) || self.scopes.len() >= SCOPES_PER_SHARD);
+        let name = if shared { common } else { own };
         let place =
             index_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
         let charges = &scope.charges;
         let Some(Scope { counters: slots, .. }) = self.scopes.get_mut(place) else {
-            return Counters { slots: &mut [], places: Vec::new(), charges, now };
+            return Counters { slots: &mut [], places: Vec::new(), charges, now, is_shared: shared };
         };
         let places = charges
             .iter()
@@ -163,7 +184,7 @@ impl Shard {
                 index_or_push(slots, |slot| slot.name == name, slot)
             })
             .collect();
-        Counters { slots, places, charges, now }
+        Counters { slots, places, charges, now, is_shared: shared }
     }
 
     /// Drops the counters that are empty at `now`.
@@ -182,6 +203,8 @@ struct Counters<'a> {
     places: Vec<usize>,
     charges: &'a [Charge],
     now: Millis,
+    /// Whether they are those that scopes without counters of their own share.
+    is_shared: bool,
 }
 
 impl Counters<'_> {
@@ -225,6 +248,7 @@ mod tests {
     use crate::quantity::NonZeroMillis;
     use crate::store::charge::tests::charge;
     use crate::window::Window;
+    use proptest::prelude::*;
 
     fn scope(scope: &str, charges: impl IntoIterator<Item = Charge>) -> ScopeCharges {
         ScopeCharges { scope: scope.into(), charges: charges.into_iter().collect() }
@@ -261,8 +285,8 @@ mod tests {
         ];
         let charges = |cost| scope("a", windows.map(|window| Charge { window, ..charge("a", 100, cost) }));
         let mut shard = Shard::default();
-        let parts = shard.reserve(&charges(7), at(1_700_000_000_000)).parts.unwrap();
-        shard.reserve(&charges(9), at(1_700_000_003_000)).parts.unwrap();
+        let parts = shard.reserve(&charges(7), at(1_700_000_000_000)).held.unwrap();
+        shard.reserve(&charges(9), at(1_700_000_003_000)).held.unwrap();
         shard.extend(&charges(8), &parts, at(1_700_000_004_000));
         let hex: String = shard.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, BYTES);
@@ -280,7 +304,7 @@ mod tests {
         let mut shard = Shard::default();
         let tokens = Charge { name: "total_tokens".into(), ..charge("a", 10, 11) };
         let attempt = shard.reserve(&scope("a", [charge("a", 5, 1), tokens]), at(0));
-        assert_eq!(attempt.parts, None);
+        assert_eq!(attempt.held, None);
         assert_eq!(attempt.states.iter().map(|s| s.used).collect::<Vec<_>>(), [0, 0]);
         assert_eq!(attempt.states.iter().map(|s| s.fit).collect::<Vec<_>>(), [Fit::Now, Fit::Never]);
     }
@@ -298,26 +322,76 @@ mod tests {
     fn a_full_shard_shares_a_counter_and_never_admits_more_than_a_limit() {
         let mut shard = Shard::default();
         for n in 0..SCOPES_PER_SHARD {
-            assert!(shard.reserve(&one(&format!("k{n}"), 2, 1), at(0)).parts.is_some());
+            assert!(shard.reserve(&one(&format!("k{n}"), 2, 1), at(0)).held.is_some());
         }
-        let late = |shard: &mut Shard, name| shard.reserve(&one(name, 2, 1), at(0)).parts.is_some();
+        let late = |shard: &mut Shard, name| shard.reserve(&one(name, 2, 1), at(0)).held.is_some();
         assert_eq!(
             [late(&mut shard, "x"), late(&mut shard, "y"), late(&mut shard, "z")],
             [true, true, false]
         );
         assert_eq!(shard.scopes.len(), SCOPES_PER_SHARD + 1);
         assert!(late(&mut shard, "k0"), "a scope that has a place keeps it");
-        assert!(shard.reserve(&one("z", 2, 1), at(200_000)).parts.is_some());
+        assert!(shard.reserve(&one("z", 2, 1), at(200_000)).held.is_some());
         assert_eq!(shard.scopes.len(), 1, "counters whose windows have passed make room");
+    }
+
+    #[test]
+    fn moving_between_the_shared_and_the_own_counter_gives_nothing_back() {
+        let mut shard = Shard::default();
+        for n in 0..SCOPES_PER_SHARD {
+            shard.reserve(&one(&format!("k{n}"), 2, 1), at(if n == 0 { 0 } else { 30_000 })).held.unwrap();
+        }
+        let late = shard.reserve(&one("x", 3, 3), at(50_000)).held.unwrap();
+        assert!(late.is_shared);
+        // The places of all but one are free again, but the shared counter still holds what `x` has used.
+        assert_eq!(shard.reserve(&one("x", 3, 1), at(91_000)).held, None, "3 of 3 are used");
+        let own = shard.reserve(&one("x", 3, 3), at(112_000)).held.unwrap();
+        assert!(!own.is_shared);
+        shard.settle(&one("x", 3, 0), &late, at(112_000));
+        assert_eq!(
+            shard.peek(&one("x", 3, 0), at(112_000))[0].used,
+            3,
+            "the late one has left with its counter"
+        );
+        let (extended, is_over) = shard.extend(&one("x", 3, 5), &late, at(112_000));
+        assert_eq!((extended.is_shared, is_over), (false, true), "its growth counts where it is now");
+        assert_eq!(shard.peek(&one("x", 3, 0), at(112_000))[0].used, 5);
+    }
+
+    proptest! {
+        /// Whatever crowd comes and goes: no scope is admitted more than its limit in any trailing window, be it in a
+        /// counter of its own or in the shared one.
+        #[test]
+        fn a_crowd_gets_nobody_more_than_the_limit(
+            steps in prop::collection::vec((0u64..4_000, 0usize..40, 1u64..4, any::<bool>()), 1..300),
+        ) {
+            const LIMIT: u64 = 4;
+            let (mut shard, mut now) = (Shard::default(), 0);
+            let mut admitted: Vec<(usize, u64, u64, Option<Held>)> = Vec::new();
+            for (step, who, cost, settles) in steps {
+                now += step;
+                let name = format!("k{who}");
+                if let Some(held) = shard.reserve(&one(&name, LIMIT, cost), at(now)).held {
+                    admitted.push((who, now, cost, Some(held)));
+                }
+                if settles && let Some((who, _, cost, held)) = admitted.iter_mut().find(|(.., held)| held.is_some()) {
+                    shard.settle(&one(&format!("k{who}"), LIMIT, *cost - 1), &held.take().unwrap(), at(now));
+                    *cost -= 1;
+                }
+                let of = |it: &&(usize, u64, u64, Option<Held>)| it.0 == who && it.1 + 60_000 > now;
+                let sum: u64 = admitted.iter().filter(of).map(|(_, _, cost, _)| cost).sum();
+                prop_assert!(sum <= LIMIT, "{sum} of {LIMIT} for {who} at {now}");
+            }
+        }
     }
 
     #[test]
     fn settling_refunds_or_charges_the_difference() {
         let mut shard = Shard::default();
-        let parts = shard.reserve(&one("a", 100, 40), at(0)).parts.unwrap();
+        let parts = shard.reserve(&one("a", 100, 40), at(0)).held.unwrap();
         shard.settle(&one("a", 100, 10), &parts, at(5_000));
         assert_eq!(shard.peek(&one("a", 100, 0), at(5_000))[0].used, 10);
-        let parts = shard.reserve(&one("a", 100, 40), at(5_000)).parts.unwrap();
+        let parts = shard.reserve(&one("a", 100, 40), at(5_000)).held.unwrap();
         shard.settle(&one("a", 100, 150), &parts, at(9_000));
         let state = shard.peek(&one("a", 100, 1), at(9_000))[0];
         assert_eq!(state.used, 160, "an excess is spent already and may pass the limit");
@@ -332,12 +406,12 @@ mod tests {
             scope("a", [Charge { window, ..charge("a", limit, cost) }])
         };
         let mut shard = Shard::default();
-        assert!(shard.reserve(&of(10, 20, 20), at(0)).parts.is_some());
+        assert!(shard.reserve(&of(10, 20, 20), at(0)).held.is_some());
         // Ten a second until now, then a hundred a second and no more than twelve at once.
         let state = shard.peek(&of(100, 12, 5), at(1_000))[0];
         assert_eq!((state.used, state.fit), (Units::new(10), Fit::After(NonZeroMillis::new(30).unwrap())));
-        assert!(shard.reserve(&of(100, 12, 5), at(1_029)).parts.is_none());
-        assert!(shard.reserve(&of(100, 12, 5), at(1_030)).parts.is_some());
+        assert!(shard.reserve(&of(100, 12, 5), at(1_029)).held.is_none());
+        assert!(shard.reserve(&of(100, 12, 5), at(1_030)).held.is_some());
     }
 
     #[test]
@@ -346,7 +420,7 @@ mod tests {
         let slot = scope("a", [Charge { window: ten_minutes, ..charge("a", 100_000, 1) }]);
         let mut shard = Shard::default();
         for n in 0..5_000 {
-            assert!(shard.reserve(&slot, at(n * 100)).parts.is_some());
+            assert!(shard.reserve(&slot, at(n * 100)).held.is_some());
         }
         assert_eq!(shard.peek(&slot, at(500_000))[0].used, 5_000);
         assert!(shard.encode().len() < 500, "{} bytes", shard.encode().len());

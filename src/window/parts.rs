@@ -34,6 +34,14 @@ impl ChargedParts {
         self.0.iter().map(|part| part.amount).sum()
     }
 
+    /// The same units at a place that no counter has, so that settling them refunds nothing.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        let mut parts = Self::default();
+        parts.add(u64::MAX, self.total());
+        parts
+    }
+
     /// Adds a charge of `amount` at `place`. A charge of zero adds no part.
     pub fn add(&mut self, place: u64, amount: Units) {
         if amount.is_zero() {
