@@ -21,8 +21,8 @@ use std::sync::Arc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Requests of a run, unless `MEMORY_REQUESTS` sets another number. Everything that is bounded by number is full after a
-/// fifth of them.
+/// Requests of a run, unless `MEMORY_REQUESTS` sets another number. Everything that is bounded by number is full after
+/// a fifth of them.
 const REQUESTS: u64 = 60_000;
 
 /// What allocators and hash tables may differ by.

@@ -7,7 +7,7 @@
 
 use super::held::{Held, MAX_HELD, Share};
 use crate::answer::refusal::BadBody;
-use crate::codec::content_encoding::{Bounds, Codings, Decoder, Fault as CodingFault};
+use crate::codec::content_encoding::{Bounds, Codings, Decoder, Fault as CodingFault, HEAD_BYTES};
 use crate::codec::loose_json::Fault;
 use std::ops::Range;
 
@@ -103,7 +103,13 @@ impl Incoming {
     /// A part of the body came, `size` bytes so far.
     #[must_use]
     pub(super) fn push(self, buffer: &Buffer<'_>, size: usize) -> Self {
-        match self {
+        if matches!(self, Self::Plain) {
+            // Its end is soon enough.
+            return self;
+        }
+        match self.corrected(buffer, size) {
+            // Nobody knows its coding for certain.
+            other if size < HEAD_BYTES => other,
             Self::Coded(codings, Some(decoding)) => match decoding.push(buffer, size) {
                 Ok(decoding) => Self::Coded(codings, decoding),
                 Err(bad) => Self::Bad(bad),
@@ -112,11 +118,35 @@ impl Incoming {
         }
     }
 
+    /// The same, in the coding that its first bytes show, if nothing has been decoded.
+    fn corrected(self, buffer: &Buffer<'_>, size: usize) -> Self {
+        let head = || buffer(0..size.min(HEAD_BYTES));
+        match self {
+            Self::Plain => {
+                let codings = Codings::default().corrected(&head());
+                if codings.is_empty() { Self::Plain } else { Self::Coded(codings, None) }
+            }
+            Self::Coded(codings, Some(decoding)) if decoding.read == 0 => {
+                let corrected = codings.clone().corrected(&head());
+                let is_right = corrected == codings;
+                Self::Coded(corrected, is_right.then_some(decoding))
+            }
+            other => other,
+        }
+    }
+
     /// The body is whole.
     pub(super) fn finish(self, buffer: &Buffer<'_>, size: usize) -> Arrived {
         let is_small = size <= SMALL;
-        match self {
-            Self::Plain if is_small => Arrived::Plain(buffer(0..size)),
+        if is_small && matches!(self, Self::Plain) {
+            let bytes = buffer(0..size);
+            let codings = Codings::default().corrected(&bytes);
+            if codings.is_empty() {
+                return Arrived::Plain(bytes);
+            }
+            return Self::Coded(codings, None).finish(buffer, size);
+        }
+        match self.corrected(buffer, size) {
             Self::Coded(codings, decoding) if is_small => {
                 let mut decoding = decoding.unwrap_or_else(|| Decoding::new(&codings, &Held::default()));
                 match decoding.decode_small(buffer, size) {
@@ -321,6 +351,38 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_in_the_coding_that_its_bytes_show() {
+        let text = r#"{"model":"gpt-4o"}"#.repeat(100);
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), Compression::default());
+        zlib.write_all(text.as_bytes()).unwrap();
+        let zlib = zlib.finish().unwrap();
+        let gzip_of = gzip(&zlib);
+        let gzip = gzip(text.as_bytes());
+        for (header, body) in [
+            ("", &gzip),
+            ("identity", &gzip),
+            ("deflate", &gzip),
+            ("zstd", &gzip),
+            ("gzip", &zlib),
+            ("", &zlib),
+            ("deflate, deflate", &gzip_of),
+        ] {
+            for step in [1, 3, 7, 10_000] {
+                let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
+                let mut incoming = Incoming::new(header, "application/json", &Held::default());
+                for size in (1..body.len()).step_by(step) {
+                    incoming = incoming.push(&buffer, size);
+                }
+                let arrived = incoming.finish(&buffer, body.len());
+                let Arrived::Decoded { decoded, as_sent } = arrived else { panic!("{header} {arrived:?}") };
+                assert_eq!((decoded, &as_sent), (text.clone().into_bytes(), body), "{header} {step}");
+            }
+        }
+        let plain = |_: Range<usize>| b"{x".to_vec();
+        assert!(matches!(Incoming::Plain.finish(&plain, 2), Arrived::Plain(_)));
+    }
+
+    #[test]
     fn forms_and_parts_are_found_by_their_type() {
         assert!(is_form("application/X-WWW-form-urlencoded; charset=utf-8"));
         assert!(is_form("application/json, application/x-www-form-urlencoded"));
@@ -336,9 +398,12 @@ mod tests {
         let held = Held::default();
         let mut incoming = Incoming::new("gzip", "", &held);
         let furthest = Cell::new(0);
-        for end in 1..=body.len() {
+        for end in HEAD_BYTES + 1..=body.len() {
             let buffer = |range: Range<usize>| {
-                assert_eq!(range, furthest.replace(end)..end, "every byte is read once");
+                // The first bytes show the coding, too.
+                if furthest.get() > 0 || range.len() > HEAD_BYTES {
+                    assert_eq!(range, furthest.replace(end)..end, "every byte is read once");
+                }
                 body[range].to_vec()
             };
             incoming = incoming.push(&buffer, end);

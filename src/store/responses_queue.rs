@@ -43,8 +43,8 @@ pub(super) struct Outcome {
 
 impl ResponsesQueue {
     /// Adds a call. If the queue is full, the oldest usage loses its place for it, since it may pass by again; anybody
-    /// can make usages pass, so they never take the place of a reservation. Returns the settlement of a reservation that
-    /// has lost its place for another.
+    /// can make usages pass, so they never take the place of a reservation. Returns the settlement of a reservation
+    /// that has lost its place for another.
     pub(super) fn push(&mut self, call: Background) -> Option<Settle> {
         let mut lost = None;
         if self.gathering.len() >= MAX_WAITING {

@@ -188,7 +188,8 @@ impl<S: SharedData> Worker<S> {
     }
 
     /// Ends the wait for answers that were due by the last tick. One that came in time has been read since, however
-    /// busy the worker is: a worker that is late must not take the store to be late (docs/envoy.md#waking-the-root-context).
+    /// busy the worker is: a worker that is late must not take the store to be late
+    /// (docs/envoy.md#waking-the-root-context).
     fn expire_answers(&mut self, turn: &mut Turn, now: Millis) {
         let due = std::mem::replace(&mut self.ticked, now);
         while let Some(stream) = self.answers.pop(due) {

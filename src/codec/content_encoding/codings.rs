@@ -8,6 +8,9 @@ const MAX_CODINGS: usize = 8;
 /// The codings that the filter asks upstreams for.
 const READABLE: [&str; 4] = ["gzip", "x-gzip", "deflate", "identity"];
 
+/// The bytes at the beginning of a body that show its coding.
+pub const HEAD_BYTES: usize = 4;
+
 /// A coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
@@ -22,6 +25,18 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// The coding of bytes that begin with `head`, of which [`HEAD_BYTES`] are enough, if they show it. No JSON begins
+    /// so.
+    fn from_head(head: &[u8]) -> Option<Self> {
+        match head {
+            [0x1F, 0x8B, 8, ..] => Some(Self::Gzip),
+            [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(Self::Zstd),
+            // RFC 1950, section 2.2: a window of 32 KiB, and a check of both bytes.
+            [0x78, flags, ..] if u16::from_be_bytes([0x78, *flags]).is_multiple_of(31) => Some(Self::Deflate),
+            _ => None,
+        }
+    }
+
     /// The coding called `name`; `None` for `identity`, which changes nothing.
     fn from_name(name: &str) -> Option<Option<Self>> {
         Some(match name.to_ascii_lowercase().as_str() {
@@ -66,6 +81,20 @@ impl Codings {
             names.filter(|name| !name.is_empty()).map(|name| Coding::from_name(name).ok_or(Unknown));
         let codings: Vec<Coding> = codings.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
         if codings.len() > MAX_CODINGS { Err(Unknown) } else { Ok(Self(codings)) }
+    }
+
+    /// The codings of a body that begins with `head`: those that the header names, unless the bytes say that the last
+    /// one is another. Decoders that find out the coding by themselves take it for that, whatever the header says.
+    #[must_use]
+    pub fn corrected(mut self, head: &[u8]) -> Self {
+        let Some(found) = Coding::from_head(head) else { return self };
+        match self.0.last_mut() {
+            // Its streams may begin with any bytes.
+            Some(Coding::Brotli) => {}
+            Some(last) => *last = found,
+            None => self.0.push(found),
+        }
+        self
     }
 
     /// Whether there is none.

@@ -12,7 +12,7 @@ mod gzip;
 mod stage;
 mod zstd;
 
-pub use codings::{Coding, Codings, Unknown, narrowed};
+pub use codings::{Coding, Codings, HEAD_BYTES, Unknown, narrowed};
 
 use stage::{Stage, Stop};
 
