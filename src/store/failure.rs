@@ -12,6 +12,8 @@ pub struct Failure {
     pub why: String,
     /// Whether the sidecar has answered that it does not take the call.
     pub is_refusal: bool,
+    /// Whether something in the batch may be the reason for that, so that other batches may be taken.
+    pub blames_batch: bool,
 }
 
 impl Failure {
@@ -23,13 +25,14 @@ impl Failure {
         let shown = String::from_utf8_lossy(body.get(..200).unwrap_or(body));
         let why = format!("the sidecar answered {}: {shown}", status.unwrap_or("without a status"));
         let is_of_call = |status: u16| (400..500).contains(&status) && !matches!(status, 408 | 429);
-        let is_refusal = status.and_then(|status| status.parse().ok()).is_some_and(is_of_call);
-        Self { why, is_refusal }
+        let status = status.and_then(|status| status.parse().ok());
+        let blames_batch = matches!(status, Some(400 | 413 | 422));
+        Self { why, is_refusal: status.is_some_and(is_of_call), blames_batch }
     }
 
     /// The answer to a reservation of the callout.
     pub fn answer(self) -> Answer {
-        let Self { why, is_refusal } = self;
+        let Self { why, is_refusal, .. } = self;
         if is_refusal { Answer::Refused { why } } else { Answer::Unavailable { why } }
     }
 }
@@ -37,7 +40,7 @@ impl Failure {
 /// A missing answer.
 impl From<String> for Failure {
     fn from(why: String) -> Self {
-        Self { why, is_refusal: false }
+        Self { why, is_refusal: false, blames_batch: false }
     }
 }
 

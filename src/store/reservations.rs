@@ -204,7 +204,7 @@ impl Sent {
                 why: format!("{} windows in the answer to {} charges", windows.len(), self.charges),
             },
             Reserved::Failed { error, unavailable } => {
-                Failure { why: error, is_refusal: !unavailable }.answer()
+                Failure { why: error, is_refusal: !unavailable, blames_batch: false }.answer()
             }
         }
     }

@@ -1,14 +1,14 @@
 //! Background responses and their usage on their way to the sidecar, in callouts of their own: a sidecar that is older
 //! than the filter does not know them, and must not lose settlements for that.
 //!
-//! A call that fails a few times is given up. A reservation that was to stay open is then settled as reserved, and a
-//! usage may pass by again.
+//! A call that fails a few times, or can never be done, is given up. A reservation that was to stay open is then
+//! settled as reserved, and a usage may pass by again.
 
 use super::sidecar::{Callout, Kind, MAX_BATCH, Pause, SETTLE_TIMEOUT, json, parse};
 use super::wire::{Background, Met, Settle};
 use super::{Failure, HeldIn, Met as MetResponse};
 use crate::quantity::Millis;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How often a call is sent.
 const MAX_ATTEMPTS: u32 = 5;
@@ -20,13 +20,19 @@ const MAX_WAITING: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct ResponsesQueue {
     gathering: VecDeque<Queued>,
+    /// Those that have failed by themselves, by the end of their rest. They delay no other.
+    resting: BTreeMap<(Millis, u64), Queued>,
     in_flight: Vec<Queued>,
+    /// The pause of all after a callout without an answer.
     pause: Option<Pause>,
+    next_rest: u64,
 }
 
 #[derive(Debug)]
 struct Queued {
     attempts: u32,
+    /// Its last rest, if it has failed by itself.
+    rest: Option<Pause>,
     call: Background,
 }
 
@@ -47,33 +53,51 @@ impl ResponsesQueue {
     /// that has lost its place for another.
     pub(super) fn push(&mut self, call: Background) -> Option<Settle> {
         let mut lost = None;
-        if self.gathering.len() >= MAX_WAITING {
+        if self.gathering.len().saturating_add(self.resting.len()) >= MAX_WAITING {
             let is_usage = |queued: &Queued| matches!(queued.call, Background::Usage(_));
-            match (self.gathering.iter().position(is_usage), &call) {
-                (Some(usage), _) => drop(self.gathering.remove(usage)),
-                (None, Background::Usage(_)) => return None,
-                (None, Background::Open(_)) => lost = self.gathering.pop_front(),
+            let resting = self.resting.iter().find(|(_, queued)| is_usage(queued)).map(|(key, _)| *key);
+            match (resting, self.gathering.iter().position(is_usage), &call) {
+                (Some(usage), ..) => drop(self.resting.remove(&usage)),
+                (None, Some(usage), _) => drop(self.gathering.remove(usage)),
+                (None, None, Background::Usage(_)) => return None,
+                (None, None, Background::Open(_)) => {
+                    lost = self.resting.pop_first().map(|(_, lost)| lost);
+                    lost = lost.or_else(|| self.gathering.pop_front());
+                }
             }
         }
-        self.gathering.push_back(Queued { attempts: 0, call });
+        self.gathering.push_back(Queued { attempts: 0, rest: None, call });
         lost.and_then(|lost| given_up(lost.call))
     }
 
     /// Whether nothing waits or is under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.gathering.is_empty() && self.in_flight.is_empty()
+        self.gathering.is_empty() && self.resting.is_empty() && self.in_flight.is_empty()
     }
 
-    /// When the pause after a failure ends, if calls wait for that.
+    /// When a pause or a rest ends for which calls wait.
     pub(super) fn next_due(&self) -> Option<Millis> {
-        let waits = !self.gathering.is_empty() && self.in_flight.is_empty();
-        self.pause.filter(|_| waits).map(|pause| pause.until)
+        if !self.in_flight.is_empty() {
+            return None;
+        }
+        let pause = self.pause.map(|pause| pause.until);
+        if !self.gathering.is_empty() {
+            return pause;
+        }
+        let (rested, _) = self.resting.first_key_value()?.0;
+        Some(pause.map_or(*rested, |pause| pause.max(*rested)))
     }
 
     /// The next callout, if none is under way, calls wait, and no pause is in force.
     pub(super) fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         let paused = self.pause.is_some_and(|pause| now < pause.until);
-        if paused || !self.in_flight.is_empty() || self.gathering.is_empty() {
+        if paused || !self.in_flight.is_empty() {
+            return None;
+        }
+        while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
+            self.gathering.push_back(rested.remove());
+        }
+        if self.gathering.is_empty() {
             return None;
         }
         self.in_flight = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
@@ -85,26 +109,40 @@ impl ResponsesQueue {
     pub(super) fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) -> Outcome {
         let sent = std::mem::take(&mut self.in_flight);
         let mut outcome = Outcome::default();
-        let answers = match answer.and_then(|body| parse::<Met>(body, sent.len())) {
-            Ok(answers) => answers,
-            Err(Failure { why, .. }) => vec![Met::Failed { error: why }; sent.len()],
+        let answers = answer.and_then(|body| parse::<Met>(body, sent.len()));
+        let is_answered = answers.is_ok();
+        let answers = match answers {
+            Ok(answers) => {
+                self.pause = None;
+                answers
+            }
+            Err(Failure { why, .. }) => {
+                self.pause = Some(Pause::after(self.pause, now));
+                vec![Met::Failed { error: why, permanent: false }; sent.len()]
+            }
         };
         let mut again = VecDeque::new();
         for (queued, answer) in sent.into_iter().zip(answers) {
             match answer {
                 Met::Done { found } => outcome.met.extend(found.map(|found| met(queued.call, found))),
-                Met::Failed { error } => {
+                Met::Failed { error, permanent } => {
                     outcome.why = Some(error);
                     let attempts = queued.attempts.saturating_add(1);
-                    if attempts < MAX_ATTEMPTS {
-                        again.push_back(Queued { attempts, ..queued });
+                    if attempts < MAX_ATTEMPTS && !permanent {
+                        if is_answered {
+                            let rest = Pause::after(queued.rest, now);
+                            self.next_rest = self.next_rest.wrapping_add(1);
+                            let key = (rest.until, self.next_rest);
+                            self.resting.insert(key, Queued { attempts, rest: Some(rest), ..queued });
+                        } else {
+                            again.push_back(Queued { attempts, ..queued });
+                        }
                     } else {
                         outcome.given_up.extend(given_up(queued.call));
                     }
                 }
             }
         }
-        self.pause = outcome.why.as_ref().map(|_| Pause::after(self.pause, now));
         again.append(&mut self.gathering);
         self.gathering = again;
         outcome
@@ -192,6 +230,24 @@ mod tests {
             }
         }
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_fails_by_itself_delays_no_other_and_one_that_can_never_be_done_is_given_up() {
+        let mut queue = ResponsesQueue::default();
+        for id in ["a", "b"] {
+            queue.push(open(id));
+        }
+        queue.next_callout(Millis::ZERO).unwrap();
+        let answer = br#"[{"error":"Redis: BUSY"},{"error":"Redis: WRONGTYPE","permanent":true}]"#;
+        let outcome = queue.callout_ended(Ok(answer), Millis::ZERO);
+        assert_eq!(outcome.given_up.iter().map(|settle| &*settle.id).collect::<Vec<_>>(), ["b"]);
+        queue.push(open("c"));
+        let callout = queue.next_callout(Millis::ZERO).unwrap();
+        assert!(callout.body.starts_with(br#"[{"open":{"response":"","id":"c""#), "{callout:?}");
+        queue.callout_ended(Ok(b"[{}]"), Millis::ZERO);
+        assert_eq!(queue.next_due(), Some(Millis::new(100)));
+        assert!(queue.next_callout(Millis::new(100)).is_some());
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Stores<S> {
     notices: Noticeboard<S>,
     /// When the log last reported a failure.
     logged: Option<Millis>,
+    /// The settlements that can never be done since the last turn.
+    refused: u64,
+    /// Why the last of them cannot, and when the log said so.
+    refusal: Option<(String, Millis)>,
 }
 
 #[derive(Debug)]
@@ -102,7 +106,7 @@ impl<S: SharedData> Stores<S> {
                 })
             }
         };
-        Self { namespace, local, sidecar, notices, logged: None }
+        Self { namespace, local, sidecar, notices, logged: None, refused: 0, refusal: None }
     }
 
     /// What the workers of this Envoy tell each other.
@@ -312,6 +316,7 @@ impl<S: SharedData> Stores<S> {
     pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
         stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
+        stats.add(Stat::SettlementsRefused, std::mem::take(&mut self.refused));
         let mut callouts: Vec<Callout> = std::iter::from_fn(|| sidecar.reserves.next_callout(now)).collect();
         callouts.extend(sidecar.settles.next_callout(now));
         callouts.extend(sidecar.responses.next_callout(now));
@@ -337,6 +342,9 @@ impl<S: SharedData> Stores<S> {
             }
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
+                for why in settled.refused {
+                    self.drop_settlement(why, now);
+                }
                 if let Some(why) = settled.why {
                     self.log_unavailable(&why, now);
                 }
@@ -352,6 +360,16 @@ impl<S: SharedData> Stores<S> {
                 }
                 CalloutOutcome { met: outcome.met, ..CalloutOutcome::default() }
             }
+        }
+    }
+
+    /// Counts a settlement that can never be done, and logs why: each reason once, and again after a minute.
+    fn drop_settlement(&mut self, why: String, now: Millis) {
+        self.refused = self.refused.saturating_add(1);
+        let is_known = |(known, at): &(String, Millis)| *known == why && now < *at + Millis::MINUTE;
+        if !self.refusal.as_ref().is_some_and(is_known) {
+            log::error!("a settlement can never be done, and is dropped: {why}");
+            self.refusal = Some((why, now));
         }
     }
 

@@ -123,10 +123,13 @@ pub enum Settled {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         over: bool,
     },
-    /// The settlement has failed and may be sent again.
+    /// The settlement has failed.
     Failed {
         /// The reason, for the log.
         error: String,
+        /// Whether it can never be done. Otherwise it may be sent again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        permanent: bool,
     },
 }
 
@@ -181,10 +184,13 @@ pub struct ResponseUsage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Met {
-    /// It has failed and may be sent again.
+    /// It has failed.
     Failed {
         /// The reason, for the log.
         error: String,
+        /// Whether it can never be done. Otherwise it may be sent again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        permanent: bool,
     },
     /// It has taken effect.
     Done {
@@ -370,7 +376,8 @@ mod tests {
         for (met, json) in [
             (Met::Done { found: None }, "{}"),
             (Met::Done { found: Some("r".into()) }, r#"{"found":"r"}"#),
-            (Met::Failed { error: "busy".into() }, r#"{"error":"busy"}"#),
+            (Met::Failed { error: "busy".into(), permanent: false }, r#"{"error":"busy"}"#),
+            (Met::Failed { error: "no".into(), permanent: true }, r#"{"error":"no","permanent":true}"#),
         ] {
             assert_eq!(serde_json::to_string(&met).unwrap(), json);
             assert_eq!(serde_json::from_str::<Met>(json).unwrap(), met);

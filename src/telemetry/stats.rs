@@ -41,6 +41,8 @@ pub enum Stat {
     Settled,
     /// Settlements that were dropped because the queue was full.
     SettlementsDropped,
+    /// Settlements that were dropped because they can never be done.
+    SettlementsRefused,
     /// Prompt tokens of the reservations that were settled.
     InputTokens,
     /// Completion tokens of the reservations that were settled.
@@ -141,6 +143,7 @@ mod tests {
                 "llm_rate_limit.store_errors_denied",
                 "llm_rate_limit.settled",
                 "llm_rate_limit.settlements_dropped",
+                "llm_rate_limit.settlements_refused",
                 "llm_rate_limit.input_tokens",
                 "llm_rate_limit.output_tokens",
             ]

@@ -39,6 +39,7 @@ modules! {
     reload,
     routes,
     senders,
+    settlements,
     sidecar_versions,
     sidecars,
     storm,

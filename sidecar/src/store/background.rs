@@ -1,11 +1,11 @@
 //! Background responses: their reservations stay open until their usage comes, through whatever Envoy.
 
 use super::call::{self, Call, Group, Invalid};
-use super::error::Unavailable;
+use super::error::{Unavailable, is_permanent};
 use super::slices::slices;
-use super::{Answer, REDIS_CLOCK, Store};
+use super::{REDIS_CLOCK, Store, answer};
 use llm_rate_limit::store::wire::{Background, Met, ScopeCharges};
-use redis::{FromRedisValue, RedisResult, Value};
+use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
 impl Store {
     /// Keeps reservations open or takes usage, and returns one answer for each element, in order. The leases of a
@@ -33,14 +33,15 @@ impl Store {
             })
             .flat_map(|(open, groups)| groups.iter().map(|group| group.detach(open, REDIS_CLOCK)))
             .collect();
-        let mut detached = self.run(&detach).await?.into_iter();
-        let meetings: Vec<Result<Call, String>> = elements
+        let mut detached = self.replies(&detach).await?.into_iter().map(answer);
+        let meetings: Vec<Result<Call, Met>> = elements
             .into_iter()
             .map(|element| {
-                let (groups, call) = element.map_err(|why| why.to_string())?;
+                let (groups, call) =
+                    element.map_err(|why| Met::Failed { error: why.to_string(), permanent: true })?;
                 // All of them, so that those of the next element follow.
-                let answers: Vec<Answer> = detached.by_ref().take(groups.len()).collect();
-                answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+                let answers: Vec<_> = detached.by_ref().take(groups.len()).collect();
+                answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|why| failed(&why))?;
                 Ok(call)
             })
             .collect();
@@ -50,7 +51,7 @@ impl Store {
             .into_iter()
             .map(|call| match call {
                 Ok(_) => replies.next().map_or_else(missing, met),
-                Err(error) => Met::Failed { error },
+                Err(failed) => failed,
             })
             .collect())
     }
@@ -73,12 +74,16 @@ fn calls(one: &Background) -> Result<(Vec<Group<'_>>, Call), Invalid> {
 }
 
 fn missing() -> Met {
-    Met::Failed { error: "Redis: a reply is missing".to_owned() }
+    Met::Failed { error: "Redis: a reply is missing".to_owned(), permanent: false }
 }
 
 fn met(reply: RedisResult<Value>) -> Met {
     match reply.and_then(|value| Ok(Option::<String>::from_redis_value(value)?)) {
         Ok(found) => Met::Done { found },
-        Err(why) => Met::Failed { error: format!("Redis: {why}") },
+        Err(why) => failed(&why),
     }
+}
+
+fn failed(why: &RedisError) -> Met {
+    Met::Failed { error: format!("Redis: {why}"), permanent: is_permanent(why) }
 }

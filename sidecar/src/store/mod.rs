@@ -22,7 +22,7 @@ pub mod usage;
 
 use crate::metrics::Metrics;
 use call::Call;
-use error::Unavailable;
+use error::{Unavailable, is_permanent};
 use link::Link;
 use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled};
 use pending::Pending;
@@ -111,12 +111,12 @@ impl Store {
                 groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
             })
             .collect();
-        let mut answers = self.run(&calls).await?.into_iter();
+        let mut answers = self.replies(&calls).await?.into_iter().map(answer);
         Ok(elements
             .into_iter()
             .map(|groups| match groups {
                 Ok(groups) => settled(answers.by_ref().take(groups.len())),
-                Err(why) => Settled::Failed { error: why.to_string() },
+                Err(why) => Settled::Failed { error: why.to_string(), permanent: true },
             })
             .collect())
     }
@@ -190,19 +190,27 @@ impl Store {
 }
 
 /// The settlement of a whole request, from the answers of its groups.
-fn settled(answers: impl Iterator<Item = Answer>) -> Settled {
+fn settled(answers: impl Iterator<Item = RedisResult<Vec<i64>>>) -> Settled {
     let (mut settled, mut over) = (false, false);
-    let mut error = None;
+    let mut failure: Option<(String, bool)> = None;
     for answer in answers {
         match answer {
             Ok(reply) => {
                 settled |= reply == [1] || reply == [2];
                 over |= reply == [2];
             }
-            Err(why) => error = Some(why),
+            // As long as one scope may still be settled, the whole is worth another try.
+            Err(why) => {
+                let permanent =
+                    is_permanent(&why) && failure.as_ref().is_none_or(|(_, permanent)| *permanent);
+                failure = Some((format!("Redis: {why}"), permanent));
+            }
         }
     }
-    error.map_or(Settled::Done { settled, over }, |error| Settled::Failed { error })
+    match failure {
+        Some((error, permanent)) => Settled::Failed { error, permanent },
+        None => Settled::Done { settled, over },
+    }
 }
 
 fn is_no_script(error: &RedisError) -> bool {
