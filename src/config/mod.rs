@@ -42,7 +42,7 @@ use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
 use error::{Path, Problems};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
@@ -215,7 +215,15 @@ impl Config {
 
     /// The id of `identity` in the store.
     fn store_id(&self, identity: &Identity) -> Arc<str> {
-        let id = identity.id();
+        self.hashed(identity.id())
+    }
+
+    /// The ids in the store of the keys that the configuration names.
+    pub fn ids(&self) -> BTreeSet<Arc<str>> {
+        self.keys.keys().map(|id| self.hashed(id)).collect()
+    }
+
+    fn hashed(&self, id: &Arc<str>) -> Arc<str> {
         self.hash_secret.as_ref().map_or_else(|| Arc::clone(id), |secret| secret.hash(id).into())
     }
 

@@ -25,14 +25,25 @@ use std::sync::Arc;
 /// The scope and the identity of the counters that all requests share.
 pub const GLOBAL: &str = "global";
 
+/// What the scope of a group begins with, and no identity's id.
+const GROUP: &str = "group-";
+
+/// What the scope of a pattern of models begins with, and no identity's id.
+const MODEL: &str = "model-";
+
+/// Whether `scope` is that of a group, of models or of all requests: the configuration names it, and no client can.
+pub fn is_shared(scope: &str) -> bool {
+    scope == GLOBAL || scope.starts_with(GROUP) || scope.starts_with(MODEL)
+}
+
 /// The scope and the identity of the counters that the keys of a group share.
 pub fn group_scope(group: &str) -> String {
-    format!("group-{group}")
+    format!("{GROUP}{group}")
 }
 
 /// The scope and the identity of the counters that all requests for the models of a pattern share.
 pub fn model_scope(pattern: &str) -> String {
-    format!("model-{pattern}")
+    format!("{MODEL}{pattern}")
 }
 
 /// Whether a request is limited.

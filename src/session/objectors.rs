@@ -74,7 +74,7 @@ mod tests {
 
     fn stores(memory: &Memory) -> Stores<&Memory> {
         let config = br#"{"store": {"type": "redis", "cluster": "s"}}"#;
-        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), memory)
+        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), Default::default(), memory)
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //!
 //! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of
 //! the shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
+//! `llmrl/<version>/<namespace>/configured/<shard>` has what the configuration names, and `.../seed` places scopes.
 //! `llmrl-responses/<version>/<namespace>/<shard>` has open responses.
 
 use crate::window::Window;
@@ -88,7 +89,17 @@ pub fn limit_name(index_field: &str) -> Option<&str> {
     index_field.rsplit_once(':').map(|(name, _)| name)
 }
 
-/// The key of one of the local store's `shards` in `namespace`.
+/// The key of the seed that places scopes in shards, in this process.
+pub fn seed(namespace: &str) -> String {
+    format!("llmrl/{SHARD_VERSION}/{namespace}/seed")
+}
+
+/// The key of one of the shards in `namespace` for what the configuration names.
+pub fn configured_shard(namespace: &str, shard: u32) -> String {
+    format!("llmrl/{SHARD_VERSION}/{namespace}/configured/{shard}")
+}
+
+/// The key of one of the local store's `shards` in `namespace` for identities that no configuration names.
 pub fn shard(namespace: &str, shards: u32, shard: u32) -> String {
     format!("llmrl/{SHARD_VERSION}/{namespace}/{shards}/{shard}")
 }

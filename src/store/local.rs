@@ -2,14 +2,22 @@
 //!
 //! Envoy's shared data is one map per process (docs/envoy.md#shared-data). Its compare-and-swap works only on keys that
 //! exist, and nothing frees a key. So the store is a fixed number of shards, which the main thread creates before any
-//! worker runs (docs/envoy.md#contexts). The hash of a scope's name picks the shard of its counters.
+//! worker runs (docs/envoy.md#contexts). The hash of a scope's name picks the shard of its counters, with a seed that
+//! each process chooses, so that nobody can aim at a shard.
+//!
+//! What the configuration names (keys, groups, models, `global`) is in shards of its own, which hold as many scopes as
+//! come. Anybody may invent identities, so theirs are in shards that are bounded. The number of neither depends on how
+//! many keys there are.
 
 use super::Decision;
 use super::charge::ScopeCharges;
 use super::keys;
-use super::shard::{Digest16, Held, Shard, digest};
+use super::shard::{Held, Shard, digest};
+use crate::policy;
 use crate::quantity::Millis;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use thiserror::Error;
@@ -20,6 +28,9 @@ const MAX_TRIES: u32 = 10_000;
 
 /// The average number of scopes per shard when the store is full: half of those that a shard has room for.
 const EXPECTED_SCOPES_PER_SHARD: u32 = 8;
+
+/// The number of shards for what the configuration names.
+const CONFIGURED_SHARDS: NonZeroU32 = NonZeroU32::new(1_024).unwrap();
 
 /// The part of Envoy's shared data that the store needs. A clone is the same data.
 pub trait SharedData: Clone {
@@ -81,24 +92,41 @@ pub struct LocalStore<S> {
     data: S,
     namespace: Arc<str>,
     shards: NonZeroU32,
+    /// The ids of the keys that the configuration names.
+    configured: Arc<BTreeSet<Arc<str>>>,
+    seed: String,
 }
 
 impl<S: SharedData> LocalStore<S> {
-    /// A store for `max_identities` at a time, on `data`, whose counters are those of `namespace`.
-    pub fn new(data: S, namespace: Arc<str>, max_identities: NonZeroU32) -> Self {
+    /// A store for `max_identities` at a time beside the `configured` ones, on `data`, whose counters are those of
+    /// `namespace`.
+    pub fn new(
+        data: S,
+        namespace: Arc<str>,
+        max_identities: NonZeroU32,
+        configured: Arc<BTreeSet<Arc<str>>>,
+    ) -> Self {
         let shards = max_identities.get().div_ceil(EXPECTED_SCOPES_PER_SHARD);
-        Self { data, namespace, shards: NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN) }
+        let shards = NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN);
+        Self { data, namespace, shards, configured, seed: String::new() }
     }
 
-    /// Creates the shards that do not exist. Counters from before a reload stay.
-    pub fn prepare(&self) {
+    /// Creates the shards that do not exist, and a seed. Counters from before a reload stay, and so does the seed.
+    pub fn prepare(&mut self) {
         let empty = Shard::default().encode();
-        for shard in 0..self.shards.get() {
-            let key = keys::shard(&self.namespace, self.shards.get(), shard);
+        let own = (0..CONFIGURED_SHARDS.get()).map(|shard| keys::configured_shard(&self.namespace, shard));
+        let others = (0..self.shards.get()).map(|it| keys::shard(&self.namespace, self.shards.get(), it));
+        for key in own.chain(others) {
             if self.data.get(&key).is_none() {
                 self.data.create(&key, &empty);
             }
         }
+        let key = keys::seed(&self.namespace);
+        if self.data.get(&key).is_none() {
+            self.data.create(&key, RandomState::new().hash_one(0).to_string().as_bytes());
+        }
+        let seed = self.data.get(&key).map(|(bytes, _)| bytes).unwrap_or_default();
+        self.seed = String::from_utf8_lossy(&seed).into_owned();
     }
 
     /// Charges all of `scopes` or nothing. Each scope is one atomic step: this charges one after the other, and refunds
@@ -185,10 +213,15 @@ impl<S: SharedData> LocalStore<S> {
     /// Reads the shard of `scope`, applies `change` and writes the shard back. Tries again if another worker has
     /// written the shard in between.
     fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
-        let shard = self.shard_of(digest(&[&scope.scope]));
-        let key = keys::shard(&self.namespace, self.shards.get(), shard);
+        let grows = self.is_configured(&scope.scope);
+        let shard = self.shard_of(&scope.scope);
+        let key = if grows {
+            keys::configured_shard(&self.namespace, shard)
+        } else {
+            keys::shard(&self.namespace, self.shards.get(), shard)
+        };
         let changed = change_value(&self.data, &key, |bytes| {
-            let mut counters = Shard::decode(bytes);
+            let mut counters = Shard::decode(bytes).growing(grows);
             let answer = change(&mut counters);
             (answer, counters.encode())
         });
@@ -208,15 +241,22 @@ impl<S: SharedData> LocalStore<S> {
         &self.namespace
     }
 
-    fn shard_of(&self, name: Digest16) -> u32 {
-        let [a, b, c, d, ..] = name;
-        u32::from_be_bytes([a, b, c, d]) % self.shards
+    /// Whether the configuration names `scope`, which is that of a key, a group, models or `global`.
+    fn is_configured(&self, scope: &str) -> bool {
+        policy::is_shared(scope) || self.configured.contains(scope)
+    }
+
+    fn shard_of(&self, scope: &str) -> u32 {
+        let shards = if self.is_configured(scope) { CONFIGURED_SHARDS } else { self.shards };
+        let [a, b, c, d, ..] = digest(&[&self.seed, scope]);
+        u32::from_be_bytes([a, b, c, d]) % shards
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::identity::Identity;
     use crate::quantity::{NonZeroMillis, Units};
     use crate::store::charge::Charge;
     use crate::store::charge::tests::charge;
@@ -249,13 +289,14 @@ pub(crate) mod tests {
         }
     }
 
-    /// A charge in the scope of its identity.
+    /// A charge in the scope of its identity, which no configuration names.
     fn one(identity: &str, limit: u64, cost: u64) -> ScopeCharges {
+        let identity = &*Identity::of_key(identity).id().clone();
         ScopeCharges { scope: identity.into(), charges: vec![charge(identity, limit, cost)] }
     }
 
     fn store(memory: &Memory) -> LocalStore<&Memory> {
-        let store = LocalStore::new(memory, "".into(), NonZeroU32::new(64).unwrap());
+        let mut store = LocalStore::new(memory, "".into(), NonZeroU32::new(64).unwrap(), Arc::default());
         store.prepare();
         store
     }
@@ -267,7 +308,7 @@ pub(crate) mod tests {
     #[test]
     fn an_unprepared_store_is_an_error() {
         let memory = Memory::default();
-        let store = LocalStore::new(&memory, "".into(), NonZeroU32::MIN);
+        let store = LocalStore::new(&memory, "".into(), NonZeroU32::MIN, Arc::default());
         assert_eq!(store.reserve(&[one("a", 1, 1)], at(0)), Err(LocalError::Missing(0)));
     }
 
@@ -304,7 +345,7 @@ pub(crate) mod tests {
     fn an_error_in_a_later_scope_refunds_the_earlier_ones() {
         let memory = Memory::default();
         let store = store(&memory);
-        let shard = |scope: &str| store.shard_of(digest(&[scope]));
+        let shard = |key: &str| store.shard_of(Identity::of_key(key).id());
         let lost = (0..).map(|n| format!("k{n}")).find(|name| shard(name) != shard("a")).unwrap();
         memory.0.lock().unwrap().remove(&keys::shard("", store.shards.get(), shard(&lost)));
         let failed = store.reserve(&[one("a", 1, 1), one(&lost, 1, 1)], at(0));
@@ -344,5 +385,54 @@ pub(crate) mod tests {
         let memory = Memory::default();
         store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap();
         assert_eq!(store(&memory).reserve(&[one("a", 1, 1)], at(0)).unwrap().held, None);
+    }
+
+    /// The invented identities fill every place; the named ones do not notice, and a reload that names more keeps what
+    /// they have used.
+    #[test]
+    fn a_crowd_takes_no_place_from_what_the_configuration_names() {
+        let memory = Memory::default();
+        let configured = |keys: std::ops::Range<u32>| -> Arc<BTreeSet<Arc<str>>> {
+            Arc::new(keys.map(|n| Arc::clone(Identity::of_key(&format!("named-{n}")).id())).collect())
+        };
+        let reloaded = |keys| {
+            let mut store =
+                LocalStore::new(&memory, "".into(), NonZeroU32::new(64).unwrap(), configured(keys));
+            store.prepare();
+            store
+        };
+        let store = reloaded(0..200);
+        let admits = |store: &LocalStore<_>, name: &str, limit| {
+            store.reserve(&[one(name, limit, 1)], at(0)).unwrap().held.is_some()
+        };
+        for n in 0..1_000 {
+            admits(&store, &format!("invented-{n}"), 2);
+        }
+        assert!(!admits(&store, "invented-x", 2), "the store is full");
+        let keys = || memory.0.lock().unwrap().len();
+        let before = keys();
+        assert!((0..200).all(|n| admits(&store, &format!("named-{n}"), 1)));
+        let store = reloaded(0..300);
+        assert!((0..200).all(|n| !admits(&store, &format!("named-{n}"), 1)), "a reload keeps all counters");
+        assert!((200..300).all(|n| admits(&store, &format!("named-{n}"), 1)));
+        let group = ScopeCharges { scope: "group-a".into(), charges: vec![charge("group-a", 1, 1)] };
+        assert!(store.reserve(&[group], at(0)).unwrap().held.is_some());
+        assert_eq!(keys(), before, "no key in shared data is new");
+    }
+
+    #[test]
+    fn each_process_places_scopes_in_its_own_way() {
+        let memories = [Memory::default(), Memory::default()];
+        let places = memories.each_ref().map(|memory| {
+            let store = store(memory);
+            (0..64).map(|n| store.shard_of(Identity::of_key(&n.to_string()).id())).collect::<Vec<_>>()
+        });
+        assert_ne!(places[0], places[1]);
+        let again = store(&memories[0]);
+        assert!(
+            (0..)
+                .zip(&places[0])
+                .all(|(n, place)| { again.shard_of(Identity::of_key(&i32::to_string(&n)).id()) == *place })
+        );
     }
 }

@@ -9,8 +9,8 @@ use crate::window::{ChargedParts, Counter, Fit, WindowState};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The most scopes with counters of their own in one shard. All further scopes share one counter per limit: they may be
-/// refused early, but no limit admits too much, and memory stays bounded whatever identities arrive.
+/// The most scopes with counters of their own in a shard that does not grow. All further scopes share one counter per
+/// limit: they may be refused early, but no limit admits too much, and memory stays bounded whatever identities arrive.
 pub const SCOPES_PER_SHARD: usize = 16;
 
 /// A name in 16 bytes: the first half of its SHA-256.
@@ -34,6 +34,9 @@ pub fn digest(parts: &[&str]) -> Digest16 {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
     scopes: Vec<Scope>,
+    /// Whether every scope gets counters of its own, because the configuration names them all.
+    #[serde(skip)]
+    grows: bool,
 }
 
 /// The counters that are charged together.
@@ -59,20 +62,31 @@ pub struct Attempt {
     pub held: Option<Held>,
 }
 
+/// The counters that a scope charges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Place {
+    /// Its own, in a shard that grows.
+    #[default]
+    Configured,
+    /// Its own, in a shard that is bounded.
+    Own,
+    /// Those that scopes without counters of their own share.
+    Shared,
+}
+
 /// What the charges of one scope have charged, and to which counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Whether the counters are those that scopes without counters of their own share.
-    is_shared: bool,
+    place: Place,
     /// The parts of each charge, in order.
     parts: Vec<ChargedParts>,
 }
 
 impl Held {
-    /// The parts of each charge for counters that are shared or not. What was charged to the others is not given back:
-    /// it leaves its window there.
-    fn parts_in(&self, is_shared: bool) -> impl Iterator<Item = ChargedParts> {
-        let is_elsewhere = self.is_shared != is_shared;
+    /// The parts of each charge in the counters at `place`. What was charged to others is not given back: it leaves its
+    /// window there.
+    fn parts_at(&self, place: Place) -> impl Iterator<Item = ChargedParts> {
+        let is_elsewhere = self.place != place;
         self.parts.iter().map(move |parts| if is_elsewhere { parts.elsewhere() } else { parts.clone() })
     }
 }
@@ -81,6 +95,12 @@ impl Shard {
     /// The shard in `bytes`. Damaged bytes are an empty shard.
     pub fn decode(bytes: &[u8]) -> Self {
         postcard::from_bytes(bytes).unwrap_or_default()
+    }
+
+    /// The shard, in which every scope gets counters of its own if it `grows`.
+    #[must_use]
+    pub fn growing(self, grows: bool) -> Self {
+        Self { grows, ..self }
     }
 
     /// The shard as bytes, never empty: shared data reads an empty value as none.
@@ -95,7 +115,7 @@ impl Shard {
         let admitted =
             scope.charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
         let held = admitted.then(|| Held {
-            is_shared: counters.is_shared,
+            place: counters.place,
             parts: counters.each(|counter, charge| counter.at(now).reserve(charge.cost)),
         });
         Attempt { states: counters.states(fits), held }
@@ -105,8 +125,8 @@ impl Shard {
     /// now, and whether a counter is past a limit that is enforced.
     pub fn extend(&mut self, scope: &ScopeCharges, held: &Held, now: Millis) -> (Held, bool) {
         let mut counters = self.counters(scope, now);
-        let is_shared = counters.is_shared;
-        let (mut parts, mut is_over) = (held.parts_in(is_shared), false);
+        let place = counters.place;
+        let (mut parts, mut is_over) = (held.parts_at(place), false);
         let parts = counters.each(|counter, charge| {
             let mut parts = parts.next().unwrap_or_default();
             let mut counter = counter.at(now);
@@ -114,21 +134,21 @@ impl Shard {
             is_over |= charge.enforced && counter.used() > charge.window.capacity(charge.limit);
             parts
         });
-        (Held { is_shared, parts }, is_over)
+        (Held { place, parts }, is_over)
     }
 
     /// Keeps the charges in `held` of a request that is over, with what it has cost beyond them, and ends its leases.
     /// Returns what it holds now.
     pub fn detach(&mut self, scope: &ScopeCharges, held: &Held, now: Millis) -> Held {
         let mut counters = self.counters(scope, now);
-        let is_shared = counters.is_shared;
-        let mut parts = held.parts_in(is_shared);
+        let place = counters.place;
+        let mut parts = held.parts_at(place);
         let parts = counters.each(|counter, charge| {
             let mut parts = parts.next().unwrap_or_default();
             counter.at(now).detach(&mut parts, charge.cost);
             parts
         });
-        Held { is_shared, parts }
+        Held { place, parts }
     }
 
     /// Replaces the charges in `held` by the real costs in `scope`.
@@ -143,7 +163,7 @@ impl Shard {
 
     fn end(&mut self, scope: &ScopeCharges, held: &Held, now: Millis, cost: impl Fn(&Charge) -> Units) {
         let mut counters = self.counters(scope, now);
-        let mut parts = held.parts_in(counters.is_shared);
+        let mut parts = held.parts_at(counters.place);
         counters.each(|counter, charge| {
             if let Some(parts) = parts.next() {
                 counter.at(now).settle(&parts, cost(charge));
@@ -167,13 +187,20 @@ impl Shard {
         let own = digest(&[&scope.scope]);
         let common = digest(&[]);
         let has = |name: Digest16| self.scopes.iter().any(|scope| scope.name == name);
-        let shared = !has(own) && (has(common) || self.scopes.len() >= SCOPES_PER_SHARD);
+        let counters_at = if self.grows {
+            Place::Configured
+        } else if !has(own) && (has(common) || self.scopes.len() >= SCOPES_PER_SHARD) {
+            Place::Shared
+        } else {
+            Place::Own
+        };
+        let shared = counters_at == Place::Shared;
         let name = if shared { common } else { own };
         let place =
             index_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
         let charges = &scope.charges;
         let Some(Scope { counters: slots, .. }) = self.scopes.get_mut(place) else {
-            return Counters { slots: &mut [], places: Vec::new(), charges, now, is_shared: shared };
+            return Counters { slots: &mut [], places: Vec::new(), charges, now, place: counters_at };
         };
         let places = charges
             .iter()
@@ -184,7 +211,7 @@ impl Shard {
                 index_or_push(slots, |slot| slot.name == name, slot)
             })
             .collect();
-        Counters { slots, places, charges, now, is_shared: shared }
+        Counters { slots, places, charges, now, place: counters_at }
     }
 
     /// Drops the counters that are empty at `now`.
@@ -203,8 +230,8 @@ struct Counters<'a> {
     places: Vec<usize>,
     charges: &'a [Charge],
     now: Millis,
-    /// Whether they are those that scopes without counters of their own share.
-    is_shared: bool,
+    /// Where they are.
+    place: Place,
 }
 
 impl Counters<'_> {
@@ -336,17 +363,27 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_that_grows_has_a_counter_for_every_scope() {
+        let mut shard = Shard::default().growing(true);
+        for n in 0..10 * SCOPES_PER_SHARD {
+            assert!(shard.reserve(&one(&format!("k{n}"), 1, 1), at(0)).held.is_some());
+        }
+        shard.peek(&one("k0", 1, 0), at(200_000));
+        assert_eq!(shard.scopes.len(), 1, "keys that are used no more leave nothing behind");
+    }
+
+    #[test]
     fn moving_between_the_shared_and_the_own_counter_gives_nothing_back() {
         let mut shard = Shard::default();
         for n in 0..SCOPES_PER_SHARD {
             shard.reserve(&one(&format!("k{n}"), 2, 1), at(if n == 0 { 0 } else { 30_000 })).held.unwrap();
         }
         let late = shard.reserve(&one("x", 3, 3), at(50_000)).held.unwrap();
-        assert!(late.is_shared);
+        assert_eq!(late.place, Place::Shared);
         // The places of all but one are free again, but the shared counter still holds what `x` has used.
         assert_eq!(shard.reserve(&one("x", 3, 1), at(91_000)).held, None, "3 of 3 are used");
         let own = shard.reserve(&one("x", 3, 3), at(112_000)).held.unwrap();
-        assert!(!own.is_shared);
+        assert_eq!(own.place, Place::Own);
         shard.settle(&one("x", 3, 0), &late, at(112_000));
         assert_eq!(
             shard.peek(&one("x", 3, 0), at(112_000))[0].used,
@@ -354,7 +391,7 @@ mod tests {
             "the late one has left with its counter"
         );
         let (extended, is_over) = shard.extend(&one("x", 3, 5), &late, at(112_000));
-        assert_eq!((extended.is_shared, is_over), (false, true), "its growth counts where it is now");
+        assert_eq!((extended.place, is_over), (Place::Own, true), "its growth counts where it is now");
         assert_eq!(shard.peek(&one("x", 3, 0), at(112_000))[0].used, 5);
     }
 

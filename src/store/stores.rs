@@ -12,6 +12,7 @@ use super::{Answer, Extended, Failure, HeldIn, Met, Noticeboard, OpenResponse, S
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::stats::{Stat, Stats};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The log reports failures of a store at most once in this time.
@@ -80,14 +81,15 @@ pub struct Kept {
 }
 
 impl<S: SharedData> Stores<S> {
-    /// The stores of `config` for the counters of `namespace`. Creates missing shards of the local store, and the
-    /// noticeboard.
-    pub fn new(config: &Store, namespace: Arc<str>, data: S) -> Self {
+    /// The stores of `config` for the counters of `namespace`, and for the ids that the configuration names. Creates
+    /// missing shards of the local store, and the noticeboard.
+    pub fn new(config: &Store, namespace: Arc<str>, configured: BTreeSet<Arc<str>>, data: S) -> Self {
         let notices = Noticeboard::new(data.clone());
         notices.prepare();
-        let local =
-            config.local().map(|local| LocalStore::new(data, Arc::clone(&namespace), local.max_identities));
-        if let Some(local) = &local {
+        let mut local = config.local().map(|local| {
+            LocalStore::new(data, Arc::clone(&namespace), local.max_identities, Arc::new(configured))
+        });
+        if let Some(local) = &mut local {
             local.prepare();
             if let Store::Local(_) = config {
                 open_responses(local).prepare();
@@ -427,7 +429,7 @@ mod tests {
     /// Both stores, as `on_error: local` needs them.
     fn stores(memory: &Memory) -> Stores<&Memory> {
         let config = br#"{"store": {"type": "redis", "cluster": "s", "on_error": "local"}}"#;
-        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), memory)
+        Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), BTreeSet::new(), memory)
     }
 
     fn charges(cost: u64) -> Vec<ScopeCharges> {
@@ -438,7 +440,9 @@ mod tests {
     fn settled(held: fn(Receipt) -> HeldIn, is_unchanged: bool) -> (u64, Option<Settle>) {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let local = LocalStore::new(&memory, "".into(), std::num::NonZeroU32::new(65_536).unwrap());
+        let mut local =
+            LocalStore::new(&memory, "".into(), std::num::NonZeroU32::new(65_536).unwrap(), Arc::default());
+        local.prepare();
         let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
         let settlement =
             Settlement { id: "id".into(), charges: charges(40), held: held(receipt), is_unchanged };

@@ -60,7 +60,7 @@ impl<S: SharedData> Worker<S> {
     /// A worker with `config`. `seed` is random, so that no two workers of a fleet make the same reservation id.
     pub fn new(config: Arc<Config>, data: S, seed: u64) -> Self {
         Self {
-            stores: Stores::new(config.store(), config.namespace(), data),
+            stores: Stores::new(config.store(), config.namespace(), config.ids(), data),
             sessions: HashMap::new(),
             deadlines: Deadlines::default(),
             answers: Deadlines::default(),

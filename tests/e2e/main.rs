@@ -22,6 +22,7 @@ modules! {
     compression,
     concurrency,
     configuration,
+    crowd,
     endings,
     endpoints,
     endpoints_and_upgrades,
