@@ -29,7 +29,7 @@ async fn crawl(gateway: &Gateway) -> Connection {
 async fn bodies_that_crawl_take_bounded_memory_for_a_bounded_time() {
     let gateway = Gateway::start_with(Store::Local, |setup| {
         let mut setup = shipped(setup);
-        connection_manager(&mut setup)["request_timeout"] = json!("5s");
+        connection_manager(&mut setup)["request_timeout"] = json!("10s");
         let monitor = &mut setup.config()["overload_manager"]["resource_monitors"][0];
         assert_eq!(monitor["name"], "envoy.resource_monitors.fixed_heap");
         monitor["typed_config"]["max_heap_size_bytes"] = json!(MAX_HEAP);
@@ -48,9 +48,7 @@ async fn bodies_that_crawl_take_bounded_memory_for_a_bounded_time() {
     }
     // Envoy looks at its heap four times a second.
     eventually("a refusal", 503, async || caller.hello().await.status).await;
-    assert!(heap() > MAX_HEAP);
-    let turned_away = async || crawl(&gateway).await.answer().await.status;
-    eventually("another body that is not read", 503, turned_away).await;
+    assert!(heap() > MAX_HEAP, "it is refused for that: {}", heap());
     eventually("others are served", 200, async || caller.hello().await.status).await;
     eventually("memory that is free again", true, async || heap() < MAX_HEAP).await;
 }
