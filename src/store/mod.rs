@@ -10,6 +10,7 @@ mod failure;
 pub mod keys;
 pub mod local;
 pub mod noticeboard;
+mod outbox;
 pub mod reservations;
 mod responses;
 mod responses_queue;

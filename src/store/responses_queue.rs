@@ -4,11 +4,11 @@
 //! A call that fails a few times, or can never be done, is given up. A reservation that was to stay open is then
 //! settled as reserved, and a usage may pass by again.
 
-use super::sidecar::{Callout, Kind, MAX_BATCH, Pause, SETTLE_TIMEOUT, json, parse};
+use super::outbox::{Outbox, Queued};
+use super::sidecar::{Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, json, parse};
 use super::wire::{Background, Met, Settle};
 use super::{Failure, HeldIn, Met as MetResponse};
 use crate::quantity::Millis;
-use std::collections::{BTreeMap, VecDeque};
 
 /// How often a call is sent.
 const MAX_ATTEMPTS: u32 = 5;
@@ -18,21 +18,11 @@ const MAX_WAITING: usize = 4_096;
 
 /// Calls on their way to the sidecar.
 #[derive(Debug, Default)]
-pub(super) struct ResponsesQueue {
-    gathering: VecDeque<Queued>,
-    /// Those that have failed by themselves, by the end of their rest. They delay no other.
-    resting: BTreeMap<(Millis, u64), Queued>,
-    in_flight: Vec<Queued>,
-    /// The pause of all after a callout without an answer.
-    pause: Option<Pause>,
-    next_rest: u64,
-}
+pub(super) struct ResponsesQueue(Outbox<Sent>);
 
 #[derive(Debug)]
-struct Queued {
+struct Sent {
     attempts: u32,
-    /// Its last rest, if it has failed by itself.
-    rest: Option<Pause>,
     call: Background,
 }
 
@@ -53,99 +43,77 @@ impl ResponsesQueue {
     /// that has lost its place for another.
     pub(super) fn push(&mut self, call: Background) -> Option<Settle> {
         let mut lost = None;
-        if self.gathering.len().saturating_add(self.resting.len()) >= MAX_WAITING {
-            let is_usage = |queued: &Queued| matches!(queued.call, Background::Usage(_));
-            let resting = self.resting.iter().find(|(_, queued)| is_usage(queued)).map(|(key, _)| *key);
-            match (resting, self.gathering.iter().position(is_usage), &call) {
-                (Some(usage), ..) => drop(self.resting.remove(&usage)),
-                (None, Some(usage), _) => drop(self.gathering.remove(usage)),
-                (None, None, Background::Usage(_)) => return None,
-                (None, None, Background::Open(_)) => {
-                    lost = self.resting.pop_first().map(|(_, lost)| lost);
-                    lost = lost.or_else(|| self.gathering.pop_front());
-                }
+        if self.0.waiting() >= MAX_WAITING && !self.0.remove(|sent| matches!(sent.call, Background::Usage(_)))
+        {
+            match call {
+                Background::Usage(_) => return None,
+                Background::Open(_) => lost = self.0.pop(),
             }
         }
-        self.gathering.push_back(Queued { attempts: 0, rest: None, call });
+        self.0.push(Sent { attempts: 0, call });
         lost.and_then(|lost| given_up(lost.call))
     }
 
     /// Whether nothing waits or is under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.gathering.is_empty() && self.resting.is_empty() && self.in_flight.is_empty()
+        self.0.is_empty()
     }
 
     /// When a pause or a rest ends for which calls wait.
     pub(super) fn next_due(&self) -> Option<Millis> {
-        if !self.in_flight.is_empty() {
-            return None;
-        }
-        let pause = self.pause.map(|pause| pause.until);
-        if !self.gathering.is_empty() {
-            return pause;
-        }
-        let (rested, _) = self.resting.first_key_value()?.0;
-        Some(pause.map_or(*rested, |pause| pause.max(*rested)))
+        self.0.next_due()
     }
 
     /// The next callout, if none is under way, calls wait, and no pause is in force.
     pub(super) fn next_callout(&mut self, now: Millis) -> Option<Callout> {
-        let paused = self.pause.is_some_and(|pause| now < pause.until);
-        if paused || !self.in_flight.is_empty() {
-            return None;
-        }
-        while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
-            self.gathering.push_back(rested.remove());
-        }
-        if self.gathering.is_empty() {
-            return None;
-        }
-        self.in_flight = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
-        let calls: Vec<&Background> = self.in_flight.iter().map(|queued| &queued.call).collect();
-        Some(Callout { kind: Kind::Background, body: json(&calls), timeout: SETTLE_TIMEOUT })
+        let sent = self.0.send(MAX_BATCH, |_| true, now);
+        let calls: Vec<&Background> = sent.into_iter().map(|sent| &sent.call).collect();
+        (!calls.is_empty()).then(|| Callout {
+            kind: Kind::Background,
+            body: json(&calls),
+            timeout: SETTLE_TIMEOUT,
+        })
     }
 
     /// Ends the callout.
     pub(super) fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) -> Outcome {
-        let sent = std::mem::take(&mut self.in_flight);
         let mut outcome = Outcome::default();
-        let answers = answer.and_then(|body| parse::<Met>(body, sent.len()));
-        let is_answered = answers.is_ok();
-        let answers = match answers {
+        match answer.and_then(|body| parse::<Met>(body, self.0.in_flight())) {
             Ok(answers) => {
-                self.pause = None;
-                answers
-            }
-            Err(Failure { why, .. }) => {
-                self.pause = Some(Pause::after(self.pause, now));
-                vec![Met::Failed { error: why, permanent: false }; sent.len()]
-            }
-        };
-        let mut again = VecDeque::new();
-        for (queued, answer) in sent.into_iter().zip(answers) {
-            match answer {
-                Met::Done { found } => outcome.met.extend(found.map(|found| met(queued.call, found))),
-                Met::Failed { error, permanent } => {
-                    outcome.why = Some(error);
-                    let attempts = queued.attempts.saturating_add(1);
-                    if attempts < MAX_ATTEMPTS && !permanent {
-                        if is_answered {
-                            let rest = Pause::after(queued.rest, now);
-                            self.next_rest = self.next_rest.wrapping_add(1);
-                            let key = (rest.until, self.next_rest);
-                            self.resting.insert(key, Queued { attempts, rest: Some(rest), ..queued });
-                        } else {
-                            again.push_back(Queued { attempts, ..queued });
+                for (queued, answer) in self.0.answered().into_iter().zip(answers) {
+                    match answer {
+                        Met::Done { found } => {
+                            outcome.met.extend(found.map(|found| met(queued.call.call, found)));
                         }
-                    } else {
-                        outcome.given_up.extend(given_up(queued.call));
+                        Met::Failed { error, permanent } => {
+                            outcome.why = Some(error);
+                            if let Some(queued) = outcome.again(queued, permanent) {
+                                self.0.rest(queued, now);
+                            }
+                        }
                     }
                 }
             }
+            Err(Failure { why, .. }) => {
+                outcome.why = Some(why);
+                let sent = self.0.unanswered(now);
+                let again = sent.into_iter().filter_map(|queued| outcome.again(queued, false)).collect();
+                self.0.put_back(again);
+            }
         }
-        again.append(&mut self.gathering);
-        self.gathering = again;
         outcome
+    }
+}
+
+impl Outcome {
+    /// The call if it is to be sent again, after an attempt that has failed. It is given up otherwise.
+    fn again(&mut self, mut queued: Queued<Sent>, is_permanent: bool) -> Option<Queued<Sent>> {
+        queued.call.attempts = queued.call.attempts.saturating_add(1);
+        if queued.call.attempts < MAX_ATTEMPTS && !is_permanent {
+            return Some(queued);
+        }
+        self.given_up.extend(given_up(queued.call.call));
+        None
     }
 }
 
@@ -258,7 +226,7 @@ mod tests {
         }
         assert_eq!(queue.push(usage("u")), None, "a usage takes the place of no reservation");
         assert_eq!(queue.push(open("one more")).unwrap().id, "0");
-        assert_eq!(queue.gathering.len(), MAX_WAITING);
+        assert_eq!(queue.0.waiting(), MAX_WAITING);
     }
 
     #[test]
@@ -268,8 +236,9 @@ mod tests {
         for n in 0..2 * MAX_WAITING {
             assert_eq!(queue.push(usage(&n.to_string())), None);
         }
-        assert_eq!((queue.push(open("second")), queue.gathering.len()), (None, MAX_WAITING));
-        let opens = queue.gathering.iter().filter(|queued| matches!(queued.call, Background::Open(_)));
-        assert_eq!(opens.count(), 2);
+        assert_eq!((queue.push(open("second")), queue.0.waiting()), (None, MAX_WAITING));
+        let sent: Vec<Background> =
+            serde_json::from_slice(&queue.next_callout(Millis::ZERO).unwrap().body).unwrap();
+        assert!(sent.contains(&open("first")));
     }
 }

@@ -1,14 +1,13 @@
 //! Settlements on their way to the sidecar: they outlive their requests and are sent until they arrive.
 //!
-//! Whatever keeps one of them from arriving delays no other. A settlement that fails by itself rests for a while of its
-//! own, and one that can never be done is dropped. Only a callout without an answer makes all of them wait. If the
-//! sidecar refuses a batch, something in it is the reason, and smaller batches find out what.
+//! They wait in an [outbox](super::outbox). One that can never be done is dropped. If the sidecar refuses a batch,
+//! something in it is the reason, and smaller batches find out what.
 
 use super::Failure;
-use super::sidecar::{Callout, Kind, MAX_BATCH, Pause, SETTLE_TIMEOUT, json, parse};
+use super::outbox::Outbox;
+use super::sidecar::{Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, json, parse};
 use super::wire::{Settle, Settled};
 use crate::quantity::Millis;
-use std::collections::{BTreeMap, VecDeque};
 
 /// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their
 /// reservations stay charged until they leave their windows, so that no limit admits too much.
@@ -17,58 +16,40 @@ const MAX_SETTLEMENTS: usize = 20_000;
 /// Settlements on their way to the sidecar.
 #[derive(Debug)]
 pub struct SettleQueue {
-    gathering: VecDeque<Queued>,
-    /// Those that have failed by themselves, by the end of their rest.
-    resting: BTreeMap<(Millis, u64), Queued>,
-    in_flight: Vec<Queued>,
-    /// The pause of all after a callout without an answer.
-    pause: Option<Pause>,
+    outbox: Outbox<Sent>,
     /// The most elements of the next callout.
     most: usize,
     dropped: u64,
-    next_rest: u64,
 }
 
 #[derive(Debug)]
-struct Queued {
+struct Sent {
     /// The stream of an extension, which must learn whether it passed a limit.
     stream: Option<u32>,
     settle: Settle,
-    /// Its last rest, if it has failed by itself.
-    rest: Option<Pause>,
     /// Whether the sidecar has refused it as a batch of one.
     goes_alone: bool,
 }
 
 impl Default for SettleQueue {
     fn default() -> Self {
-        Self {
-            gathering: VecDeque::new(),
-            resting: BTreeMap::new(),
-            in_flight: Vec::new(),
-            pause: None,
-            most: MAX_BATCH,
-            dropped: 0,
-            next_rest: 0,
-        }
+        Self { outbox: Outbox::default(), most: MAX_BATCH, dropped: 0 }
     }
 }
 
 impl SettleQueue {
     /// Adds a settlement, or an extension of the reservation of `stream`.
     pub fn push(&mut self, stream: Option<u32>, settle: Settle) {
-        if self.gathering.len().saturating_add(self.resting.len()) >= MAX_SETTLEMENTS {
-            if self.resting.pop_first().is_none() {
-                self.gathering.pop_front();
-            }
+        if self.outbox.waiting() >= MAX_SETTLEMENTS {
+            self.outbox.pop();
             self.dropped = self.dropped.saturating_add(1);
         }
-        self.gathering.push_back(Queued { stream, settle, rest: None, goes_alone: false });
+        self.outbox.push(Sent { stream, settle, goes_alone: false });
     }
 
     /// Whether nothing waits or is under way.
     pub fn is_empty(&self) -> bool {
-        self.gathering.is_empty() && self.resting.is_empty() && self.in_flight.is_empty()
+        self.outbox.is_empty()
     }
 
     /// The number of settlements that were dropped since the last call, because too many waited.
@@ -78,79 +59,67 @@ impl SettleQueue {
 
     /// When a pause or a rest ends for which settlements wait.
     pub fn next_due(&self) -> Option<Millis> {
-        if !self.in_flight.is_empty() {
-            return None;
-        }
-        let pause = self.pause.map(|pause| pause.until);
-        if !self.gathering.is_empty() {
-            return pause;
-        }
-        let (rested, _) = self.resting.first_key_value()?.0;
-        Some(pause.map_or(*rested, |pause| pause.max(*rested)))
+        self.outbox.next_due()
     }
 
     /// The next callout, if none is under way, settlements wait, and no pause is in force.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
-        let paused = self.pause.is_some_and(|pause| now < pause.until);
-        if paused || !self.in_flight.is_empty() {
-            return None;
-        }
-        while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
-            self.gathering.push_back(rested.remove());
-        }
-        let together = self.gathering.iter().take(self.most).take_while(|queued| !queued.goes_alone).count();
-        self.in_flight = self.gathering.drain(..together.max(1).min(self.gathering.len())).collect();
-        if self.in_flight.is_empty() {
-            return None;
-        }
-        let settles: Vec<&Settle> = self.in_flight.iter().map(|queued| &queued.settle).collect();
-        Some(Callout { kind: Kind::Settle, body: json(&settles), timeout: SETTLE_TIMEOUT })
+        let sent = self.outbox.send(self.most, |sent| !sent.goes_alone, now);
+        let settles: Vec<&Settle> = sent.into_iter().map(|sent| &sent.settle).collect();
+        (!settles.is_empty()).then(|| Callout {
+            kind: Kind::Settle,
+            body: json(&settles),
+            timeout: SETTLE_TIMEOUT,
+        })
     }
 
     /// Ends the callout. Queues again what did not arrive, which is safe: settling twice has the effect of settling
     /// once.
     pub fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) -> SettleOutcome {
-        let sent = std::mem::take(&mut self.in_flight);
         let mut outcome = SettleOutcome::default();
-        match answer.and_then(|body| parse::<Settled>(body, sent.len())) {
+        match answer.and_then(|body| parse::<Settled>(body, self.outbox.in_flight())) {
             Ok(answers) => {
-                self.pause = None;
                 self.most = self.most.saturating_mul(2).min(MAX_BATCH);
-                for (queued, answer) in sent.into_iter().zip(answers) {
+                for (queued, answer) in self.outbox.answered().into_iter().zip(answers) {
                     match answer {
-                        Settled::Done { over, .. } => outcome.over.extend(queued.stream.filter(|_| over)),
+                        Settled::Done { over, .. } => {
+                            outcome.over.extend(queued.call.stream.filter(|_| over));
+                        }
                         Settled::Failed { error, permanent: true } => outcome.refused.push(error),
                         Settled::Failed { error, permanent: false } => {
                             outcome.why = Some(error);
-                            self.rest(queued, now);
+                            self.outbox.rest(queued, now);
                         }
                     }
                 }
             }
+            Err(failure) if failure.blames_batch => {
+                outcome.why = Some(failure.why);
+                self.divide(now);
+            }
             Err(failure) => {
                 outcome.why = Some(failure.why);
-                let is_one = sent.len() == 1;
-                self.pause = if failure.blames_batch { None } else { Some(Pause::after(self.pause, now)) };
-                self.most = if failure.blames_batch { (sent.len() / 2).max(1) } else { self.most };
-                for queued in sent.into_iter().rev() {
-                    if failure.blames_batch && is_one {
-                        // The sidecar does not say that nobody will ever take it: a newer one may.
-                        self.most = MAX_BATCH;
-                        self.rest(Queued { goes_alone: true, ..queued }, now);
-                    } else {
-                        self.gathering.push_front(queued);
-                    }
-                }
+                let sent = self.outbox.unanswered(now);
+                self.outbox.put_back(sent);
             }
         }
         outcome
     }
 
-    /// Lets a settlement rest that has failed by itself, each time for longer.
-    fn rest(&mut self, queued: Queued, now: Millis) {
-        let rest = Pause::after(queued.rest, now);
-        self.next_rest = self.next_rest.wrapping_add(1);
-        self.resting.insert((rest.until, self.next_rest), Queued { rest: Some(rest), ..queued });
+    /// Sends what was refused together in smaller batches. What was refused alone rests, since the sidecar does not say
+    /// that nobody will ever take it: a newer one may.
+    fn divide(&mut self, now: Millis) {
+        let mut sent = self.outbox.answered();
+        self.most = (sent.len() / 2).max(1);
+        if sent.len() > 1 {
+            self.outbox.put_back(sent);
+            return;
+        }
+        self.most = MAX_BATCH;
+        for mut queued in sent.drain(..) {
+            queued.call.goes_alone = true;
+            self.outbox.rest(queued, now);
+        }
     }
 }
 
