@@ -1,6 +1,6 @@
 //! Settlements on their way to the sidecar: they outlive their requests and are sent until they arrive.
 //!
-//! They wait in an [outbox](super::outbox). One that can never be done is dropped. If the sidecar refuses a batch,
+//! They wait in an outbox. One that can never be done is dropped. If the sidecar refuses a batch,
 //! something in it is the reason, and smaller batches find out what.
 
 use super::Failure;
