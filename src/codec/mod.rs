@@ -1,5 +1,5 @@
 //! Decoders: Unicode, JSON that is read leniently, Server-Sent Events, content codings, the names that clients choose,
-//! and the languages that they accept. Nothing here knows a limit or an API.
+//! the languages that they accept, and numbers of variable length. Nothing here knows a limit or an API.
 
 pub mod accept_language;
 pub mod broken_off;
@@ -13,3 +13,4 @@ pub mod name;
 pub mod outline;
 pub mod sse;
 pub mod transcode;
+pub mod varint;

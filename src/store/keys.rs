@@ -26,7 +26,7 @@ use crate::window::Window;
 const LAYOUT: u32 = 2;
 
 /// The version of a shard's bytes. Raise it whenever their meaning changes.
-const SHARD_VERSION: u32 = 3;
+const SHARD_VERSION: u32 = 4;
 
 /// The version of the bytes of open responses.
 const RESPONSES_VERSION: u32 = 2;
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:2:staging:{a}:me");
         assert_eq!(keys.response("ab12"), "llmrl:2::{ab12}:response");
         assert_eq!(responses("staging", 3), "llmrl-responses/2/staging/3");
-        assert_eq!(shard("staging", 64, 3), "llmrl/3/staging/64/3");
+        assert_eq!(shard("staging", 64, 3), "llmrl/4/staging/64/3");
     }
 
     #[test]

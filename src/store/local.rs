@@ -6,8 +6,8 @@
 //! each process chooses, so that nobody can aim at a shard.
 //!
 //! What the configuration names (keys, groups, models, `global`) is in shards of its own, which hold as many scopes as
-//! come. Anybody may invent identities, so theirs are in shards that are bounded. The number of neither depends on how
-//! many keys there are.
+//! come. Anybody may invent identities, so theirs are in shards that are bounded, also in bytes
+//! ([`MAX_BYTES`](super::shard::MAX_BYTES)). The number of neither depends on how many keys there are.
 
 use super::Decision;
 use super::charge::ScopeCharges;
@@ -418,6 +418,61 @@ pub(crate) mod tests {
         let group = ScopeCharges { scope: "group-a".into(), charges: vec![charge("group-a", 1, 1)] };
         assert!(store.reserve(&[group], at(0)).unwrap().held.is_some());
         assert_eq!(keys(), before, "no key in shared data is new");
+    }
+
+    /// What an allocator and a hash table take for each key and value, beside their bytes.
+    const ENTRY_BYTES: usize = 256;
+
+    /// The charges of `name` to four windows: a request, and `tokens` in a minute, an hour and a day.
+    fn four_windows(name: &str, tokens: u64, enforced: bool) -> ScopeCharges {
+        let windows = [60_000, 60_000, 3_600_000, 86_400_000].map(|ms| NonZeroMillis::new(ms).unwrap());
+        let charges = windows.into_iter().enumerate().map(|(n, length)| Charge {
+            name: if n == 0 { "requests" } else { "total_tokens" }.into(),
+            window: Window::sliding(length),
+            enforced,
+            ..charge(name, 1_000_000_000, if n == 0 { 1 } else { tokens })
+        });
+        ScopeCharges { scope: Identity::of_key(name).id().clone(), charges: charges.collect() }
+    }
+
+    /// The bytes that the shards of a store for `places` identities take, per 65,536 places, once each of `identities`
+    /// has been charged in every segment of its four windows. Few shards stand for many.
+    fn full_store_bytes(
+        places: u32,
+        identities: usize,
+        tokens: impl Fn(u64) -> u64,
+        enforced: bool,
+    ) -> usize {
+        let memory = Memory::default();
+        let mut store = LocalStore::new(&memory, "".into(), NonZeroU32::new(places).unwrap(), Arc::default());
+        store.prepare();
+        let (mut now, mut step) = (1_700_000_000_000, 0);
+        for pause in [1_440_000, 60_000, 1_000] {
+            for _ in 0..61 {
+                (now, step) = (now + pause, step + 1);
+                for n in 0..identities {
+                    let charges = four_windows(&format!("busy-{n}"), tokens(step), enforced);
+                    store.reserve(&[charges], at(now)).unwrap();
+                }
+            }
+        }
+        let shards = |key: &String| key.starts_with(&format!("llmrl/4//{}/", store.shards));
+        let map = memory.0.lock().unwrap();
+        let bytes = map.iter().filter(|(key, _)| shards(key));
+        let bytes: usize = bytes.map(|(key, (value, _))| key.len() + value.capacity() + ENTRY_BYTES).sum();
+        bytes * 65_536 / usize::try_from(places).unwrap()
+    }
+
+    #[test]
+    fn as_many_busy_identities_as_the_store_is_for_take_less_than_64_mb() {
+        let busy = full_store_bytes(128, 128, |step| 3_000 + 40 * step, true);
+        assert!((30_000_000..45_000_000).contains(&busy), "{busy} bytes");
+    }
+
+    #[test]
+    fn a_crowd_that_spends_all_it_can_takes_no_more_than_64_mb() {
+        let most = full_store_bytes(16, 64, |step| 1 << (30 + step % 23), false);
+        assert!((50_000_000..=64_000_000).contains(&most), "{most} bytes");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod outbox;
 pub mod reservations;
 mod responses;
 mod responses_queue;
+mod scope;
 pub mod settlements;
 pub mod shard;
 pub mod sidecar;

@@ -1,8 +1,16 @@
 //! One shard of the local store: the counters of the few scopes that hash to it, as bytes.
 //!
 //! The local store reads and writes a shard whole, so a change to any number of its counters is one atomic step. Each
-//! change drops the counters that have emptied, which keeps the shard small.
+//! change drops the scopes whose windows have passed, which keeps the shard small.
+//!
+//! **A shard that does not grow takes [`MAX_BYTES`] at most**, whatever its scopes are charged. Each scope has room
+//! for [`SCOPE_BYTES`], and so have the counters that scopes without a place share. Whoever needs more takes what the
+//! others leave. A scope gets a place as long as there is room for it; a scope that outgrows its room where nothing is
+//! left gets coarser counters, which refuse for longer and never admit more. Only what is as coarse as it can be may
+//! pass its room: a counter takes [`COARSE_BYTES`] then, so four of them do not.
 
+use super::scope::{Name, SHARED, Scope, Slot, counter_name, scope_name};
+use crate::codec::varint::{push, take};
 use crate::quantity::{Millis, Units};
 use crate::store::charge::{Charge, ScopeCharges};
 use crate::window::{ChargedParts, Counter, Fit, WindowState};
@@ -12,6 +20,18 @@ use sha2::{Digest, Sha256};
 /// The most scopes with counters of their own in a shard that does not grow. All further scopes share one counter per
 /// limit: they may be refused early, but no limit admits too much, and memory stays bounded whatever identities arrive.
 pub const SCOPES_PER_SHARD: usize = 16;
+
+/// The most bytes of a shard that does not grow. An allocator takes 7 KiB for them.
+pub const MAX_BYTES: usize = 7_100;
+
+/// The bytes that each scope has room for, and the shared counters.
+pub const SCOPE_BYTES: usize = (MAX_BYTES - SEEN_BYTES) / (SCOPES_PER_SHARD + 1);
+
+/// The most bytes of a counter, with its name, that is as coarse as it can be.
+pub const COARSE_BYTES: usize = 90;
+
+/// The most bytes of the time before the scopes.
+const SEEN_BYTES: usize = 10;
 
 /// A name in 16 bytes: the first half of its SHA-256.
 pub type Digest16 = [u8; 16];
@@ -31,26 +51,15 @@ pub fn digest(parts: &[&str]) -> Digest16 {
 }
 
 /// The counters of the scopes in one shard.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    scopes: Vec<Scope>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shard<'b> {
+    /// A time that the shard has been changed at: the last one, or one at most a minute before.
+    seen: Millis,
+    scopes: Vec<Scope<'b>>,
+    /// The time of the last change since it was read.
+    now: Millis,
     /// Whether every scope gets counters of its own, because the configuration names them all.
-    #[serde(skip)]
     grows: bool,
-}
-
-/// The counters that are charged together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Scope {
-    name: Digest16,
-    counters: Vec<Slot>,
-}
-
-/// One counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Slot {
-    name: Digest16,
-    counter: Counter,
 }
 
 /// The outcome of an attempt to charge the counters of one scope.
@@ -91,10 +100,19 @@ impl Held {
     }
 }
 
-impl Shard {
+impl<'b> Shard<'b> {
     /// The shard in `bytes`. Damaged bytes are an empty shard.
-    pub fn decode(bytes: &[u8]) -> Self {
-        postcard::from_bytes(bytes).unwrap_or_default()
+    pub fn decode(bytes: &'b [u8]) -> Self {
+        Self::read(bytes).unwrap_or_default()
+    }
+
+    fn read(mut bytes: &'b [u8]) -> Option<Self> {
+        let seen = Millis::new(take(&mut bytes)?);
+        let mut scopes = Vec::with_capacity(SCOPES_PER_SHARD + 1);
+        while !bytes.is_empty() {
+            scopes.push(Scope::decode(&mut bytes)?);
+        }
+        Some(Self { seen, scopes, ..Self::default() })
     }
 
     /// The shard, in which every scope gets counters of its own if it `grows`.
@@ -103,9 +121,26 @@ impl Shard {
         Self { grows, ..self }
     }
 
-    /// The shard as bytes, never empty: shared data reads an empty value as none.
-    pub fn encode(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).unwrap_or_else(|_| vec![0])
+    /// The shard as bytes, never empty: shared data reads an empty value as none. Makes counters coarser that have
+    /// grown larger than there is room for.
+    pub fn encode(&mut self) -> Vec<u8> {
+        let now = self.now;
+        self.scopes.retain_mut(|scope| scope.lasts(now));
+        let mut encoded: Vec<_> = self.scopes.iter_mut().map(|scope| scope.encode(now)).collect();
+        let has_shared = self.scopes.iter().any(|scope| scope.name == SHARED);
+        let rooms: usize = encoded.iter().map(|bytes| room(bytes.len())).sum();
+        let mut used = SEEN_BYTES + rooms + if has_shared { 0 } else { SCOPE_BYTES };
+        for (scope, bytes) in self.scopes.iter_mut().zip(&mut encoded) {
+            while !self.grows && used > MAX_BYTES && bytes.len() > SCOPE_BYTES && scope.coarsen() {
+                used -= room(bytes.len());
+                *bytes = scope.encode(now);
+                used += room(bytes.len());
+            }
+        }
+        let mut out = Vec::with_capacity(encoded.iter().map(|bytes| bytes.len()).sum::<usize>() + SEEN_BYTES);
+        push(&mut out, self.seen.get());
+        encoded.iter().for_each(|bytes| out.extend_from_slice(bytes));
+        out
     }
 
     /// Charges all of `scope` or nothing.
@@ -184,29 +219,27 @@ impl Shard {
     /// none of its own, in which those charges would not count.
     fn counters<'a>(&'a mut self, scope: &'a ScopeCharges, now: Millis) -> Counters<'a> {
         self.forget_empty(now);
-        let own = digest(&[&scope.scope]);
-        let common = digest(&[]);
-        let has = |name: Digest16| self.scopes.iter().any(|scope| scope.name == name);
+        let own = scope_name(&scope.scope);
+        let has = |name: Name| self.scopes.iter().any(|scope| scope.name == name);
         let counters_at = if self.grows {
             Place::Configured
-        } else if !has(own) && (has(common) || self.scopes.len() >= SCOPES_PER_SHARD) {
-            Place::Shared
-        } else {
+        } else if has(own) || !has(SHARED) && self.has_room() {
             Place::Own
+        } else {
+            Place::Shared
         };
         let shared = counters_at == Place::Shared;
-        let name = if shared { common } else { own };
-        let place =
-            index_or_push(&mut self.scopes, |s| s.name == name, || Scope { name, counters: Vec::new() });
+        let place_name = if shared { SHARED } else { own };
+        let place = index_or_push(&mut self.scopes, |s| s.name == place_name, || Scope::new(place_name));
         let charges = &scope.charges;
-        let Some(Scope { counters: slots, .. }) = self.scopes.get_mut(place) else {
+        let Some(slots) = self.scopes.get_mut(place).map(|scope| scope.counters(now)) else {
             return Counters { slots: &mut [], places: Vec::new(), charges, now, place: counters_at };
         };
         let places = charges
             .iter()
             .map(|charge| {
                 let identity = if shared { "" } else { &charge.identity };
-                let name = digest(&[identity, &charge.name, &charge.window.label()]);
+                let name = counter_name([identity, &charge.name, &charge.window.label()]);
                 let slot = || Slot { name, counter: Counter::new(&charge.window, charge.limit) };
                 index_or_push(slots, |slot| slot.name == name, slot)
             })
@@ -214,13 +247,33 @@ impl Shard {
         Counters { slots, places, charges, now, place: counters_at }
     }
 
-    /// Drops the counters that are empty at `now`.
-    fn forget_empty(&mut self, now: Millis) {
-        self.scopes.retain_mut(|scope| {
-            scope.counters.retain_mut(|slot| !slot.counter.at(now).is_empty());
-            !scope.counters.is_empty()
-        });
+    /// Whether one more scope may have counters of its own, beside those that all others share.
+    fn has_room(&mut self) -> bool {
+        let now = self.now;
+        let used: usize = self.scopes.iter_mut().map(|scope| room(scope.encode(now).len())).sum();
+        self.scopes.len() < SCOPES_PER_SHARD && SEEN_BYTES + used + 2 * SCOPE_BYTES <= MAX_BYTES
     }
+
+    /// Drops the scopes whose counters are all empty at `now`. If the clock has stepped back, all counters have to see
+    /// that, because they last no longer than a window from there.
+    fn forget_empty(&mut self, now: Millis) {
+        let has_stepped_back = now + Millis::MINUTE < self.seen;
+        if has_stepped_back {
+            for scope in &mut self.scopes {
+                scope.counters(now);
+            }
+        }
+        if has_stepped_back || now >= self.seen + Millis::MINUTE {
+            self.seen = now;
+        }
+        self.now = now;
+        self.scopes.retain_mut(|scope| scope.lasts(now));
+    }
+}
+
+/// The bytes that are taken for a scope of `bytes`.
+fn room(bytes: usize) -> usize {
+    bytes.max(SCOPE_BYTES)
 }
 
 /// The counters of some charges.
@@ -294,7 +347,9 @@ mod tests {
     fn bytes_round_trip_and_damaged_bytes_are_an_empty_shard() {
         let mut shard = Shard::default();
         shard.reserve(&one("a", 5, 3), at(1_000));
-        assert_eq!(Shard::decode(&shard.encode()), shard);
+        let bytes = shard.encode();
+        assert_eq!(Shard::decode(&bytes).peek(&one("a", 5, 0), at(1_000))[0].used, 3);
+        assert_eq!(Shard::decode(&bytes).encode(), bytes);
         assert_eq!(Shard::decode(&[255; 40]), Shard::default());
         assert!(!Shard::default().encode().is_empty(), "an empty value would read as no value");
     }
@@ -320,11 +375,9 @@ mod tests {
     }
 
     const BYTES: &str = "\
-        01ffe9aaeaa2a2d5048174df0b80599ef005e2f76e4a9f45ab28eac759021ca19d2e00e8073c00110380e2cfaa060783\
-        e2cfaa060984e2cfaa0601c3ad2929a9978f7c15cbcc1421d8e4b80100e0d40395aac10d1100f84642c2b8b428617a0e\
-        babd720ecb8b01018605110001a13a41b00d20ba0191fc03ecc570bb02e0d40364320bc0b802a0ef95ffbc31000380d0\
-        95ffbc310200b8e795ffbc310ac0b802a0ef95ffbc310bc0b8023b71cde03b86588730cf9c9031a2dcab03e8073c0002\
-        0380e2cfaa060083e2cfaa060184e2cfaa0601";
+        80d095ffbc31ffe9aaeaa2a2d50480a0b395c2317add723bf53fcbf35000e8073c000384e2cfaa060109000207ad189f\
+        b65ed46a0902e0d40395aac10d110013fbebbb66a490f7038605110050f4ae2ea3bb7a5f04e0d40364320bc0b802a0ef\
+        95ffbc31000380d095ffbc310200b81708c0b802e80701c0b80267882a4277dad40801e8073c000284e2cfaa060101";
 
     #[test]
     fn nothing_is_charged_unless_all_fits() {
@@ -360,6 +413,135 @@ mod tests {
         assert!(late(&mut shard, "k0"), "a scope that has a place keeps it");
         assert!(shard.reserve(&one("z", 2, 1), at(200_000)).held.is_some());
         assert_eq!(shard.scopes.len(), 1, "counters whose windows have passed make room");
+    }
+
+    /// A day, an hour and a minute of requests by each of `names`, such that every segment of their windows is charged.
+    fn charge_all_segments(
+        shard: Shard<'_>,
+        names: &[String],
+        cost: impl Fn(u64) -> u64,
+        enforced: bool,
+    ) -> Vec<u8> {
+        let windows = [60_000, 60_000, 3_600_000, 86_400_000]
+            .map(|ms| Window::sliding(NonZeroMillis::new(ms).unwrap()));
+        let mut bytes = shard.growing(false).encode();
+        let (mut now, mut step) = (1_700_000_000_000, 0);
+        for pause in [1_440_000, 60_000, 1_000] {
+            for _ in 0..61 {
+                (now, step) = (now + pause, step + 1);
+                for name in names {
+                    let charges = windows.iter().enumerate().map(|(n, window)| {
+                        let cost = if n == 0 { 1 } else { cost(step) };
+                        Charge {
+                            name: n.to_string().into(),
+                            window: *window,
+                            enforced,
+                            ..charge(name, 1 << 40, cost)
+                        }
+                    });
+                    let mut shard = Shard::decode(&bytes);
+                    assert!(shard.reserve(&scope(name, charges), at(now)).held.is_some());
+                    bytes = shard.encode();
+                    assert!(bytes.len() <= MAX_BYTES, "{} bytes", bytes.len());
+                }
+            }
+        }
+        bytes
+    }
+
+    fn names(number: usize) -> Vec<String> {
+        (0..number).map(|n| format!("k{n}")).collect()
+    }
+
+    #[test]
+    fn a_busy_scope_takes_half_a_kilobyte() {
+        let bytes = charge_all_segments(Shard::default(), &names(1), |step| 3_000 + step * 50, true);
+        assert!(bytes.len() <= 530, "{} bytes", bytes.len());
+    }
+
+    #[test]
+    fn whatever_is_charged_a_shard_stays_below_its_bytes_and_loses_nothing() {
+        let bytes = charge_all_segments(Shard::default(), &names(40), |step| 1 << (30 + step % 23), false);
+        let (mut own, mut shard) = (0, Shard::decode(&bytes));
+        for name in names(40) {
+            let minute = Charge { name: "0".into(), enforced: false, ..charge(&name, 99, 0) };
+            let attempt = shard.reserve(&scope(&name, [minute]), at(1_700_000_000_000 + 61 * 1_501_000));
+            let is_own = attempt.held.unwrap().place == Place::Own;
+            own += usize::from(is_own);
+            assert!(attempt.states[0].used >= Units::new(61), "all that was charged counts");
+            // As coarse as it can be, it leaves with a segment that is as long as the window.
+            assert!(attempt.states[0].reset <= at(120_000));
+        }
+        assert_eq!(own, SCOPES_PER_SHARD);
+    }
+
+    /// The bound that docs/operations.md states for more than four counters.
+    #[test]
+    fn many_counters_pass_the_bound_by_no_more_than_they_take_when_they_are_coarse() {
+        let windows: Vec<_> = (0..12_u64)
+            .map(|n| match n % 3 {
+                0 => Window::sliding(NonZeroMillis::new(60_000 << n).unwrap()),
+                1 => Window::token_bucket(NonZeroMillis::new(1_000_000 + n).unwrap(), Units::new(1 << 52)),
+                _ => Window::concurrency(NonZeroMillis::new(600_000 << n).unwrap()),
+            })
+            .collect();
+        let (mut bytes, mut most) = (Shard::default().encode(), 0);
+        for now in (0..61).map(|n| 1_700_000_000_000 + n * 61_001) {
+            for name in names(20) {
+                let charge = |window: &Window| Charge {
+                    window: *window,
+                    enforced: false,
+                    ..charge(&name, 1 << 52, 1 << 52)
+                };
+                let mut shard = Shard::decode(&bytes);
+                shard.reserve(&scope(&name, windows.iter().map(charge)), at(now));
+                bytes = shard.encode();
+                most = most.max(bytes.len());
+            }
+        }
+        let coarse = 18 + windows.len() * COARSE_BYTES - SCOPE_BYTES;
+        assert!(most > MAX_BYTES && most <= MAX_BYTES + (SCOPES_PER_SHARD + 1) * coarse, "{most} bytes");
+    }
+
+    #[test]
+    fn a_scope_gets_a_place_only_where_there_is_room_for_it() {
+        let late = |cost| {
+            let mut bytes = charge_all_segments(Shard::default(), &names(12), |_| cost, true);
+            let mut place = |name| {
+                let mut shard = Shard::decode(&bytes);
+                let held =
+                    shard.reserve(&one(name, 9, 1), at(1_700_000_000_000 + 61 * 1_501_000)).held.unwrap();
+                bytes = shard.encode();
+                held.place
+            };
+            [place("x"), place("y"), place("k0")]
+        };
+        assert_eq!(late(9), [Place::Own, Place::Own, Place::Own]);
+        assert_eq!(late(3_000), [Place::Shared, Place::Shared, Place::Own]);
+    }
+
+    #[test]
+    fn a_scope_that_nothing_touches_is_forgotten_when_its_windows_have_passed_also_by_a_clock_that_was_set_back()
+     {
+        const HOUR: u64 = 3_600_000;
+        let mut shard = Shard::default();
+        shard.reserve(&one("a", 9, 1), at(2 * HOUR));
+        shard.reserve(&one("b", 9, 1), at(2 * HOUR + 30_000));
+        let scopes = |bytes: &[u8], now| {
+            let mut shard = Shard::decode(bytes);
+            shard.peek(&one("c", 9, 0), at(now));
+            Shard::decode(&shard.encode()).scopes.len()
+        };
+        let bytes = shard.encode();
+        assert_eq!(
+            [2 * HOUR + 60_999, 2 * HOUR + 61_000, 2 * HOUR + 91_000].map(|now| scopes(&bytes, now)),
+            [2, 1, 0]
+        );
+        // Both count from the beginning of their last segment.
+        let mut shard = Shard::decode(&bytes);
+        shard.peek(&one("c", 9, 0), at(HOUR));
+        let bytes = shard.encode();
+        assert_eq!([HOUR + 60_999, HOUR + 61_000].map(|now| scopes(&bytes, now)), [2, 0]);
     }
 
     #[test]
@@ -403,10 +585,11 @@ mod tests {
             steps in prop::collection::vec((0u64..4_000, 0usize..40, 1u64..4, any::<bool>()), 1..300),
         ) {
             const LIMIT: u64 = 4;
-            let (mut shard, mut now) = (Shard::default(), 0);
+            let (mut bytes, mut now) = (Shard::default().encode(), 0);
             let mut admitted: Vec<(usize, u64, u64, Option<Held>)> = Vec::new();
             for (step, who, cost, settles) in steps {
                 now += step;
+                let mut shard = Shard::decode(&bytes);
                 let name = format!("k{who}");
                 if let Some(held) = shard.reserve(&one(&name, LIMIT, cost), at(now)).held {
                     admitted.push((who, now, cost, Some(held)));
@@ -418,6 +601,8 @@ mod tests {
                 let of = |it: &&(usize, u64, u64, Option<Held>)| it.0 == who && it.1 + 60_000 > now;
                 let sum: u64 = admitted.iter().filter(of).map(|(_, _, cost, _)| cost).sum();
                 prop_assert!(sum <= LIMIT, "{sum} of {LIMIT} for {who} at {now}");
+                let encoded = shard.encode();
+                bytes = encoded;
             }
         }
     }

@@ -17,7 +17,6 @@
 use super::Fit;
 use super::clock::{Lead, slack};
 use crate::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
-use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
 /// The most lows that a counter keeps. Charges of one millisecond share a low.
@@ -27,11 +26,11 @@ pub const MAX_LOWS: usize = 64;
 const MAX_WAIT: Millis = Millis::new(MAX_EXACT);
 
 /// The speed at which a bucket drains, and its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    window: NonZeroMillis,
-    limit: Units,
-    burst: Units,
+    pub(super) window: NonZeroMillis,
+    pub(super) limit: Units,
+    pub(super) burst: Units,
 }
 
 impl Rate {
@@ -47,10 +46,10 @@ impl Rate {
 }
 
 /// The level of a bucket: `units` less `drained` parts of one unit, fewer than a whole unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Level {
-    units: Units,
-    drained: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Level {
+    pub(super) units: Units,
+    pub(super) drained: u64,
 }
 
 impl Ord for Level {
@@ -86,22 +85,22 @@ impl Level {
 }
 
 /// A bucket's counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
-    level: Level,
+    pub(super) level: Level,
     /// The time of the level, which is the counter's and not the clock's if the clock has stepped back.
-    at: Millis,
+    pub(super) at: Millis,
     /// How far the counter's time is ahead of the clock.
-    lead: Lead,
+    pub(super) lead: Lead,
     /// The lows, oldest first.
-    lows: Vec<Low>,
+    pub(super) lows: Vec<Low>,
 }
 
 /// The lowest level from a charge until the next low begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Low {
-    since: Millis,
-    level: Level,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Low {
+    pub(super) since: Millis,
+    pub(super) level: Level,
 }
 
 impl Counter {
@@ -131,6 +130,16 @@ impl Counter {
         let units = u64::try_from(parts / of_unit).unwrap_or(u64::MAX);
         let drained = u64::try_from(parts % of_unit).unwrap_or(0);
         Level { units: self.level.units - Units::new(units), drained }
+    }
+
+    /// Merges lows until half of them are left. Returns whether there were any to merge.
+    pub(super) fn halve_lows(&mut self, rate: Rate) -> bool {
+        let half = self.lows.len().div_ceil(2);
+        let merges = self.lows.len() > half;
+        while self.lows.len() > half {
+            self.merge_closest_lows(rate);
+        }
+        merges
     }
 
     /// Merges the two neighbouring lows that differ least into the lower one; of several such pairs, the oldest.

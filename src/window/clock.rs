@@ -14,7 +14,6 @@
 //! each step forward admits at most one limit more.
 
 use crate::quantity::{Millis, NonZeroMillis};
-use serde::{Deserialize, Serialize};
 
 /// How far the clock may be behind a counter that counts over `length` before the counter goes on without it: a segment
 /// of a window of [`super::DEFAULT_SEGMENTS`], and at most a minute.
@@ -23,8 +22,8 @@ pub(super) fn slack(length: NonZeroMillis) -> Millis {
 }
 
 /// How far a counter's time is ahead of the clock; zero until the clock steps back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lead(Millis);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lead(pub(super) Millis);
 
 impl Lead {
     /// The counter's time when the clock shows `now`, if the counter has seen the time `seen`.

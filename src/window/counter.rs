@@ -5,10 +5,9 @@ use super::parts::ChargedParts;
 use super::period::Period;
 use super::{Algorithm, Fit, Window, WindowState, bucket, fixed, leases, sliding};
 use crate::quantity::{Millis, Units};
-use serde::{Deserialize, Serialize};
 
 /// A window's counter, with the parameters of the window that its algorithm needs. [`Counter::at`] reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// A sliding window.
     Sliding(sliding::Shape, sliding::Counter),
@@ -34,6 +33,16 @@ impl Counter {
                 Self::Bucket(bucket::Rate::new(length, limit, burst), bucket::Counter::default())
             }
             Algorithm::Concurrency => Self::Leases(leases::shape(length), sliding::Counter::default()),
+        }
+    }
+
+    /// Makes the counter smaller and less exact, never so that it admits more: a sliding window gets segments twice as
+    /// long, a bucket gives back less. Returns false if it is as small as it can be.
+    pub fn coarsen(&mut self) -> bool {
+        match self {
+            Self::Sliding(shape, counter) | Self::Leases(shape, counter) => counter.halve(shape),
+            Self::Fixed(..) => false,
+            Self::Bucket(rate, counter) => counter.halve_lows(*rate),
         }
     }
 
@@ -180,6 +189,16 @@ impl CounterAt<'_> {
     pub fn reset(&self) -> Millis {
         match &self.0 {
             Reading::Sliding(window) | Reading::Leases(window) => window.reset(),
+            Reading::Fixed(window) => window.reset(),
+            Reading::Bucket(bucket) => bucket.reset(),
+        }
+    }
+
+    /// The duration until the counter equals a new one if nothing more is charged. That of a sliding window whose
+    /// charges have all been refunded still has one.
+    pub fn lasts(&self) -> Millis {
+        match &self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => window.lasts(),
             Reading::Fixed(window) => window.reset(),
             Reading::Bucket(bucket) => bucket.reset(),
         }

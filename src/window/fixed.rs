@@ -7,16 +7,15 @@ use super::Fit;
 use super::clock::slack;
 use super::period::Period;
 use crate::quantity::{Millis, Units};
-use serde::{Deserialize, Serialize};
 
 /// A fixed window's counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
     /// The number of the current period, with its lead.
-    index: u64,
-    used: Units,
+    pub(super) index: u64,
+    pub(super) used: Units,
     /// How many periods the counter is ahead of the clock; zero until the clock steps back.
-    lead: u64,
+    pub(super) lead: u64,
 }
 
 impl Counter {

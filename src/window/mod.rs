@@ -12,6 +12,7 @@
 //! window early, and delays it by no more than a window (see [`clock`]).
 
 pub mod bucket;
+mod bytes;
 pub mod clock;
 mod counter;
 pub mod fixed;

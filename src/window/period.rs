@@ -4,7 +4,6 @@
 //! Leap seconds do not exist here: as in POSIX time, every day has 86,400 seconds.
 
 use crate::quantity::{Millis, NonZeroMillis};
-use serde::{Deserialize, Serialize};
 
 /// Days from 0000-03-01, where the count of [`month_of_day`] begins, to the epoch.
 const EPOCH: u64 = 719_468;
@@ -19,7 +18,7 @@ const MARCH_0_TO_JANUARY_1970: u64 = 1_970 * 12 - 2;
 const AFTER_ALL_MONTHS: u64 = 1 << 40;
 
 /// A division of time into periods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
     /// Periods of this length, the first of which begins at the epoch.
     Length(NonZeroMillis),

@@ -9,25 +9,42 @@
 use super::Fit;
 use super::clock::Lead;
 use crate::quantity::{Millis, NonZeroMillis, Units};
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 /// The shape of a sliding window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// The length of a segment.
-    segment: NonZeroMillis,
+    pub(super) segment: NonZeroMillis,
     /// The number of segments in the window. One more counts: the one that is leaving.
-    segments: u64,
+    pub(super) segments: u64,
+    /// How often two segments have become one. Places are those of the first, short segments.
+    pub(super) halvings: u8,
 }
+
+/// The most often that two segments become one. Then a window of any number of segments has one.
+pub(super) const MAX_HALVINGS: u8 = 31;
 
 impl Shape {
     /// A window of `length` in `segments`.
     pub const fn new(length: NonZeroMillis, segments: NonZeroU32) -> Self {
         let segments = segments.get() as u64;
         let segment = Millis::new(length.get().get().div_ceil(segments)).at_least_one();
-        Self { segment, segments }
+        Self { segment, segments, halvings: 0 }
+    }
+
+    /// The same window in half as many segments; none if it is one.
+    pub(super) fn halved(self) -> Option<Self> {
+        let segment = Millis::new(self.segment.get().get().checked_mul(2)?).non_zero()?;
+        let segments = self.segments.div_ceil(2);
+        let can_halve = segments < self.segments && self.halvings < MAX_HALVINGS;
+        can_halve.then_some(Self { segment, segments, halvings: self.halvings + 1 })
+    }
+
+    /// The segment that has the charges made at `place`.
+    const fn index_of(self, place: u64) -> u64 {
+        place >> self.halvings
     }
 
     /// The time at which segment `index` begins.
@@ -48,17 +65,17 @@ impl Shape {
 }
 
 /// A sliding window's counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
     /// How far its time is ahead of the clock.
-    lead: Lead,
-    total: Units,
+    pub(super) lead: Lead,
+    pub(super) total: Units,
     /// Segments with charges, oldest first. A segment stays until it leaves, even if all its charges are refunded.
-    segments: VecDeque<Segment>,
+    pub(super) segments: VecDeque<Segment>,
 }
 
 /// The charges of one segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// The counter's time, since the epoch unless the clock has stepped back, divided by the segment's length.
     pub index: u64,
@@ -75,7 +92,7 @@ impl Counter {
             None => now,
         };
         let mut reading = Reading { counter: self, shape, now: time };
-        let oldest = reading.place().saturating_sub(shape.segments);
+        let oldest = reading.index().saturating_sub(shape.segments);
         while let Some(first) = reading.counter.segments.front().filter(|first| first.index < oldest) {
             reading.counter.total -= first.count;
             reading.counter.segments.pop_front();
@@ -85,6 +102,22 @@ impl Counter {
             reading.now = now;
         }
         reading
+    }
+
+    /// Makes every two segments of `shape` one, which leaves with the later of them: never early, and late by no more
+    /// than one of the new segments. Returns whether there is more than one segment to the window.
+    pub(super) fn halve(&mut self, shape: &mut Shape) -> bool {
+        let Some(halved) = shape.halved() else { return false };
+        *shape = halved;
+        let mut segments: VecDeque<Segment> = VecDeque::with_capacity(self.segments.len().div_ceil(2) + 1);
+        for Segment { index, count } in self.segments.drain(..) {
+            match segments.back_mut() {
+                Some(last) if last.index == index / 2 => last.count += count,
+                _ => segments.push_back(Segment { index: index / 2, count }),
+            }
+        }
+        self.segments = segments;
+        true
     }
 }
 
@@ -110,6 +143,11 @@ impl Reading<'_> {
 
     /// The place of a charge made now: its segment, or the last one charged if the clock is a moment behind.
     pub fn place(&self) -> u64 {
+        self.index() << self.shape.halvings
+    }
+
+    /// The segment of a charge made now.
+    fn index(&self) -> u64 {
         let last = self.counter.segments.back().map_or(0, |last| last.index);
         last.max(self.now / self.shape.segment)
     }
@@ -139,7 +177,7 @@ impl Reading<'_> {
         if cost.is_zero() {
             return;
         }
-        let index = self.place();
+        let index = self.index();
         self.counter.total += cost;
         match self.counter.segments.back_mut() {
             Some(last) if last.index == index => last.count += cost,
@@ -149,13 +187,15 @@ impl Reading<'_> {
 
     /// Units charged at `place` that are still in the window.
     pub fn count(&self, place: u64) -> Units {
-        let found = self.counter.segments.binary_search_by_key(&place, |segment| segment.index).ok();
+        let index = self.shape.index_of(place);
+        let found = self.counter.segments.binary_search_by_key(&index, |segment| segment.index).ok();
         found.and_then(|at| self.counter.segments.get(at)).map_or(Units::ZERO, |segment| segment.count)
     }
 
     /// Gives `amount` back to the segment `place`, if that is still in the window.
     pub fn refund(&mut self, place: u64, amount: Units) {
-        if let Ok(at) = self.counter.segments.binary_search_by_key(&place, |segment| segment.index)
+        let index = self.shape.index_of(place);
+        if let Ok(at) = self.counter.segments.binary_search_by_key(&index, |segment| segment.index)
             && let Some(segment) = self.counter.segments.get_mut(at)
         {
             let amount = amount.min(segment.count);
@@ -164,13 +204,16 @@ impl Reading<'_> {
         }
     }
 
+    /// The duration until the counter equals a new one if nothing more is charged.
+    pub fn lasts(&self) -> Millis {
+        let last = self.counter.segments.back();
+        last.map_or(Millis::ZERO, |last| self.shape.leaves_at(last.index) - self.now)
+    }
+
     /// The duration until the window is empty if nothing more is charged; zero if it is empty. The last segment charged
     /// decides, even if its charges have been refunded.
     pub fn reset(&self) -> Millis {
-        match self.counter.segments.back() {
-            Some(last) if !self.counter.total.is_zero() => self.shape.leaves_at(last.index) - self.now,
-            _ => Millis::ZERO,
-        }
+        if self.counter.total.is_zero() { Millis::ZERO } else { self.lasts() }
     }
 }
 
