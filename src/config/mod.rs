@@ -181,7 +181,8 @@ impl Config {
     /// The access of `identity`, which is none if no source yields a value in the request.
     pub fn access(&self, identity: Option<&Identity>) -> Access {
         let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
-        grant.access(identity.map(|identity| self.store_id(identity)), self.dry_run)
+        let is_combination = identity.is_some_and(|identity| identity.id() != identity.key_id());
+        grant.access(identity.map(|identity| self.store_id(identity)), is_combination, self.dry_run)
     }
 
     /// Whether the configuration exempts `identity` from everything, and not only has no limits for it.

@@ -120,6 +120,8 @@ impl fmt::Display for Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     id: Arc<str>,
+    /// Whether it is one of the combinations with a key, of which whoever has the key may invent any number.
+    is_combination: bool,
     policy: Arc<Policy>,
     /// Whether the whole configuration is in a dry run.
     dry_run: bool,
@@ -132,7 +134,9 @@ impl Subject {
         &self.id
     }
 
-    /// The hash tag of its own counters: its group's, so that a store charges both in one atomic step, or else its id.
+    /// The hash tag of its own counters: that of its key's group, so that a store charges both in one atomic step, or
+    /// else its id. That of a combination is its id in any case: the counters of a group are no more than the
+    /// configuration names.
     pub fn scope(&self) -> &str {
         self.own_scope()
     }
@@ -189,7 +193,8 @@ impl Subject {
     }
 
     fn own_scope(&self) -> &Arc<str> {
-        self.policy.group.as_ref().map_or(&self.id, |group| &group.scope)
+        let group = self.policy.group.as_ref().filter(|_| !self.is_combination);
+        group.map_or(&self.id, |group| &group.scope)
     }
 }
 
@@ -205,13 +210,15 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    /// The access of the identity with this `id` in the store. Without an id, the identity is [`ANONYMOUS`].
-    pub(crate) fn access(&self, id: Option<Arc<str>>, dry_run: bool) -> Access {
+    /// The access of the identity with this `id` in the store, which may be that of a combination. Without an id, the
+    /// identity is [`ANONYMOUS`].
+    pub(crate) fn access(&self, id: Option<Arc<str>>, is_combination: bool, dry_run: bool) -> Access {
         match self {
             Self::Unlimited => Access::Unlimited,
             Self::Rejected => Access::Rejected,
             Self::Limited(policy) => Access::Limited(Subject {
                 id: id.unwrap_or_else(|| ANONYMOUS.into()),
+                is_combination,
                 policy: Arc::clone(policy),
                 dry_run,
             }),

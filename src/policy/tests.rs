@@ -320,7 +320,8 @@ fn every_combination_with_a_key_has_its_limits() {
 
     let json = json!({
         "identity": [{"all": [{"header": "authorization"}, {"header": "x-user"}]}],
-        "keys": [{"key": "k", "name": "named", "rpm": 5}],
+        "groups": {"team": {"rpm": 9}},
+        "keys": [{"key": "k", "name": "named", "rpm": 5, "group": "team"}],
         "default": "reject",
     });
     let config = config(&json);
@@ -332,6 +333,11 @@ fn every_combination_with_a_key_has_its_limits() {
     assert_eq!((one.name(), other.name()), (Some("named"), Some("named")));
     assert_ne!(one.id(), other.id());
     assert_eq!(subject("another", "one"), None);
+    // They may be invented, so their counters are not among those of the group.
+    assert_eq!([one.scope(), other.scope()], [one.id(), other.id()]);
+    let of_one: Vec<_> = one.limits(&Candidates::NONE).collect();
+    let scopes: Vec<_> = of_one.iter().map(|applied| (&*applied.scope, &*applied.identity)).collect();
+    assert_eq!(scopes, [(one.id(), one.id()), ("group-team", "group-team")]);
 }
 
 #[test]
