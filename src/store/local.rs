@@ -12,7 +12,7 @@
 use super::Decision;
 use super::charge::ScopeCharges;
 use super::keys;
-use super::shard::{Held, Shard, digest};
+use super::shard::{Held, Shard, Step, digest};
 use crate::policy;
 use crate::quantity::Millis;
 use serde::{Deserialize, Serialize};
@@ -138,10 +138,10 @@ impl<S: SharedData> LocalStore<S> {
         let (mut states, mut charged, mut is_refused) = (Vec::new(), Vec::new(), false);
         let outcome = scopes.iter().try_for_each(|scope| {
             if is_refused {
-                states.extend(self.change(scope, |shard| shard.peek(scope, now))?);
+                states.extend(self.change(&scope.scope, |shard| shard.peek(scope, now))?);
                 return Ok(());
             }
-            let attempt = self.change(scope, |shard| shard.reserve(scope, now))?;
+            let attempt = self.change(&scope.scope, |shard| shard.reserve(scope, now))?;
             states.extend(attempt.states);
             match attempt.held {
                 Some(held) => charged.push(held),
@@ -151,7 +151,7 @@ impl<S: SharedData> LocalStore<S> {
         });
         if is_refused || outcome.is_err() {
             for (scope, held) in scopes.iter().zip(&charged) {
-                self.change(scope, |shard| shard.release(scope, held, now))?;
+                self.change(&scope.scope, |shard| shard.release(scope, held, now))?;
             }
         }
         outcome?;
@@ -173,7 +173,7 @@ impl<S: SharedData> LocalStore<S> {
     ) -> Result<bool, LocalError> {
         let mut is_over = false;
         for (scope, held) in scopes.iter().zip(&mut receipt.scopes) {
-            let (extended, is_past) = self.change(scope, |shard| shard.extend(scope, held, now))?;
+            let (extended, is_past) = self.change(&scope.scope, |shard| shard.extend(scope, held, now))?;
             *held = extended;
             is_over |= is_past;
         }
@@ -192,7 +192,7 @@ impl<S: SharedData> LocalStore<S> {
         now: Millis,
     ) -> Result<(), LocalError> {
         for (scope, held) in scopes.iter().zip(&mut receipt.scopes) {
-            *held = self.change(scope, |shard| shard.detach(scope, held, now))?;
+            *held = self.change(&scope.scope, |shard| shard.detach(scope, held, now))?;
         }
         Ok(())
     }
@@ -205,16 +205,32 @@ impl<S: SharedData> LocalStore<S> {
     #[expect(clippy::needless_pass_by_value, reason = "a receipt is settled once")]
     pub fn settle(&self, scopes: &[ScopeCharges], receipt: Receipt, now: Millis) -> Result<(), LocalError> {
         for (scope, held) in scopes.iter().zip(&receipt.scopes) {
-            self.change(scope, |shard| shard.settle(scope, held, now))?;
+            self.change(&scope.scope, |shard| shard.settle(scope, held, now))?;
         }
         Ok(())
     }
 
+    /// Takes steps of reservations that Redis has made, all in one `scope`, in one atomic step. Returns what each
+    /// holds after it.
+    ///
+    /// # Errors
+    /// [`LocalError`]; then nothing has changed.
+    pub(super) fn follow(
+        &self,
+        scope: &str,
+        steps: &[(Step, &ScopeCharges, Option<&Held>)],
+        now: Millis,
+    ) -> Result<Vec<Held>, LocalError> {
+        self.change(scope, |shard| {
+            steps.iter().map(|(step, scope, held)| shard.follow(*step, scope, *held, now)).collect()
+        })
+    }
+
     /// Reads the shard of `scope`, applies `change` and writes the shard back. Tries again if another worker has
     /// written the shard in between.
-    fn change<T>(&self, scope: &ScopeCharges, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
-        let grows = self.is_configured(&scope.scope);
-        let shard = self.shard_of(&scope.scope);
+    fn change<T>(&self, scope: &str, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
+        let grows = self.is_configured(scope);
+        let shard = self.shard_of(scope);
         let key = if grows {
             keys::configured_shard(&self.namespace, shard)
         } else {

@@ -9,6 +9,7 @@ mod charge;
 mod failure;
 pub mod keys;
 pub mod local;
+mod mirror;
 pub mod noticeboard;
 mod outbox;
 pub mod reservations;

@@ -53,7 +53,7 @@ struct Batch {
 struct Sent {
     stream: u32,
     id: String,
-    charges: usize,
+    charges: Vec<ScopeCharges>,
     fate: Fate,
 }
 
@@ -73,6 +73,8 @@ enum Fate {
 pub struct ReserveOutcome {
     /// The answers to the requests that wait, by stream.
     pub answers: Vec<(u32, Answer)>,
+    /// The reservations among them that have been made: their ids and their charges.
+    pub admitted: Vec<(String, Vec<ScopeCharges>)>,
     /// The streams that had given their reservations up, which have been made all the same.
     pub late: Vec<u32>,
     /// Settlements of reservations that may have been made.
@@ -179,7 +181,10 @@ impl ReserveQueue {
         };
         for (sent, answer) in sent.into_iter().zip(answers) {
             match sent.fate {
-                Fate::Awaited => outcome.answers.push((sent.stream, answer)),
+                Fate::Awaited => {
+                    outcome.admitted.extend(answer.is_admission().then_some((sent.id, sent.charges)));
+                    outcome.answers.push((sent.stream, answer));
+                }
                 Fate::GivenUp => outcome.late.extend(answer.is_admission().then_some(sent.stream)),
                 Fate::Settles(settle) => outcome.settles.extend(answer.may_hold().then_some(settle)),
             }
@@ -191,17 +196,20 @@ impl ReserveQueue {
 impl Sent {
     fn new(pending: Pending) -> Self {
         let Pending { stream, reserve } = pending;
-        let charges = ScopeCharges::flat(&reserve.charges).count();
-        Self { stream, id: reserve.id, charges, fate: Fate::Awaited }
+        Self { stream, id: reserve.id, charges: reserve.charges, fate: Fate::Awaited }
+    }
+
+    fn count(&self) -> usize {
+        ScopeCharges::flat(&self.charges).count()
     }
 
     fn read(&self, answer: Reserved) -> Answer {
         match answer {
-            Reserved::Decided { admitted, windows } if windows.len() == self.charges => {
+            Reserved::Decided { admitted, windows } if windows.len() == self.count() => {
                 Answer::Decided(Decision { held: admitted.then_some(HeldIn::Redis), states: windows })
             }
             Reserved::Decided { windows, .. } => Answer::Unavailable {
-                why: format!("{} windows in the answer to {} charges", windows.len(), self.charges),
+                why: format!("{} windows in the answer to {} charges", windows.len(), self.count()),
             },
             Reserved::Failed { error, unavailable } => {
                 Failure { why: error, is_refusal: !unavailable, blames_batch: false }.answer()

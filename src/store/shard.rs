@@ -91,6 +91,17 @@ pub struct Held {
     parts: Vec<ChargedParts>,
 }
 
+/// A step of a reservation that another store has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The request runs, and has cost so much until now.
+    Runs,
+    /// The request is over, and its cost is still to come.
+    Leaves,
+    /// The request is over, and this is its cost.
+    Ends,
+}
+
 impl Held {
     /// The parts of each charge in the counters at `place`. What was charged to others is not given back: it leaves its
     /// window there.
@@ -184,6 +195,27 @@ impl<'b> Shard<'b> {
             parts
         });
         Held { place, parts }
+    }
+
+    /// Takes a step of a reservation that another store has made, and that has `held` so much here; none if this is its
+    /// first step. Charges whether or not it fits. Returns what it holds now.
+    pub fn follow(&mut self, step: Step, scope: &ScopeCharges, held: Option<&Held>, now: Millis) -> Held {
+        match (step, held) {
+            (Step::Ends, Some(held)) => {
+                self.settle(scope, held, now);
+                return Held::default();
+            }
+            // The limits by which the other store has admitted it.
+            (_, None) => drop(self.counters(scope, now).fits()),
+            (Step::Runs | Step::Leaves, Some(_)) => {}
+        }
+        let nothing = Held::default();
+        let held = held.unwrap_or(&nothing);
+        match step {
+            Step::Runs => self.extend(scope, held, now).0,
+            // All that the request has held is its cost, and its slot is free.
+            Step::Leaves | Step::Ends => self.detach(scope, held, now),
+        }
     }
 
     /// Replaces the charges in `held` by the real costs in `scope`.

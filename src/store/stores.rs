@@ -2,10 +2,12 @@
 
 use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
+use super::mirror::Mirror;
 use super::reservations::{ReserveOutcome, ReserveQueue};
 use super::responses::{OpenResponses, USAGE_WAITS};
 use super::responses_queue::ResponsesQueue;
 use super::settlements::SettleQueue;
+use super::shard::Step;
 use super::sidecar::{Callout, Kind};
 use super::wire::{self, Background, IfAbsent, Reserve, Settle};
 use super::{Answer, Extended, Failure, HeldIn, Met, Noticeboard, OpenResponse, Settlement, local};
@@ -27,6 +29,8 @@ pub struct Stores<S> {
     local: Option<LocalStore<S>>,
     /// None if the configuration has no sidecar.
     sidecar: Option<Sidecar>,
+    /// What Redis has admitted, on its way into the local store; none unless that counts while Redis does not answer.
+    mirror: Option<Mirror>,
     /// What the workers of this Envoy tell each other.
     notices: Noticeboard<S>,
     /// When the log last reported a failure.
@@ -108,7 +112,8 @@ impl<S: SharedData> Stores<S> {
                 })
             }
         };
-        Self { namespace, local, sidecar, notices, logged: None, refused: 0, refusal: None }
+        let mirror = (sidecar.is_some() && local.is_some()).then(Mirror::default);
+        Self { namespace, local, sidecar, mirror, notices, logged: None, refused: 0, refusal: None }
     }
 
     /// What the workers of this Envoy tell each other.
@@ -130,6 +135,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Reserves this Envoy's share of the limits while Redis does not answer.
     pub fn reserve_share(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+        self.write_mirror(now);
         self.reserve_locally(charges, HeldIn::LocalShare, now)
     }
 
@@ -151,7 +157,34 @@ impl<S: SharedData> Stores<S> {
     /// Reserves this Envoy's share of the limits for a request whose call the sidecar has refused. Redis gets none of
     /// its charges: the sidecar would refuse them too.
     pub fn reserve_share_alone(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+        self.write_mirror(now);
         self.reserve_locally(charges, HeldIn::Local, now)
+    }
+
+    /// Notes a step of a reservation that Redis has made, for the local store.
+    fn follow(&mut self, id: &str, step: Step, charges: &[ScopeCharges], now: Millis) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.follow(id, step, charges, now);
+            if mirror.is_full() {
+                self.write_mirror(now);
+            }
+        }
+    }
+
+    /// Writes to the local store what Redis has admitted.
+    fn write_mirror(&mut self, now: Millis) {
+        if let (Some(mirror), Some(local)) = (&mut self.mirror, &self.local)
+            && !mirror.is_empty()
+        {
+            mirror.write(local, now);
+        }
+    }
+
+    /// Does what a tick is for: writes to the local store what Redis has admitted.
+    pub fn tick(&mut self, now: Millis) {
+        if self.mirror.as_ref().is_some_and(|mirror| mirror.may_write(now)) {
+            self.write_mirror(now);
+        }
     }
 
     /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
@@ -196,6 +229,7 @@ impl<S: SharedData> Stores<S> {
                 Extended { is_over, queued: false }
             }
             HeldIn::Redis => {
+                self.follow(id, Step::Runs, &charges, now);
                 let settle = self.call(id.to_owned(), None, true, charges);
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
@@ -212,7 +246,14 @@ impl<S: SharedData> Stores<S> {
                 self.settle_locally(&charges, receipt, now);
                 false
             }
-            HeldIn::Redis => self.send(None, self.call(id, None, false, charges)),
+            HeldIn::Redis => {
+                if is_unchanged {
+                    self.mirror.iter_mut().for_each(|mirror| mirror.ended_unchanged(&id));
+                } else {
+                    self.follow(&id, Step::Ends, &charges, now);
+                }
+                self.send(None, self.call(id, None, false, charges))
+            }
             HeldIn::Uncounted => {
                 let settle = self.call(id, None, false, charges);
                 let due = self.sidecar.as_mut().and_then(|sidecar| sidecar.reserves.settle_late(settle));
@@ -249,17 +290,18 @@ impl<S: SharedData> Stores<S> {
                 let met = usage.map(|usage| Met { record: open.record, usage, held: HeldIn::Local(receipt) });
                 Kept { met, queued: false }
             }
-            (HeldIn::Redis, _) => Kept {
-                met: None,
-                queued: self.send_background(Background::Open(wire::OpenResponse {
+            (HeldIn::Redis, _) => {
+                self.follow(&open.id, Step::Leaves, &open.charges, now);
+                let call = Background::Open(wire::OpenResponse {
                     response: open.response,
                     namespace: Arc::clone(&self.namespace),
                     id: open.id,
                     charges: open.charges,
                     record: open.record,
                     keep_ms: open.keep,
-                })),
-            },
+                });
+                Kept { met: None, queued: self.send_background(call) }
+            }
             (held, _) => {
                 let settlement = Settlement { id: open.id, charges: open.charges, held, is_unchanged: false };
                 Kept { met: None, queued: self.settle(settlement, now) }
@@ -293,7 +335,8 @@ impl<S: SharedData> Stores<S> {
 
     /// Undoes what Redis may have charged for a reservation, because its request is not forwarded. If the reservation
     /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
-    pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>)) -> bool {
+    pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>), now: Millis) -> bool {
+        self.follow(&id, Step::Ends, &nothing, now);
         self.send(None, self.call(id, Some(IfAbsent::Charge), false, nothing))
     }
 
@@ -335,10 +378,18 @@ impl<S: SharedData> Stores<S> {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
             Kind::Reserve(number) => {
-                let ReserveOutcome { answers, late, settles } =
+                let ReserveOutcome { answers, admitted, late, settles } =
                     sidecar.reserves.callout_ended(number, answer, now);
                 for settle in settles {
                     sidecar.settles.push(None, settle);
+                }
+                if let Some(mirror) = &mut self.mirror {
+                    for (id, charges) in admitted {
+                        mirror.admitted(id, charges, now);
+                    }
+                    if mirror.is_full() {
+                        self.write_mirror(now);
+                    }
                 }
                 CalloutOutcome { answers, late, ..CalloutOutcome::default() }
             }
@@ -398,19 +449,26 @@ impl<S: SharedData> Stores<S> {
         may
     }
 
-    /// When to take the next [`Stores::turn`] if no event comes first: when reservations that gather may leave, or at
-    /// the end of a pause between settlements.
+    /// When to take the next [`Stores::tick`] and [`Stores::turn`] if no event comes first: when reservations that
+    /// gather may leave, at the end of a pause between settlements, or when what Redis has admitted must be written.
     pub fn next_due(&self) -> Option<Millis> {
         let sidecar = self.sidecar.as_ref()?;
-        let due = [sidecar.reserves.next_due(), sidecar.settles.next_due(), sidecar.responses.next_due()];
+        let due = [
+            sidecar.reserves.next_due(),
+            sidecar.settles.next_due(),
+            sidecar.responses.next_due(),
+            self.mirror.as_ref().and_then(Mirror::next_due),
+        ];
         due.into_iter().flatten().min()
     }
 
-    /// Whether every settlement has arrived, and no answer is outstanding that could bring one.
+    /// Whether every settlement has arrived, in the local store too, and no answer is outstanding that could bring one.
     pub fn is_idle(&self) -> bool {
-        self.sidecar.as_ref().is_none_or(|sidecar| {
-            sidecar.reserves.is_empty() && sidecar.settles.is_empty() && sidecar.responses.is_empty()
-        })
+        let is_mirrored = self.mirror.as_ref().is_none_or(Mirror::is_empty);
+        is_mirrored
+            && self.sidecar.as_ref().is_none_or(|sidecar| {
+                sidecar.reserves.is_empty() && sidecar.settles.is_empty() && sidecar.responses.is_empty()
+            })
     }
 }
 
@@ -472,7 +530,7 @@ mod tests {
     fn a_cancellation_keeps_a_late_reservation_from_charging() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        assert!(stores.cancel(("id".into(), charges(0))));
+        assert!(stores.cancel(("id".into(), charges(0)), Millis::ZERO));
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let cancel = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((cancel.charges, cancel.if_absent), (charges(0), Some(IfAbsent::Charge)));

@@ -158,6 +158,7 @@ impl<S: SharedData> Worker<S> {
             turn.add(stream, effects);
         }
         self.expire_answers(&mut turn, now);
+        self.stores.tick(now);
         self.finish(&mut turn, now);
         turn.metrics = self.stats.take();
         turn
