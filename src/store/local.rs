@@ -282,15 +282,24 @@ pub(crate) mod tests {
 
     /// Envoy's shared data: a version per value, and a swap that fails if the version has changed.
     #[derive(Default)]
-    pub(crate) struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>);
+    pub(crate) struct Memory(Mutex<HashMap<String, (Vec<u8>, u32)>>, Mutex<(usize, usize)>);
+
+    impl Memory {
+        /// The reads and writes since the last call.
+        pub(crate) fn take_calls(&self) -> (usize, usize) {
+            std::mem::take(&mut self.1.lock().unwrap())
+        }
+    }
 
     impl SharedData for &Memory {
         fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
+            self.1.lock().unwrap().0 += 1;
             let (value, version) = self.0.lock().unwrap().get(key)?.clone();
             Some((value, NonZeroU32::new(version)?))
         }
 
         fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
+            self.1.lock().unwrap().1 += 1;
             let mut map = self.0.lock().unwrap();
             let entry = map.get_mut(key).unwrap();
             let current = entry.1 == version.get();
@@ -301,6 +310,7 @@ pub(crate) mod tests {
         }
 
         fn create(&self, key: &str, value: &[u8]) {
+            self.1.lock().unwrap().1 += 1;
             self.0.lock().unwrap().insert(key.into(), (value.to_vec(), 1));
         }
     }

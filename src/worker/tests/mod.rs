@@ -7,6 +7,7 @@ mod bodies;
 mod caps;
 mod law;
 mod learning;
+mod mirror;
 mod response;
 mod routes;
 mod sidecar;
