@@ -270,7 +270,11 @@ impl Candidate {
             OnError::Deny => candidate.deny(cx),
             OnError::Local(config) => {
                 let share = Share::Of(config.replicas);
-                match cx.stores.reserve_share(&candidate.reservation.charges(share), cx.now) {
+                let reservation = &candidate.reservation;
+                let whole = || reservation.charges(Share::Whole);
+                let answer =
+                    cx.stores.reserve_share(&reservation.id, &reservation.charges(share), whole, cx.now);
+                match answer {
                     Answer::Decided(decision) => candidate.on_decision(decision, share, cx),
                     Answer::Unavailable { why } | Answer::Refused { why } => {
                         log::error!("{why}");

@@ -5,6 +5,7 @@
 //! to make. Both stores take the same charges and give the same answers. [`crate::session`] decides what happens to a
 //! request without an answer.
 
+mod arrears;
 mod charge;
 mod failure;
 pub mod keys;

@@ -125,6 +125,12 @@ impl<T> Outbox<T> {
         self.resting.insert((rest.until, self.next_rest), Queued { rest: Some(rest), ..queued });
     }
 
+    /// Ends the pause and all rests, because the reason for them is gone.
+    pub(super) fn hasten(&mut self) {
+        self.pause = None;
+        self.gathering.extend(std::mem::take(&mut self.resting).into_values());
+    }
+
     /// Puts calls back to where they were, before all others.
     pub(super) fn put_back(&mut self, queued: Vec<Queued<T>>) {
         for queued in queued.into_iter().rev() {

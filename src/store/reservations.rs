@@ -79,6 +79,8 @@ pub struct ReserveOutcome {
     pub late: Vec<u32>,
     /// Settlements of reservations that may have been made.
     pub settles: Vec<Settle>,
+    /// Whether the store has decided any of them.
+    pub has_decided: bool,
 }
 
 impl ReserveQueue {
@@ -179,6 +181,7 @@ impl ReserveQueue {
             Ok(answers) => sent.iter().zip(answers).map(|(sent, answer)| sent.read(answer)).collect(),
             Err(failure) => sent.iter().map(|_| failure.clone().answer()).collect(),
         };
+        outcome.has_decided = answers.iter().any(|answer| matches!(answer, Answer::Decided(_)));
         for (sent, answer) in sent.into_iter().zip(answers) {
             match sent.fate {
                 Fate::Awaited => {

@@ -7,7 +7,8 @@ use super::Failure;
 use super::outbox::Outbox;
 use super::sidecar::{Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, json, parse};
 use super::wire::{Settle, Settled};
-use crate::quantity::Millis;
+use crate::quantity::{Millis, Units};
+use std::borrow::Cow;
 
 /// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their
 /// reservations stay charged until they leave their windows, so that no limit admits too much.
@@ -27,8 +28,25 @@ struct Sent {
     /// The stream of an extension, which must learn whether it passed a limit.
     stream: Option<u32>,
     settle: Settle,
+    /// Since when all of its cost has counted, if it tells Redis what was admitted without it.
+    since: Option<Millis>,
     /// Whether the sidecar has refused it as a batch of one.
     goes_alone: bool,
+}
+
+impl Sent {
+    /// The call as it is to be made at `now`: Redis charges on arrival, and has nothing to charge to a window that has
+    /// passed since.
+    fn at(&self, now: Millis) -> Cow<'_, Settle> {
+        let Some(since) = self.since else { return Cow::Borrowed(&self.settle) };
+        let mut settle = self.settle.clone();
+        for charge in settle.charges.iter_mut().flat_map(|scope| &mut scope.charges) {
+            if charge.window.has_passed(charge.limit, since, now) {
+                charge.cost = Units::ZERO;
+            }
+        }
+        Cow::Owned(settle)
+    }
 }
 
 impl Default for SettleQueue {
@@ -40,11 +58,21 @@ impl Default for SettleQueue {
 impl SettleQueue {
     /// Adds a settlement, or an extension of the reservation of `stream`.
     pub fn push(&mut self, stream: Option<u32>, settle: Settle) {
+        self.push_since(None, stream, settle);
+    }
+
+    /// Adds one that tells Redis what was admitted without it, and all of which has counted `since` then.
+    pub fn push_since(&mut self, since: Option<Millis>, stream: Option<u32>, settle: Settle) {
         if self.outbox.waiting() >= MAX_SETTLEMENTS {
             self.outbox.pop();
             self.dropped = self.dropped.saturating_add(1);
         }
-        self.outbox.push(Sent { stream, settle, goes_alone: false });
+        self.outbox.push(Sent { stream, settle, since, goes_alone: false });
+    }
+
+    /// Lets all leave soon that waits for the store to answer again.
+    pub fn hasten(&mut self) {
+        self.outbox.hasten();
     }
 
     /// Whether nothing waits or is under way.
@@ -65,7 +93,7 @@ impl SettleQueue {
     /// The next callout, if none is under way, settlements wait, and no pause is in force.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         let sent = self.outbox.send(self.most, |sent| !sent.goes_alone, now);
-        let settles: Vec<&Settle> = sent.into_iter().map(|sent| &sent.settle).collect();
+        let settles: Vec<Cow<'_, Settle>> = sent.into_iter().map(|sent| sent.at(now)).collect();
         (!settles.is_empty()).then(|| Callout {
             kind: Kind::Settle,
             body: json(&settles),
@@ -83,6 +111,7 @@ impl SettleQueue {
                 for (queued, answer) in self.outbox.answered().into_iter().zip(answers) {
                     match answer {
                         Settled::Done { over, .. } => {
+                            outcome.has_settled = true;
                             outcome.over.extend(queued.call.stream.filter(|_| over));
                         }
                         Settled::Failed { error, permanent: true } => outcome.refused.push(error),
@@ -132,6 +161,8 @@ pub struct SettleOutcome {
     pub refused: Vec<String>,
     /// The streams whose reservations were extended past a limit.
     pub over: Vec<u32>,
+    /// Whether Redis has answered any of them.
+    pub has_settled: bool,
 }
 
 #[cfg(test)]
@@ -163,7 +194,7 @@ mod tests {
         assert_eq!(sent(&mut queue, 700), ["a", "b"]);
         let answer = br#"[{"settled":true,"over":true},{"settled":false}]"#;
         let outcome = queue.callout_ended(Ok(answer), Millis::new(700));
-        assert_eq!(outcome, SettleOutcome { over: vec![7], ..SettleOutcome::default() });
+        assert_eq!(outcome, SettleOutcome { over: vec![7], has_settled: true, ..SettleOutcome::default() });
         assert!(queue.is_empty() && queue.next_due().is_none());
         queue.push(None, settle("c"));
         assert_eq!(sent(&mut queue, 700), ["c"], "the success has ended the pauses");
@@ -223,6 +254,38 @@ mod tests {
         assert_eq!(sent(&mut queue, 200), ["later"], "the refused one goes alone");
         queue.callout_ended(Ok(br#"[{"settled":true}]"#), Millis::new(200));
         assert_eq!(sent(&mut queue, 200), ["37"]);
+    }
+
+    #[test]
+    fn what_redis_learns_too_late_is_not_charged() {
+        use crate::store::charge::tests::charge;
+        use crate::store::wire::ScopeCharges;
+        let charges = || ScopeCharges::group([("me", charge("me", 9, 5))]);
+        let costs = |since, now| {
+            let mut queue = SettleQueue::default();
+            queue.push_since(since, None, Settle { charges: charges(), ..settle("a") });
+            let callout = queue.next_callout(Millis::new(now)).unwrap();
+            let sent: Vec<Settle> = serde_json::from_slice(&callout.body).unwrap();
+            sent[0].charges[0].charges[0].cost.get()
+        };
+        let since = Some(Millis::new(1_000));
+        assert_eq!((costs(since, 62_000), costs(since, 62_001)), (5, 0), "a window of a minute has passed");
+        assert_eq!(costs(None, 62_001), 5, "Redis has charged it in time, and only gets the real cost");
+    }
+
+    #[test]
+    fn nothing_waits_any_longer_when_the_store_is_back() {
+        let mut queue = SettleQueue::default();
+        queue.push(None, settle("a"));
+        queue.push(None, settle("b"));
+        sent(&mut queue, 0);
+        queue.callout_ended(Ok(br#"[{"error":"Redis: gone"},{"error":"Redis: gone"}]"#), Millis::ZERO);
+        queue.push(None, settle("c"));
+        assert_eq!(sent(&mut queue, 1), ["c"]);
+        queue.callout_ended(Err("no answer".into()), Millis::new(1));
+        assert_eq!(sent(&mut queue, 2), [""; 0]);
+        queue.hasten();
+        assert_eq!(sent(&mut queue, 2), ["c", "a", "b"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The stores of one worker behind one interface.
 
+use super::arrears::{Arrears, Owed};
 use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
 use super::mirror::Mirror;
@@ -46,6 +47,10 @@ struct Sidecar {
     reserves: ReserveQueue,
     settles: SettleQueue,
     responses: ResponsesQueue,
+    /// What it must learn of what this Envoy has admitted alone.
+    arrears: Arrears,
+    /// Whether it has not decided since the last callout that failed.
+    is_missed: bool,
     timeout: Millis,
     on_error: OnError,
 }
@@ -107,6 +112,8 @@ impl<S: SharedData> Stores<S> {
                     reserves: ReserveQueue::new(timeout),
                     settles: SettleQueue::default(),
                     responses: ResponsesQueue::default(),
+                    arrears: Arrears::default(),
+                    is_missed: false,
                     timeout,
                     on_error: redis.on_error,
                 })
@@ -133,10 +140,23 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Reserves this Envoy's share of the limits while Redis does not answer.
-    pub fn reserve_share(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+    /// Reserves this Envoy's share of the limits while Redis does not answer: `shares`, for which Redis is to charge the
+    /// `whole` later.
+    pub fn reserve_share(
+        &mut self,
+        id: &str,
+        shares: &[ScopeCharges],
+        whole: impl FnOnce() -> Vec<ScopeCharges>,
+        now: Millis,
+    ) -> Answer {
         self.write_mirror(now);
-        self.reserve_locally(charges, HeldIn::LocalShare, now)
+        let answer = self.reserve_locally(shares, HeldIn::LocalShare, now);
+        if answer.is_admission()
+            && let Some(sidecar) = &mut self.sidecar
+        {
+            sidecar.arrears.admitted(id, whole(), now);
+        }
+        answer
     }
 
     fn reserve_locally(
@@ -215,6 +235,7 @@ impl<S: SharedData> Stores<S> {
         held: &mut HeldIn,
         now: Millis,
     ) -> Extended {
+        let is_share = matches!(held, HeldIn::LocalShare(_));
         match held {
             HeldIn::Local(receipt) | HeldIn::LocalShare(receipt) => {
                 let extended = self.local.as_ref().map(|local| local.extend(&charges, receipt, now));
@@ -226,7 +247,7 @@ impl<S: SharedData> Stores<S> {
                     }
                     None => false,
                 };
-                Extended { is_over, queued: false }
+                Extended { is_over, queued: is_share && self.extend_arrears(stream, id, &charges, now) }
             }
             HeldIn::Redis => {
                 self.follow(id, Step::Runs, &charges, now);
@@ -234,6 +255,31 @@ impl<S: SharedData> Stores<S> {
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
             HeldIn::Uncounted => Extended::default(),
+        }
+    }
+
+    /// Tells Redis of the growth of a request that this Envoy has admitted alone, if it has learned of the request. Where
+    /// nothing else would show that Redis answers again, this does. Returns whether a call to the sidecar was queued.
+    fn extend_arrears(&mut self, stream: u32, id: &str, charges: &[ScopeCharges], now: Millis) -> bool {
+        let Some(sidecar) = &mut self.sidecar else { return false };
+        let owed = sidecar.arrears.grown(id, charges, sidecar.settles.is_empty(), now);
+        owed.is_some_and(|owed| self.send_arrears(Some(stream), id.to_owned(), owed))
+    }
+
+    /// Queues the charges of a running request that this Envoy has admitted alone.
+    fn send_arrears(&mut self, stream: Option<u32>, id: String, owed: Owed) -> bool {
+        let settle = self.call(id, Some(IfAbsent::Charge), true, owed.charges);
+        self.send_since(Some(owed.since), stream, settle)
+    }
+
+    /// Tells Redis what it missed, now that it answers.
+    fn is_back(&mut self) {
+        let Some(sidecar) = &mut self.sidecar else { return };
+        if std::mem::take(&mut sidecar.is_missed) {
+            sidecar.settles.hasten();
+        }
+        for (id, owed) in sidecar.arrears.take_untold() {
+            self.send_arrears(None, id, owed);
         }
     }
 
@@ -261,8 +307,9 @@ impl<S: SharedData> Stores<S> {
             }
             // The fleet's counters miss what the share admitted, so Redis charges it now.
             HeldIn::LocalShare(receipt) => {
+                let since = self.sidecar.as_mut().and_then(|it| it.arrears.ended(&id, &charges, now));
                 self.settle_locally(&charges, receipt, now);
-                self.send(None, self.call(id, Some(IfAbsent::Charge), false, charges))
+                self.send_since(since, None, self.call(id, Some(IfAbsent::Charge), false, charges))
             }
         }
     }
@@ -352,8 +399,13 @@ impl<S: SharedData> Stores<S> {
 
     /// Queues a settlement, or an extension for `stream`. Returns whether there is a sidecar.
     fn send(&mut self, stream: Option<u32>, settle: Settle) -> bool {
+        self.send_since(None, stream, settle)
+    }
+
+    /// Queues a settlement or an extension all of whose cost has counted `since` then, if that is known.
+    fn send_since(&mut self, since: Option<Millis>, stream: Option<u32>, settle: Settle) -> bool {
         let Some(sidecar) = &mut self.sidecar else { return false };
-        sidecar.settles.push(stream, settle);
+        sidecar.settles.push_since(since, stream, settle);
         true
     }
 
@@ -378,8 +430,9 @@ impl<S: SharedData> Stores<S> {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         match kind {
             Kind::Reserve(number) => {
-                let ReserveOutcome { answers, admitted, late, settles } =
+                let ReserveOutcome { answers, admitted, late, settles, has_decided } =
                     sidecar.reserves.callout_ended(number, answer, now);
+                sidecar.is_missed |= !has_decided;
                 for settle in settles {
                     sidecar.settles.push(None, settle);
                 }
@@ -391,6 +444,9 @@ impl<S: SharedData> Stores<S> {
                         self.write_mirror(now);
                     }
                 }
+                if has_decided {
+                    self.is_back();
+                }
                 CalloutOutcome { answers, late, ..CalloutOutcome::default() }
             }
             Kind::Settle => {
@@ -400,6 +456,9 @@ impl<S: SharedData> Stores<S> {
                 }
                 if let Some(why) = settled.why {
                     self.log_unavailable(&why, now);
+                }
+                if settled.has_settled {
+                    self.is_back();
                 }
                 CalloutOutcome { over: settled.over, ..CalloutOutcome::default() }
             }

@@ -27,6 +27,7 @@ pub use parts::{ChargedParts, MAX_PARTS, Part};
 pub use state::{Fit, WindowState};
 
 use crate::quantity::{Millis, NonZeroMillis, Units};
+use period::Period;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use strum::IntoStaticStr;
@@ -130,6 +131,27 @@ impl Window {
         }
     }
 
+    /// Whether what was charged at `since` under `limit` counts no longer at `now`. A lease may have been renewed.
+    pub fn has_passed(&self, limit: Units, since: Millis, now: Millis) -> bool {
+        let (length, age) = (self.length.get(), now - since);
+        match self.algorithm {
+            // A unit leaves with its whole segment.
+            Algorithm::SlidingWindow { segments } => {
+                age > length + Millis::new(length.get() / u64::from(segments.get()))
+            }
+            Algorithm::FixedWindow => {
+                Period::Length(self.length).index(since) < Period::Length(self.length).index(now)
+            }
+            Algorithm::CalendarMonth => Period::Month.index(since) < Period::Month.index(now),
+            // A full bucket has drained by then.
+            Algorithm::TokenBucket { burst } => {
+                u128::from(age.get()) * u128::from(limit.get())
+                    > u128::from(burst.get()) * u128::from(length.get())
+            }
+            Algorithm::Concurrency => false,
+        }
+    }
+
     /// The window's name in store keys and messages: its length in the largest unit that divides it (`1m`, `90s`,
     /// `1d`, `250ms`), and any difference from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
     /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Windows that count differently have different labels, so
@@ -167,6 +189,29 @@ mod tests {
         assert_eq!(Window::calendar_month().label(), "1mo");
         assert_eq!(Window::token_bucket(minute, Units::new(5)).label(), "1m-bucket");
         assert_eq!(Window::concurrency(minute).label(), "1m-leases");
+    }
+
+    #[test]
+    fn a_charge_has_passed_when_no_counter_holds_it_any_more() {
+        let minute = NonZeroMillis::MINUTE;
+        let begin = 1_700_000_000_000 / 60_000 * 60_000;
+        let month = 1_698_796_800_000; // November 2023.
+        for (window, since, last) in [
+            (Window::sliding(minute), begin, begin + 61_000),
+            (Window::fixed(minute), begin + 7, begin + 59_999),
+            (Window::calendar_month(), month, month + 30 * 86_400_000 - 1),
+            (Window::token_bucket(minute, Units::new(30)), begin, begin + 90_000),
+        ] {
+            let passed = |now| window.has_passed(Units::new(20), Millis::new(since), Millis::new(now));
+            let label = window.label();
+            assert_eq!((passed(last), passed(last + 1), passed(0)), (false, true, false), "{label}");
+            let mut counter = Counter::new(&window, Units::new(20));
+            let full = window.capacity(Units::new(20));
+            counter.at(Millis::new(since)).reserve(full);
+            assert_eq!(counter.at(Millis::new(last + 1)).fit(Units::new(20), full), Fit::Now, "{label}");
+        }
+        let lease = Window::concurrency(minute);
+        assert!(!lease.has_passed(Units::new(20), Millis::ZERO, Millis::new(begin)));
     }
 
     #[test]

@@ -140,3 +140,81 @@ fn a_request_that_outlives_its_configuration_is_counted_once() {
     assert_eq!(ask(&mut new, 2, 51, false), 429);
     assert_eq!(ask(&mut new, 3, 50, false), 200);
 }
+
+/// The settlements and extensions of `turn`.
+fn told(turn: &Resumed) -> Vec<Settle> {
+    let callouts = turn.callouts.iter().filter(|callout| callout.kind == Kind::Settle);
+    callouts.flat_map(|callout| serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap()).collect()
+}
+
+/// A request that Redis admits, and the turn after its answer.
+fn back(worker: &mut Driver<'_>, stream: u32, now: u64) -> Resumed {
+    worker.request_headers(stream, &chat(), true, now);
+    let callouts = worker.turn(now).callouts;
+    let callout = callouts.iter().find(|callout| matches!(callout.kind, Kind::Reserve(_))).unwrap();
+    worker.callout_ended(callout.kind, Ok(&decided(callout, true)), now)
+}
+
+fn costs(settles: &[Settle]) -> Vec<u64> {
+    settles.iter().flat_map(|settle| ScopeCharges::flat(&settle.charges)).map(|it| it.cost.get()).collect()
+}
+
+#[test]
+fn redis_learns_at_once_of_requests_that_still_run_when_it_answers_again() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config(json!({"rpm": 500})));
+    assert_eq!(ask(&mut worker, 1, 1, false), 200);
+    assert_eq!(worker.turn(NOW), Resumed::default(), "nobody listens");
+    let told_of = told(&back(&mut worker, 2, NOW + 7_000));
+    assert_eq!(told_of.len(), 1);
+    assert_eq!((told_of[0].extend, told_of[0].if_absent), (true, Some(wire::IfAbsent::Charge)));
+    assert_eq!(costs(&told_of), [1]);
+    worker.callout_ended(Kind::Settle, Ok(br#"[{"settled":true}]"#), NOW + 7_000);
+    assert_eq!(told(&back(&mut worker, 3, NOW + 7_000)), [], "once");
+    worker.stream_done(1, NOW + 7_000);
+    let settled = told(&worker.turn(NOW + 7_000));
+    assert_eq!((settled[0].id.clone(), settled[0].extend), (told_of[0].id.clone(), false));
+}
+
+#[test]
+fn redis_learns_at_once_of_requests_that_are_over_when_it_answers_again() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config(json!({"rpm": 500})));
+    for stream in 0..3 {
+        assert_eq!(ask(&mut worker, stream, 1, false), 200);
+    }
+    for stream in 0..3 {
+        worker.stream_done(stream, NOW);
+    }
+    assert_eq!(told(&worker.turn(NOW)).len(), 3);
+    let failed = format!("[{}]", [r#"{"error":"Redis: gone"}"#; 3].join(","));
+    worker.callout_ended(Kind::Settle, Ok(failed.as_bytes()), NOW);
+    assert_eq!(told(&worker.turn(NOW + 90)), [], "they rest");
+    assert_eq!(costs(&told(&back(&mut worker, 9, NOW + 90))), [1, 1, 1]);
+}
+
+#[test]
+fn redis_does_not_charge_what_has_left_its_window_when_it_answers_again() {
+    for (after, expected) in [(10_000, [1, 1]), (60_000, [0, 1]), (120_000, [0, 0])] {
+        let memory = Memory::default();
+        let seconds = |window| json!({"metric": "requests", "limit": 100, "window": window});
+        let mut worker = worker(&memory, &config(json!({"windows": [seconds("30s"), seconds("90s")]})));
+        assert_eq!(ask(&mut worker, 1, 1, false), 200);
+        assert_eq!(costs(&told(&back(&mut worker, 2, NOW + after))), expected);
+        let gone = r#"[{"error":"Redis: gone"}]"#;
+        worker.callout_ended(Kind::Settle, Ok(gone.as_bytes()), NOW + after);
+        worker.stream_done(1, NOW + after);
+        assert_eq!(costs(&told(&worker.turn(NOW + after))), expected);
+    }
+}
+
+#[test]
+fn a_slot_that_was_given_alone_is_taken_from_the_fleet_when_redis_answers_again() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config(json!({"max_concurrency": 2})));
+    assert_eq!(ask(&mut worker, 1, 1, false), 200);
+    let renewal = worker.worker.next_due().unwrap();
+    // Nothing else has shown so far whether Redis answers.
+    let told_of = told(&worker.turn(renewal.get()));
+    assert_eq!((told_of.len(), told_of[0].extend, costs(&told_of)), (1, true, vec![1]));
+}
