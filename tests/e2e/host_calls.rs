@@ -77,3 +77,38 @@ async fn a_plain_request_takes_no_more_calls_than_it_did(#[case] limits: Value, 
     assert!(count <= most, "{count} calls: {calls:?}");
     assert!(calls.iter().any(|(callback, _)| callback == "response_body"), "{calls:?}");
 }
+
+/// What Redis admits is written to the local store by ticks, and not by the requests.
+#[tokio::test]
+async fn a_request_takes_no_more_calls_where_this_envoy_may_have_to_count_alone() {
+    let mut counts = Vec::new();
+    for on_error in ["deny", "local"] {
+        let store = json!({
+            "type": "redis", "cluster": "rate-limit-sidecar", "timeout_ms": 10_000, "on_error": on_error,
+        });
+        let limits = json!({"store": store, "default": {"rpm": 100, "tpm": 100_000}});
+        let gateway = Gateway::start_with(Store::Redis, |setup| setup.filter(&limits)).await;
+        let calls = calls(&gateway, "alone").await;
+        assert!(!calls.iter().any(|(_, call)| call.ends_with("shared_data")), "{on_error}: {calls:?}");
+        counts.push(calls.iter().filter(|(_, call)| call != CLOCK).count());
+
+        gateway.envoy.post("/logging?wasm=trace");
+        let begin = gateway.envoy.log().len();
+        for answer in gateway.caller("alone").hellos(30).await {
+            assert_eq!(answer.status, 200);
+        }
+        gateway.at_rest().await;
+        gateway.envoy.post("/logging?wasm=info");
+        let log = gateway.envoy.log();
+        let count = |what: &str| log.get(begin..).unwrap_or_default().matches(what).count();
+        let ticks = count("[host->vm] proxy_on_tick(");
+        let [reads, writes] = ["get", "set"].map(|verb| count(&format!("env.proxy_{verb}_shared_data(")));
+        if on_error == "local" {
+            assert!((1..=ticks).contains(&reads), "{reads} reads of the one scope in {ticks} ticks");
+            assert_eq!(reads, writes);
+        } else {
+            assert_eq!((reads, writes), (0, 0));
+        }
+    }
+    assert_eq!(counts[0], counts[1], "calls of a request");
+}

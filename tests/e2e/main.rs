@@ -11,6 +11,7 @@ modules! {
     abuse,
     accounting,
     admission,
+    alone,
     answers,
     api,
     bodies,
