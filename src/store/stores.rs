@@ -140,8 +140,8 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Reserves this Envoy's share of the limits while Redis does not answer: `shares`, for which Redis is to charge the
-    /// `whole` later.
+    /// Reserves `shares`, this Envoy's part of the limits, while Redis does not answer. Redis is to charge the `whole`
+    /// later.
     pub fn reserve_share(
         &mut self,
         id: &str,
@@ -258,8 +258,9 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Tells Redis of the growth of a request that this Envoy has admitted alone, if it has learned of the request. Where
-    /// nothing else would show that Redis answers again, this does. Returns whether a call to the sidecar was queued.
+    /// Tells Redis of the growth of a request that this Envoy has admitted alone, if it has learned of the request.
+    /// Where nothing else would show that Redis answers again, this does. Returns whether a call to the sidecar was
+    /// queued.
     fn extend_arrears(&mut self, stream: u32, id: &str, charges: &[ScopeCharges], now: Millis) -> bool {
         let Some(sidecar) = &mut self.sidecar else { return false };
         let owed = sidecar.arrears.grown(id, charges, sidecar.settles.is_empty(), now);
