@@ -3,16 +3,17 @@
 --
 -- KEYS        1: the reservation's record; then for each window its counter and its identity's index, in the order of
 --             the reservation. All share one hash tag.
--- ARGV        1: now_ms, 0 for Redis's clock; 2: what to do if there is no record, `ignore` or `charge`; 3: `end`,
---             `extend` if the request still runs, or `detach` if it is over and its cost is still to come; then for
---             each window seven values (prelude.lua), of which cost is the whole cost so far.
+-- ARGV        1: now_ms, 0 for Redis's clock; 2: what to do if there is no record, `ignore`, `charge` or `mark`; 3:
+--             `end`, `extend` if the request still runs, or `detach` if it is over and its cost is still to come; then
+--             for each window seven values (prelude.lua), of which cost is the whole cost so far.
 -- Returns     1 if it settled, extended or detached something, 2 if an extension took a window past an enforced limit,
 --             else 0. An error if the reservation had another number of windows.
 -- Complexity  O(windows), amortised.
 --
 -- A repeated settlement changes nothing: settling removes the record. With `charge`, a missing record means that the
 -- reservation may not have arrived yet, so settling leaves a mark, which stops both a second settlement and a late
--- reservation. A repeated extension charges nothing: the record has all charges so far.
+-- reservation. `mark` leaves the same mark, and charges nothing if there is no record. A repeated extension charges
+-- nothing: the record has all charges so far.
 --
 -- An excess is charged now and may take a counter above its limit. A refund goes back to the place of the charge,
 -- newest part first, while that place is in the window. After a reset of the counter, other requests may have charged
@@ -22,6 +23,9 @@ local record, is_foreign = try('GET', KEYS[1])
 record = not is_foreign and record
 local if_absent, still_runs, is_detached = ARGV[2], ARGV[3] == 'extend', ARGV[3] == 'detach'
 if record == SETTLED or not record and if_absent ~= 'charge' then
+  if not record and if_absent == 'mark' then
+    redis.call('SET', KEYS[1], SETTLED, 'PX', SETTLED_MS)
+  end
   return 0
 end
 
@@ -45,7 +49,7 @@ end
 
 if still_runs or is_detached then
   write_record(KEYS[1], windows, charged, record and 'XX' or 'NX')
-elseif if_absent == 'charge' then
+elseif if_absent ~= 'ignore' then
   redis.call('SET', KEYS[1], SETTLED, 'PX', SETTLED_MS)
 else
   redis.call('DEL', KEYS[1])

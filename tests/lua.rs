@@ -113,6 +113,20 @@ fn a_reservation_that_comes_after_its_settlement_charges_nothing() {
 }
 
 #[test]
+fn an_uncounted_request_is_charged_what_it_has_cost_if_its_reservation_came_before_and_nothing_if_after() {
+    let scripts = Scripts::start();
+    let used = || scripts.peek(&[minute(10, 0)], BEGIN_MS)[0].used;
+    assert!(scripts.reserve("a", &[minute(10, 4)], BEGIN_MS).0);
+    assert!(scripts.settle("a", &[minute(10, 3)], Some(IfAbsent::Mark), BEGIN_MS));
+    assert_eq!(used(), 3);
+    assert!(!scripts.settle("b", &[minute(10, 3)], Some(IfAbsent::Mark), BEGIN_MS));
+    for id in ["a", "b"] {
+        assert!(scripts.reserve(id, &[minute(10, 4)], BEGIN_MS).0);
+        assert_eq!(used(), 3, "{id}");
+    }
+}
+
+#[test]
 fn a_settlement_repeated_after_its_answer_was_lost_charges_once() {
     let scripts = Scripts::start();
     assert!(scripts.reserve("a", &[minute(10, 4)], BEGIN_MS).0);

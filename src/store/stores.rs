@@ -302,7 +302,7 @@ impl<S: SharedData> Stores<S> {
                 self.send(None, self.call(id, None, false, charges))
             }
             HeldIn::Uncounted => {
-                let settle = self.call(id, None, false, charges);
+                let settle = self.call(id, Some(IfAbsent::Mark), false, charges);
                 let due = self.sidecar.as_mut().and_then(|sidecar| sidecar.reserves.settle_late(settle));
                 due.is_some_and(|settle| self.send(None, settle))
             }
@@ -583,7 +583,7 @@ mod tests {
         assert_eq!(redis.if_absent, None, "settling a reservation again must change nothing");
         let (used, instead) = settled(HeldIn::LocalShare, false);
         assert_eq!((used, instead.unwrap().if_absent), (40, Some(IfAbsent::Charge)));
-        assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, None);
+        assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, Some(IfAbsent::Mark));
     }
 
     #[test]

@@ -108,6 +108,9 @@ pub enum IfAbsent {
     /// Charge the cost now and remember the id. The store did not answer in time, so the reservation may arrive after
     /// its settlement, and must charge nothing then.
     Charge,
+    /// Charge nothing and remember the id. The request was forwarded uncounted; its reservation may arrive after its
+    /// settlement, and must charge nothing then.
+    Mark,
 }
 
 /// One element of the answer to `POST /v1/settle`.

@@ -215,6 +215,7 @@ impl Group<'_> {
         let if_absent = match one.if_absent {
             None => "ignore",
             Some(IfAbsent::Charge) => "charge",
+            Some(IfAbsent::Mark) => "mark",
         };
         let then = if one.extend { "extend" } else { "end" };
         let args = vec![now_ms.to_string(), if_absent.to_owned(), then.to_owned()];

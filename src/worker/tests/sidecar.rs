@@ -147,7 +147,8 @@ fn a_late_admission_stands_if_its_request_was_forwarded() {
             worker.turn(NOW + 70).callouts
         };
         let settle = settles(&settled[0]);
-        assert_eq!((settle.len(), settle[0].if_absent, settle[0].extend), (1, None, false));
+        let if_absent = is_over.then_some(IfAbsent::Mark);
+        assert_eq!((settle.len(), settle[0].if_absent, settle[0].extend), (1, if_absent, false));
         assert_eq!(settle[0].charges[0].charges[0].cost.get(), 1);
     }
 }
