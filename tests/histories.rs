@@ -1,129 +1,16 @@
-//! The scripts of `lua/` against the arithmetic in Rust: both answer random histories of reservations, settlements and
+//! The scripts of `lua/` against their twin in Rust: both answer random histories of reservations, settlements and
 //! passing time alike to the last number, on windows of every kind, alone and together.
 
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
+use llm_rate_limit::store::twin::Twin;
 use llm_rate_limit::store::wire::{Charge, IfAbsent};
 use llm_rate_limit::window::period::Period;
-use llm_rate_limit::window::{Algorithm, ChargedParts, Counter, Fit, Window, WindowState};
+use llm_rate_limit::window::{Algorithm, Counter, Window};
 use llm_rate_limit_cli::store::call::{self, Call};
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, team};
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::num::NonZeroU32;
-
-/// The answers that the scripts must give, from the counters of `src/window/` and a record of each reservation.
-#[derive(Clone)]
-struct Model {
-    counters: Vec<Counter>,
-    records: HashMap<u8, Record>,
-}
-
-#[derive(Clone)]
-enum Record {
-    /// The charges to each window, and whether its leases have ended before it.
-    Open(Vec<ChargedParts>, bool),
-    Settled,
-}
-
-impl Model {
-    fn new(charges: &[Charge]) -> Self {
-        let counters = charges.iter().map(|charge| Counter::new(&charge.window, charge.limit)).collect();
-        Self { counters, records: HashMap::new() }
-    }
-
-    /// Lets time pass. As in stores, an empty counter is forgotten and begins anew under the limit of `charges`.
-    fn forget_empty(&mut self, charges: &[Charge], now: Millis) {
-        for (counter, charge) in self.counters.iter_mut().zip(charges) {
-            if counter.at(now).is_empty() {
-                *counter = Counter::new(&charge.window, charge.limit);
-            }
-        }
-    }
-
-    fn fits(&mut self, charges: &[Charge], now: Millis) -> Vec<Fit> {
-        let fit = |(counter, charge): (&mut Counter, &Charge)| {
-            let mut counter = counter.at(now);
-            counter.set_limit(&charge.window, charge.limit);
-            counter.fit(charge.limit, charge.cost)
-        };
-        self.counters.iter_mut().zip(charges).map(fit).collect()
-    }
-
-    fn states(&mut self, fits: &[Fit], now: Millis) -> Vec<WindowState> {
-        self.counters.iter_mut().zip(fits).map(|(counter, fit)| counter.at(now).state(*fit)).collect()
-    }
-
-    fn reserve(&mut self, id: u8, charges: &[Charge], now: Millis) -> (bool, Vec<WindowState>) {
-        self.forget_empty(charges, now);
-        let mut fits = self.fits(charges, now);
-        let known = self.records.contains_key(&id);
-        if known {
-            fits.fill(Fit::Now);
-        }
-        let admitted = charges.iter().zip(&fits).all(|(charge, fit)| !charge.enforced || *fit == Fit::Now);
-        if admitted && !known {
-            let charged = self.counters.iter_mut().zip(charges);
-            let charged = charged.map(|(counter, charge)| counter.at(now).reserve(charge.cost)).collect();
-            self.records.insert(id, Record::Open(charged, false));
-        }
-        (admitted, self.states(&fits, now))
-    }
-
-    fn settle(
-        &mut self,
-        id: u8,
-        charges: &[Charge],
-        if_absent: Option<IfAbsent>,
-        extend: bool,
-        now: Millis,
-    ) -> bool {
-        let (mut charged, detached) = match (self.records.remove(&id), if_absent) {
-            (Some(Record::Open(charged, detached)), _) => (charged, detached),
-            (None, Some(IfAbsent::Charge)) => (vec![ChargedParts::default(); charges.len()], false),
-            (None, None) => return false,
-            (Some(Record::Settled), _) => {
-                self.records.insert(id, Record::Settled);
-                return false;
-            }
-        };
-        self.forget_empty(charges, now);
-        for ((counter, charge), parts) in self.counters.iter_mut().zip(charges).zip(&mut charged) {
-            let mut counter = counter.at(now);
-            if extend && detached && charge.window.algorithm == Algorithm::Concurrency {
-                continue;
-            }
-            if extend {
-                counter.extend(parts, charge.limit, charge.cost);
-            } else {
-                counter.settle(parts, charge.cost);
-            }
-        }
-        if extend {
-            self.records.insert(id, Record::Open(charged, detached));
-        } else if if_absent.is_some() {
-            self.records.insert(id, Record::Settled);
-        }
-        true
-    }
-
-    fn detach(&mut self, id: u8, charges: &[Charge], now: Millis) -> bool {
-        let Some(Record::Open(mut charged, _)) = self.records.get(&id).cloned() else { return false };
-        self.forget_empty(charges, now);
-        for ((counter, charge), parts) in self.counters.iter_mut().zip(charges).zip(&mut charged) {
-            counter.at(now).detach(parts, charge.cost);
-        }
-        self.records.insert(id, Record::Open(charged, true));
-        true
-    }
-
-    fn peek(&self, charges: &[Charge], now: Millis) -> Vec<WindowState> {
-        let mut model = self.clone();
-        model.forget_empty(charges, now);
-        let fits = model.fits(charges, now);
-        model.states(&fits, now)
-    }
-}
 
 /// One step of a history. Costs are in hundredths of the limits; some exceed the limit.
 #[derive(Clone, Debug)]
@@ -136,7 +23,7 @@ enum Step {
     Settle {
         id: u8,
         costs: [u64; 3],
-        if_absent: bool,
+        if_absent: Option<IfAbsent>,
         extend: bool,
     },
     /// The request is over, and its cost is still to come.
@@ -161,6 +48,7 @@ fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
     let cost = || prop_oneof![3 => Just(0_u64), 10 => 1..30_u64, 3 => 30..=100_u64, 1 => 101..130_u64];
     let costs = || [cost(), cost(), cost()];
     let enforced = || prop::bool::weighted(0.95);
+    let if_absent = prop_oneof![Just(None), Just(Some(IfAbsent::Charge)), Just(Some(IfAbsent::Mark))];
     let ms = prop_oneof![
         6 => 0..unit_ms,
         3 => unit_ms..20 * unit_ms,
@@ -171,7 +59,7 @@ fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
     prop_oneof![
         16 => (0..ids, costs(), [enforced(), enforced(), enforced()])
             .prop_map(|(id, costs, enforced)| Step::Reserve { id, costs, enforced }),
-        10 => (0..ids, costs(), any::<bool>(), prop::bool::weighted(0.4))
+        10 => (0..ids, costs(), if_absent, prop::bool::weighted(0.4))
             .prop_map(|(id, costs, if_absent, extend)| Step::Settle { id, costs, if_absent, extend }),
         2 => (0..ids, costs()).prop_map(|(id, costs)| Step::Detach { id, costs }),
         2 => costs().prop_map(|costs| Step::Peek { costs }),
@@ -196,7 +84,7 @@ fn a_window(length_ms: impl Strategy<Value = u64>, max_burst: u64) -> impl Strat
     })
 }
 
-/// Runs a history on the scripts and on the model and compares every answer.
+/// Runs a history on the scripts and on the twin and compares every answer.
 fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Result<(), TestCaseError> {
     let () = scripts.redis.ask(&["FLUSHALL"]);
     let (mut now_ms, mut hundredths) = (BEGIN_MS, 100);
@@ -214,55 +102,49 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
             .collect()
     };
     let all = [true; 3];
-    let mut model = Model::new(&charges(&[0; 3], &all, hundredths));
+    let mut twin = Twin::new(&charges(&[0; 3], &all, hundredths));
     for step in steps {
         match step {
             Step::Reserve { id, costs, enforced } => {
                 let charges = charges(costs, enforced, hundredths);
                 let answer = scripts.reserve(&id.to_string(), &charges, now_ms);
-                prop_assert_eq!(
-                    answer,
-                    model.reserve(*id, &charges, now_ms.into()),
-                    "{:?} at {}",
-                    step,
-                    now_ms
-                );
+                let expected = twin.reserve(&id.to_string(), &charges, now_ms.into());
+                prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
             }
             Step::Settle { id, costs, if_absent, extend } => {
                 let charges = charges(costs, &all, hundredths);
-                let if_absent = if_absent.then_some(IfAbsent::Charge);
                 let name = id.to_string();
-                let expected = model.settle(*id, &charges, if_absent, *extend, now_ms.into());
+                let expected = twin.settle(&name, &charges, *if_absent, *extend, now_ms.into());
                 if *extend {
-                    let states = model.peek(&charges, now_ms.into());
+                    let states = twin.peek(&charges, now_ms.into());
                     let is_over = states
                         .iter()
                         .zip(&charges)
                         .any(|(state, charge)| state.used > charge.window.capacity(charge.limit));
-                    let answer = scripts.extend(&name, &charges, if_absent, now_ms);
+                    let answer = scripts.extend(&name, &charges, *if_absent, now_ms);
                     prop_assert_eq!(answer, expected.then_some(is_over), "{:?} at {}", step, now_ms);
                 } else {
-                    let answer = scripts.settle(&name, &charges, if_absent, now_ms);
+                    let answer = scripts.settle(&name, &charges, *if_absent, now_ms);
                     prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
                 }
             }
             Step::Detach { id, costs } => {
                 let charges = charges(costs, &all, hundredths);
                 let answer = scripts.detach(&id.to_string(), &charges, now_ms);
-                let expected = model.detach(*id, &charges, now_ms.into());
+                let expected = twin.detach(&id.to_string(), &charges, now_ms.into());
                 prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
             }
             Step::Peek { costs } => {
                 let charges = charges(costs, &all, hundredths);
                 let answer = scripts.peek(&charges, now_ms);
-                prop_assert_eq!(answer, model.peek(&charges, now_ms.into()), "{:?} at {}", step, now_ms);
+                prop_assert_eq!(answer, twin.peek(&charges, now_ms.into()), "{:?} at {}", step, now_ms);
             }
             Step::Pass { ms } => now_ms = now_ms.saturating_add_signed(*ms),
             Step::Limit { hundredths: new } => hundredths = *new,
         }
     }
     let nothing = charges(&[0; 3], &all, hundredths);
-    prop_assert_eq!(scripts.peek(&nothing, now_ms), model.peek(&nothing, now_ms.into()), "at the end");
+    prop_assert_eq!(scripts.peek(&nothing, now_ms), twin.peek(&nothing, now_ms.into()), "at the end");
     for key in scripts.keys() {
         prop_assert!(key.starts_with("llmrl:2::{team}:"), "{} has another tag", key);
         prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
@@ -286,7 +168,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 #[test]
-fn scripts_and_model_agree_on_every_history() {
+fn scripts_and_twin_agree_on_every_history() {
     let scripts = Scripts::start();
     // Some limits are so low that requests take all slots.
     let limit = prop_oneof![0..6_u64, 0..1_000_u64];
@@ -297,7 +179,7 @@ fn scripts_and_model_agree_on_every_history() {
 
 /// Histories of months and years, with numbers so large that a Lua number cannot hold their products.
 #[test]
-fn scripts_and_model_agree_on_long_windows_and_large_limits() {
+fn scripts_and_twin_agree_on_long_windows_and_large_limits() {
     const DAY_MS: u64 = Millis::DAY.get();
     // No sum of a history may pass 2^53.
     const LARGE: u64 = 1 << 45;
@@ -311,7 +193,7 @@ fn scripts_and_model_agree_on_long_windows_and_large_limits() {
 
 /// A bucket that was last empty more charges ago than it keeps lows, with refunds in any order.
 #[test]
-fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
+fn scripts_and_twin_agree_on_a_rush_to_a_bucket() {
     let scripts = Scripts::start();
     let window = (30_000..90_000_u64).prop_map(|length_ms| {
         Window::token_bucket(NonZeroMillis::new(length_ms).unwrap(), Units::new(1_000_000))
@@ -325,7 +207,7 @@ fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
     });
     let settle =
         (0..120_u8, prop_oneof![3 => Just(0), 1 => 0..40_u64], 0..20_i64).prop_map(|(id, cost, ms)| {
-            [Step::Settle { id, costs: [cost; 3], if_absent: false, extend: false }, Step::Pass { ms }]
+            [Step::Settle { id, costs: [cost; 3], if_absent: None, extend: false }, Step::Pass { ms }]
         });
     let settles = prop::collection::vec(settle, 120..200);
     proptest!(config(24), |(window in window, limit in 100..20_000_u64, rush in rush, settles in settles)| {
@@ -336,7 +218,7 @@ fn scripts_and_model_agree_on_a_rush_to_a_bucket() {
 
 /// Streams that outgrow their reservations so many times that some of their parts become one.
 #[test]
-fn scripts_and_model_agree_on_long_streams() {
+fn scripts_and_twin_agree_on_long_streams() {
     let scripts = Scripts::start();
     let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), 100..1_000_u64), 1..=3);
     let grow = (0..2_u8, 0..4_u64, 0..4_000_i64);
@@ -345,14 +227,14 @@ fn scripts_and_model_agree_on_long_streams() {
         let steps = grown.into_iter().flat_map(|(id, more, ms)| {
             costs[usize::from(id)] += more;
             let costs = [costs[usize::from(id)]; 3];
-            [Step::Settle { id, costs, if_absent: true, extend: true }, Step::Pass { ms }]
+            [Step::Settle { id, costs, if_absent: Some(IfAbsent::Charge), extend: true }, Step::Pass { ms }]
         });
         steps.collect::<Vec<_>>()
     });
     let ends = [0..40_u64, 0..40_u64];
     proptest!(config(32), |(limits in limits, grown in grown, ends in ends)| {
         let end = |(id, cost): (u8, &u64)| {
-            Step::Settle { id, costs: [*cost; 3], if_absent: true, extend: false }
+            Step::Settle { id, costs: [*cost; 3], if_absent: Some(IfAbsent::Charge), extend: false }
         };
         let ends: Vec<Step> = (0..).zip(&ends).map(end).collect();
         compare(&scripts, &limits, &[grown, ends].concat())?;

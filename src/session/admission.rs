@@ -16,7 +16,7 @@ use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 
 /// A request that awaits a decision.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Candidate {
     reservation: Reservation,
     facts: RequestFacts,
@@ -41,7 +41,7 @@ enum Patience {
 }
 
 /// A request that is paused until the store answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AwaitStore {
     candidate: Candidate,
     /// The time after which the answer is late.
@@ -49,7 +49,7 @@ pub struct AwaitStore {
 }
 
 /// A request that did not fit, and is paused until it does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Waiting {
     candidate: Candidate,
     /// When to reserve again.
@@ -107,6 +107,11 @@ fn count_and_log_refused<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
 impl AwaitStore {
     pub(super) const fn due(&self) -> Millis {
         self.answer_by
+    }
+
+    #[cfg(test)]
+    pub(super) fn reservation_id(&self) -> &str {
+        &self.candidate.reservation.id
     }
 
     /// Acts on the store's answer.

@@ -81,6 +81,18 @@ impl Shared {
         format!("{seed:016x}-{number:x}")
     }
 
+    /// Goes on with ids and a waiting room.
+    #[cfg(test)]
+    pub(crate) fn with(self, next_id: (u64, u64), waiting: WaitingRoom) -> Self {
+        Self { next_id, waiting, ..self }
+    }
+
+    /// The next id, and the waiting room.
+    #[cfg(test)]
+    pub(crate) fn into_ids_and_waiting(self) -> ((u64, u64), WaitingRoom) {
+        (self.next_id, self.waiting)
+    }
+
     /// Lets headers go before bodies, as where they cannot be held.
     #[cfg(test)]
     pub(crate) fn stop_holding_headers(&mut self) {

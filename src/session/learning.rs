@@ -16,7 +16,7 @@ pub(super) enum Seen {
 }
 
 /// An answer that may teach something, while it passes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lesson(Option<EndReasons>);
 
 impl Lesson {

@@ -52,6 +52,8 @@ use crate::policy::Candidates;
 use crate::quantity::Millis;
 use crate::request::Endpoint;
 use crate::store::Answer;
+#[cfg(test)]
+use crate::store::HeldIn;
 use crate::store::local::SharedData;
 use crate::usage::learned_output::Sender;
 use reservation::Reservation;
@@ -329,5 +331,58 @@ impl Session {
     /// Whether nothing remains to be done about the request.
     pub const fn is_idle(&self) -> bool {
         matches!(self, Self::Idle)
+    }
+}
+
+/// A copy of a request that has a reservation, for tests that go on from one state in several ways.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) enum Snapshot {
+    AwaitStore(AwaitStore),
+    Waiting(Waiting),
+    Abandoned(Reservation),
+    Forwarded(Forwarded),
+    Responding(response::Snapshot),
+    Settled,
+}
+
+#[cfg(test)]
+impl Session {
+    /// The request for a copy; none in a phase without a reservation.
+    pub(crate) fn into_snapshot(self) -> Option<Snapshot> {
+        Some(match self {
+            Self::AwaitStore(phase) => Snapshot::AwaitStore(phase),
+            Self::Waiting(phase) => Snapshot::Waiting(phase),
+            Self::Abandoned(reservation) => Snapshot::Abandoned(reservation),
+            Self::Forwarded(phase) => Snapshot::Forwarded(phase),
+            Self::Responding(phase) => Snapshot::Responding(phase.into_snapshot()?),
+            Self::Settled(Settled { stream: None }) => Snapshot::Settled,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// The request.
+    pub(crate) fn into_session(self) -> Session {
+        match self {
+            Self::AwaitStore(phase) => Session::AwaitStore(phase),
+            Self::Waiting(phase) => Session::Waiting(phase),
+            Self::Abandoned(reservation) => Session::Abandoned(reservation),
+            Self::Forwarded(phase) => Session::Forwarded(phase),
+            Self::Responding(phase) => Session::Responding(phase.into_responding()),
+            Self::Settled => Session::Settled(Settled { stream: None }),
+        }
+    }
+
+    /// The id of the reservation and, of a request that was forwarded, the store that has it; until it is settled.
+    pub(crate) fn reservation(&self) -> Option<(&str, Option<&HeldIn>)> {
+        match self {
+            Self::AwaitStore(phase) => Some((phase.reservation_id(), None)),
+            Self::Forwarded(phase) => Some(phase.open.id_and_store()),
+            Self::Responding(phase) => Some(phase.open.id_and_store()),
+            _ => None,
+        }
     }
 }

@@ -314,6 +314,11 @@ impl OpenReservation {
         self.reservation.estimate
     }
 
+    #[cfg(test)]
+    pub(super) fn id_and_store(&self) -> (&str, Option<&HeldIn>) {
+        (&self.reservation.id, Some(&self.held))
+    }
+
     /// The same reservation, of which it turned out that Redis has made it.
     #[must_use]
     pub(super) fn counted(self) -> Self {

@@ -39,7 +39,7 @@ pub trait ResponseView {
 }
 
 /// A request that was forwarded and has no response yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Forwarded {
     pub(super) open: OpenReservation,
     /// The limits after the decision; empty if the store gave no answer.
@@ -486,4 +486,37 @@ fn settle_as_failed<S: SharedData>(
         _ => FinalCost::Cost(cost),
     };
     cx.settle(open, facts.model(), final_cost);
+}
+
+/// A copy of a response that passes and is read.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(super) open: OpenReservation,
+    facts: RequestFacts,
+    reader: ResponseReader,
+    lesson: Lesson,
+    extend_at: u64,
+    is_over: bool,
+}
+
+#[cfg(test)]
+impl Responding {
+    /// The response for a copy, if its body is read and not edited.
+    pub(super) fn into_snapshot(self) -> Option<Snapshot> {
+        let Self { open, facts, body: Body::Read(reading), lesson, extend_at, is_over } = self else {
+            return None;
+        };
+        Some(Snapshot { open, facts, reader: reading.1, lesson, extend_at, is_over })
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// The response, of which the rest comes without a content coding.
+    pub(super) fn into_responding(self) -> Responding {
+        let Self { open, facts, reader, lesson, extend_at, is_over } = self;
+        let body = Body::Read(Box::new((Decoder::of_response(None).unwrap(), reader)));
+        Responding { open, facts, body, lesson, extend_at, is_over }
+    }
 }

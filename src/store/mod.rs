@@ -21,6 +21,8 @@ pub mod settlements;
 pub mod shard;
 pub mod sidecar;
 mod stores;
+#[cfg(not(target_family = "wasm"))]
+pub mod twin;
 pub mod version;
 pub mod wire;
 

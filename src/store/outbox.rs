@@ -9,7 +9,7 @@ use crate::quantity::Millis;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Calls on their way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Outbox<T> {
     gathering: VecDeque<Queued<T>>,
     /// Those that have failed by themselves, by the end of their rest.
@@ -21,7 +21,7 @@ pub(super) struct Outbox<T> {
 }
 
 /// A call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Queued<T> {
     pub(super) call: T,
     /// Its last rest, if it has failed by itself.

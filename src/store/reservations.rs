@@ -28,7 +28,7 @@ struct Pending {
 }
 
 /// Reservations on their way to the sidecar.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReserveQueue {
     timeout: Millis,
     gathering: VecDeque<Pending>,
@@ -40,7 +40,7 @@ pub struct ReserveQueue {
 }
 
 /// A callout under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Batch {
     number: u32,
     since: Millis,
@@ -49,7 +49,7 @@ struct Batch {
     sent: Vec<Sent>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     stream: u32,
     id: String,
@@ -58,7 +58,7 @@ struct Sent {
 }
 
 /// Who waits for the answer to a reservation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Fate {
     /// The request does.
     Awaited,

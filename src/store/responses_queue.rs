@@ -17,10 +17,10 @@ const MAX_ATTEMPTS: u32 = 5;
 const MAX_WAITING: usize = 4_096;
 
 /// Calls on their way to the sidecar.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ResponsesQueue(Outbox<Sent>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     attempts: u32,
     call: Background,

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 const MAX_SETTLEMENTS: usize = 20_000;
 
 /// Settlements on their way to the sidecar.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SettleQueue {
     outbox: Outbox<Sent>,
     /// The most elements of the next callout.
@@ -23,7 +23,7 @@ pub struct SettleQueue {
     dropped: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     /// The stream of an extension, which must learn whether it passed a limit.
     stream: Option<u32>,

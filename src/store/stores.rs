@@ -22,7 +22,7 @@ use std::sync::Arc;
 const LOG_PERIOD: Millis = Millis::SECOND;
 
 /// The stores that a configuration uses.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stores<S> {
     /// Whose counters these are, on what the stores share with other configurations.
     namespace: Arc<str>,
@@ -42,7 +42,7 @@ pub struct Stores<S> {
     refusal: Option<(String, Millis)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sidecar {
     reserves: ReserveQueue,
     settles: SettleQueue,

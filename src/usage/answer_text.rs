@@ -9,7 +9,7 @@ use std::borrow::Cow;
 ///
 /// Some servers send the same text under several names beside each other, so that every client finds one that it
 /// knows. Of these the longest counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct AnswerText {
     /// The text of objects that have ended.
     ended: String,

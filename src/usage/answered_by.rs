@@ -14,13 +14,13 @@ use std::borrow::Cow;
 const PLACES: Places = Places { vital: &["model", "response.model", "message.model"], others: &[] };
 
 /// Looks for the model's name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct AnsweredBy {
     model: Option<String>,
     within: Within,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Within {
     #[default]
     Unbegun,

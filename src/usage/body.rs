@@ -37,7 +37,7 @@ const BESIDE_OUTPUT: [&str; 10] = [
 ];
 
 /// Reads a body.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reader {
     tokenizer: Tokenizer,
     /// Whether the answer is text. Embeddings are not, and cost no output.

@@ -8,7 +8,7 @@ use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// A choice.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Choice<'b> {
     pub(super) index: u64,
     /// New text.

@@ -6,7 +6,7 @@ use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// An item or a block.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Item {
     /// The name of the tool that it calls. In a stream, everything else in an item comes in deltas, too.
     pub(super) name: String,

@@ -106,7 +106,7 @@ pub enum EndedBy {
 }
 
 /// Reads one response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResponseReader {
     endpoint: Endpoint,
     choices: u64,
@@ -118,7 +118,7 @@ pub struct ResponseReader {
     state: Option<StateFinder>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Format {
     /// Only white space has arrived. The first byte after it decides, together with the content type.
     Unbegun(Named),

@@ -3,7 +3,7 @@
 use crate::tokens::{Running, Tokenizer};
 
 /// A choice, an item or a block.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Part {
     increments: Running,
     /// Bytes of all increments.
@@ -37,7 +37,7 @@ impl Part {
 
 /// A text that is told as a whole again and again while it grows. It is not kept: its length and a hash are enough to
 /// know whether another text continues it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Whole {
     text: Running,
     bytes: usize,

@@ -27,13 +27,13 @@ pub struct ResponseState {
 }
 
 /// Looks for the state of a response.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StateFinder {
     state: ResponseState,
     within: Within,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Within {
     #[default]
     Unbegun,

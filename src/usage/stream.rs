@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 const LAST_PART: u64 = 127;
 
 /// Reads a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reader {
     parser: Parser,
     answer: Answer,
@@ -124,7 +124,7 @@ impl Format {
 }
 
 /// The answer so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Answer {
     tokenizer: Tokenizer,
     format: Format,

@@ -4,7 +4,7 @@ use super::bill::Bill;
 use serde_json::error::Category;
 
 /// The content of an event.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StreamUpdate {
     /// New texts, each with the index of its part of the answer: a choice, an item or a block.
     pub(super) texts: Vec<(u64, String)>,

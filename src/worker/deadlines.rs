@@ -4,7 +4,7 @@ use crate::quantity::Millis;
 use std::collections::{BTreeSet, HashMap};
 
 /// Deadlines, at most one per stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Deadlines {
     in_order: BTreeSet<(Millis, u32)>,
     by_stream: HashMap<u32, Millis>,

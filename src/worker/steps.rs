@@ -45,7 +45,7 @@ impl Pace {
 }
 
 /// Requests that have work to do, by stream: whoever has had a turn goes to the end of the queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Steps {
     queue: VecDeque<u32>,
     /// Those of the queue.

@@ -10,7 +10,7 @@ use std::ops::Range;
 pub struct NotStrict;
 
 /// A text that comes in pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Indexing {
     indexed: Indexed,
     at: At,
@@ -48,7 +48,7 @@ enum At {
 }
 
 /// The string that is being read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct InString {
     /// Where its quote is.
     begin: usize,

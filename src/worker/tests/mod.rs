@@ -8,6 +8,7 @@ mod caps;
 mod law;
 mod learning;
 mod mirror;
+mod protocol;
 mod response;
 mod routes;
 mod sidecar;
