@@ -18,10 +18,11 @@ use crate::request::headers::HeaderMap;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::Failure;
 use crate::store::local::SharedData;
+use crate::store::roll::Vm;
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::version::{self, SidecarVersion};
 use crate::telemetry::access_log::LogFields;
-use crate::telemetry::stats::Stat;
+use crate::telemetry::stats::{Gauge, Stat};
 use crate::worker::{Turn, Worker};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -67,7 +68,7 @@ struct Running {
     /// Callouts under way, by Envoy's token.
     callouts: HashMap<u32, Kind>,
     sidecar_version: SidecarVersion,
-    /// Envoy's ids of the counters, by name.
+    /// Envoy's ids of the counters and gauges, by name.
     metrics: HashMap<Cow<'static, str>, u32>,
     /// The period of the tick, and when the next one comes.
     period: Millis,
@@ -79,6 +80,12 @@ struct Stream {
     id: u32,
     worker: SharedWorker,
     queue: u32,
+}
+
+thread_local! {
+    /// This VM. docs/envoy.md#contexts: the main thread has one too, which ticks, and one that Envoy drops before a
+    /// tick.
+    static VM: Rc<Vm> = Rc::new(Vm::new(RandomState::new().hash_one(0), now()));
 }
 
 type SharedWorker = Rc<RefCell<Worker<SharedMap>>>;
@@ -120,6 +127,10 @@ impl Context for Root {
     // that the last settlements arrive. docs/envoy.md#drain-and-exit: an exiting Envoy does not wait.
     fn on_done(&mut self) -> bool {
         self.is_retiring = true;
+        if let Some(running) = &mut self.running {
+            let changes = running.worker.borrow_mut().retire(now());
+            running.change(changes);
+        }
         self.tick();
         self.is_idle()
     }
@@ -160,6 +171,7 @@ impl RootContext for Root {
     // docs/envoy.md#reloads: new streams come to the newest root context and stay with it.
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let running = self.running.as_ref()?;
+        VM.with(|vm| vm.serve());
         Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), queue: running.queue }))
     }
 
@@ -200,13 +212,19 @@ impl Running {
         // docs/envoy.md#contexts: the main thread configures the plugin before any worker does, so the local store may
         // create its shards here.
         let worker = Worker::new(Arc::clone(&config), SharedMap, seed);
+        // docs/envoy.md#reloads: the name of the filter stays the same.
+        let name = hostcalls::get_property(vec!["plugin_name"]).ok().flatten().unwrap_or_default();
+        let member = VM.with(|vm| vm.enrol(&String::from_utf8_lossy(&name)));
+        let worker = worker.on_roll(SharedMap, member);
         // docs/envoy.md#queue-names: two root contexts that registered one name would share one queue, and Envoy would
         // wake only the last.
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
         hostcalls::set_tick_period(Duration::from_millis(TICK.get())).ok()?;
         // docs/envoy.md#metrics: a metric appears when it is defined, so the fixed ones are defined at once.
         let metric = |stat: Stat| Some((stat.name().into(), counter(stat.name())?));
-        let metrics = Stat::iter().filter_map(metric).collect();
+        let define = |gauge: Gauge| hostcalls::define_metric(MetricType::Gauge, gauge.name()).ok();
+        let gauges = Gauge::iter().filter_map(|it| Some((it.name().into(), define(it)?)));
+        let metrics = Stat::iter().filter_map(metric).chain(gauges).collect();
         let worker = Rc::new(RefCell::new(worker));
         Some(Self {
             worker,
@@ -245,6 +263,7 @@ impl Running {
             // docs/envoy.md#effective-context: otherwise the callouts would belong to the last stream.
             let _ = hostcalls::set_effective_context(root);
             self.report(turn.metrics);
+            self.change(turn.gauges);
             for callout in turn.callouts {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
@@ -279,7 +298,19 @@ impl Running {
             Vec::new(),
             callout.timeout,
         )
-        .map_err(|status| format!("Envoy cannot call the cluster {:?}: {status:?}", store.cluster))
+        .map_err(|status| match status {
+            Status::BadArgument => format!("Envoy has no cluster {:?}", store.cluster),
+            other => format!("Envoy cannot call the cluster {:?}: {other:?}", store.cluster),
+        })
+    }
+
+    /// Changes Envoy's gauges. docs/envoy.md#metrics: the changes of all workers add up.
+    fn change(&self, gauges: Vec<(Gauge, i64)>) {
+        for (gauge, change) in gauges {
+            if let Some(metric) = self.metrics.get(gauge.name()) {
+                let _ = hostcalls::increment_metric(*metric, change);
+            }
+        }
     }
 
     /// Adds counts to Envoy's metrics. docs/envoy.md#metrics: the increments of all workers add up, and metrics per

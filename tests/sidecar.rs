@@ -281,6 +281,30 @@ async fn with_a_token_set_calls_must_send_it() {
     assert_eq!(sidecar.get("/metrics").await.0, 200);
 }
 
+/// A probe is a reservation without charges: the filter asks whether Redis takes writes, and nothing is counted.
+#[tokio::test]
+async fn a_probe_says_whether_redis_takes_writes() {
+    let mut redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let probe = async || {
+        let body = r#"[{"id":"probe","namespace":"staging","charges":[]}]"#;
+        sidecar.post("/v1/reserve", body).await
+    };
+    assert_eq!(probe().await, (200, r#"[{"admitted":true,"windows":[]}]"#.to_owned()));
+    let expires: i64 = redis.ask(&["PTTL", "llmrl:2:staging:{probe}"]);
+    assert!((1..=1000).contains(&expires), "{expires}");
+    redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "1"]);
+    let (status, answer) = probe().await;
+    assert!(status == 200 && answer.contains("OOM") && answer.contains(r#""unavailable":true"#), "{answer}");
+    redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(probe().await.0, 200);
+    assert_eq!(sidecar.metric(r#"llm_rate_limit_sidecar_reservations_total{outcome="admitted"}"#).await, 0.0);
+    redis.kill();
+    let (status, answer) = probe().await;
+    assert_eq!(status, 503, "{answer}");
+}
+
 #[tokio::test]
 async fn a_call_is_answered_in_its_own_version_or_not_at_all() {
     let redis = Redis::start();

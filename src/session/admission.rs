@@ -96,12 +96,12 @@ pub(super) fn undo<S: SharedData>(reservation: &Reservation, answer: &Answer, cx
 
 fn count_and_log_unavailable<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
     cx.count(Stat::StoreErrors, 1);
-    cx.stores.log_unavailable(why, cx.now);
+    cx.stores.decided_without_answer(why, cx.now);
 }
 
 fn count_and_log_refused<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
     cx.count(Stat::StoreErrors, 1);
-    cx.stores.log_refused(why, cx.now);
+    cx.stores.decided_without_call(why, cx.now);
 }
 
 impl AwaitStore {

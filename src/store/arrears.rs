@@ -11,15 +11,15 @@
 
 use super::charge::ScopeCharges;
 use crate::quantity::Millis;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The most charges of running requests that are remembered.
 const MAX_CHARGES: usize = 65_536;
 
 /// Running requests that this Envoy has admitted alone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Arrears {
-    running: HashMap<String, Owed>,
+    running: BTreeMap<String, Owed>,
     /// How many charges they have.
     charges: usize,
     /// Whether Redis may not have learned of some of them.

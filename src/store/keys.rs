@@ -10,6 +10,7 @@
 //! | `<space>:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
 //! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
 //! | `<space>:{<hash>}:response`                          | string | an open response, or the usage of one     |
+//! | `<space>:{probe}`                                    | string | nothing: whether Redis takes writes       |
 //!
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
 //! `<algorithm> <window_ms> <parameter> <limit>`. `<hash>` is the SHA-256 of a response's id. Every key expires.
@@ -32,6 +33,9 @@ const SHARD_VERSION: u32 = 4;
 const RESPONSES_VERSION: u32 = 2;
 /// The key of the [notices](super::Noticeboard) in Envoy's shared data, with the version of their bytes.
 pub const NOTICES: &str = "llmrl/notices/1";
+
+/// The key of the [roll](super::roll) in Envoy's shared data, with the version of its bytes.
+pub const ROLL: &str = "llmrl/roll/1";
 
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 64;
@@ -71,6 +75,11 @@ impl<'a> Keyspace<'a> {
     /// The key of a reservation's record in one scope.
     pub fn record(self, scope: &str, id: &str) -> String {
         format!("{}:reservation:{id}", self.scope(scope))
+    }
+
+    /// The key that is written to see whether Redis takes writes.
+    pub fn probe(self) -> String {
+        self.scope("probe")
     }
 
     /// The key under which an open response and its usage meet.
@@ -123,6 +132,7 @@ mod tests {
         assert_eq!(keys.record("a", "id"), "llmrl:2::{a}:reservation:id");
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:2:staging:{a}:me");
         assert_eq!(keys.response("ab12"), "llmrl:2::{ab12}:response");
+        assert_eq!(keys.probe(), "llmrl:2::{probe}");
         assert_eq!(responses("staging", 3), "llmrl-responses/2/staging/3");
         assert_eq!(shard("staging", 64, 3), "llmrl/4/staging/64/3");
     }

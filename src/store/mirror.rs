@@ -16,7 +16,7 @@ use super::charge::ScopeCharges;
 use super::local::{LocalStore, SharedData};
 use super::shard::{Held, Step};
 use crate::quantity::Millis;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The longest that changes gather.
@@ -32,22 +32,22 @@ const MAX_GATHERED: usize = 16_384;
 const MAX_HELD: usize = 65_536;
 
 /// What Redis has admitted, on its way into the local store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Mirror {
     /// The changes that have not been written, by reservation.
-    gathered: HashMap<String, Change>,
+    gathered: BTreeMap<String, Change>,
     /// How many charges they have.
     charges: usize,
     /// When the first of them came.
     since: Millis,
     /// What running requests have charged in the local store, by reservation.
-    receipts: HashMap<String, Receipt>,
+    receipts: BTreeMap<String, Receipt>,
     /// How many charges they have.
     held: usize,
 }
 
 /// The last step of a reservation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Change {
     step: Step,
     charges: Vec<ScopeCharges>,
@@ -56,7 +56,7 @@ struct Change {
 }
 
 /// What a reservation has charged in the local store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Receipt {
     /// By scope, in order.
     scopes: Vec<Held>,
@@ -131,7 +131,8 @@ impl Mirror {
         self.charges = 0;
         // What began and ended without a cost needs no writing.
         let leaves_a_trace = |change: &Change| change.receipt.is_some() || !change.is_void();
-        let changes = self.gathered.drain().filter(|(_, change)| leaves_a_trace(change));
+        let changes =
+            std::mem::take(&mut self.gathered).into_iter().filter(|(_, change)| leaves_a_trace(change));
         let mut changes: Vec<(String, Change)> = changes.collect();
         // Slots come free before others are taken.
         changes.sort_by_key(|(_, change)| change.step == Step::Runs);
@@ -181,8 +182,8 @@ impl Change {
 }
 
 /// For each scope, the changes that are in it, and where it is among the scopes of each.
-fn places_by_scope(changes: &[(String, Change)]) -> HashMap<Arc<str>, Vec<(usize, usize)>> {
-    let mut places: HashMap<Arc<str>, Vec<(usize, usize)>> = HashMap::new();
+fn places_by_scope(changes: &[(String, Change)]) -> BTreeMap<Arc<str>, Vec<(usize, usize)>> {
+    let mut places: BTreeMap<Arc<str>, Vec<(usize, usize)>> = BTreeMap::new();
     for (nth, (_, change)) in changes.iter().enumerate() {
         for (at, scope) in change.charges.iter().enumerate() {
             places.entry(Arc::clone(&scope.scope)).or_default().push((nth, at));

@@ -8,6 +8,7 @@
 mod arrears;
 mod charge;
 mod failure;
+mod health;
 pub mod keys;
 pub mod local;
 mod mirror;
@@ -16,6 +17,7 @@ mod outbox;
 pub mod reservations;
 mod responses;
 mod responses_queue;
+pub mod roll;
 mod scope;
 pub mod settlements;
 pub mod shard;
@@ -27,6 +29,7 @@ pub mod version;
 pub mod wire;
 
 pub use failure::Failure;
+pub use health::Standing;
 pub use noticeboard::Noticeboard;
 pub use responses::USAGE_WAITS;
 pub use stores::{CalloutOutcome, Kept, Reserved, Stores};

@@ -81,6 +81,8 @@ pub struct ReserveOutcome {
     pub settles: Vec<Settle>,
     /// Whether the store has decided any of them.
     pub has_decided: bool,
+    /// Why the store has decided none of them, if it has not.
+    pub why: Option<String>,
 }
 
 impl ReserveQueue {
@@ -182,6 +184,12 @@ impl ReserveQueue {
             Err(failure) => sent.iter().map(|_| failure.clone().answer()).collect(),
         };
         outcome.has_decided = answers.iter().any(|answer| matches!(answer, Answer::Decided(_)));
+        let unavailable = |answer: &Answer| match answer {
+            Answer::Unavailable { why } => Some(why.clone()),
+            Answer::Decided(_) | Answer::Refused { .. } => None,
+        };
+        let all: Option<Vec<String>> = answers.iter().map(unavailable).collect();
+        outcome.why = all.and_then(|all| all.into_iter().next());
         for (sent, answer) in sent.into_iter().zip(answers) {
             match sent.fate {
                 Fate::Awaited => {

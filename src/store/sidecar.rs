@@ -1,5 +1,6 @@
 //! Callouts to the sidecar: what they are, and how their bodies are written and answers read. The queues that fill
-//! them are [`super::reservations`], [`super::settlements`] and `responses_queue`. Nothing here sends anything.
+//! them are [`super::reservations`], [`super::settlements`] and `responses_queue`; probes come from `health`. Nothing
+//! here sends anything.
 
 use super::Failure;
 use crate::quantity::Millis;
@@ -29,7 +30,7 @@ pub struct Callout {
     pub timeout: Duration,
 }
 
-/// The queues.
+/// The queues, and probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `POST /v1/reserve`, with the number by which the queue knows this one among those under way.
@@ -38,13 +39,15 @@ pub enum Kind {
     Settle,
     /// `POST /v1/background`
     Background,
+    /// `POST /v1/reserve`, to see whether the store answers.
+    Probe,
 }
 
 impl Kind {
     /// The sidecar's path.
     pub const fn path(self) -> &'static str {
         match self {
-            Self::Reserve(_) => path::RESERVE,
+            Self::Reserve(_) | Self::Probe => path::RESERVE,
             Self::Settle => path::SETTLE,
             Self::Background => path::BACKGROUND,
         }

@@ -2,6 +2,7 @@
 
 use super::arrears::{Arrears, Owed};
 use super::charge::ScopeCharges;
+use super::health::{Health, News, Standing};
 use super::local::{LocalStore, SharedData};
 use super::mirror::Mirror;
 use super::reservations::{ReserveOutcome, ReserveQueue};
@@ -51,6 +52,8 @@ struct Sidecar {
     arrears: Arrears,
     /// Whether it has not decided since the last callout that failed.
     is_missed: bool,
+    health: Health,
+    cluster: String,
     timeout: Millis,
     on_error: OnError,
 }
@@ -114,6 +117,8 @@ impl<S: SharedData> Stores<S> {
                     responses: ResponsesQueue::default(),
                     arrears: Arrears::default(),
                     is_missed: false,
+                    health: Health::default(),
+                    cluster: redis.cluster.clone(),
                     timeout,
                     on_error: redis.on_error,
                 })
@@ -418,7 +423,22 @@ impl<S: SharedData> Stores<S> {
         let mut callouts: Vec<Callout> = std::iter::from_fn(|| sidecar.reserves.next_callout(now)).collect();
         callouts.extend(sidecar.settles.next_callout(now));
         callouts.extend(sidecar.responses.next_callout(now));
+        callouts.extend(sidecar.health.next_callout(&self.namespace, sidecar.timeout, now));
         callouts
+    }
+
+    /// What this worker knows of its store.
+    pub fn standing(&self) -> Standing {
+        self.sidecar.as_ref().map_or(Standing::Absent, |sidecar| sidecar.health.standing())
+    }
+
+    /// Looks after the sidecar, or leaves that to others if it `stands_by`, and logs what has become of it.
+    pub fn look_after(&mut self, stands_by: bool, now: Millis) {
+        let Some(sidecar) = &mut self.sidecar else { return };
+        sidecar.health.stand_by(stands_by, now);
+        if let Some(news) = sidecar.health.news(now) {
+            log::warn!("{}", sidecar.line(&news));
+        }
     }
 
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
@@ -429,11 +449,23 @@ impl<S: SharedData> Stores<S> {
         now: Millis,
     ) -> CalloutOutcome {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
+        let failure = answer.as_ref().err().cloned();
+        if let Some(failure) = failure.filter(|failure| kind != Kind::Probe && !failure.blames_batch) {
+            sidecar.health.heard(Err(failure), now);
+        }
+        let is_answered = answer.is_ok();
         match kind {
+            Kind::Probe => {
+                sidecar.health.callout_ended(answer, now);
+                CalloutOutcome::default()
+            }
             Kind::Reserve(number) => {
-                let ReserveOutcome { answers, admitted, late, settles, has_decided } =
+                let ReserveOutcome { answers, admitted, late, settles, has_decided, why } =
                     sidecar.reserves.callout_ended(number, answer, now);
                 sidecar.is_missed |= !has_decided;
+                if is_answered {
+                    sidecar.health.heard(why.map_or(Ok(()), |why| Err(why.into())), now);
+                }
                 for settle in settles {
                     sidecar.settles.push(None, settle);
                 }
@@ -452,6 +484,10 @@ impl<S: SharedData> Stores<S> {
             }
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
+                if is_answered {
+                    let why = settled.why.clone().filter(|_| !settled.has_settled);
+                    sidecar.health.heard(why.map_or(Ok(()), |why| Err(why.into())), now);
+                }
                 for why in settled.refused {
                     self.drop_settlement(why, now);
                 }
@@ -486,15 +522,33 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Logs that a store does not answer, at most once a second.
-    pub fn log_unavailable(&mut self, why: &str, now: Millis) {
+    /// Notes that a request is decided without the store, which does not answer, and logs why.
+    pub fn decided_without_answer(&mut self, why: &str, now: Millis) {
+        self.decided_without();
+        self.log_unavailable(why, now);
+    }
+
+    /// Notes that a request is decided without the store, because the sidecar refuses the call, and logs why.
+    pub fn decided_without_call(&mut self, why: &str, now: Millis) {
+        self.decided_without();
+        self.log_refused(why, now);
+    }
+
+    fn decided_without(&mut self) {
+        if let Some(sidecar) = &mut self.sidecar {
+            sidecar.health.decided_without();
+        }
+    }
+
+    /// Logs that a store does not answer, at most once a second, and not while the log says that it is away.
+    fn log_unavailable(&mut self, why: &str, now: Millis) {
         if self.logs(now) {
             log::warn!("the store did not answer: {why}");
         }
     }
 
-    /// Logs that the sidecar refuses a call, at most once a second.
-    pub fn log_refused(&mut self, why: &str, now: Millis) {
+    /// Logs that the sidecar refuses a call, as [`Stores::log_unavailable`] does.
+    fn log_refused(&mut self, why: &str, now: Millis) {
         if self.logs(now) {
             log::error!("the sidecar refused a reservation: {why}");
         }
@@ -502,7 +556,8 @@ impl<S: SharedData> Stores<S> {
 
     /// Whether the log may report a failure now.
     fn logs(&mut self, now: Millis) -> bool {
-        let may = self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD);
+        let is_said = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_said());
+        let may = !is_said && self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD);
         if may {
             self.logged = Some(now);
         }
@@ -529,6 +584,33 @@ impl<S: SharedData> Stores<S> {
             && self.sidecar.as_ref().is_none_or(|sidecar| {
                 sidecar.reserves.is_empty() && sidecar.settles.is_empty() && sidecar.responses.is_empty()
             })
+    }
+}
+
+impl Sidecar {
+    /// The line of the log for `news`.
+    fn line(&self, news: &News) -> String {
+        let cluster = &self.cluster;
+        match news {
+            News::Away(Failure { why, is_refusal, .. }) => {
+                let consequence = match (self.on_error, is_refusal) {
+                    (OnError::Local(_), _) => "this Envoy enforces its share of the limits (on_error: local)",
+                    (OnError::Allow, false) => "requests are forwarded uncounted (on_error: allow)",
+                    (OnError::Deny, _) | (OnError::Allow, true) => "limited requests are answered 503",
+                };
+                let why = why.trim_end_matches(['.', '\n']);
+                format!(
+                    "the store does not answer (store.cluster: {cluster:?}): {why}. Until it does, {consequence}"
+                )
+            }
+            News::Back { after, without } => {
+                let (seconds, tenths) = (after.get() / 1_000, after.get() % 1_000 / 100);
+                format!(
+                    "the store answers again (store.cluster: {cluster:?}), after {seconds}.{tenths} s, in which \
+                     this worker decided {without} requests without it"
+                )
+            }
+        }
     }
 }
 

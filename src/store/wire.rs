@@ -40,6 +40,8 @@ pub const MAX_ELEMENTS: usize = 1024;
 const _: () = assert!(super::sidecar::MAX_BATCH <= MAX_ELEMENTS);
 
 /// One element of `POST /v1/reserve`: charge all of `charges` or none.
+///
+/// A call of one element without charges is a probe: it is admitted if Redis takes writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserve {

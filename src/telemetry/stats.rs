@@ -1,4 +1,4 @@
-//! The filter's own counters. Envoy shows them as `wasmcustom.llm_rate_limit.*` (docs/envoy.md#metrics).
+//! The filter's own counters and gauges. Envoy shows them as `wasmcustom.llm_rate_limit.*` (docs/envoy.md#metrics).
 //!
 //! The effects of each event carry their own [`Stats`]. The worker merges them, and `proxy.rs` passes the sums to
 //! Envoy.
@@ -50,6 +50,23 @@ pub enum Stat {
 }
 
 impl Stat {
+    /// Its name in Envoy.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// A gauge of the workers of this Envoy. It changes by increments, so that the workers add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumIter, IntoStaticStr)]
+#[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
+pub enum Gauge {
+    /// Workers whose store answers.
+    StoreUp,
+    /// Workers whose store does not.
+    WorkersWithoutStore,
+}
+
+impl Gauge {
     /// Its name in Envoy.
     pub fn name(self) -> &'static str {
         self.into()
@@ -148,6 +165,12 @@ mod tests {
                 "llm_rate_limit.output_tokens",
             ]
         );
+    }
+
+    #[test]
+    fn every_gauge_has_its_name() {
+        let names: Vec<_> = Gauge::iter().map(Gauge::name).collect();
+        assert_eq!(names, ["llm_rate_limit.store_up", "llm_rate_limit.workers_without_store"]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use crate::config::Config;
 use crate::quantity::Millis;
 use crate::session::{Buffer, Cx, Effects, Event, Session, Shared, settle_met};
 use crate::store::local::SharedData;
+use crate::store::roll::{Called, Member, Roll};
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Failure, Stores};
-use crate::telemetry::stats::Stats;
+use crate::telemetry::stats::{Gauge, Stats};
 use deadlines::Deadlines;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,6 +38,9 @@ pub struct Worker<S> {
     steps: Steps,
     shared: Shared,
     stats: Stats,
+    /// The roll of this Envoy's workers. Without one, this worker is the only one.
+    roll: Option<Roll<S>>,
+    is_retired: bool,
 }
 
 /// The time, which goes on while a turn works.
@@ -54,6 +58,8 @@ pub struct Turn {
     pub effects: Vec<(u32, Effects)>,
     /// The counts since the last tick, by metric; only a tick has any.
     pub metrics: Vec<(Cow<'static, str>, u64)>,
+    /// The changes of gauges; only a tick has any.
+    pub gauges: Vec<(Gauge, i64)>,
 }
 
 impl<S: SharedData> Worker<S> {
@@ -68,8 +74,22 @@ impl<S: SharedData> Worker<S> {
             steps: Steps::default(),
             shared: Shared::new(&config, seed),
             stats: Stats::default(),
+            roll: None,
+            is_retired: false,
             config,
         }
+    }
+
+    /// The same worker, one of several of an Envoy, whose roll is in `data`.
+    #[must_use]
+    pub fn on_roll(self, data: S, member: Member) -> Self {
+        Self { roll: Some(Roll::new(data, member)), ..self }
+    }
+
+    /// Ends this configuration in this worker: its requests are over. Returns the changes of gauges.
+    pub fn retire(&mut self, now: Millis) -> Vec<(Gauge, i64)> {
+        self.is_retired = true;
+        self.roll.take().map_or_else(Vec::new, |mut roll| roll.leave(now))
     }
 
     /// Delivers `event` to the request of `stream`, and returns its effects.
@@ -159,7 +179,11 @@ impl<S: SharedData> Worker<S> {
         }
         self.expire_answers(&mut turn, now);
         self.stores.tick(now);
+        let alone = Called::default();
+        let called = self.roll.as_mut().map_or(alone, |roll| roll.call(self.stores.standing(), now));
+        self.stores.look_after(called.stands_by || self.is_retired, now);
         self.finish(&mut turn, now);
+        turn.gauges = called.gauges;
         turn.metrics = self.stats.take();
         turn
     }

@@ -44,6 +44,7 @@ modules! {
     settlements,
     sidecar_versions,
     sidecars,
+    store_state,
     storm,
     streams,
     tokens,

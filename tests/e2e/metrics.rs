@@ -40,6 +40,8 @@ async fn every_request_is_in_the_metrics(#[values(Store::Local, Store::Redis)] s
         ("store_errors_allowed", 0),
         ("store_errors_denied", 0),
         ("settlements_dropped", 0),
+        ("store_up", u64::from(store == Store::Redis)),
+        ("workers_without_store", 0),
     ] {
         let name = format!("wasmcustom.llm_rate_limit.{name}");
         eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;

@@ -273,7 +273,7 @@ async fn nonsense_from_the_sidecar_is_no_answer() {
     assert!(!gateway.envoy.log().contains("panicked"));
 }
 
-/// Answers each reservation with the next of its sentences, and each settlement with nothing.
+/// Answers each reservation with the next of its sentences, and each settlement and probe with nothing.
 pub struct Impostor {
     /// Its address.
     pub address: std::net::SocketAddr,
@@ -292,7 +292,9 @@ impl Impostor {
                 let (mut connection, _) = listener.accept().await.unwrap();
                 let mut request = vec![0; 64 * 1024];
                 let length = connection.read(&mut request).await.unwrap_or(0);
-                let sentence = if request[..length].starts_with(b"POST /v1/reserve") {
+                let request = String::from_utf8_lossy(&request[..length]);
+                let is_probe = request.contains(r#""id":"probe""#);
+                let sentence = if request.starts_with("POST /v1/reserve") && !is_probe {
                     sentences.next().unwrap_or_default()
                 } else {
                     String::new()

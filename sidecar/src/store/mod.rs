@@ -33,6 +33,9 @@ use std::sync::Arc;
 /// The scripts' argument `now_ms` that stands for Redis's clock.
 const REDIS_CLOCK: u64 = 0;
 
+/// How long Redis keeps the key of a probe, in milliseconds.
+const PROBE_LASTS_MS: u64 = 1000;
+
 /// The answer of one script call: its integers, or the error in their place.
 pub type Answer = Result<Vec<i64>, String>;
 
@@ -59,12 +62,33 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. Elements may have been charged: settling with `if_absent` is right for either case.
     pub async fn reserve(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
+        if let [probe] = batch
+            && probe.charges.is_empty()
+        {
+            return Ok(vec![self.probe(probe).await?]);
+        }
         let mut answers = Vec::with_capacity(batch.len());
         for slice in slices(batch, |one| &one.charges) {
             answers.append(&mut self.reserve_slice(slice).await?);
         }
         self.metrics.reserved(&answers);
         Ok(answers)
+    }
+
+    /// Whether every master of Redis answers, and one of them takes writes. A Redis that is full, or has become a
+    /// replica, answers and takes none.
+    async fn probe(&self, probe: &Reserve) -> Result<Reserved, Unavailable> {
+        let key = match call::keyspace(&probe.namespace) {
+            Ok(space) => space.probe(),
+            Err(why) => return Ok(Reserved::Failed { error: why.to_string(), unavailable: false }),
+        };
+        let mut write = redis::cmd("SET");
+        write.arg(key).arg("").arg("PX").arg(PROBE_LASTS_MS);
+        let replies = self.link.send(&[redis::cmd("PING"), write]).await?;
+        Ok(match replies.into_iter().find_map(Result::err) {
+            Some(why) => Reserved::Failed { error: format!("Redis: {why}"), unavailable: true },
+            None => Reserved::Decided { admitted: true, windows: Vec::new() },
+        })
     }
 
     async fn reserve_slice(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {

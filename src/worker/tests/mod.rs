@@ -5,6 +5,7 @@ mod asked_usage;
 mod background;
 mod bodies;
 mod caps;
+mod health;
 mod law;
 mod learning;
 mod mirror;
@@ -164,7 +165,7 @@ impl Driver<'_> {
                 self.log.entry(of).or_default().push(effects.log);
                 directive = effects.directive.filter(|_| of == stream).unwrap_or(directive);
             }
-            self.callouts.extend(turn.callouts);
+            self.callouts.extend(turn.callouts.into_iter().filter(|callout| callout.kind != Kind::Probe));
         }
         directive
     }
@@ -205,7 +206,9 @@ impl Driver<'_> {
             let resumes = |directive: &Directive| *directive != Directive::Pause;
             directives.extend(effects.directive.filter(resumes).map(|directive| (stream, directive)));
         }
-        Resumed { callouts: turn.callouts, directives }
+        let mut callouts = turn.callouts;
+        callouts.retain(|callout| callout.kind != Kind::Probe);
+        Resumed { callouts, directives }
     }
 
     fn turn(&mut self, now: u64) -> Resumed {

@@ -134,6 +134,8 @@ impl Envoy {
             steps: Steps::default(),
             shared: Shared::new(&self.config, 0).with(self.next_id, self.waiting.clone()),
             stats: Stats::default(),
+            roll: None,
+            is_retired: false,
         };
         let outcome = change(&mut worker, self.now);
         let Worker { stores, sessions, deadlines, answers, ticked, shared, .. } = worker;

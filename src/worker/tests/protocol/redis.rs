@@ -62,7 +62,7 @@ impl Redis {
                 let answers: Vec<Settled> = calls.iter().map(|call| self.settle(call, mutant)).collect();
                 serde_json::to_vec(&answers)
             }
-            Kind::Background => panic!("no request asks for that"),
+            Kind::Background | Kind::Probe => panic!("no request asks for that"),
         };
         self.print = print_of(&format!("{:?} {:?} {:?}", self.twin, self.charged, self.made));
         answer.unwrap()

@@ -1,0 +1,430 @@
+//! The roll of this Envoy's workers: each enters what it knows of its store, so that two gauges add up.
+//!
+//! Three things would make sums of the workers' own increments wrong. Envoy's main thread has a VM that ticks like a
+//! worker's and serves nobody (docs/envoy.md#contexts). A VM that dies takes nothing back. And after a reload, old
+//! root contexts live on beside the new ones until their streams end. So the roll is one value in shared data, and a
+//! gauge changes by exactly what a worker changes there.
+//!
+//! - A VM has one entry for each name of a filter, which its newest root context of that name keeps.
+//! - One VM is the spare: of those that have served no request, the one that is oldest. It counts for nothing and
+//!   leaves the store to others. That is the main thread's from the start, because Envoy configures it first; or once
+//!   the workers have served a request, if workers were quicker.
+//! - An entry ends if nobody renews it, and whoever finds it takes it back.
+
+use super::health::Standing;
+use super::keys::ROLL;
+use super::local::{SharedData, change_value};
+use crate::quantity::Millis;
+use crate::telemetry::stats::Gauge;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+/// How long an entry lasts if nobody renews it.
+const LASTS: Millis = Millis::new(15_000);
+
+/// An entry is renewed when it has no longer than this to last.
+const RENEWED_BEFORE: Millis = Millis::new(10_000);
+
+/// How often a worker looks at the roll, if nothing changes for itself.
+const LOOKS_EVERY: Millis = Millis::SECOND;
+
+/// How long a worker looks at each tick: others enter meanwhile.
+const LOOKS_OFTEN_FOR: Millis = Millis::SECOND;
+
+/// The first byte of the roll. Envoy gives back no value that is empty.
+const VERSION: u8 = 1;
+
+/// The bytes of an entry.
+const ENTRY: usize = 33;
+
+/// A VM, of which Envoy has one for each worker and one on its main thread.
+#[derive(Debug)]
+pub struct Vm {
+    id: u64,
+    since: Millis,
+    /// Whether it has served a request, so that it is a worker's.
+    serves: Cell<bool>,
+    /// The number of the newest root context by the filter's name.
+    newest: RefCell<HashMap<String, u32>>,
+}
+
+impl Vm {
+    /// The VM with this random id, which was configured first at `since`.
+    pub fn new(id: u64, since: Millis) -> Self {
+        Self { id, since, serves: Cell::new(false), newest: RefCell::default() }
+    }
+
+    /// It serves a request.
+    pub fn serve(&self) {
+        self.serves.set(true);
+    }
+
+    /// A new root context of the filter that is called `name`. It takes the place of those before it.
+    pub fn enrol(self: &Rc<Self>, name: &str) -> Member {
+        let mut newest = self.newest.borrow_mut();
+        let number = newest.entry(name.to_owned()).or_default();
+        *number = number.wrapping_add(1);
+        Member { vm: Rc::clone(self), name: name.to_owned(), number: *number }
+    }
+}
+
+/// A root context of a VM.
+#[derive(Debug)]
+pub struct Member {
+    vm: Rc<Vm>,
+    name: String,
+    number: u32,
+}
+
+impl Member {
+    fn is_newest(&self) -> bool {
+        self.vm.newest.borrow().get(&self.name) == Some(&self.number)
+    }
+
+    /// The number of its entry.
+    fn entry(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.vm.id, &self.name).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The roll, as one root context keeps it.
+#[derive(Debug)]
+pub struct Roll<S> {
+    data: S,
+    member: Member,
+    since: Option<Millis>,
+    /// When it last looked, and what it entered then.
+    last: Option<(Millis, Standing, bool)>,
+    stands_by: bool,
+}
+
+/// What comes of a look at the roll.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Called {
+    /// Whether this root context leaves the store to others.
+    pub stands_by: bool,
+    /// The changes of the gauges.
+    pub gauges: Vec<(Gauge, i64)>,
+}
+
+impl<S: SharedData> Roll<S> {
+    /// The roll for `member`. Creates it in `data` if it does not exist.
+    pub fn new(data: S, member: Member) -> Self {
+        if data.get(ROLL).is_none() {
+            data.create(ROLL, &encode(&[]));
+        }
+        Self { data, member, since: None, last: None, stands_by: true }
+    }
+
+    /// Enters what this root context knows of its store. Call it at each tick: most look at nothing.
+    pub fn call(&mut self, standing: Standing, now: Millis) -> Called {
+        if !self.member.is_newest() {
+            return Called { stands_by: true, gauges: Vec::new() };
+        }
+        let since = *self.since.get_or_insert(now);
+        let serves = self.member.vm.serves.get();
+        let is_new = self.last.is_none_or(|(_, entered, served)| (entered, served) != (standing, serves));
+        let next = self.last.map_or(Millis::ZERO, |(last, ..)| last + LOOKS_EVERY);
+        let is_quiet = !is_new && now >= since + LOOKS_OFTEN_FOR && now < next && next <= now + LOOKS_EVERY;
+        let mut gauges = Vec::new();
+        if !is_quiet {
+            self.last = Some((now, standing, serves));
+            (self.stands_by, gauges) = self.enter(standing, now);
+        }
+        Called { stands_by: self.stands_by, gauges }
+    }
+
+    /// Takes the entry back, because the root context ends and none takes its place.
+    pub fn leave(&mut self, now: Millis) -> Vec<(Gauge, i64)> {
+        if self.member.is_newest() { self.enter(Standing::Absent, now).1 } else { Vec::new() }
+    }
+
+    fn enter(&self, standing: Standing, now: Millis) -> (bool, Vec<(Gauge, i64)>) {
+        let vm = &self.member.vm;
+        let number = self.member.entry();
+        let changed = change_value(&self.data, ROLL, |bytes| {
+            let before = decode(bytes);
+            let mut after = before.clone();
+            after.retain(|entry| entry.until > now && entry.until <= now + LASTS);
+            let known = after.iter().position(|entry| entry.number == number);
+            let mut own = known.map(|at| after.swap_remove(at));
+            if standing == Standing::Absent {
+                own = None;
+            } else {
+                let fresh = Entry { number, vm: vm.id, since: vm.since, ..Entry::default() };
+                let entry = own.get_or_insert(fresh);
+                entry.serves = vm.serves.get();
+                if entry.until < now + RENEWED_BEFORE {
+                    entry.until = now + LASTS;
+                }
+            }
+            let spare = after.iter().chain(&own).filter(|entry| !entry.serves);
+            let spare = spare.min_by_key(|entry| (entry.since, entry.vm)).map(|entry| entry.vm);
+            let stands_by = spare == Some(vm.id);
+            if let Some(entry) = &mut own {
+                // What is not known yet changes nothing: a reload takes no worker off the gauges.
+                entry.counts = match (stands_by, standing) {
+                    (true, _) => None,
+                    (false, Standing::Up) => Some(Gauge::StoreUp),
+                    (false, Standing::Down) => Some(Gauge::WorkersWithoutStore),
+                    (false, Standing::Unknown | Standing::Absent) => entry.counts,
+                };
+            }
+            after.extend(own);
+            after.sort_by_key(|entry| entry.number);
+            ((stands_by, changes(&before, &after)), encode(&after))
+        });
+        changed.unwrap_or_else(|_| {
+            log::error!("the roll of the workers cannot be written");
+            (self.stands_by, Vec::new())
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Entry {
+    number: u64,
+    vm: u64,
+    since: Millis,
+    until: Millis,
+    serves: bool,
+    /// The gauge in which it counts.
+    counts: Option<Gauge>,
+}
+
+/// The changes of the gauges that `after` in the place of `before` makes.
+fn changes(before: &[Entry], after: &[Entry]) -> Vec<(Gauge, i64)> {
+    let count = |entries: &[Entry], gauge| {
+        let count = entries.iter().filter(|entry| entry.counts == Some(gauge)).count();
+        i64::try_from(count).unwrap_or(i64::MAX)
+    };
+    let gauges = [Gauge::StoreUp, Gauge::WorkersWithoutStore];
+    let changes = gauges.map(|gauge| (gauge, count(after, gauge).saturating_sub(count(before, gauge))));
+    changes.into_iter().filter(|(_, change)| *change != 0).collect()
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    for entry in entries {
+        for number in [entry.number, entry.vm, entry.since.get(), entry.until.get()] {
+            bytes.extend(number.to_be_bytes());
+        }
+        let counts = match entry.counts {
+            None => 0,
+            Some(Gauge::StoreUp) => 2,
+            Some(Gauge::WorkersWithoutStore) => 4,
+        };
+        bytes.push(counts | u8::from(entry.serves));
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Vec<Entry> {
+    let Some((&VERSION, entries)) = bytes.split_first() else { return Vec::new() };
+    let entry = |bytes: &[u8; ENTRY]| {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let [number, vm, since, until] = <[[u8; 8]; 4]>::try_from(numbers).ok()?.map(u64::from_be_bytes);
+        let flags = *rest.first()?;
+        let counts = match flags >> 1 {
+            1 => Some(Gauge::StoreUp),
+            2 => Some(Gauge::WorkersWithoutStore),
+            _ => None,
+        };
+        let (since, until) = (Millis::new(since), Millis::new(until));
+        Some(Entry { number, vm, since, until, serves: flags & 1 == 1, counts })
+    };
+    entries.as_chunks::<ENTRY>().0.iter().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::local::tests::Memory;
+    use std::collections::BTreeMap;
+
+    /// VMs on one shared data, and what the gauges show.
+    struct Envoy<'a> {
+        memory: &'a Memory,
+        gauges: BTreeMap<&'static str, i64>,
+    }
+
+    type Context<'a> = Roll<&'a Memory>;
+
+    impl<'a> Envoy<'a> {
+        fn new(memory: &'a Memory) -> Self {
+            Self { memory, gauges: BTreeMap::new() }
+        }
+
+        /// A root context of the filter `name` in a VM.
+        fn context(&self, vm: &Rc<Vm>, name: &str) -> Context<'a> {
+            Roll::new(self.memory, vm.enrol(name))
+        }
+
+        /// Ticks; returns whether the context leaves the store to others.
+        fn tick(&mut self, context: &mut Context<'a>, standing: Standing, now: u64) -> bool {
+            let called = context.call(standing, Millis::new(now));
+            self.change(called.gauges);
+            called.stands_by
+        }
+
+        fn all(&mut self, contexts: &mut [Context<'a>; 3], standing: Standing, now: u64) -> [bool; 3] {
+            contexts.each_mut().map(|context| self.tick(context, standing, now))
+        }
+
+        fn change(&mut self, changes: Vec<(Gauge, i64)>) {
+            for (gauge, change) in changes {
+                *self.gauges.entry(gauge.name()).or_default() += change;
+            }
+        }
+
+        /// The workers that reach their store, and those that do not.
+        fn shown(&self) -> (i64, i64) {
+            let gauge = |gauge: Gauge| self.gauges.get(gauge.name()).copied().unwrap_or_default();
+            (gauge(Gauge::StoreUp), gauge(Gauge::WorkersWithoutStore))
+        }
+    }
+
+    fn vm(id: u64, since: u64) -> Rc<Vm> {
+        Rc::new(Vm::new(id, Millis::new(since)))
+    }
+
+    use Standing::{Absent, Down, Unknown, Up};
+
+    /// The main thread and two workers, after a tick of each.
+    fn three<'a>(envoy: &mut Envoy<'a>) -> ([Rc<Vm>; 3], [Context<'a>; 3]) {
+        let vms = [vm(9, 0), vm(1, 80), vm(2, 85)];
+        let mut contexts = vms.each_ref().map(|vm| envoy.context(vm, "limits"));
+        for context in &mut contexts {
+            envoy.tick(context, Unknown, 100);
+        }
+        (vms, contexts)
+    }
+
+    #[test]
+    fn the_main_thread_counts_for_nothing() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (_, mut contexts) = three(&mut envoy);
+        let stands_by = envoy.all(&mut contexts, Up, 150);
+        assert_eq!((stands_by, envoy.shown()), ([true, false, false], (2, 0)));
+        envoy.tick(&mut contexts[1], Down, 200);
+        assert_eq!(envoy.shown(), (1, 1));
+    }
+
+    #[test]
+    fn a_worker_that_was_quicker_than_the_main_thread_counts_once_it_serves() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let vms = [vm(9, 10), vm(1, 5), vm(2, 7)];
+        let mut contexts = vms.each_ref().map(|vm| envoy.context(vm, "limits"));
+        envoy.all(&mut contexts, Up, 100);
+        let stands_by = envoy.all(&mut contexts, Up, 150);
+        assert_eq!((stands_by, envoy.shown()), ([false, true, false], (2, 0)));
+        for (served, spare) in [(1, 2), (2, 0)] {
+            vms[served].serve();
+            for now in [200, 250] {
+                envoy.all(&mut contexts, Up, now);
+            }
+            let stands_by = envoy.all(&mut contexts, Up, 300);
+            assert_eq!((stands_by[spare], envoy.shown()), (true, (2, 0)));
+        }
+    }
+
+    #[test]
+    fn a_vm_that_dies_is_taken_off_and_its_successor_enters() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (vms, mut contexts) = three(&mut envoy);
+        vms[1].serve();
+        vms[2].serve();
+        envoy.all(&mut contexts, Up, 150);
+        let [mut main, mut alive, _dead] = contexts;
+        let successor = vm(7, 200);
+        let mut new = envoy.context(&successor, "limits");
+        successor.serve();
+        for now in (200..30_000).step_by(50) {
+            envoy.tick(&mut main, Unknown, now);
+            envoy.tick(&mut alive, Up, now);
+            envoy.tick(&mut new, Up, now);
+            let expected = if now < 15_150 { 3 } else { 2 };
+            assert!(envoy.shown() == (expected, 0) || (15_000..17_000).contains(&now), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_reload_changes_no_gauge_and_the_old_context_says_nothing_more() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (vms, mut old) = three(&mut envoy);
+        envoy.all(&mut old, Up, 150);
+        let mut new = vms.each_ref().map(|vm| envoy.context(vm, "limits"));
+        assert_eq!(envoy.all(&mut old, Down, 200), [true; 3]);
+        for now in [200, 250] {
+            assert_eq!(envoy.all(&mut new, Unknown, now), [true, false, false]);
+            assert_eq!(envoy.shown(), (2, 0));
+        }
+        envoy.all(&mut new, Down, 300);
+        assert_eq!(envoy.shown(), (0, 2));
+        for context in &mut old {
+            let changes = context.leave(Millis::new(350));
+            envoy.change(changes);
+        }
+        assert_eq!(envoy.shown(), (0, 2));
+        // The next configuration has no sidecar.
+        let mut local = vms.each_ref().map(|vm| envoy.context(vm, "limits"));
+        envoy.all(&mut local, Absent, 400);
+        assert_eq!(envoy.shown(), (0, 0));
+    }
+
+    #[test]
+    fn the_end_of_a_filter_takes_its_workers_off_and_leaves_those_of_others() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (vms, mut contexts) = three(&mut envoy);
+        let mut others = vms.each_ref().map(|vm| envoy.context(vm, "others"));
+        for now in [150, 200] {
+            envoy.all(&mut contexts, Up, now);
+            envoy.all(&mut others, Down, now);
+        }
+        assert_eq!(envoy.shown(), (2, 2));
+        for context in &mut contexts {
+            let changes = context.leave(Millis::new(250));
+            envoy.change(changes);
+        }
+        assert_eq!(envoy.shown(), (0, 2));
+    }
+
+    #[test]
+    fn clocks_that_jump_leave_the_gauges_right() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (_, mut contexts) = three(&mut envoy);
+        for now in [150, 3_600_000, 3_600_050, 3_601_100, 1_000, 1_050, 2_100] {
+            envoy.all(&mut contexts, Up, now);
+            envoy.all(&mut contexts, Up, now);
+            assert_eq!(envoy.shown(), (2, 0), "{now}");
+        }
+    }
+
+    #[test]
+    fn entries_round_trip_and_foreign_bytes_are_none() {
+        let entry = Entry {
+            number: 1,
+            vm: 2,
+            since: Millis::new(3),
+            until: Millis::new(4),
+            serves: true,
+            counts: Some(Gauge::WorkersWithoutStore),
+        };
+        let entries =
+            [entry, Entry { serves: false, counts: Some(Gauge::StoreUp), ..entry }, Entry::default()];
+        assert_eq!(decode(&encode(&entries)), entries);
+        assert_eq!(decode(&[0; ENTRY + 1]), []);
+        assert_eq!(decode(&[VERSION; ENTRY]), []);
+        assert_eq!(decode(&[]), []);
+    }
+}
