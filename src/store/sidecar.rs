@@ -17,7 +17,7 @@ pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Millis = Millis::new(100);
 
 /// The longest pause between two such attempts.
-const MAX_PAUSE: Millis = Millis::new(2_000);
+pub(super) const MAX_PAUSE: Millis = Millis::new(2_000);
 
 /// A callout to make: `POST` `body` to `path`.
 #[derive(Clone, Debug, PartialEq, Eq)]

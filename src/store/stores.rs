@@ -10,7 +10,7 @@ use super::responses::{OpenResponses, USAGE_WAITS};
 use super::responses_queue::ResponsesQueue;
 use super::settlements::SettleQueue;
 use super::shard::Step;
-use super::sidecar::{Callout, Kind};
+use super::sidecar::{Callout, Kind, MAX_PAUSE};
 use super::wire::{self, Background, IfAbsent, Reserve, Settle};
 use super::{Answer, Extended, Failure, HeldIn, Met, Noticeboard, OpenResponse, Settlement, local};
 use crate::config::{OnError, Store};
@@ -54,6 +54,8 @@ struct Sidecar {
     is_missed: bool,
     health: Health,
     cluster: String,
+    /// When settlements were last hastened because it had come back.
+    hastened: Option<Millis>,
     timeout: Millis,
     on_error: OnError,
 }
@@ -119,6 +121,7 @@ impl<S: SharedData> Stores<S> {
                     is_missed: false,
                     health: Health::default(),
                     cluster: redis.cluster.clone(),
+                    hastened: None,
                     timeout,
                     on_error: redis.on_error,
                 })
@@ -278,10 +281,13 @@ impl<S: SharedData> Stores<S> {
         self.send_since(Some(owed.since), stream, settle)
     }
 
-    /// Tells Redis what it missed, now that it answers.
-    fn is_back(&mut self) {
+    /// Tells Redis what it missed, now that it answers. Where only a part of it answers, now and then, settlements for
+    /// the other part rest all the same.
+    fn is_back(&mut self, now: Millis) {
         let Some(sidecar) = &mut self.sidecar else { return };
-        if std::mem::take(&mut sidecar.is_missed) {
+        let rests_long = sidecar.hastened.is_none_or(|last| now >= last + MAX_PAUSE || now < last);
+        if std::mem::take(&mut sidecar.is_missed) && rests_long {
+            sidecar.hastened = Some(now);
             sidecar.settles.hasten();
         }
         for (id, owed) in sidecar.arrears.take_untold() {
@@ -478,7 +484,7 @@ impl<S: SharedData> Stores<S> {
                     }
                 }
                 if has_decided {
-                    self.is_back();
+                    self.is_back(now);
                 }
                 CalloutOutcome { answers, late, ..CalloutOutcome::default() }
             }
@@ -495,7 +501,7 @@ impl<S: SharedData> Stores<S> {
                     self.log_unavailable(&why, now);
                 }
                 if settled.has_settled {
-                    self.is_back();
+                    self.is_back(now);
                 }
                 CalloutOutcome { over: settled.over, ..CalloutOutcome::default() }
             }

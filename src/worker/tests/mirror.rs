@@ -194,6 +194,36 @@ fn redis_learns_at_once_of_requests_that_are_over_when_it_answers_again() {
 }
 
 #[test]
+fn a_part_of_redis_that_answers_now_and_then_does_not_hasten_the_rest_again_and_again() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config(json!({"rpm": 500})));
+    assert_eq!(ask(&mut worker, 0, 1, false), 200);
+    worker.stream_done(0, NOW);
+    let mut attempts = Vec::new();
+    for stream in 1..100 {
+        let now = NOW + 50 * u64::from(stream);
+        let mut turn = worker.turn(now);
+        worker.request_headers(stream, &chat(), true, now);
+        let callouts = worker.turn(now).callouts;
+        let reserve = callouts.iter().find(|callout| matches!(callout.kind, Kind::Reserve(_))).unwrap();
+        let answer = decided(reserve, false);
+        let answer = if stream % 2 == 0 { Ok(&*answer) } else { Err("no answer".into()) };
+        let after = worker.callout_ended(reserve.kind, answer, now);
+        turn.callouts.extend(callouts.into_iter().chain(after.callouts));
+        // Requests that went on alone end now, so that only the first settlement is looked at.
+        worker.stream_done(stream, now);
+        turn.callouts.extend(worker.turn(now).callouts);
+        for settles in turn.callouts.iter().filter(|callout| callout.kind == Kind::Settle) {
+            let sent: Vec<Settle> = serde_json::from_slice(&settles.body).unwrap();
+            attempts.extend(sent.iter().filter(|settle| settle.id.ends_with("-0")).map(|_| now - NOW));
+            let gone = vec![r#"{"error":"Redis: gone"}"#; sent.len()].join(",");
+            worker.callout_ended(Kind::Settle, Ok(format!("[{gone}]").as_bytes()), now);
+        }
+    }
+    assert!(attempts.len() < 12, "{attempts:?}");
+}
+
+#[test]
 fn redis_does_not_charge_what_has_left_its_window_when_it_answers_again() {
     for (after, expected) in [(10_000, [1, 1]), (60_000, [0, 1]), (120_000, [0, 0])] {
         let memory = Memory::default();
