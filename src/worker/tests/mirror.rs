@@ -213,11 +213,16 @@ fn a_part_of_redis_that_answers_now_and_then_does_not_hasten_the_rest_again_and_
         // Requests that went on alone end now, so that only the first settlement is looked at.
         worker.stream_done(stream, now);
         turn.callouts.extend(worker.turn(now).callouts);
-        for settles in turn.callouts.iter().filter(|callout| callout.kind == Kind::Settle) {
-            let sent: Vec<Settle> = serde_json::from_slice(&settles.body).unwrap();
+        let mut settles = turn.callouts;
+        while let Some(callout) = settles.pop() {
+            if callout.kind != Kind::Settle {
+                continue;
+            }
+            let sent: Vec<Settle> = serde_json::from_slice(&callout.body).unwrap();
             attempts.extend(sent.iter().filter(|settle| settle.id.ends_with("-0")).map(|_| now - NOW));
             let gone = vec![r#"{"error":"Redis: gone"}"#; sent.len()].join(",");
-            worker.callout_ended(Kind::Settle, Ok(format!("[{gone}]").as_bytes()), now);
+            settles
+                .extend(worker.callout_ended(Kind::Settle, Ok(format!("[{gone}]").as_bytes()), now).callouts);
         }
     }
     assert!(attempts.len() < 12, "{attempts:?}");
