@@ -3,7 +3,10 @@
 //! `sidecar_outage.rs` has outages and shutdown, and `sidecar_topology.rs` clusters and sentinels.
 
 use llm_rate_limit::quantity::{Millis, NonZeroMillis};
+use llm_rate_limit::store::Answer;
 use llm_rate_limit::store::keys::Keyspace;
+use llm_rate_limit::store::reservations::ReserveQueue;
+use llm_rate_limit::store::sidecar::Kind;
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::{Fit, Window};
 use llm_rate_limit_tests::charges::hourly;
@@ -71,6 +74,34 @@ async fn check_order(sidecar: &Sidecar) {
         assert_eq!(answer, Settled::Done { settled: at <= 20, over: false }, "element {at}");
     }
     assert_eq!(admitted(&sidecar.reserve(&[reserve("last", &[charge("a", 20, 20)])]).await), 1);
+}
+
+/// As many requests as a batch takes, each with so many limits, of long patterns, that a batch of all of them would be
+/// too large.
+#[tokio::test]
+async fn requests_with_many_limits_never_make_a_batch_that_is_too_large() {
+    const LIMITS: usize = 30;
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let charge = |at: usize| hourly("a", &format!("{at:0>500}/input_tokens"), 1_000_000, 1);
+    let charges: Vec<Charge> = (0..LIMITS).flat_map(|at| charge(at).charges).collect();
+    let charges = vec![ScopeCharges { scope: "a".into(), charges }];
+    let mut queue = ReserveQueue::new(Millis::SECOND);
+    for stream in 0..512 {
+        queue.push(stream, reserve(stream, &charges));
+    }
+    let (mut bytes, mut admitted) = (0, 0);
+    while admitted < 512 {
+        let callout = queue.next_callout(Millis::ZERO).unwrap();
+        bytes += callout.body.len();
+        let Kind::Reserve(number) = callout.kind else { panic!("{callout:?}") };
+        let (status, answer) = sidecar.post(callout.kind.path(), callout.body).await;
+        assert_eq!(status, 200, "{answer}");
+        let answers = queue.callout_ended(number, Ok(answer.as_bytes()), Millis::ZERO).answers;
+        admitted += answers.iter().filter(|(_, answer)| matches!(answer, Answer::Decided(_))).count();
+    }
+    assert!(bytes > 8 << 20, "one batch would be small enough: {bytes}");
 }
 
 #[tokio::test]

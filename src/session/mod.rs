@@ -342,7 +342,7 @@ pub(crate) enum Snapshot {
     Waiting(Waiting),
     Abandoned(Reservation),
     Forwarded(Forwarded),
-    Responding(response::Snapshot),
+    Responding(Box<response::Snapshot>),
     Settled,
 }
 
@@ -355,7 +355,7 @@ impl Session {
             Self::Waiting(phase) => Snapshot::Waiting(phase),
             Self::Abandoned(reservation) => Snapshot::Abandoned(reservation),
             Self::Forwarded(phase) => Snapshot::Forwarded(phase),
-            Self::Responding(phase) => Snapshot::Responding(phase.into_snapshot()?),
+            Self::Responding(phase) => Snapshot::Responding(Box::new(phase.into_snapshot()?)),
             Self::Settled(Settled { stream: None }) => Snapshot::Settled,
             _ => return None,
         })

@@ -86,19 +86,18 @@ impl<T> Outbox<T> {
         Some(pause.map_or(*rested, |pause| pause.max(*rested)))
     }
 
-    /// Takes the calls of the next callout, at most `most`, as long as they may go `together`; the first goes in any
-    /// case. None if a callout is under way, nothing waits, or a pause is in force.
-    pub(super) fn send(&mut self, most: usize, together: impl Fn(&T) -> bool, now: Millis) -> Vec<&T> {
+    /// Takes the calls of the next callout: at most `most`, up to the first that does not join those before it, if a
+    /// callout may leave now. `joins` is asked about each in its order, and must agree to the first.
+    pub(super) fn send(&mut self, most: usize, mut joins: impl FnMut(&T) -> bool, now: Millis) {
         let is_paused = self.pause.is_some_and(|pause| now < pause.until);
         if is_paused || !self.in_flight.is_empty() {
-            return Vec::new();
+            return;
         }
         while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
             self.gathering.push_back(rested.remove());
         }
-        let together = self.gathering.iter().take(most).take_while(|queued| together(&queued.call)).count();
-        self.in_flight = self.gathering.drain(..together.max(1).min(self.gathering.len())).collect();
-        self.in_flight.iter().map(|queued| &queued.call).collect()
+        let len = self.gathering.iter().take(most).take_while(|queued| joins(&queued.call)).count();
+        self.in_flight = self.gathering.drain(..len).collect();
     }
 
     /// How many calls are under way.

@@ -10,7 +10,7 @@
 //! reservation up at its own deadline, and if it is forwarded all the same, its settlement waits here until the answer
 //! says whether there is something to settle.
 
-use super::sidecar::{Callout, Kind, MAX_BATCH, json, parse};
+use super::sidecar::{Body, Callout, Kind, MAX_BATCH, parse};
 use super::wire::{Reserve, Reserved, ScopeCharges, Settle};
 use super::{Answer, Decision, Failure, HeldIn};
 use crate::quantity::Millis;
@@ -32,6 +32,8 @@ struct Pending {
 pub struct ReserveQueue {
     timeout: Millis,
     gathering: VecDeque<Pending>,
+    /// Whether the last callout had no room for the first of these.
+    overflows: bool,
     /// The callouts under way, the oldest first.
     under_way: Vec<Batch>,
     next_number: u32,
@@ -91,6 +93,7 @@ impl ReserveQueue {
         Self {
             timeout,
             gathering: VecDeque::new(),
+            overflows: false,
             under_way: Vec::new(),
             next_number: 0,
             round_trip: timeout,
@@ -142,7 +145,8 @@ impl ReserveQueue {
         }
         let newest = self.under_way.last().map(|batch| batch.since + self.spacing());
         // A full callout gains nothing by waiting.
-        Some(newest.filter(|_| self.gathering.len() < MAX_BATCH).unwrap_or(Millis::ZERO))
+        let is_full = self.overflows || self.gathering.len() >= MAX_BATCH;
+        Some(newest.filter(|_| !is_full).unwrap_or(Millis::ZERO))
     }
 
     /// The time between two callouts while none ends: such that as many as may be under way cover a round trip, and
@@ -155,14 +159,14 @@ impl ReserveQueue {
     /// The next callout, if reservations wait and may leave.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         self.next_due().filter(|at| *at <= now)?;
-        let batch: Vec<Pending> = self.gathering.drain(..self.gathering.len().min(MAX_BATCH)).collect();
-        let reserves: Vec<&Reserve> = batch.iter().map(|pending| &pending.reserve).collect();
-        let number = self.next_number;
-        let callout = Callout {
-            kind: Kind::Reserve(number),
-            body: json(&reserves),
-            timeout: Duration::from_millis(self.timeout.get()),
-        };
+        let mut body = Body::default();
+        let candidates = self.gathering.iter().take(MAX_BATCH);
+        let len = candidates.take_while(|pending| body.add(&pending.reserve)).count();
+        let batch: Vec<Pending> = self.gathering.drain(..len).collect();
+        self.overflows = len < MAX_BATCH && !self.gathering.is_empty();
+        let (body, number) = (body.finish()?, self.next_number);
+        let timeout = Duration::from_millis(self.timeout.get());
+        let callout = Callout { kind: Kind::Reserve(number), body, timeout };
         self.next_number = number.wrapping_add(1);
         self.under_way.push(Batch { number, since: now, sent: batch.into_iter().map(Sent::new).collect() });
         Some(callout)
@@ -232,6 +236,7 @@ impl Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sidecar::MAX_BATCH_BYTES;
 
     fn reserve(id: &str) -> Reserve {
         Reserve { id: id.into(), ..Reserve::default() }
@@ -306,6 +311,20 @@ mod tests {
         }
         assert!(queue.next_callout(at(0)).is_some() && queue.next_callout(at(0)).is_some());
         assert_eq!((queue.next_callout(at(0)), queue.next_due()), (None, Some(at(12))));
+    }
+
+    #[test]
+    fn large_reservations_leave_in_several_callouts_at_once() {
+        let mut queue = queue();
+        for stream in 0..6 {
+            queue.push(stream, reserve(&"x".repeat(MAX_BATCH_BYTES / 2 - 50)));
+        }
+        let callouts: Vec<_> = std::iter::from_fn(|| queue.next_callout(at(0))).collect();
+        assert_eq!(callouts.len(), 3);
+        assert!(callouts.iter().all(|callout| callout.body.len() <= MAX_BATCH_BYTES));
+        assert_eq!(queue.callout_ended(2, Ok(b"{"), at(1)).answers.len(), 2);
+        queue.push(6, reserve("small"));
+        assert_eq!(queue.next_callout(at(1)), None, "it has room in the next one");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! settled as reserved, and a usage may pass by again.
 
 use super::outbox::{Outbox, Queued};
-use super::sidecar::{Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, json, parse};
+use super::sidecar::{Body, Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, parse};
 use super::wire::{Background, Met, Settle};
 use super::{Failure, HeldIn, Met as MetResponse};
 use crate::quantity::Millis;
@@ -66,13 +66,9 @@ impl ResponsesQueue {
 
     /// The next callout, if none is under way, calls wait, and no pause is in force.
     pub(super) fn next_callout(&mut self, now: Millis) -> Option<Callout> {
-        let sent = self.0.send(MAX_BATCH, |_| true, now);
-        let calls: Vec<&Background> = sent.into_iter().map(|sent| &sent.call).collect();
-        (!calls.is_empty()).then(|| Callout {
-            kind: Kind::Background,
-            body: json(&calls),
-            timeout: SETTLE_TIMEOUT,
-        })
+        let mut body = Body::default();
+        self.0.send(MAX_BATCH, |sent| body.add(&sent.call), now);
+        Some(Callout { kind: Kind::Background, body: body.finish()?, timeout: SETTLE_TIMEOUT })
     }
 
     /// Ends the callout.

@@ -5,7 +5,7 @@
 
 use super::Failure;
 use super::outbox::Outbox;
-use super::sidecar::{Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, json, parse};
+use super::sidecar::{Body, Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, parse};
 use super::wire::{Settle, Settled};
 use crate::quantity::{Millis, Units};
 use std::borrow::Cow;
@@ -92,13 +92,14 @@ impl SettleQueue {
 
     /// The next callout, if none is under way, settlements wait, and no pause is in force.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
-        let sent = self.outbox.send(self.most, |sent| !sent.goes_alone, now);
-        let settles: Vec<Cow<'_, Settle>> = sent.into_iter().map(|sent| sent.at(now)).collect();
-        (!settles.is_empty()).then(|| Callout {
-            kind: Kind::Settle,
-            body: json(&settles),
-            timeout: SETTLE_TIMEOUT,
-        })
+        let (mut body, mut is_alone) = (Body::default(), false);
+        let joins = |sent: &Sent| {
+            let joins = body.is_empty() || !(is_alone || sent.goes_alone);
+            is_alone |= sent.goes_alone;
+            joins && body.add(&sent.at(now))
+        };
+        self.outbox.send(self.most, joins, now);
+        Some(Callout { kind: Kind::Settle, body: body.finish()?, timeout: SETTLE_TIMEOUT })
     }
 
     /// Ends the callout. Queues again what did not arrive, which is safe: settling twice has the effect of settling
@@ -168,6 +169,7 @@ pub struct SettleOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sidecar::MAX_BATCH_BYTES;
 
     fn settle(id: &str) -> Settle {
         Settle { id: id.into(), ..Settle::default() }
@@ -286,6 +288,23 @@ mod tests {
         assert_eq!(sent(&mut queue, 2), [""; 0]);
         queue.hasten();
         assert_eq!(sent(&mut queue, 2), ["c", "a", "b"]);
+    }
+
+    #[test]
+    fn large_settlements_go_in_several_callouts() {
+        let mut queue = SettleQueue::default();
+        for n in 0..5 {
+            queue.push(None, settle(&n.to_string().repeat(MAX_BATCH_BYTES / 2 - 50)));
+        }
+        let mut lengths = Vec::new();
+        for _ in 0..3 {
+            let ids = sent(&mut queue, 0);
+            lengths.push(ids.len());
+            let yes = format!("[{}]", vec![r#"{"settled":true}"#; ids.len()].join(","));
+            assert_eq!(queue.callout_ended(Ok(yes.as_bytes()), Millis::ZERO).why, None);
+        }
+        assert_eq!(lengths, [2, 2, 1]);
+        assert!(queue.is_empty());
     }
 
     #[test]

@@ -10,6 +10,10 @@ use std::time::Duration;
 /// The most elements of one callout: some hundred kilobytes of JSON, and a few milliseconds of Redis's time.
 pub(super) const MAX_BATCH: usize = 512;
 
+/// The most bytes of the body of one callout, unless it has a single element. Requests with many limits have many
+/// charges, and the sidecar refuses a body of more than its `MAX_BODY_BYTES`, by default eight times this.
+pub(super) const MAX_BATCH_BYTES: usize = 1 << 20;
+
 /// The timeout of a callout for which no request waits.
 pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -69,12 +73,35 @@ impl Pause {
     }
 }
 
-/// `elements` as a JSON array.
-pub(super) fn json<T: serde::Serialize>(elements: &[T]) -> Vec<u8> {
-    serde_json::to_vec(elements).unwrap_or_else(|error| {
-        log::error!("cannot write a batch as JSON: {error}");
-        b"[]".to_vec()
-    })
+/// The body of a callout that is being written: a JSON array.
+#[derive(Debug, Default)]
+pub(super) struct Body(Vec<u8>);
+
+impl Body {
+    /// Adds `element`, if it fits or is the first. Returns whether it did.
+    pub(super) fn add(&mut self, element: &impl serde::Serialize) -> bool {
+        let before = self.0.len();
+        self.0.push(if before == 0 { b'[' } else { b',' });
+        if let Err(error) = serde_json::to_writer(&mut self.0, element) {
+            log::error!("cannot write an element of a batch as JSON: {error}");
+        }
+        let fits = before == 0 || self.0.len() < MAX_BATCH_BYTES;
+        if !fits {
+            self.0.truncate(before);
+        }
+        fits
+    }
+
+    /// Whether nothing has been added.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The body, unless nothing has been added.
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+        self.0.push(b']');
+        (self.0.len() > 1).then_some(self.0)
+    }
 }
 
 /// Reads an array of `len` answers.
@@ -85,5 +112,30 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8], len: usize) -> 
         Ok(answers)
     } else {
         Err(format!("the sidecar gave {} answers to {len} calls", answers.len()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_as_many_elements_as_fit_and_at_least_one() {
+        assert_eq!(Body::default().finish(), None);
+        for (sizes, added) in [
+            (vec![1; 3], vec![true; 3]),
+            (vec![MAX_BATCH_BYTES * 2, 1], vec![true, false]),
+            // With the brackets, the quotes and a comma.
+            (vec![MAX_BATCH_BYTES / 2, MAX_BATCH_BYTES / 2 - 7, 1], vec![true, true, false]),
+            (vec![MAX_BATCH_BYTES / 2, MAX_BATCH_BYTES / 2 - 6, 1], vec![true, false, true]),
+        ] {
+            let mut body = Body::default();
+            let elements: Vec<String> = sizes.iter().map(|size| "x".repeat(*size)).collect();
+            let fits: Vec<bool> = elements.iter().map(|element| body.add(element)).collect();
+            assert_eq!(fits, added, "{sizes:?}");
+            let written: Vec<String> = serde_json::from_slice(&body.finish().unwrap()).unwrap();
+            let expected = elements.into_iter().zip(added).filter(|(_, added)| *added);
+            assert!(written.into_iter().eq(expected.map(|(element, _)| element)), "{sizes:?}");
+        }
     }
 }

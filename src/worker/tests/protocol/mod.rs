@@ -120,7 +120,7 @@ fn broken(scope: Scope, mutant: Mutant, laws: &[&'static str]) -> Option<(&'stat
     let until = HasDiscoveries::AnyOf(laws.iter().copied().collect());
     let checker = scope.protocol(mutant).checker().threads(2).finish_when(until).spawn_bfs().join();
     let (states, events) = (checker.unique_state_count(), checker.state_count());
-    println!("{mutant:?}, {scope:?}: {states} states, {events} events, {:?}", begin.elapsed());
+    eprintln!("{mutant:?}, {scope:?}: {states} states, {events} events, {:?}", begin.elapsed());
     let mut broken = checker.discoveries().into_iter().filter(|(law, _)| laws.contains(law));
     broken.next().map(|(law, path)| (law, format!("{path}{:#?}", path.last_state().requests)))
 }
