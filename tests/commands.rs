@@ -229,6 +229,22 @@ fn explain_as_json_names_the_counters() {
 }
 
 #[test]
+fn explain_says_where_new_identities_may_share() {
+    let config = file(&json!({
+        "store": {"type": "redis", "cluster": "sidecar"},
+        "keys": [{"key": "named", "rpm": 5}],
+        "default": {"rpm": 5, "max_new_identities_per_second": 20},
+    }));
+    let explain = |key: &str| run(&["explain", path(&config), "--key", key]).out;
+    let line = "if it is new, and 20 others have come in the same second, \"this key\" is \"new-identities\"";
+    assert_eq!(explain("a stranger").lines().nth(1), Some(line));
+    assert!(!explain("named").contains("new-identities"));
+    let json = run(&["explain", path(&config), "--key", "a stranger", "--json"]).out;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["max_new_identities_per_second"], 20);
+}
+
+#[test]
 fn explain_shows_what_happens_at_a_path() {
     let config = file(&json!({
         "endpoints": {"/v1/files*": "pass", "/admin/*": "reject", "/llm": "responses"},

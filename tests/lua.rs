@@ -2,13 +2,14 @@
 //! `histories.rs` compares their arithmetic with Rust's. Tests pass their own time unless they are about Redis's clock.
 
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
-use llm_rate_limit::store::wire::{Charge, IfAbsent};
+use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
-use llm_rate_limit_cli::store::call::{self, Call};
+use llm_rate_limit_cli::store::call::{self, Call, IfNew};
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settle, team};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 const DAY_MS: u64 = Millis::DAY.get();
 
@@ -238,4 +239,95 @@ fn settling_after_a_reset_gives_back_at_most_the_units_that_are_there() {
     assert!(scripts.reserve("b", &[minute(10, 3)], BEGIN_MS).0);
     assert!(scripts.settle("a", &[minute(10, 0)], None, BEGIN_MS));
     assert_eq!(scripts.peek(&[minute(10, 0)], BEGIN_MS)[0].used, 0);
+}
+
+/// The bytes that Redis takes for the keys of an identity after `times` requests, `apart_ms` apart, by their parts: the
+/// counters, and the index.
+fn bytes(scripts: &Scripts, windows: &[(&str, Window)], times: u64, apart_ms: u64) -> (u64, u64) {
+    scripts.redis.ask::<String>(&["FLUSHALL"]);
+    let identity: Arc<str> = "0123456789abcdef".repeat(4).into();
+    let charge = |(name, window): &(&str, Window)| Charge {
+        identity: Arc::clone(&identity),
+        ..team_charge(name, *window, 1_000_000_000, 12_345)
+    };
+    let charges =
+        [ScopeCharges { scope: Arc::clone(&identity), charges: windows.iter().map(charge).collect() }];
+    let groups = call::groups("", "id", &charges).unwrap();
+    for n in 0..times {
+        let id = format!("0123456789abcdef-{n}");
+        let reply = scripts.run(&[groups[0].reserve(&id, BEGIN_MS + n * apart_ms)]).remove(0).unwrap();
+        assert_eq!(reply[0], 1);
+    }
+    let of = |key: &String| scripts.redis.ask::<u64>(&["MEMORY", "USAGE", key]);
+    let keys = scripts.keys();
+    let (index, counters): (Vec<_>, Vec<_>) =
+        keys.iter().filter(|key| !key.contains(":reservation:")).partition(|key| key.ends_with(&*identity));
+    (counters.into_iter().map(of).sum(), index.into_iter().map(of).sum())
+}
+
+/// The figures of `docs/operations.md`. Another Redis than that of the tests may take a tenth more.
+#[test]
+fn an_identity_takes_as_much_of_redis_as_the_docs_say() {
+    let scripts = Scripts::start();
+    let fixed = Window::fixed(NonZeroMillis::new(DAY_MS).unwrap());
+    let bucket = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(1_000_000));
+    let sliding = window(60_000, 60);
+    for (name, windows, times, apart_ms, counters, index) in [
+        ("a sliding window, one request", &[("requests", sliding)][..], 1, 0, 248, 264),
+        ("a sliding window, a request in each segment", &[("requests", sliding)], 61, 1_000, 968, 264),
+        (
+            "a sliding window of 600 segments, a request in each",
+            &[("requests", window(60_000, 600))],
+            601,
+            100,
+            37440,
+            264,
+        ),
+        ("a fixed window", &[("requests", fixed)], 5, 1_000, 264, 264),
+        ("a token bucket", &[("requests", bucket)], 5, 1_000, 312, 280),
+        (
+            "rpm, input_tpm, output_tpm",
+            &[("requests", sliding), ("input_tokens", sliding), ("output_tokens", sliding)],
+            61,
+            1_000,
+            2_936,
+            392,
+        ),
+    ] {
+        let seen = bytes(&scripts, windows, times, apart_ms);
+        let is_as_said = |bytes: u64, said: u64| bytes.abs_diff(said) <= said / 10;
+        assert!(is_as_said(seen.0, counters) && is_as_said(seen.1, index), "{name}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_reservation_tells_whether_its_identity_is_new_and_may_leave_it() {
+    let scripts = Scripts::start();
+    let charges = team(&[minute(10, 4)]);
+    let group = &call::groups("", "id", &charges).unwrap()[0];
+    let reserve =
+        |id: &str, if_new| scripts.run(&[group.reserve_if(id, if_new, BEGIN_MS)]).remove(0).unwrap();
+    assert_eq!(reserve("a", IfNew::Leave), [2], "it is new");
+    assert_eq!(scripts.keys(), [""; 0], "and leaves nothing");
+    assert_eq!(reserve("a", IfNew::Tell)[..2], [3, 4]);
+    assert_eq!(reserve("b", IfNew::Tell)[..2], [1, 8]);
+    assert_eq!(reserve("c", IfNew::Leave)[..2], [0, 8], "it is known and over its limit");
+    assert_eq!(reserve("a", IfNew::Leave)[..2], [1, 8], "a repeated one charges nothing");
+    // A refusal of a new identity, which leaves it new.
+    let charges = [ScopeCharges { scope: "other".into(), charges: vec![minute(1, 4)] }];
+    let other = &call::groups("", "id", &charges).unwrap()[0];
+    let reply = scripts.run(&[other.reserve_if("d", IfNew::Tell, BEGIN_MS)]).remove(0).unwrap();
+    assert_eq!(reply, [2, 0, 0, -1]);
+    // A cancellation that came first: its reservation is known, whatever its identity is.
+    let none = team(&[Charge { identity: "late".into(), ..minute(10, 0) }]);
+    let cancel = Settle {
+        id: "e".to_owned(),
+        if_absent: Some(IfAbsent::Charge),
+        charges: none.to_vec(),
+        ..Settle::default()
+    };
+    let group = &call::groups("", "e", &none).unwrap()[0];
+    scripts.run(&[group.settle(&cancel, BEGIN_MS)]).remove(0).unwrap();
+    let reply = scripts.run(&[group.reserve_if("e", IfNew::Leave, BEGIN_MS)]).remove(0).unwrap();
+    assert_eq!(reply[..2], [1, 0]);
 }

@@ -38,6 +38,7 @@ pub struct Metrics {
     reservations: Family<Outcome, Counter>,
     settlements: Family<Outcome, Counter>,
     background: Family<Outcome, Counter>,
+    new_identities: Family<Outcome, Counter>,
     batches: Histograms,
     redis_seconds: Histogram,
     redis_connected: Gauge,
@@ -56,6 +57,7 @@ impl Metrics {
             reservations: Family::default(),
             settlements: Family::default(),
             background: Family::default(),
+            new_identities: Family::default(),
             // 1 to 4096 elements.
             batches: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 13))),
             // 0.1 ms to 3.3 s.
@@ -74,6 +76,11 @@ impl Metrics {
             "background",
             "Background responses that were kept open and usages of responses, by outcome",
             metrics.background.clone(),
+        );
+        registry.register(
+            "new_identities",
+            "Reservations of new identities, where their number is bounded: with counters of their own, or shared ones",
+            metrics.new_identities.clone(),
         );
         registry.register("batch_size", "Elements of a batch", metrics.batches.clone());
         registry.register(
@@ -144,6 +151,12 @@ impl Metrics {
             };
             self.background.get_or_create(&Outcome { outcome }).inc();
         }
+    }
+
+    /// Counts a reservation of a new identity, which gets counters of its `own` or shares those of others.
+    pub fn newcomer(&self, own: bool) {
+        let outcome = if own { "own" } else { "shared" };
+        self.new_identities.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// Measures a round trip to Redis, with or without an answer.

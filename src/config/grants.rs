@@ -1,14 +1,20 @@
 //! Plans, groups, keys and the default, checked: they become grants, the rights of each identity.
 
+use super::document::Number;
 use super::error::{Path, Problems, quoted};
 use super::limit_set::{OwnEnforcement, limit_set, shared};
 use super::raw;
 use super::secret::Secret;
+use super::store::Store;
 use crate::identity::Identity;
 use crate::policy::limit::{Enforcement, Metric};
 use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+
+/// The largest value of `max_new_identities_per_second`: more than Redis makes in a second.
+const MAX_NEW_IDENTITIES: u64 = 1_000_000;
 
 /// The plans, groups and shared limits that keys and the default refer to.
 pub(super) struct Catalogue {
@@ -135,6 +141,7 @@ pub(super) fn keys(
 pub(super) fn default(
     raw: Option<&raw::Fallback>,
     catalogue: &Catalogue,
+    store: Option<&Store>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Grant> {
@@ -148,12 +155,14 @@ pub(super) fn default(
                 own: Arc::default(),
                 group: None,
                 shared,
+                max_new_identities: None,
             })));
         }
         Some(raw::Fallback::Unlimited) => return Some(Grant::Unlimited),
         Some(raw::Fallback::Reject) => return Some(Grant::Rejected),
         Some(raw::Fallback::Limited(limits)) => limits,
     };
+    let max_new_identities = max_new_identities(limits.max_new_identities_per_second, store, path, problems);
     let has_own = !limits.limits().are_none() || !limits.models.is_empty();
     if limits.plan.is_none() && !has_own {
         problems.expected(path, "a plan or at least one limit", "neither");
@@ -161,7 +170,26 @@ pub(super) fn default(
     let plan = catalogue.plan(limits.plan.as_deref(), path, problems);
     let own = combined(plan, limits.limits(), &limits.models, path, problems)?;
     let plan = limits.plan.as_deref().map(Arc::from);
-    Some(Grant::Limited(Arc::new(Policy { name: None, plan, own, group: None, shared })))
+    let policy = Policy { name: None, plan, own, group: None, shared, max_new_identities };
+    Some(Grant::Limited(Arc::new(policy)))
+}
+
+/// Checks `max_new_identities_per_second`. The local store needs none: it has room for `max_identities` at a time.
+fn max_new_identities(
+    given: Option<Number>,
+    store: Option<&Store>,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<NonZeroU32> {
+    let path = path.member("max_new_identities_per_second");
+    let most = problems.whole_or(&path, Some(given?), 1..=MAX_NEW_IDENTITIES, 1);
+    if let Some(Store::Local(_)) = store {
+        problems.add(
+            &path,
+            "expected none with the store \"local\", which has room for store.max_identities at a time",
+        );
+    }
+    most.and_then(|most| u32::try_from(most).ok()).and_then(NonZeroU32::new)
 }
 
 fn key_grant(
@@ -196,7 +224,7 @@ fn key_grant(
     let own = own?;
     let plan = key.plan.as_deref().map(Arc::from);
     let shared = Arc::clone(&catalogue.shared);
-    Some(Grant::Limited(Arc::new(Policy { name, plan, own, group, shared })))
+    Some(Grant::Limited(Arc::new(Policy { name, plan, own, group, shared, max_new_identities: None })))
 }
 
 /// The plan's limits, overridden by those at `path` and with the enforcement set there. If nothing is set there, this

@@ -103,7 +103,8 @@ impl Config {
         let keys = grants::keys(&raw.keys, &catalogue, &root.member("keys"), &mut problems);
         let default = raw.default.as_ref();
         let default_is_given = default.is_some();
-        let default = grants::default(default, &catalogue, &root.member("default"), &mut problems);
+        let default =
+            grants::default(default, &catalogue, store.as_ref(), &root.member("default"), &mut problems);
         let endpoints = endpoints::endpoints(&raw.endpoints, &root.member("endpoints"), &mut problems);
         let max_waiting = problems.whole_or(
             &root.member("max_waiting"),

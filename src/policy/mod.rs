@@ -20,10 +20,15 @@ use crate::policy::limit::{Limit, Metric};
 use crate::policy::pattern::Pattern;
 use crate::usage::learned_output::Sender;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The scope and the identity of the counters that all requests share.
 pub const GLOBAL: &str = "global";
+
+/// The scope and the identity of the counters that new identities share where too many come at once. No identity has
+/// this id.
+pub const NEW_IDENTITIES: &str = "new-identities";
 
 /// What the scope of a group begins with, and no identity's id.
 const GROUP: &str = "group-";
@@ -146,6 +151,11 @@ impl Subject {
         self.policy.name.as_deref()
     }
 
+    /// How many identities like it may get counters of their own in a second, if that is bounded.
+    pub fn max_new_identities(&self) -> Option<NonZeroU32> {
+        self.policy.max_new_identities
+    }
+
     /// The sender of its requests, for what is learned of their answers.
     pub fn sender(&self) -> Sender {
         Sender { id: Arc::clone(&self.id), plan: self.policy.plan.clone() }
@@ -254,6 +264,8 @@ pub(crate) struct Policy {
     pub(crate) group: Option<Arc<Group>>,
     /// The limits on all requests.
     pub(crate) shared: Arc<Shared>,
+    /// How many identities of this policy may get counters of their own in a second. Only the default's is bounded.
+    pub(crate) max_new_identities: Option<NonZeroU32>,
 }
 
 impl Policy {

@@ -171,8 +171,9 @@ impl Waiting {
 impl Candidate {
     /// Reserves the estimate.
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        let Reservation { id, max_new_identities, .. } = &self.reservation;
         let charges = self.reservation.charges(Share::Whole);
-        match cx.stores.reserve(cx.stream, &self.reservation.id, charges, cx.now) {
+        match cx.stores.reserve(cx.stream, id, charges, *max_new_identities, cx.now) {
             Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
             Reserved::Answered(Answer::Unavailable { why } | Answer::Refused { why }) => {
                 log::error!("{why}");

@@ -369,7 +369,8 @@ pub(super) fn admit<S: SharedData>(
     cx: &mut Cx<'_, S>,
 ) -> Session {
     let id = cx.shared.reservation_id();
-    let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate);
+    let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
+        .bounded(subject.max_new_identities());
     if reservation.lines.is_empty() {
         cx.direct(Directive::Continue);
         return Session::Idle;

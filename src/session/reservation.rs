@@ -189,6 +189,8 @@ pub struct Reservation {
     pub estimate: Estimate,
     /// The limits that apply.
     pub lines: Vec<Line>,
+    /// How many identities like the request's may get counters in a second, if that is bounded.
+    pub max_new_identities: Option<NonZeroU32>,
 }
 
 impl Reservation {
@@ -200,7 +202,13 @@ impl Reservation {
         estimate: Estimate,
     ) -> Self {
         let lines = limits.into_iter().map(|applied| Line::new(applied, &estimate)).collect();
-        Self { id, name: name.map(ToOwned::to_owned), estimate, lines }
+        Self { id, name: name.map(ToOwned::to_owned), estimate, lines, max_new_identities: None }
+    }
+
+    /// The same reservation, for an identity like which so many may get counters in a second.
+    #[must_use]
+    pub fn bounded(self, max_new_identities: Option<NonZeroU32>) -> Self {
+        Self { max_new_identities, ..self }
     }
 
     /// The charges of the reserved units under `share` of the limits.

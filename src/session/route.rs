@@ -153,7 +153,8 @@ impl Arrival<'_> {
         let limits =
             self.subject.limits(&facts.models).filter(|applied| !applied.limit.metric.needs_tokens());
         let id = cx.shared.reservation_id();
-        let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST);
+        let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST)
+            .bounded(self.subject.max_new_identities());
         if reservation.lines.is_empty() {
             return Session::Idle;
         }

@@ -164,7 +164,7 @@ impl Health {
         }
         self.due.filter(|due| *due <= now)?;
         self.is_under_way = true;
-        let probe = Reserve { id: "probe".into(), namespace: Arc::clone(namespace), charges: Vec::new() };
+        let probe = Reserve { id: "probe".into(), namespace: Arc::clone(namespace), ..Reserve::default() };
         let timeout = Duration::from_millis(timeout.get());
         Some(Callout { kind: Kind::Probe, body: json(&[probe]), timeout })
     }

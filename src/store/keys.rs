@@ -58,6 +58,11 @@ impl<'a> Keyspace<'a> {
         Self { namespace }
     }
 
+    /// The namespace.
+    pub const fn namespace(self) -> &'a str {
+        self.namespace
+    }
+
     fn scope(self, scope: &str) -> String {
         format!("llmrl:{LAYOUT}:{}:{{{scope}}}", self.namespace)
     }

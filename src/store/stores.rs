@@ -17,6 +17,7 @@ use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::stats::{Stat, Stats};
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The log reports failures of a store at most once in this time.
@@ -136,12 +137,22 @@ impl<S: SharedData> Stores<S> {
         &self.notices
     }
 
-    /// Reserves all of `charges` or none, for the request of `stream`.
-    pub fn reserve(&mut self, stream: u32, id: &str, charges: Vec<ScopeCharges>, now: Millis) -> Reserved {
+    /// Reserves all of `charges` or none, for the request of `stream`. Redis may know how many new identities may get
+    /// counters in a second; the local store has room for so many at a time.
+    pub fn reserve(
+        &mut self,
+        stream: u32,
+        id: &str,
+        charges: Vec<ScopeCharges>,
+        max_new_identities_per_second: Option<NonZeroU32>,
+        now: Millis,
+    ) -> Reserved {
         match &mut self.sidecar {
             Some(sidecar) => {
                 let namespace = Arc::clone(&self.namespace);
-                sidecar.reserves.push(stream, Reserve { id: id.to_owned(), namespace, charges });
+                let id = id.to_owned();
+                let reserve = Reserve { id, namespace, max_new_identities_per_second, charges };
+                sidecar.reserves.push(stream, reserve);
                 Reserved::Queued { answer_by: now + sidecar.timeout }
             }
             None => Reserved::Answered(self.reserve_locally(&charges, HeldIn::Local, now)),

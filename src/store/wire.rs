@@ -13,6 +13,7 @@ use crate::quantity::{Millis, NonZeroMillis, Units};
 use crate::window::{Fit, Window, WindowState};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The sidecar's paths.
@@ -50,6 +51,11 @@ pub struct Reserve {
     /// The namespace of the configuration: counters of another are others. Empty by default.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub namespace: Arc<str>,
+    /// How many identities without counters may get some in a second, if that is bounded. This one's own are those
+    /// whose scope is its identity; if it may get none, it is charged to the counters of
+    /// [`NEW_IDENTITIES`](crate::policy::NEW_IDENTITIES) instead. Its settlement need not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_identities_per_second: Option<NonZeroU32>,
     /// The counters to charge, by scope.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,

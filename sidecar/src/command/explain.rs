@@ -10,7 +10,7 @@ use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::endpoints::{Route, Treatment};
-use llm_rate_limit::policy::{Access, Applied, Candidates, Subject};
+use llm_rate_limit::policy::{Access, Applied, Candidates, NEW_IDENTITIES, Subject};
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::store::keys::Keyspace;
@@ -120,6 +120,7 @@ fn as_json(config: &Config, access: &Access, route: Option<&Route>, model: Optio
             "identity": subject.id(),
             "scope": subject.scope(),
             "group": subject.group(),
+            "max_new_identities_per_second": subject.max_new_identities(),
             "windows": limits(subject, route, model).iter().map(|applied| window(config, applied)).collect::<Vec<_>>(),
         }),
     };
@@ -166,6 +167,12 @@ fn as_text(
         Access::Limited(subject) => subject,
     };
     writeln!(out, "{}", introduction(subject, model))?;
+    if let Some(most) = subject.max_new_identities() {
+        writeln!(
+            out,
+            "if it is new, and {most} others have come in the same second, \"this key\" is {NEW_IDENTITIES:?}"
+        )?;
+    }
     let limits = limits(subject, route, model);
     let has_budget = limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd");
     if has_budget && model.is_some() && config.price(model).is_none() {

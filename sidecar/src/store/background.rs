@@ -33,7 +33,9 @@ impl Store {
             })
             .flat_map(|(open, groups)| groups.iter().map(|group| group.detach(open, REDIS_CLOCK)))
             .collect();
-        let mut detached = self.replies(&detach).await?.into_iter().map(answer);
+        let mut detached: Vec<_> = self.replies(&detach).await?.into_iter().map(answer).collect();
+        self.detach_shared(batch, &elements, &mut detached).await?;
+        let mut detached = detached.into_iter();
         let meetings: Vec<Result<Call, Met>> = elements
             .into_iter()
             .map(|element| {
@@ -54,6 +56,29 @@ impl Store {
                 Err(failed) => failed,
             })
             .collect())
+    }
+
+    /// Ends the leases of reservations that are not with an identity's own counters, by the answers so far, but may be
+    /// with those that new identities share.
+    async fn detach_shared(
+        &self,
+        batch: &[Background],
+        elements: &[Result<(Vec<Group<'_>>, Call), Invalid>],
+        detached: &mut [RedisResult<Vec<i64>>],
+    ) -> Result<(), Unavailable> {
+        let sent = batch.iter().zip(elements).flat_map(|(one, element)| match (one, element) {
+            (Background::Open(open), Ok((groups, _))) => groups.iter().map(|group| (open, group)).collect(),
+            _ => Vec::new(),
+        });
+        let absent = sent.zip(detached).filter(|((_, group), answer)| {
+            group.is_own() && answer.as_ref().is_ok_and(|reply| *reply == [0])
+        });
+        let (places, calls): (Vec<_>, Vec<_>) =
+            absent.map(|((open, group), place)| (place, group.shared().detach(open, REDIS_CLOCK))).unzip();
+        for (place, reply) in places.into_iter().zip(self.replies(&calls).await?) {
+            *place = answer(reply);
+        }
+        Ok(())
     }
 }
 

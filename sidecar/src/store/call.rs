@@ -4,6 +4,7 @@
 //! would spread over nodes, the same counter twice. It sends nothing.
 
 use crate::script::{self, Script};
+use llm_rate_limit::policy::{NEW_IDENTITIES, is_shared};
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{self, Background, Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
@@ -100,6 +101,19 @@ pub struct Group<'a> {
     scope: &'a str,
     /// Each charge with its place in the request.
     charges: Vec<(usize, &'a Charge)>,
+    /// Whether they go to the counters that new identities share.
+    is_shared: bool,
+}
+
+/// What a reservation does about an identity without counters, which is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfNew {
+    /// It does not ask.
+    Reserve,
+    /// It reserves, and tells.
+    Tell,
+    /// It reserves nothing.
+    Leave,
 }
 
 /// Sorts the charges of the request `id` in `namespace` into groups, in the order in which their scopes first appear.
@@ -128,7 +142,7 @@ pub fn groups<'a>(
         }
         match groups.iter_mut().find(|group| group.scope == scope) {
             Some(group) => group.charges.push((at, charge)),
-            None => groups.push(Group { space, scope, charges: vec![(at, charge)] }),
+            None => groups.push(Group { space, scope, charges: vec![(at, charge)], is_shared: false }),
         }
     }
     Ok(groups)
@@ -198,7 +212,28 @@ pub fn window([algorithm, length_ms, parameter]: [&str; 3]) -> Option<Window> {
     Some(Window { length: NonZeroMillis::new(length_ms.parse().ok()?)?, algorithm })
 }
 
-impl Group<'_> {
+impl<'a> Group<'a> {
+    /// Whether these are the charges of an identity to counters of its own, which no group, model or request shares.
+    pub fn is_own(&self) -> bool {
+        !is_shared(self.scope) && self.charges.iter().all(|(_, charge)| *charge.identity == *self.scope)
+    }
+
+    /// The same charges to the counters that new identities share.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self { scope: NEW_IDENTITIES, is_shared: true, ..self.clone() }
+    }
+
+    /// The namespace and the scope, by which an identity is told from others.
+    pub fn owner(&self) -> (&'a str, &'a str) {
+        (self.space.namespace(), self.scope)
+    }
+
+    /// The longest window.
+    pub fn longest(&self) -> Millis {
+        self.charges.iter().map(|(_, charge)| charge.window.length.get()).max().unwrap_or_default()
+    }
+
     /// The places of its charges in the request, in the order of the call's windows.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
         self.charges.iter().map(|(at, _)| *at)
@@ -206,7 +241,17 @@ impl Group<'_> {
 
     /// The call that reserves all or nothing. `now_ms` is 0 for Redis's clock.
     pub fn reserve(&self, id: &str, now_ms: u64) -> Call {
-        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string()], units)
+        self.reserve_if(id, IfNew::Reserve, now_ms)
+    }
+
+    /// The call that reserves all or nothing, and asks whether the identity is new. `now_ms` is 0 for Redis's clock.
+    pub fn reserve_if(&self, id: &str, if_new: IfNew, now_ms: u64) -> Call {
+        let if_new = match if_new {
+            IfNew::Reserve => "any",
+            IfNew::Tell => "tell",
+            IfNew::Leave => "known",
+        };
+        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string(), if_new.to_owned()], units)
     }
 
     /// The call that settles, or extends, the reservation of `one` to the costs of its charges. `now_ms` is 0 for
@@ -253,8 +298,9 @@ impl Group<'_> {
         keys.extend(id.map(|id| self.space.record(self.scope, id)));
         args.reserve(7 * self.charges.len());
         for (_, charge) in &self.charges {
-            keys.push(self.space.counter(self.scope, &charge.identity, &charge.name, &charge.window));
-            keys.push(self.space.index(self.scope, &charge.identity));
+            let identity = if self.is_shared { NEW_IDENTITIES } else { &*charge.identity };
+            keys.push(self.space.counter(self.scope, identity, &charge.name, &charge.window));
+            keys.push(self.space.index(self.scope, identity));
             args.extend(shape(&charge.window));
             args.push(charge.limit.to_string());
             args.push(cost(charge).to_string());
@@ -409,7 +455,26 @@ mod tests {
             call.keys(),
             ["llmrl:2::{a}:reservation:id", "llmrl:2::{a}:key:requests:1m", "llmrl:2::{a}:key"]
         );
-        assert_eq!(call.args, ["7", "sliding_window", "60000", "60", "100", "1", "1", "requests:1m"]);
+        assert_eq!(call.args, ["7", "any", "sliding_window", "60000", "60", "100", "1", "1", "requests:1m"]);
+    }
+
+    #[test]
+    fn what_new_identities_share_has_one_tag_and_one_counter_for_each_limit() {
+        let own =
+            |identity: &str| in_scope(identity, Charge { identity: identity.into(), ..charge("requests") });
+        let charges = [own("ab12"), own("group-team"), own("global"), one("ab13", "requests")];
+        let groups = groups("staging", "id", &charges).unwrap();
+        assert_eq!(groups.iter().map(Group::is_own).collect::<Vec<_>>(), [true, false, false, false]);
+        let call = groups[0].shared().reserve_if("id", IfNew::Leave, 7);
+        assert_eq!(
+            call.keys(),
+            [
+                "llmrl:2:staging:{new-identities}:reservation:id",
+                "llmrl:2:staging:{new-identities}:new-identities:requests:1m",
+                "llmrl:2:staging:{new-identities}:new-identities",
+            ]
+        );
+        assert_eq!((&*call.args[1], groups[0].owner()), ("known", ("staging", "ab12")));
     }
 
     #[test]
@@ -471,7 +536,7 @@ mod tests {
                 0,
             )
         };
-        assert_eq!(group.reserve("id", 0).args[5], "1");
+        assert_eq!(group.reserve("id", 0).args[6], "1");
         assert_eq!(
             (&settle(true).args[2..3], &settle(true).args[7]),
             (&["extend".to_owned()][..], &"1".into())

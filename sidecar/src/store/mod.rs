@@ -15,20 +15,23 @@ pub mod call;
 pub mod error;
 mod keeper;
 pub mod link;
+mod newcomers;
 mod pending;
 mod slices;
 pub mod topology;
 pub mod usage;
 
 use crate::metrics::Metrics;
-use call::Call;
+use call::{Call, Group, Invalid};
 use error::{Unavailable, is_permanent};
 use link::Link;
-use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled};
+use llm_rate_limit::store::wire::{IfAbsent, Reserve, Reserved, Settle, Settled};
+use newcomers::Newcomers;
 use pending::Pending;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use slices::slices;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The scripts' argument `now_ms` that stands for Redis's clock.
 const REDIS_CLOCK: u64 = 0;
@@ -44,12 +47,13 @@ pub type Answer = Result<Vec<i64>, String>;
 pub struct Store {
     link: Link,
     metrics: Arc<Metrics>,
+    newcomers: Newcomers,
 }
 
 impl Store {
     /// A store behind `link`.
     pub fn new(link: Link, metrics: Arc<Metrics>) -> Self {
-        Self { link, metrics }
+        Self { link, metrics, newcomers: Newcomers::new(Instant::now()) }
     }
 
     /// The connection to Redis.
@@ -94,17 +98,25 @@ impl Store {
     async fn reserve_slice(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {
         let mut pending: Vec<Pending<'_>> = batch.iter().map(Pending::new).collect();
         loop {
+            let now = Instant::now();
             let (mut sent, calls): (Vec<_>, Vec<_>) = pending
                 .iter_mut()
-                .filter_map(|one| {
-                    one.next_group().map(|group| group.reserve(one.id, REDIS_CLOCK)).map(|call| (one, call))
+                .map(|one| {
+                    let calls = one.next_calls(&self.newcomers, now);
+                    (one, calls)
                 })
+                .filter(|(_, calls)| !calls.is_empty())
                 .unzip();
             if calls.is_empty() {
                 break;
             }
-            for (one, answer) in sent.iter_mut().zip(self.run(&calls).await?) {
-                one.accept_reply(answer);
+            let mut answers = self.run(&calls.concat()).await?.into_iter();
+            let now = Instant::now();
+            for (one, calls) in sent.iter_mut().zip(calls) {
+                let answers = answers.by_ref().take(calls.len());
+                if let Some(newcomer) = one.accept_replies(answers, &self.newcomers, now) {
+                    self.metrics.newcomer(newcomer == pending::Newcomer::Own);
+                }
             }
         }
         self.roll_back(&mut pending).await;
@@ -135,7 +147,9 @@ impl Store {
                 groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
             })
             .collect();
-        let mut answers = self.replies(&calls).await?.into_iter().map(answer);
+        let mut answers: Vec<_> = self.replies(&calls).await?.into_iter().map(answer).collect();
+        self.settle_shared(batch, &elements, &mut answers).await?;
+        let mut answers = answers.into_iter();
         Ok(elements
             .into_iter()
             .map(|groups| match groups {
@@ -143,6 +157,43 @@ impl Store {
                 Err(why) => Settled::Failed { error: why.to_string(), permanent: true },
             })
             .collect())
+    }
+
+    /// Settles what is not with an identity's own counters, by the `answers` so far to the groups of `elements`, but
+    /// may be with those that new identities share.
+    async fn settle_shared(
+        &self,
+        batch: &[Settle],
+        elements: &[Result<Vec<Group<'_>>, Invalid>],
+        answers: &mut [RedisResult<Vec<i64>>],
+    ) -> Result<(), Unavailable> {
+        let sent = batch.iter().zip(elements).flat_map(|(one, groups)| {
+            groups.as_deref().unwrap_or_default().iter().map(move |group| (one, group))
+        });
+        let (mut again, mut calls) = (Vec::new(), Vec::new());
+        for ((one, group), answer) in sent.zip(answers) {
+            if !group.is_own() {
+                continue;
+            }
+            match one.if_absent {
+                // It has been charged to its own counters. What it has of the others goes back.
+                Some(IfAbsent::Charge) => {
+                    again.push(None);
+                    calls.push(group.shared().release(&one.id, REDIS_CLOCK));
+                }
+                None if answer.as_ref().is_ok_and(|reply| *reply == [0]) => {
+                    again.push(Some(answer));
+                    calls.push(group.shared().settle(one, REDIS_CLOCK));
+                }
+                None => {}
+            }
+        }
+        for (place, reply) in again.into_iter().zip(self.replies(&calls).await?) {
+            if let Some(place) = place {
+                *place = answer(reply);
+            }
+        }
+        Ok(())
     }
 
     /// Runs script calls in one round trip. If Redis does not know a script, the call runs again with its source.
@@ -181,8 +232,7 @@ impl Store {
     async fn roll_back(&self, pending: &mut [Pending<'_>]) {
         let releases: Vec<Call> = pending
             .iter()
-            .filter(|one| !one.is_admitted())
-            .flat_map(|one| one.charged().map(|group| group.release(one.id, REDIS_CLOCK)))
+            .flat_map(|one| one.releases().map(|group| group.release(one.id, REDIS_CLOCK)))
             .collect();
         // A charge that cannot be given back stays until it leaves its window, which errs on the safe side.
         let failure = match self.run(&releases).await {

@@ -2,10 +2,13 @@
 //!
 //! It sends nothing; [`super::Store`] does.
 
-use super::Answer;
-use super::call::{self, Group};
+use super::call::{self, Call, Group, IfNew};
+use super::newcomers::{Newcomers, Standing};
+use super::{Answer, REDIS_CLOCK};
 use llm_rate_limit::store::wire::{Reserve, Reserved, ScopeCharges};
 use llm_rate_limit::window::WindowState;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 /// A reservation on its way through its scopes.
 pub(super) struct Pending<'a> {
@@ -16,6 +19,21 @@ pub(super) struct Pending<'a> {
     stage: Stage,
     /// The states of its windows, in the order of the request's charges.
     windows: Vec<Option<WindowState>>,
+    /// How many new identities may get counters of their own in a second, if that is bounded.
+    max_new: Option<NonZeroU32>,
+    /// How its identity's own charges were sent, and when.
+    sent: Option<(Standing, Instant)>,
+    /// Charges to the counters that new identities share, of an identity that is not new.
+    needless: Option<Group<'a>>,
+}
+
+/// What became of an identity for which there was no place, or that took one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Newcomer {
+    /// It has counters of its own from now on.
+    Own,
+    /// It shares.
+    Shares,
 }
 
 enum Stage {
@@ -41,6 +59,9 @@ impl<'a> Pending<'a> {
             charged: 0,
             stage,
             windows: vec![None; ScopeCharges::flat(&request.charges).count()],
+            max_new: request.max_new_identities_per_second,
+            sent: None,
+            needless: None,
         }
     }
 
@@ -59,17 +80,34 @@ impl<'a> Pending<'a> {
         self.stage = Stage::Failed(error);
     }
 
-    /// The group to reserve next.
-    pub(super) fn next_group(&self) -> Option<&Group<'a>> {
-        match self.stage {
+    /// The calls that reserve the next group: none if there is no more to do, and two for an identity that may have to
+    /// share.
+    pub(super) fn next_calls(&mut self, newcomers: &Newcomers, now: Instant) -> Vec<Call> {
+        self.sent = None;
+        let group = match self.stage {
             Stage::Reserving => self.groups.get(self.charged),
             _ => None,
+        };
+        let Some(group) = group else { return Vec::new() };
+        let reserve = |if_new| group.reserve_if(self.id, if_new, REDIS_CLOCK);
+        let Some(max) = self.max_new.filter(|_| group.is_own()) else {
+            return vec![reserve(IfNew::Reserve)];
+        };
+        let standing = newcomers.admit(group.owner(), max, lasts(group), now);
+        self.sent = Some((standing, now));
+        match standing {
+            Standing::Known => vec![reserve(IfNew::Reserve)],
+            Standing::Placed => vec![reserve(IfNew::Tell)],
+            Standing::Without => {
+                vec![reserve(IfNew::Leave), group.shared().reserve(self.id, REDIS_CLOCK)]
+            }
         }
     }
 
-    /// The groups that are charged.
-    pub(super) fn charged(&self) -> impl Iterator<Item = &Group<'a>> {
-        self.groups.iter().take(self.charged)
+    /// The groups whose charges are to be given back.
+    pub(super) fn releases(&self) -> impl Iterator<Item = &Group<'a>> {
+        let charged = if self.is_admitted() { 0 } else { self.charged };
+        self.groups.iter().take(charged).chain(&self.needless)
     }
 
     /// All groups but the one that refused.
@@ -77,10 +115,53 @@ impl<'a> Pending<'a> {
         self.groups.iter().enumerate().filter(|(at, _)| *at != self.charged).map(|(_, group)| group)
     }
 
-    /// Takes the reply of [`Pending::next_group`].
-    pub(super) fn accept_reply(&mut self, answer: Answer) {
+    /// Takes the replies to [`Pending::next_calls`], in order. Returns what became of a newcomer.
+    pub(super) fn accept_replies(
+        &mut self,
+        mut answers: impl Iterator<Item = Answer>,
+        newcomers: &Newcomers,
+        now: Instant,
+    ) -> Option<Newcomer> {
+        let answer = answers.next().unwrap_or_else(|| Err(invalid_reply()));
+        let (standing, sent) = self.sent.unwrap_or((Standing::Known, now));
+        let is_new = answer.as_ref().ok().and_then(|reply| reply.first()).is_some_and(|code| code & 2 != 0);
+        let group = self.groups.get_mut(self.charged);
+        match (standing, group) {
+            (Standing::Known, _) | (_, None) => {
+                self.accept_reply(answer);
+                None
+            }
+            (Standing::Placed, Some(group)) => {
+                if !is_new && answer.is_ok() {
+                    newcomers.met(group.owner(), Some(sent), lasts(group), now);
+                }
+                self.accept_reply(answer);
+                is_new.then_some(Newcomer::Own)
+            }
+            (Standing::Without, Some(group)) => {
+                let shared = group.shared();
+                let of_shared = answers.next().unwrap_or_else(|| Err(invalid_reply()));
+                if is_new {
+                    *group = shared;
+                    self.accept_reply(of_shared);
+                    return Some(Newcomer::Shares);
+                }
+                if answer.is_ok() {
+                    newcomers.met(group.owner(), None, lasts(group), now);
+                }
+                // Without a reply, it may have been charged.
+                let is_uncharged = of_shared.is_ok_and(|reply| reply.first() == Some(&0));
+                self.needless = (!is_uncharged).then_some(shared);
+                self.accept_reply(answer);
+                None
+            }
+        }
+    }
+
+    /// Takes the reply of the next group.
+    fn accept_reply(&mut self, answer: Answer) {
         let answer = answer.and_then(|reply| match reply.as_slice() {
-            [admitted, windows @ ..] => Ok((*admitted == 1, states(windows)?)),
+            [code, windows @ ..] => Ok((code & 1 == 1, states(windows)?)),
             [] => Err(invalid_reply()),
         });
         match answer {
@@ -130,6 +211,11 @@ impl<'a> Pending<'a> {
             None => Reserved::Failed { error: invalid_reply(), unavailable: true },
         }
     }
+}
+
+/// How long Redis keeps the counters of `group`, at least.
+fn lasts(group: &Group<'_>) -> Duration {
+    Duration::from_millis(group.longest().get())
 }
 
 fn states(windows: &[i64]) -> Result<Vec<WindowState>, String> {

@@ -105,6 +105,9 @@ with_limits! {
     struct FallbackLimits {
         /// A plan's name, as for a key.
         plan: Option<String>,
+        /// The store `redis`: the most identities without counters that get some in a second, at each sidecar, 1 to
+        /// 1000000; no bound by default. Beyond it, new ones share one counter for each limit until the second is over.
+        max_new_identities_per_second: Option<Number>,
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
     }

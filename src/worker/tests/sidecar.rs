@@ -167,3 +167,29 @@ fn a_request_that_leaves_while_it_waits_cancels_what_redis_may_have_charged() {
     worker.stream_done(2, NOW);
     assert_eq!(settles(&worker.turn(NOW).callouts[0])[0].if_absent, Some(IfAbsent::Charge));
 }
+
+#[test]
+fn only_identities_of_the_default_are_bounded_when_they_are_new() {
+    let config = json!({
+        "store": {"type": "redis", "cluster": "s"},
+        "keys": [{"key": "named", "rpm": 5}],
+        "default": {"rpm": 5, "tpm": 100_000, "max_new_identities_per_second": 20},
+    });
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config);
+    for (stream, key, path, expected) in [
+        (1, "named", "/v1/chat/completions", None),
+        (2, "a stranger", "/v1/chat/completions", Some(20)),
+        (3, "a stranger", "/v1/files", Some(20)),
+    ] {
+        worker.request_headers(stream, &post(path, key), true, NOW);
+        if worker.knows(stream) {
+            worker.request_body(stream, true, || body(1), NOW);
+        }
+        let callouts = worker.turn(NOW).callouts;
+        let reserves: Vec<Reserve> = serde_json::from_slice(&callouts[0].body).unwrap();
+        let sent = reserves[0].max_new_identities_per_second.map(std::num::NonZeroU32::get);
+        assert_eq!(sent, expected, "{key} {path}");
+        answer(&mut worker, &callouts[0], true);
+    }
+}
