@@ -72,6 +72,12 @@ e2e: $(TOOLS) wasm ## the end-to-end tests on real Envoy and Redis; CASE=streams
 test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
 	cargo test --locked --workspace
 
+.PHONY: soak
+soak: $(TOOLS) wasm ## all kinds of traffic and faults for MINUTES (1), then the books and memory are compared
+	@echo "building the soak"
+	@cargo build --locked --package llm-rate-limit-cli
+	SOAK_MINUTES=$(or $(MINUTES),1) cargo test --locked --package llm-rate-limit-tests --test soak
+
 .PHONY: bench
 bench: $(TOOLS) wasm ## what the filter costs, as ratios to the same Envoy without it; CASE="8 KiB" measures part of it
 	cargo bench --locked --package token-count --bench count -- $(if $(CASE),'$(CASE)')

@@ -54,7 +54,11 @@ pub struct Caller {
 impl Caller {
     /// A client that sends `authorization: Bearer <key>` to `base`, over HTTP/1.1.
     pub fn new(base: &str, key: &str) -> Self {
-        let http = Client::builder().timeout(PATIENCE).build().unwrap();
+        Self::by(Client::builder().timeout(PATIENCE).build().unwrap(), base, key)
+    }
+
+    /// The same with connections that others use too.
+    pub fn by(http: Client, base: &str, key: &str) -> Self {
         Self { http, base: base.to_owned(), key: Some(key.to_owned()) }
     }
 

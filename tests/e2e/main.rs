@@ -10,6 +10,7 @@ mod modules;
 modules! {
     abuse,
     accounting,
+    act,
     admission,
     alone,
     answers,

@@ -305,6 +305,16 @@ impl Envoy {
         self.process.log()
     }
 
+    /// The file with all of that.
+    pub fn log_path(&self) -> PathBuf {
+        self.process.log_path()
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits until the log has `text`.
     ///
     /// # Panics

@@ -10,4 +10,5 @@ pub mod redis;
 pub mod scripts;
 pub mod sidecar;
 pub mod tls;
+pub mod trailing;
 pub mod wasm;

@@ -119,12 +119,28 @@ impl Redis {
         }
     }
 
-    /// Kills it; its data are lost.
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it. Its data are lost, unless its flags make it keep them.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Removes all that it has kept, while it does not run.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn lose_data(&self) {
+        for entry in fs::read_dir(self.directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        }
+    }
+
+    /// Starts it again on the same port, with no other data than its flags made it keep.
     ///
     /// # Panics
     /// If it does not start.
