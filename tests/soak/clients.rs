@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Whoever has no answer after this long hangs.
-pub const HANGS_AFTER: Duration = Duration::from_secs(30);
+pub const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// How many clients there are at most.
 const CLIENTS: usize = 300;

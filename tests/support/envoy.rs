@@ -346,14 +346,14 @@ impl Envoy {
     /// Envoy's log if it rejected the configuration; the old one stays in force.
     ///
     /// # Panics
-    /// If the setup was not [`Setup::reloadable`], or Envoy notices nothing within ten seconds.
+    /// If the setup was not [`Setup::reloadable`], or Envoy notices nothing within a minute.
     pub fn reload(&mut self, text: &str) -> Result<(), String> {
         assert!(self.setup.reloadable, "only a reloadable setup reads its filter from a file");
         let mut filter = self.setup.http_filter().clone();
         filter["typed_config"]["config"]["configuration"] = string_value(text);
         let (accepted, rejected) = self.reloads();
         replace_file(&self.scratch.path().join("filter.json"), &discovery_response(filter));
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             match self.reloads() {
                 (now, _) if now > accepted => return Ok(()),
@@ -420,5 +420,5 @@ fn get(url: &str) -> Result<String, ureq::Error> {
 
 /// The client for the admin interface.
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().into()
+    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into()
 }
