@@ -119,7 +119,7 @@ impl Act {
             Ending::BreaksOff(_) | Ending::LeavesMidStream(_) => {
                 (self.streamed, self.compressed, self.cut) = (true, false, None);
                 // So many that the stream still runs when Envoy notices that its client has left.
-                self.words = 3000;
+                self.words = 600;
             }
             _ => {}
         }
@@ -166,9 +166,9 @@ impl Act {
             Ending::Fails(status) => request.header(mock("status"), status),
             Ending::IsGivenUp(_) | Ending::LeavesUnanswered(_) => request.header(mock("delay-ms"), 20_000),
             Ending::BreaksOff(words) => request
-                .header(mock("chunk-delay-ms"), 10)
+                .header(mock("chunk-delay-ms"), 40)
                 .header(mock("reset-after"), self.api.events_before_words() + words),
-            Ending::LeavesMidStream(_) => request.header(mock("chunk-delay-ms"), 10),
+            Ending::LeavesMidStream(_) => request.header(mock("chunk-delay-ms"), 40),
             Ending::LeavesInBody => {
                 let begun = stream::iter([Ok::<_, Infallible>("{\"model\": \"gpt")]);
                 request.body(reqwest::Body::wrap_stream(begun.chain(stream::pending())))
