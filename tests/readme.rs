@@ -130,6 +130,7 @@ fn every_link_leads_somewhere() {
         "docs/counting.md",
         "docs/design.md",
         "docs/envoy.md",
+        "docs/faults.md",
         "docs/observability.md",
         "docs/operations.md",
         "docs/security.md",
@@ -140,17 +141,78 @@ fn every_link_leads_somewhere() {
     }
 }
 
+/// The source of each test that a row of a table on a page in `docs/` names, with its attributes. Fails if a file has
+/// no such test, or the row names none.
+fn tests_of(row: &str) -> Vec<String> {
+    let links = row.split("[`").skip(1).filter_map(|rest| rest.split_once("`](../"));
+    let source = |(name, rest): (&str, &str)| {
+        let file = rest.split(')').next().unwrap();
+        let text = document(file);
+        let at = text.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("{file}: {name}"));
+        let begin = text[..at].rfind("\n\n").unwrap_or(0);
+        let length = text[at..].find("\n}\n").unwrap_or(text.len() - at);
+        text[begin..at + length].to_owned()
+    };
+    let tests: Vec<String> = links.map(source).collect();
+    assert!(!tests.is_empty(), "{row}");
+    tests
+}
+
 /// Every test that the page of threats names is in the file that it links to.
 #[test]
 fn every_threat_has_its_test() {
     let page = document("docs/security.md");
     let threats = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat"));
     for threat in threats {
-        let tests: Vec<_> = threat.split("[`").skip(1).map(|rest| rest.split_once("`](").unwrap()).collect();
-        assert!(!tests.is_empty(), "{threat}");
-        for (name, rest) in tests {
-            let file = rest.split(')').next().unwrap().trim_start_matches("../");
-            assert!(document(file).contains(&format!("fn {name}(")), "{file}: {name}");
+        tests_of(threat);
+    }
+}
+
+/// Every fault has a row for each `on_error`, or one for any, and each names a test in which that `on_error` is set.
+#[test]
+fn every_fault_has_its_test_under_every_on_error() {
+    const FAULTS: [&str; 23] = [
+        "The sidecar is gone",
+        "The sidecar's cluster has another name",
+        "The sidecar answers 5xx, garbage, or too little",
+        "The sidecar refuses a call",
+        "The sidecar speaks another version of the wire",
+        "The sidecar is slower than the timeout",
+        "Redis is down",
+        "Redis does not answer",
+        "Redis is far away",
+        "Redis is full",
+        "Redis is a replica, or fails over",
+        "Redis is busy",
+        "Redis has lost its data",
+        "A request that never fits, during an outage",
+        "The store's clock steps back",
+        "The store's clock steps forward",
+        "A client leaves",
+        "The upstream breaks off, is late, or reports nothing",
+        "A VM of the filter dies",
+        "Envoy is stopped, drained or replaced",
+        "The configuration is reloaded",
+        "More settlements wait than fit",
+        "More waits or arrives than fits",
+    ];
+    let page = document("docs/faults.md");
+    let sections: Vec<&str> = page.split("\n## ").skip(1).collect();
+    let names: Vec<&str> = sections.iter().map(|section| section.lines().next().unwrap()).collect();
+    assert_eq!(names, FAULTS);
+    for section in sections {
+        let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| `on_error`");
+        let rows: Vec<&str> = section.lines().filter(is_row).collect();
+        for row in &rows {
+            assert_eq!(row.split(" | ").filter(|cell| !cell.trim().is_empty()).count(), 4, "{row}");
+            tests_of(row);
+        }
+        for on_error in ["allow", "deny", "local"] {
+            let mut of = rows.iter().filter(|row| row.starts_with(&format!("| `{on_error}` |"))).peekable();
+            let any = rows.iter().any(|row| row.starts_with("| any |"));
+            assert!(any || of.peek().is_some(), "no row for {on_error}: {section}");
+            let is_set = |test: &String| test.contains(&format!("\"{on_error}\""));
+            assert!(of.all(|row| tests_of(row).iter().any(is_set)), "{on_error}: {section}");
         }
     }
 }

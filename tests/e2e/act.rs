@@ -195,7 +195,13 @@ impl Act {
             answer = self.request(number, caller).send() => answer,
             () = leaves => return Seen::default(),
         };
-        let Ok(answer) = answer else { return Seen::default() };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                println!("request {number}: {why:?}");
+                return Seen::default();
+            }
+        };
         let status = Some(answer.status().as_u16());
         let mut body = answer.bytes_stream();
         // The end of what has been searched, because a word may lie in two pieces.

@@ -1,4 +1,5 @@
-//! A clock that an operator sets back by an hour: nobody is refused for an hour, and no limit admits more.
+//! A clock that an operator sets back by an hour: nobody is refused for an hour, and no limit admits more. One that is
+//! set forward cannot be told from time that has passed: each limit admits what it admits once more.
 //!
 //! Clients wait as long as a refusal says, which is seconds of the store's clock.
 
@@ -19,9 +20,9 @@ const HOUR_MS: i64 = 3_600_000;
 /// The longest wait: a window, a segment, and a moment.
 const LONGEST_MS: u64 = 3_000 + 50 + 100;
 
-fn limits(store: Store) -> Value {
+fn limits(store: Store, window: &str) -> Value {
     let key = |name: &str, algorithm: &str| {
-        let window = json!({"metric": "requests", "limit": 3, "window": "3s", "algorithm": algorithm});
+        let window = json!({"metric": "requests", "limit": 3, "window": window, "algorithm": algorithm});
         json!({"key": format!("clock-{name}"), "windows": [window]})
     };
     json!({
@@ -30,10 +31,10 @@ fn limits(store: Store) -> Value {
     })
 }
 
-/// A gateway whose store lives by `clock`.
-async fn gateway(store: Store, clock: &Clock) -> Gateway {
+/// A gateway whose store lives by `clock`, with limits of three requests in each `window`.
+async fn gateway(store: Store, window: &str, clock: &Clock) -> Gateway {
     let mock = MockLlm::start();
-    let mut setup = Setup::new(mock.address()).concurrency(2).filter(&limits(store));
+    let mut setup = Setup::new(mock.address()).concurrency(2).filter(&limits(store, window));
     let mut fleet = None;
     match store {
         Store::Local => setup = setup.environment(clock.environment()),
@@ -54,7 +55,7 @@ async fn gateway(store: Store, clock: &Clock) -> Gateway {
 #[tokio::test]
 async fn a_clock_set_back_an_hour_delays_by_a_window(#[values(Store::Local, Store::Redis)] store: Store) {
     let clock = Clock::new();
-    let gateway = gateway(store, &clock).await;
+    let gateway = gateway(store, "3s", &clock).await;
     for name in ["sliding", "fixed", "bucket"] {
         clock.set(0);
         let caller = gateway.caller(&format!("clock-{name}"));
@@ -75,5 +76,26 @@ async fn a_clock_set_back_an_hour_delays_by_a_window(#[values(Store::Local, Stor
                 assert_eq!(caller.hello().await.status, 200, "{name}: after its wait of {wait} ms");
             }
         }
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_clock_set_forward_admits_a_limit_once_more(#[values(Store::Local, Store::Redis)] store: Store) {
+    let clock = Clock::new();
+    let gateway = gateway(store, "31d", &clock).await;
+    for name in ["sliding", "fixed", "bucket"] {
+        clock.set(0);
+        let caller = gateway.caller(&format!("clock-{name}"));
+        let admitted = async || {
+            let mut admitted = 0;
+            while caller.hello().await.status == 200 {
+                admitted += 1;
+            }
+            admitted
+        };
+        assert_eq!(admitted().await, 3, "{name}");
+        clock.set(63 * 24 * HOUR_MS);
+        assert_eq!(admitted().await, 3, "{name}: after the step");
     }
 }

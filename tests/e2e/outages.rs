@@ -226,11 +226,15 @@ async fn local_enforces_this_envoys_share_and_charges_the_fleet_later(#[case] ou
     assert_eq!(caller.hello().await.status, 429);
 }
 
-/// Whatever answers in the sidecar's place, no client waits for long or sees anything but an error of the API.
+/// Whatever answers in the sidecar's place, no client waits for long, and `on_error` decides.
+#[rstest]
+#[case::allow("allow", 200)]
+#[case::deny("deny", 503)]
+#[case::local("local", 200)]
 #[tokio::test]
-async fn nonsense_from_the_sidecar_is_no_answer() {
+async fn nonsense_from_the_sidecar_is_no_answer(#[case] on_error: &str, #[case] expected: u16) {
     let limits = json!({
-        "store": {"type": "redis", "cluster": "rate-limit-sidecar", "timeout_ms": TIMEOUT_MS, "on_error": "deny"},
+        "store": {"type": "redis", "cluster": "rate-limit-sidecar", "timeout_ms": TIMEOUT_MS, "on_error": on_error},
         "default": {"rpm": 1000},
     });
     let ok = |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -243,9 +247,7 @@ async fn nonsense_from_the_sidecar_is_no_answer() {
         ok(r#"[{"admitted": true, "windows": []}]"#),
         ok(r#"[{"admitted": "yes", "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#),
         ok(r#"[{"admitted": true, "windows": [{"used": -1, "reset_ms": 1e99, "retry_after_ms": 0}]}]"#),
-        ok(r#"[{"error": "no"}]"#),
-        // A refusal by a window in which the request fits.
-        ok(r#"[{"admitted": false, "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#),
+        ok(r#"[{"error": "no", "unavailable": true}]"#),
         ok(&"[".repeat(1_000_000)),
         ok(&r#"[{"admitted": true, "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#
             .repeat(2)),
@@ -266,11 +268,37 @@ async fn nonsense_from_the_sidecar_is_no_answer() {
         let began = Instant::now();
         let answer = Answer::to(caller.request(Method::POST, CHAT).json(&hello())).await;
         assert!(began.elapsed() < LONGEST, "{at}: {:?}", began.elapsed());
-        assert_eq!(answer.status, 503, "{at}: {}", answer.text());
-        assert_eq!(answer.json()["error"]["code"], "rate_limit_unavailable", "{at}");
+        assert_eq!(answer.status, expected, "{at}: {}", answer.text());
+        if expected == 503 {
+            assert_eq!(answer.json()["error"]["code"], "rate_limit_unavailable", "{at}");
+        }
     }
-    assert_eq!(gateway.mock.report().requests, 0);
+    assert_eq!(gateway.mock.report().requests, if expected == 200 { count as u64 } else { 0 });
     assert!(!gateway.envoy.log().contains("panicked"));
+}
+
+/// An answer that refuses a call, or refuses a request by a window in which it fits, is an answer: whoever can bring
+/// one about must not pass every limit by it.
+#[rstest]
+#[case::allow("allow", 503)]
+#[case::deny("deny", 503)]
+#[case::local("local", 200)]
+#[tokio::test]
+async fn a_refusal_without_a_reason_is_no_outage(#[case] on_error: &str, #[case] if_refused_call: u16) {
+    let limits = json!({
+        "store": {"type": "redis", "cluster": "rate-limit-sidecar", "timeout_ms": TIMEOUT_MS, "on_error": on_error},
+        "default": {"rpm": 1000},
+    });
+    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let sentences = [
+        ok(r#"[{"error": "no"}]"#),
+        ok(r#"[{"admitted": false, "windows": [{"used": 1, "reset_ms": 1, "retry_after_ms": 0}]}]"#),
+    ];
+    let impostor = Impostor::start(sentences.into()).await;
+    let gateway =
+        Gateway::start_with(Store::Local, |setup| setup.sidecar(impostor.address).filter(&limits)).await;
+    let caller = gateway.caller("anybody");
+    assert_eq!([caller.hello().await.status, caller.hello().await.status], [if_refused_call, 503]);
 }
 
 /// Answers each reservation with the next of its sentences, and each settlement and probe with nothing.

@@ -6,7 +6,7 @@
 
 use crate::act::{Act, Seen, act};
 use crate::gateway::{Gateway, Store, eventually, is_of_an_end, used_by};
-use crate::routes::connection_manager;
+use crate::routes::{NOWHERE, connection_manager};
 use futures_util::{StreamExt, stream};
 use llm_rate_limit_tests::envoy::Envoy;
 use mock_llm::journal::{Ended, Received, Usage};
@@ -14,6 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use reqwest::Method;
 use rstest::rstest;
 use serde_json::json;
 use std::collections::HashMap;
@@ -106,6 +107,11 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
     let acts = storm(seed);
     let gateway = gateway(store).await;
     let callers = [gateway.caller("storm"), gateway.caller("storm").over_http2()];
+    // Those who wait for a connection over HTTP/2 that somebody else opens have none if that one leaves: one is there
+    // before anybody does.
+    for caller in &callers {
+        assert_eq!(caller.request(Method::GET, &format!("{NOWHERE}/")).send().await.unwrap().status(), 503);
+    }
     let play = async |(number, act): (usize, &Act)| {
         let begun = has_begun(&gateway.envoy, number);
         let Seen { status, words } = act.play(number, &callers[usize::from(act.http2)], begun).await;

@@ -5,6 +5,7 @@ use crate::api::Api;
 use crate::caller::{Caller, hello_with};
 use crate::errand::{Errand, LARGE_WORDS, TIGHT_TOKENS, errand};
 use crate::fleet::OnError;
+use crate::routes::NOWHERE;
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use mock_llm::journal::Ended;
 use proptest::strategy::{Strategy, ValueTree};
@@ -35,11 +36,15 @@ pub struct Door {
 }
 
 impl Door {
-    /// New connections to `url`.
-    pub fn to(url: String) -> Self {
+    /// New connections to `url`. Those who wait for a connection over HTTP/2 that somebody else opens have none if that
+    /// one leaves: one is there before anybody does.
+    pub async fn to(url: String) -> Self {
         // The errand's own time limit is shorter.
         let client = || Client::builder().timeout(2 * HANGS_AFTER);
         let http = [client().build().unwrap(), client().http2_prior_knowledge().build().unwrap()];
+        for client in &http {
+            client.get(format!("{url}{NOWHERE}/")).send().await.unwrap();
+        }
         Self { http, url }
     }
 

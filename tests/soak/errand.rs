@@ -44,8 +44,9 @@ pub enum Errand {
 /// Any errand.
 pub fn errand() -> impl Strategy<Value = Errand> {
     let key = || (0..BOOKED.len()).prop_map(|at| BOOKED[at].0);
+    let act = act().prop_map(|act| act.possible().in_larger_pieces());
     prop_oneof![
-        60 => (key(), act().prop_map(|act| act.possible().in_larger_pieces())).prop_map(|(key, act)| Errand::Booked(key, act)),
+        60 => (key(), act).prop_map(|(key, act)| Errand::Booked(key, act)),
         10 => Just(Errand::TightRequests),
         10 => Just(Errand::TightTokens),
         7 => (5..60_u64).prop_map(Errand::Slot),

@@ -110,8 +110,9 @@ async fn soak(lasts: Duration, seed: u64, rate: f64) -> Summary {
             loses_data: number % ERAS.len() == ERAS.len() - 1,
             may_kill_second: began.elapsed() < lasts / memory::WARM_UP / 2,
         };
+        let [first, second] = &fleet.proxies;
         let traffic = Traffic {
-            doors: [0, 1].map(|which| Door::to(fleet.proxies[which].envoy.url(""))),
+            doors: [Door::to(first.envoy.url("")).await, Door::to(second.envoy.url("")).await],
             on_error,
             mock: Arc::clone(&fleet.mock),
             rate,

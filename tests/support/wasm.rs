@@ -1,6 +1,9 @@
-//! The location of the built filter.
+//! The location of the built filter, and a filter with a fault.
 
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -15,4 +18,132 @@ pub fn filter() -> PathBuf {
     let path = std::env::var_os("WASM_PATH")
         .map_or_else(|| root().join("target/wasm32-wasip1/release/llm_rate_limit.wasm"), PathBuf::from);
     path.canonicalize().unwrap_or_else(|why| panic!("no filter at {}: {why}; run make wasm", path.display()))
+}
+
+/// A copy of the filter in which the exported function `name` ends the VM. The file lives as long as the result.
+///
+/// # Panics
+/// If the filter has no such function.
+pub fn filter_that_traps_in(name: &str) -> NamedTempFile {
+    let module = with_trap(&fs::read(filter()).unwrap(), name);
+    let mut file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+    file.write_all(&module).unwrap();
+    file
+}
+
+/// The numbers of the sections that matter here, and two bytes: the kind of a function, and the instruction that traps.
+const IMPORTS: u8 = 2;
+const EXPORTS: u8 = 7;
+const CODE: u8 = 10;
+const FUNCTION: u8 = 0;
+const UNREACHABLE: u8 = 0;
+
+/// `module` with `unreachable` as the first instruction of the exported function `name`.
+fn with_trap(module: &[u8], name: &str) -> Vec<u8> {
+    let (header, mut rest) = module.split_at(8);
+    let mut sections = Vec::new();
+    while let Some((&number, mut body)) = rest.split_first() {
+        let size = number_of(&mut body);
+        let (content, after) = body.split_at(size);
+        sections.push((number, content.to_vec()));
+        rest = after;
+    }
+    let content = |number: u8| &sections.iter().find(|section| section.0 == number).unwrap().1[..];
+    let index = exported(content(EXPORTS), name) - imported_functions(content(IMPORTS));
+    let mut result = header.to_vec();
+    for (number, content) in &sections {
+        let changed = if *number == CODE { with_trap_in(content, index) } else { content.clone() };
+        result.push(*number);
+        result.extend(leb128(changed.len()));
+        result.extend(changed);
+    }
+    result
+}
+
+/// The code section with a trap at the beginning of the function of this index.
+fn with_trap_in(mut code: &[u8], index: usize) -> Vec<u8> {
+    let count = number_of(&mut code);
+    let mut result = leb128(count);
+    for at in 0..count {
+        let size = number_of(&mut code);
+        let (body, after) = code.split_at(size);
+        code = after;
+        let mut changed = body.to_vec();
+        if at == index {
+            let mut instructions = body;
+            for _ in 0..number_of(&mut instructions) {
+                // Local variables: how many, and of which type.
+                number_of(&mut instructions);
+                instructions = &instructions[1..];
+            }
+            changed.insert(body.len() - instructions.len(), UNREACHABLE);
+        }
+        result.extend(leb128(changed.len()));
+        result.extend(changed);
+    }
+    result
+}
+
+/// The index of the exported function `name`.
+fn exported(mut exports: &[u8], name: &str) -> usize {
+    for _ in 0..number_of(&mut exports) {
+        let known = text(&mut exports);
+        let kind = exports[0];
+        exports = &exports[1..];
+        let index = number_of(&mut exports);
+        if kind == FUNCTION && known == name.as_bytes() {
+            return index;
+        }
+    }
+    panic!("the filter does not export {name}")
+}
+
+/// How many functions are imported: their indexes come before those of the module's own.
+fn imported_functions(mut imports: &[u8]) -> usize {
+    let mut functions = 0;
+    for _ in 0..number_of(&mut imports) {
+        text(&mut imports);
+        text(&mut imports);
+        assert_eq!(imports[0], FUNCTION, "the filter imports functions alone");
+        imports = &imports[1..];
+        number_of(&mut imports);
+        functions += 1;
+    }
+    functions
+}
+
+/// A length and so many bytes.
+fn text<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
+    let length = number_of(bytes);
+    let (text, rest) = bytes.split_at(length);
+    *bytes = rest;
+    text
+}
+
+/// A number in LEB128.
+fn number_of(bytes: &mut &[u8]) -> usize {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = bytes[0];
+        *bytes = &bytes[1..];
+        number |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return number;
+        }
+    }
+}
+
+/// `number` in LEB128.
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
 }
