@@ -8,7 +8,7 @@
 //! A probe is a reservation without charges, for which the sidecar asks Redis whether it takes writes.
 
 use super::Failure;
-use super::sidecar::{Callout, Kind, Pause, json, parse};
+use super::sidecar::{Body, Callout, Kind, Pause, parse};
 use super::wire::{Reserve, Reserved};
 use crate::quantity::Millis;
 use std::sync::Arc;
@@ -166,7 +166,9 @@ impl Health {
         self.is_under_way = true;
         let probe = Reserve { id: "probe".into(), namespace: Arc::clone(namespace), ..Reserve::default() };
         let timeout = Duration::from_millis(timeout.get());
-        Some(Callout { kind: Kind::Probe, body: json(&[probe]), timeout })
+        let mut body = Body::default();
+        body.add(&probe);
+        Some(Callout { kind: Kind::Probe, body: body.finish()?, timeout })
     }
 
     /// The probe has ended.
