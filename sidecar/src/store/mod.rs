@@ -181,11 +181,11 @@ impl Store {
                     again.push(None);
                     calls.push(group.shared().release(&one.id, REDIS_CLOCK));
                 }
-                None if answer.as_ref().is_ok_and(|reply| *reply == [0]) => {
+                None | Some(IfAbsent::Mark) if answer.as_ref().is_ok_and(|reply| *reply == [0]) => {
                     again.push(Some(answer));
                     calls.push(group.shared().settle(one, REDIS_CLOCK));
                 }
-                None => {}
+                None | Some(IfAbsent::Mark) => {}
             }
         }
         for (place, reply) in again.into_iter().zip(self.replies(&calls).await?) {
