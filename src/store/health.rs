@@ -171,17 +171,18 @@ impl Health {
         Some(Callout { kind: Kind::Probe, body: body.finish()?, timeout })
     }
 
-    /// The probe has ended.
-    pub(super) fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) {
+    /// The probe has ended. Returns whether the store has answered it.
+    pub(super) fn callout_ended(&mut self, answer: Result<&[u8], Failure>, now: Millis) -> bool {
         self.is_under_way = false;
-        if self.stands_by {
-            return;
-        }
-        self.probed = Some(now);
         let answer = answer.and_then(|body| match parse::<Reserved>(body, 1)?.as_slice() {
             [Reserved::Failed { error, .. }] => Err(error.clone().into()),
             _ => Ok(()),
         });
+        let is_answered = answer.is_ok();
+        if self.stands_by {
+            return is_answered;
+        }
+        self.probed = Some(now);
         match answer {
             Ok(()) => self.answered(),
             Err(failure) => {
@@ -193,6 +194,7 @@ impl Health {
                 (self.due, self.pause) = (Some(pause.until), Some(pause));
             }
         }
+        is_answered
     }
 
     /// What the log is to say now: nothing as long as it is right, and nothing sooner than a second after its last

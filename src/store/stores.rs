@@ -473,7 +473,9 @@ impl<S: SharedData> Stores<S> {
         let is_answered = answer.is_ok();
         match kind {
             Kind::Probe => {
-                sidecar.health.callout_ended(answer, now);
+                if sidecar.health.callout_ended(answer, now) {
+                    self.is_back();
+                }
                 CalloutOutcome::default()
             }
             Kind::Reserve(number) => {
@@ -693,6 +695,28 @@ mod tests {
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let cancel = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((cancel.charges, cancel.if_absent), (charges(0), Some(IfAbsent::Charge)));
+    }
+
+    #[test]
+    fn a_probe_that_is_answered_lets_redis_learn_what_it_missed() {
+        let memory = Memory::default();
+        let mut stores = stores(&memory);
+        let answer = stores.reserve_share("id", &charges(5), || charges(9), Millis::ZERO);
+        assert!(answer.is_admission());
+        stores.look_after(false, Millis::ZERO);
+        let mut sent = |now, answer: Result<&[u8], Failure>| {
+            let now = Millis::new(now);
+            let kinds = |callouts: &[Callout]| callouts.iter().map(|it| it.kind).collect::<Vec<_>>();
+            assert_eq!(kinds(&stores.turn(now, &mut Stats::default())), [Kind::Probe]);
+            stores.callout_ended(Kind::Probe, answer, now);
+            let callout = stores.turn(now, &mut Stats::default()).pop()?;
+            Some(serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap())
+        };
+        assert_eq!(sent(0, Err("no answer".into())), None);
+        assert_eq!(sent(100, Ok(br#"[{"error":"Redis takes no writes","unavailable":true}]"#)), None);
+        let settle = sent(300, Ok(br#"[{"admitted":true,"windows":[]}]"#)).unwrap().remove(0);
+        assert_eq!((settle.charges, settle.if_absent), (charges(9), Some(IfAbsent::Charge)));
+        assert!(settle.extend, "the request still runs");
     }
 
     #[test]
