@@ -241,6 +241,27 @@ fn scripts_and_twin_agree_on_long_streams() {
     });
 }
 
+/// Requests that were admitted without Redis, which learns of them while they run, or when they are over, or that their
+/// costs have left their windows; and whose reservations may have been made all the same, earlier or later.
+#[test]
+fn scripts_and_twin_agree_on_what_redis_learns_late() {
+    let scripts = Scripts::start();
+    let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), 0..1_000_u64), 1..=3);
+    let cost = || prop_oneof![1 => Just(0_u64), 3 => 1..60_u64];
+    let learn =
+        (0..3_u8, [cost(), cost(), cost()], prop::bool::weighted(0.7)).prop_map(|(id, costs, extend)| {
+            Step::Settle { id, costs, if_absent: Some(IfAbsent::Charge), extend }
+        });
+    let reserve = (0..3_u8, [cost(), cost(), cost()]).prop_map(|(id, costs)| Step::Reserve {
+        id,
+        costs,
+        enforced: [true; 3],
+    });
+    let step = prop_oneof![4 => learn, 2 => reserve, 1 => (0..20_000_i64).prop_map(|ms| Step::Pass { ms })];
+    let steps = prop::collection::vec(step, 1..12);
+    proptest!(config(192), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
+}
+
 #[test]
 fn months_begin_on_redis_as_in_the_calendar() {
     let scripts = Scripts::start();
