@@ -83,6 +83,18 @@ impl Arrears {
             })
             .collect()
     }
+
+    /// Whether Redis has not been told of a request.
+    #[cfg(test)]
+    pub(super) fn has_untold(&self) -> bool {
+        self.are_untold && self.running.values().any(|owed| !owed.is_told)
+    }
+
+    /// Forgets since when the costs have counted.
+    #[cfg(test)]
+    pub(super) fn forget_times(&mut self) {
+        self.running.values_mut().for_each(|owed| owed.since = Millis::ZERO);
+    }
 }
 
 impl Owed {

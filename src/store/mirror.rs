@@ -126,6 +126,12 @@ impl Mirror {
         self.charges >= MAX_GATHERED
     }
 
+    /// Forgets when the changes came.
+    #[cfg(test)]
+    pub(super) fn forget_times(&mut self) {
+        self.since = Millis::ZERO;
+    }
+
     /// Writes the changes.
     pub(super) fn write<S: SharedData>(&mut self, local: &LocalStore<S>, now: Millis) {
         self.charges = 0;

@@ -100,6 +100,13 @@ impl<T> Outbox<T> {
         self.in_flight = self.gathering.drain(..len).collect();
     }
 
+    /// All calls.
+    #[cfg(test)]
+    pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let waiting = self.gathering.iter_mut().chain(self.resting.values_mut());
+        waiting.chain(&mut self.in_flight).map(|queued| &mut queued.call)
+    }
+
     /// How many calls are under way.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()

@@ -75,6 +75,12 @@ impl SettleQueue {
         self.outbox.hasten();
     }
 
+    /// Forgets since when costs have counted.
+    #[cfg(test)]
+    pub(super) fn forget_times(&mut self) {
+        self.outbox.calls_mut().for_each(|sent| sent.since = None);
+    }
+
     /// Whether nothing waits or is under way.
     pub fn is_empty(&self) -> bool {
         self.outbox.is_empty()

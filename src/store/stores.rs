@@ -586,13 +586,14 @@ impl<S: SharedData> Stores<S> {
     /// When to take the next [`Stores::tick`] and [`Stores::turn`] if no event comes first: when reservations that
     /// gather may leave, at the end of a pause between settlements, or when what Redis has admitted must be written.
     pub fn next_due(&self) -> Option<Millis> {
+        let write = self.mirror.as_ref().and_then(Mirror::next_due);
+        [self.next_callout_due(), write].into_iter().flatten().min()
+    }
+
+    /// When the next callout is due if no event comes first.
+    pub(crate) fn next_callout_due(&self) -> Option<Millis> {
         let sidecar = self.sidecar.as_ref()?;
-        let due = [
-            sidecar.reserves.next_due(),
-            sidecar.settles.next_due(),
-            sidecar.responses.next_due(),
-            self.mirror.as_ref().and_then(Mirror::next_due),
-        ];
+        let due = [sidecar.reserves.next_due(), sidecar.settles.next_due(), sidecar.responses.next_due()];
         due.into_iter().flatten().min()
     }
 
@@ -603,6 +604,38 @@ impl<S: SharedData> Stores<S> {
             && self.sidecar.as_ref().is_none_or(|sidecar| {
                 sidecar.reserves.is_empty() && sidecar.settles.is_empty() && sidecar.responses.is_empty()
             })
+    }
+
+    /// Whether something that Redis has admitted has not been written to the local store.
+    #[cfg(test)]
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.mirror.as_ref().is_some_and(|mirror| !mirror.is_empty())
+    }
+
+    /// Whether Redis has not been told of a running request that this Envoy has admitted alone.
+    #[cfg(test)]
+    pub(crate) fn has_untold(&self) -> bool {
+        self.sidecar.as_ref().is_some_and(|sidecar| sidecar.arrears.has_untold())
+    }
+
+    /// Whether all that Redis was to be told has arrived.
+    #[cfg(test)]
+    pub(crate) fn has_told_all(&self) -> bool {
+        !self.has_untold() && self.sidecar.as_ref().is_none_or(|sidecar| sidecar.settles.is_empty())
+    }
+
+    /// The same stores, as long as nothing leaves its window, but for what decides only when to probe, when to write,
+    /// and what the log says.
+    #[cfg(test)]
+    pub(crate) fn timeless(&self) -> Self {
+        let mut timeless = Self { logged: None, ..self.clone() };
+        timeless.mirror.iter_mut().for_each(Mirror::forget_times);
+        if let Some(sidecar) = &mut timeless.sidecar {
+            sidecar.health = Health::default();
+            sidecar.arrears.forget_times();
+            sidecar.settles.forget_times();
+        }
+        timeless
     }
 }
 

@@ -2,13 +2,15 @@
 
 use super::super::{NOW, OK, ResponseHead, body, chat};
 use super::redis::print_of;
+use crate::codec::varint::take;
 use crate::config::Config;
-use crate::quantity::Millis;
+use crate::quantity::{Millis, Units};
 use crate::session::waiting_room::WaitingRoom;
 use crate::session::{Directive, Effects, Event, ResponseFlags, Shared, Snapshot};
 use crate::store::local::SharedData;
 use crate::store::sidecar::{Callout, Kind};
-use crate::store::{Failure, HeldIn, Stores};
+use crate::store::wire::{Reserve, ScopeCharges};
+use crate::store::{Answer, Failure, HeldIn, Stores};
 use crate::telemetry::stats::Stats;
 use crate::worker::deadlines::Deadlines;
 use crate::worker::steps::Steps;
@@ -135,7 +137,8 @@ impl Envoy {
             shared: Shared::new(&self.config, 0).with(self.next_id, self.waiting.clone()),
             stats: Stats::default(),
             roll: None,
-            is_retired: false,
+            // So that it sends no probes. What the answer to one does is `probe_answered`.
+            is_retired: true,
         };
         let outcome = change(&mut worker, self.now);
         let Worker { stores, sessions, deadlines, answers, ticked, shared, .. } = worker;
@@ -146,6 +149,15 @@ impl Envoy {
         (self.next_id, self.waiting) = shared.into_ids_and_waiting();
         self.memory = MEMORY.take();
         outcome
+    }
+
+    /// What a request of `output` tokens charges.
+    pub(super) fn charges(config: &Arc<Config>, output: u64) -> Vec<ScopeCharges> {
+        let mut envoy = Self::new(config, 0);
+        envoy.arrive(0, output);
+        let callouts = envoy.turn().callouts;
+        let mut reserves: Vec<Reserve> = serde_json::from_slice(&callouts[0].body).unwrap();
+        reserves.remove(0).charges
     }
 
     fn stores(&self) -> &Stores<Here> {
@@ -228,7 +240,7 @@ impl Envoy {
 
     /// When something happens if nothing else comes before.
     fn next_due(&self) -> Option<Millis> {
-        let dues = [self.deadlines.next_due(), self.answers.next_due(), self.stores().next_due()];
+        let dues = [self.deadlines.next_due(), self.answers.next_due(), self.stores().next_callout_due()];
         dues.into_iter().flatten().min()
     }
 
@@ -248,7 +260,43 @@ impl Envoy {
         let (mut first, second) = (outcome(first), outcome(second));
         first.seen.extend(second.seen);
         first.callouts.extend(second.callouts);
+        // So that it decides nothing when the last write was.
+        self.write();
         first
+    }
+
+    /// Whether there is something for a tick to write to the local store.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.stores().has_unwritten()
+    }
+
+    /// A tick comes that has nothing to do but to write to the local store.
+    pub(super) fn write(&mut self) -> Outcome {
+        self.change(|worker, now| worker.stores.tick(now + Millis::SECOND));
+        Outcome::default()
+    }
+
+    /// Whether the answer to a probe changes anything.
+    pub(super) fn has_untold(&self) -> bool {
+        self.stores().has_untold()
+    }
+
+    /// Redis answers a probe.
+    pub(super) fn probe_answered(&mut self) -> Outcome {
+        self.callout_ended(Kind::Probe, Ok(br#"[{"admitted":true,"windows":[]}]"#))
+    }
+
+    /// Whether Redis has learned of all running requests that this Envoy has admitted alone.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.stores().has_told_all()
+    }
+
+    /// The units in the local store under `charges`, with those that have not been written.
+    pub(super) fn used_locally(&self, charges: &[ScopeCharges]) -> Units {
+        let nothing = ScopeCharges::changed(charges, |charge| charge.cost = Units::ZERO);
+        let answer = self.clone().change(|worker, now| worker.stores.reserve_share_alone(&nothing, now));
+        let Answer::Decided(decision) = answer else { panic!("{answer:?}") };
+        decision.states.iter().map(|state| state.used).sum()
     }
 
     /// A callout ends.
@@ -263,19 +311,27 @@ impl Envoy {
         self.sessions.get(&stream).and_then(Snapshot::reservation)
     }
 
-    /// Whether no request is left, and every settlement has arrived.
+    /// Whether no request is left, and every settlement has arrived, but for what a tick writes.
     pub(super) fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.stores().is_idle()
+        let mut envoy = self.clone();
+        envoy.write();
+        envoy.sessions.is_empty() && envoy.stores().is_idle()
     }
 
-    /// A number for everything that decides what the Envoy will do, with times as they are from now.
+    /// A number for everything that decides what the Envoy will do, with times as they are from now. No limit lets
+    /// requests wait and none has leases, so that it decides nothing when a request came.
     fn printed(&self) -> u64 {
-        let stores = format!("{:?}", self.stores());
-        // When the log last had a line decides nothing but its lines.
-        let (before, after) = stores.split_once("logged: ").unwrap();
-        let after = after.split_once("refused: ").unwrap().1;
-        let Self { sessions, ticked, next_id, waiting, memory, wakes, deaths, .. } = self;
-        let text = format!("{before} {after} {sessions:?} {ticked:?} {waiting:?} {:?}", memory.changed);
+        let Self { sessions, next_id, waiting, memory, wakes, deaths, .. } = self;
+        let sessions =
+            ["since: ", "renewed: "].iter().fold(format!("{sessions:?}"), |text, name| erased(&text, name));
+        // A shard begins with the time of a change, which only matters if the clock steps back.
+        let counters = memory.changed.iter().map(|(key, bytes)| {
+            let mut counters = bytes.as_slice();
+            take(&mut counters);
+            (key, counters)
+        });
+        let counters: Vec<_> = counters.collect();
+        let text = format!("{:?} {sessions} {waiting:?} {counters:?}", self.stores().timeless());
         print_of(&format!("{} {next_id:?} {wakes} {deaths}", relative(&text, self.now.get())))
     }
 
@@ -304,6 +360,15 @@ fn seen(stream: u32, directive: Option<&Directive>) -> Option<(u32, Seen)> {
 fn outcome(turn: Turn) -> Outcome {
     let seen = turn.effects.iter().filter_map(|(stream, effects)| seen(*stream, effects.directive.as_ref()));
     Outcome { seen: seen.collect(), callouts: turn.callouts }
+}
+
+/// `text` without the times that follow `name`.
+fn erased(text: &str, name: &str) -> String {
+    let is_of_time = |c: char| c.is_ascii_digit() || c == ')';
+    let before_time = format!("{name}Millis(");
+    let mut parts = text.split(&before_time);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |before, after| before + after.trim_start_matches(is_of_time))
 }
 
 /// `text` with every number that is a time of these years as a distance from `now`.

@@ -2,8 +2,9 @@
 
 use super::envoy::{Envoy, Outcome, Seen};
 use super::redis::Redis;
-use super::{ESTIMATE, GROWN, MOST_GROWN, Mutant, Scope, laws};
+use super::{ESTIMATE, GROWN, LIMIT, MOST_GROWN, Mutant, Scope, laws};
 use crate::config::Config;
+use crate::quantity::Units;
 use crate::store::HeldIn;
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::wire::{Charge, IfAbsent, ScopeCharges, Settle, Settled};
@@ -71,13 +72,15 @@ pub(super) struct Fleet {
     /// How much may still go wrong.
     faults: u8,
     deaths: u8,
+    /// Whether an Envoy has admitted more alone than its share, counting what Redis had admitted for it.
+    pub(super) is_over_share: bool,
 }
 
 impl Hash for Fleet {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.envoys.iter().for_each(|envoy| envoy.print.hash(hasher));
         self.redis.print.hash(hasher);
-        (&self.messages, &self.requests, self.faults, self.deaths).hash(hasher);
+        (&self.messages, &self.requests, self.faults, self.deaths, self.is_over_share).hash(hasher);
     }
 }
 
@@ -106,6 +109,10 @@ pub(super) enum Event {
     Grow(usize),
     /// The root context of an Envoy takes a turn.
     Turn(usize),
+    /// A tick of an Envoy writes to its local store what Redis has admitted for it.
+    Write(usize),
+    /// Redis answers a probe of an Envoy.
+    AnswerProbe(usize),
     /// Time passes in an Envoy until something is due.
     Pass(usize),
     /// A batch reaches Redis.
@@ -129,6 +136,8 @@ pub(super) struct Protocol {
     pub(super) scope: Scope,
     pub(super) mutant: Mutant,
     pub(super) charge: Charge,
+    /// What each request charges.
+    pub(super) charges: Vec<ScopeCharges>,
     pub(super) config: Arc<Config>,
 }
 
@@ -151,6 +160,7 @@ impl Model for Protocol {
             requests: self.scope.requests.iter().map(|(at, _)| request(at)).collect(),
             faults: self.scope.faults,
             deaths: self.scope.deaths,
+            is_over_share: false,
         }]
     }
 
@@ -204,6 +214,17 @@ impl Model for Protocol {
             if envoy.awaits_time() && (fleet.faults > 0 || !fleet.is_slow(at)) {
                 events.push(Event::Pass(at));
             }
+            // Once all of its requests are over, it decides nothing what is written.
+            let is_quiet = |request: &Request| {
+                request.at != at
+                    || !matches!(request.life, Life::Unborn | Life::Paused | Life::Forwarded { .. })
+            };
+            if self.scope.ticks && envoy.has_unwritten() && !fleet.requests.iter().all(is_quiet) {
+                events.push(Event::Write(at));
+            }
+            if self.scope.ticks && envoy.has_untold() {
+                events.push(Event::AnswerProbe(at));
+            }
             let has_requests =
                 fleet.requests.iter().any(|request| request.at == at && request.life != Life::Unborn);
             if fleet.deaths > 0 && has_requests {
@@ -256,6 +277,8 @@ impl Fleet {
                 self.request(at, |envoy, stream| envoy.grow(stream, GROWN));
             }
             Event::Turn(at) => self.envoy(at, Envoy::turn),
+            Event::Write(at) => self.envoy(at, Envoy::write),
+            Event::AnswerProbe(at) => self.envoy(at, Envoy::probe_answered),
             Event::Pass(at) => {
                 self.faults -= u8::from(self.is_slow(at));
                 let before = self.requests.clone();
@@ -381,7 +404,13 @@ impl Fleet {
         let mut envoy = Envoy::clone(&self.envoys[at]);
         let Outcome { seen, callouts } = happens(&mut envoy);
         for (stream, seen) in seen {
-            let by_redis = envoy.reservation(stream).is_some_and(|(_, held)| held == Some(&HeldIn::Redis));
+            let held = envoy.reservation(stream).and_then(|(_, held)| held);
+            let by_redis = held == Some(&HeldIn::Redis);
+            if seen == Seen::Forwarded && matches!(held, Some(HeldIn::LocalShare(_))) {
+                let others = self.requests.iter().filter(|request| request.at == at);
+                let used = others.filter(|other| !matches!(other.life, Life::Lost { .. })).map(laws::claim);
+                self.is_over_share |= used.sum::<u64>() + ESTIMATE > LIMIT / 2;
+            }
             let request = &mut self.requests[stream as usize];
             request.life = match (request.life, seen) {
                 (Life::Paused, Seen::Forwarded) => Life::Forwarded { by_redis },
@@ -404,10 +433,20 @@ impl Fleet {
         self.envoys.iter().all(|envoy| envoy.is_idle())
     }
 
+    /// The units in the local store of an Envoy.
+    pub(super) fn used_locally(&self, at: usize, charges: &[ScopeCharges]) -> Units {
+        self.envoys[at].used_locally(charges)
+    }
+
     /// Whether the reservation of a running request is in Redis, as far as its Envoy knows.
     pub(super) fn is_held_in_redis(&self, at: usize) -> bool {
         let envoy = &self.envoys[self.requests[at].at];
-        envoy.reservation(stream_of(at)).is_some_and(|(_, held)| held == Some(&HeldIn::Redis))
+        match envoy.reservation(stream_of(at)).and_then(|(_, held)| held) {
+            Some(HeldIn::Redis) => true,
+            // Redis has learned of it since.
+            Some(HeldIn::LocalShare(_)) => envoy.has_told_all(),
+            _ => false,
+        }
     }
 }
 
@@ -415,7 +454,8 @@ impl Message {
     fn new(at: usize, callout: Callout) -> Self {
         let reserves = match callout.kind {
             Kind::Reserve(number) => Some(number),
-            _ => None,
+            Kind::Settle => None,
+            Kind::Background | Kind::Probe => panic!("no request asks for that"),
         };
         Self { at, awaited: true, reserves, batch: callout.body, answer: None }
     }

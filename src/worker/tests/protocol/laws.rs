@@ -8,26 +8,28 @@ use stateright::Model;
 type Law = fn(&Protocol, &Fleet) -> bool;
 
 pub(super) const NEVER_OVER: &str =
-    "what Redis admits is never over the limit, nor an Envoy's share over the share";
+    "what Redis admits is never over the limit, nor what an Envoy admits alone over its share";
 pub(super) const ONCE: &str = "no request is charged twice";
 pub(super) const HOLDS: &str = "a request that runs holds what it has reserved";
 pub(super) const ENDS: &str = "in the end, nobody waits, and nothing is open or on its way";
 pub(super) const EXACT: &str =
     "in the end, each request is charged what it has cost, and nothing if it was refused";
+pub(super) const LOCAL: &str = "in the end, an Envoy that has a share counts all that it has admitted";
 pub(super) const EXPIRES: &str = "whatever is left leaves its window";
 
-pub(super) const ALL: [(&str, Law); 6] = [
+pub(super) const ALL: [(&str, Law); 7] = [
     (NEVER_OVER, never_over),
     (ONCE, once),
     (HOLDS, holds),
     (ENDS, ends),
     (EXACT, exact),
+    (LOCAL, local),
     (EXPIRES, expires),
 ];
 
 /// The part of the limit that a request has for itself, if it was forwarded. What it costs beyond its estimate is spent
 /// already, and later requests wait for it.
-fn claim(request: &Request) -> u64 {
+pub(super) fn claim(request: &Request) -> u64 {
     match request.life {
         Life::Forwarded { .. } | Life::Lost { was_forwarded: true } => ESTIMATE,
         Life::Over { cost, .. } => cost.min(ESTIMATE),
@@ -45,7 +47,7 @@ fn never_over(protocol: &Protocol, fleet: &Fleet) -> bool {
         let here = fleet.requests.iter().filter(|request| request.at == at);
         here.filter(is_shared).map(claim).sum::<u64>() <= LIMIT / 2
     };
-    all && (!protocol.scope.has_shares() || share(0) && share(1))
+    all && !fleet.is_over_share && (!protocol.scope.has_shares() || share(0) && share(1))
 }
 
 fn once(_: &Protocol, fleet: &Fleet) -> bool {
@@ -93,6 +95,21 @@ fn is_exact(request: &Request, fleet: &Fleet) -> bool {
         Life::Lost { .. } => true,
         _ => charged == 0,
     }
+}
+
+fn local(protocol: &Protocol, fleet: &Fleet) -> bool {
+    let is_counted = |at: usize| {
+        let here = fleet.requests.iter().filter(|request| request.at == at);
+        let cost = |request: &Request| match request.life {
+            Life::Over { cost, .. } => Some(cost),
+            // Nobody is left to settle it.
+            Life::Lost { .. } => None,
+            _ => Some(0),
+        };
+        let all = here.map(cost).sum::<Option<u64>>();
+        all.is_none_or(|all| fleet.used_locally(at, &protocol.charges) == all)
+    };
+    !protocol.scope.has_shares() || !is_end(protocol, fleet) || is_counted(0) && is_counted(1)
 }
 
 fn expires(_: &Protocol, fleet: &Fleet) -> bool {

@@ -5,8 +5,9 @@
 //! its callouts are the messages of the network. Redis is the scripts' twin ([`crate::store::twin`]), which
 //! `tests/histories.rs` holds to the scripts. Clients come and leave, responses cost less or more than was reserved,
 //! outgrow it while they run, or are errors. Batches and answers are lost; a batch is delayed until nobody waits for
-//! it, and then arrives or does not; deadlines pass before answers come; a worker dies. Each may happen at any time,
-//! and as often as a [`Scope`] allows.
+//! it, and then arrives or does not; deadlines pass before answers come; a worker dies. Redis answers a probe, and
+//! ticks write to the local store what Redis has admitted. Each may happen at any time, and as often as a [`Scope`]
+//! allows.
 //!
 //! It has found that a reservation that arrived after the settlement of a request that `on_error: allow` had forwarded
 //! stayed charged. That it finds nothing else means something, because it finds each [`Mutant`], and has found each of
@@ -17,6 +18,9 @@
 //! - The settlement that waits for a late answer is dropped with it.
 //! - A batch of settlements without an answer is not sent again.
 //! - The settlement of a request under this Envoy's share charges nothing if the reservation has not arrived.
+//! - This Envoy does not count what Redis has admitted, or not before its own decision, or not when that is over or is
+//!   cancelled, or not if it has been written before that.
+//! - Redis is not told of a running request that this Envoy has admitted alone, or charges it only if it was reserved.
 //!
 //! It leaves out time limits of records and windows, several scopes in one request (`tests/hierarchy.rs`), leases, and
 //! requests that wait until they fit.
@@ -30,6 +34,7 @@ use crate::config::Config;
 use crate::quantity::{Millis, Units};
 use crate::store::wire::Charge;
 use crate::window::Window;
+use envoy::Envoy;
 use fleet::Protocol;
 use serde_json::json;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -69,6 +74,9 @@ enum Mutant {
     ChargesWhatIsThere,
     /// An extension charges all of the cost so far, and not only what is new in it.
     AddsExtensions,
+    /// An extension charges nothing if there is no reservation, so that nothing holds a request that an Envoy has
+    /// admitted alone.
+    ExtendsWhatIsThere,
     /// A settlement charges after everything else has left the window.
     SettlesInTheFuture,
     /// The sidecar says that it has admitted what it has refused.
@@ -82,6 +90,8 @@ struct Scope {
     /// The Envoy of each request, and what it may cost.
     requests: &'static [(usize, &'static [u64])],
     leaves: bool,
+    /// Whether ticks write to the local store, and Redis answers probes, without another event.
+    ticks: bool,
     /// Batches and answers that are lost or delayed, at most.
     faults: u8,
     /// Workers that die, at most.
@@ -110,7 +120,8 @@ impl Scope {
             enforced: true,
         };
         let config = Arc::new(Config::from_bytes(config.to_string().as_bytes()).unwrap());
-        Protocol { scope: self, mutant, charge, config }
+        let charges = Envoy::charges(&config, ESTIMATE);
+        Protocol { scope: self, mutant, charge, charges, config }
     }
 }
 
@@ -126,19 +137,25 @@ fn broken(scope: Scope, mutant: Mutant, laws: &[&'static str]) -> Option<(&'stat
 }
 
 /// Two Envoys with a request each, and a network that fails twice.
-const TWO: Scope =
-    Scope { on_error: "deny", requests: &[(0, &[20]), (1, &[50])], leaves: true, faults: 2, deaths: 0 };
+const TWO: Scope = Scope {
+    on_error: "deny",
+    requests: &[(0, &[20]), (1, &[50])],
+    leaves: true,
+    ticks: false,
+    faults: 2,
+    deaths: 0,
+};
 
 /// Three requests, of which two share batches.
 const THREE: Scope =
     Scope { requests: &[(0, &[0]), (0, &[20]), (1, &[50])], leaves: false, faults: 1, ..TWO };
 
 /// Two requests that share batches, or leave before they do. One outgrows its estimate.
-const BATCH: Scope = Scope { requests: &[(0, &[20]), (0, &[80])], faults: 1, ..TWO };
+const BATCH: Scope = Scope { requests: &[(0, &[20]), (0, &[80])], ticks: true, faults: 1, ..TWO };
 
 /// A worker that dies, perhaps while a response outgrows its estimate.
 const DEATH: Scope =
-    Scope { requests: &[(0, &[20]), (1, &[80])], leaves: false, faults: 1, deaths: 1, ..TWO };
+    Scope { requests: &[(0, &[20]), (1, &[80])], leaves: false, ticks: true, faults: 1, deaths: 1, ..TWO };
 
 fn holds(scope: Scope) {
     for on_error in ["deny", "allow", "local"] {
@@ -178,6 +195,7 @@ fn every_fault_that_is_put_in_is_found() {
         (Mutant::SettlesAgain, "deny", laws::ONCE),
         (Mutant::ChargesWhatIsThere, "local", laws::ONCE),
         (Mutant::AddsExtensions, "deny", laws::ONCE),
+        (Mutant::ExtendsWhatIsThere, "local", laws::HOLDS),
         (Mutant::CancelsWhatIsForwarded, "allow", laws::HOLDS),
         (Mutant::WaitsForever, "deny", laws::ENDS),
         (Mutant::CancelsNothing, "deny", laws::EXACT),

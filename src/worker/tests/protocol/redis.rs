@@ -88,6 +88,9 @@ impl Redis {
             return done;
         }
         let is_known = self.twin.records().contains_key(id);
+        if *extend && !is_known && mutant == Mutant::ExtendsWhatIsThere {
+            return done;
+        }
         let charges_again = match mutant {
             Mutant::ChargesWhatIsThere => is_known && if_absent.is_some(),
             Mutant::SettlesAgain => !is_known && !extend && self.has_made(id),
