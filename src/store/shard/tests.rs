@@ -73,6 +73,15 @@ fn a_limit_that_is_not_enforced_is_charged_and_reported() {
 }
 
 #[test]
+fn a_scope_that_is_configured_meanwhile_gets_nothing_back_that_others_have_charged() {
+    let (mut before, mut after) = (Shard::default(), Shard::default().growing(true));
+    let held = before.reserve(&one("a", 10, 5), at(1_000)).held.unwrap();
+    after.reserve(&one("a", 10, 3), at(1_000)).held.unwrap();
+    after.settle(&one("a", 10, 1), &held, at(1_000));
+    assert_eq!(after.peek(&one("a", 10, 0), at(1_000))[0].used, 3);
+}
+
+#[test]
 fn a_full_shard_shares_a_counter_and_never_admits_more_than_a_limit() {
     let mut shard = Shard::default();
     for n in 0..SCOPES_PER_SHARD {
