@@ -474,7 +474,7 @@ impl<S: SharedData> Stores<S> {
         match kind {
             Kind::Probe => {
                 if sidecar.health.callout_ended(answer, now) {
-                    self.is_back();
+                    self.is_back(now);
                 }
                 CalloutOutcome::default()
             }
