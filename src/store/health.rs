@@ -238,7 +238,8 @@ mod tests {
     fn probe(health: &mut Health, answer: Result<&[u8], Failure>, now: u64) {
         assert!(asks(health, now), "a probe is due at {now}");
         assert!(!asks(health, now), "one at a time");
-        health.callout_ended(answer, at(now));
+        let is_yes = matches!(answer, Ok(YES));
+        assert_eq!(health.callout_ended(answer, at(now)), is_yes);
     }
 
     fn no_answer() -> Failure {
