@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The log has at most one line in this time.
 const LOG_PERIOD: Millis = Millis::SECOND;
 
-/// The shortest time between the ends of two probes and their next.
+/// The shortest time between the end of a probe and the next one.
 const SHORTEST_PAUSE: Millis = Millis::new(100);
 
 /// The failures in a row after which the store is away. The last of them is a probe's.

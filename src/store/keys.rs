@@ -18,7 +18,7 @@
 //! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of
 //! the shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
 //! `llmrl/<version>/<namespace>/configured/<shard>` has what the configuration names, and `.../seed` places scopes.
-//! `llmrl-responses/<version>/<namespace>/<shard>` has open responses.
+//! `llmrl-responses/<version>/<namespace>/<shard>` has open responses. [`NOTICES`] and [`ROLL`] are for all namespaces.
 
 use crate::window::Window;
 
@@ -31,6 +31,7 @@ const SHARD_VERSION: u32 = 4;
 
 /// The version of the bytes of open responses.
 const RESPONSES_VERSION: u32 = 2;
+
 /// The key of the [notices](super::Noticeboard) in Envoy's shared data, with the version of their bytes.
 pub const NOTICES: &str = "llmrl/notices/1";
 

@@ -30,8 +30,8 @@ pub(super) fn scope_name(scope: &str) -> Name {
     [a, b, c, d, e, f, g, h]
 }
 
-/// The name of a counter in its scope, by FNV-1a: the configuration chooses the names of limits, and who looks for a
-/// second owner with the hash of the first tries 2⁶⁴ keys, to share a counter.
+/// The name of a counter in its scope, by FNV-1a. The configuration chooses the names of limits, and identities are
+/// SHA-256 digests: an attacker has to try 2⁶⁴ keys to find one that shares the counter of another.
 pub(super) fn counter_name(parts: [&str; 3]) -> Name {
     let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
     bytes

@@ -4,9 +4,9 @@
 //! change drops the scopes whose windows have passed, which keeps the shard small.
 //!
 //! **A shard that does not grow takes [`MAX_BYTES`] at most**, whatever its scopes are charged. Each scope has room
-//! for [`SCOPE_BYTES`], and so have the counters that scopes without a place share. Whoever needs more takes what the
-//! others leave. A scope gets a place as long as there is room for it; a scope that outgrows its room where nothing is
-//! left gets coarser counters, which refuse for longer and never admit more. Only what is as coarse as it can be may
+//! for [`SCOPE_BYTES`], and so have the counters that scopes without a place share. A scope that needs more takes what
+//! the others leave. A scope gets a place as long as there is room for it; a scope that outgrows its room where nothing
+//! is left gets coarser counters, which refuse for longer and never admit more. Only what is as coarse as it can be may
 //! pass its room: a counter takes [`COARSE_BYTES`] then, so four of them do not.
 
 use super::scope::{Name, SHARED, Scope, Slot, counter_name, scope_name};

@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most identities that one of the two generations remembers: about a megabyte.
+/// The most identities that one of the two generations remembers: 1.6 MB of hash table.
 const MAX_KNOWN: usize = 32_768;
 
 /// The most namespaces with a second of their own. A fleet has a few.
