@@ -10,8 +10,9 @@ use super::wire::{Settle, Settled};
 use crate::quantity::{Millis, Units};
 use std::borrow::Cow;
 
-/// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped: their
-/// reservations stay charged until they leave their windows, so that no limit admits too much.
+/// The most settlements that wait while the sidecar does not answer. Beyond it the oldest are dropped. What Redis has
+/// reserved for them stays charged until it leaves its window; what this Envoy has admitted alone is never charged
+/// there.
 const MAX_SETTLEMENTS: usize = 20_000;
 
 /// Settlements on their way to the sidecar.
