@@ -336,6 +336,8 @@ impl Running {
     /// setting the period starts it anew, so this sets it only to move the tick.
     fn schedule_tick(&mut self, usual: Millis, now: Millis) {
         let due = self.worker.borrow().next_due();
+        // By a clock that was set back, the usual time may be hours away.
+        let usual = usual.min(now + TICK);
         let next = due.map_or(usual, |due| due.min(usual)).max(now + SHORTEST_TICK);
         let period = next - now;
         if next != self.next_tick && hostcalls::set_tick_period(Duration::from_millis(period.get())).is_ok() {

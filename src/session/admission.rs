@@ -158,7 +158,9 @@ impl Waiting {
     /// Reserves again, for the last time if the wait is over.
     pub(super) fn retry<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let patience = if self.until > cx.now { Patience::Queued } else { Patience::Ended };
-        Candidate { patience, ..self.candidate }.reserve(cx)
+        // If the clock was set back, the wait begins anew: it must not end by the old one.
+        let since = self.candidate.since.min(cx.now);
+        Candidate { patience, since, ..self.candidate }.reserve(cx)
     }
 
     /// Ends a request that did not wait until it fits.

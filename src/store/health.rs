@@ -197,6 +197,13 @@ impl Health {
         is_answered
     }
 
+    /// The clock was set back to `now`: it is due now what was due by the old one.
+    pub(super) fn clock_was_set_back(&mut self, now: Millis) {
+        self.due = self.due.map(|due| due.min(now));
+        self.since = self.since.map(|since| since.min(now));
+        (self.probed, self.said) = (None, None);
+    }
+
     /// What the log is to say now: nothing as long as it is right, and nothing sooner than a second after its last
     /// line.
     pub(super) fn news(&mut self, now: Millis) -> Option<News> {
@@ -376,5 +383,21 @@ mod tests {
         health.stand_by(false, at(6_000));
         probe(&mut health, Ok(YES), 6_000);
         assert_eq!(health.standing(), Standing::Up);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_no_probe_and_no_line() {
+        let mut health = health();
+        for now in [3_600_000, 3_600_200] {
+            health.stand_by(false, at(now));
+            health.due = Some(at(now));
+            assert!(asks(&mut health, now));
+            health.callout_ended(Ok(NO), at(now));
+        }
+        assert!(matches!(health.news(at(3_600_200)), Some(News::Away(_))));
+        health.clock_was_set_back(at(1_000));
+        assert!(asks(&mut health, 1_000));
+        health.callout_ended(Ok(YES), at(1_001));
+        assert!(matches!(health.news(at(1_001)), Some(News::Back { .. })));
     }
 }

@@ -26,7 +26,7 @@ const PERIOD: Millis = Millis::new(50);
 const SHORTEST: Millis = Millis::new(25);
 
 /// The most charges whose changes gather.
-const MAX_GATHERED: usize = 16_384;
+const MAX_GATHERED: usize = 2_048;
 
 /// The most charges of running requests that are kept, to give back what they do not use.
 const MAX_HELD: usize = 65_536;

@@ -54,6 +54,11 @@ impl ResponsesQueue {
         lost.and_then(|lost| given_up(lost.call))
     }
 
+    /// Lets all leave soon that waits for the sidecar to answer again.
+    pub(super) fn hasten(&mut self) {
+        self.0.hasten();
+    }
+
     /// Whether nothing waits or is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,7 +6,7 @@
 use super::Failure;
 use super::outbox::Outbox;
 use super::sidecar::{Body, Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, parse};
-use super::wire::{Settle, Settled};
+use super::wire::{IfAbsent, Settle, Settled};
 use crate::quantity::{Millis, Units};
 use std::borrow::Cow;
 
@@ -64,11 +64,26 @@ impl SettleQueue {
 
     /// Adds one that tells Redis what was admitted without it, and all of which has counted `since` then.
     pub fn push_since(&mut self, since: Option<Millis>, stream: Option<u32>, settle: Settle) {
-        if self.outbox.waiting() >= MAX_SETTLEMENTS {
+        if self.outbox.waiting() >= MAX_SETTLEMENTS && !self.makes_room() {
+            if settle.extend {
+                return;
+            }
             self.outbox.pop();
             self.dropped = self.dropped.saturating_add(1);
         }
         self.outbox.push(Sent { stream, settle, since, goes_alone: false });
+    }
+
+    /// Makes room by what costs the least. Returns false if only settlements are left that charge something: an
+    /// extension is repeated by the settlement of its request, and where a reservation has been made, a missing
+    /// settlement leaves it charged.
+    fn makes_room(&mut self) -> bool {
+        if self.outbox.remove(|sent| sent.settle.extend) {
+            return true;
+        }
+        let is_removed = self.outbox.remove(|sent| sent.settle.if_absent != Some(IfAbsent::Charge));
+        self.dropped = self.dropped.saturating_add(u64::from(is_removed));
+        is_removed
     }
 
     /// Lets all leave soon that waits for the store to answer again.
@@ -314,6 +329,35 @@ mod tests {
         }
         assert_eq!(lengths, [2, 2, 1]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_gives_up_last_what_redis_would_miss() {
+        let owed = |id: &str, extend| Settle { if_absent: Some(IfAbsent::Charge), extend, ..settle(id) };
+        let mut queue = SettleQueue::default();
+        queue.push(None, owed("running", true));
+        queue.push(None, settle("less"));
+        for n in 2..MAX_SETTLEMENTS {
+            queue.push(None, owed(&n.to_string(), false));
+        }
+        queue.push(None, owed("first", false));
+        assert_eq!(queue.take_dropped(), 0, "the settlement of the running request says it again");
+        queue.push(None, owed("second", false));
+        assert_eq!(queue.take_dropped(), 1);
+        queue.push(None, owed("running too", true));
+        assert_eq!(queue.take_dropped(), 0);
+        let all: Vec<String> = std::iter::from_fn(|| {
+            let ids = sent(&mut queue, 0);
+            let yes = format!("[{}]", vec![r#"{"settled":true}"#; ids.len()].join(","));
+            (!ids.is_empty()).then(|| {
+                queue.callout_ended(Ok(yes.as_bytes()), Millis::ZERO);
+                ids
+            })
+        })
+        .flatten()
+        .collect();
+        assert_eq!(all.len(), MAX_SETTLEMENTS);
+        assert!(!["running", "less", "running too"].iter().any(|id| all.contains(&(*id).to_owned())));
     }
 
     #[test]

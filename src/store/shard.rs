@@ -203,18 +203,21 @@ impl<'b> Shard<'b> {
         match (step, held) {
             (Step::Ends, Some(held)) => {
                 self.settle(scope, held, now);
-                return Held::default();
+                Held::default()
             }
-            // The limits by which the other store has admitted it.
-            (_, None) => drop(self.counters(scope, now).fits()),
-            (Step::Runs | Step::Leaves, Some(_)) => {}
-        }
-        let nothing = Held::default();
-        let held = held.unwrap_or(&nothing);
-        match step {
-            Step::Runs => self.extend(scope, held, now).0,
-            // All that the request has held is its cost, and its slot is free.
-            Step::Leaves | Step::Ends => self.detach(scope, held, now),
+            (Step::Runs, Some(held)) => self.extend(scope, held, now).0,
+            (Step::Leaves, Some(held)) => self.detach(scope, held, now),
+            (_, None) => {
+                let mut counters = self.counters(scope, now);
+                // The limits by which the other store has admitted it.
+                counters.fits();
+                let place = counters.place;
+                // Another worker may still have to give back the slot that this request has: it counts all the same.
+                let parts = counters.each(|counter, charge| counter.at(now).reserve(charge.cost));
+                let held = Held { place, parts };
+                // Of a request that is over, all that it has held is its cost, and its slot is free.
+                if step == Step::Runs { held } else { self.detach(scope, &held, now) }
+            }
         }
     }
 

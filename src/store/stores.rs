@@ -226,6 +226,16 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
+    /// The clock was set back: what waits for a time by the old one would wait for too long.
+    pub fn clock_was_set_back(&mut self, now: Millis) {
+        self.logged = None;
+        if let Some(sidecar) = &mut self.sidecar {
+            sidecar.settles.hasten();
+            sidecar.responses.hasten();
+            sidecar.health.clock_was_set_back(now);
+        }
+    }
+
     /// Withdraws the reservation of `stream`. Returns false if it has been sent or was never made.
     pub fn withdraw(&mut self, stream: u32) -> bool {
         self.sidecar.as_mut().is_some_and(|sidecar| sidecar.reserves.withdraw(stream))
@@ -349,7 +359,8 @@ impl<S: SharedData> Stores<S> {
     /// `keep` has passed, and ends its leases. Where nobody can wait for the usage, settles it as it is charged so far.
     pub fn keep_open(&mut self, open: OpenResponse, now: Millis) -> Kept {
         match (open.held, &self.local) {
-            (HeldIn::Local(mut receipt), Some(local)) => {
+            // With a sidecar, the usage goes there, and would never meet what is kept here.
+            (HeldIn::Local(mut receipt), Some(local)) if self.sidecar.is_none() => {
                 let kept = local.detach(&open.charges, &mut receipt, now).and_then(|()| {
                     open_responses(local).open(&open.response, &open.record, &receipt, open.keep, now)
                 });

@@ -33,6 +33,11 @@ impl Deadlines {
         self.in_order.first().map(|(due, _)| *due)
     }
 
+    /// The streams that have deadlines.
+    pub fn streams(&self) -> Vec<u32> {
+        self.in_order.iter().map(|(_, stream)| *stream).collect()
+    }
+
     /// Takes the stream with the earliest deadline, if that has come.
     pub fn pop(&mut self, now: Millis) -> Option<u32> {
         let (due, stream) = *self.in_order.first()?;

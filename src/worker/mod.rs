@@ -177,6 +177,9 @@ impl<S: SharedData> Worker<S> {
             pace.worked(effects.work, self.steps.len());
             turn.add(stream, effects);
         }
+        if now < self.ticked {
+            self.clock_was_set_back(&mut turn, now);
+        }
         self.expire_answers(&mut turn, now);
         self.stores.tick(now);
         let alone = Called::default();
@@ -210,6 +213,17 @@ impl<S: SharedData> Worker<S> {
         }
         self.finish(&mut turn, now);
         turn
+    }
+
+    /// The clock was set back: every deadline has come, since by the new clock it may be hours away. A request that has
+    /// one waits anew, or no longer.
+    fn clock_was_set_back(&mut self, turn: &mut Turn, now: Millis) {
+        let streams = [self.answers.streams(), self.deadlines.streams()].concat();
+        for stream in streams {
+            let effects = self.on(stream, Event::Due, now);
+            turn.add(stream, effects);
+        }
+        self.stores.clock_was_set_back(now);
     }
 
     /// Ends the wait for answers that were due by the last tick. One that came in time has been read since, however

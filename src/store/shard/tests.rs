@@ -81,6 +81,23 @@ fn a_scope_that_is_configured_meanwhile_gets_nothing_back_that_others_have_charg
     assert_eq!(after.peek(&one("a", 10, 0), at(1_000))[0].used, 3);
 }
 
+/// Redis gives a slot to another worker before this Envoy's store has learned that it came free.
+#[test]
+fn a_slot_that_another_store_has_given_counts_even_where_none_is_free() {
+    let slot = |cost| {
+        let window = Window::concurrency(NonZeroMillis::MINUTE);
+        scope("a", [Charge { window, ..charge("a", 1, cost) }])
+    };
+    let mut shard = Shard::default();
+    let first = shard.follow(Step::Runs, &slot(1), None, at(0));
+    let second = shard.follow(Step::Runs, &slot(1), None, at(10));
+    assert_eq!(shard.peek(&slot(0), at(20))[0].used, 2);
+    shard.follow(Step::Ends, &slot(0), Some(&first), at(20));
+    assert_eq!(shard.reserve(&slot(1), at(30)).held, None, "the second still runs");
+    shard.follow(Step::Ends, &slot(0), Some(&second), at(40));
+    assert!(shard.reserve(&slot(1), at(50)).held.is_some());
+}
+
 #[test]
 fn a_full_shard_shares_a_counter_and_never_admits_more_than_a_limit() {
     let mut shard = Shard::default();

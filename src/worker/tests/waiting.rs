@@ -108,3 +108,26 @@ fn bodies_of_requests_that_wait_are_bounded_together() {
     worker.request_headers(5, &chat(), false, NOW);
     assert_eq!(worker.request_body(5, true, || body(10), NOW).directive, Directive::Pause);
 }
+
+/// By the old clock, their deadlines would be an hour away.
+#[test]
+fn a_clock_that_is_set_back_leaves_nobody_waiting() {
+    const EARLIER: u64 = NOW - 3_600_000;
+    let memory = Memory::default();
+    let mut of_sidecar = worker(&memory, &redis("deny", json!({"rpm": 1})));
+    of_sidecar.ticks(NOW);
+    assert_eq!(of_sidecar.request_headers(1, &chat(), true, NOW + 2).directive, Directive::Pause);
+    let ends = of_sidecar.ticks(EARLIER).directives;
+    assert_eq!(ends.iter().map(|(stream, end)| (*stream, status(end))).collect::<Vec<_>>(), [(1, 503)]);
+
+    let memory = Memory::default();
+    let mut in_room = worker(&memory, &one_per_second());
+    in_room.ticks(NOW);
+    assert_eq!(in_room.request_headers(1, &chat(), true, NOW + 2).directive, Directive::Continue);
+    assert_eq!(in_room.request_headers(2, &chat(), true, NOW + 2).directive, Directive::Pause);
+    let mut ends = in_room.ticks(EARLIER).directives;
+    for now in (EARLIER..EARLIER + 5_100).step_by(50) {
+        ends.extend(in_room.ticks(now + 50).directives);
+    }
+    assert_eq!(ends.iter().map(|(stream, _)| *stream).collect::<Vec<_>>(), [2], "{ends:?}");
+}
