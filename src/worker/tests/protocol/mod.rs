@@ -126,7 +126,6 @@ impl Scope {
 }
 
 /// Visits every state, until one breaks any of `laws`. Returns the law and the way there.
-#[expect(clippy::print_stdout, reason = "whoever changes the model looks at the number of its states")]
 fn broken(scope: Scope, mutant: Mutant, laws: &[&'static str]) -> Option<(&'static str, String)> {
     let begin = Instant::now();
     let until = HasDiscoveries::AnyOf(laws.iter().copied().collect());
