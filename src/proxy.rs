@@ -171,7 +171,7 @@ impl RootContext for Root {
     // docs/envoy.md#reloads: new streams come to the newest root context and stay with it.
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let running = self.running.as_ref()?;
-        VM.with(|vm| vm.serve());
+        running.worker.borrow().serve();
         Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), queue: running.queue }))
     }
 

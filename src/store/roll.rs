@@ -5,7 +5,8 @@
 //! root contexts live on beside the new ones until their streams end. So the roll is one value in shared data, and a
 //! gauge changes by exactly what a worker changes there.
 //!
-//! - A VM has one entry for each name of a filter, which its newest root context of that name keeps.
+//! - A VM has one entry for each name of a filter. The root context of that name keeps it that came last, or to which
+//!   the last new request came: Envoy uses an old one again if the configuration is again as it was.
 //! - One VM is the spare: of those that have served no request, the one that is oldest. It counts for nothing and
 //!   leaves the store to others. That is the main thread's from the start, because Envoy configures it first; or once
 //!   the workers have served a request, if workers were quicker.
@@ -46,27 +47,22 @@ pub struct Vm {
     since: Millis,
     /// Whether it has served a request, so that it is a worker's.
     serves: Cell<bool>,
-    /// The number of the newest root context by the filter's name.
-    newest: RefCell<HashMap<String, u32>>,
+    /// The numbers of the root contexts by the filter's name; the last of them keeps the entry.
+    members: RefCell<HashMap<String, Vec<u32>>>,
+    next: Cell<u32>,
 }
 
 impl Vm {
     /// The VM with this random id, which was configured first at `since`.
     pub fn new(id: u64, since: Millis) -> Self {
-        Self { id, since, serves: Cell::new(false), newest: RefCell::default() }
-    }
-
-    /// It serves a request.
-    pub fn serve(&self) {
-        self.serves.set(true);
+        Self { id, since, serves: Cell::new(false), members: RefCell::default(), next: Cell::new(0) }
     }
 
     /// A new root context of the filter that is called `name`. It takes the place of those before it.
     pub fn enrol(self: &Rc<Self>, name: &str) -> Member {
-        let mut newest = self.newest.borrow_mut();
-        let number = newest.entry(name.to_owned()).or_default();
-        *number = number.wrapping_add(1);
-        Member { vm: Rc::clone(self), name: name.to_owned(), number: *number }
+        let number = self.next.replace(self.next.get().wrapping_add(1));
+        self.members.borrow_mut().entry(name.to_owned()).or_default().push(number);
+        Member { vm: Rc::clone(self), name: name.to_owned(), number }
     }
 }
 
@@ -79,8 +75,32 @@ pub struct Member {
 }
 
 impl Member {
-    fn is_newest(&self) -> bool {
-        self.vm.newest.borrow().get(&self.name) == Some(&self.number)
+    /// Whether it keeps the entry.
+    fn is_last(&self) -> bool {
+        self.vm.members.borrow().get(&self.name).and_then(|members| members.last()) == Some(&self.number)
+    }
+
+    /// A new request has come to it.
+    fn serve(&self) {
+        self.vm.serves.set(true);
+        if !self.is_last() {
+            let mut members = self.vm.members.borrow_mut();
+            let members = members.entry(self.name.clone()).or_default();
+            members.retain(|number| *number != self.number);
+            members.push(self.number);
+        }
+    }
+
+    /// Ends it. Returns whether none is left of the same name.
+    fn end(&self) -> bool {
+        let mut members = self.vm.members.borrow_mut();
+        let Some(others) = members.get_mut(&self.name) else { return true };
+        others.retain(|number| *number != self.number);
+        let is_empty = others.is_empty();
+        if is_empty {
+            members.remove(&self.name);
+        }
+        is_empty
     }
 
     /// The number of its entry.
@@ -122,7 +142,9 @@ impl<S: SharedData> Roll<S> {
 
     /// Enters what this root context knows of its store. Call it at each tick: most look at nothing.
     pub fn call(&mut self, standing: Standing, now: Millis) -> Called {
-        if !self.member.is_newest() {
+        if !self.member.is_last() {
+            // It looks again as soon as it is the last.
+            self.last = None;
             return Called { stands_by: true, gauges: Vec::new() };
         }
         let since = *self.since.get_or_insert(now);
@@ -138,9 +160,14 @@ impl<S: SharedData> Roll<S> {
         Called { stands_by: self.stands_by, gauges }
     }
 
-    /// Takes the entry back, because the root context ends and none takes its place.
+    /// A new request has come to this root context.
+    pub fn serve(&self) {
+        self.member.serve();
+    }
+
+    /// Ends this root context. Takes the entry back if no other keeps it.
     pub fn leave(&mut self, now: Millis) -> Vec<(Gauge, i64)> {
-        if self.member.is_newest() { self.enter(Standing::Absent, now).1 } else { Vec::new() }
+        if self.member.end() { self.enter(Standing::Absent, now).1 } else { Vec::new() }
     }
 
     fn enter(&self, standing: Standing, now: Millis) -> (bool, Vec<(Gauge, i64)>) {
@@ -325,7 +352,7 @@ mod tests {
         let stands_by = envoy.all(&mut contexts, Up, 150);
         assert_eq!((stands_by, envoy.shown()), ([false, true, false], (2, 0)));
         for (served, spare) in [(1, 2), (2, 0)] {
-            vms[served].serve();
+            contexts[served].serve();
             for now in [200, 250] {
                 envoy.all(&mut contexts, Up, now);
             }
@@ -338,14 +365,14 @@ mod tests {
     fn a_vm_that_dies_is_taken_off_and_its_successor_enters() {
         let memory = Memory::default();
         let mut envoy = Envoy::new(&memory);
-        let (vms, mut contexts) = three(&mut envoy);
-        vms[1].serve();
-        vms[2].serve();
+        let (_, mut contexts) = three(&mut envoy);
+        contexts[1].serve();
+        contexts[2].serve();
         envoy.all(&mut contexts, Up, 150);
         let [mut main, mut alive, _dead] = contexts;
         let successor = vm(7, 200);
         let mut new = envoy.context(&successor, "limits");
-        successor.serve();
+        new.serve();
         for now in (200..30_000).step_by(50) {
             envoy.tick(&mut main, Unknown, now);
             envoy.tick(&mut alive, Up, now);
@@ -378,6 +405,30 @@ mod tests {
         let mut local = vms.each_ref().map(|vm| envoy.context(vm, "limits"));
         envoy.all(&mut local, Absent, 400);
         assert_eq!(envoy.shown(), (0, 0));
+    }
+
+    #[test]
+    fn an_old_context_that_is_used_again_counts_again() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (vms, mut old) = three(&mut envoy);
+        envoy.all(&mut old, Up, 150);
+        let mut new = vms.each_ref().map(|vm| envoy.context(vm, "limits"));
+        assert_eq!(envoy.all(&mut old, Up, 200), [true; 3]);
+        envoy.all(&mut new, Down, 200);
+        assert_eq!(envoy.shown(), (0, 2));
+        // The old configuration is in force again: one worker learns of it by a request, the others as the new one
+        // ends.
+        old[1].serve();
+        assert!(!envoy.tick(&mut old[1], Up, 250));
+        assert!(envoy.tick(&mut new[1], Down, 250));
+        assert_eq!(envoy.shown(), (1, 1));
+        for context in &mut new {
+            let changes = context.leave(Millis::new(300));
+            assert_eq!(changes, []);
+        }
+        assert_eq!(envoy.all(&mut old, Up, 350), [true, false, false]);
+        assert_eq!(envoy.shown(), (2, 0));
     }
 
     #[test]

@@ -86,6 +86,13 @@ impl<S: SharedData> Worker<S> {
         Self { roll: Some(Roll::new(data, member)), ..self }
     }
 
+    /// A request comes to this worker.
+    pub fn serve(&self) {
+        if let Some(roll) = &self.roll {
+            roll.serve();
+        }
+    }
+
     /// Ends this configuration in this worker: its requests are over. Returns the changes of gauges.
     pub fn retire(&mut self, now: Millis) -> Vec<(Gauge, i64)> {
         self.is_retired = true;
