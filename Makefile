@@ -74,8 +74,6 @@ test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
 
 .PHONY: soak
 soak: $(TOOLS) wasm ## all kinds of traffic and faults for MINUTES (1), then the books and memory are compared
-	@echo "building the soak"
-	@cargo build --locked --package llm-rate-limit-cli
 	SOAK_MINUTES=$(or $(MINUTES),1) cargo test --locked --package llm-rate-limit-tests --test soak
 
 .PHONY: bench
