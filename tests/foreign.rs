@@ -88,6 +88,27 @@ fn a_field_that_is_not_ours_stops_nobody() {
 }
 
 #[test]
+fn a_number_below_zero_gives_nothing_away() {
+    let scripts = Scripts::start();
+    let now_s = BEGIN_MS / 1_000;
+    let segments = [now_s, now_s - 1, BEGIN_MS / 60_000].map(|segment| segment.to_string());
+    for charge in &all(1) {
+        let () = scripts.redis.ask(&["FLUSHALL"]);
+        assert!(scripts.reserve("first", std::slice::from_ref(charge), BEGIN_MS).0);
+        let written: Vec<String> = scripts.redis.ask(&["HKEYS", &key(charge)]);
+        for field in written.iter().chain(&segments) {
+            let () = scripts.redis.ask(&["FLUSHALL"]);
+            assert!(scripts.reserve("first", std::slice::from_ref(charge), BEGIN_MS).0);
+            let () = scripts.redis.ask(&["HSET", &key(charge), field, "-5"]);
+            let admits =
+                |id: &u64| scripts.reserve(&id.to_string(), std::slice::from_ref(charge), BEGIN_MS).0;
+            let admitted = (0..20).filter(admits).count();
+            assert!(admitted <= 10, "{field} in {}: {admitted}", charge.name);
+        }
+    }
+}
+
+#[test]
 fn the_limit_holds_beside_a_foreign_first_segment() {
     let scripts = Scripts::start();
     for charge in [&all(1)[0], &all(1)[4]] {
