@@ -8,10 +8,14 @@
 -- Somebody may write into a key of ours, by hand or by mistake. What no script can have written counts as nothing: a
 -- counter that is not ours is a new one, and no value makes a script work longer than its own would.
 
--- `text` as a whole number below 2^53, else nil. Lua itself reads "inf", "nan", "0x10" and "1e3" as numbers.
+-- What a counter holds whose charges add up to more than Lua can count. It stays there, whatever is given back to it,
+-- until its charges leave the window.
+local TOO_MUCH = 2 ^ 53
+
+-- `text` as a whole number up to TOO_MUCH, else nil. Lua itself reads "inf", "nan", "0x10" and "1e3" as numbers.
 local function whole(text)
   local number = text and #text <= 16 and string.find(text, '^%d+$') and tonumber(text)
-  return number and number < 2 ^ 53 and number or nil
+  return number and number <= TOO_MUCH and number or nil
 end
 
 -- The reply to a command that touches `key`, and whether the key has another type, in which case the reply is empty.

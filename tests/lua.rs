@@ -57,6 +57,36 @@ fn the_largest_numbers_are_counted_without_gaps() {
 }
 
 #[test]
+fn a_sum_that_is_too_large_to_count_refuses_until_its_charges_leave() {
+    let scripts = Scripts::start();
+    let minute = NonZeroMillis::MINUTE;
+    for (window, over) in [
+        (Window::sliding(minute), 62_000),
+        (Window::fixed(minute), 62_000),
+        (Window::calendar_month(), 40 * DAY_MS),
+    ] {
+        let charge = |cost| team_charge(&window.label(), window, 10, cost);
+        let reserved = Charge { enforced: false, ..charge(MAX_EXACT) };
+        let id = |n: u32| format!("{}-{n}", window.label());
+        assert!(scripts.reserve(&id(0), &[reserved], BEGIN_MS).0);
+        for n in 1..4 {
+            assert!(scripts.settle(&id(n), &[charge(MAX_EXACT)], Some(IfAbsent::Charge), BEGIN_MS + 1_000));
+            assert!(!scripts.reserve(&id(10 + n), &[charge(1)], BEGIN_MS + 1_000).0, "{window:?}");
+        }
+        // Nobody knows what is left of it.
+        assert!(scripts.settle(&id(0), &[charge(0)], None, BEGIN_MS + 1_500));
+        assert!(!scripts.reserve(&id(20), &[charge(1)], BEGIN_MS + 1_500).0, "{window:?}");
+        let (admitted, states) = scripts.reserve(&id(21), &[charge(1)], BEGIN_MS + over);
+        assert_eq!((admitted, states[0].used), (true, Units::new(1)), "{window:?}");
+    }
+    let bucket = |cost| team_charge("bucket", Window::token_bucket(minute, Units::new(10)), 10, cost);
+    for n in 0..3 {
+        assert!(scripts.settle(&n.to_string(), &[bucket(MAX_EXACT)], Some(IfAbsent::Charge), BEGIN_MS));
+        assert!(!scripts.reserve("more", &[bucket(1)], BEGIN_MS + 62_000).0);
+    }
+}
+
+#[test]
 fn every_key_lives_as_long_as_its_content_matters_and_then_expires() {
     let scripts = Scripts::start();
     // 6001 ms in 6000 segments of 2 ms: a charge stays for twice the window's length. Redis's clock, because expiry

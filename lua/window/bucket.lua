@@ -215,7 +215,7 @@ local function token_bucket()
     if merged and merged < reading.at then
       add_low(lows, merged, u, d)
     end
-    reading.units = u + cost
+    reading.units = math.min(u + cost, TOO_MUCH)
     add_low(lows, reading.at, reading.units, d)
     if #lows > 3 * MAX_LOWS then
       merge_closest_lows(lows, reading.window_ms)
@@ -226,7 +226,7 @@ local function token_bucket()
   -- Refunds the part of `amount`, charged at the time `place`, that has not drained. A place that the counter's time
   -- has not reached is from before the bucket was empty and the clock stepped back.
   local function refund(reading, place, amount)
-    if place > reading.at then
+    if place > reading.at or reading.units >= TOO_MUCH then
       return
     end
     local lows, window_ms = reading.lows, reading.window_ms

@@ -60,14 +60,14 @@ local function fixed_window(index, ends_at)
   -- Charges `cost`, whether or not it fits. A cost of zero leaves no trace.
   local function charge(reading, cost)
     if cost > 0 then
-      reading.used = reading.used + cost
+      reading.used = math.min(reading.used + cost, TOO_MUCH)
       reading.dirty = true
     end
   end
 
   -- Refunds `amount` if `place` is the current period.
   local function refund(reading, place, amount)
-    if place == reading.index and reading.used > 0 then
+    if place == reading.index and reading.used > 0 and reading.used < TOO_MUCH then
       reading.used = math.max(reading.used - amount, 0)
       reading.dirty = true
     end

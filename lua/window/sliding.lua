@@ -139,6 +139,11 @@ local function sliding_window()
       return
     end
     local segment = reading.current
+    if reading.total + cost >= TOO_MUCH then
+      -- All of it leaves with this segment.
+      reading.emptied, reading.counts, reading.dirty, reading.left = true, {}, {}, {}
+      reading.total, reading.first, reading.last, cost = 0, nil, nil, TOO_MUCH
+    end
     reading.total = reading.total + cost
     reading.counts[segment] = (reading.counts[segment] or 0) + cost
     reading.dirty[segment] = true
@@ -164,7 +169,7 @@ local function sliding_window()
   local function refund(reading, place, amount)
     local charged = count(reading, place)
     amount = math.min(amount, charged)
-    if amount > 0 then
+    if amount > 0 and reading.total < TOO_MUCH then
       reading.counts[place] = charged - amount
       reading.dirty[place] = true
       reading.total = math.max(reading.total - amount, 0)
