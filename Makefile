@@ -82,7 +82,7 @@ bench: $(TOOLS) wasm ## what the filter costs, as ratios to the same Envoy witho
 	cargo bench --locked --package llm-rate-limit-tests --bench gateway -- $(if $(CASE),'$(CASE)')
 
 .PHONY: fuzz
-fuzz: ## fuzz the parsers, the tokenizer and the edits of streams, FUZZ_SECONDS (30) each
+fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wire, FUZZ_SECONDS (30) each
 	@scripts/fuzz
 
 .PHONY: demo

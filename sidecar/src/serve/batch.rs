@@ -17,7 +17,7 @@ struct Batch<T> {
 ///
 /// # Errors
 /// The body is not an array of such elements, or has too many.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Refusal> {
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Refusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let batch: Batch<T> = serde_path_to_error::deserialize(&mut json)
         .map_err(|why| Refusal::Malformed(format!("{}: {}", why.path(), why.inner())))?;

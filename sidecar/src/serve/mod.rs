@@ -6,7 +6,7 @@
 //! [`crate::store`] talks to Redis.
 
 mod arrivals;
-mod batch;
+pub mod batch;
 mod connections;
 mod exposure;
 pub mod refusal;
