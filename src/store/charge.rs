@@ -51,6 +51,11 @@ impl ScopeCharges {
         scopes.iter().flat_map(|scope| &scope.charges)
     }
 
+    /// The number of charges of `scopes`.
+    pub fn count(scopes: &[Self]) -> usize {
+        scopes.iter().map(|scope| scope.charges.len()).sum()
+    }
+
     /// A copy of `scopes` in which `change` has changed each charge.
     #[must_use]
     pub fn changed(scopes: &[Self], mut change: impl FnMut(&mut Charge)) -> Vec<Self> {

@@ -214,17 +214,14 @@ impl Sent {
         Self { stream, id: reserve.id, charges: reserve.charges, fate: Fate::Awaited }
     }
 
-    fn count(&self) -> usize {
-        ScopeCharges::flat(&self.charges).count()
-    }
-
     fn read(&self, answer: Reserved) -> Answer {
+        let count = ScopeCharges::count(&self.charges);
         match answer {
-            Reserved::Decided { admitted, windows } if windows.len() == self.count() => {
+            Reserved::Decided { admitted, windows } if windows.len() == count => {
                 Answer::Decided(Decision { held: admitted.then_some(HeldIn::Redis), states: windows })
             }
             Reserved::Decided { windows, .. } => Answer::Unavailable {
-                why: format!("{} windows in the answer to {} charges", windows.len(), self.count()),
+                why: format!("{} windows in the answer to {count} charges", windows.len()),
             },
             Reserved::Failed { error, unavailable } => {
                 Failure { why: error, is_refusal: !unavailable, blames_batch: false }.answer()

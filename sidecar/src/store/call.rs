@@ -127,7 +127,7 @@ pub fn groups<'a>(
 ) -> Result<Vec<Group<'a>>, Invalid> {
     check_name("id", id)?;
     let space = keyspace(namespace)?;
-    let len = ScopeCharges::flat(scopes).count();
+    let len = ScopeCharges::count(scopes);
     if len > MAX_CHARGES {
         return Err(Invalid::Charges(len));
     }

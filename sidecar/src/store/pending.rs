@@ -58,7 +58,7 @@ impl<'a> Pending<'a> {
             groups,
             charged: 0,
             stage,
-            windows: vec![None; ScopeCharges::flat(&request.charges).count()],
+            windows: vec![None; ScopeCharges::count(&request.charges)],
             max_new: request.max_new_identities_per_second,
             sent: None,
             needless: None,

@@ -12,7 +12,7 @@ pub(super) fn slices<T>(batch: &[T], charges: fn(&T) -> &[ScopeCharges]) -> impl
     std::iter::from_fn(move || {
         let mut sum = 0_usize;
         let fits = rest.iter().take_while(|one| {
-            sum += ScopeCharges::flat(charges(one)).count();
+            sum += ScopeCharges::count(charges(one));
             sum <= MAX_CHARGES
         });
         let len = fits.count().max(1);
