@@ -334,7 +334,7 @@ impl Candidate {
     ) -> Session {
         let waited = self.leave_queue(cx);
         cx.direct(Directive::Continue);
-        let open = OpenReservation::new(self.reservation, held, cx.now);
+        let open = OpenReservation::new(self.reservation, held, cx.now).after_no_answer(self.may_be_charged);
         Session::Forwarded(Forwarded { open, statuses, would_refuse, waited, facts: self.facts })
     }
 

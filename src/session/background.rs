@@ -41,6 +41,9 @@ pub(super) struct Record {
     pub(super) reserved: u64,
     /// The limits.
     pub(super) lines: Vec<RecordLine>,
+    /// See [`Settlement::may_share`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) may_share: bool,
 }
 
 /// A limit under which units are charged.
@@ -198,8 +201,9 @@ fn settlement(
     let models = record.candidates();
     let cost = cost(config, &models, &Tokens { input, cached_input, cache_write, output, reasoning });
     let model = models.names().first().cloned();
-    let (id, reserved) = (record.id.clone(), record.reserved);
-    (Settlement { id, charges: record.charges(&cost), held, is_unchanged: false }, model, reserved, cost)
+    let (id, reserved, may_share) = (record.id.clone(), record.reserved, record.may_share);
+    let settlement = Settlement { id, charges: record.charges(&cost), held, is_unchanged: false, may_share };
+    (settlement, model, reserved, cost)
 }
 
 /// The SHA-256 of a response's id, in hexadecimal: the stores do not see the id.

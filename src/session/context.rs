@@ -187,7 +187,8 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// Undoes what the store may have charged for a request that is not forwarded.
     pub(super) fn cancel(&mut self, reservation: &Reservation) {
-        self.effects.wake |= self.stores.cancel(reservation.cancellation(), self.now);
+        self.effects.wake |=
+            self.stores.cancel(reservation.cancellation(), reservation.may_share(), self.now);
     }
 
     /// Gives back all of a reservation that was made for a request that is not forwarded.

@@ -255,6 +255,11 @@ impl Reservation {
         self.lines.first().map_or("", |line| &line.applied.identity)
     }
 
+    /// Whether Redis may charge the counters that new identities share instead of the identity's own.
+    pub const fn may_share(&self) -> bool {
+        self.max_new_identities.is_some()
+    }
+
     /// The reservation's id, with charges of zero units: settling them undoes what the store may have charged.
     pub fn cancellation(&self) -> (String, Vec<ScopeCharges>) {
         let nothing = self.lines.iter().map(|line| line.charge(Units::ZERO));
@@ -269,6 +274,9 @@ pub struct OpenReservation {
     held: HeldIn,
     /// When the leases of the request were last renewed.
     renewed: Millis,
+    /// Whether an earlier attempt to reserve had no answer, so that Redis may have charged the counters that new
+    /// identities share as well.
+    may_share: bool,
 }
 
 /// The cost that settles a reservation.
@@ -314,7 +322,15 @@ impl FinalCost {
 impl OpenReservation {
     /// Opens the reservation of a request that is forwarded now.
     pub const fn new(reservation: Reservation, held: HeldIn, now: Millis) -> Self {
-        Self { reservation, held, renewed: now }
+        let may_share = matches!(held, HeldIn::LocalShare(_) | HeldIn::Uncounted) && reservation.may_share();
+        Self { reservation, held, renewed: now, may_share }
+    }
+
+    /// The same reservation, if `is_so` of a request that has reserved before and had no answer.
+    #[must_use]
+    pub(super) const fn after_no_answer(mut self, is_so: bool) -> Self {
+        self.may_share |= is_so && self.reservation.may_share();
+        self
     }
 
     /// The expected cost.
@@ -377,7 +393,7 @@ impl OpenReservation {
         }
         let charges =
             ScopeCharges::group(self.reservation.lines.iter().map(|line| line.charge(line.charged)));
-        stores.extend(stream, &self.reservation.id, charges, &mut self.held, now)
+        stores.extend(stream, &self.reservation.id, charges, &mut self.held, self.may_share, now)
     }
 
     /// Whether the store that has the reservation can keep it open. While Redis does not answer, nobody can.
@@ -405,6 +421,7 @@ impl OpenReservation {
             models: Record::models(models),
             reserved: self.reservation.estimate.full.of(Metric::TotalTokens).get(),
             lines: self.reservation.lines.iter().map(line).collect(),
+            may_share: self.may_share,
         }
     }
 
@@ -434,7 +451,7 @@ impl OpenReservation {
         };
         let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
         let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
-        Settlement { id, charges, held: self.held, is_unchanged }
+        Settlement { id, charges, held: self.held, is_unchanged, may_share: self.may_share }
     }
 }
 

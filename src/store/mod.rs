@@ -109,6 +109,8 @@ pub struct Settlement {
     pub held: HeldIn,
     /// Whether the charges equal those so far, and no lease ends.
     pub is_unchanged: bool,
+    /// Whether Redis may have charged the counters that new identities share, and did not say so.
+    pub may_share: bool,
 }
 
 /// A reservation that is to stay open after its request, until the usage of its response comes.

@@ -134,8 +134,7 @@ fn given_up(call: Background) -> Option<Settle> {
             id: open.id,
             namespace: open.namespace,
             charges: open.charges,
-            if_absent: None,
-            extend: false,
+            ..Settle::default()
         }),
         Background::Usage(_) => None,
     }

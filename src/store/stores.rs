@@ -262,6 +262,7 @@ impl<S: SharedData> Stores<S> {
         id: &str,
         charges: Vec<ScopeCharges>,
         held: &mut HeldIn,
+        may_share: bool,
         now: Millis,
     ) -> Extended {
         let is_share = matches!(held, HeldIn::LocalShare(_));
@@ -276,11 +277,14 @@ impl<S: SharedData> Stores<S> {
                     }
                     None => false,
                 };
-                Extended { is_over, queued: is_share && self.extend_arrears(stream, id, &charges, now) }
+                Extended {
+                    is_over,
+                    queued: is_share && self.extend_arrears(stream, id, &charges, may_share, now),
+                }
             }
             HeldIn::Redis => {
                 self.follow(id, Step::Runs, &charges, now);
-                let settle = self.call(id.to_owned(), None, true, charges);
+                let settle = Settle { may_share, ..self.call(id.to_owned(), None, true, charges) };
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
             HeldIn::Uncounted => Extended::default(),
@@ -290,15 +294,22 @@ impl<S: SharedData> Stores<S> {
     /// Tells Redis of the growth of a request that this Envoy has admitted alone, if it has learned of the request.
     /// Where nothing else would show that Redis answers again, this does. Returns whether a call to the sidecar was
     /// queued.
-    fn extend_arrears(&mut self, stream: u32, id: &str, charges: &[ScopeCharges], now: Millis) -> bool {
+    fn extend_arrears(
+        &mut self,
+        stream: u32,
+        id: &str,
+        charges: &[ScopeCharges],
+        may_share: bool,
+        now: Millis,
+    ) -> bool {
         let Some(sidecar) = &mut self.sidecar else { return false };
         let owed = sidecar.arrears.grown(id, charges, sidecar.settles.is_empty(), now);
-        owed.is_some_and(|owed| self.send_arrears(Some(stream), id.to_owned(), owed))
+        owed.is_some_and(|owed| self.send_arrears(Some(stream), id.to_owned(), owed, may_share))
     }
 
     /// Queues the charges of a running request that this Envoy has admitted alone.
-    fn send_arrears(&mut self, stream: Option<u32>, id: String, owed: Owed) -> bool {
-        let settle = self.call(id, Some(IfAbsent::Charge), true, owed.charges);
+    fn send_arrears(&mut self, stream: Option<u32>, id: String, owed: Owed, may_share: bool) -> bool {
+        let settle = Settle { may_share, ..self.call(id, Some(IfAbsent::Charge), true, owed.charges) };
         self.send_since(Some(owed.since), stream, settle)
     }
 
@@ -312,13 +323,14 @@ impl<S: SharedData> Stores<S> {
             sidecar.settles.hasten();
         }
         for (id, owed) in sidecar.arrears.take_untold() {
-            self.send_arrears(None, id, owed);
+            // What is shared besides goes back with the next extension or the settlement.
+            self.send_arrears(None, id, owed, false);
         }
     }
 
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, held, is_unchanged } = settlement;
+        let Settlement { id, charges, held, is_unchanged, may_share } = settlement;
         match held {
             HeldIn::Local(_) if is_unchanged => false,
             HeldIn::Local(receipt) => {
@@ -331,10 +343,10 @@ impl<S: SharedData> Stores<S> {
                 } else {
                     self.follow(&id, Step::Ends, &charges, now);
                 }
-                self.send(None, self.call(id, None, false, charges))
+                self.send(None, Settle { may_share, ..self.call(id, None, false, charges) })
             }
             HeldIn::Uncounted => {
-                let settle = self.call(id, Some(IfAbsent::Mark), false, charges);
+                let settle = Settle { may_share, ..self.call(id, Some(IfAbsent::Mark), false, charges) };
                 let due = self.sidecar.as_mut().and_then(|sidecar| sidecar.reserves.settle_late(settle));
                 due.is_some_and(|settle| self.send(None, settle))
             }
@@ -342,7 +354,8 @@ impl<S: SharedData> Stores<S> {
             HeldIn::LocalShare(receipt) => {
                 let since = self.sidecar.as_mut().and_then(|it| it.arrears.ended(&id, &charges, now));
                 self.settle_locally(&charges, receipt, now);
-                self.send_since(since, None, self.call(id, Some(IfAbsent::Charge), false, charges))
+                let settle = Settle { may_share, ..self.call(id, Some(IfAbsent::Charge), false, charges) };
+                self.send_since(since, None, settle)
             }
         }
     }
@@ -384,7 +397,8 @@ impl<S: SharedData> Stores<S> {
                 Kept { met: None, queued: self.send_background(call) }
             }
             (held, _) => {
-                let settlement = Settlement { id: open.id, charges: open.charges, held, is_unchanged: false };
+                let OpenResponse { id, charges, .. } = open;
+                let settlement = Settlement { id, charges, held, is_unchanged: false, may_share: false };
                 Kept { met: None, queued: self.settle(settlement, now) }
             }
         }
@@ -416,9 +430,14 @@ impl<S: SharedData> Stores<S> {
 
     /// Undoes what Redis may have charged for a reservation, because its request is not forwarded. If the reservation
     /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
-    pub fn cancel(&mut self, (id, nothing): (String, Vec<ScopeCharges>), now: Millis) -> bool {
+    pub fn cancel(
+        &mut self,
+        (id, nothing): (String, Vec<ScopeCharges>),
+        may_share: bool,
+        now: Millis,
+    ) -> bool {
         self.follow(&id, Step::Ends, &nothing, now);
-        self.send(None, self.call(id, Some(IfAbsent::Charge), false, nothing))
+        self.send(None, Settle { may_share, ..self.call(id, Some(IfAbsent::Charge), false, nothing) })
     }
 
     fn call(
@@ -428,7 +447,8 @@ impl<S: SharedData> Stores<S> {
         extend: bool,
         charges: Vec<ScopeCharges>,
     ) -> Settle {
-        Settle { id, namespace: Arc::clone(&self.namespace), if_absent, extend, charges }
+        let namespace = Arc::clone(&self.namespace);
+        Settle { id, namespace, if_absent, extend, may_share: false, charges }
     }
 
     /// Queues a settlement, or an extension for `stream`. Returns whether there is a sidecar.
@@ -707,8 +727,8 @@ mod tests {
             LocalStore::new(&memory, "".into(), std::num::NonZeroU32::new(65_536).unwrap(), Arc::default());
         local.prepare();
         let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
-        let settlement =
-            Settlement { id: "id".into(), charges: charges(40), held: held(receipt), is_unchanged };
+        let (id, held) = ("id".into(), held(receipt));
+        let settlement = Settlement { id, charges: charges(40), held, is_unchanged, may_share: false };
         let queued = stores.settle(settlement, Millis::ZERO);
         let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop();
@@ -735,7 +755,7 @@ mod tests {
     fn a_cancellation_keeps_a_late_reservation_from_charging() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        assert!(stores.cancel(("id".into(), charges(0)), Millis::ZERO));
+        assert!(stores.cancel(("id".into(), charges(0)), false, Millis::ZERO));
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let cancel = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((cancel.charges, cancel.if_absent), (charges(0), Some(IfAbsent::Charge)));
@@ -767,7 +787,7 @@ mod tests {
     fn an_extension_sends_redis_the_whole_cost_so_far() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let extended = stores.extend(1, "id", charges(9), &mut HeldIn::Redis, Millis::ZERO);
+        let extended = stores.extend(1, "id", charges(9), &mut HeldIn::Redis, false, Millis::ZERO);
         assert_eq!(extended, Extended { is_over: false, queued: true });
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);

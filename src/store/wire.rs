@@ -53,7 +53,8 @@ pub struct Reserve {
     pub namespace: Arc<str>,
     /// How many identities without counters may get some in a second, if that is bounded. This one's own are those
     /// whose scope is its identity; if it may get none, it is charged to the counters of
-    /// [`NEW_IDENTITIES`](crate::policy::NEW_IDENTITIES) instead. Its settlement need not know.
+    /// [`NEW_IDENTITIES`](crate::policy::NEW_IDENTITIES) instead. Its settlement need not know, unless the answer was
+    /// lost ([`Settle::may_share`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_identities_per_second: Option<NonZeroU32>,
     /// The counters to charge, by scope.
@@ -103,6 +104,11 @@ pub struct Settle {
     /// again changes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub extend: bool,
+    /// Whether a reservation of this id that named [`Reserve::max_new_identities_per_second`] has had no answer. What
+    /// it may have charged to the counters of [`NEW_IDENTITIES`](crate::policy::NEW_IDENTITIES) goes back, unless the
+    /// request has no other charges.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_share: bool,
     /// The charges of the reservation, in its order, with the real costs.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -351,10 +357,15 @@ mod tests {
             namespace: "staging".into(),
             if_absent: Some(IfAbsent::Charge),
             extend: true,
+            may_share: true,
             charges: charges(),
         };
         let json = format!(
-            r#"{{"id":"x","namespace":"staging","if_absent":"charge","extend":true,"charges":{CHARGES}}}"#
+            concat!(
+                r#"{{"id":"x","namespace":"staging","if_absent":"charge","extend":true,"may_share":true,"#,
+                r#""charges":{}}}"#
+            ),
+            CHARGES
         );
         assert_eq!(serde_json::to_string(&settle).unwrap(), json);
         assert_eq!(serde_json::from_str::<Settle>(&json).unwrap(), settle);

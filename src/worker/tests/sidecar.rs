@@ -165,7 +165,8 @@ fn a_request_that_leaves_while_it_waits_cancels_what_redis_may_have_charged() {
     }
     assert_eq!(worker.turn(NOW), Resumed::default(), "the second waits, and may have been charged");
     worker.stream_done(2, NOW);
-    assert_eq!(settles(&worker.turn(NOW).callouts[0])[0].if_absent, Some(IfAbsent::Charge));
+    let cancel = settles(&worker.turn(NOW).callouts[0]).remove(0);
+    assert_eq!((cancel.if_absent, cancel.may_share), (Some(IfAbsent::Charge), false));
 }
 
 #[test]
@@ -191,5 +192,46 @@ fn only_identities_of_the_default_are_bounded_when_they_are_new() {
         let sent = reserves[0].max_new_identities_per_second.map(std::num::NonZeroU32::get);
         assert_eq!(sent, expected, "{key} {path}");
         answer(&mut worker, &callouts[0], true);
+    }
+}
+
+#[test]
+fn a_settlement_says_whether_an_answer_was_lost_that_new_identities_may_share() {
+    let window = json!({"metric": "requests", "limit": 1, "window": "10s"});
+    for max in [None, Some(20)] {
+        let mut limits = json!({"windows": [window], "max_wait_ms": 60_000});
+        if let Some(max) = max {
+            limits["max_new_identities_per_second"] = json!(max);
+        }
+        let is_bounded = max.is_some();
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &redis("local", limits));
+        let reserve = |worker: &mut Driver<'_>, stream, answer: bool| {
+            worker.request_headers(stream, &chat(), true, NOW);
+            let callouts = worker.turn(NOW).callouts;
+            let decided = decided(&callouts[0], true);
+            let answer = if answer { Ok(&*decided) } else { Err("no answer".into()) };
+            worker.callout_ended(callouts[0].kind, answer, NOW).callouts
+        };
+        let end = |worker: &mut Driver<'_>, stream, now| {
+            worker.response_headers(stream, OK, true, now);
+            worker.stream_done(stream, now);
+            let callouts = worker.turn(now).callouts;
+            let callout = callouts.iter().find(|callout| callout.kind == Kind::Settle).unwrap();
+            let settle = settles(callout).remove(0);
+            worker.callout_ended(Kind::Settle, Ok(br#"[{"settled":true}]"#), now);
+            (settle.if_absent, settle.may_share)
+        };
+        reserve(&mut worker, 1, true);
+        assert_eq!(end(&mut worker, 1, NOW), (None, false), "its answer has come");
+        // The mirror counts the first: this one waits, and reserves again.
+        reserve(&mut worker, 2, false);
+        assert!(worker.knows(2));
+        let now = NOW + 30_000;
+        let callouts = worker.turn(now).callouts;
+        let again = callouts.iter().find(|callout| matches!(callout.kind, Kind::Reserve(_))).unwrap();
+        let turn = worker.callout_ended(again.kind, Ok(&decided(again, true)), now);
+        assert_eq!(statuses(&turn), [(2, 200)]);
+        assert_eq!(end(&mut worker, 2, now), (None, is_bounded), "the first answer was lost");
     }
 }
