@@ -5,7 +5,7 @@
 
 use llm_rate_limit::policy::NEW_IDENTITIES;
 use llm_rate_limit::quantity::{NonZeroMillis, Units};
-use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, ScopeCharges, Settle};
+use llm_rate_limit::store::wire::{Charge, IfAbsent, Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit::window::Window;
 use llm_rate_limit_tests::charges::{charge, hourly};
 use llm_rate_limit_tests::redis::Redis;
@@ -128,7 +128,8 @@ async fn who_shares_settles_there_and_gets_counters_of_its_own_after_the_second(
     assert_eq!(used(&sidecar, NEW_IDENTITIES).await, Some(shared + 4));
     // One whose answer was lost: cancelled wherever it is.
     let lost = format!("{id}-27");
-    sidecar.settle(&[Settle { if_absent: Some(IfAbsent::Charge), ..settle(&lost, &lost, 100, 0) }]).await;
+    let cancel = Settle { if_absent: Some(IfAbsent::Charge), ..settle(&lost, &lost, 100, 0) };
+    sidecar.settle(&[Settle { may_share: true, ..cancel }]).await;
     assert_eq!(used(&sidecar, NEW_IDENTITIES).await, Some(shared + 3));
 
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -138,6 +139,57 @@ async fn who_shares_settles_there_and_gets_counters_of_its_own_after_the_second(
         n += 1;
         assert!(is_admitted(&sidecar.reserve(&[reserve(&format!("again-{n}"), &late, 100, 1)]).await[0]));
     }
+}
+
+#[tokio::test]
+async fn what_was_shared_goes_back_once_the_own_counters_have_the_request_too() {
+    let (_redis, sidecar) = started().await;
+    let ids: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    let batch: Vec<Reserve> = ids.iter().map(|id| reserve(id, id, 100, 1)).collect();
+    assert!(sidecar.reserve(&batch).await.iter().all(is_admitted));
+    let shared = used(&sidecar, NEW_IDENTITIES).await.unwrap();
+    // The answer was late. When the request reserves again, its identity has counters of its own.
+    for (id, extend) in [(&ids[28], true), (&ids[29], false)] {
+        assert_eq!(used(&sidecar, id).await, None, "it shares");
+        assert!(is_admitted(&sidecar.reserve(&[reserve(id, id, 100, 0)]).await[0]));
+        let end = Settle { may_share: true, ..settle(id, id, 100, 4) };
+        for settle in [Settle { extend, ..end.clone() }, end] {
+            assert!(matches!(sidecar.settle(&[settle]).await[0], Settled::Done { .. }));
+        }
+        assert_eq!(used(&sidecar, id).await, Some(4));
+    }
+    assert_eq!(used(&sidecar, NEW_IDENTITIES).await, Some(shared - 2), "it is charged once");
+}
+
+#[tokio::test]
+async fn only_what_may_be_shared_costs_a_call_for_that() {
+    let (redis, sidecar) = started().await;
+    let calls = || {
+        let stats: String = redis.ask(&["INFO", "commandstats"]);
+        let count = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        count.and_then(|rest| rest.split(',').next()).unwrap_or("0").parse::<u32>().unwrap()
+    };
+    sidecar.settle(&[settle("first", "me", 100, 1)]).await;
+    for (n, (if_absent, may_share, expected)) in [
+        (Some(IfAbsent::Charge), false, 1),
+        (Some(IfAbsent::Charge), true, 2),
+        (Some(IfAbsent::Mark), false, 1),
+        (Some(IfAbsent::Mark), true, 2),
+        // What it finds nowhere else may be shared, whatever its filter knows.
+        (None, false, 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = calls();
+        let one = Settle { if_absent, may_share, ..settle(&format!("call-{n}"), "me", 100, 1) };
+        sidecar.settle(&[one]).await;
+        assert_eq!(calls() - before, expected, "{if_absent:?}, {may_share}");
+    }
+    assert!(is_admitted(&sidecar.reserve(&[reserve("own", "me", 100, 0)]).await[0]));
+    let before = calls();
+    sidecar.settle(&[settle("own", "me", 100, 1)]).await;
+    assert_eq!(calls() - before, 1);
 }
 
 #[tokio::test]

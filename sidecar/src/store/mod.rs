@@ -99,21 +99,21 @@ impl Store {
         let mut pending: Vec<Pending<'_>> = batch.iter().map(Pending::new).collect();
         loop {
             let now = Instant::now();
-            let (mut sent, calls): (Vec<_>, Vec<_>) = pending
-                .iter_mut()
-                .map(|one| {
-                    let calls = one.next_calls(&self.newcomers, now);
-                    (one, calls)
-                })
-                .filter(|(_, calls)| !calls.is_empty())
-                .unzip();
+            let (mut sent, mut calls) = (Vec::new(), Vec::new());
+            for one in &mut pending {
+                let next = one.next_calls(&self.newcomers, now);
+                if !next.is_empty() {
+                    sent.push((one, next.len()));
+                    calls.extend(next);
+                }
+            }
             if calls.is_empty() {
                 break;
             }
-            let mut answers = self.run(&calls.concat()).await?.into_iter();
+            let mut answers = self.run(&calls).await?.into_iter();
             let now = Instant::now();
-            for (one, calls) in sent.iter_mut().zip(calls) {
-                let answers = answers.by_ref().take(calls.len());
+            for (one, len) in &mut sent {
+                let answers = answers.by_ref().take(*len);
                 if let Some(newcomer) = one.accept_replies(answers, &self.newcomers, now) {
                     self.metrics.newcomer(newcomer == pending::Newcomer::Own);
                 }
@@ -160,7 +160,8 @@ impl Store {
     }
 
     /// Settles what is not with an identity's own counters, by the `answers` so far to the groups of `elements`, but
-    /// may be with those that new identities share.
+    /// may be with those that new identities share. What may be with both stays with its own. All these calls are on
+    /// one slot of a cluster, so those that must be futile are not made.
     async fn settle_shared(
         &self,
         batch: &[Settle],
@@ -175,17 +176,21 @@ impl Store {
             if !group.is_own() {
                 continue;
             }
-            match one.if_absent {
-                // It has been charged to its own counters. What it has of the others goes back.
-                Some(IfAbsent::Charge) => {
-                    again.push(None);
-                    calls.push(group.shared().release(&one.id, REDIS_CLOCK));
-                }
-                None | Some(IfAbsent::Mark) if answer.as_ref().is_ok_and(|reply| *reply == [0]) => {
+            match (one.if_absent, answer.as_deref()) {
+                (None, Ok([0])) => {
                     again.push(Some(answer));
                     calls.push(group.shared().settle(one, REDIS_CLOCK));
                 }
-                None | Some(IfAbsent::Mark) => {}
+                (Some(IfAbsent::Mark), Ok([0])) if one.may_share => {
+                    again.push(Some(answer));
+                    calls.push(group.shared().settle(one, REDIS_CLOCK));
+                }
+                // It has been charged to its own counters. What it has of the others goes back.
+                (Some(IfAbsent::Charge), _) | (_, Ok(_)) if one.may_share => {
+                    again.push(None);
+                    calls.push(group.shared().release(&one.id, REDIS_CLOCK));
+                }
+                _ => {}
             }
         }
         for (place, reply) in again.into_iter().zip(self.replies(&calls).await?) {
@@ -243,20 +248,18 @@ impl Store {
             tracing::warn!(%why, "cannot roll back a refused reservation: part of it stays charged");
             self.metrics.error("rollback");
         }
-        let (mut refused, calls): (Vec<_>, Vec<_>) = pending
-            .iter_mut()
-            .filter(|one| one.is_refused())
-            .map(|one| {
-                let calls: Vec<Call> = one.others().map(|group| group.peek(REDIS_CLOCK)).collect();
-                (one, calls)
-            })
-            .filter(|(_, calls)| !calls.is_empty())
-            .unzip();
-        let answers = self.run(&calls.concat()).await;
-        let mut answers = answers.map(Vec::into_iter);
-        for (one, calls) in refused.iter_mut().zip(calls) {
+        let (mut refused, mut calls) = (Vec::new(), Vec::new());
+        for one in pending.iter_mut().filter(|one| one.is_refused()) {
+            let before = calls.len();
+            calls.extend(one.others().map(|group| group.peek(REDIS_CLOCK)));
+            if calls.len() > before {
+                refused.push((one, calls.len() - before));
+            }
+        }
+        let mut answers = self.run(&calls).await.map(Vec::into_iter);
+        for (one, len) in refused {
             match &mut answers {
-                Ok(answers) => one.accept_peeks(answers.by_ref().take(calls.len())),
+                Ok(answers) => one.accept_peeks(answers.by_ref().take(len)),
                 Err(why) => one.fail(why.to_string()),
             }
         }
