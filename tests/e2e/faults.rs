@@ -56,7 +56,9 @@ impl Fault {
                     assert!(forever.unwrap_err().to_string().contains("killed"));
                 });
                 let ping = || redis::cmd("PING").query::<String>(&mut redis.connection());
+                let deadline = Instant::now() + LONGEST;
                 while !ping().is_err_and(|why| why.to_string().contains("BUSY")) {
+                    assert!(!script.is_finished() && Instant::now() < deadline, "the script does not run");
                     thread::sleep(Duration::from_millis(5));
                 }
                 return Some(script);
