@@ -192,7 +192,10 @@ impl Books {
         let deadline = Instant::now() + PATIENCE;
         let (counted, wrong) = loop {
             let mut wrong = Vec::new();
-            let counted = counters(fleet);
+            let counted = counters(fleet).unwrap_or_else(|why| {
+                wrong.push(format!("{name}: {why}"));
+                Charges::new()
+            });
             for counter in booked_counters() {
                 let has = of(&counted, &counter);
                 let allowed =
@@ -206,10 +209,14 @@ impl Books {
             if new.len() as u64 > unanswered {
                 wrong.push(format!("{name}: {} reservations are open, such as {:?}", new.len(), new.first()));
             }
-            let slots =
-                usage(fleet, "slots", None).into_iter().filter(|window| window["algorithm"] == "concurrency");
-            for slot in slots.filter(|window| window["used"] != 0) {
-                wrong.push(format!("{name}: slots are taken: {slot}"));
+            match usage(fleet, "slots", None) {
+                Ok(windows) => {
+                    let slots = windows.into_iter().filter(|window| window["algorithm"] == "concurrency");
+                    for slot in slots.filter(|window| window["used"] != 0) {
+                        wrong.push(format!("{name}: slots are taken: {slot}"));
+                    }
+                }
+                Err(why) => wrong.push(format!("{name}: {why}")),
             }
             if wrong.is_empty() || Instant::now() > deadline {
                 self.forsaken.extend(new);
@@ -382,12 +389,12 @@ fn booked_counters() -> Vec<Counter> {
 }
 
 /// What each of them has in Redis.
-fn counters(fleet: &Fleet) -> Charges {
+fn counters(fleet: &Fleet) -> Result<Charges, String> {
     let owners: BTreeSet<(String, String)> =
         booked_counters().into_iter().map(|(scope, identity, _)| (scope, identity)).collect();
     let mut counted = Charges::new();
     for (scope, identity) in owners {
-        for window in usage_of(fleet, &scope, &identity).iter().filter(|window| window["window"] == "1d") {
+        for window in usage_of(fleet, &scope, &identity)?.iter().filter(|window| window["window"] == "1d") {
             let metric = booked_counters()
                 .into_iter()
                 .map(|(_, _, metric)| metric)
@@ -396,20 +403,23 @@ fn counters(fleet: &Fleet) -> Charges {
             counted.insert((scope.clone(), identity.clone(), metric), window["used"].as_u64().unwrap());
         }
     }
-    counted
+    Ok(counted)
 }
 
-fn usage(fleet: &Fleet, key: &str, group: Option<&str>) -> Vec<Value> {
+fn usage(fleet: &Fleet, key: &str, group: Option<&str>) -> Result<Vec<Value>, String> {
     let id = Identity::of_key(key).id().to_string();
     usage_of(fleet, &scope_of(&id, group), &id)
 }
 
-fn usage_of(fleet: &Fleet, scope: &str, identity: &str) -> Vec<Value> {
+/// The windows of `identity`; none if nothing counts. The error says that nobody knows.
+fn usage_of(fleet: &Fleet, scope: &str, identity: &str) -> Result<Vec<Value>, String> {
     let address = &fleet.proxies[0].address;
     let url = format!("http://{address}/v1/usage?identity={identity}&scope={scope}");
-    let Ok(mut answer) = ureq::get(url).call() else { return Vec::new() };
-    let usage: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
-    usage["windows"].as_array().cloned().unwrap_or_default()
+    let unknown = |why: String| format!("the usage of {identity} is unknown: {why}");
+    let mut answer = ureq::get(url).call().map_err(|why| unknown(why.to_string()))?;
+    let text = answer.body_mut().read_to_string().map_err(|why| unknown(why.to_string()))?;
+    let usage: Value = serde_json::from_str(&text).map_err(|why| unknown(why.to_string()))?;
+    usage["windows"].as_array().cloned().ok_or_else(|| unknown(text))
 }
 
 /// The records of reservations that have not ended. A settlement that may have come first leaves a mark in their place.
