@@ -1,5 +1,6 @@
 //! The location of the built filter, and a filter with a fault.
 
+use llm_rate_limit::codec::varint;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ fn with_trap(module: &[u8], name: &str) -> Vec<u8> {
     for (number, content) in &sections {
         let changed = if *number == CODE { with_trap_in(content, index) } else { content.clone() };
         result.push(*number);
-        result.extend(leb128(changed.len()));
+        varint::push(&mut result, changed.len() as u64);
         result.extend(changed);
     }
     result
@@ -63,7 +64,8 @@ fn with_trap(module: &[u8], name: &str) -> Vec<u8> {
 /// The code section with a trap at the beginning of the function of this index.
 fn with_trap_in(mut code: &[u8], index: usize) -> Vec<u8> {
     let count = number_of(&mut code);
-    let mut result = leb128(count);
+    let mut result = Vec::new();
+    varint::push(&mut result, count as u64);
     for at in 0..count {
         let size = number_of(&mut code);
         let (body, after) = code.split_at(size);
@@ -78,7 +80,7 @@ fn with_trap_in(mut code: &[u8], index: usize) -> Vec<u8> {
             }
             changed.insert(body.len() - instructions.len(), UNREACHABLE);
         }
-        result.extend(leb128(changed.len()));
+        varint::push(&mut result, changed.len() as u64);
         result.extend(changed);
     }
     result
@@ -120,30 +122,7 @@ fn text<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
     text
 }
 
-/// A number in LEB128.
+/// A number, which WebAssembly writes in LEB128.
 fn number_of(bytes: &mut &[u8]) -> usize {
-    let (mut number, mut shift) = (0, 0);
-    loop {
-        let byte = bytes[0];
-        *bytes = &bytes[1..];
-        number |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            return number;
-        }
-    }
-}
-
-/// `number` in LEB128.
-fn leb128(mut number: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = u8::try_from(number & 0x7f).unwrap();
-        number >>= 7;
-        if number == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
+    varint::take(bytes).and_then(|number| usize::try_from(number).ok()).unwrap()
 }
