@@ -10,11 +10,11 @@
 //!   borrow; streams are resumed and answered, and callouts sent, after it.
 
 use crate::answer::Reply;
+use crate::codec::header_map::HeaderMap;
 use crate::config::{Config, Store};
 use crate::identity::RequestView;
 use crate::quantity::Millis;
 use crate::request::BodyEdit;
-use crate::request::headers::HeaderMap;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::Failure;
 use crate::store::local::SharedData;
@@ -28,7 +28,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType, Status};
 use std::borrow::Cow;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
@@ -62,8 +62,7 @@ struct Root {
 /// The state of a root context that has been configured.
 struct Running {
     worker: SharedWorker,
-    /// The shared queue through which streams wake this root context.
-    queue: u32,
+    wake: Rc<Wake>,
     config: Arc<Config>,
     /// Callouts under way, by Envoy's token.
     callouts: HashMap<u32, Kind>,
@@ -79,7 +78,14 @@ struct Running {
 struct Stream {
     id: u32,
     worker: SharedWorker,
+    wake: Rc<Wake>,
+}
+
+/// How streams wake their root context: through a shared queue. docs/envoy.md#waking-the-root-context: each post brings
+/// a callback of its own, and one serves every stream that has work for it, so only the first of them posts.
+struct Wake {
     queue: u32,
+    is_posted: Cell<bool>,
 }
 
 thread_local! {
@@ -97,12 +103,12 @@ enum Message {
     Response,
 }
 
-/// The request of the current stream, with its headers once they have been read.
-#[derive(Default)]
-struct CurrentRequest(OnceCell<HeaderMap>);
-
-/// The response of the current stream.
-struct CurrentResponse;
+/// A message of the current stream, with its headers once they have been read. docs/envoy.md#host-call-costs: two
+/// headers that are present cost more than the whole map.
+struct Current {
+    map: MapType,
+    headers: OnceCell<HeaderMap>,
+}
 
 /// Envoy's shared data.
 #[derive(Clone, Copy, Debug)]
@@ -157,11 +163,9 @@ impl RootContext for Root {
         self.finish_retiring();
     }
 
-    // docs/envoy.md#waking-the-root-context: each byte in the queue brings a callback of its own, so the first callback
-    // empties the queue and serves every stream that posted.
-    fn on_queue_ready(&mut self, queue: u32) {
-        while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+    fn on_queue_ready(&mut self, _queue: u32) {
         let Some(running) = &mut self.running else { return };
+        running.wake.receive();
         let now = now();
         let turn = running.worker.borrow_mut().turn(now);
         running.carry_out(turn, self.id);
@@ -172,7 +176,7 @@ impl RootContext for Root {
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let running = self.running.as_ref()?;
         running.worker.borrow().serve();
-        Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), queue: running.queue }))
+        Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), wake: Rc::clone(&running.wake) }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -183,6 +187,8 @@ impl RootContext for Root {
 impl Root {
     fn tick(&mut self) {
         let Some(running) = &mut self.running else { return };
+        // If Envoy has lost a post, this serves whoever waits for it.
+        running.wake.is_posted.set(false);
         let turn = running.worker.borrow_mut().tick(&request_body, &now);
         running.carry_out(turn, self.id);
         // The tick may have worked for a while, and the next one comes a period after its end.
@@ -228,7 +234,7 @@ impl Running {
         let worker = Rc::new(RefCell::new(worker));
         Some(Self {
             worker,
-            queue,
+            wake: Rc::new(Wake { queue, is_posted: Cell::new(false) }),
             config,
             callouts: HashMap::new(),
             sidecar_version: SidecarVersion::default(),
@@ -248,7 +254,7 @@ impl Running {
                 // they would act on the stream before.
                 if hostcalls::set_effective_context(stream).is_ok() {
                     // docs/envoy.md#held-bodies: its headers and body are held, and can be edited.
-                    edit_headers(MapType::HttpRequestHeaders, &effects.headers);
+                    edit_headers(MapType::HttpRequestHeaders, &effects.headers, None);
                     if let Some(edit) = &effects.body {
                         edit_request_body(edit);
                     }
@@ -352,10 +358,9 @@ impl HttpContext for Stream {
     // docs/envoy.md#released-headers: the request's headers can be read and edited here, and later only while they are
     // held. docs/envoy.md#held-headers: `Pause` holds them.
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        self.handle(
-            Message::Request,
-            Event::RequestHeaders { request: &CurrentRequest::default(), end_of_stream },
-        )
+        let request = Current::new(MapType::HttpRequestHeaders);
+        let event = Event::RequestHeaders { request: &request, end_of_stream };
+        self.handle(Message::Request, event, Some(&request))
     }
 
     // docs/envoy.md#growing-bodies: `size` covers all of the body that has arrived, so only the last callback reads it.
@@ -372,30 +377,32 @@ impl HttpContext for Stream {
     // docs/envoy.md#local-replies: Envoy calls this for the filter's own replies too. The session of a request that was
     // refused is idle, and ignores the event.
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        self.handle(Message::Response, Event::ResponseHeaders { response: &CurrentResponse, end_of_stream })
+        let response = Current::new(MapType::HttpResponseHeaders);
+        let event = Event::ResponseHeaders { response: &response, end_of_stream };
+        self.handle(Message::Response, event, Some(&response))
     }
 
     // docs/envoy.md#response-chunks: `size` covers this chunk alone. docs/envoy.md#streams-that-never-end: the last
     // chunk may never come.
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         let buffer = || buffer(BufferType::HttpResponseBody, size);
-        self.handle(Message::Response, Event::ResponseBody { buffer: &buffer, end_of_stream })
+        self.handle(Message::Response, Event::ResponseBody { buffer: &buffer, end_of_stream }, None)
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        self.handle(Message::Response, Event::ResponseTrailers)
+        self.handle(Message::Response, Event::ResponseTrailers, None)
     }
 
     // docs/envoy.md#a-stream-ends-twice: this is the first end, before Envoy writes the access log.
     fn on_log(&mut self) {
-        self.handle(Message::Response, Event::StreamDone { flags: &response_flags });
+        self.handle(Message::Response, Event::StreamDone { flags: &response_flags }, None);
     }
 }
 
 impl Context for Stream {
     // docs/envoy.md#a-stream-ends-twice: this is the second end, after Envoy has written the access log.
     fn on_done(&mut self) -> bool {
-        self.handle(Message::Response, Event::StreamDone { flags: &response_flags });
+        self.handle(Message::Response, Event::StreamDone { flags: &response_flags }, None);
         true
     }
 }
@@ -404,17 +411,18 @@ impl Stream {
     fn request_body(&self, size: Option<usize>, end_of_stream: bool) -> Action {
         let buffer = |range| buffer_part(BufferType::HttpRequestBody, range);
         let effects = self.worker.borrow_mut().body(self.id, &buffer, size, end_of_stream, &now);
-        self.apply(Message::Request, effects)
+        self.apply(Message::Request, None, effects)
     }
 
-    /// Brings an event to the request, and its effects to Envoy. The event is about `message`.
-    fn handle(&self, message: Message, event: Event<'_>) -> Action {
-        let effects = self.worker.borrow_mut().on(self.id, event, now());
-        self.apply(message, effects)
+    /// Brings an event to the request, and its effects to Envoy. The event is about `message`, `current` if it has
+    /// just begun.
+    fn handle(&self, message: Message, event: Event<'_>, current: Option<&Current>) -> Action {
+        let effects = self.worker.borrow_mut().on(self.id, event, &now);
+        self.apply(message, current, effects)
     }
 
-    fn apply(&self, message: Message, effects: Effects) -> Action {
-        edit_headers(message.headers(), &effects.headers);
+    fn apply(&self, message: Message, current: Option<&Current>, effects: Effects) -> Action {
+        edit_headers(message.headers(), &effects.headers, current.and_then(|current| current.headers.get()));
         match (message, &effects.body) {
             (Message::Request, Some(edit)) => edit_request_body(edit),
             (Message::Response, Some(edit)) => edit_body(BufferType::HttpResponseBody, edit),
@@ -422,8 +430,7 @@ impl Stream {
         }
         write_log(effects.log);
         if effects.wake {
-            // docs/envoy.md#waking-the-root-context: Envoy runs `on_queue_ready` in the next turn of the event loop.
-            let _ = hostcalls::enqueue_shared_queue(self.queue, Some(&[1]));
+            self.wake.post();
         }
         match effects.directive {
             Some(Directive::Continue) | None => Action::Continue,
@@ -436,6 +443,20 @@ impl Stream {
     }
 }
 
+impl Wake {
+    // docs/envoy.md#waking-the-root-context: Envoy runs `on_queue_ready` in the next turn of the event loop.
+    fn post(&self) {
+        if !self.is_posted.get() {
+            self.is_posted.set(hostcalls::enqueue_shared_queue(self.queue, Some(&[1])).is_ok());
+        }
+    }
+
+    fn receive(&self) {
+        self.is_posted.set(false);
+        let _ = hostcalls::dequeue_shared_queue(self.queue);
+    }
+}
+
 impl Message {
     const fn headers(self) -> MapType {
         match self {
@@ -445,26 +466,35 @@ impl Message {
     }
 }
 
-impl RequestView for CurrentRequest {
-    // docs/envoy.md#host-call-costs: two headers that are present cost more than the whole map.
+impl Current {
+    const fn new(map: MapType) -> Self {
+        Self { map, headers: OnceCell::new() }
+    }
+
     fn header(&self, name: &str) -> Option<String> {
-        self.0.get_or_init(|| HeaderMap::new(request_headers())).get(name)
+        self.headers.get_or_init(|| headers(self.map)).get(name)
+    }
+}
+
+impl RequestView for Current {
+    fn header(&self, name: &str) -> Option<String> {
+        self.header(name)
     }
 
     // docs/envoy.md#client-address: `source.address` is the address that Envoy trusts, unlike `x-forwarded-for`.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
-        hostcalls::get_property(path.to_vec()).ok().flatten()
+        property(path)
     }
 }
 
-impl ResponseView for CurrentResponse {
+impl ResponseView for Current {
     fn header(&self, name: &str) -> Option<String> {
-        header(MapType::HttpResponseHeaders, name)
+        self.header(name)
     }
 
     // docs/envoy.md#envoys-own-replies: the attributes of a response are known when its headers come.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
-        hostcalls::get_property(path.to_vec()).ok().flatten()
+        property(path)
     }
 }
 
@@ -494,32 +524,35 @@ fn header(map: MapType, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&value).into_owned())
 }
 
+/// One of Envoy's attributes of the current stream.
+fn property(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
 /// The response flags of the current stream; none if they cannot be read. docs/envoy.md#who-ended-a-stream: they are
 /// final when it ends.
 fn response_flags() -> ResponseFlags {
-    let flags = hostcalls::get_property(vec!["response", "flags"]).ok().flatten();
-    let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    let flags =
+        property(&["response", "flags"]).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
     ResponseFlags(flags.unwrap_or_default())
 }
 
-/// All headers of the current request, as Envoy writes them. The SDK's own function allocates every name and value, and
-/// panics on a name that is not UTF-8 (docs/envoy.md#panicking-wrappers).
-fn request_headers() -> Vec<u8> {
+/// All headers of a message, as Envoy writes them; none if they cannot be read. The SDK's own function allocates every
+/// name and value, and panics on a name that is not UTF-8 (docs/envoy.md#panicking-wrappers).
+fn headers(map: MapType) -> HeaderMap {
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
         fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     }
     let (mut data, mut size) = (ptr::null_mut(), 0);
     // SAFETY: both places are valid, and Envoy writes to them before it returns.
-    let status = unsafe {
-        proxy_get_header_map_pairs(MapType::HttpRequestHeaders as u32, &raw mut data, &raw mut size)
-    };
+    let status = unsafe { proxy_get_header_map_pairs(map as u32, &raw mut data, &raw mut size) };
     if status != Status::Ok as u32 || data.is_null() {
-        return Vec::new();
+        return HeaderMap::default();
     }
     // SAFETY: Envoy has got these bytes from the SDK's `proxy_on_memory_allocate`, which makes a vector of just this
     // size and leaves it to the caller.
-    unsafe { Vec::from_raw_parts(data, size, size) }
+    HeaderMap::new(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 
 /// The first `size` bytes of a buffer; none if it cannot be read.
@@ -552,9 +585,10 @@ fn callout_answer(
     if headers == 0 {
         return Err("the callout timed out, was reset or found no healthy host".into());
     }
-    sidecar.check(header(MapType::HttpCallResponseHeaders, version::HEADER).as_deref(), now)?;
+    let headers = self::headers(MapType::HttpCallResponseHeaders);
+    sidecar.check(headers.get(version::HEADER).as_deref(), now)?;
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
-    match header(MapType::HttpCallResponseHeaders, ":status").as_deref() {
+    match headers.get(":status").as_deref() {
         Some("200") => Ok(body),
         status => Err(Failure::of_status(status, &body)),
     }
@@ -568,9 +602,16 @@ fn send(reply: &Reply) {
 }
 
 /// Edits headers that have not gone on (docs/envoy.md#released-headers). docs/envoy.md#host-call-costs: a few single
-/// edits cost less than writing the whole map.
-fn edit_headers(map: MapType, edits: &HeaderEdits) {
-    for name in &edits.remove {
+/// edits cost less than writing the whole map, and one that changes nothing costs nearly as much as one that does. So
+/// if the headers are `known`, those that are not there are not removed, nor those that get another value.
+fn edit_headers(map: MapType, edits: &HeaderEdits, known: Option<&HeaderMap>) {
+    let is_set = |removed: &str| edits.set.iter().any(|(name, _)| *name == removed);
+    let may_stay = |name| match known.map(|headers| headers.count(name)) {
+        Some(0) => true,
+        Some(1) => is_set(name),
+        _ => false,
+    };
+    for name in edits.remove.iter().filter(|name| !may_stay(name)) {
         let _ = hostcalls::set_map_value_bytes(map, name, None);
     }
     for (name, value) in &edits.set {

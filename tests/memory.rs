@@ -97,19 +97,19 @@ fn exchange(worker: &mut Worker<&Shared>, number: u64) {
         json!({"model": format!("model-{number}"), "input": "hi", "background": number.is_multiple_of(2)});
     let body = body.to_string().into_bytes();
     let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
-    worker.on(stream, Event::RequestHeaders { request: &request, end_of_stream: false }, now);
+    worker.on(stream, Event::RequestHeaders { request: &request, end_of_stream: false }, &|| now);
     worker.body(stream, &buffer, Some(body.len()), true, &|| now);
     let response =
         Headers(vec![(":status", "200".to_owned()), ("content-type", "application/json".to_owned())]);
-    worker.on(stream, Event::ResponseHeaders { response: &response, end_of_stream: false }, now);
+    worker.on(stream, Event::ResponseHeaders { response: &response, end_of_stream: false }, &|| now);
     // Half of them go on in the background.
     let usage = (number % 2 == 1).then(|| json!({"input_tokens": 8, "output_tokens": number % 5_000}));
     let status = if usage.is_some() { "completed" } else { "in_progress" };
     let body = json!({"id": format!("resp_{number}"), "object": "response", "model": format!("served-{number}"),
         "status": status, "usage": usage, "output": []});
     let body = body.to_string().into_bytes();
-    worker.on(stream, Event::ResponseBody { buffer: &|| body.clone(), end_of_stream: true }, now);
-    worker.on(stream, Event::StreamDone { flags: &ResponseFlags::default }, now);
+    worker.on(stream, Event::ResponseBody { buffer: &|| body.clone(), end_of_stream: true }, &|| now);
+    worker.on(stream, Event::StreamDone { flags: &ResponseFlags::default }, &|| now);
     if number.is_multiple_of(100) {
         let nothing = |_: u32, _: Range<usize>| Vec::new();
         worker.tick(&nothing, &|| now);

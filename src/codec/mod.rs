@@ -1,10 +1,11 @@
-//! Decoders: Unicode, JSON that is read leniently, Server-Sent Events, content codings, the names that clients choose,
-//! the languages that they accept, and numbers of variable length. Nothing here knows a limit or an API.
+//! Decoders: header maps, Unicode, JSON that is read leniently, Server-Sent Events, content codings, the names that
+//! clients choose, the languages that they accept, and numbers of variable length. Nothing here knows a limit or an API.
 
 pub mod accept_language;
 pub mod broken_off;
 pub mod content_encoding;
 pub mod form;
+pub mod header_map;
 pub mod indexed;
 pub mod lenient;
 pub mod loose_json;

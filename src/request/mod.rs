@@ -18,7 +18,6 @@ mod document;
 mod embeddings;
 mod endpoint;
 mod format;
-pub mod headers;
 mod image;
 mod inject;
 mod input;

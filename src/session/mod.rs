@@ -84,7 +84,7 @@ pub enum Session {
     Asking,
     /// That answer is passing through.
     Following(Box<Following>),
-    /// The request is settled. The rest of the response passes, edited if it is a stream that must be edited.
+    /// The request is settled, and the rest of the response is a stream that must be edited.
     Settled(Settled),
 }
 
@@ -292,11 +292,22 @@ impl Session {
             (Self::Asking | Self::Following(_), Event::StreamDone { .. }) => Self::Idle,
 
             (Self::Settled(phase), Event::ResponseBody { buffer, end_of_stream }) => {
-                Self::Settled(phase.edit(buffer, end_of_stream, cx))
+                phase.edit(buffer, end_of_stream, cx)
             }
             (Self::Settled(_), Event::StreamDone { .. }) => Self::Idle,
 
             (session, _) => session,
+        }
+    }
+
+    /// Whether the event can bring anything. [`Session::on`] returns the same phase for all others, without effects:
+    /// they need not even look at the clock.
+    pub fn heeds(&self, event: &Event<'_>) -> bool {
+        match (self, event) {
+            (Self::Idle, event) => matches!(event, Event::RequestHeaders { .. }),
+            (Self::Forwarded(_) | Self::Responding(_) | Self::Settled(_), Event::RequestBody { .. }) => false,
+            (Self::Responding(phase), Event::ResponseBody { end_of_stream: false, .. }) => phase.is_read(),
+            _ => true,
         }
     }
 

@@ -8,7 +8,7 @@ use super::Session;
 use super::context::Cx;
 use super::effects::Directive;
 use super::reservation::FinalCost;
-use super::response::{Forwarded, Head, ResponseView, Settled};
+use super::response::{Forwarded, Head, ResponseView};
 use crate::answer;
 use crate::answer::refusal::Refusal;
 use crate::codec::content_encoding::Decoder;
@@ -152,6 +152,6 @@ impl Objection {
         cx.effects.headers.set.extend(reply.headers);
         cx.effects.body = Some(BodyEdit { replaced: body.len(), with: reply.body });
         cx.direct(Directive::Continue);
-        Session::Settled(Settled { stream: None })
+        Session::Idle
     }
 }

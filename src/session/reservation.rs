@@ -357,6 +357,11 @@ impl OpenReservation {
         }
     }
 
+    /// Whether limits of some models are among those of the request.
+    pub fn depends_on_model(&self) -> bool {
+        self.reservation.lines.iter().any(|line| line.applied.models.is_some())
+    }
+
     /// Whether the request has leases, which must be renewed while it runs.
     pub fn has_leases(&self) -> bool {
         self.leases().next().is_some()

@@ -64,11 +64,11 @@ pub struct Responding {
     is_over: bool,
 }
 
-/// A request that was settled before the end of its response.
+/// A request that was settled before the end of its stream, which is edited.
 #[derive(Debug)]
 pub struct Settled {
-    /// The editor of the rest of the response, if it is edited.
-    pub(super) stream: Option<Box<EditedStream>>,
+    /// The editor of the rest of it.
+    stream: Box<EditedStream>,
 }
 
 /// How the body of a response passes.
@@ -141,15 +141,15 @@ impl Forwarded {
         if !is_upgraded && !(200..300).contains(&head.status) {
             if is_unanswered(response) {
                 cx.settle(self.open, self.facts.model(), FinalCost::AsReserved);
-                return Session::Settled(Settled { stream: None });
+                return Session::Idle;
             }
             return self.fail(head.status, cx);
         }
         let Self { open, facts, .. } = self;
-        let body = if is_upgraded { Body::Passes } else { Body::new(&facts, &head, cx) };
+        let body = if is_upgraded { Body::Passes } else { Body::new(&open, &facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
             cx.settle(open, facts.model(), FinalCost::AsReserved);
-            return Session::Settled(Settled { stream: None });
+            return Session::Idle;
         }
         let is_learned = cx.config.accounting().output_mode == OutputMode::Learned;
         // The median of a model that reasons completes answers that break off.
@@ -158,7 +158,7 @@ impl Forwarded {
         let responding = Responding { open, facts, body, lesson, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
             responding.settle(Seen::All, EndedBy::Upstream, cx);
-            return Session::Settled(Settled { stream: None });
+            return Session::Idle;
         }
         Session::Responding(responding)
     }
@@ -166,7 +166,7 @@ impl Forwarded {
     /// Settles a request that the upstream has answered with this status, an error.
     pub(super) fn fail<S: SharedData>(self, status: u16, cx: &mut Cx<'_, S>) -> Session {
         settle_as_failed(self.open, &self.facts, status, cx);
-        Session::Settled(Settled { stream: None })
+        Session::Idle
     }
 
     /// The headers that the client gets beside the upstream's, or in their place.
@@ -187,10 +187,11 @@ impl Forwarded {
 }
 
 impl Body {
-    fn new<S: SharedData>(facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Self {
+    fn new<S: SharedData>(open: &OpenReservation, facts: &RequestFacts, head: &Head, cx: &Cx<'_, S>) -> Self {
         // Where only requests are limited, the body cannot change the cost, unless it says whose limits they are.
         let is_certain = facts.models.one().is_some();
-        if (!cx.shared.counts_tokens || !facts.spends_tokens) && is_certain {
+        let spends_tokens = cx.shared.counts_tokens && facts.spends_tokens;
+        if !spends_tokens && (is_certain || !open.depends_on_model()) {
             return Self::Passes;
         }
         // Of an unknown endpoint, only an answer of a kind that may report usage is read.
@@ -280,6 +281,11 @@ impl Responding {
         self.open.renew_at()
     }
 
+    /// Whether a chunk of the body can change anything, before the last.
+    pub(super) const fn is_read(&self) -> bool {
+        self.body.is_read()
+    }
+
     /// Notes that Redis has made the reservation after all.
     pub(super) fn counted(self) -> Self {
         Self { open: self.open.counted(), ..self }
@@ -322,7 +328,7 @@ impl Responding {
             replace(chunk, edited.map(|edited| [edited, rest].concat()), cx);
             let ending = Ending { state, outcome, lesson: self.lesson, seen: Seen::All };
             settle(self.open, &self.facts, ending, cx);
-            return Session::Settled(Settled { stream: None });
+            return Session::Idle;
         }
         if let Some(outcome) = outcome {
             replace(chunk, edited, cx);
@@ -330,8 +336,10 @@ impl Responding {
             let state = self.body.state();
             let ending = Ending { state, outcome, lesson: self.lesson, seen: Seen::Enough };
             settle(self.open, &self.facts, ending, cx);
-            let stream = if let Body::Edited(stream) = self.body { Some(stream) } else { None };
-            return Session::Settled(Settled { stream });
+            return match self.body {
+                Body::Edited(stream) => Session::Settled(Settled { stream }),
+                Body::Passes | Body::Read(_) => Session::Idle,
+            };
         }
         self.extend_if_outgrown(cx);
         if self.is_over
@@ -361,7 +369,7 @@ impl Responding {
     /// Settles at the trailers, which end the body. Nothing can be added to the body here.
     pub(super) fn trailers<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         self.settle(Seen::All, EndedBy::Upstream, cx);
-        Session::Settled(Settled { stream: None })
+        Session::Idle
     }
 
     /// Settles a response that its client or its upstream has left.
@@ -390,24 +398,22 @@ impl Responding {
 }
 
 impl Settled {
-    /// Lets the rest of a response pass, edited if it must be.
+    /// Edits the rest of the response.
     pub(super) fn edit<S: SharedData>(
         mut self,
         buffer: &dyn Fn() -> Vec<u8>,
         end_of_stream: bool,
         cx: &mut Cx<'_, S>,
-    ) -> Self {
-        if let Some(mut stream) = self.stream.take() {
-            let chunk = buffer();
-            let (mut edited, _) = stream.push(&chunk);
-            if end_of_stream {
-                edited.extend(stream.finish(EndedBy::Upstream).0);
-            } else {
-                self.stream = Some(stream);
-            }
+    ) -> Session {
+        let chunk = buffer();
+        let (mut edited, _) = self.stream.push(&chunk);
+        if end_of_stream {
+            edited.extend(self.stream.finish(EndedBy::Upstream).0);
             replace(&chunk, Some(edited), cx);
+            return Session::Idle;
         }
-        self
+        replace(&chunk, Some(edited), cx);
+        Session::Settled(self)
     }
 }
 

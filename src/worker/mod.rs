@@ -99,8 +99,16 @@ impl<S: SharedData> Worker<S> {
         self.roll.take().map_or_else(Vec::new, |mut roll| roll.leave(now))
     }
 
-    /// Delivers `event` to the request of `stream`, and returns its effects.
-    pub fn on(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
+    /// Delivers `event` to the request of `stream`, and returns its effects. Reads the clock only if there can be any.
+    pub fn on(&mut self, stream: u32, event: Event<'_>, clock: &Clock<'_>) -> Effects {
+        if self.heeds(stream, &event) { self.at(stream, event, clock()) } else { Effects::default() }
+    }
+
+    fn heeds(&self, stream: u32, event: &Event<'_>) -> bool {
+        self.sessions.get(&stream).map_or_else(|| Session::Idle.heeds(event), |session| session.heeds(event))
+    }
+
+    fn at(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
         let effects = self.deliver(stream, event, now);
         if let Some(next) = effects.next_in_queue {
             // That request only moves its deadline, which the next turn serves: it has no effects.
@@ -119,11 +127,15 @@ impl<S: SharedData> Worker<S> {
         end_of_stream: bool,
         clock: &Clock<'_>,
     ) -> Effects {
+        let event = Event::RequestBody { buffer, size, end_of_stream };
+        if !self.heeds(stream, &event) {
+            return Effects::default();
+        }
         let now = clock();
-        let mut effects = self.on(stream, Event::RequestBody { buffer, size, end_of_stream }, now);
+        let mut effects = self.at(stream, event, now);
         let mut pace = Pace::new(now);
         while self.steps.has(stream) && pace.may_go_on(clock) {
-            let step = self.on(stream, Event::Step { buffer }, now);
+            let step = self.at(stream, Event::Step { buffer }, now);
             let has_worked = step.work > 0;
             pace.worked(step.work, self.steps.len());
             effects = effects.then(step);
@@ -180,7 +192,7 @@ impl<S: SharedData> Worker<S> {
             && let Some(stream) = self.steps.next()
         {
             let buffer = |range: Range<usize>| body(stream, range);
-            let effects = self.on(stream, Event::Step { buffer: &buffer }, now);
+            let effects = self.at(stream, Event::Step { buffer: &buffer }, now);
             pace.worked(effects.work, self.steps.len());
             turn.add(stream, effects);
         }
@@ -203,15 +215,15 @@ impl<S: SharedData> Worker<S> {
         let mut turn = Turn::default();
         let CalloutOutcome { answers, late, over, met } = self.stores.callout_ended(kind, answer, now);
         for (stream, answer) in answers {
-            let effects = self.on(stream, Event::StoreAnswered(answer), now);
+            let effects = self.at(stream, Event::StoreAnswered(answer), now);
             turn.add(stream, effects);
         }
         for stream in late {
-            let effects = self.on(stream, Event::ReservationStands, now);
+            let effects = self.at(stream, Event::ReservationStands, now);
             turn.add(stream, effects);
         }
         for stream in over {
-            let effects = self.on(stream, Event::LimitPassed, now);
+            let effects = self.at(stream, Event::LimitPassed, now);
             turn.add(stream, effects);
         }
         for met in met {
@@ -227,7 +239,7 @@ impl<S: SharedData> Worker<S> {
     fn clock_was_set_back(&mut self, turn: &mut Turn, now: Millis) {
         let streams = [self.answers.streams(), self.deadlines.streams()].concat();
         for stream in streams {
-            let effects = self.on(stream, Event::Due, now);
+            let effects = self.at(stream, Event::Due, now);
             turn.add(stream, effects);
         }
         self.stores.clock_was_set_back(now);
@@ -239,7 +251,7 @@ impl<S: SharedData> Worker<S> {
     fn expire_answers(&mut self, turn: &mut Turn, now: Millis) {
         let due = std::mem::replace(&mut self.ticked, now);
         while let Some(stream) = self.answers.pop(due) {
-            let effects = self.on(stream, Event::Due, now);
+            let effects = self.at(stream, Event::Due, now);
             turn.add(stream, effects);
         }
     }
@@ -247,7 +259,7 @@ impl<S: SharedData> Worker<S> {
     /// Handles the deadlines that have come, and then collects the callouts, to which they may have added.
     fn finish(&mut self, turn: &mut Turn, now: Millis) {
         while let Some(stream) = self.deadlines.pop(now) {
-            let effects = self.on(stream, Event::Due, now);
+            let effects = self.at(stream, Event::Due, now);
             turn.add(stream, effects);
         }
         turn.callouts = self.stores.turn(now, &mut self.stats);

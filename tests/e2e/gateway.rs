@@ -178,6 +178,12 @@ impl Gateway {
         })
         .await;
         eventually("requests upstream", 0, async || self.mock.report().in_flight).await;
+        self.settled().await;
+    }
+
+    /// Waits until Redis has settled all that it has admitted.
+    pub async fn settled(&self) {
+        let envoy = &self.envoy;
         let Some(Fleet { sidecar, .. }) = &self.fleet else { return };
         // In this order: the sidecar counts a reservation before the call that asks for it ends.
         eventually("calls to the sidecar under way, and reservations not settled", (0, 0.0), async || {

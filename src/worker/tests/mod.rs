@@ -107,7 +107,7 @@ struct Resumed {
 
 impl Driver<'_> {
     fn on(&mut self, stream: u32, event: Event<'_>, now: u64) -> Effects {
-        let mut effects = self.worker.on(stream, event, Millis::new(now));
+        let mut effects = self.worker.on(stream, event, &|| Millis::new(now));
         self.log.entry(stream).or_default().push(std::mem::take(&mut effects.log));
         self.wake |= effects.wake;
         effects

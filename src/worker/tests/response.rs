@@ -125,3 +125,29 @@ fn a_client_that_leaves_mid_stream_is_charged_for_what_it_received() {
     worker.stream_done(1, NOW);
     assert_eq!(used(&mut worker, 2), PROMPT + 2 + PROMPT);
 }
+
+/// Most callbacks of a request bring nothing: they cost no look at the clock, and no read of what has come.
+#[test]
+fn what_changes_nothing_asks_envoy_for_nothing() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 9})));
+    let silent = |worker: &mut Driver<'_>, event: Event<'_>| {
+        let effects = worker.worker.on(1, event, &|| panic!("it looks at the clock"));
+        assert!(effects.directive.is_none() && effects.body.is_none() && effects.log.is_empty());
+    };
+    let response = |end_of_stream| Event::ResponseBody { buffer: &|| panic!("it reads"), end_of_stream };
+    let request = Event::RequestBody { buffer: &|_| panic!("it reads"), size: Some(1), end_of_stream: true };
+    let done = Event::StreamDone { flags: &|| panic!("it reads") };
+    // A request that is not limited.
+    for event in [request.clone(), response(true), Event::ResponseTrailers, done.clone()] {
+        silent(&mut worker, event);
+    }
+    assert_eq!(status(&send(&mut worker, 1, 5)), 200);
+    silent(&mut worker, request.clone());
+    worker.response_headers(1, OK, false, NOW);
+    // Only its requests are limited, so it has been settled.
+    for event in [request, response(false), response(true), done.clone(), done] {
+        silent(&mut worker, event);
+    }
+    assert!(!worker.knows(1));
+}

@@ -1,7 +1,7 @@
-//! The headers of a request, read all at once: two headers alone cost more (docs/envoy.md#host-call-costs).
+//! The headers of a message, read all at once: two headers alone cost more (docs/envoy.md#host-call-costs).
 //!
-//! They stay as Envoy writes them, since a request needs few of them: the number of headers, the sizes of each name and
-//! value, and then each name and value with a zero behind it. Numbers have four bytes, the lowest first.
+//! They stay as Envoy writes them, since nobody needs more than a few of them: the number of headers, the sizes of each
+//! name and value, and then each name and value with a zero behind it. Numbers have four bytes, the lowest first.
 
 /// Headers in the order of their arrival, their names in lower case.
 #[derive(Debug, Default)]
@@ -23,6 +23,11 @@ impl HeaderMap {
             joined.push_str(&String::from_utf8_lossy(value));
         }
         Some(joined)
+    }
+
+    /// How many headers are called `name`, which is in lower case.
+    pub fn count(&self, name: &str) -> usize {
+        self.values(name.as_bytes()).count()
     }
 
     /// The values of the headers `name`. Most names have another length, and are not looked at.
@@ -77,6 +82,7 @@ mod tests {
         assert_eq!(map.get("a").as_deref(), Some("1,,2"));
         assert_eq!(map.get("b").as_deref(), Some("\u{FFFD}"));
         assert_eq!(map.get("c"), None);
+        assert_eq!(["a", "b", "c"].map(|name| map.count(name)), [3, 1, 0]);
     }
 
     #[test]
