@@ -1,5 +1,6 @@
 //! Decoders: header maps, Unicode, JSON that is read leniently, Server-Sent Events, content codings, the names that
-//! clients choose, the languages that they accept, and numbers of variable length. Nothing here knows a limit or an API.
+//! clients choose, the languages that they accept, and numbers of variable length. Nothing here knows a limit or an
+//! API.
 
 pub mod accept_language;
 pub mod broken_off;

@@ -171,8 +171,14 @@ impl Waiting {
 }
 
 impl Candidate {
-    /// Reserves the estimate.
+    /// Reserves the estimate, unless a refusal is in force that holds for it.
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        if self.patience == Patience::None {
+            if let Some(over) = self.recalled(cx) {
+                return self.wait_or_refuse(over, cx);
+            }
+            cx.shared.refusals.asked(&self.reservation, cx.now);
+        }
         let Reservation { id, max_new_identities, .. } = &self.reservation;
         let charges = self.reservation.charges(Share::Whole);
         match cx.stores.reserve(cx.stream, id, charges, *max_new_identities, cx.now) {
@@ -189,12 +195,21 @@ impl Candidate {
         }
     }
 
+    /// The refusal in force that holds for the request, if there is one.
+    fn recalled<S: SharedData>(&self, cx: &Cx<'_, S>) -> Option<OverLimit> {
+        let statuses = cx.shared.refusals.recall(&self.reservation, cx.now)?;
+        self.over_limit(statuses)
+    }
+
     /// Forwards the request, makes it wait or refuses it, by a decision under `share` of the limits. Under a share,
     /// nobody knows the state of the whole limits, so the client sees the share.
     fn on_decision<S: SharedData>(self, decision: Decision, share: Share, cx: &mut Cx<'_, S>) -> Session {
         let Decision { held, states } = decision;
         let statuses = self.reservation.statuses(share, &states, false);
         let Some(held) = held else {
+            if share == Share::Whole && self.patience == Patience::None {
+                cx.shared.refusals.remember(&self.reservation, &states, cx.now);
+            }
             return match self.over_limit(statuses) {
                 Some(over) => self.wait_or_refuse(over, cx),
                 None => self.refuse(&Refusal::NoStore, cx),
@@ -204,6 +219,7 @@ impl Candidate {
             cx.give_back(self.reservation.clone(), held);
             return self.refuse_for_good(cx);
         }
+        cx.shared.refusals.forget(&self.reservation);
         cx.count(Stat::Admitted, 1);
         cx.log(Field::Decision, "admitted");
         let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);

@@ -3,6 +3,7 @@
 use super::effects::{Directive, Effects};
 use super::headers_mode::HeadersMode;
 use super::held::Held;
+use super::refusals::Refusals;
 use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub(super) counts_tokens: bool,
     /// The requests that wait until they fit.
     pub(super) waiting: WaitingRoom,
+    /// Refusals that are still in force.
+    pub(super) refusals: Refusals,
     /// Whether bodies arrive while the filter holds headers.
     pub(super) headers_mode: HeadersMode,
     /// The lengths of each model's answers.
@@ -65,6 +68,7 @@ impl Shared {
         Self {
             counts_tokens: config.needs_tokens(),
             waiting: WaitingRoom::new(config.max_waiting(), config.max_waiting_bytes()),
+            refusals: Refusals::default(),
             headers_mode: HeadersMode::new(config.headers_mode()),
             learned: Learned::default(),
             unpriced: Unpriced::default(),
@@ -187,18 +191,21 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// Undoes what the store may have charged for a request that is not forwarded.
     pub(super) fn cancel(&mut self, reservation: &Reservation) {
+        self.shared.refusals.forget(reservation);
         self.effects.wake |=
             self.stores.cancel(reservation.cancellation(), reservation.may_share(), self.now);
     }
 
     /// Gives back all of a reservation that was made for a request that is not forwarded.
     pub(super) fn give_back(&mut self, reservation: Reservation, held: HeldIn) {
+        self.shared.refusals.forget(&reservation);
         let open = OpenReservation::new(reservation, held, self.now);
         self.effects.wake |= self.stores.settle(open.settlement(FinalCost::NOTHING), self.now);
     }
 
     /// Settles a reservation that was forwarded, unless its cost is still to come ([`super::background`]).
     pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
+        self.shared.refusals.forget(open.reservation());
         let cost = final_cost.cost(&open);
         self.count(Stat::Settled, 1);
         self.count(Stat::InputTokens, cost.input_tokens.get());

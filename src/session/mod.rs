@@ -27,6 +27,7 @@ mod learning;
 mod objection;
 mod objectors;
 mod reading;
+mod refusals;
 pub mod reservation;
 mod response;
 mod response_flags;
@@ -354,7 +355,6 @@ pub(crate) enum Snapshot {
     Abandoned(Reservation),
     Forwarded(Forwarded),
     Responding(Box<response::Snapshot>),
-    Settled,
 }
 
 #[cfg(test)]
@@ -367,7 +367,6 @@ impl Session {
             Self::Abandoned(reservation) => Snapshot::Abandoned(reservation),
             Self::Forwarded(phase) => Snapshot::Forwarded(phase),
             Self::Responding(phase) => Snapshot::Responding(Box::new(phase.into_snapshot()?)),
-            Self::Settled(Settled { stream: None }) => Snapshot::Settled,
             _ => return None,
         })
     }
@@ -383,7 +382,6 @@ impl Snapshot {
             Self::Abandoned(reservation) => Session::Abandoned(reservation),
             Self::Forwarded(phase) => Session::Forwarded(phase),
             Self::Responding(phase) => Session::Responding(phase.into_responding()),
-            Self::Settled => Session::Settled(Settled { stream: None }),
         }
     }
 

@@ -164,7 +164,7 @@ impl Line {
     }
 
     /// The limit with the `state` of its counter, for the client. Under a share, the client sees the share.
-    fn status(&self, share: Share, state: WindowState) -> LimitStatus {
+    pub(super) fn status(&self, share: Share, state: WindowState) -> LimitStatus {
         let fit = if self.never_fits() { Fit::Never } else { state.fit };
         let state = WindowState { fit, ..state };
         let (_, charge) = self.share(share);
@@ -357,6 +357,11 @@ impl OpenReservation {
         }
     }
 
+    /// The reservation.
+    pub(super) const fn reservation(&self) -> &Reservation {
+        &self.reservation
+    }
+
     /// Whether limits of some models are among those of the request.
     pub fn depends_on_model(&self) -> bool {
         self.reservation.lines.iter().any(|line| line.applied.models.is_some())
@@ -461,7 +466,7 @@ impl OpenReservation {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::Config;
     use crate::policy::limit::Enforcement;
@@ -479,7 +484,7 @@ mod tests {
         Stores::new(Config::from_bytes(config).unwrap().store(), "".into(), Default::default(), memory)
     }
 
-    fn limit(metric: Metric, amount: u64) -> Applied {
+    pub(crate) fn limit(metric: Metric, amount: u64) -> Applied {
         let window = Window::sliding(NonZeroMillis::MINUTE);
         let limit = Arc::new(Limit {
             name: metric.name().into(),
@@ -492,7 +497,7 @@ mod tests {
         Applied { scope, identity, owner, models: None, limit, dry_run: false }
     }
 
-    fn reservation(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
+    pub(crate) fn reservation(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
         let certainty = if is_guess { Certainty::Guess } else { Certainty::Declared };
         let base = Cost { requests: Units::new(1), input_tokens: Units::new(30), ..Cost::default() };
         let estimate = Estimate {

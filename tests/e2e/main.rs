@@ -31,6 +31,7 @@ modules! {
     endpoints_and_upgrades,
     far_store,
     faults,
+    floods,
     gateway,
     headers_first,
     host_calls,

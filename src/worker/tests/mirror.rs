@@ -203,7 +203,8 @@ fn a_part_of_redis_that_answers_now_and_then_does_not_hasten_the_rest_again_and_
     for stream in 1..100 {
         let now = NOW + 50 * u64::from(stream);
         let mut turn = worker.turn(now);
-        worker.request_headers(stream, &chat(), true, now);
+        // Each has a key of its own: a refusal is remembered.
+        worker.request_headers(stream, &post("/v1/chat/completions", &stream.to_string()), true, now);
         let callouts = worker.turn(now).callouts;
         let reserve = callouts.iter().find(|callout| matches!(callout.kind, Kind::Reserve(_))).unwrap();
         let answer = decided(reserve, false);

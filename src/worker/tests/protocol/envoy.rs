@@ -189,7 +189,7 @@ impl Envoy {
         self.events(stream, |worker, now| {
             let headers = Event::RequestHeaders { request: &chat(), end_of_stream: false };
             vec![
-                worker.on(stream, headers, now),
+                worker.on(stream, headers, &|| now),
                 worker.body(stream, &buffer, Some(bytes.len()), true, &|| now),
             ]
         })
@@ -198,7 +198,7 @@ impl Envoy {
     /// The stream of a request ends.
     pub(super) fn leave(&mut self, stream: u32) -> Outcome {
         self.events(stream, |worker, now| {
-            vec![worker.on(stream, Event::StreamDone { flags: &ResponseFlags::default }, now)]
+            vec![worker.on(stream, Event::StreamDone { flags: &ResponseFlags::default }, &|| now)]
         })
     }
 
@@ -211,7 +211,7 @@ impl Envoy {
             let head = Event::ResponseHeaders { response: &head, end_of_stream: output.is_none() };
             let body = Event::ResponseBody { buffer: &|| rest.clone(), end_of_stream: true };
             let done = Event::StreamDone { flags: &ResponseFlags::default };
-            [head, body, done].map(|event| worker.on(stream, event, now)).into()
+            [head, body, done].map(|event| worker.on(stream, event, &|| now)).into()
         })
     }
 
@@ -222,7 +222,7 @@ impl Envoy {
         self.events(stream, |worker, now| {
             let head = Event::ResponseHeaders { response: &STREAM, end_of_stream: false };
             let body = Event::ResponseBody { buffer: &|| chunk.clone(), end_of_stream: false };
-            [head, body].map(|event| worker.on(stream, event, now)).into()
+            [head, body].map(|event| worker.on(stream, event, &|| now)).into()
         })
     }
 
