@@ -34,7 +34,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::ptr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use strum::IntoEnumIterator as _;
@@ -92,6 +92,9 @@ thread_local! {
     /// This VM. docs/envoy.md#contexts: the main thread has one too, which ticks, and one that Envoy drops before a
     /// tick.
     static VM: Rc<Vm> = Rc::new(Vm::new(RandomState::new().hash_one(0), now()));
+
+    /// The workers of this VM's root contexts, the oldest first.
+    static WORKERS: RefCell<Vec<Weak<RefCell<Worker<SharedMap>>>>> = const { RefCell::new(Vec::new()) };
 }
 
 type SharedWorker = Rc<RefCell<Worker<SharedMap>>>;
@@ -138,6 +141,7 @@ impl Context for Root {
             running.change(changes);
         }
         self.tick();
+        self.hand_over();
         self.is_idle()
     }
 }
@@ -201,9 +205,27 @@ impl Root {
         self.running.as_ref().is_none_or(|running| running.worker.borrow().is_idle())
     }
 
-    /// Lets Envoy delete a retired context once its last settlement has arrived.
+    /// Hands what has not arrived to the newest root context that can take it. docs/envoy.md#retired-root-contexts: of
+    /// two that wait and had the same configuration, Envoy keeps one.
+    fn hand_over(&self) {
+        let Some(running) = &self.running else { return };
+        let all = WORKERS.with_borrow(Clone::clone);
+        let others = all.iter().rev().filter_map(Weak::upgrade).filter(|it| !Rc::ptr_eq(it, &running.worker));
+        let mut worker = running.worker.borrow_mut();
+        for other in others {
+            if worker.is_idle() || other.borrow_mut().take_over(&mut worker, now()) {
+                return;
+            }
+        }
+    }
+
+    /// Lets Envoy delete a retired context once its last settlement has arrived, or another context brings it.
     fn finish_retiring(&mut self) {
-        if self.is_retiring && self.is_idle() {
+        if !self.is_retiring {
+            return;
+        }
+        self.hand_over();
+        if self.is_idle() {
             self.is_retiring = false;
             // docs/envoy.md#retired-root-contexts
             let _ = hostcalls::done();
@@ -232,6 +254,10 @@ impl Running {
         let gauges = Gauge::iter().filter_map(|it| Some((it.name().into(), define(it)?)));
         let metrics = Stat::iter().filter_map(metric).chain(gauges).collect();
         let worker = Rc::new(RefCell::new(worker));
+        WORKERS.with_borrow_mut(|workers| {
+            workers.retain(|worker| worker.strong_count() > 0);
+            workers.push(Rc::downgrade(&worker));
+        });
         Some(Self {
             worker,
             wake: Rc::new(Wake { queue, is_posted: Cell::new(false) }),

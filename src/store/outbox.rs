@@ -107,6 +107,13 @@ impl<T> Outbox<T> {
         waiting.chain(&mut self.in_flight).map(|queued| &mut queued.call)
     }
 
+    /// Takes all calls, those under way first.
+    pub(super) fn take_all(&mut self) -> Vec<T> {
+        let Self { gathering, resting, in_flight, .. } = std::mem::take(self);
+        let waiting = gathering.into_iter().chain(resting.into_values());
+        in_flight.into_iter().chain(waiting).map(|queued| queued.call).collect()
+    }
+
     /// How many calls are under way.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()

@@ -59,6 +59,11 @@ impl ResponsesQueue {
         self.0.hasten();
     }
 
+    /// Takes all calls that have not arrived, as far as anybody knows: they may be sent again.
+    pub(super) fn leave(&mut self) -> Vec<Background> {
+        self.0.take_all().into_iter().map(|sent| sent.call).collect()
+    }
+
     /// Whether nothing waits or is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -24,8 +24,9 @@ pub struct SettleQueue {
     dropped: u64,
 }
 
+/// A settlement or an extension.
 #[derive(Clone, Debug)]
-struct Sent {
+pub(super) struct Sent {
     /// The stream of an extension, which must learn whether it passed a limit.
     stream: Option<u32>,
     settle: Settle,
@@ -95,6 +96,18 @@ impl SettleQueue {
     #[cfg(test)]
     pub(super) fn forget_times(&mut self) {
         self.outbox.calls_mut().for_each(|sent| sent.since = None);
+    }
+
+    /// Takes all that has not arrived, as far as anybody knows: it may be sent again.
+    pub(super) fn leave(&mut self) -> Vec<Sent> {
+        self.outbox.take_all()
+    }
+
+    /// Adds what another queue has left.
+    pub(super) fn inherit(&mut self, left: Vec<Sent>) {
+        for Sent { settle, since, .. } in left {
+            self.push_since(since, None, settle);
+        }
     }
 
     /// Whether nothing waits or is under way.

@@ -606,7 +606,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Whether the log may report a failure now.
     fn logs(&mut self, now: Millis) -> bool {
-        let is_said = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_said());
+        let is_said = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_quiet());
         let may = !is_said && self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD);
         if may {
             self.logged = Some(now);
@@ -626,6 +626,23 @@ impl<S: SharedData> Stores<S> {
         let sidecar = self.sidecar.as_ref()?;
         let due = [sidecar.reserves.next_due(), sidecar.settles.next_due(), sidecar.responses.next_due()];
         due.into_iter().flatten().min()
+    }
+
+    /// Takes over what the stores of a replaced configuration, whose requests are over, have not brought to the same
+    /// sidecar. Returns false if it is another one, or an answer is outstanding there that may bring more.
+    pub fn take_over(&mut self, other: &mut Self, now: Millis) -> bool {
+        let (Some(sidecar), Some(left)) = (&mut self.sidecar, &mut other.sidecar) else { return false };
+        if sidecar.cluster != left.cluster || !left.reserves.is_empty() {
+            return false;
+        }
+        sidecar.settles.inherit(left.settles.leave());
+        for call in left.responses.leave() {
+            if let Some(settle) = sidecar.responses.push(call) {
+                sidecar.settles.push(None, settle);
+            }
+        }
+        other.write_mirror(now);
+        true
     }
 
     /// Whether every settlement has arrived, in the local store too, and no answer is outstanding that could bring one.

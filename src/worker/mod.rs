@@ -99,6 +99,12 @@ impl<S: SharedData> Worker<S> {
         self.roll.take().map_or_else(Vec::new, |mut roll| roll.leave(now))
     }
 
+    /// Takes over what `other`, which has been retired, has not brought to the same sidecar. Returns false if it
+    /// cannot.
+    pub fn take_over(&mut self, other: &mut Self, now: Millis) -> bool {
+        !self.is_retired && self.stores.take_over(&mut other.stores, now)
+    }
+
     /// Delivers `event` to the request of `stream`, and returns its effects. Reads the clock only if there can be any.
     pub fn on(&mut self, stream: u32, event: Event<'_>, clock: &Clock<'_>) -> Effects {
         if self.heeds(stream, &event) { self.at(stream, event, clock()) } else { Effects::default() }

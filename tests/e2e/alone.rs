@@ -132,3 +132,27 @@ async fn redis_counts_what_still_runs_when_it_is_back() {
     let all = gateway.mock.report().requests;
     eventually("nothing is charged twice", Some(all), async || gateway.used("somebody", "requests").await).await;
 }
+
+/// Of two retired configurations that are the same, Envoy keeps the later (docs/envoy.md#retired-root-contexts).
+#[tokio::test]
+async fn redis_learns_all_although_the_configuration_changes_back_and_forth() {
+    let versions = [3, 4].map(|max_waiting| {
+        let mut limits = limits("requests", 10, 1);
+        limits["max_waiting"] = json!(max_waiting);
+        limits
+    });
+    let mut gateway =
+        Gateway::start_with(Store::Redis, |setup| setup.filter(&versions[0]).reloadable()).await;
+    freeze(&gateway);
+    let keys: Vec<String> = (0..6).map(|n| format!("during {n}")).collect();
+    for (key, next) in keys.iter().zip(versions.iter().rev().cycle()) {
+        let caller = gateway.caller(key);
+        assert_eq!(statuses(&caller.hellos(3).await), [200; 3]);
+        drop(caller);
+        gateway.envoy.reload(&next.to_string()).unwrap();
+    }
+    thaw(&gateway);
+    for key in &keys {
+        eventually(key, Some(3), async || gateway.used(key, "requests").await).await;
+    }
+}

@@ -254,3 +254,22 @@ fn a_slot_that_was_given_alone_is_taken_from_the_fleet_when_redis_answers_again(
     let told_of = told(&worker.turn(renewal.get()));
     assert_eq!((told_of.len(), told_of[0].extend, costs(&told_of)), (1, true, vec![1]));
 }
+
+#[test]
+fn the_configuration_that_replaces_another_tells_redis_what_that_had_to() {
+    let memory = Memory::default();
+    let limits = config(json!({"rpm": 500}));
+    let [mut old, mut new] = [worker(&memory, &limits), worker(&memory, &limits)];
+    for stream in 0..3 {
+        assert_eq!(ask(&mut old, stream, 1, false), 200);
+        old.stream_done(stream, NOW);
+    }
+    // The first settlement is under way, and gets no answer.
+    assert!(!old.worker.is_idle());
+    assert!(!new.worker.take_over(&mut worker(&memory, &local(json!({"rpm": 1}))).worker, Millis::new(NOW)));
+    assert!(new.worker.take_over(&mut old.worker, Millis::new(NOW)));
+    assert!(old.worker.is_idle() && !new.worker.is_idle());
+    assert_eq!(costs(&told(&new.turn(NOW))), [1, 1, 1]);
+    old.worker.retire(Millis::new(NOW));
+    assert!(!old.worker.take_over(&mut new.worker, Millis::new(NOW)), "nobody would bring it");
+}
