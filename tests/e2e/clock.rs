@@ -20,6 +20,9 @@ const HOUR_MS: i64 = 3_600_000;
 /// The longest wait: a window, a segment, and a moment.
 const LONGEST_MS: u64 = 3_000 + 50 + 100;
 
+/// What the store has refused, a worker refuses for 100 ms without asking it, and does not learn of the store's clock.
+const ASKS_AFTER: Duration = Duration::from_millis(150);
+
 fn limits(store: Store, window: &str) -> Value {
     let key = |name: &str, algorithm: &str| {
         let window = json!({"metric": "requests", "limit": 3, "window": window, "algorithm": algorithm});
@@ -62,6 +65,7 @@ async fn a_clock_set_back_an_hour_delays_by_a_window(#[values(Store::Local, Stor
         // A fixed window may end between two requests, so a second round fills the next.
         while caller.hello().await.status == 200 {}
         clock.set(-HOUR_MS);
+        tokio::time::sleep(ASKS_AFTER).await;
         let refused = caller.hello().await;
         // The fixed window of the new clock may have ended between the two, too.
         if name != "fixed" {
@@ -96,6 +100,7 @@ async fn a_clock_set_forward_admits_a_limit_once_more(#[values(Store::Local, Sto
         };
         assert_eq!(admitted().await, 3, "{name}");
         clock.set(63 * 24 * HOUR_MS);
+        tokio::time::sleep(ASKS_AFTER).await;
         assert_eq!(admitted().await, 3, "{name}: after the step");
     }
 }
