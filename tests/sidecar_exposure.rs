@@ -50,6 +50,8 @@ fn outer() -> Option<Ipv4Addr> {
 fn without_a_token_it_does_not_start_where_others_can_reach_it() {
     refuses("0.0.0.0:0", &[]);
     refuses("0.0.0.0:0", &[("AUTH_TOKEN", "")]);
+    refuses("0.0.0.0:0", &[("AUTH_TOKEN", " \t")]);
+    refuses("0.0.0.0:0", &[("ALLOW_ANYONE", "")]);
     refuses("0.0.0.0:0", &[("ALLOW_ANYONE", "false")]);
     refuses("[::]:0", &[]);
     refuses("[::ffff:0.0.0.0]:0", &[]);

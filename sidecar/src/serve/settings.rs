@@ -2,7 +2,7 @@
 //! error that names the setting, before the server starts.
 
 use crate::store::access::Files;
-use clap::builder::{BoolishValueParser, RangedI64ValueParser, RangedU64ValueParser};
+use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
 use std::fmt;
@@ -56,7 +56,7 @@ pub struct Settings {
     pub auth_token: Option<Secret>,
 
     /// Start without a token on an address that others can reach. Whoever reaches it can spend and empty every counter
-    #[arg(long, env = "ALLOW_ANYONE", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ALLOW_ANYONE", value_parser = flag)]
     pub allow_anyone: bool,
 
     /// The time limit for a round trip to Redis, in milliseconds
@@ -122,7 +122,7 @@ pub enum LogFormat {
 impl Settings {
     /// The token that calls must send. An empty one counts as unset, so that the variable may be left empty.
     pub fn token(&self) -> Option<&str> {
-        self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.is_empty())
+        self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.trim().is_empty())
     }
 
     /// The files with what Redis asks for.
@@ -179,6 +179,15 @@ impl fmt::Display for Listen {
             Self::Tcp(address) => f.write_str(address),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// A variable that is set but empty, as compose files pass it, is not set.
+fn flag(text: &str) -> Result<bool, &'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "" | "0" | "n" | "no" | "f" | "false" | "off" => Ok(false),
+        "1" | "y" | "yes" | "t" | "true" | "on" => Ok(true),
+        _ => Err("expected true or false"),
     }
 }
 
