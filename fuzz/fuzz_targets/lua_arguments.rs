@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 
 const BEGIN: u64 = 1_700_000_000_000;
 
+/// Keys expire by the clock of Redis, which goes on while the time of these calls may not: no window is so short that
+/// its counter expires during a run.
+const SHORTEST: u64 = 60_000;
+
 /// Far more than a script takes on a busy machine, and less than a walk through all segments since the epoch.
 const SOON: Duration = Duration::from_secs(4);
 
@@ -95,7 +99,7 @@ fn number(byte: u8, bits: u8) -> u64 {
 }
 
 fn window([algorithm, length, bits, segments, more, burst, _]: [u8; 7]) -> Window {
-    let length = NonZeroMillis::new(number(length, bits % 33).max(1)).unwrap();
+    let length = NonZeroMillis::new(number(length, bits % 33).max(SHORTEST)).unwrap();
     let segments = NonZeroU32::new(u32::from(segments) << (more % 7)).unwrap_or(NonZeroU32::MIN);
     let algorithm = match algorithm % 5 {
         0 => Algorithm::SlidingWindow { segments },

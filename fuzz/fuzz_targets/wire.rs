@@ -65,7 +65,7 @@ fn windows_of(stream: u32) -> usize {
 
 fn reserve(stores: &mut Stores<Nothing>, streams: std::ops::Range<u32>, now: Millis) {
     for stream in streams {
-        stores.reserve(stream, &stream.to_string(), charges(windows_of(stream)), now);
+        stores.reserve(stream, &stream.to_string(), charges(windows_of(stream)), None, now);
     }
 }
 
@@ -78,7 +78,7 @@ fn elements(callout: &Callout) -> usize {
 fn good_answer(callout: &Callout) -> Vec<u8> {
     let calls: Vec<Value> = serde_json::from_slice(&callout.body).unwrap();
     let answer = |call: &Value| match callout.kind {
-        Kind::Reserve(_) => {
+        Kind::Reserve(_) | Kind::Probe => {
             let windows = call["charges"].as_array().unwrap().iter();
             let window = serde_json::json!({"used": 1, "reset_ms": 1_000, "retry_after_ms": 0});
             serde_json::json!({"admitted": true, "windows": windows.map(|_| &window).collect::<Vec<_>>()})
@@ -105,10 +105,11 @@ fn answer(body: &[u8], choice: u8) {
     for settled in 0..choice / 4 % 4 {
         let held = if settled % 2 == 0 { HeldIn::Redis } else { HeldIn::Uncounted };
         let id = format!("settled-{settled}");
-        stores.settle(Settlement { id, charges: charges(2), held, is_unchanged: false }, now);
+        stores
+            .settle(Settlement { id, charges: charges(2), held, is_unchanged: false, may_share: false }, now);
     }
     if choice & 16 != 0 {
-        stores.extend(99, "extended", charges(1), &mut HeldIn::Redis, now);
+        stores.extend(99, "extended", charges(1), &mut HeldIn::Redis, false, now);
     }
     if choice & 32 != 0 {
         let (id, record) = ("open".into(), "record".into());
@@ -192,7 +193,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((choice, body)) = data.split_last() else { return };
     answer(body, *choice);
     refuse(body, *choice);
-    for Reserve { id, namespace, charges } in &call(body) {
+    for Reserve { id, namespace, charges, .. } in &call(body) {
         if let Ok(groups) = call::groups(namespace, id, charges) {
             let mut places: Vec<usize> = groups.iter().flat_map(call::Group::places).collect();
             places.sort_unstable();

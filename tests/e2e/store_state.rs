@@ -160,7 +160,7 @@ async fn reloads_keep_the_gauges_right() {
     let mut gateway = gateway("deny").await;
     // A stream that is open keeps the old configuration alive beside the new ones.
     let caller = gateway.caller("streaming");
-    let chat = crate::caller::hello_with(json!({"stream": true, "max_tokens": 300}));
+    let chat = crate::caller::hello_with(json!({"stream": true, "max_tokens": 3000}));
     let open = caller.chat(&chat).header("x-mock-chunk-delay-ms", "100").send().await.unwrap();
     assert_eq!(open.status(), 200);
     for (cluster, up, without) in
