@@ -99,10 +99,14 @@ impl Health {
         self.standing
     }
 
-    /// Whether the log needs no more lines about the store: it says already that the store is away, or others look
-    /// after it and say so.
-    pub(super) const fn is_quiet(&self) -> bool {
-        self.is_said || self.stands_by
+    /// Whether the log says already that the store is away.
+    pub(super) const fn is_said(&self) -> bool {
+        self.is_said
+    }
+
+    /// Whether others look after the store, and say when it is away.
+    pub(super) const fn stands_by(&self) -> bool {
+        self.stands_by
     }
 
     /// Leaves the store to others, or looks after it from now on.
@@ -336,12 +340,12 @@ mod tests {
         }
         probe(&mut health, Err("away".into()), 5_003);
         assert_eq!(health.news(at(5_003)), Some(News::Away("away".into())));
-        assert!(health.is_quiet());
+        assert!(health.is_said());
         health.decided_without();
         probe(&mut health, Ok(YES), 9_000);
         assert_eq!(health.standing(), Standing::Up);
         assert_eq!(health.news(at(9_000)), Some(News::Back { after: at(4_000), without: 4 }));
-        assert_eq!((health.news(at(60_000)), health.is_quiet()), (None, false));
+        assert_eq!((health.news(at(60_000)), health.is_said()), (None, false));
     }
 
     #[test]

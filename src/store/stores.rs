@@ -590,14 +590,16 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Logs that a store does not answer, at most once a second, and not while the log says that it is away.
+    /// Logs that a store does not answer, at most once a second, and not while the log says that it is away, or others
+    /// say so.
     fn log_unavailable(&mut self, why: &str, now: Millis) {
-        if self.logs(now) {
+        let others_say = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.stands_by());
+        if !others_say && self.logs(now) {
             log::warn!("the store did not answer: {why}");
         }
     }
 
-    /// Logs that the sidecar refuses a call, as [`Stores::log_unavailable`] does.
+    /// Logs that the sidecar refuses a call, at most once a second.
     fn log_refused(&mut self, why: &str, now: Millis) {
         if self.logs(now) {
             log::error!("the sidecar refused a reservation: {why}");
@@ -606,7 +608,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Whether the log may report a failure now.
     fn logs(&mut self, now: Millis) -> bool {
-        let is_said = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_quiet());
+        let is_said = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_said());
         let may = !is_said && self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD);
         if may {
             self.logged = Some(now);
