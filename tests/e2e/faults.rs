@@ -193,6 +193,8 @@ async fn what_redis_has_forgotten_is_admitted_once_more(#[values("allow", "deny"
     };
     used_up(1).await;
     let () = gateway.fleet.as_ref().unwrap().redis.ask(&["FLUSHALL"]);
+    // What the store has refused, a worker refuses for 100 ms without asking it.
+    tokio::time::sleep(Duration::from_millis(150)).await;
     used_up(0).await;
     gateway.mock.let_through("running", 10);
     running.await.unwrap();
