@@ -19,7 +19,7 @@ use std::sync::Arc;
 const ASK_EVERY: Millis = Millis::new(100);
 
 /// The most counters that are remembered, each in some 200 bytes.
-const MAX_COUNTERS: usize = 8_192;
+const MAX_COUNTERS: usize = 4_096;
 
 /// The counters of recent refusals.
 #[derive(Debug, Default)]
