@@ -38,7 +38,7 @@ pub(super) struct Owed {
 impl Arrears {
     /// This Envoy has admitted the reservation `id` alone.
     pub(super) fn admitted(&mut self, id: &str, charges: Vec<ScopeCharges>, now: Millis) {
-        let all = self.charges.saturating_add(count(&charges));
+        let all = self.charges.saturating_add(ScopeCharges::count(&charges));
         if all <= MAX_CHARGES {
             self.charges = all;
             self.running.insert(id.to_owned(), Owed { charges, since: now, is_told: false });
@@ -65,7 +65,7 @@ impl Arrears {
     /// request.
     pub(super) fn ended(&mut self, id: &str, charges: &[ScopeCharges], now: Millis) -> Option<Millis> {
         let mut owed = self.running.remove(id)?;
-        self.charges = self.charges.saturating_sub(count(&owed.charges));
+        self.charges = self.charges.saturating_sub(ScopeCharges::count(&owed.charges));
         owed.grow(charges, now);
         Some(owed.since)
     }
@@ -106,10 +106,6 @@ impl Owed {
             self.charges = charges.to_vec();
         }
     }
-}
-
-fn count(charges: &[ScopeCharges]) -> usize {
-    ScopeCharges::flat(charges).count()
 }
 
 #[cfg(test)]

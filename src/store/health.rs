@@ -14,8 +14,8 @@ use crate::quantity::Millis;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The log has at most one line in this time.
-const LOG_PERIOD: Millis = Millis::SECOND;
+/// The log has at most one line about a store in this time.
+pub(super) const LOG_PERIOD: Millis = Millis::SECOND;
 
 /// The shortest time between the end of a probe and the next one.
 const SHORTEST_PAUSE: Millis = Millis::new(100);

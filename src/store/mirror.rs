@@ -96,7 +96,7 @@ impl Mirror {
         if self.gathered.is_empty() {
             self.since = now;
         }
-        self.charges = self.charges.saturating_add(count(&change.charges));
+        self.charges = self.charges.saturating_add(ScopeCharges::count(&change.charges));
         self.gathered.insert(id, change);
     }
 
@@ -177,7 +177,7 @@ impl Change {
         let held = self.receipt.as_ref().map(|receipt| receipt.scopes.clone()).unwrap_or_default();
         let rest = self.charges.len().saturating_sub(held.len());
         let scopes = held.into_iter().chain(std::iter::repeat_n(Held::default(), rest)).collect();
-        Receipt { scopes, charges: count(&self.charges) }
+        Receipt { scopes, charges: ScopeCharges::count(&self.charges) }
     }
 
     /// What to do in its scope `at`.
@@ -196,10 +196,6 @@ fn places_by_scope(changes: &[(String, Change)]) -> BTreeMap<Arc<str>, Vec<(usiz
         }
     }
     places
-}
-
-fn count(charges: &[ScopeCharges]) -> usize {
-    ScopeCharges::flat(charges).count()
 }
 
 #[cfg(test)]

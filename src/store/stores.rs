@@ -2,7 +2,7 @@
 
 use super::arrears::{Arrears, Owed};
 use super::charge::ScopeCharges;
-use super::health::{Health, News, Standing};
+use super::health::{Health, LOG_PERIOD, News, Standing};
 use super::local::{LocalStore, SharedData};
 use super::mirror::Mirror;
 use super::reservations::{ReserveOutcome, ReserveQueue};
@@ -19,9 +19,6 @@ use crate::telemetry::stats::{Stat, Stats};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-
-/// The log reports failures of a store at most once in this time.
-const LOG_PERIOD: Millis = Millis::SECOND;
 
 /// The stores that a configuration uses.
 #[derive(Clone, Debug)]

@@ -243,6 +243,8 @@ impl<S: SharedData> Worker<S> {
     /// The clock was set back: every deadline has come, since by the new clock it may be hours away. A request that has
     /// one waits anew, or no longer.
     fn clock_was_set_back(&mut self, turn: &mut Turn, now: Millis) {
+        // The answers to whatever these requests reserve anew are due by the new clock.
+        self.ticked = now;
         let streams = [self.answers.streams(), self.deadlines.streams()].concat();
         for stream in streams {
             let effects = self.at(stream, Event::Due, now);

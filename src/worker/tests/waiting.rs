@@ -120,6 +120,15 @@ fn a_clock_that_is_set_back_leaves_nobody_waiting() {
     let ends = of_sidecar.ticks(EARLIER).directives;
     assert_eq!(ends.iter().map(|(stream, end)| (*stream, status(end))).collect::<Vec<_>>(), [(1, 503)]);
 
+    // One that waits reserves again, and that is no outage.
+    let memory = Memory::default();
+    let mut of_both = worker(&memory, &redis("deny", json!({"rpm": 1, "max_wait_ms": 60_000})));
+    of_both.ticks(NOW);
+    of_both.request_headers(1, &chat(), true, NOW + 2);
+    let reserve = of_both.turn(NOW + 2).callouts.remove(0);
+    assert_eq!(answer(&mut of_both, &reserve, false).directives, []);
+    assert_eq!(of_both.ticks(EARLIER).directives, []);
+
     let memory = Memory::default();
     let mut in_room = worker(&memory, &one_per_second());
     in_room.ticks(NOW);
