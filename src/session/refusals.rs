@@ -61,8 +61,9 @@ impl Refusals {
                 Fit::Now | Fit::Never => None,
             };
             let known = Known { state: *state, at: now, refused, ask_at: now + ASK_EVERY };
-            if self.counters.len() < MAX_COUNTERS {
-                self.counters.insert(Counter::of(line), known);
+            let counter = Counter::of(line);
+            if self.counters.len() < MAX_COUNTERS || self.counters.contains_key(&counter) {
+                self.counters.insert(counter, known);
             }
         }
     }
@@ -239,10 +240,14 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_what_has_passed_makes_room() {
         let mut refusals = Refusals::default();
-        for amount in 0..2 * MAX_COUNTERS as u64 {
-            refusals.remember(&tokens(amount, 5), &[refused(1_000)], at(0));
+        for limit in 100..100 + 2 * MAX_COUNTERS as u64 {
+            refusals.remember(&tokens(limit, 5), &[refused(1_000)], at(0));
         }
         assert_eq!(refusals.counters.len(), MAX_COUNTERS);
+        let first = tokens(100, 5);
+        refusals.remember(&first, &[refused(1_001)], at(1));
+        assert_eq!(waits(&refusals, &first, 1), Some(1_001), "who has a place keeps it");
+        refusals.remember(&first, &[refused(999)], at(1));
         let new = tokens(1_000_000, 5);
         refusals.remember(&new, &[refused(1_000)], at(0));
         assert_eq!(waits(&refusals, &new, 0), None);
