@@ -1,11 +1,14 @@
 -- peek: reports the state of windows and whether a cost would fit, and changes nothing.
 --
--- KEYS        For each window its counter and its identity's index. All share one hash tag.
--- ARGV        1: now_ms, 0 for Redis's clock; then for each window seven values (prelude.lua).
--- Returns     For each window used, reset_ms, retry_after_ms (0: fits, -1: never, else milliseconds). Integers only.
+-- KEYS        For each window its counter and its identity's index. All share one hash tag on a cluster.
+-- ARGV        The time, the windows and the calls (prelude.lua). A call has no values before its windows.
+-- Returns     For each call, for each of its windows used, reset_ms, retry_after_ms (0: fits, -1: never, else
+--             milliseconds). Integers only.
 -- Complexity  O(windows * segments) at most.
-local windows = read_windows(clock(tonumber(ARGV[1])), 1, 2, true)
-for _, window in ipairs(windows) do
-  window.retry_after_ms = window.algorithm.fit(window.reading, window.limit, window.cost)
-end
-return report({}, windows)
+return reply_to_calls(0, function(at)
+  local list = windows_of(at, true)
+  for _, window in ipairs(list) do
+    window.retry_after_ms = window.algorithm.fit(window.reading, window.limit, window.cost)
+  end
+  return report({}, list)
+end)

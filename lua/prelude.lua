@@ -1,10 +1,20 @@
--- prelude: the clock, the windows in the arguments, and the windows in a reply. The last file before each script.
+-- prelude: the clock, the windows and the calls in the arguments, and the windows in a reply. The last file before each
+-- script.
 --
--- KEYS        For each window its counter and its identity's index.
--- ARGV        For each window seven values: algorithm, window_ms, parameter (segments or burst, else 0), limit, cost,
---             1 if the limit is enforced or 0, field in the index.
--- Returns     The functions below.
+-- KEYS        For each window its counter and its identity's index; then for each call what the script says.
+-- ARGV        1: now_ms, 0 for Redis's clock; 2: the number of windows, which are all different counters; for each
+--             window six values: algorithm, window_ms, parameter (segments or burst, else 0), limit, 1 if the limit is
+--             enforced or 0, field in the index. Then for each call: what the script says, the number of its windows,
+--             and for each of those its number and the cost.
+-- Returns     The functions below. A script replies with a list that has the reply to each call, in order.
 -- Complexity  O(windows) and what each algorithm's `read` takes.
+--
+-- Calls that come together touch each counter once: the first call that needs a window reads it, all calls work on the
+-- reading in memory, one after the other, and the script writes it at its end. So a crowd at one limit costs Redis one
+-- read and one write.
+
+-- The number of values of a window in ARGV.
+local VALUES = 6
 
 -- The script's time in milliseconds: `now_ms`, which tests pass, or, if that is 0, Redis's clock, which is the same for
 -- the whole fleet.
@@ -16,33 +26,73 @@ local function clock(now_ms)
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Reads the windows in the arguments, with keys from KEYS[key] and values from ARGV[arg] on. If `in_force`, their
--- limits apply from now on. A settlement passes the limits of its reservation, which may be out of date.
-local function read_windows(now, key, arg, in_force)
-  local windows = {}
-  for at = arg, #ARGV, 7 do
-    local algorithm = algorithm_named(ARGV[at])
-    local window_ms, parameter, limit = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    windows[#windows + 1] = {
+local now, count = clock(tonumber(ARGV[1])), tonumber(ARGV[2])
+
+-- The windows that have been read, by number.
+local windows = {}
+
+-- The window of this number. Read `in_force`, its limit applies from now on. A settlement passes the limit of its
+-- reservation, which may be out of date.
+local function window_at(number, in_force)
+  local window = windows[number]
+  if not window then
+    local key, at = 2 * number - 1, 3 + VALUES * (number - 1)
+    local algorithm, limit = algorithm_named(ARGV[at]), tonumber(ARGV[at + 3])
+    local window_ms, parameter = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    window = {
       algorithm = algorithm,
       reading = algorithm.read(KEYS[key], now, window_ms, parameter, limit, in_force),
       limit = limit,
-      cost = tonumber(ARGV[at + 4]),
-      enforced = ARGV[at + 5] == '1',
+      enforced = ARGV[at + 4] == '1',
       key = key,
       arg = at,
     }
-    key = key + 2
+    windows[number] = window
   end
-  return windows
+  return window
+end
+
+-- The windows of the call whose number of windows is ARGV[at], each with the call's cost.
+local function windows_of(at, in_force)
+  local list = {}
+  for i = 1, tonumber(ARGV[at]) do
+    local window = window_at(tonumber(ARGV[at + 2 * i - 1]), in_force)
+    window.cost = tonumber(ARGV[at + 2 * i])
+    list[i] = window
+  end
+  return list
+end
+
+-- The reply of a script: what reply(at, key) returns for each call. `at` is the place in ARGV of its first value, of
+-- which it has `values` before its windows, and `key` is its place in KEYS.
+local function reply_to_calls(values, reply)
+  local replies, at, key = {}, 3 + VALUES * count, 2 * count
+  local last = #ARGV
+  while at <= last do
+    key = key + 1
+    replies[#replies + 1] = reply(at, key)
+    at = at + values + 1 + 2 * tonumber(ARGV[at + values])
+  end
+  return replies
 end
 
 -- Appends used, reset_ms and retry_after_ms of each window to `reply`.
-local function report(reply, windows)
-  for _, window in ipairs(windows) do
-    reply[#reply + 1] = window.algorithm.used(window.reading)
-    reply[#reply + 1] = window.algorithm.reset_ms(window.reading)
-    reply[#reply + 1] = window.retry_after_ms
+local function report(reply, list)
+  for _, window in ipairs(list) do
+    local reading, size = window.reading, #reply
+    reply[size + 1] = window.algorithm.used(reading)
+    reply[size + 2] = window.algorithm.reset_ms(reading)
+    reply[size + 3] = window.retry_after_ms
   end
   return reply
+end
+
+-- Writes the changes of the windows that have been read. Enters each counter that gets a new expiry into its identity's
+-- index (index.lua).
+local function write_windows(set)
+  for number = 1, count do
+    if windows[number] then
+      write_window(windows[number], set)
+    end
+  end
 end

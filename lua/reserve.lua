@@ -1,47 +1,55 @@
--- reserve: charges every window or none, once per reservation.
+-- reserve: charges every window of a reservation or none, once per reservation.
 --
--- KEYS        1: the reservation's record; then for each window its counter and its identity's index. All share one
---             hash tag.
--- ARGV        1: now_ms, 0 for Redis's clock; 2: `any`, or `tell` to be told whether the identity is new, or `known` to
---             reserve nothing if it is; then for each window seven values (prelude.lua).
--- Returns     1 if admitted, else 0, and 2 more if the identity is new and ARGV[2] is not `any`; then for each window
---             used (after the charge), reset_ms, retry_after_ms (0: fits, -1: never, else milliseconds). For a new
---             identity and `known`, 2 alone. Integers only. A limit that is not enforced does not refuse, and its
---             retry_after_ms reports whether it would have.
+-- KEYS        For each window its counter and its identity's index; then each call's record. All share one hash tag on
+--             a cluster.
+-- ARGV        The time, the windows and the calls (prelude.lua). A call's value is `any`, or `tell` to be told whether
+--             the identity is new, or `known` to reserve nothing if it is.
+-- Returns     For each call: 1 if admitted, else 0, and 2 more if the identity is new and the value is not `any`; then
+--             for each window used (after the charge), reset_ms, retry_after_ms (0: fits, -1: never, else
+--             milliseconds). For a new identity and `known`, 2 alone. Integers only. A limit that is not enforced does
+--             not refuse, and its retry_after_ms reports whether it would have.
 -- Complexity  O(windows), amortised; a refusal O(segments) for each window that refuses.
 --
 -- A repeated reservation, which finds its record or the mark of its settlement, is admitted and charges nothing. An
--- identity is new if it has no counters, and this reservation has neither record nor mark. All windows are of one
--- identity then.
-local is_new = ARGV[2] ~= 'any' and redis.call('EXISTS', KEYS[1], KEYS[3]) == 0
-if is_new and ARGV[2] == 'known' then
-  return { 2 }
+-- identity is new if it has no counters, and this reservation has neither record nor mark. All windows of the call are
+-- of one identity then.
+
+-- Whether the identity of the call whose number of windows is ARGV[at] is new.
+local function is_new_identity(record, at)
+  local first = tonumber(ARGV[at + 1])
+  local is_charged = windows[first] and windows[first].is_charged
+  return not is_charged and redis.call('EXISTS', record, KEYS[2 * first - 1]) == 0
 end
 
-local windows = read_windows(clock(tonumber(ARGV[1])), 2, 3, true)
-
-local fits, charged = true, {}
-for i, window in ipairs(windows) do
-  window.retry_after_ms = window.algorithm.fit(window.reading, window.limit, window.cost)
-  fits = fits and (window.retry_after_ms == 0 or not window.enforced)
-  charged[i] = parts_of(window)
-end
-
-local known
-if fits then
-  known = not write_record(KEYS[1], windows, charged, 'NX')
-else
-  known = redis.call('EXISTS', KEYS[1]) == 1
-end
-
-for _, window in ipairs(windows) do
-  if known then
-    window.retry_after_ms = 0
-  elseif fits then
-    reserve(window)
+local replies = reply_to_calls(1, function(at, key)
+  local record, is_new = KEYS[key], ARGV[at] ~= 'any' and is_new_identity(KEYS[key], at + 1)
+  if is_new and ARGV[at] == 'known' then
+    return { 2 }
   end
-end
--- A refusal writes too, so that no later call visits the segments again that have left a window.
-write_windows(windows, 'HSET')
 
-return report({ ((fits or known) and 1 or 0) + (is_new and 2 or 0) }, windows)
+  local list, fits, charged = windows_of(at + 1, true), true, {}
+  for i, window in ipairs(list) do
+    window.retry_after_ms = window.algorithm.fit(window.reading, window.limit, window.cost)
+    fits = fits and (window.retry_after_ms == 0 or not window.enforced)
+    charged[i] = parts_of(window)
+  end
+
+  local known
+  if fits then
+    known = not write_record(record, list, charged, 'NX')
+  else
+    known = redis.call('EXISTS', record) == 1
+  end
+
+  for _, window in ipairs(list) do
+    if known then
+      window.retry_after_ms = 0
+    elseif fits then
+      reserve(window)
+    end
+  end
+  return report({ ((fits or known) and 1 or 0) + (is_new and 2 or 0) }, list)
+end)
+-- A refusal writes too, so that no later call visits the segments again that have left a window.
+write_windows('HSET')
+return replies

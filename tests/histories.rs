@@ -3,12 +3,12 @@
 
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::twin::Twin;
-use llm_rate_limit::store::wire::{Charge, IfAbsent};
+use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle};
 use llm_rate_limit::window::period::Period;
-use llm_rate_limit::window::{Algorithm, Counter, Window};
-use llm_rate_limit_cli::store::call::{self, Call};
+use llm_rate_limit::window::{Algorithm, Counter, Window, WindowState};
+use llm_rate_limit_cli::store::call::{self, Call, Group};
 use llm_rate_limit_tests::charges::team_charge;
-use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, team};
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settlement, team};
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 
@@ -163,6 +163,112 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
     Ok(())
 }
 
+/// A call of a step, and what the twin answers to it, as [`wire::fit`] reads it.
+struct Asked {
+    step: Step,
+    settle: Settle,
+    expected: (i64, Vec<WindowState>),
+}
+
+impl Asked {
+    fn call<'a>(&'a self, group: &Group<'a>, now_ms: u64) -> Call<'a> {
+        match self.step {
+            Step::Settle { .. } => group.settle(&self.settle, now_ms),
+            _ => group.reserve(&self.settle.id, now_ms),
+        }
+    }
+}
+
+/// Runs a history, in which the calls of each round go to Redis together, and compares every answer with that of the
+/// twin, which takes one after the other.
+fn compare_together(
+    scripts: &Scripts,
+    limits: &[(Window, u64)],
+    rounds: &[(Vec<Step>, i64)],
+) -> Result<(), TestCaseError> {
+    let () = scripts.redis.ask(&["FLUSHALL"]);
+    let mut now_ms = BEGIN_MS;
+    let charges = |costs: &[u64; 3], enforced: &[bool; 3]| -> Vec<Charge> {
+        let names = ["requests", "input_tokens", "cost_usd"];
+        let of = |(n, (window, limit)): (usize, &(Window, u64))| Charge {
+            enforced: enforced[n],
+            ..team_charge(names[n], *window, *limit, limit * costs[n] / 100)
+        };
+        limits.iter().enumerate().map(of).collect()
+    };
+    let all = [true; 3];
+    let mut twin = Twin::new(&charges(&[0; 3], &all));
+    for (steps, ms) in rounds {
+        let asked: Vec<Asked> = steps
+            .iter()
+            .map(|step| {
+                let (settle, expected) = match step {
+                    Step::Reserve { id, costs, enforced } => {
+                        let charges = charges(costs, enforced);
+                        let (admitted, states) = twin.reserve(&id.to_string(), &charges, now_ms.into());
+                        (settlement(&id.to_string(), &charges, None, false), (i64::from(admitted), states))
+                    }
+                    Step::Settle { id, costs, if_absent, extend } => {
+                        let charges = charges(costs, &all);
+                        let name = id.to_string();
+                        let done = twin.settle(&name, &charges, *if_absent, *extend, now_ms.into());
+                        let states = twin.peek(&charges, now_ms.into());
+                        let is_over = |(state, charge): (&WindowState, &Charge)| {
+                            state.used > charge.window.capacity(charge.limit)
+                        };
+                        let is_over = *extend && states.iter().zip(&charges).any(is_over);
+                        let expected = i64::from(done) * if is_over { 2 } else { 1 };
+                        (settlement(&name, &charges, *if_absent, *extend), (expected, Vec::new()))
+                    }
+                    other => panic!("{other:?}"),
+                };
+                Asked { step: step.clone(), settle, expected }
+            })
+            .collect();
+        let groups: Vec<_> = asked
+            .iter()
+            .map(|one| call::groups("", &one.settle.id, &one.settle.charges).unwrap().remove(0))
+            .collect();
+        let calls: Vec<Call<'_>> =
+            asked.iter().zip(&groups).map(|(one, group)| one.call(group, now_ms)).collect();
+        for (one, reply) in asked.iter().zip(scripts.run(&calls)) {
+            let reply = reply.unwrap();
+            let answer = (reply[0], call::window_states(&reply[1..]).unwrap());
+            prop_assert_eq!(&answer, &one.expected, "{:?} at {}", one.step, now_ms);
+        }
+        now_ms = now_ms.saturating_add_signed(*ms);
+    }
+    let nothing = charges(&[0; 3], &all);
+    prop_assert_eq!(scripts.peek(&nothing, now_ms), twin.peek(&nothing, now_ms.into()), "at the end");
+    Ok(())
+}
+
+#[test]
+fn calls_that_come_together_are_answered_as_one_after_the_other() {
+    let scripts = Scripts::start();
+    let cost = || prop_oneof![3 => Just(0_u64), 10 => 1..20_u64, 3 => 20..=110_u64];
+    let enforced = || prop::bool::weighted(0.98);
+    let reserve = (0..40_u8, [cost(), cost(), cost()], [enforced(), enforced(), enforced()])
+        .prop_map(|(id, costs, enforced)| Step::Reserve { id, costs, enforced });
+    let if_absent =
+        prop_oneof![3 => Just(None), 1 => Just(Some(IfAbsent::Charge)), 1 => Just(Some(IfAbsent::Mark))];
+    let settle = (0..40_u8, [cost(), cost(), cost()], if_absent, prop::bool::weighted(0.2))
+        .prop_map(|(id, costs, if_absent, extend)| Step::Settle { id, costs, if_absent, extend });
+    let ms = prop_oneof![4 => 0..3_000_i64, 2 => 3_000..90_000_i64, 1 => -3_000..0_i64, 1 => -600_000..0_i64];
+    let round = prop_oneof![
+        3 => prop::collection::vec(reserve, 1..25),
+        2 => prop::collection::vec(settle, 1..25),
+    ];
+    let rounds = prop::collection::vec((round, ms), 1..16);
+    let limits = prop::collection::vec(
+        (a_window(30_000..120_000_u64, 1_500), prop_oneof![0..6_u64, 0..1_000_u64]),
+        1..=3,
+    );
+    proptest!(config(256), |(limits in limits, rounds in rounds)| {
+        compare_together(&scripts, &limits, &rounds)?;
+    });
+}
+
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -275,10 +381,10 @@ fn months_begin_on_redis_as_in_the_calendar() {
         at_ms = ends_at;
     }
     let one = team(&[month]);
-    let calls: Vec<Call> = begins_and_ends
-        .iter()
-        .map(|(now_ms, ..)| call::groups("", "x", &one).unwrap()[0].reserve(&now_ms.to_string(), *now_ms))
-        .collect();
+    let ids: Vec<String> = begins_and_ends.iter().map(|(now_ms, ..)| now_ms.to_string()).collect();
+    let group = &call::groups("", "x", &one).unwrap()[0];
+    let calls: Vec<Call<'_>> =
+        begins_and_ends.iter().zip(&ids).map(|((now_ms, ..), id)| group.reserve(id, *now_ms)).collect();
     // Redis does not know the script yet, so every call of the first batch is sent again with its source.
     let answers = calls.chunks(100).flat_map(|batch| scripts.run(batch));
     for (answer, (now_ms, used, reset_ms)) in answers.zip(begins_and_ends) {

@@ -6,7 +6,7 @@ use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
 use llm_rate_limit_cli::store::call::{self, Call, IfNew};
 use llm_rate_limit_tests::charges::team_charge;
-use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settle, team};
+use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settlement, team};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -205,7 +205,7 @@ fn a_settlement_of_other_windows_is_an_error_and_changes_nothing() {
     let scripts = Scripts::start();
     let two = [minute(10, 4), team_charge("tokens", window(60_000, 60), 100, 50)];
     assert!(scripts.reserve("a", &two, BEGIN_MS).0);
-    let why = scripts.run(&[settle("a", &two[..1], None, false, BEGIN_MS)]).remove(0).unwrap_err();
+    let why = scripts.try_settle(&settlement("a", &two[..1], None, false), BEGIN_MS).unwrap_err();
     assert!(why.contains("the reservation has 2 windows, the settlement 1"), "{why}");
     assert_eq!(scripts.used(&two, BEGIN_MS), [4, 50]);
 }
@@ -229,7 +229,7 @@ fn scripts_that_redis_has_forgotten_are_sent_again() {
     assert!(scripts.reserve("a", &[minute(10, 1)], BEGIN_MS).0);
     let () = scripts.redis.ask(&["SCRIPT", "FLUSH"]);
     let charges = team(&[minute(10, 1)]);
-    let calls: Vec<Call> =
+    let calls: Vec<Call<'_>> =
         ["b", "c"].map(|id| call::groups("", id, &charges).unwrap()[0].reserve(id, BEGIN_MS)).into();
     let answers = scripts.run(&calls);
     assert_eq!(answers.iter().map(|answer| answer.as_ref().unwrap()[1]).collect::<Vec<_>>(), [2, 3]);
@@ -360,4 +360,56 @@ fn a_reservation_tells_whether_its_identity_is_new_and_may_leave_it() {
     scripts.run(&[group.settle(&cancel, BEGIN_MS)]).remove(0).unwrap();
     let reply = scripts.run(&[group.reserve_if("e", IfNew::Leave, BEGIN_MS)]).remove(0).unwrap();
     assert_eq!(reply[..2], [1, 0]);
+}
+
+/// The calls of Redis's commands that `run` makes, by name.
+fn commands(scripts: &Scripts, run: impl FnOnce()) -> HashMap<String, u64> {
+    let count = || -> HashMap<String, u64> {
+        let stats: String = scripts.redis.ask(&["INFO", "commandstats"]);
+        let count = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split_once(',')?.0.parse().ok()?))
+        };
+        stats.lines().filter_map(count).collect()
+    };
+    let before = count();
+    run();
+    let after = count().into_iter().filter(|(name, _)| name != "info");
+    let made = after.map(|(name, calls)| {
+        let before = before.get(&name).copied().unwrap_or(0);
+        (name, calls - before)
+    });
+    made.filter(|(_, calls)| *calls > 0).collect()
+}
+
+fn counts<const N: usize>(counts: [(&str, u64); N]) -> HashMap<String, u64> {
+    counts.map(|(name, calls)| (name.to_owned(), calls)).into()
+}
+
+#[test]
+fn a_crowd_at_one_limit_costs_one_read_and_one_write_of_it() {
+    let scripts = Scripts::start();
+    let charges = [7, 3].map(|cost| {
+        let names = ["requests", "input_tokens", "output_tokens"];
+        team(&names.map(|name| team_charge(name, window(60_000, 60), 10_000, cost)))
+    });
+    let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let [reserved, settled] =
+        charges.each_ref().map(|charges| call::groups("", "x", charges).unwrap().remove(0));
+    let reserve = || {
+        let calls: Vec<Call<'_>> = ids.iter().map(|id| reserved.reserve(id, BEGIN_MS)).collect();
+        assert!(scripts.run(&calls).into_iter().all(|reply| reply.unwrap()[0] == 1));
+    };
+    let settles: Vec<Settle> = ids.iter().map(|id| Settle { id: id.clone(), ..Settle::default() }).collect();
+    let settle = || {
+        let calls: Vec<Call<'_>> = settles.iter().map(|one| settled.settle(one, BEGIN_MS)).collect();
+        assert!(scripts.run(&calls).into_iter().all(|reply| reply.unwrap() == [1]));
+    };
+    reserve();
+    settle();
+    assert_eq!(scripts.used(&charges[0][0].charges, BEGIN_MS), [300; 3]);
+    let reserving = commands(&scripts, reserve);
+    assert_eq!(reserving, counts([("evalsha", 1), ("hmget", 3), ("set", 100), ("hset", 3)]));
+    let settling = commands(&scripts, settle);
+    assert_eq!(settling, counts([("evalsha", 1), ("get", 100), ("hmget", 3), ("del", 100), ("hset", 3)]));
 }

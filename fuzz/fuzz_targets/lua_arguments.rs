@@ -14,6 +14,7 @@ use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, Fit, Window};
 use llm_rate_limit_cli::script;
 use llm_rate_limit_cli::store::call::{self, Call, Group};
+use llm_rate_limit_cli::store::invocation::Invocation;
 use redis::{Cmd, Connection, FromRedisValue, RedisResult, Value};
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -219,17 +220,15 @@ impl Books {
 }
 
 /// Runs a call. Fails if it takes long, or fails in another way than scripts say.
-fn run(redis: &Redis, call: &Call) -> Option<Vec<i64>> {
+fn run(redis: &Redis, call: &Call<'_>) -> Option<Vec<i64>> {
     let begun = Instant::now();
-    let reply: RedisResult<Value> = redis.try_ask(&call.by_hash());
-    assert!(begun.elapsed() < SOON, "{:?} for {call:?}", begun.elapsed());
-    let integer = |value: &Value| match value {
-        Value::Int(integer) => *integer,
-        other => panic!("{other:?} from {call:?}"),
+    let [invocation] = &Invocation::of_calls(std::slice::from_ref(call), false)[..] else {
+        panic!("{call:?}")
     };
-    match reply {
-        Ok(Value::Array(values)) => Some(values.iter().map(integer).collect()),
-        Ok(value) => Some(vec![integer(&value)]),
+    let reply: RedisResult<Value> = redis.try_ask(invocation.by_hash());
+    assert!(begun.elapsed() < SOON, "{:?} for {call:?}", begun.elapsed());
+    match invocation.replies(reply).next().unwrap().1 {
+        Ok(integers) => Some(integers),
         Err(why) => {
             let why = why.to_string();
             let is_expected =
@@ -238,6 +237,11 @@ fn run(redis: &Redis, call: &Call) -> Option<Vec<i64>> {
             None
         }
     }
+}
+
+/// The keys that `call` touches.
+fn keys(call: &Call<'_>) -> Vec<String> {
+    call.record().into_iter().chain(call.keys().flatten()).collect()
 }
 
 /// The seven bytes of a window, its limit, and the steps.
@@ -285,12 +289,15 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
         let Ok(groups) = call::groups("", &id, &scopes) else { return };
         let [group] = &groups[..] else { panic!("{groups:?}") };
         let charges = &scopes[0].charges;
-        let settle = |extend, if_absent| {
-            let settle =
-                Settle { id: id.clone(), if_absent, extend, charges: scopes.to_vec(), ..Settle::default() };
-            group.settle(&settle, now)
-        };
         let if_absent = (more & 1 != 0).then_some(IfAbsent::Charge);
+        let settle = Settle {
+            id: id.clone(),
+            if_absent,
+            extend: matches!(kind % 16, 9 | 10),
+            charges: scopes.to_vec(),
+            ..Settle::default()
+        };
+        let open = OpenResponse { id: id.clone(), charges: scopes.to_vec(), ..OpenResponse::default() };
         let call = match kind % 16 {
             0..=5 => {
                 if reserve(redis, group, charges, &id, now) {
@@ -301,13 +308,8 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
                 }
                 continue;
             }
-            6..=8 => settle(false, if_absent),
-            9 | 10 => settle(true, if_absent),
-            11 => {
-                let open =
-                    OpenResponse { id: id.clone(), charges: scopes.to_vec(), ..OpenResponse::default() };
-                group.detach(&open, now)
-            }
+            6..=10 => group.settle(&settle, now),
+            11 => group.detach(&open, now),
             12 => group.peek(now),
             13 => {
                 now = now.saturating_sub(number(cost, bits % 33)).max(1);
@@ -315,8 +317,7 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
                 continue;
             }
             _ => {
-                let keys = group.reserve(&id, now);
-                let keys = keys.keys();
+                let keys = keys(&group.reserve(&id, now));
                 let key = &keys[usize::from(cost) % keys.len()];
                 write_foreign(redis, key, bits, more);
                 foreign.insert(key.clone());
@@ -340,14 +341,14 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
                 _ => panic!("{reply:?}"),
             },
         }
-        all_expire(redis, call.keys(), &foreign);
+        all_expire(redis, &keys(&call), &foreign);
     }
 }
 
 /// Reserves. Returns whether the reservation was admitted, and charged.
 fn reserve(redis: &Redis, group: &Group<'_>, charges: &[Charge], id: &str, now: u64) -> bool {
     let call = group.reserve(id, now);
-    let is_known: bool = redis.ask(redis::cmd("EXISTS").arg(&call.keys()[0]));
+    let is_known: bool = redis.ask(redis::cmd("EXISTS").arg(call.record()));
     let reply = run(redis, &call).expect("no error");
     let (first, states) = reply.split_first().expect("an integer");
     let states = call::window_states(states).expect("three integers for each window");

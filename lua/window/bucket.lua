@@ -84,6 +84,7 @@ local function token_bucket()
   -- Makes the bucket equal to one that was never charged.
   local function empty(reading)
     reading.units, reading.drained, reading.lows = 0, 0, {}
+    reading.at, reading.now, reading.lead, reading.limit = reading.clock, reading.clock, 0, reading.own_limit
   end
 
   -- Reads lows. Those that are not ours are none, so that refunds give back nothing.
@@ -106,9 +107,11 @@ local function token_bucket()
     local reading = {
       key = key,
       now = now,
+      clock = now,
       window_ms = window_ms,
       burst = limit > 0 and burst or 0,
       limit = limit,
+      own_limit = limit,
       units = 0,
       drained = 0,
       at = now,
@@ -133,9 +136,7 @@ local function token_bucket()
     end
     drain(reading, limit_before)
     if reading.units == 0 then
-      -- An empty bucket equals one that was never charged.
       empty(reading)
-      reading.at, reading.now, reading.lead = now, now, 0
     elseif not in_force then
       reading.limit = limit_before
     elseif limit ~= limit_before then

@@ -3,7 +3,7 @@
 --
 -- KEYS        None by itself.
 -- ARGV        None by itself: `algorithm_named` takes an algorithm's name.
--- Returns     The functions below. A `window` is an element of the list that `read_windows` returns (prelude.lua);
+-- Returns     The functions below. A `window` is what `window_at` returns (prelude.lua), with the cost of a call;
 --             `parts` are a reservation's charges to it (record.lua).
 -- Complexity  O(parts), at most MAX_PARTS, and what the algorithm's functions take.
 --
@@ -42,6 +42,7 @@ local function charge(window, parts, amount)
   if amount > 0 then
     add_part(parts, window.algorithm.place(window.reading), amount)
     window.algorithm.charge(window.reading, amount)
+    window.is_charged = true
   end
 end
 
@@ -53,6 +54,7 @@ end
 -- Charges the window's cost, whether or not it fits.
 local function reserve(window)
   window.algorithm.charge(window.reading, window.cost)
+  window.is_charged = window.is_charged or window.cost > 0
 end
 
 -- Charges the part of the window's cost, the cost so far of a running request, that exceeds `parts`, or renews its

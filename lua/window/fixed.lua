@@ -20,7 +20,8 @@ local function fixed_window(index, ends_at)
   local function read(key, now, window_ms)
     local fields, is_foreign = try('HMGET', key, 'i', 'u', 'o')
     local by_clock = index(now, window_ms)
-    local reading = { key = key, now = now, window_ms = window_ms, index = by_clock, used = 0, lead = 0 }
+    local reading =
+      { key = key, now = now, window_ms = window_ms, index = by_clock, by_clock = by_clock, used = 0, lead = 0 }
     local counted, used, lead = whole(fields[1]), whole(fields[2]), whole(fields[3]) or 0
     if not counted or not used or used == 0 or counted < by_clock + lead then
       reading.ended = is_foreign or fields[1] or fields[2] or fields[3]
@@ -70,6 +71,11 @@ local function fixed_window(index, ends_at)
     if place == reading.index and reading.used > 0 and reading.used < TOO_MUCH then
       reading.used = math.max(reading.used - amount, 0)
       reading.dirty = true
+      if reading.used == 0 and (reading.index ~= reading.by_clock or reading.lead ~= 0) then
+        -- Nothing is left that the clock could be behind.
+        reading.index, reading.lead, reading.moved = reading.by_clock, 0, false
+        reading.ended, reading.stored = true, false
+      end
     end
   end
 

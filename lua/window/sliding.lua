@@ -20,18 +20,32 @@ local function sliding_window()
   -- The most segments that one command reads or deletes: far below Lua's limit on the results of `unpack`.
   local SEGMENTS_AT_ONCE = 100
 
-  -- Calls visit(segment, count) for each stored segment of from..to, oldest first, until visit returns true. The first
-  -- batch is small because most walks that may stop early do.
-  local function each_segment(key, from, to, visit)
-    local size = 16
-    while from <= to do
-      local names = {}
-      for segment = from, math.min(from + size - 1, to) do
+  -- Reads the counts of from..to that are not known yet. A segment that Redis does not have is false.
+  local function learn(reading, from, to)
+    local names = {}
+    for segment = from, to do
+      if reading.counts[segment] == nil then
         names[#names + 1] = segment
       end
-      local counts = redis.call('HMGET', key, unpack(names))
+    end
+    if #names > 0 and not reading.emptied then
+      local counts = redis.call('HMGET', reading.key, unpack(names))
       for i, segment in ipairs(names) do
-        if counts[i] and visit(segment, whole(counts[i]) or 0) then
+        reading.counts[segment] = counts[i] and (whole(counts[i]) or 0)
+      end
+    end
+  end
+
+  -- Calls visit(segment, count) for each segment of from..to that exists, oldest first, until visit returns true. The
+  -- first batch is small because most walks that may stop early do.
+  local function each_segment(reading, from, to, visit)
+    local size = 16
+    while from <= to do
+      local last = math.min(from + size - 1, to)
+      learn(reading, from, last)
+      for segment = from, last do
+        local count = reading.counts[segment]
+        if count and visit(segment, count) then
           return
         end
       end
@@ -62,7 +76,7 @@ local function sliding_window()
       segments = segments,
       total = 0,
       current = by_clock,
-      counts = {}, -- segments with a known count
+      counts = {}, -- the counts that are known, by segment; false for one that does not exist
       dirty = {}, -- segments with a count to write
       left = {}, -- segments to delete
     }
@@ -91,7 +105,7 @@ local function sliding_window()
       forget(reading, now)
       reading.oldest = math.max(reading.current - segments, 0)
     elseif reading.first < reading.oldest then
-      each_segment(key, reading.first, reading.oldest - 1, function(segment, count)
+      each_segment(reading, reading.first, reading.oldest - 1, function(segment, count)
         reading.total = math.max(reading.total - count, 0)
         reading.left[#reading.left + 1] = segment
       end)
@@ -118,7 +132,7 @@ local function sliding_window()
     end
     -- Every unit is in a segment, so the last one to leave makes room.
     local wait = math.max(leaves_at(reading, reading.last) - reading.now, 1)
-    each_segment(reading.key, reading.first, reading.last, function(segment, count)
+    each_segment(reading, reading.first, reading.last, function(segment, count)
       used = used - count
       if used <= room then
         wait = math.max(leaves_at(reading, segment) - reading.now, 1)
@@ -162,7 +176,8 @@ local function sliding_window()
     if not reading.last or place < reading.oldest or place > reading.last then
       return 0
     end
-    return reading.counts[place] or whole(redis.call('HGET', reading.key, place)) or 0
+    learn(reading, place, place)
+    return reading.counts[place] or 0
   end
 
   -- Refunds `amount` to the segment `place`, if that is still in the window.

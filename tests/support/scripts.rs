@@ -54,11 +54,11 @@ impl Scripts {
     ///
     /// # Panics
     /// If Redis is unavailable.
-    pub fn run(&self, calls: &[Call]) -> Vec<Result<Vec<i64>, String>> {
+    pub fn run(&self, calls: &[Call<'_>]) -> Vec<Result<Vec<i64>, String>> {
         self.runtime.block_on(self.store.run(calls)).unwrap()
     }
 
-    fn run_one(&self, call: Call) -> Vec<i64> {
+    fn run_one(&self, call: Call<'_>) -> Vec<i64> {
         self.run(&[call]).remove(0).unwrap()
     }
 
@@ -67,7 +67,8 @@ impl Scripts {
     /// # Panics
     /// If the script fails or answers nonsense.
     pub fn reserve(&self, id: &str, charges: &[Charge], now_ms: u64) -> (bool, Vec<WindowState>) {
-        let reply = self.run_one(call::groups("", id, &team(charges)).unwrap()[0].reserve(id, now_ms));
+        let charges = team(charges);
+        let reply = self.run_one(call::groups("", id, &charges).unwrap()[0].reserve(id, now_ms));
         (reply[0] == 1, call::window_states(&reply[1..]).unwrap())
     }
 
@@ -76,7 +77,7 @@ impl Scripts {
     /// # Panics
     /// If the script fails.
     pub fn settle(&self, id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, now_ms: u64) -> bool {
-        self.run_one(settle(id, charges, if_absent, false, now_ms)) == [1]
+        self.try_settle(&settlement(id, charges, if_absent, false), now_ms).unwrap() == 1
     }
 
     /// Extends; returns whether the extension took a window past its limit, or `None` if it extended nothing.
@@ -90,12 +91,26 @@ impl Scripts {
         if_absent: Option<IfAbsent>,
         now_ms: u64,
     ) -> Option<bool> {
-        match self.run_one(settle(id, charges, if_absent, true, now_ms))[..] {
-            [0] => None,
-            [1] => Some(false),
-            [2] => Some(true),
-            ref other => panic!("{other:?}"),
+        match self.try_settle(&settlement(id, charges, if_absent, true), now_ms).unwrap() {
+            0 => None,
+            1 => Some(false),
+            2 => Some(true),
+            other => panic!("{other}"),
         }
+    }
+
+    /// Settles or extends `one`; returns what the script replies, or its error.
+    ///
+    /// # Errors
+    /// The script's.
+    ///
+    /// # Panics
+    /// If the charges cannot be made into a call, or the reply is no integer.
+    pub fn try_settle(&self, one: &Settle, now_ms: u64) -> Result<i64, String> {
+        let groups = call::groups("", &one.id, &one.charges).unwrap();
+        let reply = self.run(&[groups[0].settle(one, now_ms)]).remove(0)?;
+        let [reply] = reply[..] else { panic!("{reply:?}") };
+        Ok(reply)
     }
 
     /// Ends the leases of a reservation whose cost is still to come; returns whether there is one.
@@ -113,7 +128,8 @@ impl Scripts {
     /// # Panics
     /// If the script fails or answers nonsense.
     pub fn peek(&self, charges: &[Charge], now_ms: u64) -> Vec<WindowState> {
-        let reply = self.run_one(call::groups("", "peek", &team(charges)).unwrap()[0].peek(now_ms));
+        let charges = team(charges);
+        let reply = self.run_one(call::groups("", "peek", &charges).unwrap()[0].peek(now_ms));
         call::window_states(&reply).unwrap()
     }
 
@@ -134,14 +150,9 @@ impl Scripts {
     }
 }
 
-/// The call that settles a reservation or, if `extend`, brings it up to date.
-///
-/// # Panics
-/// If the charges cannot be made into one.
-pub fn settle(id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, extend: bool, now_ms: u64) -> Call {
-    let one =
-        Settle { id: id.to_owned(), if_absent, extend, charges: team(charges).to_vec(), ..Settle::default() };
-    call::groups("", id, &one.charges).unwrap()[0].settle(&one, now_ms)
+/// The settlement of a reservation or, if `extend`, what brings it up to date.
+pub fn settlement(id: &str, charges: &[Charge], if_absent: Option<IfAbsent>, extend: bool) -> Settle {
+    Settle { id: id.to_owned(), if_absent, extend, charges: team(charges).to_vec(), ..Settle::default() }
 }
 
 /// `charges` in the scope of all of them.

@@ -2,8 +2,9 @@
 
 use super::call::{self, Call, Group, Invalid};
 use super::error::{Unavailable, is_permanent};
+use super::invocation::Invocation;
 use super::slices::slices;
-use super::{REDIS_CLOCK, Store, answer};
+use super::{REDIS_CLOCK, Store};
 use llm_rate_limit::store::wire::{Background, Met, ScopeCharges};
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
@@ -23,8 +24,8 @@ impl Store {
     }
 
     async fn background_slice(&self, batch: &[Background]) -> Result<Vec<Met>, Unavailable> {
-        let elements: Vec<Result<(Vec<Group<'_>>, Call), Invalid>> = batch.iter().map(calls).collect();
-        let detach: Vec<Call> = batch
+        let elements: Vec<Result<(Vec<Group<'_>>, Invocation), Invalid>> = batch.iter().map(calls).collect();
+        let detach: Vec<Call<'_>> = batch
             .iter()
             .zip(&elements)
             .filter_map(|(one, element)| match (one, element) {
@@ -33,10 +34,10 @@ impl Store {
             })
             .flat_map(|(open, groups)| groups.iter().map(|group| group.detach(open, REDIS_CLOCK)))
             .collect();
-        let mut detached: Vec<_> = self.replies(&detach).await?.into_iter().map(answer).collect();
+        let mut detached = self.replies(&detach).await?;
         self.detach_shared(batch, &elements, &mut detached).await?;
         let mut detached = detached.into_iter();
-        let meetings: Vec<Result<Call, Met>> = elements
+        let meetings: Vec<Result<Invocation, Met>> = elements
             .into_iter()
             .map(|element| {
                 let (groups, call) =
@@ -47,8 +48,8 @@ impl Store {
                 Ok(call)
             })
             .collect();
-        let sent: Vec<Call> = meetings.iter().filter_map(|call| call.as_ref().ok().cloned()).collect();
-        let mut replies = self.replies(&sent).await?.into_iter();
+        let sent: Vec<Invocation> = meetings.iter().filter_map(|call| call.as_ref().ok().cloned()).collect();
+        let mut replies = self.invoke(&sent).await?.into_iter();
         Ok(meetings
             .into_iter()
             .map(|call| match call {
@@ -63,7 +64,7 @@ impl Store {
     async fn detach_shared(
         &self,
         batch: &[Background],
-        elements: &[Result<(Vec<Group<'_>>, Call), Invalid>],
+        elements: &[Result<(Vec<Group<'_>>, Invocation), Invalid>],
         detached: &mut [RedisResult<Vec<i64>>],
     ) -> Result<(), Unavailable> {
         let sent = batch.iter().zip(elements).flat_map(|(one, element)| match (one, element) {
@@ -76,7 +77,7 @@ impl Store {
         let (places, calls): (Vec<_>, Vec<_>) =
             absent.map(|((open, group), place)| (place, group.shared().detach(open, REDIS_CLOCK))).unzip();
         for (place, reply) in places.into_iter().zip(self.replies(&calls).await?) {
-            *place = answer(reply);
+            *place = reply;
         }
         Ok(())
     }
@@ -90,7 +91,7 @@ fn charges(one: &Background) -> &[ScopeCharges] {
 }
 
 /// The groups whose leases end, and the call that brings the two sides together.
-fn calls(one: &Background) -> Result<(Vec<Group<'_>>, Call), Invalid> {
+fn calls(one: &Background) -> Result<(Vec<Group<'_>>, Invocation), Invalid> {
     let groups = match one {
         Background::Open(open) => call::groups(&open.namespace, &open.id, &open.charges)?,
         Background::Usage(_) => Vec::new(),

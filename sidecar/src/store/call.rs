@@ -1,17 +1,16 @@
-//! Script calls: turns a request's charges, grouped by scope, into the KEYS and ARGV of `lua/`, and reads the replies.
+//! Script calls: what the scripts of `lua/` do for a request's charges, grouped by scope, and what they reply.
 //!
 //! It refuses charges that the scripts would get wrong: numbers that a Lua number cannot hold, keys that Redis Cluster
 //! would spread over nodes, the same counter twice. It sends nothing.
 
+use super::invocation::Invocation;
 use crate::script::{self, Script};
 use llm_rate_limit::policy::{NEW_IDENTITIES, is_shared};
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{self, Background, Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Window, WindowState};
-use redis::Cmd;
 use std::collections::HashMap;
-use std::fmt;
 
 /// The longest window: ten years, which with its segments stays far below 2^53.
 pub const MAX_WINDOW: Millis = Millis::new(10 * 366 * Millis::DAY.get());
@@ -189,14 +188,13 @@ fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The first three arguments of a window. They also begin its entry in the index.
-fn shape(window: &Window) -> [String; 3] {
-    let parameter = match window.algorithm {
+/// The third argument of a window, after its algorithm and its length. The three also begin its entry in the index.
+pub(super) fn parameter(window: &Window) -> u64 {
+    match window.algorithm {
         Algorithm::SlidingWindow { segments } => u64::from(segments.get()),
         Algorithm::TokenBucket { burst } => burst.get(),
         Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => 0,
-    };
-    [window.algorithm.name().to_owned(), window.length.to_string(), parameter.to_string()]
+    }
 }
 
 /// The window with these first three arguments; `None` if there is no such window.
@@ -240,74 +238,77 @@ impl<'a> Group<'a> {
     }
 
     /// The call that reserves all or nothing. `now_ms` is 0 for Redis's clock.
-    pub fn reserve(&self, id: &str, now_ms: u64) -> Call {
+    pub fn reserve<'c>(&self, id: &'c str, now_ms: u64) -> Call<'c>
+    where
+        'a: 'c,
+    {
         self.reserve_if(id, IfNew::Reserve, now_ms)
     }
 
     /// The call that reserves all or nothing, and asks whether the identity is new. `now_ms` is 0 for Redis's clock.
-    pub fn reserve_if(&self, id: &str, if_new: IfNew, now_ms: u64) -> Call {
+    pub fn reserve_if<'c>(&self, id: &'c str, if_new: IfNew, now_ms: u64) -> Call<'c>
+    where
+        'a: 'c,
+    {
         let if_new = match if_new {
             IfNew::Reserve => "any",
             IfNew::Tell => "tell",
             IfNew::Leave => "known",
         };
-        self.call(&script::RESERVE, Some(id), vec![now_ms.to_string(), if_new.to_owned()], units)
+        self.call(&script::RESERVE, Some(id), vec![if_new], now_ms, units)
     }
 
     /// The call that settles, or extends, the reservation of `one` to the costs of its charges. `now_ms` is 0 for
     /// Redis's clock.
-    pub fn settle(&self, one: &Settle, now_ms: u64) -> Call {
+    pub fn settle<'c>(&self, one: &'c Settle, now_ms: u64) -> Call<'c>
+    where
+        'a: 'c,
+    {
         let if_absent = match one.if_absent {
             None => "ignore",
             Some(IfAbsent::Charge) => "charge",
             Some(IfAbsent::Mark) => "mark",
         };
-        let then = if one.extend { "extend" } else { "end" };
-        let args = vec![now_ms.to_string(), if_absent.to_owned(), then.to_owned()];
-        let cost = if one.extend { units } else { units_kept };
-        self.call(&script::SETTLE, Some(&one.id), args, cost)
+        let (then, cost): (_, fn(&Charge) -> Units) =
+            if one.extend { ("extend", units) } else { ("end", units_kept) };
+        self.call(&script::SETTLE, Some(&one.id), vec![if_absent, then], now_ms, cost)
     }
 
     /// The call that ends the leases of a reservation whose cost is still to come. `now_ms` is 0 for Redis's clock.
-    pub fn detach(&self, open: &OpenResponse, now_ms: u64) -> Call {
-        let args = vec![now_ms.to_string(), "ignore".to_owned(), "detach".to_owned()];
-        self.call(&script::SETTLE, Some(&open.id), args, units)
+    pub fn detach<'c>(&self, open: &'c OpenResponse, now_ms: u64) -> Call<'c>
+    where
+        'a: 'c,
+    {
+        self.call(&script::SETTLE, Some(&open.id), vec!["ignore", "detach"], now_ms, units)
     }
 
     /// The call that gives back the whole reservation.
-    pub fn release(&self, id: &str, now_ms: u64) -> Call {
-        let args = vec![now_ms.to_string(), "ignore".to_owned(), "end".to_owned()];
-        self.call(&script::SETTLE, Some(id), args, |_| Units::ZERO)
+    pub fn release<'c>(&self, id: &'c str, now_ms: u64) -> Call<'c>
+    where
+        'a: 'c,
+    {
+        self.call(&script::SETTLE, Some(id), vec!["ignore", "end"], now_ms, |_| Units::ZERO)
     }
 
     /// The call that reads the windows and whether the costs would fit. `now_ms` is 0 for Redis's clock.
-    pub fn peek(&self, now_ms: u64) -> Call {
-        self.call(&script::PEEK, None, vec![now_ms.to_string()], units)
+    pub fn peek(&self, now_ms: u64) -> Call<'a> {
+        self.call(&script::PEEK, None, Vec::new(), now_ms, units)
     }
 
-    /// A call of `script`. `args` come before the group's windows, and the record of the reservation `id` is the first
-    /// key.
-    fn call(
+    fn call<'c>(
         &self,
         script: &'static Script,
-        id: Option<&str>,
-        mut args: Vec<String>,
+        id: Option<&'c str>,
+        values: Vec<&'static str>,
+        now_ms: u64,
         cost: impl Fn(&Charge) -> Units,
-    ) -> Call {
-        let mut keys = Vec::with_capacity(1 + 2 * self.charges.len());
-        keys.extend(id.map(|id| self.space.record(self.scope, id)));
-        args.reserve(7 * self.charges.len());
-        for (_, charge) in &self.charges {
-            let identity = if self.is_shared { NEW_IDENTITIES } else { &*charge.identity };
-            keys.push(self.space.counter(self.scope, identity, &charge.name, &charge.window));
-            keys.push(self.space.index(self.scope, identity));
-            args.extend(shape(&charge.window));
-            args.push(charge.limit.to_string());
-            args.push(cost(charge).to_string());
-            args.push(u8::from(charge.enforced).to_string());
-            args.push(keys::index_field(&charge.name, &charge.window));
-        }
-        Call { script, keys, args }
+    ) -> Call<'c>
+    where
+        'a: 'c,
+    {
+        let charges = self.charges.iter().map(|(_, charge)| (*charge, cost(charge))).collect();
+        let Self { space, scope, is_shared, .. } = *self;
+        Call { script, now_ms, space, scope, is_shared, id, values, charges }
     }
 }
 
@@ -321,56 +322,50 @@ fn units_kept(charge: &Charge) -> Units {
     charge.window.algorithm.units_kept(charge.cost)
 }
 
-/// One call of a script.
-#[derive(Clone)]
-pub struct Call {
-    script: &'static Script,
-    keys: Vec<String>,
-    args: Vec<String>,
+/// What a script does for one request in one scope. [`super::invocation`] makes commands of calls.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    pub(super) script: &'static Script,
+    /// The time at which the script counts; 0 for Redis's clock.
+    pub(super) now_ms: u64,
+    pub(super) space: Keyspace<'a>,
+    pub(super) scope: &'a str,
+    is_shared: bool,
+    id: Option<&'a str>,
+    /// Its values before its windows.
+    pub(super) values: Vec<&'static str>,
+    /// Its charges, and what each costs.
+    pub(super) charges: Vec<(&'a Charge, Units)>,
 }
 
-impl Call {
-    /// The script.
-    pub fn script(&self) -> &'static Script {
-        self.script
+impl<'a> Call<'a> {
+    /// The identity whose counters `charge` goes to.
+    pub(super) fn identity(&self, charge: &'a Charge) -> &'a str {
+        if self.is_shared { NEW_IDENTITIES } else { &charge.identity }
     }
 
-    /// Its keys, which all share one hash tag.
-    pub fn keys(&self) -> &[String] {
-        &self.keys
+    /// The key of its reservation's record, if it has one.
+    pub fn record(&self) -> Option<String> {
+        self.id.map(|id| self.space.record(self.scope, id))
     }
 
-    /// The call by the script's hash, which fails with NOSCRIPT if Redis does not know the script.
-    pub fn by_hash(&self) -> Cmd {
-        self.command("EVALSHA", &self.script.sha)
-    }
-
-    /// The call with the script's source, after which Redis knows the hash.
-    pub fn by_source(&self) -> Cmd {
-        self.command("EVAL", self.script.source)
-    }
-
-    fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len());
-        for part in self.keys.iter().chain(&self.args) {
-            command.arg(part.as_str());
-        }
-        command
-    }
-}
-
-impl fmt::Debug for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} {:?}", self.script.name, self.keys, self.args)
+    /// The keys of the counter and of its identity's index for each of its charges.
+    pub fn keys(&self) -> impl Iterator<Item = [String; 2]> + '_ {
+        self.charges.iter().map(|(charge, _)| {
+            let identity = self.identity(charge);
+            [
+                self.space.counter(self.scope, identity, &charge.name, &charge.window),
+                self.space.index(self.scope, identity),
+            ]
+        })
     }
 }
 
-/// The call that brings an open response and its usage together.
+/// The invocation that brings an open response and its usage together.
 ///
 /// # Errors
 /// See [`Invalid`].
-pub fn background(one: &Background) -> Result<Call, Invalid> {
+pub fn background(one: &Background) -> Result<Invocation, Invalid> {
     let (namespace, response, kind, text, keep, most) = match one {
         Background::Open(open) => {
             (&open.namespace, &open.response, "open", &open.record, open.keep_ms, MAX_RECORD_BYTES)
@@ -389,11 +384,9 @@ pub fn background(one: &Background) -> Result<Call, Invalid> {
     if keep.is_zero() || keep > MAX_WINDOW {
         return Err(Invalid::Size { field: "keep_ms", most: MAX_WINDOW.get() });
     }
-    Ok(Call {
-        script: &script::BACKGROUND,
-        keys: vec![keyspace(namespace)?.response(response)],
-        args: vec![kind.to_owned(), text.clone(), keep.to_string(), KEPT_FOR_REPETITION.to_string()],
-    })
+    let key = keyspace(namespace)?.response(response);
+    let args = [kind, text, &keep.to_string(), &KEPT_FOR_REPETITION.to_string()];
+    Ok(Invocation::of_key(&script::BACKGROUND, &key, &args))
 }
 
 /// Reads a reply of integers, three for each window: used, reset_ms and retry_after_ms. `None` if it is not one.
@@ -451,11 +444,8 @@ mod tests {
     fn a_call_names_record_counters_and_indexes_under_one_tag() {
         let charges = [one("a", "requests")];
         let call = groups("", "id", &charges).unwrap()[0].reserve("id", 7);
-        assert_eq!(
-            call.keys(),
-            ["llmrl:2::{a}:reservation:id", "llmrl:2::{a}:key:requests:1m", "llmrl:2::{a}:key"]
-        );
-        assert_eq!(call.args, ["7", "any", "sliding_window", "60000", "60", "100", "1", "1", "requests:1m"]);
+        assert_eq!(call.record().unwrap(), "llmrl:2::{a}:reservation:id");
+        assert_eq!(call.keys().collect::<Vec<_>>(), [["llmrl:2::{a}:key:requests:1m", "llmrl:2::{a}:key"]]);
     }
 
     #[test]
@@ -466,23 +456,23 @@ mod tests {
         let groups = groups("staging", "id", &charges).unwrap();
         assert_eq!(groups.iter().map(Group::is_own).collect::<Vec<_>>(), [true, false, false, false]);
         let call = groups[0].shared().reserve_if("id", IfNew::Leave, 7);
+        assert_eq!(call.record().unwrap(), "llmrl:2:staging:{new-identities}:reservation:id");
         assert_eq!(
-            call.keys(),
+            call.keys().next().unwrap(),
             [
-                "llmrl:2:staging:{new-identities}:reservation:id",
                 "llmrl:2:staging:{new-identities}:new-identities:requests:1m",
                 "llmrl:2:staging:{new-identities}:new-identities",
             ]
         );
-        assert_eq!((&*call.args[1], groups[0].owner()), ("known", ("staging", "ab12")));
+        assert_eq!((call.values[0], groups[0].owner()), ("known", ("staging", "ab12")));
     }
 
     #[test]
     fn releasing_settles_to_nothing() {
         let charges = [one("a", "requests")];
         let call = groups("", "id", &charges).unwrap()[0].release("id", 0);
-        assert_eq!(call.args[1..3], ["ignore", "end"]);
-        assert_eq!(call.args[7], "0");
+        assert_eq!(call.values, ["ignore", "end"]);
+        assert_eq!(call.charges[0].1, 0);
     }
 
     #[test]
@@ -524,24 +514,14 @@ mod tests {
         let window = Window::concurrency(NonZeroMillis::MINUTE);
         let charges = [in_scope("a", Charge { window, cost: Units::new(3), ..charge("concurrency") })];
         let group = &groups("", "id", &charges).unwrap()[0];
-        let settle = |extend| {
-            group.settle(
-                &Settle {
-                    id: "id".into(),
-                    if_absent: None,
-                    extend,
-                    charges: charges.to_vec(),
-                    ..Settle::default()
-                },
-                0,
-            )
-        };
-        assert_eq!(group.reserve("id", 0).args[6], "1");
-        assert_eq!(
-            (&settle(true).args[2..3], &settle(true).args[7]),
-            (&["extend".to_owned()][..], &"1".into())
-        );
-        assert_eq!(settle(false).args[7], "0");
+        let settle =
+            |extend| Settle { id: "id".into(), extend, charges: charges.to_vec(), ..Settle::default() };
+        assert_eq!(group.reserve("id", 0).charges[0].1, 1);
+        for (extend, then, units) in [(true, "extend", 1), (false, "end", 0)] {
+            let settle = settle(extend);
+            let call = group.settle(&settle, 0);
+            assert_eq!((call.values[1], call.charges[0].1), (then, Units::new(units)));
+        }
     }
 
     #[test]
@@ -554,8 +534,9 @@ mod tests {
             Window::token_bucket(minute, Units::new(7)),
             Window::concurrency(minute),
         ] {
-            let [algorithm, length_ms, parameter] = shape(&it);
-            assert_eq!(window([&algorithm, &length_ms, &parameter]), Some(it));
+            let [length_ms, parameter] =
+                [it.length.get().get(), parameter(&it)].map(|number| number.to_string());
+            assert_eq!(window([it.algorithm.name(), &length_ms, &parameter]), Some(it));
         }
         for none in [["leaky", "1", "1"], ["fixed_window", "0", "0"], ["token_bucket", "1", "x"]] {
             assert_eq!(window(none), None, "{none:?}");

@@ -32,6 +32,7 @@ pub struct Link {
     state: watch::Receiver<State>,
     losses: mpsc::UnboundedSender<Loss>,
     timeouts: Timeouts,
+    is_cluster: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -72,9 +73,15 @@ impl Link {
         let (publish, state) =
             watch::channel(State::Down(Unavailable::NotConnected("not connected yet".into())));
         let (losses, incoming) = mpsc::unbounded_channel();
+        let is_cluster = topology.is_cluster();
         let keeper = Keeper { topology, timeouts, buffer, publish, incoming, metrics: Arc::clone(&metrics) };
         tokio::spawn(keeper.run());
-        Self { state, losses, timeouts, metrics }
+        Self { state, losses, timeouts, is_cluster, metrics }
+    }
+
+    /// Whether keys are spread over several servers, by their slots.
+    pub fn is_cluster(&self) -> bool {
+        self.is_cluster
     }
 
     /// Sends `commands` in one round trip and returns the reply to each, in order. An error in reply to one does not

@@ -1,18 +1,20 @@
-//! The Redis code: it reserves and settles batches, with one pipelined round trip for each scope step of a batch.
+//! The Redis code: it reserves and settles batches, with one round trip for each scope step of a batch and, where
+//! one server has all scopes, one invocation of a script.
 //!
 //! The store reserves a request with several scopes scope by scope, because Redis Cluster runs a script on keys of one
 //! scope only. If a later scope refuses, the store gives back what the earlier ones charged and reads all of the
 //! request's windows again, so that the answer is true for each. A crash in between leaves too much charged, never too
 //! little, and only until the charge leaves its window.
 //!
-//! [`call`] makes script calls of charges, `background` keeps reservations open for usage that comes later, [`link`]
-//! keeps the connection that [`topology`] opens, and [`usage`] lists and resets an owner's windows. Policy is the
-//! filter's: limits travel in each call.
+//! [`call`] makes script calls of charges, and [`invocation`] commands of calls; `background` keeps reservations open
+//! for usage that comes later, [`link`] keeps the connection that [`topology`] opens, and [`usage`] lists and resets an
+//! owner's windows. Policy is the filter's: limits travel in each call.
 
 pub mod access;
 mod background;
 pub mod call;
 pub mod error;
+pub mod invocation;
 mod keeper;
 pub mod link;
 mod newcomers;
@@ -24,11 +26,12 @@ pub mod usage;
 use crate::metrics::Metrics;
 use call::{Call, Group, Invalid};
 use error::{Unavailable, is_permanent};
+use invocation::Invocation;
 use link::Link;
 use llm_rate_limit::store::wire::{IfAbsent, Reserve, Reserved, Settle, Settled};
 use newcomers::Newcomers;
 use pending::Pending;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use slices::slices;
 use std::sync::Arc;
 use std::time::Instant;
@@ -139,7 +142,7 @@ impl Store {
     async fn settle_slice(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
         let elements: Vec<_> =
             batch.iter().map(|one| call::groups(&one.namespace, &one.id, &one.charges)).collect();
-        let calls: Vec<Call> = batch
+        let calls: Vec<Call<'_>> = batch
             .iter()
             .zip(&elements)
             .flat_map(|(one, groups)| {
@@ -147,7 +150,7 @@ impl Store {
                 groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
             })
             .collect();
-        let mut answers: Vec<_> = self.replies(&calls).await?.into_iter().map(answer).collect();
+        let mut answers = self.replies(&calls).await?;
         self.settle_shared(batch, &elements, &mut answers).await?;
         let mut answers = answers.into_iter();
         Ok(elements
@@ -195,33 +198,47 @@ impl Store {
         }
         for (place, reply) in again.into_iter().zip(self.replies(&calls).await?) {
             if let Some(place) = place {
-                *place = answer(reply);
+                *place = reply;
             }
         }
         Ok(())
     }
 
-    /// Runs script calls in one round trip. If Redis does not know a script, the call runs again with its source.
+    /// Runs script calls in one round trip.
     ///
     /// # Errors
     /// Redis is unavailable.
-    pub async fn run(&self, calls: &[Call]) -> Result<Vec<Answer>, Unavailable> {
+    pub async fn run(&self, calls: &[Call<'_>]) -> Result<Vec<Answer>, Unavailable> {
         let replies = self.replies(calls).await?;
-        Ok(replies.into_iter().map(|reply| answer(reply).map_err(|why| format!("Redis: {why}"))).collect())
+        Ok(replies.into_iter().map(|reply| reply.map_err(|why| format!("Redis: {why}"))).collect())
     }
 
     /// The replies to script calls, as [`Store::run`] makes them.
-    async fn replies(&self, calls: &[Call]) -> Result<Vec<RedisResult<Value>>, Unavailable> {
-        if calls.is_empty() {
+    async fn replies(&self, calls: &[Call<'_>]) -> Result<Vec<RedisResult<Vec<i64>>>, Unavailable> {
+        let invocations = Invocation::of_calls(calls, self.link.is_cluster());
+        let mut replies: Vec<_> = calls.iter().map(|_| Ok(Vec::new())).collect();
+        for (invocation, reply) in invocations.iter().zip(self.invoke(&invocations).await?) {
+            for (place, reply) in invocation.replies(reply) {
+                if let Some(of_call) = replies.get_mut(place) {
+                    *of_call = reply;
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Invokes scripts in one round trip. If Redis does not know a script, the invocation goes again with its source.
+    async fn invoke(&self, invocations: &[Invocation]) -> Result<Vec<RedisResult<Value>>, Unavailable> {
+        if invocations.is_empty() {
             return Ok(Vec::new());
         }
-        let commands: Vec<Cmd> = calls.iter().map(Call::by_hash).collect();
+        let commands: Vec<Cmd> = invocations.iter().map(|one| one.by_hash().clone()).collect();
         let mut replies = self.link.send(&commands).await?;
-        let (unknown, commands): (Vec<_>, Vec<_>) = calls
+        let (unknown, commands): (Vec<_>, Vec<_>) = invocations
             .iter()
             .zip(&mut replies)
             .filter(|(_, reply)| reply.as_ref().is_err_and(is_no_script))
-            .map(|(call, reply)| (reply, call.by_source()))
+            .map(|(invocation, reply)| (reply, invocation.by_source()))
             .unzip();
         if !commands.is_empty() {
             self.metrics.sources_sent(commands.len());
@@ -235,7 +252,7 @@ impl Store {
     /// Gives back the charges of requests that a later scope refused or failed, and reads the windows of the refused
     /// requests again.
     async fn roll_back(&self, pending: &mut [Pending<'_>]) {
-        let releases: Vec<Call> = pending
+        let releases: Vec<Call<'_>> = pending
             .iter()
             .flat_map(|one| one.releases().map(|group| group.release(one.id, REDIS_CLOCK)))
             .collect();
@@ -292,12 +309,4 @@ fn settled(answers: impl Iterator<Item = RedisResult<Vec<i64>>>) -> Settled {
 
 fn is_no_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-}
-
-/// A script's reply as a list of integers. `settle` replies with a single one.
-fn answer(reply: RedisResult<Value>) -> RedisResult<Vec<i64>> {
-    Ok(match reply? {
-        Value::Int(one) => vec![one],
-        many => Vec::from_redis_value(many)?,
-    })
 }

@@ -82,7 +82,7 @@ impl<'a> Pending<'a> {
 
     /// The calls that reserve the next group: none if there is no more to do, and two for an identity that may have to
     /// share.
-    pub(super) fn next_calls(&mut self, newcomers: &Newcomers, now: Instant) -> Vec<Call> {
+    pub(super) fn next_calls(&mut self, newcomers: &Newcomers, now: Instant) -> Vec<Call<'a>> {
         self.sent = None;
         let group = match self.stage {
             Stage::Reserving => self.groups.get(self.charged),

@@ -116,6 +116,11 @@ impl Topology {
         Ok(Self { kind, description })
     }
 
+    /// Whether it is a cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.kind, Kind::Cluster(_))
+    }
+
     /// Opens a connection that buffers up to `buffer` commands before their senders wait. The caller limits the time
     /// for opening it and for an answer.
     ///
