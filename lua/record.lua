@@ -12,7 +12,11 @@
 -- The mark that a settlement leaves under its record's key if the reservation may still arrive, and its lifetime.
 local SETTLED, SETTLED_MS = 'settled', 600000
 
--- The shortest and the longest lifetime of a record. Between them, it lives as long as a refund can matter.
+-- The lifetime of the record of a reservation that is not to be settled: as long as it may be repeated, or undone
+-- because its request is not served.
+local FINAL_RECORD_MS = 60000
+
+-- The shortest and the longest lifetime of any other. Between them, it lives as long as a refund can matter.
 local MIN_RECORD_MS, MAX_RECORD_MS = 600000, 86400000
 
 -- The most parts of one reservation in one window. Beyond that, the two oldest become one at the place of the older.
@@ -57,7 +61,7 @@ end
 
 -- Writes the record of the parts `charged` to `windows`. `how` is XX to replace a record, or NX to write one only if
 -- there is none. Returns whether it wrote the record.
-local function write_record(key, windows, charged, how)
+local function write_record(key, windows, charged, how, is_final)
   local lists, keep_ms = {}, MIN_RECORD_MS
   for i, window in ipairs(windows) do
     local list = {}
@@ -67,5 +71,6 @@ local function write_record(key, windows, charged, how)
     lists[i] = charged[i].detached and '-' or table.concat(list, ',')
     keep_ms = math.max(keep_ms, math.min(window.algorithm.keep_ms(window.reading), MAX_RECORD_MS))
   end
+  keep_ms = is_final and FINAL_RECORD_MS or keep_ms
   return redis.call('SET', key, table.concat(lists, ';'), 'PX', keep_ms, how) and true or false
 end

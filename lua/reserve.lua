@@ -2,9 +2,10 @@
 --
 -- KEYS        For each window its counter and its identity's index; then each call's record. All share one hash tag on
 --             a cluster.
--- ARGV        The time, the windows and the calls (prelude.lua). A call's value is `any`, or `tell` to be told whether
---             the identity is new, or `known` to reserve nothing if it is.
--- Returns     For each call: 1 if admitted, else 0, and 2 more if the identity is new and the value is not `any`; then
+-- ARGV        The time, the windows and the calls (prelude.lua). A call's values are `any`, or `tell` to be told
+--             whether the identity is new, or `known` to reserve nothing if it is; and `open` if a settlement follows,
+--             or `final`.
+-- Returns     For each call: 1 if admitted, else 0, and 2 more if the identity is new and that was asked; then
 --             for each window used (after the charge), reset_ms, retry_after_ms (0: fits, -1: never, else
 --             milliseconds). For a new identity and `known`, 2 alone. Integers only. A limit that is not enforced does
 --             not refuse, and its retry_after_ms reports whether it would have.
@@ -21,13 +22,13 @@ local function is_new_identity(record, at)
   return not is_charged and redis.call('EXISTS', record, KEYS[2 * first - 1]) == 0
 end
 
-local replies = reply_to_calls(1, function(at, key)
-  local record, is_new = KEYS[key], ARGV[at] ~= 'any' and is_new_identity(KEYS[key], at + 1)
+local replies = reply_to_calls(2, function(at, key)
+  local record, is_new = KEYS[key], ARGV[at] ~= 'any' and is_new_identity(KEYS[key], at + 2)
   if is_new and ARGV[at] == 'known' then
     return { 2 }
   end
 
-  local list, fits, charged = windows_of(at + 1, true), true, {}
+  local list, fits, charged = windows_of(at + 2, true), true, {}
   for i, window in ipairs(list) do
     window.retry_after_ms = window.algorithm.fit(window.reading, window.limit, window.cost)
     fits = fits and (window.retry_after_ms == 0 or not window.enforced)
@@ -36,7 +37,7 @@ local replies = reply_to_calls(1, function(at, key)
 
   local known
   if fits then
-    known = not write_record(record, list, charged, 'NX')
+    known = not write_record(record, list, charged, 'NX', ARGV[at + 1] == 'final')
   else
     known = redis.call('EXISTS', record) == 1
   end

@@ -110,6 +110,13 @@ fn every_key_lives_as_long_as_its_content_matters_and_then_expires() {
     assert!(scripts.settle("c", &[minute(10, 1)], Some(IfAbsent::Charge), 0));
     assert!((599_000..=600_000).contains(&left("llmrl:2::{team}:reservation:c")));
     assert!(left("llmrl:2::{team}:key") > DAY_MS_LEFT, "the index is kept as long as its longest window");
+    let charges = team(&[minute(10, 1)]);
+    let groups = call::groups("", "d", &charges).unwrap();
+    assert_eq!(scripts.run(&[groups[0].reserve_if("d", IfNew::Reserve, true, 0)])[0].as_ref().unwrap()[0], 1);
+    assert!(
+        (59_000..=60_000).contains(&left("llmrl:2::{team}:reservation:d")),
+        "what is final is not settled"
+    );
     assert!(scripts.keys().iter().all(|key| left(key) > 0));
 }
 
@@ -336,7 +343,7 @@ fn a_reservation_tells_whether_its_identity_is_new_and_may_leave_it() {
     let charges = team(&[minute(10, 4)]);
     let group = &call::groups("", "id", &charges).unwrap()[0];
     let reserve =
-        |id: &str, if_new| scripts.run(&[group.reserve_if(id, if_new, BEGIN_MS)]).remove(0).unwrap();
+        |id: &str, if_new| scripts.run(&[group.reserve_if(id, if_new, false, BEGIN_MS)]).remove(0).unwrap();
     assert_eq!(reserve("a", IfNew::Leave), [2], "it is new");
     assert_eq!(scripts.keys(), [""; 0], "and leaves nothing");
     assert_eq!(reserve("a", IfNew::Tell)[..2], [3, 4]);
@@ -346,7 +353,7 @@ fn a_reservation_tells_whether_its_identity_is_new_and_may_leave_it() {
     // A refusal of a new identity, which leaves it new.
     let charges = [ScopeCharges { scope: "other".into(), charges: vec![minute(1, 4)] }];
     let other = &call::groups("", "id", &charges).unwrap()[0];
-    let reply = scripts.run(&[other.reserve_if("d", IfNew::Tell, BEGIN_MS)]).remove(0).unwrap();
+    let reply = scripts.run(&[other.reserve_if("d", IfNew::Tell, false, BEGIN_MS)]).remove(0).unwrap();
     assert_eq!(reply, [2, 0, 0, -1]);
     // A cancellation that came first: its reservation is known, whatever its identity is.
     let none = team(&[Charge { identity: "late".into(), ..minute(10, 0) }]);
@@ -358,7 +365,7 @@ fn a_reservation_tells_whether_its_identity_is_new_and_may_leave_it() {
     };
     let group = &call::groups("", "e", &none).unwrap()[0];
     scripts.run(&[group.settle(&cancel, BEGIN_MS)]).remove(0).unwrap();
-    let reply = scripts.run(&[group.reserve_if("e", IfNew::Leave, BEGIN_MS)]).remove(0).unwrap();
+    let reply = scripts.run(&[group.reserve_if("e", IfNew::Leave, false, BEGIN_MS)]).remove(0).unwrap();
     assert_eq!(reply[..2], [1, 0]);
 }
 

@@ -57,6 +57,7 @@ fn serve(settings: &Settings) -> ExitCode {
     };
     start_log(settings);
     let outcome = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(usize::from(settings.worker_threads))
         .enable_all()
         .build()
         .map_err(serve::Failure::from)

@@ -1,6 +1,6 @@
 //! The sidecar's metrics, for Prometheus. No label takes its values from requests, so a client cannot add time series.
 
-use llm_rate_limit::store::wire::{Met, Reserved, Settle, Settled};
+use llm_rate_limit::store::wire::{Met, Reserve, Reserved, Settle, Settled};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -113,10 +113,13 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Counts the answers to a batch of reservations.
-    pub fn reserved(&self, answers: &[Reserved]) {
+    /// Counts the answers to a batch of reservations. Those that no settlement follows are settled with it.
+    pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved]) {
         self.batches.get_or_create(&CallName { call: "reserve" }).observe(size(answers.len()));
-        for answer in answers {
+        for (one, answer) in batch.iter().zip(answers) {
+            if one.is_final && matches!(answer, Reserved::Decided { admitted: true, .. }) {
+                self.settlements.get_or_create(&Outcome { outcome: "needless" }).inc();
+            }
             let outcome = match answer {
                 Reserved::Decided { admitted: true, .. } => "admitted",
                 Reserved::Decided { admitted: false, .. } => "refused",

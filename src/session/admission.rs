@@ -11,7 +11,7 @@ use crate::config::OnError;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
 use crate::store::local::SharedData;
-use crate::store::{Answer, Decision, HeldIn, Reserved};
+use crate::store::{Answer, Decision, HeldIn, Reserved, Wanted};
 use crate::telemetry::access_log::Field;
 use crate::telemetry::stats::Stat;
 
@@ -179,9 +179,9 @@ impl Candidate {
             }
             cx.shared.refusals.asked(&self.reservation, cx.now);
         }
-        let Reservation { id, max_new_identities, .. } = &self.reservation;
+        let Reservation { ref id, max_new_identities, is_final, .. } = self.reservation;
         let charges = self.reservation.charges(Share::Whole);
-        match cx.stores.reserve(cx.stream, id, charges, *max_new_identities, cx.now) {
+        match cx.stores.reserve(cx.stream, Wanted { id, charges, max_new_identities, is_final }, cx.now) {
             Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
             Reserved::Answered(Answer::Unavailable { why } | Answer::Refused { why }) => {
                 log::error!("{why}");

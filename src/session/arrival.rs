@@ -370,7 +370,8 @@ pub(super) fn admit<S: SharedData>(
 ) -> Session {
     let id = cx.shared.reservation_id();
     let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
-        .bounded(subject.max_new_identities());
+        .bounded(subject.max_new_identities())
+        .under(cx.config.accounting());
     if reservation.lines.is_empty() {
         cx.direct(Directive::Continue);
         return Session::Idle;

@@ -202,7 +202,8 @@ fn settlement(
     let cost = cost(config, &models, &Tokens { input, cached_input, cache_write, output, reasoning });
     let model = models.names().first().cloned();
     let (id, reserved, may_share) = (record.id.clone(), record.reserved, record.may_share);
-    let settlement = Settlement { id, charges: record.charges(&cost), held, is_unchanged: false, may_share };
+    let charges = record.charges(&cost);
+    let settlement = Settlement { id, charges, held, is_unchanged: false, is_final: false, may_share };
     (settlement, model, reserved, cost)
 }
 

@@ -5,6 +5,7 @@
 //! settles once, however it ends.
 
 use super::background::{Record, RecordLine};
+use crate::config::Accounting;
 use crate::policy::limit::{Cost, Limit, Metric};
 use crate::policy::status::LimitStatus;
 use crate::policy::{Applied, Candidates, Owner};
@@ -191,6 +192,8 @@ pub struct Reservation {
     pub lines: Vec<Line>,
     /// How many identities like the request's may get counters in a second, if that is bounded.
     pub max_new_identities: Option<NonZeroU32>,
+    /// Whether the request will cost just that, if it is served.
+    pub is_final: bool,
 }
 
 impl Reservation {
@@ -202,13 +205,22 @@ impl Reservation {
         estimate: Estimate,
     ) -> Self {
         let lines = limits.into_iter().map(|applied| Line::new(applied, &estimate)).collect();
-        Self { id, name: name.map(ToOwned::to_owned), estimate, lines, max_new_identities: None }
+        let name = name.map(ToOwned::to_owned);
+        Self { id, name, estimate, lines, max_new_identities: None, is_final: false }
     }
 
     /// The same reservation, for an identity like which so many may get counters in a second.
     #[must_use]
     pub fn bounded(self, max_new_identities: Option<NonZeroU32>) -> Self {
         Self { max_new_identities, ..self }
+    }
+
+    /// The same reservation, by an `accounting` that may give requests back when the answer is an error. Where only
+    /// requests are limited, and it does not, the cost is final.
+    #[must_use]
+    pub fn under(self, accounting: &Accounting) -> Self {
+        let counts_requests = self.lines.iter().all(|line| line.applied.limit.metric == Metric::Requests);
+        Self { is_final: counts_requests && !accounting.refund_requests_on_error, ..self }
     }
 
     /// The charges of the reserved units under `share` of the limits.
@@ -445,7 +457,7 @@ impl OpenReservation {
     /// The settlement: the final charges, which replace all charges so far.
     pub fn settlement(self, cost: FinalCost) -> Settlement {
         let has_leases = self.has_leases();
-        let Reservation { id, lines, .. } = self.reservation;
+        let Reservation { id, lines, is_final, .. } = self.reservation;
         let real = |line: &Line| match cost {
             _ if line.is_of_another => Units::ZERO,
             FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
@@ -461,7 +473,7 @@ impl OpenReservation {
         };
         let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
         let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
-        Settlement { id, charges, held: self.held, is_unchanged, may_share: self.may_share }
+        Settlement { id, charges, held: self.held, is_unchanged, is_final, may_share: self.may_share }
     }
 }
 

@@ -154,7 +154,8 @@ impl Arrival<'_> {
             self.subject.limits(&facts.models).filter(|applied| !applied.limit.metric.needs_tokens());
         let id = cx.shared.reservation_id();
         let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST)
-            .bounded(self.subject.max_new_identities());
+            .bounded(self.subject.max_new_identities())
+            .under(cx.config.accounting());
         if reservation.lines.is_empty() {
             return Session::Idle;
         }

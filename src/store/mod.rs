@@ -32,7 +32,7 @@ pub use failure::Failure;
 pub use health::Standing;
 pub use noticeboard::Noticeboard;
 pub use responses::USAGE_WAITS;
-pub use stores::{CalloutOutcome, Kept, Reserved, Stores};
+pub use stores::{CalloutOutcome, Kept, Reserved, Stores, Wanted};
 
 use crate::quantity::Millis;
 use crate::window::WindowState;
@@ -109,6 +109,8 @@ pub struct Settlement {
     pub held: HeldIn,
     /// Whether the charges equal those so far, and no lease ends.
     pub is_unchanged: bool,
+    /// Whether the reservation was said to be final.
+    pub is_final: bool,
     /// Whether Redis may have charged the counters that new identities share, and did not say so.
     pub may_share: bool,
 }

@@ -58,6 +58,20 @@ struct Sidecar {
     on_error: OnError,
 }
 
+/// A reservation to make.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// An id that no other reservation of the fleet has.
+    pub id: &'a str,
+    /// The charges.
+    pub charges: Vec<ScopeCharges>,
+    /// How many new identities may get counters in a second, for Redis to hold. The local store has room for so many
+    /// at a time.
+    pub max_new_identities: Option<NonZeroU32>,
+    /// Whether the request will cost just that, if it is served.
+    pub is_final: bool,
+}
+
 /// What becomes of a reservation when it is made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reserved {
@@ -134,21 +148,18 @@ impl<S: SharedData> Stores<S> {
         &self.notices
     }
 
-    /// Reserves all of `charges` or none, for the request of `stream`. Redis may know how many new identities may get
-    /// counters in a second; the local store has room for so many at a time.
-    pub fn reserve(
-        &mut self,
-        stream: u32,
-        id: &str,
-        charges: Vec<ScopeCharges>,
-        max_new_identities_per_second: Option<NonZeroU32>,
-        now: Millis,
-    ) -> Reserved {
+    /// Reserves all that is `wanted` or none, for the request of `stream`.
+    pub fn reserve(&mut self, stream: u32, wanted: Wanted<'_>, now: Millis) -> Reserved {
+        let Wanted { id, charges, max_new_identities, is_final } = wanted;
         match &mut self.sidecar {
             Some(sidecar) => {
-                let namespace = Arc::clone(&self.namespace);
-                let id = id.to_owned();
-                let reserve = Reserve { id, namespace, max_new_identities_per_second, charges };
+                let reserve = Reserve {
+                    id: id.to_owned(),
+                    namespace: Arc::clone(&self.namespace),
+                    max_new_identities_per_second: max_new_identities,
+                    is_final,
+                    charges,
+                };
                 sidecar.reserves.push(stream, reserve);
                 Reserved::Queued { answer_by: now + sidecar.timeout }
             }
@@ -327,7 +338,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, held, is_unchanged, may_share } = settlement;
+        let Settlement { id, charges, held, is_unchanged, is_final, may_share } = settlement;
         match held {
             HeldIn::Local(_) if is_unchanged => false,
             HeldIn::Local(receipt) => {
@@ -339,6 +350,10 @@ impl<S: SharedData> Stores<S> {
                     self.mirror.iter_mut().for_each(|mirror| mirror.ended_unchanged(&id));
                 } else {
                     self.follow(&id, Step::Ends, &charges, now);
+                }
+                // Redis forgets it by itself.
+                if is_final && is_unchanged && !may_share {
+                    return false;
                 }
                 self.send(None, Settle { may_share, ..self.call(id, None, false, charges) })
             }
@@ -395,7 +410,8 @@ impl<S: SharedData> Stores<S> {
             }
             (held, _) => {
                 let OpenResponse { id, charges, .. } = open;
-                let settlement = Settlement { id, charges, held, is_unchanged: false, may_share: false };
+                let settlement =
+                    Settlement { id, charges, held, is_unchanged: false, is_final: false, may_share: false };
                 Kept { met: None, queued: self.settle(settlement, now) }
             }
         }
@@ -744,7 +760,9 @@ mod tests {
         local.prepare();
         let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
         let (id, held) = ("id".into(), held(receipt));
-        let settlement = Settlement { id, charges: charges(40), held, is_unchanged, may_share: false };
+        let dearer = charges(40);
+        let settlement =
+            Settlement { id, charges: dearer, held, is_unchanged, is_final: false, may_share: false };
         let queued = stores.settle(settlement, Millis::ZERO);
         let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop();

@@ -57,6 +57,10 @@ pub struct Reserve {
     /// lost ([`Settle::may_share`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_identities_per_second: Option<NonZeroU32>,
+    /// Whether the costs are final, so that no settlement follows unless the request is not served. The store
+    /// remembers the reservation for a minute then, and otherwise for as long as its charges can be given back.
+    #[serde(rename = "final", default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_final: bool,
     /// The counters to charge, by scope.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -64,14 +68,13 @@ pub struct Reserve {
 
 /// One element of the answer to `POST /v1/reserve`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(into = "AnyReserved", try_from = "AnyReserved")]
 pub enum Reserved {
     /// The store has decided.
     Decided {
         /// Whether the request was charged.
         admitted: bool,
         /// One element per charge, in order.
-        #[serde(with = "states")]
         windows: Vec<WindowState>,
     },
     /// The store has not decided. It may have decided other elements.
@@ -79,7 +82,6 @@ pub enum Reserved {
         /// The reason, for the log.
         error: String,
         /// Whether the store could not: Redis has failed. Otherwise the element is at fault, and no store takes it.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         unavailable: bool,
     },
 }
@@ -129,7 +131,7 @@ pub enum IfAbsent {
 
 /// One element of the answer to `POST /v1/settle`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(into = "AnySettled", try_from = "AnySettled")]
 pub enum Settled {
     /// The settlement has taken effect.
     Done {
@@ -137,7 +139,6 @@ pub enum Settled {
         /// passed.
         settled: bool,
         /// Whether an extension took a counter past its limit.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         over: bool,
     },
     /// The settlement has failed.
@@ -145,7 +146,6 @@ pub enum Settled {
         /// The reason, for the log.
         error: String,
         /// Whether it can never be done. Otherwise it may be sent again.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         permanent: bool,
     },
 }
@@ -242,26 +242,91 @@ struct State {
     retry_after_ms: i64,
 }
 
-/// The states of windows, as an array of [`State`].
-mod states {
-    use super::{Deserialize, Deserializer, Serializer, State, WindowState, fit, retry_after_ms};
-
-    pub(super) fn serialize<S: Serializer>(states: &[WindowState], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(states.iter().map(|state| State {
-            used: state.used,
-            reset_ms: state.reset,
-            retry_after_ms: retry_after_ms(state.fit),
-        }))
+impl From<WindowState> for State {
+    fn from(state: WindowState) -> Self {
+        Self { used: state.used, reset_ms: state.reset, retry_after_ms: retry_after_ms(state.fit) }
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<WindowState>, D::Error> {
-        let states = Vec::<State>::deserialize(from)?.into_iter();
-        let state = |state: State| WindowState {
-            used: state.used,
-            reset: state.reset_ms,
-            fit: fit(state.retry_after_ms),
-        };
-        Ok(states.map(state).collect())
+impl From<State> for WindowState {
+    fn from(state: State) -> Self {
+        Self { used: state.used, reset: state.reset_ms, fit: fit(state.retry_after_ms) }
+    }
+}
+
+/// A [`Reserved`] on the wire. Deriving that (`untagged`) would read each answer into a tree first.
+#[derive(Default, Serialize, Deserialize)]
+struct AnyReserved {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admitted: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    windows: Option<Vec<State>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unavailable: bool,
+}
+
+impl From<Reserved> for AnyReserved {
+    fn from(reserved: Reserved) -> Self {
+        match reserved {
+            Reserved::Decided { admitted, windows } => Self {
+                admitted: Some(admitted),
+                windows: Some(windows.into_iter().map(State::from).collect()),
+                ..Self::default()
+            },
+            Reserved::Failed { error, unavailable } => {
+                Self { error: Some(error), unavailable, ..Self::default() }
+            }
+        }
+    }
+}
+
+impl TryFrom<AnyReserved> for Reserved {
+    type Error = &'static str;
+
+    fn try_from(any: AnyReserved) -> Result<Self, Self::Error> {
+        match any {
+            AnyReserved { admitted: Some(admitted), windows: Some(windows), .. } => {
+                Ok(Self::Decided { admitted, windows: windows.into_iter().map(WindowState::from).collect() })
+            }
+            AnyReserved { error: Some(error), unavailable, .. } => Ok(Self::Failed { error, unavailable }),
+            _ => Err("expected `admitted` and `windows`, or `error`"),
+        }
+    }
+}
+
+/// A [`Settled`] on the wire, as [`AnyReserved`].
+#[derive(Default, Serialize, Deserialize)]
+struct AnySettled {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<bool>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    over: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    permanent: bool,
+}
+
+impl From<Settled> for AnySettled {
+    fn from(settled: Settled) -> Self {
+        match settled {
+            Settled::Done { settled, over } => Self { settled: Some(settled), over, ..Self::default() },
+            Settled::Failed { error, permanent } => Self { error: Some(error), permanent, ..Self::default() },
+        }
+    }
+}
+
+impl TryFrom<AnySettled> for Settled {
+    type Error = &'static str;
+
+    fn try_from(any: AnySettled) -> Result<Self, Self::Error> {
+        match any {
+            AnySettled { settled: Some(settled), over, .. } => Ok(Self::Done { settled, over }),
+            AnySettled { error: Some(error), permanent, .. } => Ok(Self::Failed { error, permanent }),
+            _ => Err("expected `settled` or `error`"),
+        }
     }
 }
 
@@ -269,8 +334,11 @@ mod states {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "struct Charge")]
 struct FlatCharge<'a> {
+    #[serde(borrow)]
     scope: Cow<'a, str>,
+    #[serde(borrow)]
     identity: Cow<'a, str>,
+    #[serde(borrow)]
     name: Cow<'a, str>,
     window: Window,
     limit: Units,

@@ -191,7 +191,9 @@ impl Gateway {
             let metric = async |name: &str| sidecar.metric(&format!("llm_rate_limit_sidecar_{name}")).await;
             let admitted = metric(r#"reservations_total{outcome="admitted"}"#).await;
             let settled = metric(r#"settlements_total{outcome="settled"}"#).await;
-            (calls, admitted - settled)
+            let needless = metric(r#"settlements_total{outcome="needless"}"#).await;
+            // What is needless may be settled all the same: its request was not served.
+            (calls, (admitted - settled - needless).max(0.0))
         })
         .await;
     }

@@ -422,11 +422,17 @@ fn usage_of(fleet: &Fleet, scope: &str, identity: &str) -> Result<Vec<Value>, St
     usage["windows"].as_array().cloned().ok_or_else(|| unknown(text))
 }
 
+/// Nothing settles a reservation that is final: its record lives as long.
+const FINAL_LASTS_MS: i64 = 60_000;
+
 /// The records of reservations that have not ended. A settlement that may have come first leaves a mark in their place.
 fn open_reservations(redis: &Redis) -> BTreeSet<String> {
     let mut connection = redis.connection();
     let keys: Vec<String> = redis::cmd("KEYS").arg("llmrl:*:reservation:*").query(&mut connection).unwrap();
-    let value = |key: &String| redis::cmd("GET").arg(key).query::<Option<String>>(&mut connection).unwrap();
-    let mut value = value;
-    keys.into_iter().filter(|key| value(key).is_some_and(|record| record != "settled")).collect()
+    let mut is_open = |key: &String| {
+        let value: Option<String> = redis::cmd("GET").arg(key).query(&mut connection).unwrap();
+        let left: i64 = redis::cmd("PTTL").arg(key).query(&mut connection).unwrap();
+        left > FINAL_LASTS_MS && value.is_some_and(|record| record != "settled")
+    };
+    keys.into_iter().filter(|key| is_open(key)).collect()
 }

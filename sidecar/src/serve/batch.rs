@@ -18,11 +18,19 @@ struct Batch<T> {
 /// # Errors
 /// The body is not an array of such elements, or has too many.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Refusal> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let batch: Batch<T> = serde_path_to_error::deserialize(&mut json)
-        .map_err(|why| Refusal::Malformed(format!("{}: {}", why.path(), why.inner())))?;
-    json.end().map_err(|why| Refusal::Malformed(why.to_string()))?;
+    let batch: Batch<T> =
+        serde_json::from_slice(body).map_err(|why| Refusal::Malformed(mistake::<T>(body, why)))?;
     if batch.len > MAX_ELEMENTS { Err(Refusal::TooMany(batch.len)) } else { Ok(batch.elements) }
+}
+
+/// What `why` is about, with its place in `body`. To know the place takes longer than to read the body, so only a body
+/// with a mistake is read for it.
+fn mistake<T: DeserializeOwned>(body: &[u8], why: serde_json::Error) -> String {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    match serde_path_to_error::deserialize::<_, Batch<T>>(&mut json) {
+        Ok(_) => why.to_string(),
+        Err(why) => format!("{}: {}", why.path(), why.inner()),
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Batch<T> {

@@ -135,7 +135,7 @@ pub fn groups<'a>(
     let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (&*of.scope, charge)));
     for (at, (scope, charge)) in charges.enumerate() {
         check(at, scope, charge)?;
-        let counter = (scope, &*charge.identity, &*charge.name, charge.window.label());
+        let counter = (scope, &*charge.identity, &*charge.name, counted_window(&charge.window));
         if let Some(first) = counters.insert(counter, at) {
             return Err(Invalid::Twice { first, second: at });
         }
@@ -186,6 +186,16 @@ fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
         return Err(Invalid::Window { at });
     }
     Ok(())
+}
+
+/// `window` as far as it tells counters apart, as [`Window::label`] does: without the burst of a bucket, which like a
+/// limit may change while its counter stays, and without the nominal length of a month.
+pub(super) fn counted_window(window: &Window) -> Window {
+    match window.algorithm {
+        Algorithm::TokenBucket { .. } => Window::token_bucket(window.length, Units::ZERO),
+        Algorithm::CalendarMonth => Window::calendar_month(),
+        _ => *window,
+    }
 }
 
 /// The third argument of a window, after its algorithm and its length. The three also begin its entry in the index.
@@ -242,11 +252,12 @@ impl<'a> Group<'a> {
     where
         'a: 'c,
     {
-        self.reserve_if(id, IfNew::Reserve, now_ms)
+        self.reserve_if(id, IfNew::Reserve, false, now_ms)
     }
 
-    /// The call that reserves all or nothing, and asks whether the identity is new. `now_ms` is 0 for Redis's clock.
-    pub fn reserve_if<'c>(&self, id: &'c str, if_new: IfNew, now_ms: u64) -> Call<'c>
+    /// The call that reserves all or nothing, and asks whether the identity is new. Unless `is_final`, a settlement
+    /// follows. `now_ms` is 0 for Redis's clock.
+    pub fn reserve_if<'c>(&self, id: &'c str, if_new: IfNew, is_final: bool, now_ms: u64) -> Call<'c>
     where
         'a: 'c,
     {
@@ -255,7 +266,13 @@ impl<'a> Group<'a> {
             IfNew::Tell => "tell",
             IfNew::Leave => "known",
         };
-        self.call(&script::RESERVE, Some(id), vec![if_new], now_ms, units)
+        self.call(
+            &script::RESERVE,
+            Some(id),
+            vec![if_new, if is_final { "final" } else { "open" }],
+            now_ms,
+            units,
+        )
     }
 
     /// The call that settles, or extends, the reservation of `one` to the costs of its charges. `now_ms` is 0 for
@@ -455,7 +472,7 @@ mod tests {
         let charges = [own("ab12"), own("group-team"), own("global"), one("ab13", "requests")];
         let groups = groups("staging", "id", &charges).unwrap();
         assert_eq!(groups.iter().map(Group::is_own).collect::<Vec<_>>(), [true, false, false, false]);
-        let call = groups[0].shared().reserve_if("id", IfNew::Leave, 7);
+        let call = groups[0].shared().reserve_if("id", IfNew::Leave, false, 7);
         assert_eq!(call.record().unwrap(), "llmrl:2:staging:{new-identities}:reservation:id");
         assert_eq!(
             call.keys().next().unwrap(),
@@ -540,6 +557,23 @@ mod tests {
         }
         for none in [["leaky", "1", "1"], ["fixed_window", "0", "0"], ["token_bucket", "1", "x"]] {
             assert_eq!(window(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn windows_are_one_counter_if_they_have_one_label() {
+        let minute = NonZeroMillis::MINUTE;
+        let month = |length| Window { length, ..Window::calendar_month() };
+        let buckets = [5, 6].map(|burst| Window::token_bucket(minute, Units::new(burst)));
+        let all = [
+            [Window::sliding(minute), Window::fixed(minute)],
+            [month(minute), month(NonZeroMillis::DAY)],
+            buckets,
+        ];
+        for a in all.as_flattened() {
+            for b in all.as_flattened() {
+                assert_eq!(counted_window(a) == counted_window(b), a.label() == b.label(), "{a:?} {b:?}");
+            }
         }
     }
 

@@ -7,10 +7,9 @@
 
 use super::call::{self, Call};
 use crate::script::Script;
-use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::keys;
 use llm_rate_limit::store::wire::Charge;
-use llm_rate_limit::window::{Algorithm, Window};
+use llm_rate_limit::window::Window;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::collections::HashMap;
 
@@ -122,17 +121,12 @@ struct Counter<'a> {
 }
 
 fn counter<'a>(call: &'a Call<'a>, charge: &'a Charge) -> Counter<'a> {
-    // The burst is no part of a bucket's name.
-    let window = match charge.window.algorithm {
-        Algorithm::TokenBucket { .. } => Window::token_bucket(charge.window.length, Units::ZERO),
-        _ => charge.window,
-    };
     Counter {
         namespace: call.space.namespace(),
         scope: call.scope,
         identity: call.identity(charge),
         name: &charge.name,
-        window,
+        window: call::counted_window(&charge.window),
     }
 }
 
@@ -217,7 +211,7 @@ impl<'a> Draft<'a> {
 mod tests {
     use super::*;
     use crate::store::call::{Group, groups};
-    use llm_rate_limit::quantity::NonZeroMillis;
+    use llm_rate_limit::quantity::{NonZeroMillis, Units};
     use llm_rate_limit::store::wire::ScopeCharges;
 
     fn charge(name: &str) -> Charge {
@@ -262,15 +256,13 @@ mod tests {
         let expected = format!(
             "EVALSHA {} 6 llmrl:2::{{a}}:me:requests:1m llmrl:2::{{a}}:me llmrl:2::{{a}}:me:tokens:1m \
              llmrl:2::{{a}}:me llmrl:2::{{a}}:reservation:x llmrl:2::{{a}}:reservation:y 5 2 \
-             sliding_window 60000 60 100 1 requests:1m sliding_window 60000 60 100 1 tokens:1m any 2 1 7 2 9 any 1 1 7",
+             sliding_window 60000 60 100 1 requests:1m sliding_window 60000 60 100 1 tokens:1m \
+             any open 2 1 7 2 9 any open 1 1 7",
             crate::script::RESERVE.sha
         );
         assert_eq!(text(invocation.by_hash()), expected);
         let by_source = text(&invocation.by_source());
-        assert!(
-            by_source.starts_with("EVAL ") && by_source.ends_with("any 2 1 7 2 9 any 1 1 7"),
-            "{by_source}"
-        );
+        assert!(by_source.starts_with("EVAL ") && by_source.ends_with("any open 1 1 7"), "{by_source}");
     }
 
     #[test]

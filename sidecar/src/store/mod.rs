@@ -78,7 +78,7 @@ impl Store {
         for slice in slices(batch, |one| &one.charges) {
             answers.append(&mut self.reserve_slice(slice).await?);
         }
-        self.metrics.reserved(&answers);
+        self.metrics.reserved(batch, &answers);
         Ok(answers)
     }
 

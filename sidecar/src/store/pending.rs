@@ -21,6 +21,8 @@ pub(super) struct Pending<'a> {
     windows: Vec<Option<WindowState>>,
     /// How many new identities may get counters of their own in a second, if that is bounded.
     max_new: Option<NonZeroU32>,
+    /// Whether no settlement follows.
+    is_final: bool,
     /// How its identity's own charges were sent, and when.
     sent: Option<(Standing, Instant)>,
     /// Charges to the counters that new identities share, of an identity that is not new.
@@ -60,6 +62,7 @@ impl<'a> Pending<'a> {
             stage,
             windows: vec![None; ScopeCharges::count(&request.charges)],
             max_new: request.max_new_identities_per_second,
+            is_final: request.is_final,
             sent: None,
             needless: None,
         }
@@ -89,7 +92,9 @@ impl<'a> Pending<'a> {
             _ => None,
         };
         let Some(group) = group else { return Vec::new() };
-        let reserve = |if_new| group.reserve_if(self.id, if_new, REDIS_CLOCK);
+        let reserve_with =
+            |group: &Group<'a>, if_new| group.reserve_if(self.id, if_new, self.is_final, REDIS_CLOCK);
+        let reserve = |if_new| reserve_with(group, if_new);
         let Some(max) = self.max_new.filter(|_| group.is_own()) else {
             return vec![reserve(IfNew::Reserve)];
         };
@@ -99,7 +104,7 @@ impl<'a> Pending<'a> {
             Standing::Known => vec![reserve(IfNew::Reserve)],
             Standing::Placed => vec![reserve(IfNew::Tell)],
             Standing::Without => {
-                vec![reserve(IfNew::Leave), group.shared().reserve(self.id, REDIS_CLOCK)]
+                vec![reserve(IfNew::Leave), reserve_with(&group.shared(), IfNew::Reserve)]
             }
         }
     }

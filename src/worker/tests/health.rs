@@ -58,7 +58,10 @@ fn a_local_store_is_not_probed() {
 
 /// A worker that has seen its store.
 fn informed(memory: &Memory) -> Driver<'_> {
-    let mut worker = worker(memory, &redis("deny", json!({"rpm": 1})));
+    let mut config = redis("deny", json!({"rpm": 1}));
+    // So that every request is settled.
+    config["refund_requests_on_error"] = json!(true);
+    let mut worker = worker(memory, &config);
     probe(&mut worker, NOW - 1_000).unwrap();
     probe_ended(&mut worker, Ok(YES), NOW - 1_000);
     worker

@@ -198,14 +198,16 @@ fn only_identities_of_the_default_are_bounded_when_they_are_new() {
 #[test]
 fn a_settlement_says_whether_an_answer_was_lost_that_new_identities_may_share() {
     let window = json!({"metric": "requests", "limit": 1, "window": "10s"});
-    for max in [None, Some(20)] {
+    for (max, refunds) in [(None, true), (Some(20), true), (Some(20), false)] {
         let mut limits = json!({"windows": [window], "max_wait_ms": 60_000});
         if let Some(max) = max {
             limits["max_new_identities_per_second"] = json!(max);
         }
         let is_bounded = max.is_some();
         let memory = Memory::default();
-        let mut worker = worker(&memory, &redis("local", limits));
+        let mut config = redis("local", limits);
+        config["refund_requests_on_error"] = json!(refunds);
+        let mut worker = worker(&memory, &config);
         let reserve = |worker: &mut Driver<'_>, stream, answer: bool| {
             worker.request_headers(stream, &chat(), true, NOW);
             let callouts = worker.turn(NOW).callouts;
@@ -217,13 +219,14 @@ fn a_settlement_says_whether_an_answer_was_lost_that_new_identities_may_share() 
             worker.response_headers(stream, OK, true, now);
             worker.stream_done(stream, now);
             let callouts = worker.turn(now).callouts;
-            let callout = callouts.iter().find(|callout| callout.kind == Kind::Settle).unwrap();
+            let callout = callouts.iter().find(|callout| callout.kind == Kind::Settle)?;
             let settle = settles(callout).remove(0);
             worker.callout_ended(Kind::Settle, Ok(br#"[{"settled":true}]"#), now);
-            (settle.if_absent, settle.may_share)
+            Some((settle.if_absent, settle.may_share))
         };
         reserve(&mut worker, 1, true);
-        assert_eq!(end(&mut worker, 1, NOW), (None, false), "its answer has come");
+        let expected = refunds.then_some((None, false));
+        assert_eq!(end(&mut worker, 1, NOW), expected, "its answer has come");
         // The mirror counts the first: this one waits, and reserves again.
         reserve(&mut worker, 2, false);
         assert!(worker.knows(2));
@@ -232,6 +235,46 @@ fn a_settlement_says_whether_an_answer_was_lost_that_new_identities_may_share() 
         let again = callouts.iter().find(|callout| matches!(callout.kind, Kind::Reserve(_))).unwrap();
         let turn = worker.callout_ended(again.kind, Ok(&decided(again, true)), now);
         assert_eq!(statuses(&turn), [(2, 200)]);
-        assert_eq!(end(&mut worker, 2, now), (None, is_bounded), "the first answer was lost");
+        assert_eq!(end(&mut worker, 2, now), Some((None, is_bounded)), "the first answer was lost");
     }
+}
+
+#[test]
+fn what_a_request_costs_is_not_said_again_where_it_cannot_change() {
+    let requests = json!({"rpm": 5, "rpd": 50});
+    for (limits, refunds, status, expected) in [
+        (requests.clone(), false, 200, (true, 0)),
+        // What the upstream answers changes nothing.
+        (requests.clone(), false, 500, (true, 0)),
+        (requests.clone(), true, 200, (false, 1)),
+        (requests.clone(), true, 500, (false, 1)),
+        (json!({"rpm": 5, "tpm": 100_000}), false, 200, (false, 1)),
+        // A slot is given back.
+        (json!({"rpm": 5, "max_concurrency": 5}), false, 200, (false, 1)),
+    ] {
+        let mut config = redis("local", limits.clone());
+        config["refund_requests_on_error"] = json!(refunds);
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &config);
+        send(&mut worker, 1, 5);
+        let reserve = worker.turn(NOW).callouts.remove(0);
+        let sent: Vec<Reserve> = serde_json::from_slice(&reserve.body).unwrap();
+        answer(&mut worker, &reserve, true);
+        worker.response_headers(1, ResponseHead { status, ..OK }, false, NOW);
+        worker.response_body(1, &usage(8, 5), true, NOW);
+        worker.stream_done(1, NOW);
+        let seen = (sent[0].is_final, worker.turn(NOW).callouts.len());
+        assert_eq!(seen, expected, "{limits} {refunds} {status}");
+    }
+}
+
+#[test]
+fn a_request_that_is_not_served_gives_back_what_was_final() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("allow", json!({"rpm": 5})));
+    worker.request_headers(1, &chat(), true, NOW);
+    let reserve = worker.turn(NOW).callouts.remove(0);
+    worker.stream_done(1, NOW);
+    let settles = settles(&answer(&mut worker, &reserve, true).callouts[0]);
+    assert_eq!(settles[0].charges[0].charges[0].cost, 0);
 }
