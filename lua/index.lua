@@ -1,7 +1,8 @@
 -- index: the list of an identity's windows, and the writing of a changed window.
 --
--- KEYS        For each window its identity's index, next to its counter (prelude.lua).
--- ARGV        For each window its field in the index and, for the entry, its first four values (prelude.lua).
+-- KEYS        The indexes of the identities (prelude.lua).
+-- ARGV        For each window the place of its index, its field there and, for the entry, its first four values
+--             (prelude.lua).
 -- Returns     The function below.
 -- Complexity  What each algorithm's `write` takes.
 --
@@ -14,8 +15,9 @@ local function write_window(window, set)
   if not window.algorithm.write(window.reading) then
     return
   end
-  local key, at = KEYS[window.key + 1], window.arg
-  local field, entry = ARGV[at + 5], table.concat(ARGV, ' ', at, at + 3)
+  local at = window.arg
+  local key, field = KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6]
+  local entry = table.concat(ARGV, ' ', at, at + 3)
   local _, is_foreign = try(set, key, field, entry)
   if is_foreign then
     redis.call('DEL', key)

@@ -1,6 +1,6 @@
 -- peek: reports the state of windows and whether a cost would fit, and changes nothing.
 --
--- KEYS        For each window its counter and its identity's index. All share one hash tag on a cluster.
+-- KEYS        The windows' counters and their identities' indexes (prelude.lua). All share one hash tag on a cluster.
 -- ARGV        The time, the windows and the calls (prelude.lua). A call has no values before its windows.
 -- Returns     For each call, for each of its windows used, reset_ms, retry_after_ms (0: fits, -1: never, else
 --             milliseconds). Integers only.

@@ -1,11 +1,12 @@
 -- prelude: the clock, the windows and the calls in the arguments, and the windows in a reply. The last file before each
 -- script.
 --
--- KEYS        For each window its counter and its identity's index; then for each call what the script says.
--- ARGV        1: now_ms, 0 for Redis's clock; 2: the number of windows, which are all different counters; for each
---             window six values: algorithm, window_ms, parameter (segments or burst, else 0), limit, 1 if the limit is
---             enforced or 0, field in the index. Then for each call: what the script says, the number of its windows,
---             and for each of those its number and the cost.
+-- KEYS        The counter of each window; then the indexes of the identities, each once, since Lua takes long for long
+--             texts; then for each call what the script says.
+-- ARGV        1: now_ms, 0 for Redis's clock; 2: the number of windows, which are all different counters; 3: the number
+--             of indexes; for each window seven values: algorithm, window_ms, parameter (segments or burst, else 0),
+--             limit, 1 if the limit is enforced or 0, the place of its index in KEYS, and its field in that. Then for
+--             each call: what the script says, the number of its windows, and for each its number and the cost.
 -- Returns     The functions below. A script replies with a list that has the reply to each call, in order.
 -- Complexity  O(windows) and what each algorithm's `read` takes.
 --
@@ -14,7 +15,10 @@
 -- read and one write.
 
 -- The number of values of a window in ARGV.
-local VALUES = 6
+local VALUES = 7
+
+-- The place in ARGV of the first window.
+local FIRST = 4
 
 -- The script's time in milliseconds: `now_ms`, which tests pass, or, if that is 0, Redis's clock, which is the same for
 -- the whole fleet.
@@ -36,15 +40,14 @@ local windows = {}
 local function window_at(number, in_force)
   local window = windows[number]
   if not window then
-    local key, at = 2 * number - 1, 3 + VALUES * (number - 1)
+    local at = FIRST + VALUES * (number - 1)
     local algorithm, limit = algorithm_named(ARGV[at]), tonumber(ARGV[at + 3])
     local window_ms, parameter = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     window = {
       algorithm = algorithm,
-      reading = algorithm.read(KEYS[key], now, window_ms, parameter, limit, in_force),
+      reading = algorithm.read(KEYS[number], now, window_ms, parameter, limit, in_force),
       limit = limit,
       enforced = ARGV[at + 4] == '1',
-      key = key,
       arg = at,
     }
     windows[number] = window
@@ -66,7 +69,7 @@ end
 -- The reply of a script: what reply(at, key) returns for each call. `at` is the place in ARGV of its first value, of
 -- which it has `values` before its windows, and `key` is its place in KEYS.
 local function reply_to_calls(values, reply)
-  local replies, at, key = {}, 3 + VALUES * count, 2 * count
+  local replies, at, key = {}, FIRST + VALUES * count, count + tonumber(ARGV[3])
   local last = #ARGV
   while at <= last do
     key = key + 1

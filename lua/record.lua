@@ -66,11 +66,11 @@ local function write_record(key, windows, charged, how, is_final)
   for i, window in ipairs(windows) do
     local list = {}
     for p, part in ipairs(charged[i]) do
-      list[p] = string.format('%.0f:%.0f', part[1], part[2])
+      list[p] = string.format('%d:%d', part[1], part[2])
     end
     lists[i] = charged[i].detached and '-' or table.concat(list, ',')
     keep_ms = math.max(keep_ms, math.min(window.algorithm.keep_ms(window.reading), MAX_RECORD_MS))
   end
   keep_ms = is_final and FINAL_RECORD_MS or keep_ms
-  return redis.call('SET', key, table.concat(lists, ';'), 'PX', keep_ms, how) and true or false
+  return redis.call('SET', key, table.concat(lists, ';'), 'PX', decimals(keep_ms), how) and true or false
 end

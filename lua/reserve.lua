@@ -1,7 +1,7 @@
 -- reserve: charges every window of a reservation or none, once per reservation.
 --
--- KEYS        For each window its counter and its identity's index; then each call's record. All share one hash tag on
---             a cluster.
+-- KEYS        The windows' counters and their identities' indexes (prelude.lua); then each call's record. All share one
+--             hash tag on a cluster.
 -- ARGV        The time, the windows and the calls (prelude.lua). A call's values are `any`, or `tell` to be told
 --             whether the identity is new, or `known` to reserve nothing if it is; and `open` if a settlement follows,
 --             or `final`.
@@ -19,7 +19,7 @@
 local function is_new_identity(record, at)
   local first = tonumber(ARGV[at + 1])
   local is_charged = windows[first] and windows[first].is_charged
-  return not is_charged and redis.call('EXISTS', record, KEYS[2 * first - 1]) == 0
+  return not is_charged and redis.call('EXISTS', record, KEYS[first]) == 0
 end
 
 local replies = reply_to_calls(2, function(at, key)

@@ -1,8 +1,8 @@
 -- settle: replaces what a reservation charged by its final cost, once; or brings a running reservation up to date; or
 -- ends the leases of one whose cost is still to come.
 --
--- KEYS        For each window its counter and its identity's index; then each call's record. All share one hash tag on
---             a cluster.
+-- KEYS        The windows' counters and their identities' indexes (prelude.lua); then each call's record. All share one
+--             hash tag on a cluster.
 -- ARGV        The time, the windows and the calls (prelude.lua). A call's values are what to do if there is no record,
 --             `ignore`, `charge` or `mark`; and `end`, `extend` if the request still runs, or `detach` if it is over
 --             and its cost is still to come. A call's windows are those of its reservation, in the same order, and a

@@ -18,6 +18,23 @@ local function whole(text)
   return number and number <= TOO_MUCH and number or nil
 end
 
+-- Four whole numbers up to TOO_MUCH, which `text` has with a space between two, else nil.
+local function whole_numbers(text)
+  if not text or #text > 67 then
+    return nil
+  end
+  local a, b, c, d = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  a, b, c, d = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
+  if a and math.max(a, b, c, d) <= TOO_MUCH then
+    return a, b, c, d
+  end
+end
+
+-- A whole number as a text. Redis itself would format it as a fraction, which takes three times as long.
+local function decimals(number)
+  return string.format('%d', number)
+end
+
 -- The reply to a command that touches `key`, and whether the key has another type, in which case the reply is empty.
 local function try(command, key, ...)
   local reply = redis.pcall(command, key, ...)

@@ -221,10 +221,10 @@ fn explain_as_json_names_the_counters() {
         json!({
             "owner": "this key", "name": "requests", "metric": "requests", "limit": 600, "capacity": 20,
             "window": "1h-bucket", "window_ms": 3_600_000, "algorithm": "token_bucket", "max_wait_ms": 1500,
-            "dry_run": true, "counter": format!("llmrl:2::{{group-team-a}}:{id}:requests:1h-bucket"),
+            "dry_run": true, "counter": format!("llmrl:3::{{group-team-a}}:{id}:requests:1h-bucket"),
         })
     );
-    assert_eq!(windows[5]["counter"], "llmrl:2::{model-gpt-4*}:model-gpt-4*:requests:1d");
+    assert_eq!(windows[5]["counter"], "llmrl:3::{model-gpt-4*}:model-gpt-4*:requests:1d");
     assert_eq!(windows.len(), 7);
 }
 

@@ -29,7 +29,7 @@ fn used(scripts: &Scripts, charge: &Charge, now_ms: u64) -> u64 {
 /// Far less than a walk through all segments since the epoch takes, and far more than anything else.
 const SOON: Duration = Duration::from_secs(2);
 
-const VALUES: [&str; 12] = [
+const VALUES: [&str; 20] = [
     "0",
     "1",
     "-1",
@@ -41,13 +41,21 @@ const VALUES: [&str; 12] = [
     "",
     "9007199254740991",
     "1700000000000",
+    "1 2 3",
+    "0 0 0 0",
+    "7 0 28333333 0",
+    "3 28333334 28333333 9007199254740991",
+    "9007199254740991 28333333 28333333 0",
+    "9007199254740993 0 28333333 0",
+    "1 1 99999999999 1",
+    "-1 0 28333333 0",
     "\u{1}\u{93}junk",
 ];
 
 #[test]
 fn a_field_that_is_not_ours_stops_nobody() {
     let scripts = Scripts::start();
-    let fields = ["f", "l", "t", "o", "i", "u", "d", "a", "r", "x", "28333333", "28333300", "other"];
+    let fields = ["s", "i", "o", "u", "d", "a", "r", "x", "28333333", "28333300", "other"];
     for (at, charge) in all(1).iter().enumerate() {
         for (n, field) in fields.iter().enumerate() {
             for (v, value) in VALUES.iter().enumerate() {
@@ -115,7 +123,12 @@ fn the_limit_holds_beside_a_foreign_first_segment() {
         let one = std::slice::from_ref(charge);
         let admitted = |ids: std::ops::Range<u64>| {
             ids.filter(|id| {
-                let () = scripts.redis.ask(&["HSET", &key(charge), "f", "0"]);
+                let numbers: Option<String> = scripts.redis.ask(&["HGET", &key(charge), "s"]);
+                let numbers = numbers.unwrap_or_default();
+                if let [total, _, last, lead] = numbers.split(' ').collect::<Vec<_>>()[..] {
+                    let numbers = format!("{total} 0 {last} {lead}");
+                    let () = scripts.redis.ask(&["HSET", &key(charge), "s", &numbers]);
+                }
                 scripts.reserve(&format!("{}-{id}", charge.name), one, BEGIN_MS + id * 10).0
             })
             .count()
@@ -130,7 +143,7 @@ fn a_key_of_another_type_is_a_new_counter() {
     let charges = all(3);
     for foreign in [&["SET"][..], &["RPUSH"], &["SADD"]] {
         let () = scripts.redis.ask(&["FLUSHALL"]);
-        for key in charges.iter().map(key).chain(["llmrl:2::{team}:key".to_owned()]) {
+        for key in charges.iter().map(key).chain(["llmrl:3::{team}:key".to_owned()]) {
             let _: redis::Value = scripts.redis.ask(&[foreign, &[&key, "x"]].concat());
         }
         assert_eq!(scripts.used(&all(0), BEGIN_MS), [0; 5]);

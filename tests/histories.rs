@@ -146,14 +146,14 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
     let nothing = charges(&[0; 3], &all, hundredths);
     prop_assert_eq!(scripts.peek(&nothing, now_ms), twin.peek(&nothing, now_ms.into()), "at the end");
     for key in scripts.keys() {
-        prop_assert!(key.starts_with("llmrl:2::{team}:"), "{} has another tag", key);
+        prop_assert!(key.starts_with("llmrl:3::{team}:"), "{} has another tag", key);
         prop_assert!(scripts.redis.ask::<i64>(&["PTTL", &key]) > 0, "{} does not expire", key);
     }
     for charge in nothing {
         let max_fields = match charge.window.algorithm {
-            // The segments of the window, the one that is leaving, and four fields for all of them.
-            Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 5,
-            Algorithm::Concurrency => 65,
+            // The segments of the window, the one that is leaving, and a field for all of them.
+            Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 2,
+            Algorithm::Concurrency => 62,
             Algorithm::FixedWindow | Algorithm::CalendarMonth => 3,
             Algorithm::TokenBucket { .. } => 7,
         };

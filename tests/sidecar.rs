@@ -329,7 +329,7 @@ async fn a_probe_says_whether_redis_takes_writes() {
         sidecar.post("/v1/reserve", body).await
     };
     assert_eq!(probe().await, (200, r#"[{"admitted":true,"windows":[]}]"#.to_owned()));
-    let expires: i64 = redis.ask(&["PTTL", "llmrl:2:staging:{probe}"]);
+    let expires: i64 = redis.ask(&["PTTL", "llmrl:3:staging:{probe}"]);
     assert!((1..=1000).contains(&expires), "{expires}");
     redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "1"]);
     let (status, answer) = probe().await;

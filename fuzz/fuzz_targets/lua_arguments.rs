@@ -113,7 +113,7 @@ fn window([algorithm, length, bits, segments, more, burst, _]: [u8; 7]) -> Windo
 }
 
 /// What somebody else writes.
-const FOREIGN: [&str; 16] = [
+const FOREIGN: [&str; 22] = [
     "0",
     "1",
     "-1",
@@ -127,12 +127,18 @@ const FOREIGN: [&str; 16] = [
     "9007199254740990",
     "1700000000000",
     "1:2;3:4",
+    "0 0 0 0",
+    "7 0 28333333 0",
+    "3 28333334 28333333 9007199254740991",
+    "9007199254740991 28333333 28333333 0",
+    "1 1 99999999999 1",
+    "1 2 3",
     "99999999999999999999:7",
     "settled",
     "\u{1}\u{93}junk",
 ];
 
-const FIELDS: [&str; 12] = ["f", "l", "t", "o", "i", "u", "d", "a", "r", "28333333", "1180555", "0"];
+const FIELDS: [&str; 11] = ["s", "l", "o", "i", "u", "d", "a", "r", "28333333", "1180555", "0"];
 
 /// What windows must have in them.
 #[derive(Default)]

@@ -105,7 +105,7 @@ local function fixed_window(index, ends_at)
     if reading.ended then
       redis.call('DEL', reading.key)
     end
-    redis.call('HSET', reading.key, 'i', reading.index, 'u', reading.used)
+    redis.call('HSET', reading.key, 'i', decimals(reading.index), 'u', decimals(reading.used))
     if reading.moved then
       redis.call('HSET', reading.key, 'o', reading.lead)
     end

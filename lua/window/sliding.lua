@@ -8,14 +8,12 @@
 --
 -- A window consists of segments of ceil(window_ms / segments), aligned to the epoch. A unit charged in segment i counts
 -- until segment i + segments + 1 begins. The hash holds
---   t          the total of all segments
---   f          the oldest segment that may have charges
---   l          the last segment charged
---   o          how far the counter's time is ahead of the clock, in milliseconds; absent until the clock steps back
+--   s          four numbers: the total of all segments; the oldest segment that may have charges; the last segment
+--              charged; how far the counter's time is ahead of the clock, in milliseconds, 0 until the clock steps back
 --   <number>   the units charged in that segment, less refunds
 --
 -- A script reads each counter once, works in memory and writes once, so that it can check every window before it
--- charges any. Redis turns a Lua number into its shortest exact decimals, so whole numbers below 2^53 survive.
+-- charges any. The four numbers are one field, because a script spends more time on each field than Redis.
 local function sliding_window()
   -- The most segments that one command reads or deletes: far below Lua's limit on the results of `unpack`.
   local SEGMENTS_AT_ONCE = 100
@@ -25,13 +23,13 @@ local function sliding_window()
     local names = {}
     for segment = from, to do
       if reading.counts[segment] == nil then
-        names[#names + 1] = segment
+        names[#names + 1] = decimals(segment)
       end
     end
     if #names > 0 and not reading.emptied then
       local counts = redis.call('HMGET', reading.key, unpack(names))
-      for i, segment in ipairs(names) do
-        reading.counts[segment] = counts[i] and (whole(counts[i]) or 0)
+      for i, name in ipairs(names) do
+        reading.counts[tonumber(name)] = counts[i] and (whole(counts[i]) or 0)
       end
     end
   end
@@ -67,7 +65,7 @@ local function sliding_window()
   local function read(key, now, window_ms, segments)
     local segment_ms = math.ceil(window_ms / segments)
     local by_clock = math.floor(now / segment_ms)
-    local fields, is_foreign = try('HMGET', key, 't', 'f', 'l', 'o', by_clock)
+    local fields, is_foreign = try('HMGET', key, 's', decimals(by_clock))
     local reading = {
       key = key,
       now = now,
@@ -80,25 +78,24 @@ local function sliding_window()
       dirty = {}, -- segments with a count to write
       left = {}, -- segments to delete
     }
-    local total, last = whole(fields[1]), whole(fields[3])
-    if not total or not last or (last + segments + 2) * segment_ms >= 2 ^ 52 then
+    local total, first, last, lead = whole_numbers(fields[1])
+    if not total or (last + segments + 2) * segment_ms >= 2 ^ 52 then
       forget(reading, now)
       -- A key that does not exist needs no deletion.
-      reading.emptied = is_foreign or fields[1] or fields[2] or fields[3] or fields[4] or fields[5]
+      reading.emptied = is_foreign or fields[1] or fields[2]
       reading.oldest = math.max(reading.current - segments, 0)
       return reading
     end
-    local first, lead = whole(fields[2]), whole(fields[4]) or 0
     reading.total, reading.last = total, last
-    reading.first = first and first <= last and math.max(first, last - segments) or math.max(last - segments, 0)
+    reading.first = math.max(first <= last and first or 0, last - segments, 0)
     reading.lead, reading.now =
       counter_time(math.min(lead, 2 ^ 52), now, last * segment_ms, math.min(segment_ms, 60000))
     reading.moved = reading.lead ~= lead
     reading.current = math.max(math.floor(reading.now / segment_ms), last)
     if reading.current == by_clock then
-      reading.counts[by_clock] = whole(fields[5])
+      reading.counts[by_clock] = whole(fields[2])
     else
-      reading.counts[reading.current] = whole(redis.call('HGET', key, reading.current))
+      reading.counts[reading.current] = whole(redis.call('HGET', key, decimals(reading.current)))
     end
     reading.oldest = math.max(reading.current - segments, 0)
     if last < reading.oldest then
@@ -107,10 +104,10 @@ local function sliding_window()
     elseif reading.first < reading.oldest then
       each_segment(reading, reading.first, reading.oldest - 1, function(segment, count)
         reading.total = math.max(reading.total - count, 0)
-        reading.left[#reading.left + 1] = segment
+        reading.left[#reading.left + 1] = decimals(segment)
       end)
       reading.first = reading.oldest
-      reading.first_moved = true
+      reading.moved = true
     end
     return reading
   end
@@ -165,10 +162,7 @@ local function sliding_window()
       reading.last = segment
       reading.began = true
     end
-    if not reading.first then
-      reading.first = segment
-      reading.first_moved = true
-    end
+    reading.first = reading.first or segment
   end
 
   -- Units charged at `place` that are still in the window.
@@ -223,24 +217,13 @@ local function sliding_window()
     end
     local fields = {}
     for segment in pairs(reading.dirty) do
-      fields[#fields + 1] = segment
-      fields[#fields + 1] = reading.counts[segment]
+      fields[#fields + 1] = decimals(segment)
+      fields[#fields + 1] = decimals(reading.counts[segment])
     end
-    if #fields > 0 or reading.first_moved or reading.moved then
-      fields[#fields + 1] = 't'
-      fields[#fields + 1] = reading.total
-      if reading.first_moved then
-        fields[#fields + 1] = 'f'
-        fields[#fields + 1] = reading.first
-      end
-      if reading.began then
-        fields[#fields + 1] = 'l'
-        fields[#fields + 1] = reading.last
-      end
-      if reading.moved and not reading.emptied then
-        fields[#fields + 1] = 'o'
-        fields[#fields + 1] = reading.lead
-      end
+    if #fields > 0 or reading.moved then
+      local lead = reading.emptied and 0 or reading.lead
+      fields[#fields + 1] = 's'
+      fields[#fields + 1] = string.format('%d %d %d %d', reading.total, reading.first, reading.last, lead)
       redis.call('HSET', key, unpack(fields))
     end
     if reading.began then

@@ -24,7 +24,7 @@ use crate::window::Window;
 
 /// The version of the keys and values in Redis. Raise it whenever their meaning changes: what has another version is
 /// not read, and expires.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// The version of a shard's bytes. Raise it whenever their meaning changes.
 const SHARD_VERSION: u32 = 4;
@@ -133,12 +133,12 @@ mod tests {
     fn keys_of_one_scope_share_their_hash_tag() {
         let window = Window::sliding(NonZeroMillis::MINUTE);
         let keys = Keyspace::new("");
-        assert_eq!(keys.counter("a", "me", "gpt:4/requests", &window), "llmrl:2::{a}:me:gpt:4/requests:1m");
-        assert_eq!(keys.index("a", "me"), "llmrl:2::{a}:me");
-        assert_eq!(keys.record("a", "id"), "llmrl:2::{a}:reservation:id");
-        assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:2:staging:{a}:me");
-        assert_eq!(keys.response("ab12"), "llmrl:2::{ab12}:response");
-        assert_eq!(keys.probe(), "llmrl:2::{probe}");
+        assert_eq!(keys.counter("a", "me", "gpt:4/requests", &window), "llmrl:3::{a}:me:gpt:4/requests:1m");
+        assert_eq!(keys.index("a", "me"), "llmrl:3::{a}:me");
+        assert_eq!(keys.record("a", "id"), "llmrl:3::{a}:reservation:id");
+        assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:3:staging:{a}:me");
+        assert_eq!(keys.response("ab12"), "llmrl:3::{ab12}:response");
+        assert_eq!(keys.probe(), "llmrl:3::{probe}");
         assert_eq!(responses("staging", 3), "llmrl-responses/2/staging/3");
         assert_eq!(shard("staging", 64, 3), "llmrl/4/staging/64/3");
     }

@@ -99,7 +99,7 @@ async fn no_key_is_written_anywhere() {
     let fleet = gateway.fleet.as_ref().unwrap();
     gateway.used(key, "requests").await;
     let keys: Vec<String> = fleet.redis.ask(&["KEYS", "*"]);
-    assert!(keys.iter().any(|name| name.starts_with("llmrl:2::{")), "{keys:?}");
+    assert!(keys.iter().any(|name| name.starts_with("llmrl:3::{")), "{keys:?}");
     for name in &keys {
         let kind: String = fleet.redis.ask(&["TYPE", name]);
         let value: Vec<String> = match kind.as_str() {

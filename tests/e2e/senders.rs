@@ -207,8 +207,8 @@ async fn deployments_on_one_redis_count_apart_in_namespaces_of_their_own() {
     let full = production.caller("senders-space").hello().await;
     assert_eq!(full.status, 429, "without a namespace, all share the counters");
     let keys: Vec<String> = redis.ask(&["KEYS", "*"]);
-    for space in ["llmrl:2::{", "llmrl:2:staging:{", "llmrl:2:staging-2:{"] {
+    for space in ["llmrl:3::{", "llmrl:3:staging:{", "llmrl:3:staging-2:{"] {
         assert!(keys.iter().any(|key| key.starts_with(space)), "{space}: {keys:?}");
     }
-    assert!(keys.iter().all(|key| key.starts_with("llmrl:2:")), "{keys:?}");
+    assert!(keys.iter().all(|key| key.starts_with("llmrl:3:")), "{keys:?}");
 }

@@ -461,8 +461,8 @@ mod tests {
     fn a_call_names_record_counters_and_indexes_under_one_tag() {
         let charges = [one("a", "requests")];
         let call = groups("", "id", &charges).unwrap()[0].reserve("id", 7);
-        assert_eq!(call.record().unwrap(), "llmrl:2::{a}:reservation:id");
-        assert_eq!(call.keys().collect::<Vec<_>>(), [["llmrl:2::{a}:key:requests:1m", "llmrl:2::{a}:key"]]);
+        assert_eq!(call.record().unwrap(), "llmrl:3::{a}:reservation:id");
+        assert_eq!(call.keys().collect::<Vec<_>>(), [["llmrl:3::{a}:key:requests:1m", "llmrl:3::{a}:key"]]);
     }
 
     #[test]
@@ -473,12 +473,12 @@ mod tests {
         let groups = groups("staging", "id", &charges).unwrap();
         assert_eq!(groups.iter().map(Group::is_own).collect::<Vec<_>>(), [true, false, false, false]);
         let call = groups[0].shared().reserve_if("id", IfNew::Leave, false, 7);
-        assert_eq!(call.record().unwrap(), "llmrl:2:staging:{new-identities}:reservation:id");
+        assert_eq!(call.record().unwrap(), "llmrl:3:staging:{new-identities}:reservation:id");
         assert_eq!(
             call.keys().next().unwrap(),
             [
-                "llmrl:2:staging:{new-identities}:new-identities:requests:1m",
-                "llmrl:2:staging:{new-identities}:new-identities",
+                "llmrl:3:staging:{new-identities}:new-identities:requests:1m",
+                "llmrl:3:staging:{new-identities}:new-identities",
             ]
         );
         assert_eq!((call.values[0], groups[0].owner()), ("known", ("staging", "ab12")));

@@ -185,16 +185,27 @@ impl<'a> Draft<'a> {
     fn finish(self) -> Invocation {
         let Call { script, now_ms, .. } = *self.first;
         let records: Vec<String> = self.calls.iter().filter_map(|(_, call, _)| call.record()).collect();
-        let mut command = command(script, 2 * self.windows.len() + records.len());
+        let mut indexes: Vec<String> = Vec::new();
+        let windows: Vec<(usize, &Charge)> = self
+            .windows
+            .iter()
+            .map(|(call, charge)| {
+                let index = call.space.index(call.scope, call.identity(charge));
+                // Those of an identity are neighbours, mostly.
+                if indexes.last() != Some(&index) {
+                    indexes.push(index);
+                }
+                (self.windows.len() + indexes.len(), *charge)
+            })
+            .collect();
+        let mut command = command(script, windows.len() + indexes.len() + records.len());
         for (call, charge) in &self.windows {
-            let identity = call.identity(charge);
-            command.arg(call.space.counter(call.scope, identity, &charge.name, &charge.window));
-            command.arg(call.space.index(call.scope, identity));
+            command.arg(call.space.counter(call.scope, call.identity(charge), &charge.name, &charge.window));
         }
-        command.arg(&records).arg(now_ms).arg(self.windows.len());
-        for (_, Charge { name, window, limit, enforced, .. }) in &self.windows {
+        command.arg(&indexes).arg(&records).arg(now_ms).arg(windows.len()).arg(indexes.len());
+        for (index, Charge { name, window, limit, enforced, .. }) in windows {
             command.arg(window.algorithm.name()).arg(window.length.get().get()).arg(call::parameter(window));
-            command.arg(limit.get()).arg(u8::from(*enforced)).arg(keys::index_field(name, window));
+            command.arg(limit.get()).arg(u8::from(*enforced)).arg(index).arg(keys::index_field(name, window));
         }
         for (_, call, windows) in &self.calls {
             command.arg(&call.values).arg(windows.len());
@@ -254,9 +265,9 @@ mod tests {
         let calls = [group(&both).reserve("x", 5), group(&one).reserve("y", 5)];
         let [invocation] = &Invocation::of_calls(&calls, true)[..] else { panic!() };
         let expected = format!(
-            "EVALSHA {} 6 llmrl:2::{{a}}:me:requests:1m llmrl:2::{{a}}:me llmrl:2::{{a}}:me:tokens:1m \
-             llmrl:2::{{a}}:me llmrl:2::{{a}}:reservation:x llmrl:2::{{a}}:reservation:y 5 2 \
-             sliding_window 60000 60 100 1 requests:1m sliding_window 60000 60 100 1 tokens:1m \
+            "EVALSHA {} 5 llmrl:3::{{a}}:me:requests:1m llmrl:3::{{a}}:me:tokens:1m llmrl:3::{{a}}:me \
+             llmrl:3::{{a}}:reservation:x llmrl:3::{{a}}:reservation:y 5 2 1 \
+             sliding_window 60000 60 100 1 3 requests:1m sliding_window 60000 60 100 1 3 tokens:1m \
              any open 2 1 7 2 9 any open 1 1 7",
             crate::script::RESERVE.sha
         );
