@@ -12,7 +12,7 @@ use llm_rate_limit::quantity::{Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::local::SharedData;
 use llm_rate_limit::store::sidecar::{Callout, Kind};
 use llm_rate_limit::store::wire::{Background, Charge, Reserve, ScopeCharges, Settle};
-use llm_rate_limit::store::{Answer, Decision, Failure, HeldIn, OpenResponse, Settlement, Stores};
+use llm_rate_limit::store::{Answer, Decision, Failure, HeldIn, OpenResponse, Settlement, Stores, Wanted};
 use llm_rate_limit::telemetry::stats::Stats;
 use llm_rate_limit::window::Window;
 use llm_rate_limit_cli::serve::batch;
@@ -65,7 +65,13 @@ fn windows_of(stream: u32) -> usize {
 
 fn reserve(stores: &mut Stores<Nothing>, streams: std::ops::Range<u32>, now: Millis) {
     for stream in streams {
-        stores.reserve(stream, &stream.to_string(), charges(windows_of(stream)), None, now);
+        let wanted = Wanted {
+            id: &stream.to_string(),
+            charges: charges(windows_of(stream)),
+            max_new_identities: None,
+            is_final: false,
+        };
+        stores.reserve(stream, wanted, now);
     }
 }
 
@@ -105,8 +111,17 @@ fn answer(body: &[u8], choice: u8) {
     for settled in 0..choice / 4 % 4 {
         let held = if settled % 2 == 0 { HeldIn::Redis } else { HeldIn::Uncounted };
         let id = format!("settled-{settled}");
-        stores
-            .settle(Settlement { id, charges: charges(2), held, is_unchanged: false, may_share: false }, now);
+        stores.settle(
+            Settlement {
+                id,
+                charges: charges(2),
+                held,
+                is_unchanged: false,
+                is_final: false,
+                may_share: false,
+            },
+            now,
+        );
     }
     if choice & 16 != 0 {
         stores.extend(99, "extended", charges(1), &mut HeldIn::Redis, false, now);

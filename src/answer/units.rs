@@ -47,10 +47,12 @@ pub fn go_duration(duration: Millis) -> String {
     let (hours, minutes, seconds, millis) = (ms / HOUR, ms / MINUTE % 60, ms / SECOND % 60, ms % SECOND);
     let mut text = String::new();
     if hours > 0 {
-        text.push_str(&format!("{hours}h"));
+        text.push_str(&hours.to_string());
+        text.push('h');
     }
     if ms >= MINUTE {
-        text.push_str(&format!("{minutes}m"));
+        text.push_str(&minutes.to_string());
+        text.push('m');
     }
     text.push_str(&seconds.to_string());
     if millis > 0 {

@@ -27,7 +27,7 @@ use crate::window::Window;
 const LAYOUT: u32 = 3;
 
 /// The version of a shard's bytes. Raise it whenever their meaning changes.
-const SHARD_VERSION: u32 = 4;
+const SHARD_VERSION: u32 = 5;
 
 /// The version of the bytes of open responses.
 const RESPONSES_VERSION: u32 = 2;
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(keys.response("ab12"), "llmrl:3::{ab12}:response");
         assert_eq!(keys.probe(), "llmrl:3::{probe}");
         assert_eq!(responses("staging", 3), "llmrl-responses/2/staging/3");
-        assert_eq!(shard("staging", 64, 3), "llmrl/4/staging/64/3");
+        assert_eq!(shard("staging", 64, 3), "llmrl/5/staging/64/3");
     }
 
     #[test]

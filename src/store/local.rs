@@ -12,12 +12,13 @@
 use super::Decision;
 use super::charge::ScopeCharges;
 use super::keys;
-use super::shard::{Held, Shard, Step, digest};
+use super::shard::{Held, Shard, Step};
 use crate::policy;
 use crate::quantity::Millis;
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use thiserror::Error;
@@ -94,7 +95,8 @@ pub struct LocalStore<S> {
     shards: NonZeroU32,
     /// The ids of the keys that the configuration names.
     configured: Arc<BTreeSet<Arc<str>>>,
-    seed: String,
+    /// The key of the hash that places scopes in shards: nobody can aim at a shard.
+    seed: u64,
 }
 
 impl<S: SharedData> LocalStore<S> {
@@ -108,7 +110,7 @@ impl<S: SharedData> LocalStore<S> {
     ) -> Self {
         let shards = max_identities.get().div_ceil(EXPECTED_SCOPES_PER_SHARD);
         let shards = NonZeroU32::new(shards).unwrap_or(NonZeroU32::MIN);
-        Self { data, namespace, shards, configured, seed: String::new() }
+        Self { data, namespace, shards, configured, seed: 0 }
     }
 
     /// Creates the shards that do not exist, and a seed. Counters from before a reload stay, and so does the seed.
@@ -126,7 +128,7 @@ impl<S: SharedData> LocalStore<S> {
             self.data.create(&key, RandomState::new().hash_one(0).to_string().as_bytes());
         }
         let seed = self.data.get(&key).map(|(bytes, _)| bytes).unwrap_or_default();
-        self.seed = String::from_utf8_lossy(&seed).into_owned();
+        self.seed = String::from_utf8_lossy(&seed).parse().unwrap_or_default();
     }
 
     /// Charges all of `scopes` or nothing. Each scope is one atomic step: this charges one after the other, and refunds
@@ -264,8 +266,10 @@ impl<S: SharedData> LocalStore<S> {
 
     fn shard_of(&self, scope: &str) -> u32 {
         let shards = if self.is_configured(scope) { CONFIGURED_SHARDS } else { self.shards };
-        let [a, b, c, d, ..] = digest(&[&self.seed, scope]);
-        u32::from_be_bytes([a, b, c, d]) % shards
+        let mut hash = SipHasher13::new_with_keys(self.seed, 0);
+        hash.write(scope.as_bytes());
+        // The remainder is smaller than `shards`.
+        u32::try_from(hash.finish() % u64::from(shards.get())).unwrap_or_default()
     }
 }
 
@@ -482,7 +486,8 @@ pub(crate) mod tests {
                 }
             }
         }
-        let shards = |key: &String| key.starts_with(&format!("llmrl/4//{}/", store.shards));
+        let one = keys::shard("", store.shards.get(), 0);
+        let shards = |key: &String| key.starts_with(one.trim_end_matches('0'));
         let map = memory.0.lock().unwrap();
         let bytes = map.iter().filter(|(key, _)| shards(key));
         let bytes: usize = bytes.map(|(key, (value, _))| key.len() + value.capacity() + ENTRY_BYTES).sum();

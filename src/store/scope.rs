@@ -10,10 +10,9 @@
 //! | 1 to 10          | the number of bytes that follow                               |
 //! | for each counter | 8 bytes of its name, and those of [`Counter::encode`]         |
 
-use super::shard::digest;
 use crate::codec::varint::{push, take};
 use crate::quantity::Millis;
-use crate::window::Counter;
+use crate::window::{Algorithm, Counter, Window};
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
@@ -23,17 +22,28 @@ pub(super) type Name = [u8; 8];
 /// The name of the counters that scopes without counters of their own share.
 pub(super) const SHARED: Name = [0; 8];
 
-/// The name of `scope`: the beginning of its SHA-256. Counters have their owner in their names, so two scopes with one
-/// name would share a place in their shard, and still no counter.
+/// The name of `scope`. Counters have their owner in their names, so two scopes with one name would share a place in
+/// their shard, and still no counter.
 pub(super) fn scope_name(scope: &str) -> Name {
-    let [a, b, c, d, e, f, g, h, ..] = digest(&[scope]);
-    [a, b, c, d, e, f, g, h]
+    name(scope.bytes())
 }
 
-/// The name of a counter in its scope, by FNV-1a. The configuration chooses the names of limits, and identities are
-/// SHA-256 digests: an attacker has to try 2⁶⁴ keys to find one that shares the counter of another.
-pub(super) fn counter_name(parts: [&str; 3]) -> Name {
-    let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
+/// The name of the counter of `identity` for the limit `limit_name` over `window`, in its scope. The configuration
+/// chooses the names of limits, and identities are SHA-256 digests: an attacker has to try 2⁶⁴ keys to find one that
+/// shares the counter of another.
+pub(super) fn counter_name(identity: &str, limit_name: &str, window: &Window) -> Name {
+    let Window { length, algorithm } = window.counted();
+    let segments = match algorithm {
+        Algorithm::SlidingWindow { segments } => segments.get(),
+        _ => 0,
+    };
+    // No part has a byte of zero but the numbers, whose length is fixed.
+    let texts = [identity, limit_name, algorithm.name()].into_iter().flat_map(|text| text.bytes().chain([0]));
+    name(texts.chain(length.get().get().to_be_bytes()).chain(segments.to_be_bytes()))
+}
+
+/// A name of `bytes`, by FNV-1a.
+fn name(bytes: impl Iterator<Item = u8>) -> Name {
     bytes
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
         .to_be_bytes()

@@ -274,7 +274,7 @@ impl<'b> Shard<'b> {
             .iter()
             .map(|charge| {
                 let identity = if shared { "" } else { &charge.identity };
-                let name = counter_name([identity, &charge.name, &charge.window.label()]);
+                let name = counter_name(identity, &charge.name, &charge.window);
                 let slot = || Slot { name, counter: Counter::new(&charge.window, charge.limit) };
                 index_or_push(slots, |slot| slot.name == name, slot)
             })

@@ -197,6 +197,17 @@ impl Window {
         }
     }
 
+    /// The window as far as it tells counters apart: two have the same one if and only if they have the same label.
+    /// Like a limit, the burst of a bucket may change while its counter stays; the length of a month is nominal.
+    #[must_use]
+    pub const fn counted(&self) -> Self {
+        match self.algorithm {
+            Algorithm::TokenBucket { .. } => Self::token_bucket(self.length, Units::ZERO),
+            Algorithm::CalendarMonth => Self::calendar_month(),
+            _ => *self,
+        }
+    }
+
     /// The window's name in store keys and messages: its length in the largest unit that divides it (`1m`, `90s`,
     /// `1d`, `250ms`), and any difference from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
     /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Windows that count differently have different labels, so
@@ -234,6 +245,23 @@ mod tests {
         assert_eq!(Window::calendar_month().label(), "1mo");
         assert_eq!(Window::token_bucket(minute, Units::new(5)).label(), "1m-bucket");
         assert_eq!(Window::concurrency(minute).label(), "1m-leases");
+    }
+
+    #[test]
+    fn windows_are_one_counter_if_they_have_one_label() {
+        let minute = NonZeroMillis::MINUTE;
+        let month = |length| Window { length, ..Window::calendar_month() };
+        let buckets = [5, 6].map(|burst| Window::token_bucket(minute, Units::new(burst)));
+        let all = [
+            [Window::sliding(minute), Window::fixed(minute)],
+            [month(minute), month(NonZeroMillis::DAY)],
+            buckets,
+        ];
+        for a in all.as_flattened() {
+            for b in all.as_flattened() {
+                assert_eq!(a.counted() == b.counted(), a.label() == b.label(), "{a:?} {b:?}");
+            }
+        }
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub fn groups<'a>(
     let charges = scopes.iter().flat_map(|of| of.charges.iter().map(|charge| (&*of.scope, charge)));
     for (at, (scope, charge)) in charges.enumerate() {
         check(at, scope, charge)?;
-        let counter = (scope, &*charge.identity, &*charge.name, counted_window(&charge.window));
+        let counter = (scope, &*charge.identity, &*charge.name, charge.window.counted());
         if let Some(first) = counters.insert(counter, at) {
             return Err(Invalid::Twice { first, second: at });
         }
@@ -186,16 +186,6 @@ fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
         return Err(Invalid::Window { at });
     }
     Ok(())
-}
-
-/// `window` as far as it tells counters apart, as [`Window::label`] does: without the burst of a bucket, which like a
-/// limit may change while its counter stays, and without the nominal length of a month.
-pub(super) fn counted_window(window: &Window) -> Window {
-    match window.algorithm {
-        Algorithm::TokenBucket { .. } => Window::token_bucket(window.length, Units::ZERO),
-        Algorithm::CalendarMonth => Window::calendar_month(),
-        _ => *window,
-    }
 }
 
 /// The third argument of a window, after its algorithm and its length. The three also begin its entry in the index.
@@ -557,23 +547,6 @@ mod tests {
         }
         for none in [["leaky", "1", "1"], ["fixed_window", "0", "0"], ["token_bucket", "1", "x"]] {
             assert_eq!(window(none), None, "{none:?}");
-        }
-    }
-
-    #[test]
-    fn windows_are_one_counter_if_they_have_one_label() {
-        let minute = NonZeroMillis::MINUTE;
-        let month = |length| Window { length, ..Window::calendar_month() };
-        let buckets = [5, 6].map(|burst| Window::token_bucket(minute, Units::new(burst)));
-        let all = [
-            [Window::sliding(minute), Window::fixed(minute)],
-            [month(minute), month(NonZeroMillis::DAY)],
-            buckets,
-        ];
-        for a in all.as_flattened() {
-            for b in all.as_flattened() {
-                assert_eq!(counted_window(a) == counted_window(b), a.label() == b.label(), "{a:?} {b:?}");
-            }
         }
     }
 

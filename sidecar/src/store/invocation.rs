@@ -126,7 +126,7 @@ fn counter<'a>(call: &'a Call<'a>, charge: &'a Charge) -> Counter<'a> {
         scope: call.scope,
         identity: call.identity(charge),
         name: &charge.name,
-        window: call::counted_window(&charge.window),
+        window: charge.window.counted(),
     }
 }
 

@@ -11,7 +11,9 @@ mod value;
 
 pub use places::Places;
 
+use memchr::memchr2;
 use places::Want;
+use std::borrow::Cow;
 use value::Value;
 
 /// The most bytes of an outline. Beyond half of it, only vital members are added.
@@ -97,12 +99,13 @@ impl Outline {
                     rest = after;
                 }
                 At::Name { name, is_escaped } => {
+                    let run = if *is_escaped { 0 } else { memchr2(b'"', b'\\', rest).unwrap_or(rest.len()) };
+                    let (run, after) = rest.split_at_checked(run.max(1)).unwrap_or((rest, &[]));
                     rest = after;
                     if *is_escaped || byte != b'"' {
                         *is_escaped = byte == b'\\' && !*is_escaped;
-                        if name.len() < MAX_NAME_BYTES {
-                            name.push(byte);
-                        }
+                        let room = MAX_NAME_BYTES.saturating_sub(name.len());
+                        name.extend_from_slice(run.get(..room).unwrap_or(run));
                     } else {
                         let name = std::mem::take(name);
                         self.named(&name);
@@ -182,9 +185,9 @@ impl Outline {
     /// A member's name has ended.
     fn named(&mut self, name: &[u8]) {
         let unescaped = if name.contains(&b'\\') {
-            serde_json::from_slice::<String>(&[b"\"", name, b"\""].concat()).unwrap_or_default()
+            Cow::Owned(serde_json::from_slice(&[b"\"", name, b"\""].concat()).unwrap_or_default())
         } else {
-            String::from_utf8_lossy(name).into_owned()
+            String::from_utf8_lossy(name)
         };
         if !self.path.is_empty() {
             self.path.push('.');

@@ -12,15 +12,16 @@ pub struct Places {
 
 impl Places {
     pub(super) fn want(self, path: &str) -> Want {
-        let all = || self.vital.iter().chain(self.others);
-        let leads_to = |place: &&&str| place.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        if all().any(|place| *place == path) {
-            Want::Keep
-        } else if all().any(|place| leads_to(&place)) {
-            Want::Enter
-        } else {
-            Want::Skip
+        let mut want = Want::Skip;
+        for rest in self.vital.iter().chain(self.others).filter_map(|place| place.strip_prefix(path)) {
+            if rest.is_empty() {
+                return Want::Keep;
+            }
+            if rest.starts_with('.') {
+                want = Want::Enter;
+            }
         }
+        want
     }
 
     /// Whether the member at `path` is kept even if the outline is large already.
