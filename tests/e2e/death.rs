@@ -69,7 +69,8 @@ async fn those_who_wait_get_no_answer_of_a_filter_that_died_and_all_others_are_s
     assert_eq!(first.into_inner().unwrap().number("x-ratelimit-remaining-requests"), 1);
     let (answer, took) = waiting.await.unwrap();
     assert_eq!(answer.status, 503);
-    assert!(took >= IDLE, "nobody resumes those who wait: {took:?}");
+    // Envoy's timers go by the time at which its loop woke up.
+    assert!(took >= IDLE - Duration::from_millis(500), "nobody resumes those who wait: {took:?}");
     gateway.mock.let_through("streaming", 10);
     assert!(streaming.await.unwrap().is_err(), "a stream that reaches its next callback is cut off");
     let again = Answer::to(caller.chat(&hello())).await;
