@@ -57,6 +57,22 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
     assert_eq!(removed["removed"].as_array().unwrap().len(), 2);
 }
 
+/// As behind a proxy: the sidecar's URL names one server.
+#[tokio::test]
+async fn a_redis_that_turns_out_to_be_sharded_gets_one_scope_at_a_time() {
+    let redis = Redis::start_with(&["--cluster-enabled", "yes"]);
+    let () = redis.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    for round in 1..=2 {
+        let owners = ["a", "b", "c"];
+        let batch =
+            owners.map(|owner| reserve(format!("{owner}-{round}"), &[hourly(owner, "requests", 5, 2)]));
+        let answers = sidecar.reserve(&batch).await;
+        assert_eq!(answers.iter().map(used).collect::<Vec<_>>(), vec![(true, vec![2 * round]); 3]);
+    }
+}
+
 #[tokio::test]
 async fn a_sentinel_leads_to_the_master() {
     let master = Redis::start();

@@ -34,6 +34,7 @@ use pending::Pending;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use slices::slices;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The scripts' argument `now_ms` that stands for Redis's clock.
@@ -51,12 +52,15 @@ pub struct Store {
     link: Link,
     metrics: Arc<Metrics>,
     newcomers: Newcomers,
+    /// Whether scopes turned out to be on different servers, although Redis looks like one.
+    is_sharded: AtomicBool,
 }
 
 impl Store {
     /// A store behind `link`.
     pub fn new(link: Link, metrics: Arc<Metrics>) -> Self {
-        Self { link, metrics, newcomers: Newcomers::new(Instant::now()) }
+        let newcomers = Newcomers::new(Instant::now());
+        Self { link, metrics, newcomers, is_sharded: AtomicBool::new(false) }
     }
 
     /// The connection to Redis.
@@ -215,7 +219,24 @@ impl Store {
 
     /// The replies to script calls, as [`Store::run`] makes them.
     async fn replies(&self, calls: &[Call<'_>]) -> Result<Vec<RedisResult<Vec<i64>>>, Unavailable> {
-        let invocations = Invocation::of_calls(calls, self.link.is_cluster());
+        let is_cluster = self.link.is_cluster() || self.is_sharded.load(Ordering::Relaxed);
+        let replies = self.replies_in(is_cluster, calls).await?;
+        if is_cluster || !replies.iter().any(|reply| reply.as_ref().is_err_and(is_cross_slot)) {
+            return Ok(replies);
+        }
+        if !self.is_sharded.swap(true, Ordering::Relaxed) {
+            tracing::info!("Redis has its keys on several servers: scripts run for one scope at a time");
+        }
+        // What ran all the same may run again.
+        self.replies_in(true, calls).await
+    }
+
+    async fn replies_in(
+        &self,
+        is_cluster: bool,
+        calls: &[Call<'_>],
+    ) -> Result<Vec<RedisResult<Vec<i64>>>, Unavailable> {
+        let invocations = Invocation::of_calls(calls, is_cluster);
         let mut replies: Vec<_> = calls.iter().map(|_| Ok(Vec::new())).collect();
         for (invocation, reply) in invocations.iter().zip(self.invoke(&invocations).await?) {
             for (place, reply) in invocation.replies(reply) {
@@ -305,6 +326,11 @@ fn settled(answers: impl Iterator<Item = RedisResult<Vec<i64>>>) -> Settled {
         Some((error, permanent)) => Settled::Failed { error, permanent },
         None => Settled::Done { settled, over },
     }
+}
+
+/// Whether keys of one command are on different servers, behind a proxy or in a cluster of one.
+fn is_cross_slot(error: &RedisError) -> bool {
+    error.code() == Some("CROSSSLOT")
 }
 
 fn is_no_script(error: &RedisError) -> bool {
