@@ -7,7 +7,7 @@
 mod families;
 mod ietf;
 pub mod refusal;
-mod units;
+pub(crate) mod units;
 
 pub use units::{amount, go_duration, metric as metric_name};
 

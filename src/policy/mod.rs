@@ -19,6 +19,7 @@ use crate::identity::ANONYMOUS;
 use crate::policy::limit::{Limit, Metric};
 use crate::policy::pattern::Pattern;
 use crate::usage::learned_output::Sender;
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -110,6 +111,18 @@ pub enum Owner {
     Global,
 }
 
+impl Owner {
+    /// The owner in the access log: `key`, `group team-a`, `model gpt-4*` or `global`.
+    pub fn label(&self) -> Cow<'static, str> {
+        match self {
+            Self::Key => Cow::Borrowed("key"),
+            Self::Group(name) => Cow::Owned(format!("group {name}")),
+            Self::Model(pattern) => Cow::Owned(format!("model {pattern}")),
+            Self::Global => Cow::Borrowed("global"),
+        }
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -159,6 +172,11 @@ impl Subject {
     /// The sender of its requests, for what is learned of their answers.
     pub fn sender(&self) -> Sender {
         Sender { id: Arc::clone(&self.id), plan: self.policy.plan.clone() }
+    }
+
+    /// The name of its plan.
+    pub fn plan(&self) -> Option<&str> {
+        self.policy.plan.as_deref()
     }
 
     /// The name of its group.

@@ -44,6 +44,11 @@ impl LimitStatus {
         }
     }
 
+    /// The limit in the access log: its owner, its name and its window, such as `group team-a/requests/1m`.
+    pub fn label(&self) -> String {
+        format!("{}/{}/{}", self.owner.label(), self.limit.name, self.limit.window.label())
+    }
+
     /// Whether a smaller part of this limit is left than of `other`. Of two limits with equal parts left, the one that
     /// resets later is closer.
     fn is_closer_than(&self, other: &Self) -> bool {

@@ -7,6 +7,7 @@ use super::reservation::{OpenReservation, Reservation, Share};
 use super::response::Forwarded;
 use super::{RequestFacts, Session};
 use crate::answer::refusal::{OverLimit, Refusal};
+use crate::answer::units::amount;
 use crate::config::OnError;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
@@ -175,6 +176,7 @@ impl Candidate {
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         if self.patience == Patience::None {
             if let Some(over) = self.recalled(cx) {
+                self.log_store(Share::Whole, cx);
                 return self.wait_or_refuse(over, cx);
             }
             cx.shared.refusals.asked(&self.reservation, cx.now);
@@ -211,7 +213,10 @@ impl Candidate {
                 cx.shared.refusals.remember(&self.reservation, &states, cx.now);
             }
             return match self.over_limit(statuses) {
-                Some(over) => self.wait_or_refuse(over, cx),
+                Some(over) => {
+                    self.log_store(share, cx);
+                    self.wait_or_refuse(over, cx)
+                }
                 None => self.refuse(&Refusal::NoStore, cx),
             };
         };
@@ -222,13 +227,29 @@ impl Candidate {
         cx.shared.refusals.forget(&self.reservation);
         cx.count(Stat::Admitted, 1);
         cx.log(Field::Decision, "admitted");
+        self.log_store(share, cx);
         let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);
-        let would_refuse = would_refuse.as_ref().and_then(OverLimit::by).map(|by| by.limit.name.to_string());
-        if let Some(limit) = &would_refuse {
+        let would_refuse = would_refuse.as_ref().and_then(OverLimit::by);
+        if let Some(by) = would_refuse {
             cx.count(Stat::DryRunOverLimit, 1);
-            cx.log(Field::DryRun, limit);
+            cx.log(Field::DryRun, by.label());
         }
+        let would_refuse = would_refuse.map(|by| by.limit.name.to_string());
         self.forward(held, statuses, would_refuse, cx)
+    }
+
+    /// Adds to the access log what has decided, under `share` of the limits, and how long that took if the request had
+    /// to wait until it fitted.
+    fn log_store<S: SharedData>(&self, share: Share, cx: &mut Cx<'_, S>) {
+        let store = match share {
+            Share::Whole if cx.stores.is_shared() => "redis",
+            Share::Whole => "local",
+            Share::Of(_) => "fallback",
+        };
+        cx.log(Field::Store, store);
+        if matches!(self.patience, Patience::Queued | Patience::Ended) {
+            cx.log(Field::WaitedMs, cx.now - self.since);
+        }
     }
 
     /// The refusal by the limits with these statuses; none if the request fits under all of them.
@@ -264,7 +285,15 @@ impl Candidate {
         cx.count(Stat::OverLimit, 1);
         cx.log(Field::Decision, "over_limit");
         if let Some(by) = over.by() {
-            cx.log(Field::Limit, &by.limit.name);
+            let metric = by.limit.metric;
+            cx.log(Field::Limit, by.label());
+            if over.shows_counters() {
+                cx.log(Field::Used, amount(metric, by.state.used));
+            }
+            cx.log(Field::LimitAmount, amount(metric, by.capacity()));
+        }
+        if let Some(wait) = over.retry_after() {
+            cx.log(Field::RetryAfterMs, wait);
         }
         self.refuse(&Refusal::OverLimit(over), cx)
     }

@@ -304,7 +304,7 @@ impl AwaitBody {
         let is_refused =
             refuse_unless_dry_run(&refusal, self.endpoint, self.languages.as_deref(), dry_run, cx);
         if is_refused {
-            cx.log_name(&self.subject);
+            cx.log_sender(&self.subject);
         }
         is_refused
     }
@@ -373,6 +373,7 @@ pub(super) fn admit<S: SharedData>(
         .bounded(subject.max_new_identities())
         .under(cx.config.accounting());
     if reservation.lines.is_empty() {
+        cx.log_not_limited("no_limit_applies");
         cx.direct(Directive::Continue);
         return Session::Idle;
     }
@@ -387,14 +388,15 @@ fn log_estimate<S: SharedData>(
     models: &Candidates,
     cx: &mut Cx<'_, S>,
 ) {
-    cx.log_name(subject);
+    cx.log_sender(subject);
     if !models.names().is_empty() {
         // The client chooses how many there are.
         cx.log(Field::Model, models.names().join(",").chars().take(MAX_LOGGED).collect::<String>());
     }
-    if cx.shared.counts_tokens {
-        cx.log(Field::EstimatedInputTokens, reservation.estimate.full.input_tokens);
-        cx.log(Field::ReservedOutputTokens, reservation.estimate.full.output_tokens);
+    let Estimate { full, .. } = reservation.estimate;
+    if cx.shared.counts_tokens && !full.of(Metric::TotalTokens).is_zero() {
+        cx.log(Field::EstimatedInputTokens, full.input_tokens);
+        cx.log(Field::ReservedOutputTokens, full.output_tokens);
     }
 }
 

@@ -139,11 +139,22 @@ impl<S: SharedData> Cx<'_, S> {
         self.effects.log.add(field, value);
     }
 
-    /// Adds the name of the key to the access log, if it has one.
-    pub(super) fn log_name(&mut self, subject: &Subject) {
-        if let Some(name) = subject.name() {
-            self.log(Field::Name, name);
+    /// Adds to the access log who sends the request.
+    pub(super) fn log_sender(&mut self, subject: &Subject) {
+        self.log(Field::Id, subject.id());
+        let fields =
+            [(Field::Name, subject.name()), (Field::Plan, subject.plan()), (Field::Group, subject.group())];
+        for (field, value) in fields {
+            if let Some(value) = value {
+                self.log(field, value);
+            }
         }
+    }
+
+    /// Adds to the access log that no limit applies to the request, and why.
+    pub(super) fn log_not_limited(&mut self, reason: &'static str) {
+        self.log(Field::Decision, "not_limited");
+        self.log(Field::Reason, reason);
     }
 
     /// Adds `n` to a metric.
@@ -215,8 +226,12 @@ impl<S: SharedData> Cx<'_, S> {
             open.estimate().full.of(Metric::TotalTokens).get(),
             cost.of(Metric::TotalTokens).get(),
         );
-        self.log(Field::InputTokens, cost.input_tokens);
-        self.log(Field::OutputTokens, cost.output_tokens);
+        // Where nobody has looked at tokens, there are none to log.
+        let tokens = [cost.input_tokens, cost.output_tokens, open.estimate().full.of(Metric::TotalTokens)];
+        if tokens.iter().any(|tokens| !tokens.is_zero()) {
+            self.log(Field::InputTokens, cost.input_tokens);
+            self.log(Field::OutputTokens, cost.output_tokens);
+        }
         self.effects.wake |= self.stores.settle(open.settlement(final_cost), self.now);
     }
 

@@ -63,7 +63,10 @@ pub(super) fn begin<S: SharedData>(
             return Session::Idle;
         }
         _ if way == Way::PassKnown => return pass(request, &method, &path, cx),
-        Access::Unlimited => return Session::Idle,
+        Access::Unlimited => {
+            cx.log_not_limited("unlimited_key");
+            return Session::Idle;
+        }
         Access::Limited(subject) => subject,
     };
     Arrival { request, end_of_stream, route, subject }.follow(way, cx)
@@ -72,6 +75,8 @@ pub(super) fn begin<S: SharedData>(
 /// Lets a request pass. If it asks for an earlier response and tokens are limited, the answer may report what that has
 /// used, whoever asks.
 fn pass<S: SharedData>(request: &dyn RequestView, method: &str, path: &str, cx: &mut Cx<'_, S>) -> Session {
+    let by_method = matches!(method, "GET" | "HEAD" | "OPTIONS");
+    cx.log_not_limited(if by_method { "method" } else { "path" });
     if !cx.shared.counts_tokens || !cx.config.endpoints().is_of_a_response(method, path) {
         return Session::Idle;
     }
@@ -125,7 +130,10 @@ impl Arrival<'_> {
                 }
                 self.read(cx)
             }
-            Way::RefuseWebSocket if !self.subject.is_limited() => Session::Idle,
+            Way::RefuseWebSocket if !self.subject.is_limited() => {
+                cx.log_not_limited("no_limit_applies");
+                Session::Idle
+            }
             Way::RefuseWebSocket => {
                 let dry_run = !self.subject.is_enforced();
                 if refuse_unless_dry_run(&Refusal::WebSocket, self.route.endpoint, None, dry_run, cx) {
@@ -157,11 +165,10 @@ impl Arrival<'_> {
             .bounded(self.subject.max_new_identities())
             .under(cx.config.accounting());
         if reservation.lines.is_empty() {
+            cx.log_not_limited("no_limit_applies");
             return Session::Idle;
         }
-        if let Some(name) = &reservation.name {
-            cx.log(Field::Name, name);
-        }
+        cx.log_sender(&self.subject);
         reserve(reservation, facts, cx)
     }
 

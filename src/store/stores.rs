@@ -257,6 +257,11 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
+    /// Whether Redis counts for the whole fleet.
+    pub const fn is_shared(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
     /// What to do with a request when its reservation gets no answer.
     pub fn on_error(&self) -> OnError {
         self.sidecar.as_ref().map_or(OnError::Deny, |sidecar| sidecar.on_error)

@@ -10,17 +10,34 @@ use strum::{EnumIter, IntoStaticStr};
 #[strum(prefix = "llm_rate_limit.", serialize_all = "snake_case")]
 pub enum Field {
     /// `admitted`, `over_limit`, `unknown_identity`, `uncounted` (forwarded without the store's answer), `no_store`
-    /// (answered 503 without it) or `refused` (for what it is).
+    /// (answered 503 without it), `refused` (for what it is) or `not_limited`.
     Decision,
     /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`,
-    /// `unknown_coding`, `too_large`, `too_compressed`, `endpoint` or `websocket`.
+    /// `unknown_coding`, `too_large`, `too_compressed`, `endpoint` or `websocket`; or why it is not limited:
+    /// `unlimited_key`, `no_limit_applies`, `path` or `method`.
     Reason,
+    /// The id of the request's sender, as in the keys of its counters.
+    Id,
     /// The configuration's name for the key.
     Name,
+    /// The sender's plan.
+    Plan,
+    /// The sender's group.
+    Group,
     /// The model that the request names.
     Model,
-    /// The limit that refused the request.
+    /// What has decided: `local`, `redis`, or `fallback` (this Envoy alone, while Redis did not answer).
+    Store,
+    /// The limit that refused the request: its owner, its name and its window, such as `group team-a/requests/1m`.
     Limit,
+    /// What was used of that limit, in its units; dollars for one on cost.
+    Used,
+    /// The amount of that limit, in the same units; the burst of a bucket.
+    LimitAmount,
+    /// Milliseconds until the request fits; none if it never does.
+    RetryAfterMs,
+    /// Milliseconds that the request has waited until it fitted, or did not.
+    WaitedMs,
     /// The limit in a dry run that would have refused the request, or the reason for which it would have been refused.
     DryRun,
     /// Counted prompt tokens.
@@ -84,9 +101,17 @@ mod tests {
             [
                 "llm_rate_limit.decision",
                 "llm_rate_limit.reason",
+                "llm_rate_limit.id",
                 "llm_rate_limit.name",
+                "llm_rate_limit.plan",
+                "llm_rate_limit.group",
                 "llm_rate_limit.model",
+                "llm_rate_limit.store",
                 "llm_rate_limit.limit",
+                "llm_rate_limit.used",
+                "llm_rate_limit.limit_amount",
+                "llm_rate_limit.retry_after_ms",
+                "llm_rate_limit.waited_ms",
                 "llm_rate_limit.dry_run",
                 "llm_rate_limit.estimated_input_tokens",
                 "llm_rate_limit.reserved_output_tokens",

@@ -1,6 +1,7 @@
 //! Responses settle reservations, and show their limits.
 
 use super::*;
+use crate::identity::Identity;
 
 #[test]
 fn the_providers_usage_replaces_the_estimate_at_once() {
@@ -18,7 +19,11 @@ fn the_providers_usage_replaces_the_estimate_at_once() {
 #[test]
 fn the_access_log_shows_the_decision_the_estimate_and_the_charge() {
     let memory = Memory::default();
-    let config = json!({"keys": [{"key": "key", "name": "Ann", "output_tpm": 100}]});
+    let config = json!({
+        "plans": {"pro": {"output_tpm": 100}},
+        "groups": {"team-a": {"rpm": 50}},
+        "keys": [{"key": "key", "name": "Ann", "plan": "pro", "group": "team-a"}],
+    });
     let mut worker = worker(&memory, &config);
     let logged = |worker: &mut Driver<'_>, stream| {
         let fields = worker.take_log(stream);
@@ -28,16 +33,67 @@ fn the_access_log_shows_the_decision_the_estimate_and_the_charge() {
             .collect::<Vec<_>>()
     };
     send(&mut worker, 1, 70);
-    let estimate = ["name=Ann", "model=gpt-4o", "estimated_input_tokens=8", "reserved_output_tokens=70"];
-    assert_eq!(logged(&mut worker, 1), [&estimate[..], &["decision=admitted"]].concat());
+    let sender = [&format!("id={}", Identity::of_key("key").id()), "name=Ann", "plan=pro", "group=team-a"];
+    let estimate = ["model=gpt-4o", "estimated_input_tokens=8", "reserved_output_tokens=70"];
+    let decision = ["decision=admitted", "store=local"];
+    assert_eq!(logged(&mut worker, 1), [&sender[..], &estimate, &decision].concat());
     worker.response_headers(1, OK, false, NOW);
     worker.response_body(1, &usage(9, 30), true, NOW);
     assert_eq!(logged(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
     send(&mut worker, 2, 71);
-    assert_eq!(logged(&mut worker, 2)[4..], ["decision=over_limit", "limit=output_tokens"]);
+    assert_eq!(
+        logged(&mut worker, 2)[7..],
+        [
+            "store=local",
+            "decision=over_limit",
+            "limit=key/output_tokens/1m",
+            "used=30",
+            "limit_amount=100",
+            "retry_after_ms=61000",
+        ]
+    );
     let stats = worker.take_metrics();
     assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
     assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
+}
+
+#[test]
+fn the_access_log_says_whose_limit_refuses_and_nothing_that_was_not_measured() {
+    let memory = Memory::default();
+    let config = json!({
+        "groups": {"team-a": {"rpm": 1}},
+        "keys": [
+            {"key": "key", "group": "team-a"},
+            {"key": "free", "unlimited": true},
+            {"key": "tokens", "tpm": 100},
+        ],
+    });
+    let mut worker = worker(&memory, &config);
+    let log = |worker: &mut Driver<'_>, stream: u32, path: &str, key: &str, method: &str| -> Vec<String> {
+        let Request(mut headers) = post(path, key);
+        headers[0].1 = method.to_owned();
+        worker.request_headers(stream, &Request(headers), true, NOW);
+        worker.response_headers(stream, OK, true, NOW);
+        worker.stream_done(stream, NOW);
+        let fields = worker.take_log(stream).into_iter().filter(|(field, _)| *field != Field::Id);
+        fields
+            .map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", "")))
+            .collect()
+    };
+    let chat = "/v1/chat/completions";
+    let in_group = ["group=team-a", "decision=admitted", "store=local"];
+    assert_eq!(log(&mut worker, 1, chat, "key", "POST"), in_group, "no tokens: nobody has counted any");
+    let refused = log(&mut worker, 2, chat, "key", "POST");
+    let limit = ["limit=group team-a/requests/1m", "used=1", "limit_amount=1", "retry_after_ms=61000"];
+    assert_eq!(refused[3..], limit, "{refused:?}");
+    for (stream, key, path, method, reason) in [
+        (3, "free", chat, "POST", "unlimited_key"),
+        (4, "key", "/v1/models", "GET", "method"),
+        (5, "tokens", "/v1/moderations", "POST", "no_limit_applies"),
+    ] {
+        let expected = ["decision=not_limited".to_owned(), format!("reason={reason}")];
+        assert_eq!(log(&mut worker, stream, path, key, method), expected, "{path}");
+    }
 }
 
 #[test]
