@@ -77,9 +77,12 @@ soak: $(TOOLS) wasm ## all kinds of traffic and faults for MINUTES (1), then the
 	SOAK_MINUTES=$(or $(MINUTES),1) cargo test --locked --package llm-rate-limit-tests --test soak
 
 .PHONY: bench
-bench: $(TOOLS) wasm ## what the filter costs, as ratios to the same Envoy without it; CASE="8 KiB" measures part of it
+bench: $(TOOLS) build ## what the filter costs, into benches/results.md; CASE="8 KB" prints part of it, QUICK=1 is quick
+	@echo "building the filters that it is compared with"
+	@scripts/cargo-wasm floor
+	SIDECAR_BIN=$(or $(SIDECAR_BIN),$(CURDIR)/target/release/llm-rate-limit) QUICK=$(or $(QUICK),0) \
+	    cargo bench --locked --package llm-rate-limit-bench --bench gateway -- $(if $(CASE),'$(CASE)')
 	cargo bench --locked --package token-count --bench count -- $(if $(CASE),'$(CASE)')
-	cargo bench --locked --package llm-rate-limit-tests --bench gateway -- $(if $(CASE),'$(CASE)')
 
 .PHONY: fuzz
 fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wire, FUZZ_SECONDS (30) each

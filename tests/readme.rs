@@ -134,6 +134,7 @@ fn every_link_leads_somewhere() {
         "docs/observability.md",
         "docs/operations.md",
         "docs/security.md",
+        "docs/sizing.md",
     ] {
         for link in document(name).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             assert_leads_somewhere(name, link);

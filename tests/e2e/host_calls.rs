@@ -1,77 +1,17 @@
 //! The calls between Envoy and the filter that a plain request takes. Their number is the same on any machine, and most
 //! of what the filter costs: a call that returns bytes takes about two microseconds, since Envoy enters the VM again to
 //! allocate them, and any other a fraction of one (docs/envoy.md#host-call-costs).
-//!
-//! Envoy logs every call at the level `trace`.
 
 use crate::gateway::{Gateway, Store, eventually};
 use futures_util::StreamExt as _;
+use llm_rate_limit_tests::calls::Calls;
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Requests that are counted together, and how many of them run at a time.
 const REQUESTS: usize = 320;
 const AT_A_TIME: usize = 32;
-
-/// The calls of some requests.
-#[derive(Debug, Default)]
-struct Calls {
-    /// Entries into the VM, by callback; those that allocate are left out, and ticks, which come whatever happens.
-    entries: BTreeMap<String, usize>,
-    /// Calls to Envoy, by function.
-    calls: BTreeMap<String, usize>,
-    /// How many ticks came, and the calls that they made.
-    ticks: usize,
-    of_ticks: BTreeMap<String, usize>,
-    /// Calls that returned bytes, for which Envoy entered the VM to allocate them; without those of ticks.
-    allocations: usize,
-}
-
-impl Calls {
-    /// The calls in `log`.
-    fn of(log: &str) -> Self {
-        let mut calls = Self::default();
-        // By thread.
-        let mut in_tick: HashMap<&str, bool> = HashMap::new();
-        for line in log.lines() {
-            let thread = line.split("][").nth(1).unwrap_or_default();
-            // [time][thread][level][wasm] [file] [host->vm] proxy_on_log(3)
-            let name = |text: &str| text.split('(').next().unwrap_or_default().to_owned();
-            if let Some((_, callback)) = line.split_once("[host->vm] proxy_on_") {
-                let callback = name(callback);
-                if callback == "memory_allocate" {
-                    calls.allocations += usize::from(!in_tick.get(thread).is_some_and(|in_tick| *in_tick));
-                    continue;
-                }
-                in_tick.insert(thread, callback == "tick");
-                if callback == "tick" {
-                    calls.ticks += 1;
-                } else {
-                    *calls.entries.entry(callback).or_default() += 1;
-                }
-            } else if let Some((_, call)) = line.split_once("[vm->host] env.proxy_") {
-                *calls.calls.entry(name(call)).or_default() += 1;
-                if in_tick.get(thread).is_some_and(|in_tick| *in_tick) {
-                    *calls.of_ticks.entry(name(call)).or_default() += 1;
-                }
-            }
-        }
-        calls
-    }
-
-    fn of_log_fields(&self) -> usize {
-        self.calls.get("set_property").copied().unwrap_or_default()
-    }
-
-    fn without_log_fields(&self) -> usize {
-        self.calls.values().sum::<usize>() - self.of_log_fields()
-    }
-
-    fn all_entries(&self) -> usize {
-        self.entries.values().sum()
-    }
-}
 
 /// Sends `requests` with `key` after one that has left nothing to do, and returns their calls.
 async fn calls(gateway: &Gateway, key: &str, requests: usize) -> Calls {

@@ -1,5 +1,6 @@
 //! The building blocks of the end-to-end tests: one file for each kind of process that they start.
 
+pub mod calls;
 pub mod charges;
 pub mod clock;
 pub mod envoy;

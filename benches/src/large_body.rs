@@ -1,11 +1,23 @@
 //! A body of 20 MB, of images in base64 or of text: its duration, the delay of other requests, and its memory. Then
 //! small requests beside one such prompt a second.
 
-use crate::{BOUNDED, Client, LIMITED, PROSE, TURNS, chat, median};
+use crate::stacks::{Kind, Stacks};
+use crate::statistics::{self, Spread};
 use llm_rate_limit_tests::envoy::Envoy;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Turns of each case; odd, so that there is a median.
+const TURNS: usize = 3;
+
+/// Text of which one copy is about seventy bytes.
+const PROSE: &str = "The quick brown fox jumps over the lazy dog while the band plays on. ";
+
+/// A key with limits on requests and tokens, and one with a limit that a body of 20 MB of text is too large for.
+const LIMITED: &str = "limited";
+const BOUNDED: &str = "bounded";
 
 /// The connections on which small requests come beside large prompts, and the time between two requests of each.
 const CONNECTIONS_BESIDE: u32 = 16;
@@ -22,13 +34,29 @@ struct Turn {
     slowest_small: Duration,
 }
 
-/// Measures both Envoys in turns and prints the results.
-pub fn compare(bare: &Envoy, filter: &Envoy) {
+/// The tables of bare Envoy and of the filter, in turns.
+pub fn measure(stacks: &Stacks) -> String {
+    let bare = stacks.start_with(Kind::Bare, stacks.of_kind(Kind::Bare, 1, false));
+    let limits = json!({"keys": [
+        {"key": LIMITED, "rpm": 100_000_000, "tpm": 100_000_000_000_u64, "rpd": 1_000_000_000},
+        {"key": BOUNDED, "input_tpm": 1_000_000},
+    ]});
+    let filter = stacks.limiter(Kind::Local, 1, limits);
+    let (bare, filter) = (&bare.envoy, &filter.envoy);
     let picture =
         format!("data:image/png;base64,{}", "iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAYAAAB".repeat(27_000));
     let part = json!({"type": "image_url", "image_url": {"url": picture}});
-    of(bare, filter, "images in base64", LIMITED, &chat(&Value::Array(vec![part; 20])));
-    of(bare, filter, "text that is far too much", BOUNDED, &chat(&json!(PROSE.repeat(300_000))));
+    let mut text = String::from("## Large bodies\n\n| | bare Envoy | filter | ratio |\n|---|---|---|---|\n");
+    alone(&mut text, [bare, filter], "images in base64", LIMITED, &chat(&Value::Array(vec![part; 20])));
+    alone(
+        &mut text,
+        [bare, filter],
+        "text that is far too much",
+        BOUNDED,
+        &chat(&json!(PROSE.repeat(300_000))),
+    );
+    beside(&mut text, bare, filter);
+    text
 }
 
 /// Text of so many bytes in which no word comes often, so that each takes its time to be counted.
@@ -49,20 +77,19 @@ fn various_text(bytes: usize) -> String {
 }
 
 /// The duration of small requests beside one large prompt a second, which all limits admit.
-pub fn beside(bare: &Envoy, filter: &Envoy) {
+fn beside(text: &mut String, bare: &Envoy, filter: &Envoy) {
     let prompt = chat(&json!(various_text(20_000_000)));
-    println!();
-    println!("small requests beside a prompt of {:.1} MB a second", prompt.len() as f64 / 1e6);
-    println!("{:<44}{:>12}{:>12}", "case", "bare Envoy", "filter");
     let turns: Vec<_> =
         (0..TURNS).map(|_| (small_beside(bare, &prompt), small_beside(filter, &prompt))).collect();
-    for (case, share) in
-        [("the median", 0.5), ("19 in 20 take no longer", 0.95), ("99 in 100 take no longer", 0.99)]
-    {
-        let of = |durations: &Vec<f64>| durations[((durations.len() - 1) as f64 * share) as usize] * 1e3;
-        let baseline = median(turns.iter().map(|(bare, _)| of(bare)).collect());
-        let filtered = median(turns.iter().map(|(_, filter)| of(filter)).collect());
-        println!("{case:<44}{baseline:>9.1} ms{filtered:>9.1} ms");
+    for (case, share) in [("median", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+        let of = |durations: &Vec<f64>| statistics::at(durations, share) * 1e3;
+        let baseline = Spread::of(turns.iter().map(|(bare, _)| of(bare))).median;
+        let filtered = Spread::of(turns.iter().map(|(_, filter)| of(filter))).median;
+        let _ = writeln!(
+            text,
+            "| small requests beside a prompt of {:.1} MB a second, {case} | {baseline:.1} ms | {filtered:.1} ms | |",
+            prompt.len() as f64 / 1e6
+        );
     }
 }
 
@@ -100,26 +127,25 @@ fn small_beside(envoy: &Envoy, prompt: &str) -> Vec<f64> {
     durations
 }
 
-fn of(bare: &Envoy, filter: &Envoy, what: &str, key: &str, body: &str) {
-    println!();
-    println!("a body of {:.1} MB, {what}, one at a time", body.len() as f64 / 1e6);
-    println!("{:<44}{:>12}{:>12}{:>8}", "case", "bare Envoy", "filter", "ratio");
+/// The duration of one large body at a time, of small requests beside it, and the memory that it takes.
+fn alone(text: &mut String, [bare, filter]: [&Envoy; 2], what: &str, key: &str, body: &str) {
+    let what = format!("{:.1} MB of {what}", body.len() as f64 / 1e6);
     let memory = || [bare.peak_memory_mib(), filter.peak_memory_mib()];
     let before = memory();
     let status = if key == BOUNDED { 429 } else { 200 };
     let turns: Vec<_> =
         (0..TURNS).map(|_| (turn(bare, key, body, 200), turn(filter, key, body, status))).collect();
-    let print = |case: &str, of: fn(&Turn) -> Duration| {
+    let mut row = |case: &str, of: fn(&Turn) -> Duration| {
         let ms = |turn: &Turn| of(turn).as_secs_f64() * 1e3;
-        let baseline = median(turns.iter().map(|(bare, _)| ms(bare)).collect());
-        let filtered = median(turns.iter().map(|(_, filter)| ms(filter)).collect());
-        let ratio = median(turns.iter().map(|(bare, filter)| ms(filter) / ms(bare)).collect());
-        println!("{case:<44}{baseline:>9.0} ms{filtered:>9.0} ms{ratio:>8.2}");
+        let baseline = Spread::of(turns.iter().map(|(bare, _)| ms(bare))).median;
+        let filtered = Spread::of(turns.iter().map(|(_, filter)| ms(filter))).median;
+        let ratio = Spread::of(turns.iter().map(|(bare, filter)| ms(filter) / ms(bare))).median;
+        let _ = writeln!(text, "| {what}{case} | {baseline:.0} ms | {filtered:.0} ms | {ratio:.2} |");
     };
-    print("the request itself", |turn| turn.large);
-    print("the slowest of small requests beside it", |turn| turn.slowest_small);
+    row("", |turn| turn.large);
+    row(": the slowest of small requests beside it", |turn| turn.slowest_small);
     let [bare, filter] = [0, 1].map(|of| memory()[of] - before[of]);
-    println!("{:<44}{bare:>8} MiB{filter:>8} MiB", "memory that Envoy needs for it");
+    let _ = writeln!(text, "| {what}: memory that Envoy needs for it | {bare} MiB | {filter} MiB | |");
 }
 
 fn turn(envoy: &Envoy, key: &str, body: &str, status: u16) -> Turn {
@@ -136,9 +162,12 @@ fn turn(envoy: &Envoy, key: &str, body: &str, status: u16) -> Turn {
             slowest
         });
         let client = Client::of(envoy, key);
-        let large = (0..20).map(|_| timed(|| client.ask(body, status)).as_secs_f64()).collect();
+        let large: Vec<f64> = (0..10).map(|_| timed(|| client.ask(body, status)).as_secs_f64()).collect();
         over.store(true, Ordering::Relaxed);
-        Turn { large: Duration::from_secs_f64(median(large)), slowest_small: beside.join().unwrap() }
+        Turn {
+            large: Duration::from_secs_f64(Spread::of(large).median),
+            slowest_small: beside.join().unwrap(),
+        }
     })
 }
 
@@ -146,4 +175,34 @@ fn timed(run: impl FnOnce()) -> Duration {
     let begin = Instant::now();
     run();
     begin.elapsed()
+}
+
+fn chat(content: &Value) -> String {
+    json!({"model": "gpt-4o", "max_tokens": 16, "messages": [{"role": "user", "content": content}]})
+        .to_string()
+}
+
+/// A connection to an Envoy.
+struct Client {
+    agent: ureq::Agent,
+    url: String,
+    authorization: String,
+}
+
+impl Client {
+    fn of(envoy: &Envoy, key: &str) -> Self {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Self { agent, url: envoy.url("/v1/chat/completions"), authorization: format!("Bearer {key}") }
+    }
+
+    /// Sends a request and reads its answer.
+    ///
+    /// # Panics
+    /// If that does not have this status.
+    fn ask(&self, body: &str, status: u16) {
+        let request = self.agent.post(&self.url).content_type("application/json");
+        let mut answer = request.header("authorization", &self.authorization).send(body).unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        answer.body_mut().read_to_string().unwrap();
+    }
 }

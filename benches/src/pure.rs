@@ -1,0 +1,204 @@
+//! The filter's own work without Envoy, for counts of instructions.
+
+use llm_rate_limit::config::Config;
+use llm_rate_limit::identity::RequestView;
+use llm_rate_limit::quantity::{Millis, Units};
+use llm_rate_limit::request::{Body, Endpoint, Request};
+use llm_rate_limit::session::{Event, ResponseFlags, ResponseView};
+use llm_rate_limit::store::local::{LocalStore, SharedData};
+use llm_rate_limit::store::wire::{Charge, ScopeCharges};
+use llm_rate_limit::tokens::{Counting, Encoding, Factor, Tokenizer};
+use llm_rate_limit::usage::{EndedBy, ResponseReader};
+use llm_rate_limit::window::Window;
+use llm_rate_limit::worker::Worker;
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::sync::Arc;
+
+const NOW: u64 = 1_700_000_000_000;
+
+/// Text that is counted and sent, about eight kilobytes of it.
+const PROSE: &str = include_str!("../../docs/counting.md");
+const TEXT_BYTES: usize = 8_000;
+
+/// A piece of work by its name. It prepares what it needs, and returns what it does each time.
+pub type Case = (&'static str, fn() -> Box<dyn FnMut()>);
+
+/// All pieces of work.
+pub const CASES: [Case; 6] = [
+    ("count 8 KB of English", count),
+    ("read a chat's body of 8 KB", read),
+    ("read a stream of 16 events", stream),
+    ("reserve and settle in one window", || windows(1)),
+    ("reserve and settle in four windows", || windows(4)),
+    ("a whole small chat, all token limits, local", exchange),
+];
+
+fn text() -> &'static str {
+    let end = (TEXT_BYTES..).find(|at| PROSE.is_char_boundary(*at)).unwrap();
+    &PROSE[..end]
+}
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::new(Counting { encoding: Encoding::O200kBase, factor: Factor::ONE })
+}
+
+fn count() -> Box<dyn FnMut()> {
+    let tokenizer = tokenizer();
+    Box::new(move || {
+        black_box(tokenizer.count(black_box(text())));
+    })
+}
+
+fn chat(content: &str) -> Vec<u8> {
+    json!({"model": "gpt-4o", "max_tokens": 16, "messages": [{"role": "user", "content": content}]})
+        .to_string()
+        .into_bytes()
+}
+
+fn read() -> Box<dyn FnMut()> {
+    let bytes = chat(text());
+    Box::new(move || {
+        let body = Body::new(black_box(&bytes));
+        black_box(Request::read(Endpoint::ChatCompletions, &body).size());
+    })
+}
+
+fn stream() -> Box<dyn FnMut()> {
+    let events = crate::upstream::event_texts();
+    Box::new(move || {
+        let kind = Some("text/event-stream");
+        let mut reader = ResponseReader::new(Endpoint::ChatCompletions, kind, 1, tokenizer());
+        for event in &events {
+            black_box(reader.push(black_box(event.as_bytes())));
+        }
+        black_box(reader.finish(EndedBy::Upstream));
+    })
+}
+
+fn windows(number: usize) -> Box<dyn FnMut()> {
+    let shared: &'static Shared = Box::leak(Box::default());
+    let configured = Arc::new(BTreeSet::from([Arc::<str>::from("key")]));
+    let mut store = LocalStore::new(shared, "".into(), NonZeroU32::MIN, configured);
+    store.prepare();
+    let names = ["requests", "input_tokens", "output_tokens", "total_tokens"];
+    let of = |name: &&str, cost| Charge {
+        identity: "key".into(),
+        name: (*name).into(),
+        window: Window::sliding(Millis::MINUTE.at_least_one()),
+        limit: Units::new(1 << 40),
+        cost: Units::new(cost),
+        enforced: true,
+    };
+    let charges = |cost| {
+        let charges = names.iter().take(number).map(|name| of(name, cost)).collect();
+        vec![ScopeCharges { scope: "key".into(), charges }]
+    };
+    let (reserved, spent) = (charges(100), charges(60));
+    let mut now = NOW;
+    Box::new(move || {
+        now += 7;
+        let decision = store.reserve(&reserved, Millis::new(now)).unwrap();
+        store.settle(&spent, decision.held.unwrap(), Millis::new(now + 3)).unwrap();
+    })
+}
+
+fn exchange() -> Box<dyn FnMut()> {
+    let shared: &'static Shared = Box::leak(Box::default());
+    let limits = json!({"default": {
+        "rpm": 1_000_000_000, "tpm": 1_000_000_000_000_u64,
+        "input_tpm": 1_000_000_000_000_u64, "output_tpm": 1_000_000_000_000_u64,
+    }});
+    let config = Config::from_bytes(limits.to_string().as_bytes()).unwrap();
+    let mut worker = Worker::new(Arc::new(config), shared, 7);
+    let request = Headers(&[
+        (":method", "POST"),
+        (":path", "/v1/chat/completions"),
+        (":authority", "api.example.com"),
+        ("content-type", "application/json"),
+        ("authorization", "Bearer a-key"),
+    ]);
+    let response = Headers(&[(":status", "200"), ("content-type", "application/json")]);
+    let (body, answer) = (chat("Hello! How are you today?"), crate::upstream::json_body(25).into_bytes());
+    let mut number = 0_u32;
+    Box::new(move || {
+        number += 1;
+        let now = Millis::new(NOW + u64::from(number));
+        let clock = || now;
+        let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
+        worker.on(number, Event::RequestHeaders { request: &request, end_of_stream: false }, &clock);
+        black_box(worker.body(number, &buffer, Some(body.len()), true, &clock));
+        let headers = Event::ResponseHeaders { response: &response, end_of_stream: false };
+        black_box(worker.on(number, headers, &clock));
+        let part = Event::ResponseBody { buffer: &|| answer.clone(), end_of_stream: true };
+        worker.on(number, part, &clock);
+        worker.on(number, Event::StreamDone { flags: &ResponseFlags::default }, &clock);
+    })
+}
+
+/// Envoy's shared data.
+#[derive(Default)]
+struct Shared(RefCell<HashMap<String, (Vec<u8>, u32)>>);
+
+impl SharedData for &Shared {
+    fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
+        let (value, version) = self.0.borrow().get(key)?.clone();
+        Some((value, NonZeroU32::new(version)?))
+    }
+
+    fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
+        let mut map = self.0.borrow_mut();
+        let Some(entry) = map.get_mut(key).filter(|entry| entry.1 == version.get()) else { return false };
+        *entry = (value.to_vec(), version.get() + 1);
+        true
+    }
+
+    fn create(&self, key: &str, value: &[u8]) {
+        self.0.borrow_mut().insert(key.to_owned(), (value.to_vec(), 1));
+    }
+}
+
+/// The headers of a request or response.
+struct Headers(&'static [(&'static str, &'static str)]);
+
+impl Headers {
+    fn value(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+}
+
+impl RequestView for Headers {
+    fn header(&self, name: &str) -> Option<String> {
+        self.value(name)
+    }
+
+    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl ResponseView for Headers {
+    fn header(&self, name: &str) -> Option<String> {
+        self.value(name)
+    }
+
+    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn all_work_can_be_done_again_and_again() {
+        for (_, prepare) in super::CASES {
+            let mut work = prepare();
+            work();
+            work();
+        }
+    }
+}
