@@ -76,12 +76,20 @@ test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
 soak: $(TOOLS) wasm ## all kinds of traffic and faults for MINUTES (1), then the books and memory are compared
 	SOAK_MINUTES=$(or $(MINUTES),1) cargo test --locked --package llm-rate-limit-tests --test soak
 
+# QUICK=1 takes a quarter of the time. PEERS=1 also measures LiteLLM, which takes half a gigabyte in .tools/.
+ifdef PEERS
+export LITELLM_BIN ?= $(CURDIR)/.tools/litellm/bin/litellm
+PEERS_TOOLS := $(LITELLM_BIN)
+endif
+$(CURDIR)/.tools/litellm/bin/litellm:
+	@scripts/setup litellm
+
 .PHONY: bench
-bench: $(TOOLS) build ## what the filter costs, into benches/results.md; CASE="8 KB" prints part of it, QUICK=1 is quick
+bench: export SIDECAR_BIN ?= $(CURDIR)/target/release/llm-rate-limit
+bench: $(TOOLS) build $(PEERS_TOOLS) ## what the filter costs, into benches/results.md; CASE="8 KB" prints a part
 	@echo "building the filters that it is compared with"
 	@scripts/cargo-wasm floor
-	SIDECAR_BIN=$(or $(SIDECAR_BIN),$(CURDIR)/target/release/llm-rate-limit) QUICK=$(or $(QUICK),0) \
-	    cargo bench --locked --package llm-rate-limit-bench --bench gateway -- $(if $(CASE),'$(CASE)')
+	cargo bench --locked --package llm-rate-limit-bench --bench gateway -- $(if $(CASE),'$(CASE)')
 	cargo bench --locked --package token-count --bench count -- $(if $(CASE),'$(CASE)')
 
 .PHONY: fuzz

@@ -9,8 +9,8 @@ use llm_rate_limit_bench::rounds::Effort;
 use llm_rate_limit_bench::stacks::Stacks;
 use llm_rate_limit_bench::upstream::Upstream;
 use llm_rate_limit_bench::{
-    beginnings, cases, chart, goals, growth, host_calls, instructions, large_body, machine, redis_alone,
-    report, rounds,
+    beginnings, cases, chart, goals, growth, host_calls, instructions, large_body, machine, peers,
+    redis_alone, report, rounds,
 };
 use llm_rate_limit_tests::wasm;
 use std::fs;
@@ -40,6 +40,9 @@ fn main() {
     sections.push(report::memory(&results));
     if is_wanted("Host calls") {
         sections.push(host_calls::measure(&mut stacks, &cases::tables()[0]));
+    }
+    if is_wanted("Peers") {
+        sections.push(peers::measure(&mut stacks, upstream.address(), effort));
     }
     stacks.stop();
     let starts = if is_quick { QUICK_STARTS } else { STARTS };

@@ -4,10 +4,12 @@ use crate::rounds::{Results, Turn};
 use crate::stacks::Kind;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 820.0;
 /// Where bars begin, and the length of bare Envoy's.
-const LEFT: f64 = 250.0;
-const FULL: f64 = 370.0;
+const LEFT: f64 = 312.0;
+const FULL: f64 = 350.0;
+/// What the picture has room for, on a machine that other work keeps busy.
+const LARGEST_SHARE: f64 = 1.1;
 const TOP: f64 = 46.0;
 const ROW: f64 = 28.0;
 const BAR: f64 = 16.0;
@@ -50,7 +52,8 @@ pub fn svg(results: &Results) -> String {
         let class = if is_ours { "ours" } else { "other" };
         let y = TOP + ROW * at as f64;
         let middle = y + BAR / 2.0;
-        let [width, least, most] = [share.median, share.least, share.most].map(|share| FULL * share);
+        let [width, least, most] =
+            [share.median, share.least, share.most].map(|share| FULL * share.min(LARGEST_SHARE));
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n\

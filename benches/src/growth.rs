@@ -52,12 +52,18 @@ struct Parts {
 /// The tables of growth, in Markdown.
 pub fn measure(stacks: &Stacks, effort: Effort) -> String {
     let effort = Effort { rounds: effort.rounds.min(3), ..effort };
+    eprintln!("growth: identities and windows");
+    let points = [identities(stacks, effort), windows(stacks, effort)];
+    eprintln!("growth: keys");
     let (keys, key) = keys(stacks, effort);
+    eprintln!("growth: workers");
     let (workers, [base, worker]) = workers(stacks, effort);
+    eprintln!("growth: identities of default, and streams");
     let (strangers, identity) = strangers(stacks);
     let (streams, stream) = streams(stacks);
     let parts = Parts { base, worker, key, identity, stream };
-    let tables = [identities(stacks, effort), windows(stacks, effort), keys, workers, strangers, streams];
+    let [identities, windows] = points;
+    let tables = [identities, windows, keys, workers, strangers, streams];
     format!("{}\n{}", formula(&parts), tables.join("\n"))
 }
 

@@ -17,6 +17,7 @@
 //! - [`redis_alone`]: Redis and the sidecar without Envoy
 //! - [`growth`]: how cost grows with identities, windows, keys and workers; [`fleet`]: a simulation of many Envoys
 //! - [`large_body`]: bodies of 20 MB, and small requests beside them
+//! - [`peers`]: other gateways
 //! - [`goals`]: what the figures should be
 //! - [`report`], [`chart`], [`machine`]: what readers see
 
@@ -32,6 +33,7 @@ pub mod instructions;
 pub mod large_body;
 pub mod load;
 pub mod machine;
+pub mod peers;
 pub mod processes;
 pub mod pure;
 pub mod redis_alone;

@@ -16,7 +16,16 @@ pub fn introduction(machine: &str, effort: Effort) -> String {
          gives every gateway one turn: {:.1} s with 32 connections that send one request after the other, then a \
          quarter of that with one. Ratios are to the first row of their table in the same round. Clients and upstream \
          run on the same machine, as threads of the benchmark, which send and answer prepared bytes. All Envoys have \
-         the shipped configuration without its access log.\n",
+         the shipped configuration, without its access log unless the table says otherwise.\n\n\
+         | gateway | before Envoy's router |\n|---|---|\n\
+         | bare Envoy | nothing |\n\
+         | local_ratelimit | Envoy's own filter for requests of one process, with one bucket |\n\
+         | empty wasm filter | a wasm filter that does nothing |\n\
+         | the floor | a wasm filter that reads the request's headers and body and the response's headers and body, \
+         adds nine headers, sets one property, and decides nothing ([benches/floor](floor/src/filter.rs)) |\n\
+         | wasm filter that refuses | one that reads the request's headers and answers the same 429 |\n\
+         | local | this filter, which counts in Envoy |\n\
+         | redis | this filter, which counts in Redis through the sidecar, on TCP or a unix socket |\n",
         effort.rounds,
         effort.turn.as_secs_f64()
     )

@@ -50,7 +50,7 @@ pub struct Results {
 impl Effort {
     /// The usual effort, or about a quarter of it.
     pub fn new(is_quick: bool) -> Self {
-        let (rounds, millis) = if is_quick { (3, 700) } else { (7, 1_500) };
+        let (rounds, millis) = if is_quick { (3, 700) } else { (7, 1_200) };
         Self { rounds, turn: Duration::from_millis(millis) }
     }
 }
@@ -98,8 +98,9 @@ pub fn measure(stacks: &mut Stacks, tables: Vec<Table>, effort: Effort) -> Vec<R
         .into_iter()
         .map(|table| Results { turns: vec![Vec::new(); table.cases.len()], table })
         .collect();
-    for round in 1..=effort.rounds {
-        eprintln!("round {round} of {}", effort.rounds);
+    let rounds = if results.is_empty() { 0 } else { effort.rounds };
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
         for Results { table, turns } in &mut results {
             for (case, turns) in table.cases.iter().zip(turns) {
                 turns.push(turn(stacks, table, case, effort.turn));
