@@ -4,7 +4,6 @@ use crate::load::Load;
 use crate::stacks::{Key, Kind};
 use crate::upstream;
 use std::fmt::Write as _;
-use std::rc::Rc;
 
 /// Connections of a load.
 pub const CONNECTIONS: usize = 32;
@@ -57,12 +56,6 @@ impl Table {
         let status = if case.key == Key::Over { 429 } else { 200 };
         let requests = (0..case.identities).map(|identity| self.shape.request(&case.key.of(identity)));
         Load { connections: CONNECTIONS, requests: requests.collect::<Vec<_>>().into(), status }
-    }
-
-    /// The same from one connection.
-    pub fn lone(&self, case: &Case) -> Load {
-        let load = self.load(case);
-        Load { connections: 1, requests: Rc::clone(&load.requests), ..load }
     }
 }
 

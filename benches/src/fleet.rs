@@ -26,6 +26,9 @@ const ANSWER: f64 = 500_000.0;
 const END: f64 = 2_000_000.0;
 const COUNTED_FROM: f64 = 1_000_000.0;
 
+/// The share of its time from which on a master is full: its queue grows as long as requests come.
+const FULL: f64 = 0.99;
+
 /// How long a lease lasts: microseconds.
 const LEASE: f64 = 1_000_000.0;
 
@@ -305,14 +308,18 @@ pub fn report(scripts: Scripts) -> String {
                 Limits::LeasedAll => "the same, leases of frequent keys too",
             };
             let busiest = busy.last().copied().unwrap_or(0.0);
+            let wait = |share| match busiest {
+                FULL.. => "grows".to_owned(),
+                _ => format!("{:.1}", statistics::at(&waits, share) / 1e3),
+            };
             let master = if is_global { "of the limit for all" } else { "of the most frequent key" };
             let _ = writeln!(
                 text,
-                "| {name} | {rate:.0} | {master} | {:.0} % | {:.0} % | {:.1} | {:.1} |",
+                "| {name} | {rate:.0} | {master} | {:.0} % | {:.0} % | {} | {} |",
                 busiest * 100.0,
                 busy[MASTERS / 2 - 1] * 100.0,
-                statistics::at(&waits, 0.5) / 1e3,
-                statistics::at(&waits, 0.99) / 1e3,
+                wait(0.5),
+                wait(0.99),
             );
         }
     }

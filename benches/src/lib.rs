@@ -15,7 +15,8 @@
 //! - [`host_calls`]: calls between Envoy and filters
 //! - [`pure`], [`instructions`]: the filter's own work, and the instructions that it takes
 //! - [`redis_alone`]: Redis and the sidecar without Envoy
-//! - [`growth`]: how cost grows with identities, windows, keys and workers; [`fleet`]: a simulation of many Envoys
+//! - [`growth`]: how cost grows with identities, windows, keys and workers; [`footprint`]: what each
+//!   takes of memory; [`fleet`]: a simulation of many Envoys
 //! - [`large_body`]: bodies of 20 MB, and small requests beside them
 //! - [`peers`]: other gateways
 //! - [`goals`]: what the figures should be
@@ -25,6 +26,7 @@ pub mod beginnings;
 pub mod cases;
 pub mod chart;
 pub mod fleet;
+pub mod footprint;
 pub mod goals;
 pub mod growth;
 pub mod host_calls;

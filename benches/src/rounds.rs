@@ -2,8 +2,9 @@
 //! that is alone.
 
 use crate::cases::{Case, Table};
+use crate::load::Load;
 use crate::processes::{cpu_micros, memory, own_cpu_micros};
-use crate::stacks::Stacks;
+use crate::stacks::{Stack, Stacks};
 use crate::statistics::{self, Spread};
 use llm_rate_limit_tests::redis::Redis;
 use std::time::Duration;
@@ -103,35 +104,32 @@ pub fn measure(stacks: &mut Stacks, tables: Vec<Table>, effort: Effort) -> Vec<R
         eprintln!("round {round} of {rounds}");
         for Results { table, turns } in &mut results {
             for (case, turns) in table.cases.iter().zip(turns) {
-                turns.push(turn(stacks, table, case, effort.turn));
+                let stack = stacks.get(case.kind, case.workers, case.logs);
+                turns.push(turn(stack, &table.load(case), effort.turn));
             }
         }
     }
     results
 }
 
-fn turn(stacks: &mut Stacks, table: &Table, case: &Case, duration: Duration) -> Turn {
-    let stack = stacks.get(case.kind, case.workers, case.logs);
-    let (load, lone, address) = (table.load(case), table.lone(case), stack.envoy.address());
-    let processes: Vec<u32> = stack.processes.iter().map(|(_, id)| *id).collect();
-    let has_redis = stack.has_redis;
-    let redis = has_redis.then(|| &stacks.fleet().redis);
+/// One turn of a gateway: `load` for `duration`, then the same from one connection for a quarter of that.
+pub fn turn(stack: &Stack, load: &Load, duration: Duration) -> Turn {
+    let (processes, redis) = (&stack.processes, stack.redis());
     let snapshot = || {
         let cpu: Vec<f64> = processes.iter().map(|id| cpu_micros(*id)).collect();
         (cpu, own_cpu_micros(), redis.map_or([0.0; 2], scripts))
     };
+    let address = stack.envoy.address();
     let under_load = load.run(address, duration / 6, duration, snapshot);
+    let lone = Load { connections: 1, ..load.clone() };
     let alone = lone.run(address, duration / 30, duration / 4, || ());
     let requests = under_load.micros.len() as f64;
     let [(cpu_before, own_before, scripts_before), (cpu_after, own_after, scripts_after)] =
         &under_load.snapshots;
-    let mut cpu = [0.0; 3];
-    for (at, cpu) in cpu.iter_mut().enumerate().take(processes.len()) {
-        *cpu = (cpu_after[at] - cpu_before[at]) / requests;
-    }
-    let mut resident = [0.0; 3];
-    for (resident, id) in resident.iter_mut().zip(&processes) {
-        *resident = memory(*id);
+    let (mut cpu, mut resident) = ([0.0; 3], [0.0; 3]);
+    for (at, id) in processes.iter().enumerate() {
+        cpu[at] = (cpu_after[at] - cpu_before[at]) / requests;
+        resident[at] = memory(*id);
     }
     let [calls, micros] = [0, 1].map(|at| scripts_after[at] - scripts_before[at]);
     Turn {
@@ -144,6 +142,11 @@ fn turn(stacks: &mut Stacks, table: &Table, case: &Case, duration: Duration) -> 
         scripts: [if calls > 0.0 { micros / calls } else { 0.0 }, calls / requests],
         memory: resident,
     }
+}
+
+/// The median of a figure of some turns.
+pub fn median(turns: &[Turn], figure: impl Fn(&Turn) -> f64) -> f64 {
+    Spread::of(turns.iter().map(figure)).median
 }
 
 /// How many scripts Redis has run, and the microseconds that it has taken for them.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use tempfile::TempDir;
 
 /// How many identities have a key of each kind.
@@ -57,10 +58,10 @@ pub enum Key {
 pub struct Stack {
     /// Its Envoy.
     pub envoy: Envoy,
-    /// Its processes by name, Envoy first.
-    pub processes: Vec<(&'static str, u32)>,
-    /// Whether Redis counts for it.
-    pub has_redis: bool,
+    /// The ids of its processes: Envoy, and if there are any, sidecar and Redis.
+    pub processes: Vec<u32>,
+    /// Redis and its sidecars, if they count for it.
+    fleet: Option<Rc<Fleet>>,
 }
 
 /// All gateways, each started when it is first asked for.
@@ -68,7 +69,7 @@ pub struct Stack {
 pub struct Stacks {
     upstream: SocketAddr,
     started: BTreeMap<(Kind, usize, bool), Stack>,
-    fleet: OnceCell<Fleet>,
+    fleet: OnceCell<Rc<Fleet>>,
 }
 
 /// A Redis, and a sidecar for each way to call it.
@@ -111,6 +112,13 @@ impl Kind {
             Self::Redis => "redis",
             Self::RedisUnix => "redis, unix socket",
         }
+    }
+}
+
+impl Stack {
+    /// The Redis that counts for it, if one does.
+    pub fn redis(&self) -> Option<&Redis> {
+        self.fleet.as_deref().map(|fleet| &fleet.redis)
     }
 }
 
@@ -166,20 +174,24 @@ impl Stacks {
 
     /// The Redis and the sidecars.
     pub fn fleet(&self) -> &Fleet {
-        self.fleet.get_or_init(Fleet::start)
+        self.shared_fleet()
+    }
+
+    fn shared_fleet(&self) -> &Rc<Fleet> {
+        self.fleet.get_or_init(|| Rc::new(Fleet::start()))
     }
 
     /// Starts a gateway from a setup of [`Stacks::of_kind`].
     pub fn start_with(&self, kind: Kind, setup: Setup) -> Stack {
         let envoy = setup.start();
-        let mut processes = vec![("Envoy", envoy.id())];
+        let mut processes = vec![envoy.id()];
         let has_redis = matches!(kind, Kind::Redis | Kind::RedisUnix);
-        if has_redis {
-            let fleet = self.fleet();
+        let fleet = has_redis.then(|| Rc::clone(self.shared_fleet()));
+        if let Some(fleet) = &fleet {
             let sidecar = if kind == Kind::Redis { fleet.tcp.1 } else { fleet.unix.1 };
-            processes.extend([("sidecar", sidecar), ("Redis", fleet.redis.id())]);
+            processes.extend([sidecar, fleet.redis.id()]);
         }
-        Stack { envoy, processes, has_redis }
+        Stack { envoy, processes, fleet }
     }
 
     /// How a gateway of this kind is set up; [`Kind::Refuse`] as one that does nothing.
@@ -277,8 +289,8 @@ fn in_place_of_the_filter(mut setup: Setup, filter: Option<Value>) -> Setup {
 
 /// The same Envoy with a filter of `benches/floor` in the limiter's place.
 fn with_floor(mut setup: Setup, configuration: &Value) -> Setup {
-    let path = wasm::filter().with_file_name("llm_rate_limit_floor.wasm");
-    assert!(path.exists(), "no filter at {}; run make bench", path.display());
+    let path = wasm::root().join("target/wasm32-wasip1/release/llm_rate_limit_floor.wasm");
+    let path = path.canonicalize().unwrap_or_else(|why| panic!("{}: {why}; run make bench", path.display()));
     setup.plugin()["vm_config"]["code"]["local"]["filename"] = json!(path);
     setup.plugin()["vm_config"]["vm_id"] = json!("floor");
     setup.filter(configuration)
