@@ -227,9 +227,11 @@ impl Fleet {
 
     /// Uses an Envoy's lease on a counter, which it renews beside the request if it has ended.
     fn lease(&mut self, at: f64, envoy: u64, key: Option<usize>, master: usize) {
-        let ends = self.leases.entry((envoy, key)).or_insert(f64::NEG_INFINITY);
-        if *ends <= at {
-            *ends = at + LEASE;
+        let lease = self.leases.get(&(envoy, key)).copied();
+        if lease.is_none_or(|ends| ends <= at) {
+            // The first of an Envoy is shorter, so that not all end at once.
+            let length = if lease.is_some() { LEASE } else { LEASE * self.random.share() };
+            self.leases.insert((envoy, key), at + length);
             self.plan(at, Step::Renew { master });
         }
     }
@@ -289,9 +291,10 @@ pub fn report(scripts: Scripts) -> String {
     let Scripts { reserve, settle } = scripts;
     let mut text = format!(
         "### A thousand Envoys on one Redis Cluster\n\nSimulated, with the measured times of a master for a \
-         reservation ({reserve:.0} µs) and a settlement ({settle:.0} µs): {MASTERS} masters with a processor each, \
-         {KEYS} keys of which the n-th most frequent sends n times less often than the first, a round trip of \
-         {:.1} ms, answers after {:.1} s. A lease is what an Envoy needs of a counter for {:.0} s.\n\n\
+         reservation ({reserve:.0} µs) and a settlement ({settle:.0} µs) of three windows: {MASTERS} masters with a \
+         processor each, {KEYS} keys of which the n-th most frequent sends n times less often than the first, a round \
+         trip of {:.1} ms, answers after {:.1} s. A wait grows where a master is full, as long as requests come. A \
+         lease is what an Envoy needs of a counter for {:.0} s.\n\n\
          | limits | requests/s | busiest master | is busy | the others, median | wait p50, ms | p99, ms |\n\
          |---|---|---|---|---|---|---|\n",
         ROUND_TRIP / 1e3,
