@@ -173,6 +173,18 @@ impl Books {
         self.open(id).into_iter().for_each(|one| one.has_grown = true);
     }
 
+    /// The leases of the reservation `id` end, while it stays open.
+    fn detach(&mut self, id: &str, now: u64, charges: &[Charge]) {
+        self.grow(id, now);
+        if let Some(one) = self.open(id) {
+            for (cost, charge) in one.costs.iter_mut().zip(charges) {
+                if charge.window.algorithm == Algorithm::Concurrency {
+                    *cost = 0;
+                }
+            }
+        }
+    }
+
     /// The reservation `id` is settled: a surplus is given back, and an excess charged now.
     fn settle(&mut self, id: &str, now: u64, charges: &[Charge]) {
         let kept = charges.iter().map(|charge| charge.window.algorithm.units_kept(charge.cost).get());
@@ -341,8 +353,9 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
                 [1] => books.settle(&id, now, charges),
                 _ => panic!("{reply:?}"),
             },
-            (_, Some(reply)) => match reply[..] {
+            (kind, Some(reply)) => match reply[..] {
                 [0] => {}
+                [1] if kind == 11 => books.detach(&id, now, charges),
                 [1 | 2] => books.grow(&id, now),
                 _ => panic!("{reply:?}"),
             },
