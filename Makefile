@@ -92,6 +92,11 @@ bench: $(TOOLS) build $(PEERS_TOOLS) ## what the filter costs, into benches/resu
 	cargo bench --locked --package llm-rate-limit-bench --bench gateway -- $(if $(CASE),'$(CASE)')
 	cargo bench --locked --package token-count --bench count -- $(if $(CASE),'$(CASE)')
 
+.PHONY: truth
+truth: ## how close counts are to recorded usage: PAIRS=file of exchanges, as scripts/truth describes them
+	@cargo build --release --locked --quiet --package llm-rate-limit-cli
+	@scripts/truth $(PAIRS)
+
 .PHONY: fuzz
 fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wire, FUZZ_SECONDS (30) each
 	@scripts/fuzz

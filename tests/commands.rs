@@ -402,3 +402,53 @@ async fn usage_asks_a_sidecar_on_a_unix_socket() {
     let url = format!("unix:{}", socket.display());
     assert_eq!(run(&["usage", "--global", "--url", &url]).out, "no usage\n");
 }
+
+#[test]
+fn count_prints_what_a_request_is_charged_and_settled_to() {
+    let body = file(&json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello world"}]}));
+    let usage = json!({"prompt_tokens": 20, "completion_tokens": 5,
+        "completion_tokens_details": {"reasoning_tokens": 2}, "prompt_tokens_details": {"cached_tokens": 4}});
+    let response = file(&json!({"choices": [], "usage": usage}));
+    let prices = file(&json!({"prices": {"gpt-4o": {"input": 2.5, "output": 10.0}}}));
+    let arguments = ["count", "--path", "/v1/chat/completions", path(&body)];
+    let Run { status, out, err } = run(&arguments);
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(out.starts_with("gpt-4o, family gpt-4o, o200k_base\n"), "{out}");
+    assert!(!out.contains("price"), "{out}");
+    let more = [&arguments[..], &["--response", path(&response), "--config", path(&prices)]].concat();
+    let Run { status, out, .. } = run(&more);
+    assert_eq!(status, 0);
+    for line in ["output reserved", "512", "$0.005143", "reported", "$0.000100"] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    assert_eq!(run(&["count", path(&body)]).status, 2, "it needs a path");
+}
+
+#[test]
+fn count_answers_lines_in_order_and_bad_ones_in_their_places() {
+    let request = |words: &str| {
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": words}], "max_tokens": 9})
+            .to_string()
+    };
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"hello world\"}}]}\n\ndata: [DONE]\n\n";
+    let chat = "/v1/chat/completions";
+    let lines = [
+        json!({"path": chat, "request": request("hello"), "content_type": null, "response": null})
+            .to_string(),
+        "{\"path\": 7}".to_owned(),
+        json!({"path": chat, "request": request("hello world"), "content_type": "text/event-stream",
+            "response": stream})
+        .to_string(),
+    ];
+    let Run { status, out, .. } = run_with(&["count", "--jsonl", "-"], &[], &lines.join("\n"));
+    let answers: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((status, answers.len()), (1, 3));
+    assert_eq!(
+        answers[0],
+        json!({"model": "gpt-4o", "family": "gpt-4o", "input_tokens": 8, "output_reserved": 9, "settled": null})
+    );
+    assert!(answers[1]["error"].is_string(), "{}", answers[1]);
+    let settled = json!({"input_tokens": 9, "output_tokens": 2, "cached_input_tokens": 0, "cache_write_tokens": 0,
+        "reasoning_tokens": 0, "outcome": "counted"});
+    assert_eq!(answers[2]["settled"], settled);
+}

@@ -2,7 +2,7 @@
 
 use super::context::Cx;
 use super::reservation::{Certainty, Estimate};
-use crate::config::OutputMode;
+use crate::config::{Accounting, OutputMode};
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Applied, Candidates, Subject};
 use crate::pricing::Tokens;
@@ -10,6 +10,7 @@ use crate::quantity::{MAX_EXACT, Units};
 use crate::request::Request;
 use crate::store::local::SharedData;
 use crate::tokens::{Meter, Tokenizer};
+use crate::usage::learned_output::{Learned, Sender};
 
 /// Counts the tokens of a request's text until the function is true of them, with the model's factor applied. Returns
 /// the tokens before it is, and whether there may be more.
@@ -39,7 +40,7 @@ pub(super) fn tokenizers<S: SharedData>(models: &Candidates, cx: &Cx<'_, S>) -> 
 }
 
 /// Each of `models`, and none if it may be another.
-fn each(models: &Candidates) -> impl Iterator<Item = Option<&str>> {
+pub(super) fn each(models: &Candidates) -> impl Iterator<Item = Option<&str>> {
     let is_one = models.names().len() <= usize::from(models.one().is_some());
     let names = models.names().iter().map(|name| Some(name.as_str())).filter(move |_| !is_one);
     let other = (is_one || matches!(models, Candidates::Any(_))).then_some(models.one());
@@ -69,7 +70,9 @@ pub(super) fn of_request<S: SharedData>(
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
     }
-    let (declared, output, certainty) = expected_output(request, models, subject, cx);
+    let (accounting, learned) = (cx.config.accounting(), &cx.shared.learned);
+    let (declared, output, certainty) =
+        expected_output(request, models, || subject.sender(), accounting, learned);
     let is_enough = is_enough(models, subject, cx);
     let of = |input, models: &Candidates, is_partial| {
         let tokens = Tokens { input, ..Tokens::NONE };
@@ -103,22 +106,22 @@ pub(super) fn of_request<S: SharedData>(
 }
 
 /// The output that a request sets as its maximum, the output to reserve, and whether the client has set that.
-fn expected_output<S: SharedData>(
+pub(super) fn expected_output(
     request: &Request<'_>,
     models: &Candidates,
-    subject: &Subject,
-    cx: &Cx<'_, S>,
+    sender: impl Fn() -> Sender,
+    accounting: &Accounting,
+    learned: &Learned,
 ) -> (u64, u64, Certainty) {
-    let accounting = cx.config.accounting();
     let default = accounting.default_output_tokens;
     let guess = || {
         let of_one = match accounting.output_mode {
             OutputMode::Declared => default,
             OutputMode::Learned => match models {
-                Candidates::Any(_) => cx.shared.learned.longest(default),
+                Candidates::Any(_) => learned.longest(default),
                 known => {
-                    let sender = subject.sender();
-                    let expect = |name: &String| cx.shared.learned.expect(&sender, Some(name), default);
+                    let sender = sender();
+                    let expect = |name: &String| learned.expect(&sender, Some(name), default);
                     known.names().iter().map(expect).max().unwrap_or(default)
                 }
             },

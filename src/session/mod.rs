@@ -26,6 +26,7 @@ mod incoming;
 mod learning;
 mod objection;
 mod objectors;
+pub mod quote;
 mod reading;
 mod refusals;
 pub mod reservation;

@@ -1,10 +1,11 @@
 //! The command line `llm-rate-limit`, and its tasks: every command but the server.
 //!
-//! `check` and `explain` read a filter configuration and connect to nothing. `usage` and `reset` ask a running sidecar.
+//! `check`, `explain` and `count` read files and connect to nothing. `usage` and `reset` ask a running sidecar.
 //! Results go to standard output, as text or as JSON; errors go to standard error.
 
 mod check;
 mod client;
+mod count;
 mod counters;
 mod explain;
 mod input;
@@ -49,6 +50,8 @@ pub enum Task {
     },
     /// Print the windows that a request would be charged to
     Explain(explain::Question),
+    /// Print what a request would be charged, and what its response settles it to
+    Count(count::Requests),
     /// Print the usage of a key, a group, a model or all requests
     Usage(Box<counters::Selection>),
     /// Reset the usage of a key, a group, a model or all requests to zero
@@ -64,6 +67,7 @@ impl Task {
         match self {
             Self::Check { files } => check::check(files, out),
             Self::Explain(question) => explain::explain(question, out),
+            Self::Count(requests) => count::count(requests, out),
             Self::Usage(selection) => counters::show(selection, out),
             Self::Reset(selection) => counters::reset(selection, out),
         }

@@ -1,0 +1,180 @@
+//! `count`: prints what requests would be charged, and what their responses settle them to, with the filter's own code.
+//!
+//! It needs no Envoy, no sidecar and no Redis. Without a configuration, nothing has a price, and 512 tokens are
+//! reserved for the output of a request that sets no maximum.
+
+use super::Failure;
+use super::input::{configuration, contents};
+use super::table::{self, Align};
+use clap::Args;
+use llm_rate_limit::config::Config;
+use llm_rate_limit::pricing::Tokens;
+use llm_rate_limit::session::quote::{Quote, Settled};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write, stdin};
+use std::path::{Path, PathBuf};
+
+/// The requests to count.
+#[derive(Clone, Debug, Args)]
+pub struct Requests {
+    /// The body of the request; - is standard input
+    #[arg(required_unless_present = "jsonl", conflicts_with = "jsonl", requires = "path")]
+    body: Option<PathBuf>,
+    /// The path of the request, such as /v1/chat/completions
+    #[arg(long, conflicts_with = "jsonl")]
+    path: Option<String>,
+    /// The response, whose usage the request is settled to: JSON or a stream
+    #[arg(long, conflicts_with = "jsonl")]
+    response: Option<PathBuf>,
+    /// A filter configuration, JSON or YAML, with encodings, reservation and prices
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Lines {"path", "request", "content_type", "response"}, with texts as request and response; - is standard input
+    #[arg(long)]
+    jsonl: Option<PathBuf>,
+}
+
+/// A line of input: a request, and the response with its content type.
+#[derive(Deserialize)]
+struct Line {
+    path: String,
+    request: String,
+    #[serde(default)]
+    content_type: Option<String>,
+    #[serde(default)]
+    response: Option<String>,
+}
+
+/// A line of output.
+#[derive(Serialize)]
+struct Charge<'q> {
+    model: Option<&'q str>,
+    family: &'static str,
+    input_tokens: u64,
+    output_reserved: u64,
+    settled: Option<SettledCharge>,
+}
+
+#[derive(Serialize)]
+struct SettledCharge {
+    input_tokens: u64,
+    output_tokens: u64,
+    cached_input_tokens: u64,
+    cache_write_tokens: u64,
+    reasoning_tokens: u64,
+    outcome: &'static str,
+}
+
+#[derive(Serialize)]
+struct Fault {
+    error: String,
+}
+
+impl From<Settled> for SettledCharge {
+    fn from(Settled { tokens, outcome }: Settled) -> Self {
+        let Tokens { input, cached_input, cache_write, output, reasoning } = tokens;
+        Self {
+            input_tokens: input,
+            output_tokens: output,
+            cached_input_tokens: cached_input,
+            cache_write_tokens: cache_write,
+            reasoning_tokens: reasoning,
+            outcome,
+        }
+    }
+}
+
+pub(super) fn count(requests: &Requests, out: &mut impl Write) -> Result<bool, Failure> {
+    let config = match &requests.config {
+        Some(file) => configuration(file)?,
+        None => Config::from_bytes(b"{}").map_err(|error| Failure(error.to_string()))?,
+    };
+    match (&requests.jsonl, &requests.path, &requests.body) {
+        (Some(file), ..) if file == Path::new("-") => lines(&config, stdin().lock(), out),
+        (Some(file), ..) => {
+            let opened = File::open(file).map_err(|why| Failure(format!("{}: {why}", file.display())))?;
+            lines(&config, BufReader::with_capacity(1 << 20, opened), out)
+        }
+        (None, Some(path), Some(body)) => {
+            let response = requests.response.as_deref().map(contents).transpose()?;
+            one(&config, path, &contents(body)?, response.as_deref(), out)
+        }
+        _ => Err(Failure("expected --path and a body".to_owned())),
+    }
+}
+
+/// Answers each line of `input` with a line, in order.
+fn lines(config: &Config, mut input: impl BufRead, out: &mut impl Write) -> Result<bool, Failure> {
+    let mut out = BufWriter::with_capacity(1 << 16, out);
+    let (mut line, mut all_ok) = (Vec::new(), true);
+    while input.read_until(b'\n', &mut line)? > 0 {
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(line) => {
+                let quote = Quote::new(config, &line.path, line.request.as_bytes());
+                let settled = line.response.as_ref().map(|response| {
+                    quote.settle(config, line.content_type.as_deref(), response.as_bytes()).into()
+                });
+                let charge = Charge {
+                    model: quote.model.as_deref(),
+                    family: quote.family,
+                    input_tokens: quote.input_tokens,
+                    output_reserved: quote.output_reserved,
+                    settled,
+                };
+                serde_json::to_writer(&mut out, &charge)?;
+            }
+            Err(why) => {
+                all_ok = false;
+                serde_json::to_writer(&mut out, &Fault { error: why.to_string() })?;
+            }
+        }
+        out.write_all(b"\n")?;
+        line.clear();
+    }
+    out.flush()?;
+    Ok(all_ok)
+}
+
+/// Prints one request as a table.
+fn one(
+    config: &Config,
+    path: &str,
+    body: &[u8],
+    response: Option<&[u8]>,
+    out: &mut impl Write,
+) -> Result<bool, Failure> {
+    let quote = Quote::new(config, path, body);
+    let model = quote.model.as_deref().unwrap_or("any model");
+    let encoding = serde_json::to_value(quote.encoding)?;
+    writeln!(out, "{model}, family {}, {}", quote.family, encoding.as_str().unwrap_or_default())?;
+    if let Some(fault) = &quote.fault {
+        writeln!(out, "nobody reads the body, so each byte is charged as a token: {fault}")?;
+    }
+    let mut rows = vec![
+        ["prompt".to_owned(), quote.input_tokens.to_string()],
+        ["output reserved".to_owned(), quote.output_reserved.to_string()],
+    ];
+    let price = |what: &str, tokens: &Tokens| {
+        let cost = quote.cost_micro_usd(config, tokens);
+        cost.map(|cost| [what.to_owned(), format!("${}.{:06}", cost / 1_000_000, cost % 1_000_000)])
+    };
+    rows.extend(price("price", &quote.reserved()));
+    if let Some(response) = response {
+        let settled = quote.settle(config, None, response);
+        let tokens = settled.tokens;
+        rows.push(["settled".to_owned(), settled.outcome.to_owned()]);
+        for (what, tokens) in [
+            ("  input", tokens.input),
+            ("  read from a cache", tokens.cached_input),
+            ("  written to a cache", tokens.cache_write),
+            ("  output", tokens.output),
+            ("  reasoning", tokens.reasoning),
+        ] {
+            rows.push([what.to_owned(), tokens.to_string()]);
+        }
+        rows.extend(price("  price", &tokens));
+    }
+    table::write(out, [("PART", Align::Left), ("TOKENS", Align::Right)], &rows)?;
+    Ok(true)
+}

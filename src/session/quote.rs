@@ -1,0 +1,192 @@
+//! What one request is charged by the rules alone: no store, no limits, and nothing learned from other requests.
+//!
+//! The command `llm-rate-limit count` prints it. It reads, estimates and settles with what the filter reads, estimates
+//! and settles with, so that a number here is the filter's.
+
+use super::estimate;
+use crate::config::Config;
+use crate::models::{self, Family};
+use crate::policy::Candidates;
+use crate::policy::endpoints::{Route, Treatment};
+use crate::pricing::Tokens;
+use crate::request::{Body, Endpoint, Request};
+use crate::tokens::{Encoding, Meter};
+use crate::usage::learned_output::{Learned, Sender};
+use crate::usage::{EndedBy, Outcome, ResponseReader};
+
+/// What a request is charged when it arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// The model that the request is for: the one that it names, or the first of several.
+    pub model: Option<String>,
+    /// The beginning of the model's name that decides how it counts; `other` if that is not known.
+    pub family: &'static str,
+    /// The encoding that its text is counted in.
+    pub encoding: Encoding,
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens that are reserved for the output.
+    pub output_reserved: u64,
+    /// Why nobody reads the body, if so: a token is a byte of it then.
+    pub fault: Option<String>,
+    route: Route,
+    models: Candidates,
+    choices: u64,
+    answers: u64,
+}
+
+/// What a request is charged once it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The tokens: all of the prompt and of the output, and their parts.
+    pub tokens: Tokens,
+    /// What the response has shown: `reported`, `counted`, `failed`, or `unknown`, which stays as reserved.
+    pub outcome: &'static str,
+}
+
+impl Quote {
+    /// What a POST with `body` to `path` is charged under `config`.
+    pub fn new(config: &Config, path: &str, body: &[u8]) -> Self {
+        let route = config.endpoints().route(path);
+        let accounting = config.accounting();
+        let body = Body::new(body);
+        let request = Request::read(route.endpoint, &body);
+        let models = route.deployment.clone().map_or_else(|| request.models(), Candidates::One);
+        let model = route.deployment.as_deref().or(request.first_model());
+        let spends_tokens = matches!(
+            route.treatment,
+            Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
+        );
+        let (input_tokens, output_reserved) = match &request.fault {
+            _ if !spends_tokens => (0, 0),
+            Some(_) => (request.size(), accounting.default_output_tokens),
+            None => {
+                let of = |name: Option<&str>| {
+                    let tokenizer = config.encodings().tokenizer(name);
+                    let text = request.text_tokens(&Meter::unlimited(tokenizer));
+                    request.input_tokens(text, name, tokenizer)
+                };
+                let input = estimate::each(&models).map(of).max().unwrap_or(0);
+                let nothing = Learned::default();
+                let (_, output, _) =
+                    estimate::expected_output(&request, &models, Sender::default, accounting, &nothing);
+                (input, output)
+            }
+        };
+        Self {
+            model: model.map(ToOwned::to_owned),
+            family: Family::of(model.unwrap_or_default()).name(),
+            encoding: config.encodings().of(model).encoding,
+            input_tokens,
+            output_reserved,
+            fault: request.fault.as_ref().map(ToString::to_string),
+            choices: request.choices(),
+            answers: request.answers(),
+            models,
+            route,
+        }
+    }
+
+    /// The tokens that are reserved.
+    pub const fn reserved(&self) -> Tokens {
+        Tokens { input: self.input_tokens, output: self.output_reserved, ..Tokens::NONE }
+    }
+
+    /// What `tokens` cost, in micro-dollars; none if the configuration has no price for it.
+    pub fn cost_micro_usd(&self, config: &Config, tokens: &Tokens) -> Option<u64> {
+        config.price(self.model.as_deref())?;
+        Some(config.accounting().prices.dearest_micro_usd(&self.models, tokens))
+    }
+
+    /// What the request is charged after a whole response with the status 200.
+    pub fn settle(&self, config: &Config, content_type: Option<&str>, response: &[u8]) -> Settled {
+        let model = self.model.as_deref();
+        let endpoint: Endpoint = self.route.endpoint;
+        let tokenizer = config.encodings().tokenizer(model);
+        let mut reader = ResponseReader::new(endpoint, content_type, self.choices, tokenizer);
+        let certain = reader.push(response);
+        let outcome = certain.unwrap_or_else(|| reader.finish(EndedBy::Upstream));
+        let reserved = self.reserved();
+        let (tokens, outcome) = match outcome {
+            Outcome::Reported(usage) => (usage.tokens(&reserved), "reported"),
+            Outcome::Counted { usage, shows_reasoning } if endpoint.has_format() => {
+                let tokens = usage.tokens(&reserved);
+                let may_be_more = shows_reasoning || models::reasons(model.unwrap_or_default());
+                let likely = if may_be_more {
+                    let median = Learned::default().median(model, config.accounting().default_output_tokens);
+                    median.saturating_mul(self.answers).min(reserved.output)
+                } else {
+                    0
+                };
+                (Tokens { output: tokens.output.max(likely), ..tokens }, "counted")
+            }
+            Outcome::Failed => (Tokens::NONE, "failed"),
+            Outcome::Counted { .. } | Outcome::Unknown => (reserved, "unknown"),
+        };
+        Settled { tokens, outcome }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(json: &str) -> Config {
+        Config::from_bytes(json.as_bytes()).unwrap()
+    }
+
+    const CHAT: &str = "/v1/chat/completions";
+
+    #[test]
+    fn a_request_is_charged_its_prompt_and_a_reservation() {
+        let body =
+            json!({"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "hello world"}]});
+        let quote = Quote::new(&config("{}"), CHAT, body.to_string().as_bytes());
+        // 3 for the message, 1 for the role, 2 words, 3 for the reply.
+        assert_eq!((quote.input_tokens, quote.output_reserved), (9, 512));
+        assert_eq!((quote.family, quote.encoding), ("gpt-4o", Encoding::O200kBase));
+        let priced = config(
+            r#"{"output_reservation":{"default_tokens":10},"prices":{"openai/gpt-4o":{"input":1.0,"output":2.0}}}"#,
+        );
+        let quote = Quote::new(&priced, CHAT, body.to_string().as_bytes());
+        assert_eq!(quote.cost_micro_usd(&priced, &quote.reserved()), Some(9 + 20));
+        assert_eq!(quote.cost_micro_usd(&config("{}"), &quote.reserved()), None);
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_costs_a_token_a_byte_and_a_path_without_tokens_none() {
+        let quote = Quote::new(&config("{}"), CHAT, b"[[[");
+        assert!(quote.fault.is_some());
+        assert_eq!(quote.input_tokens, 3);
+        let quote = Quote::new(&config("{}"), "/v1/messages/count_tokens", b"{\"messages\":[{}]}");
+        assert_eq!((quote.input_tokens, quote.output_reserved), (0, 0));
+    }
+
+    #[test]
+    fn responses_settle_to_what_they_report_or_show() {
+        let (config, kind) = (config("{}"), Some("application/json"));
+        let body =
+            json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 7});
+        let quote = Quote::new(&config, CHAT, body.to_string().as_bytes());
+        let settled = |response: &str| {
+            let settled = quote.settle(&config, kind, response.as_bytes());
+            (settled.tokens.input, settled.tokens.output, settled.outcome)
+        };
+        let usage = r#"{"choices":[],"usage":{"prompt_tokens":20,"completion_tokens":3}}"#;
+        assert_eq!(settled(usage), (20, 3, "reported"));
+        let text = r#"{"choices":[{"message":{"content":"hello world"}}]}"#;
+        assert_eq!(settled(text), (quote.input_tokens, 2, "counted"));
+        assert_eq!(settled(r#"{"error":{"message":"x"}}"#), (0, 0, "failed"));
+        assert_eq!(settled("<html>"), (quote.input_tokens, 7, "unknown"));
+    }
+
+    #[test]
+    fn the_part_of_an_answer_that_a_model_hides_is_completed() {
+        let config = config("{}");
+        let body = json!({"model": "o3", "messages": [{"role": "user", "content": "hi"}]});
+        let quote = Quote::new(&config, CHAT, body.to_string().as_bytes());
+        let text = r#"{"choices":[{"message":{"content":"hello world"}}]}"#;
+        assert_eq!(quote.settle(&config, None, text.as_bytes()).tokens.output, 512);
+    }
+}
