@@ -42,7 +42,7 @@ fn counted_in_steps(Read { request, texts }: &Read) -> u64 {
     while !counting.is_done() {
         counting.step(texts, 100, |_| false);
     }
-    request.input_tokens(request.of_texts(counting.tokens()), request.first_model(), tokenizer)
+    request.input_tokens(counting.tokens(), request.first_model(), tokenizer)
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -4,9 +4,9 @@
 //! new version of that crate. The configuration overrides the table by patterns, for models that it does not know
 //! and for models with a tokenizer of their own.
 
-use super::{Claude, without_provider};
+use super::{Family, Rules, without_provider};
 use crate::policy::pattern::{ByPattern, Pattern};
-use crate::tokens::{Counting, Encoding, Factor, Tokenizer};
+use crate::tokens::{Counting, Encoding, Tokenizer};
 use tiktoken_rs::tokenizer::{Tokenizer as Vocabulary, get_tokenizer};
 
 /// The encoding of `model`. A name that is not in the table is looked up again without the name of a provider or a
@@ -16,13 +16,12 @@ pub(super) fn encoding(model: &str) -> Encoding {
         Some(Vocabulary::Cl100kBase) => Encoding::Cl100kBase,
         Some(Vocabulary::P50kBase | Vocabulary::P50kEdit) => Encoding::P50kBase,
         Some(Vocabulary::R50kBase | Vocabulary::Gpt2) => Encoding::R50kBase,
-        Some(Vocabulary::O200kBase | Vocabulary::O200kHarmony) | None => Encoding::O200kBase,
+        Some(Vocabulary::O200kBase | Vocabulary::O200kHarmony) => Encoding::O200kBase,
+        None => match Family::of(model) {
+            Family::Gpt3_5 | Family::Gpt4 => Encoding::Cl100kBase,
+            _ => Encoding::O200kBase,
+        },
     }
-}
-
-/// The factor that corrects a count in [`encoding`]: one, except for Claude.
-fn factor(model: &str) -> Factor {
-    Claude::of(model).map_or(Factor::ONE, Claude::factor)
 }
 
 /// The method to count the text of every model: the tables here, and the configuration's overrides.
@@ -41,18 +40,25 @@ impl Encodings {
     pub fn of(&self, model: Option<&str>) -> Counting {
         let name = model.unwrap_or_default();
         let counting = self.overrides.of(model).copied();
-        counting.unwrap_or_else(|| Counting { encoding: encoding(name), factor: factor(name) })
+        counting.unwrap_or_else(|| Counting { encoding: encoding(name), factor: Rules::of(name).factor() })
     }
 
     /// The tokenizer of `model`, or of a request that names no model.
     pub fn tokenizer(&self, model: Option<&str>) -> Tokenizer {
-        Tokenizer::new(self.of(model))
+        let rules = Rules::of(model.unwrap_or_default());
+        let counting = self.overrides.of(model).copied();
+        let counting = counting.unwrap_or_else(|| Counting {
+            encoding: encoding(model.unwrap_or_default()),
+            factor: rules.factor(),
+        });
+        Tokenizer::new(counting).with_weights(rules.weights())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::Factor;
 
     fn counting(encoding: Encoding) -> Counting {
         Counting { encoding, factor: Factor::ONE }
@@ -70,6 +76,7 @@ mod tests {
             ("gpt2", Encoding::R50kBase),
             ("openai/gpt-4", Encoding::Cl100kBase),
             ("gateway/azure/gpt-35-turbo", Encoding::Cl100kBase),
+            ("openai-gpt-4-turbo", Encoding::Cl100kBase),
             ("meta-llama/llama-3", Encoding::O200kBase),
             ("", Encoding::O200kBase),
         ] {
@@ -95,8 +102,8 @@ mod tests {
     #[test]
     fn claude_has_a_factor_unless_one_is_configured() {
         let factor = |encodings: &Encodings, model| encodings.of(Some(model)).factor;
-        assert_eq!(factor(&Encodings::default(), "claude-opus-4-7"), Factor::new(1.6).unwrap());
-        assert_eq!(factor(&Encodings::default(), "claude-3-haiku"), Factor::new(1.2).unwrap());
+        assert_eq!(factor(&Encodings::default(), "claude-opus-4-7"), Factor::new(1.4).unwrap());
+        assert_eq!(factor(&Encodings::default(), "claude-3-haiku"), Factor::new(1.1).unwrap());
         assert_eq!(factor(&Encodings::default(), "gpt-4o"), Factor::ONE);
         let configured = Encodings::new([(Pattern::new("claude*"), counting(Encoding::O200kBase))]);
         assert_eq!(factor(&configured, "claude-opus-4-7"), Factor::ONE);

@@ -1,11 +1,14 @@
 //! Families of models, by the beginnings of their names: the one list of those names.
 //!
-//! Metrics are kept per family. Clients choose the names of models, so the list is closed.
+//! Platforms and gateways put words before a model's name and behind it (`us.anthropic.claude-opus-4-5-v1:0`,
+//! `azure/my-gpt-4o`, `databricks-claude-3-7-sonnet`): the name begins where a family's does. Metrics are kept per
+//! family. Clients choose the names of models, so the list is closed.
 
 use super::without_provider;
-use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
+use std::borrow::Cow;
+use strum::{EnumIter, IntoStaticStr};
 
-/// A family of models. Where one name begins another, the longer one comes first.
+/// A family of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
 pub(crate) enum Family {
     #[strum(serialize = "text-embedding")]
@@ -20,6 +23,8 @@ pub(crate) enum Family {
     Gpt4,
     #[strum(serialize = "gpt-5")]
     Gpt5,
+    #[strum(serialize = "gpt-6")]
+    Gpt6,
     #[strum(serialize = "gpt-oss")]
     GptOss,
     #[strum(serialize = "o1")]
@@ -48,24 +53,90 @@ pub(crate) enum Family {
     Command,
     #[strum(serialize = "grok")]
     Grok,
+    #[strum(serialize = "glm")]
+    Glm,
+    #[strum(serialize = "kimi")]
+    Kimi,
+    #[strum(serialize = "sonar")]
+    Sonar,
+    #[strum(serialize = "phi")]
+    Phi,
+    #[strum(serialize = "nova")]
+    Nova,
     /// Any other model.
     #[strum(serialize = "other")]
     Other,
 }
 
+use Family::{
+    Claude, Command, Deepseek, Gemini, Gemma, Glm, Gpt3_5, Gpt4, Gpt4_1, Gpt4o, Gpt5, Gpt6, GptOss, Grok,
+    Kimi, Llama, Mistral, Mixtral, Nova, O1, O3, O4, Other, Phi, Qwen, Sonar, TextEmbedding,
+};
+
+/// The beginnings of names, in lower case. Where one begins another, the longer one comes first.
+const NAMES: [(&str, Family); 36] = [
+    ("text-embedding", TextEmbedding),
+    ("gpt-3.5", Gpt3_5),
+    ("gpt-35", Gpt3_5),
+    ("gpt-4.1", Gpt4_1),
+    ("gpt-4o", Gpt4o),
+    ("gpt-4", Gpt4),
+    ("gpt-5", Gpt5),
+    ("gpt-6", Gpt6),
+    ("gpt-oss", GptOss),
+    ("chatgpt-4o", Gpt4o),
+    ("o1", O1),
+    ("o3", O3),
+    ("o4", O4),
+    ("codex", Gpt5),
+    ("claude", Claude),
+    ("gemini", Gemini),
+    ("gemma", Gemma),
+    ("llama", Llama),
+    ("mistral", Mistral),
+    ("ministral", Mistral),
+    ("magistral", Mistral),
+    ("codestral", Mistral),
+    ("devstral", Mistral),
+    ("pixtral", Mistral),
+    ("voxtral", Mistral),
+    ("mixtral", Mixtral),
+    ("qwen", Qwen),
+    ("deepseek", Deepseek),
+    ("command", Command),
+    ("grok", Grok),
+    ("glm", Glm),
+    ("kimi", Kimi),
+    ("moonshot", Kimi),
+    ("sonar", Sonar),
+    ("phi", Phi),
+    ("nova", Nova),
+];
+
+/// The shortest beginning that is looked for within a name. Shorter ones are parts of other words.
+const SHORTEST_WITHIN: usize = 3;
+
 impl Family {
     /// The family of `model`.
     pub(crate) fn of(model: &str) -> Self {
-        Self::split(without_provider(model)).0
+        Self::split(model).0
     }
 
-    /// The family of the model called `name`, without a provider, and the rest of the name. In [`Family::Other`], the
-    /// rest is the whole name.
-    pub(super) fn split(name: &str) -> (Self, &str) {
-        Self::iter()
-            .filter(|family| *family != Self::Other)
-            .find_map(|family| Some((family, name.strip_prefix(family.name())?)))
-            .unwrap_or((Self::Other, name))
+    /// The family of `model`, and the part of its name behind the family's, in lower case. In [`Family::Other`], that
+    /// is the whole name without a provider.
+    pub(super) fn split(model: &str) -> (Self, Cow<'_, str>) {
+        let name = without_provider(model);
+        let name = name.strip_prefix("ft:").unwrap_or(name);
+        let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
+        };
+        let begins =
+            NAMES.iter().find(|(begin, _)| name.starts_with(begin)).map(|(begin, of)| (begin.len(), *of));
+        match begins.or_else(|| within(&name)) {
+            None => (Other, name),
+            Some((end, family)) => (family, rest(name, end)),
+        }
     }
 
     /// The beginning of its models' names, which is also its name in metrics.
@@ -74,31 +145,70 @@ impl Family {
     }
 }
 
+/// The first family's name within `name`, behind a separator: where it ends, and the family.
+fn within(name: &str) -> Option<(usize, Family)> {
+    let starts = name.match_indices(['.', '-', '_', ':', '@', ' ']).map(|(at, _)| at.saturating_add(1));
+    starts.into_iter().find_map(|start| {
+        let rest = name.get(start..)?;
+        let mut known = NAMES.iter().filter(|(begin, _)| begin.len() >= SHORTEST_WITHIN);
+        let (begin, family) = known.find(|(begin, _)| rest.starts_with(begin))?;
+        Some((start.saturating_add(begin.len()), *family))
+    })
+}
+
+/// `name` from `at` on.
+fn rest(name: Cow<'_, str>, at: usize) -> Cow<'_, str> {
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(name.get(at..).unwrap_or_default()),
+        Cow::Owned(mut name) => {
+            name.drain(..at);
+            Cow::Owned(name)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strum::IntoEnumIterator;
 
     #[test]
     fn families_are_known_by_the_beginnings_of_names() {
         for (model, family, rest) in [
-            ("gpt-4o-mini", Family::Gpt4o, "-mini"),
-            ("gpt-4.1", Family::Gpt4_1, ""),
-            ("gpt-4.5-preview", Family::Gpt4, ".5-preview"),
-            ("gpt-5.1-codex-mini", Family::Gpt5, ".1-codex-mini"),
-            ("claude-opus-4-7", Family::Claude, "-opus-4-7"),
-            ("us.anthropic.claude-opus-4-7", Family::Other, "us.anthropic.claude-opus-4-7"),
-            ("other", Family::Other, "other"),
-            ("", Family::Other, ""),
+            ("gpt-4o-mini", Gpt4o, "-mini"),
+            ("chatgpt-4o-latest", Gpt4o, "-latest"),
+            ("gpt-4.1", Gpt4_1, ""),
+            ("gpt-4.5-preview", Gpt4, ".5-preview"),
+            ("gpt-5.1-codex-mini", Gpt5, ".1-codex-mini"),
+            ("gpt-35-turbo", Gpt3_5, "-turbo"),
+            ("ft:gpt-4.1-nano:acme::id", Gpt4_1, "-nano:acme::id"),
+            ("claude-opus-4-7", Claude, "-opus-4-7"),
+            ("us.anthropic.claude-opus-4-7", Claude, "-opus-4-7"),
+            ("databricks-claude-3-7-sonnet", Claude, "-3-7-sonnet"),
+            ("openai.gpt-oss-120b-1:0", GptOss, "-120b-1:0"),
+            ("openai/gpt-4o", Gpt4o, ""),
+            ("@cf/meta/llama-3.3-70b", Llama, "-3.3-70b"),
+            ("meta-llama/Meta-Llama-3.1-8B", Llama, "-3.1-8b"),
+            ("deepseek-r1-distill-llama-70b", Deepseek, "-r1-distill-llama-70b"),
+            ("amazon.nova-pro-v1:0", Nova, "-pro-v1:0"),
+            ("zai-org/GLM-4.6", Glm, "-4.6"),
+            ("mistral.voxtral-small", Mistral, ".voxtral-small"),
+            ("other", Other, "other"),
+            ("supernova", Other, "supernova"),
+            ("qed-o1", Other, "qed-o1"),
+            ("", Other, ""),
         ] {
-            assert_eq!(Family::split(model), (family, rest), "{model}");
+            assert_eq!(Family::split(model), (family, rest.into()), "{model}");
         }
-        assert_eq!(Family::of("openai/gpt-4o"), Family::Gpt4o);
     }
 
     #[test]
     fn every_name_leads_to_its_own_family() {
         for family in Family::iter() {
             assert_eq!(Family::of(family.name()), family, "a longer name must come before {family:?}");
+        }
+        for (name, family) in NAMES {
+            assert_eq!(Family::of(name), family, "{name}");
         }
     }
 }

@@ -5,8 +5,8 @@
 //! cost": patches of 28 pixels, which explains its older rule of thumb, width times height divided by 750. A model in
 //! neither guide counts as GPT-4o does.
 
+use super::Claude;
 use super::Family::{self, Gpt4, Gpt4_1, Gpt4o, Gpt5, O1, O3, O4, Other};
-use super::{Claude, without_provider};
 
 /// A rule that counts images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +84,11 @@ impl ImageRule {
     /// The rule of `model`.
     pub(crate) fn of(model: &str) -> Self {
         match Claude::of(model) {
-            Some(Claude::Before4_7) => return Self::Claude(bounds(1_568, 1_568)),
-            Some(Claude::Since4_7) => return Self::Claude(bounds(4_784, 2_576)),
+            Some(claude) if claude.is_since_4_7() => return Self::Claude(bounds(4_784, 2_576)),
+            Some(_) => return Self::Claude(bounds(1_568, 1_568)),
             None => {}
         }
-        let name = without_provider(model);
-        let (family, version) = Family::split(name.strip_prefix("ft:").unwrap_or(name));
+        let (family, version) = Family::split(model);
         let mut rules = RULES.iter();
         let found = rules.find(|(of, beginning, _)| *of == family && version.starts_with(beginning));
         found.map_or(GPT_4O, |(_, _, rule)| *rule)

@@ -4,9 +4,9 @@
 //! |---|---|---|
 //! | `family.rs` | the family, for metrics and for the other tables | is `other` |
 //! | `encoding.rs` | the encoding of text: the crate `tiktoken-rs` has the table | has `o200k_base` |
-//! | `claude.rs` | the generation of Claude, and the factor that corrects a count of text | has the factor 1 |
+//! | `claude.rs` | the generation of Claude, and the prompt that it has for tools | counts as Claude 5 |
 //! | `image.rs` | the rule for images | counts as GPT-4o |
-//! | `prompt.rs` | the tokens of messages and tools beside their text | counts as GPT-4o |
+//! | `rules.rs` | the factor that corrects a count of text, and what messages, tools and calls cost | counts as GPT-4o |
 //! | `reasoning.rs` | whether its answers hold reasoning that the client may not see | shows all of its answer |
 //!
 //! Each file has a test that lists models with their values: add the new model there too, and to `docs/counting.md`.
@@ -19,8 +19,8 @@ mod claude;
 mod encoding;
 mod family;
 mod image;
-mod prompt;
 mod reasoning;
+mod rules;
 
 pub use claude::Claude;
 pub use encoding::Encodings;
@@ -28,8 +28,8 @@ pub(crate) use family::Family;
 #[cfg(test)]
 pub(crate) use image::RULES as IMAGE_RULES;
 pub(crate) use image::{Bounds, ImageRule};
-pub(crate) use prompt::{CLAUDE_TOOLS_PROMPT, MessageTokens, ToolTokens};
 pub(crate) use reasoning::reasons;
+pub(crate) use rules::{Rules, Structure};
 
 /// The model's own name: the part after the last `/`, without the name of a provider or a gateway.
 fn without_provider(model: &str) -> &str {

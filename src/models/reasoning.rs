@@ -8,12 +8,10 @@ use super::{Family, without_provider};
 
 /// Whether `model` reasons unless it is asked not to.
 pub(crate) fn reasons(model: &str) -> bool {
-    // Names are served in any case, and those of models that a customer has tuned have the base model in them.
-    let name = without_provider(model).to_lowercase();
-    let name = name.strip_prefix("ft:").unwrap_or(&name);
-    let (family, rest) = Family::split(name);
+    let name = without_provider(model).to_ascii_lowercase();
+    let (family, rest) = Family::split(model);
     let is_known = match family {
-        Family::O1 | Family::O3 | Family::O4 | Family::GptOss => true,
+        Family::O1 | Family::O3 | Family::O4 | Family::Gpt6 | Family::GptOss => true,
         Family::Gpt5 => !rest.starts_with("-chat"),
         Family::Gemini => !["-1", "-2.0", "-2.5-flash-lite", "-embedding", "-pro-vision"]
             .iter()
@@ -26,23 +24,19 @@ pub(crate) fn reasons(model: &str) -> bool {
             ["-reasoner", "-r1", "-v3.1", "-v3.2", "-v4"].iter().any(|begin| rest.starts_with(begin))
         }
         Family::Qwen => rest.starts_with('3') && !rest.contains("instruct") && !rest.contains("coder"),
+        Family::Glm => ["-4.5", "-4.6", "-4.7", "-5", "-z1"].iter().any(|begin| rest.starts_with(begin)),
         _ => NAMES.iter().any(|begin| name.starts_with(begin)),
     };
-    is_known || names_it(rest)
+    is_known || names_it(&rest)
 }
 
 /// The beginnings of names in no family of their own.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 13] = [
     "codex",
     "qwq",
     "magistral",
     "sonar-reasoning",
     "sonar-deep-research",
-    "glm-4.5",
-    "glm-4.6",
-    "glm-4.7",
-    "glm-5",
-    "glm-z1",
     "minimax-m",
     "nemotron",
     "ernie-x1",

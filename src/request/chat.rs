@@ -1,30 +1,26 @@
-//! Chat completions: the tokens of messages and tools.
+//! Chat completions: messages and tools.
 //!
-//! OpenAI publishes the rule in its cookbook: every message costs [`MessageTokens`] and the tokens of its role,
-//! content and name; `tools.rs` has the rule for tools. That is exact for text and simple tools. The rest is an
-//! estimate, until the response reports its usage: tool calls in the history count their names and arguments, a
-//! response format counts its schema, and `content.rs` measures parts that are not text. A prediction, and audio of an
-//! earlier answer that the request names by id, count nothing.
+//! OpenAI publishes the rule for messages in its cookbook: every message costs a constant and the tokens of its role,
+//! content and name. Everything else is by what recorded usage shows ([`crate::models`] has the numbers): `shown.rs`
+//! shows tools and schemas as models are shown them, calls in the history count their names and arguments, and
+//! `content.rs` measures parts that are not text. A prediction, and audio of an earlier answer that the request names
+//! by id, count nothing.
 
 use super::beside::{self, Reasoning};
-use super::content::{Content, Part, Texts};
+use super::content::{Content, Part};
 use super::format::Format;
-use super::prompt::{Counted, Tally};
+use super::prompt::Counted;
+use super::shape::{Chosen, Roles, Shape};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
-use crate::models::MessageTokens;
-use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// A chat's messages and tools. Borrows their text where it has no escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Prompt<'b> {
-    messages: u64,
-    names: u64,
+    shape: Shape,
     content: Content<'b>,
-    tools: Tools<'b>,
 }
 
 impl<'b> Prompt<'b> {
@@ -33,47 +29,43 @@ impl<'b> Prompt<'b> {
     /// # Errors
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let Self { shape, content } = self;
         match name {
             "messages" => lenient::offer(object, &mut Messages(self)),
             // Before November 2023, `tools` was called `functions`.
-            "tools" | "functions" => lenient::offer(object, &mut self.tools),
-            "response_format" => lenient::offer(object, &mut Format(&mut self.content.texts)),
-            _ => beside::keep(&mut self.content.texts, name, object),
+            "tools" | "functions" => lenient::offer(object, &mut Tools(&mut content.kinds)),
+            "tool_choice" | "function_call" => {
+                lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds))
+            }
+            "response_format" => lenient::offer(object, &mut Format::new(shape, content)),
+            _ => beside::keep(&mut content.texts, name, object),
         }
     }
 
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
-        let Self { messages, names, content, tools } = self;
-        Prompt {
-            messages,
-            names,
-            content: content.without_texts(&mut |texts| take(Counted::Once, texts)),
-            tools: tools.without_texts(&mut |texts| take(Counted::WithTools, texts)),
-        }
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
+        let Self { shape, content } = self;
+        Prompt { shape, content: content.without_texts(take) }
     }
 
-    /// The tools.
-    pub(super) const fn tools(&self) -> &Tools<'b> {
-        &self.tools
+    /// Shows each of its texts to `see`.
+    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
+        self.content.see_texts(see);
     }
 
     /// Whether there are no messages.
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages == 0
+    pub(super) const fn is_empty(&self) -> bool {
+        self.shape.messages == 0
     }
 
-    /// The tokens of its text.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
-        self.content.text_tokens(meter) + self.tools.text_tokens(meter)
+    /// What it has beside its text.
+    pub(super) const fn shape(&self) -> &Shape {
+        &self.shape
     }
 
-    /// Its tokens beside the text if it is sent to `model`.
-    pub(super) fn beside_text(&self, model: &str) -> Tally {
-        let MessageTokens { message, name, saved_by_name, reply } = MessageTokens::of(model);
-        let messages = message * self.messages + name * self.names - saved_by_name * self.names;
-        let tools = self.tools.beside_text(model);
-        Tally::new(messages + reply, self.content.other_tokens(model)).with_tools(tools)
+    /// What its parts hold.
+    pub(super) const fn content(&self) -> &Content<'b> {
+        &self.content
     }
 }
 
@@ -82,7 +74,7 @@ struct Messages<'p, 'b>(&'p mut Prompt<'b>);
 /// The value of `messages`. Some servers also take one message, or its text, in the place of an array.
 impl<'b> Accept<'b> for Messages<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.0.messages += 1;
+        self.0.shape.messages += 1;
         self.0.content.texts.push(text);
     }
 
@@ -94,24 +86,41 @@ impl<'b> Accept<'b> for Messages<'_, 'b> {
     }
 
     fn end(&mut self) {
-        self.0.messages += 1;
+        self.0.shape.messages += 1;
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let read = lenient::offer_element(array, &mut Message::new(self.0))?;
-        self.0.messages += u64::from(read.is_some());
+        self.0.shape.messages += u64::from(read.is_some());
         Ok(read)
     }
 }
 
 struct Message<'p, 'b> {
     prompt: &'p mut Prompt<'b>,
+    roles: Roles,
     reasoning: Reasoning<'b>,
+    /// Names of the author: the name of a tool is known from its call.
+    names: Vec<Cow<'b, str>>,
+    /// Names of the functions that it calls.
+    called: Vec<Cow<'b, str>>,
+    /// Calls in parts before it.
+    calls_before: u64,
+    has_text: bool,
 }
 
 impl<'p, 'b> Message<'p, 'b> {
     fn new(prompt: &'p mut Prompt<'b>) -> Self {
-        Self { prompt, reasoning: Reasoning::default() }
+        let calls_before = prompt.content.calls;
+        Self {
+            prompt,
+            roles: Roles::default(),
+            reasoning: Reasoning::default(),
+            names: Vec::new(),
+            called: Vec::new(),
+            calls_before,
+            has_text: false,
+        }
     }
 }
 
@@ -119,56 +128,98 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         let content = &mut self.prompt.content;
         match name {
-            "role" | "refusal" => lenient::offer(object, &mut content.texts),
-            "reasoning_content" | "reasoning" | "thinking" => lenient::offer(object, &mut self.reasoning),
-            "content" | "images" => lenient::offer(object, &mut Part::new(content)),
-            "tool_calls" | "function_call" => lenient::offer(object, &mut Calls(&mut content.texts)),
-            "name" => {
-                let texts = content.texts.len();
-                let read = lenient::offer(object, &mut content.texts);
-                self.prompt.names += u64::from(content.texts.len() > texts);
-                read
+            "role" => {
+                let mut role = lenient::Text::default();
+                lenient::offer(object, &mut role)?;
+                content.texts.extend(role.0.and_then(|role| self.roles.take(role)));
+                Ok(())
             }
+            "refusal" => lenient::offer(object, &mut content.texts),
+            "reasoning_content" | "reasoning" | "thinking" => lenient::offer(object, &mut self.reasoning),
+            "content" | "images" => {
+                let before = content.texts.len();
+                lenient::offer(object, &mut Part::new(content))?;
+                self.has_text |= content.texts.iter().skip(before).any(|text| !text.is_empty());
+                Ok(())
+            }
+            "tool_calls" | "function_call" => {
+                lenient::offer(object, &mut Calls { content, called: &mut self.called })
+            }
+            "name" => lenient::offer(object, &mut self.names),
             _ => beside::keep_of_message(&mut content.texts, name, object),
         }
     }
 
     fn end(&mut self) {
-        self.prompt.content.texts.append(&mut self.reasoning.0);
+        let Prompt { shape, content } = &mut *self.prompt;
+        let thinking = std::mem::take(&mut self.reasoning.0);
+        content.kinds.extend(thinking.into_iter().map(|text| (Counted::Thinking, text)));
+        shape.roles += self.roles.known();
+        shape.systems += u64::from(self.roles.is_system());
+        shape.answers += u64::from(self.roles.is_assistant() && self.has_text);
+        if !self.roles.is_result() {
+            shape.names += u64::from(!self.names.is_empty());
+            content.texts.append(&mut self.names);
+        }
+        let in_parts = content.calls.saturating_sub(self.calls_before);
+        content.calls = self.calls_before;
+        let calls = (self.called.len() as u64).saturating_add(in_parts);
+        shape.spoken_calls += u64::from(calls > 0 && self.has_text);
+        if calls > 1 {
+            shape.parallel = (shape.parallel.0 + 1, shape.parallel.1 + calls);
+        } else {
+            shape.calls += calls;
+        }
+        let counted = if calls > 1 { Counted::ParallelName } else { Counted::CallName };
+        content.kinds.extend(std::mem::take(&mut self.called).into_iter().map(|name| (counted, name)));
     }
 }
 
 /// `tool_calls`, one of its elements, or a `function_call`: the name and arguments of a function.
-struct Calls<'p, 'b>(&'p mut Texts<'b>);
+struct Calls<'p, 'b> {
+    content: &'p mut Content<'b>,
+    called: &'p mut Vec<Cow<'b, str>>,
+}
 
 impl<'b> Accept<'b> for Calls<'_, 'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        lenient::offer_element(array, &mut Call(self.0))
+        lenient::offer_element(array, &mut Call { content: self.content, called: self.called })
     }
 
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        Call(self.0).member(name, object)
+        Call { content: self.content, called: self.called }.member(name, object)
     }
 }
 
-struct Call<'p, 'b>(&'p mut Texts<'b>);
+struct Call<'p, 'b> {
+    content: &'p mut Content<'b>,
+    called: &'p mut Vec<Cow<'b, str>>,
+}
 
 impl<'b> Accept<'b> for Call<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" | "arguments" | "input" => lenient::offer(object, self.0),
-            "function" | "custom" => lenient::offer(object, &mut Named(self.0)),
+            "name" => lenient::offer(object, self.called),
+            "arguments" | "input" => {
+                let mut texts = Vec::new();
+                lenient::offer(object, &mut texts)?;
+                self.content.kinds.extend(texts.into_iter().map(|text| (Counted::Arguments, text)));
+                Ok(())
+            }
+            "function" | "custom" => {
+                lenient::offer(object, &mut Named(Call { content: self.content, called: self.called }))
+            }
             _ => lenient::skip(object),
         }
     }
 }
 
-struct Named<'p, 'b>(&'p mut Texts<'b>);
+struct Named<'p, 'b>(Call<'p, 'b>);
 
 impl<'b> Accept<'b> for Named<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" | "arguments" | "input" => lenient::offer(object, self.0),
+            "name" | "arguments" | "input" => self.0.member(name, object),
             _ => lenient::skip(object),
         }
     }

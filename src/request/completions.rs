@@ -1,12 +1,11 @@
 //! Completions, the older API: one or several prompts, and perhaps a suffix, the text after the answer.
 
 use super::beside;
-use super::content::{Texts, count_each};
+use super::content::Texts;
 use super::input::Input;
 use super::prompt::{Counted, Tally};
-use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::MapAccess;
+use std::borrow::Cow;
 
 /// Prompts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,14 +30,21 @@ impl<'b> Prompt<'b> {
     }
 
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
         let Self { prompt, suffix, beside } = self;
-        take(Counted::Once, beside);
+        beside.into_iter().for_each(|text| take(Counted::Once, text));
         Prompt {
-            prompt: prompt.without_texts(&mut |texts| take(Counted::Once, texts)),
-            suffix: suffix.without_texts(&mut |texts| take(Counted::ForEachPrompt, texts)),
+            prompt: prompt.without_texts(take),
+            suffix: suffix.without_texts(&mut |counted, text| take(of_suffix(counted), text)),
             beside: Texts::new(),
         }
+    }
+
+    /// Shows each of its texts to `see`.
+    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
+        self.beside.iter().for_each(|text| see(Counted::Once, text));
+        self.prompt.content.see_texts(see);
+        self.suffix.content.see_texts(&mut |counted, text| see(of_suffix(counted), text));
     }
 
     /// Whether there is no prompt, as [`Input::is_empty`] has it.
@@ -51,15 +57,16 @@ impl<'b> Prompt<'b> {
         self.prompt.prompts
     }
 
-    /// The tokens of their text.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
-        // Every prompt is completed before the suffix.
-        let suffix = self.suffix.content.text_tokens(meter) * self.prompts();
-        self.prompt.content.text_tokens(meter) + suffix + count_each(&self.beside, meter)
-    }
-
     /// What they cost beside their text if they are sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
         self.prompt.beside_text(model)
+    }
+}
+
+/// How a text of a suffix counts: every prompt is completed before it.
+const fn of_suffix(counted: Counted) -> Counted {
+    match counted {
+        Counted::Once => Counted::ForEachPrompt,
+        other => other,
     }
 }

@@ -9,10 +9,10 @@ use super::audio;
 use super::document;
 use super::image::{self, Detail, Details, Image, Size};
 use super::payload::Payload;
+use super::prompt::Counted;
 use crate::codec::lenient::{self, Accept, Text};
 use crate::models::ImageRule;
 use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -21,6 +21,10 @@ use std::borrow::Cow;
 pub(super) struct Content<'b> {
     /// Texts, each counted by itself.
     pub(super) texts: Texts<'b>,
+    /// Texts that do not count for every model as they are.
+    pub(super) kinds: Kinds<'b>,
+    /// Calls of functions in parts.
+    pub(super) calls: u64,
     images: Vec<Image>,
     /// Tokens of audio and documents.
     measured: Units,
@@ -30,21 +34,22 @@ pub(super) struct Content<'b> {
 
 impl<'b> Content<'b> {
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Texts<'b>)) -> Content<'static> {
-        let Self { texts, images, measured, had_text } = self;
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Content<'static> {
+        let Self { texts, kinds, calls, images, measured, had_text } = self;
         let had_text = had_text || texts.iter().any(|text| !text.is_empty());
-        take(texts);
-        Content { texts: Texts::new(), images, measured, had_text }
+        texts.into_iter().for_each(|text| take(Counted::Once, text));
+        kinds.into_iter().for_each(|(counted, text)| take(counted, text));
+        Content { texts: Texts::new(), kinds: Kinds::new(), calls, images, measured, had_text }
     }
 }
 
 /// Bytes of a part of an unknown type that count as a token.
 const UNKNOWN_BYTES_PER_TOKEN: u64 = 4;
 
-impl Content<'_> {
+impl<'b> Content<'b> {
     /// How many texts, images and tokens of other kinds there are.
-    const fn amount(&self) -> (usize, usize, Units) {
-        (self.texts.len(), self.images.len(), self.measured)
+    const fn amount(&self) -> (usize, usize, usize, Units) {
+        (self.texts.len(), self.kinds.len(), self.images.len(), self.measured)
     }
 
     /// Whether there is nothing in the parts.
@@ -55,9 +60,20 @@ impl Content<'_> {
             && self.texts.iter().all(|text| text.is_empty())
     }
 
-    /// Tokens of the texts.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
-        count_each(&self.texts, meter)
+    /// Takes all that is in `other`, of which texts count as `counted`.
+    pub(super) fn absorb(&mut self, other: Self, counted: Counted) {
+        self.kinds.extend(other.texts.into_iter().map(|text| (counted, text)));
+        self.kinds.extend(other.kinds);
+        self.images.extend(other.images);
+        self.measured += other.measured;
+        self.calls = self.calls.saturating_add(other.calls);
+        self.had_text |= other.had_text;
+    }
+
+    /// Shows each text to `see`.
+    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
+        self.texts.iter().for_each(|text| see(Counted::Once, text));
+        self.kinds.iter().for_each(|(counted, text)| see(*counted, text));
     }
 
     /// Tokens of everything else; images count as `model` counts them.
@@ -84,10 +100,8 @@ impl<'b> Accept<'b> for Content<'b> {
 /// Texts, each counted by itself. Accepts strings.
 pub(super) type Texts<'b> = Vec<Cow<'b, str>>;
 
-/// Tokens of `texts`.
-pub(super) fn count_each(texts: &Texts<'_>, meter: &Meter<'_>) -> Units {
-    texts.iter().map(|text| Units::new(meter.count(text))).sum()
-}
+/// Texts, each with how it counts.
+pub(super) type Kinds<'b> = Vec<(Counted, Cow<'b, str>)>;
 
 impl<'b> Accept<'b> for Texts<'b> {
     fn string(&mut self, text: Cow<'b, str>) {
@@ -119,17 +133,19 @@ pub(super) struct Part<'p, 'b> {
     source: Source<'b>,
     details: Details,
     images: Vec<Size>,
+    /// The name of a function that it calls, or of something else.
+    names: Texts<'b>,
     /// Bytes of the values of members that are not known.
     unknown: u64,
     /// How many texts, images and other tokens there were before.
-    before: (usize, usize, Units),
+    before: (usize, usize, usize, Units),
 }
 
 impl<'p, 'b> Part<'p, 'b> {
     pub(super) fn new(content: &'p mut Content<'b>) -> Self {
         let before = content.amount();
         let (kinds, source, details) = (Texts::new(), Source::default(), Details::default());
-        Self { content, kinds, source, details, images: Vec::new(), unknown: 0, before }
+        Self { content, kinds, source, details, images: Vec::new(), names: Texts::new(), unknown: 0, before }
     }
 
     fn add_image(&mut self, size: Size) {
@@ -171,7 +187,21 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "type" => lenient::offer(object, &mut self.kinds),
-            "text" | "refusal" | "thinking" | "title" | "context" | "name" | "arguments" => {
+            "name" => {
+                self.names.extend(lenient::text(object)?);
+                Ok(())
+            }
+            "thinking" => {
+                let text = lenient::text(object)?;
+                self.content.kinds.extend(text.map(|text| (Counted::Thinking, text)));
+                Ok(())
+            }
+            "arguments" => {
+                let text = lenient::text(object)?;
+                self.content.kinds.extend(text.map(|text| (Counted::Arguments, text)));
+                Ok(())
+            }
+            "text" | "refusal" | "title" | "context" => {
                 // Gateways make objects of texts, too.
                 self.content.texts.extend(lenient::text(object)?);
                 Ok(())
@@ -211,6 +241,15 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
     }
 
     fn end(&mut self) {
+        let is_call =
+            self.kinds.iter().any(|kind| matches!(&**kind, "tool_use" | "function_call" | "tool-call"));
+        self.content.calls += u64::from(is_call);
+        for name in std::mem::take(&mut self.names) {
+            match is_call {
+                true => self.content.kinds.push((Counted::CallName, name)),
+                false => self.content.texts.push(name),
+            }
+        }
         if !self.images.is_empty() {
             for size in std::mem::take(&mut self.images) {
                 self.add_image(size);

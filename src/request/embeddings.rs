@@ -1,12 +1,11 @@
 //! Embeddings: one or several inputs, and no output.
 
 use super::beside;
-use super::content::{Texts, count_each};
+use super::content::Texts;
 use super::input::Input;
 use super::prompt::{Counted, Tally};
-use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::MapAccess;
+use std::borrow::Cow;
 
 /// Inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,20 +28,21 @@ impl<'b> Prompt<'b> {
     }
 
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
         let Self { input, beside } = self;
-        take(Counted::Once, beside);
-        Prompt { input: input.without_texts(&mut |texts| take(Counted::Once, texts)), beside: Texts::new() }
+        beside.into_iter().for_each(|text| take(Counted::Once, text));
+        Prompt { input: input.without_texts(take), beside: Texts::new() }
+    }
+
+    /// Shows each of its texts to `see`.
+    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
+        self.input.content.see_texts(see);
+        self.beside.iter().for_each(|text| see(Counted::Once, text));
     }
 
     /// Whether there is no input, as [`Input::is_empty`] has it.
     pub(super) fn is_empty(&self) -> bool {
         self.input.is_empty()
-    }
-
-    /// Tokens of their text.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
-        self.input.content.text_tokens(meter) + count_each(&self.beside, meter)
     }
 
     /// Their tokens beside the text if they are sent to `model`.

@@ -3,8 +3,8 @@
 //!
 //! A text costs its tokens and nothing else, and an id costs one. Both are exact.
 
-use super::content::{Content, Texts};
-use super::prompt::Tally;
+use super::content::Content;
+use super::prompt::{Counted, Tally};
 use crate::codec::lenient::{self, Accept};
 use crate::quantity::Units;
 use serde::de::{MapAccess, SeqAccess};
@@ -35,7 +35,7 @@ impl<'b> Input<'b> {
     }
 
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Texts<'b>)) -> Input<'static> {
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Input<'static> {
         let Self { content, ids, prompts, may_be_none } = self;
         Input { content: content.without_texts(take), ids, prompts, may_be_none }
     }
@@ -47,7 +47,7 @@ impl<'b> Input<'b> {
 
     /// Its tokens beside the text if it is sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
-        Tally::new(Units::ZERO, self.content.other_tokens(model) + Units::new(self.ids))
+        Tally { structure: Units::ZERO, measured: self.content.other_tokens(model) + Units::new(self.ids) }
     }
 }
 

@@ -27,6 +27,8 @@ pub mod path;
 mod payload;
 mod prompt;
 mod responses;
+mod shape;
+mod shown;
 pub mod steps;
 mod stream_options;
 mod tools;
@@ -45,11 +47,12 @@ use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
 use crate::tokens::{Meter, Tokenizer};
 use cap::Caps;
-use content::Texts;
 use names::Names;
 pub use prompt::{Counted, TextTokens};
 use prompt::{Prompt, Tally};
 use serde::de::{MapAccess, SeqAccess};
+use shown::Shown;
+use std::borrow::Cow;
 
 /// A request. Borrows from its [`Body`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +137,7 @@ impl<'b> Request<'b> {
     }
 
     /// The same without its texts, which `take` gets, and apart from the body.
-    fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Request<'static> {
+    fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Request<'static> {
         Request {
             stream: self.stream,
             background: self.background,
@@ -151,11 +154,6 @@ impl<'b> Request<'b> {
             prompt: self.prompt.without_texts(take),
             objects: self.objects,
         }
-    }
-
-    /// Tokens of the texts that were taken out, if they have so many, before a factor is applied.
-    pub fn of_texts(&self, tokens: TextTokens) -> u64 {
-        self.prompt.of_texts(tokens).get()
     }
 
     /// The models that the request may be for: those that it names, and any if it may name none. Where the endpoint has
@@ -184,19 +182,33 @@ impl<'b> Request<'b> {
         self.size
     }
 
-    /// The tokens of the prompt's text, before a factor is applied. If `meter` has stopped, the result is no smaller
-    /// than the count at which it stopped, and no larger than the count of the whole text.
-    pub fn text_tokens(&self, meter: &Meter<'_>) -> u64 {
-        self.prompt.text_tokens(meter).get()
+    /// The tokens of the prompt's texts, before weights and a factor are applied, of whatever the tokenizer's model is
+    /// shown. If `meter` has stopped, the result is no smaller than the count at which it stopped, and no larger than
+    /// the count of all texts.
+    pub fn text_tokens(&self, meter: &Meter<'_>) -> TextTokens {
+        let mut tokens = TextTokens::default();
+        let tokenizer = meter.tokenizer();
+        let weights = tokenizer.weights();
+        self.prompt.see_texts(&mut |counted, text| match shown::shown(counted, text, weights) {
+            Shown::AsIs => tokens.add(counted, meter.count_weighed(text, counted.weight(weights))),
+            Shown::Otherwise { texts, is_function } => {
+                tokens.functions += u64::from(is_function);
+                for (counted, text) in texts {
+                    tokens.add(counted, meter.count_weighed(&text, counted.weight(weights)));
+                }
+            }
+        });
+        tokens
     }
 
-    /// The tokens of the prompt for `model`, with `text` tokens of text, corrected by the factor of its `tokenizer` if
+    /// The tokens of the prompt for `model`, with these tokens of text, corrected by the factor of its `tokenizer` if
     /// the model's own is not available. A body without a prompt counts at least one token for four bytes, rounded up,
     /// about as English and JSON do.
-    pub fn input_tokens(&self, text: u64, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
-        let Tally { counted, saved, fixed } = self.prompt.beside_text(model.unwrap_or_default());
-        let counted = Units::new(text) + counted - saved;
-        let tokens = (Units::new(tokenizer.weigh(counted.get())) + fixed).get();
+    pub fn input_tokens(&self, text: TextTokens, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
+        let Tally { structure, measured } =
+            self.prompt.beside_text(model.unwrap_or_default(), text.functions);
+        let text = text.weighed(tokenizer.weights(), self.prompt.suffixes());
+        let tokens = (Units::new(tokenizer.weigh(text.get())) + structure + measured).get();
         if self.prompt.is_empty() { tokens.max(self.size.div_ceil(4)) } else { tokens }
     }
 

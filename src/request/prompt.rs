@@ -1,11 +1,13 @@
 //! A prompt, by its format, and what it costs, in terms that all formats share.
 
-use super::content::Texts;
 use super::{Endpoint, chat, completions, embeddings, messages, responses};
 use crate::codec::lenient;
+use crate::models::Rules;
 use crate::quantity::Units;
-use crate::tokens::Meter;
+use crate::tokens::{Hundredths, WHOLE, Weights};
 use serde::de::MapAccess;
+use std::borrow::Cow;
+use strum::EnumCount;
 
 /// A prompt, by its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,57 +21,121 @@ pub(super) enum Prompt<'b> {
     Sized,
 }
 
-/// How often the tokens of a text count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a text of a prompt counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount)]
+#[repr(usize)]
 pub enum Counted {
     /// Once.
     Once,
     /// Once for every prompt: a suffix of completions.
     ForEachPrompt,
-    /// Once, if there are functions among the tools.
-    WithTools,
+    /// The name of a function in a call.
+    CallName,
+    /// The name of a function in one of several calls of a message.
+    ParallelName,
+    /// The name of the function that must be called.
+    ForcedName,
+    /// Reasoning of an earlier turn.
+    Thinking,
+    /// The definition of a tool, as JSON: it is not counted as it is ([`super::shown`]).
+    Tool,
+    /// The schema of the answer, as JSON: it is not counted as it is.
+    Schema,
+    /// The arguments of a call, which are JSON in most cases: then they count in their shortest form.
+    Arguments,
+    /// A tool as types.
+    ToolTypes,
+    /// A tool as JSON.
+    ToolJson,
+    /// A tool that is too large to be shown in another form: as JSON, for every model.
+    LargeTool,
+    /// A schema without what OpenAI leaves out.
+    ShortSchema,
+    /// A schema as JSON.
+    JsonSchema,
+    /// A schema that is too large to be shown in another form: as JSON, for every model.
+    LargeSchema,
 }
 
-/// The tokens of texts, by how often they count.
+impl Counted {
+    /// How much of it counts for a model with these `weights`, if it is counted as it is.
+    pub(super) const fn weight(self, weights: &Weights) -> Hundredths {
+        match self {
+            Self::CallName => weights.call_names,
+            Self::ParallelName => weights.parallel_names,
+            Self::ForcedName => weights.forced_name,
+            Self::Thinking => weights.thinking,
+            Self::ToolTypes => weights.tool_types,
+            Self::ToolJson => weights.tool_json,
+            Self::ShortSchema => weights.schema_short,
+            Self::JsonSchema => weights.schema_json,
+            Self::LargeTool if weights.tool_json > weights.tool_types => weights.tool_json,
+            Self::LargeTool => weights.tool_types,
+            Self::LargeSchema if weights.schema_json > weights.schema_short => weights.schema_json,
+            Self::LargeSchema => weights.schema_short,
+            Self::Once | Self::ForEachPrompt | Self::Tool | Self::Schema | Self::Arguments => WHOLE,
+        }
+    }
+}
+
+/// The tokens of texts, by how they count, and the functions among the tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextTokens {
-    once: Units,
-    for_each_prompt: Units,
-    with_tools: Units,
+    tokens: [Units; Counted::COUNT],
+    pub(super) functions: u64,
 }
 
 impl TextTokens {
+    /// So many tokens of plain text.
+    pub fn plain(tokens: u64) -> Self {
+        let mut plain = Self::default();
+        plain.add(Counted::Once, tokens);
+        plain
+    }
+
     /// Adds the tokens of a text.
     pub fn add(&mut self, counted: Counted, tokens: u64) {
-        let sum = match counted {
-            Counted::Once => &mut self.once,
-            Counted::ForEachPrompt => &mut self.for_each_prompt,
-            Counted::WithTools => &mut self.with_tools,
-        };
-        *sum += Units::new(tokens);
+        if let Some(sum) = self.tokens.get_mut(counted as usize) {
+            *sum += Units::new(tokens);
+        }
+    }
+
+    /// The tokens of texts that count so.
+    pub(super) fn of(&self, counted: Counted) -> Units {
+        self.tokens.get(counted as usize).copied().unwrap_or_default()
+    }
+
+    /// The tokens of all texts that are counted as they are, each with its weight, rounded up; `suffixes` is how often
+    /// those count that count for every prompt.
+    pub(super) fn weighed(&self, weights: &Weights, suffixes: u64) -> Units {
+        let plain = self.of(Counted::Once) + self.of(Counted::Arguments);
+        let plain = plain + self.of(Counted::ForEachPrompt) * suffixes;
+        let weighed: Units = [
+            Counted::CallName,
+            Counted::ParallelName,
+            Counted::ForcedName,
+            Counted::Thinking,
+            Counted::ToolTypes,
+            Counted::ToolJson,
+            Counted::LargeTool,
+            Counted::ShortSchema,
+            Counted::JsonSchema,
+            Counted::LargeSchema,
+        ]
+        .into_iter()
+        .map(|counted| self.of(counted) * u64::from(counted.weight(weights)))
+        .sum();
+        plain + Units::new(weighed.get().div_ceil(WHOLE.into()))
     }
 }
 
 /// What a prompt costs beside its text, in any format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Tokens that the format adds to those of the text: the model's factor corrects them.
-    pub(super) counted: Units,
-    /// Tokens that it saves of them.
-    pub(super) saved: Units,
-    /// Tokens by the model's own rules, among them images and token ids: no factor corrects them.
-    pub(super) fixed: Units,
-}
-
-impl Tally {
-    pub(super) const fn new(counted: Units, fixed: Units) -> Self {
-        Self { counted, saved: Units::ZERO, fixed }
-    }
-
-    /// The same with what tools cost, and what they save.
-    pub(super) fn with_tools(self, (cost, saved): (Units, Units)) -> Self {
-        Self { counted: self.counted + cost, saved: self.saved + saved, ..self }
-    }
+    /// Tokens of its structure.
+    pub(super) structure: Units,
+    /// Tokens of images, audio, documents and token ids.
+    pub(super) measured: Units,
 }
 
 impl<'b> Prompt<'b> {
@@ -119,20 +185,20 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// Tokens of its text.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
+    /// Shows each of its texts to `see`.
+    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
         match self {
-            Self::Chat(prompt) => prompt.text_tokens(meter),
-            Self::Completions(prompt) => prompt.text_tokens(meter),
-            Self::Embeddings(prompt) => prompt.text_tokens(meter),
-            Self::Responses(prompt) => prompt.text_tokens(meter),
-            Self::Messages(prompt) => prompt.text_tokens(meter),
-            Self::Sized => Units::ZERO,
+            Self::Chat(prompt) => prompt.see_texts(see),
+            Self::Completions(prompt) => prompt.see_texts(see),
+            Self::Embeddings(prompt) => prompt.see_texts(see),
+            Self::Responses(prompt) => prompt.see_texts(see),
+            Self::Messages(prompt) => prompt.see_texts(see),
+            Self::Sized => {}
         }
     }
 
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
         match self {
             Self::Chat(prompt) => Prompt::Chat(prompt.without_texts(take)),
             Self::Completions(prompt) => Prompt::Completions(prompt.without_texts(take)),
@@ -141,17 +207,6 @@ impl<'b> Prompt<'b> {
             Self::Messages(prompt) => Prompt::Messages(prompt.without_texts(take)),
             Self::Sized => Prompt::Sized,
         }
-    }
-
-    /// Tokens of the texts that were taken out, if they have so many.
-    pub(super) fn of_texts(&self, tokens: TextTokens) -> Units {
-        let TextTokens { once, for_each_prompt, with_tools } = tokens;
-        let with_tools = match self {
-            Self::Chat(prompt) => prompt.tools().counted(|| with_tools),
-            Self::Responses(prompt) => prompt.tools().counted(|| with_tools),
-            _ => with_tools,
-        };
-        once + for_each_prompt * self.suffixes() + with_tools
     }
 
     /// Whether the member `name`, an array, may be read in several parts: nothing but its elements counts.
@@ -167,22 +222,30 @@ impl<'b> Prompt<'b> {
     }
 
     /// How many prompts a suffix is added to.
-    fn suffixes(&self) -> u64 {
+    pub(super) fn suffixes(&self) -> u64 {
         match self {
             Self::Completions(prompt) => prompt.prompts(),
             _ => 1,
         }
     }
 
-    /// What it costs beside its text if it is sent to `model`.
-    pub(super) fn beside_text(&self, model: &str) -> Tally {
-        match self {
-            Self::Chat(prompt) => prompt.beside_text(model),
-            Self::Completions(prompt) => prompt.beside_text(model),
-            Self::Embeddings(prompt) => prompt.beside_text(model),
-            Self::Responses(prompt) => prompt.beside_text(model),
-            Self::Messages(prompt) => prompt.beside_text(model),
-            Self::Sized => Tally::default(),
-        }
+    /// What it costs beside its text if it is sent to `model` with so many functions.
+    pub(super) fn beside_text(&self, model: &str, functions: u64) -> Tally {
+        let measured = match self {
+            Self::Chat(prompt) => prompt.content().other_tokens(model),
+            Self::Completions(prompt) => return prompt.beside_text(model),
+            Self::Embeddings(prompt) => return prompt.beside_text(model),
+            Self::Responses(prompt) => prompt.content().other_tokens(model),
+            Self::Messages(prompt) => prompt.content().other_tokens(model),
+            Self::Sized => return Tally::default(),
+        };
+        let rules = Rules::of(model);
+        let structure = match self {
+            Self::Responses(prompt) => prompt.shape().tokens(&rules.responses, functions),
+            Self::Chat(prompt) => prompt.shape().tokens(&rules.chat, functions),
+            Self::Messages(prompt) => prompt.shape().tokens(&rules.chat, functions),
+            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => Units::ZERO,
+        };
+        Tally { structure, measured }
     }
 }

@@ -1,33 +1,32 @@
-//! Responses: the tokens of an input of text or items, of instructions and of tools.
+//! Responses: an input of text or items, instructions and tools.
 //!
-//! OpenAI publishes no rule for this API, so a request counts like a chat: an item as a message, a text alone as a
-//! user's message, instructions as a system message. State that the provider keeps is not in the request and counts
-//! nothing until the response reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a
-//! stored prompt's text (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
+//! OpenAI publishes no rule for this API. Recorded usage shows that it counts like a chat: an item as a message, a text
+//! alone as a user's message, instructions as a system message, with numbers of its own for tools, schemas and calls
+//! ([`crate::models`]). State that the provider keeps is not in the request and counts nothing until the response
+//! reports its usage: the earlier conversation (`previous_response_id`, `conversation`), a stored prompt's text
+//! (`prompt.id`; its variables are counted), references to items, encrypted reasoning.
 
 use super::beside;
-use super::content::{Content, Part, Texts, keep_json};
+use super::content::{Content, Part, keep_json};
 use super::format::Format;
-use super::prompt::{Counted, Tally};
+use super::prompt::Counted;
+use super::shape::{Chosen, Roles, Shape};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
-use crate::models::MessageTokens;
-use crate::quantity::Units;
-use crate::tokens::Meter;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// An input with its instructions and tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Prompt<'b> {
-    /// Items, and texts that count as one.
+    shape: Shape,
+    /// Items, and texts that count as one, reasoning included.
     items: u64,
     /// Whether one of them is no empty text.
     has_content: bool,
     /// Whether one of several values has no items.
     may_be_none: bool,
     content: Content<'b>,
-    tools: Tools<'b>,
 }
 
 impl<'b> Prompt<'b> {
@@ -36,6 +35,7 @@ impl<'b> Prompt<'b> {
     /// # Errors
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let Self { shape, content, .. } = self;
         match name {
             "input" => {
                 let before = self.items;
@@ -44,28 +44,23 @@ impl<'b> Prompt<'b> {
                 Ok(())
             }
             "instructions" => lenient::offer(object, &mut Items { prompt: self, role: "system" }),
-            "tools" => lenient::offer(object, &mut self.tools),
-            "text" => lenient::offer(object, &mut Format(&mut self.content.texts)),
+            "tools" => lenient::offer(object, &mut Tools(&mut content.kinds)),
+            "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
+            "text" => lenient::offer(object, &mut Format::new(shape, content)),
             "prompt" => lenient::offer(object, &mut Template(self)),
-            _ => beside::keep(&mut self.content.texts, name, object),
+            _ => beside::keep(&mut content.texts, name, object),
         }
     }
 
     /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Texts<'b>)) -> Prompt<'static> {
-        let Self { items, has_content, may_be_none, content, tools } = self;
-        Prompt {
-            items,
-            has_content,
-            may_be_none,
-            content: content.without_texts(&mut |texts| take(Counted::Once, texts)),
-            tools: tools.without_texts(&mut |texts| take(Counted::WithTools, texts)),
-        }
+    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
+        let Self { shape, items, has_content, may_be_none, content } = self;
+        Prompt { shape, items, has_content, may_be_none, content: content.without_texts(take) }
     }
 
-    /// The tools.
-    pub(super) const fn tools(&self) -> &Tools<'b> {
-        &self.tools
+    /// Shows each of its texts to `see`.
+    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
+        self.content.see_texts(see);
     }
 
     /// Whether there is no input, or some reader finds none and the others find nothing in it.
@@ -73,17 +68,22 @@ impl<'b> Prompt<'b> {
         self.items == 0 || self.may_be_none && !self.has_content
     }
 
-    /// The tokens of its text.
-    pub(super) fn text_tokens(&self, meter: &Meter<'_>) -> Units {
-        self.content.text_tokens(meter) + self.tools.text_tokens(meter)
+    /// What it has beside its text.
+    pub(super) const fn shape(&self) -> &Shape {
+        &self.shape
     }
 
-    /// Its tokens beside the text if it is sent to `model`.
-    pub(super) fn beside_text(&self, model: &str) -> Tally {
-        // The one model with other numbers is older than this API.
-        let MessageTokens { message, reply, .. } = MessageTokens::USUAL;
-        let tools = self.tools.beside_text(model);
-        Tally::new(message * self.items + reply, self.content.other_tokens(model)).with_tools(tools)
+    /// What its parts hold.
+    pub(super) const fn content(&self) -> &Content<'b> {
+        &self.content
+    }
+
+    /// Counts an item that is a message of `role`.
+    fn add_message(&mut self, role: &str) {
+        self.items += 1;
+        self.shape.messages += 1;
+        self.shape.roles += 1;
+        self.shape.systems += u64::from(role == "system");
     }
 }
 
@@ -95,35 +95,99 @@ struct Items<'p, 'b> {
 
 impl<'b> Accept<'b> for Items<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.prompt.items += 1;
+        self.prompt.add_message(self.role);
         self.prompt.has_content |= !text.is_empty();
-        self.prompt.content.texts.extend([Cow::Borrowed(self.role), text]);
+        self.prompt.content.texts.push(text);
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        let read = lenient::offer_element(array, &mut Item(&mut self.prompt.content))?;
-        self.prompt.items += u64::from(read.is_some());
-        self.prompt.has_content |= read.is_some();
+        let mut item = Item::new(&mut self.prompt.content);
+        let read = lenient::offer_element(array, &mut item)?;
+        let (roles, is_reasoning, calls) = (item.roles, item.is_reasoning, item.calls);
+        if read.is_some() {
+            let Prompt { shape, items, has_content, content, .. } = &mut *self.prompt;
+            *items += 1;
+            *has_content = true;
+            shape.messages += u64::from(!is_reasoning);
+            shape.roles += roles.known();
+            shape.systems += u64::from(roles.is_system());
+            shape.answers += u64::from(roles.is_assistant());
+            shape.calls += calls.saturating_add(std::mem::take(&mut content.calls));
+        }
         Ok(read)
     }
 }
 
 /// A message, a call of a tool, the result of one, or reasoning.
-struct Item<'p, 'b>(&'p mut Content<'b>);
+struct Item<'p, 'b> {
+    content: &'p mut Content<'b>,
+    roles: Roles,
+    kinds: Vec<Cow<'b, str>>,
+    names: Vec<Cow<'b, str>>,
+    /// Texts of reasoning, if it is reasoning.
+    summary: Content<'b>,
+    is_reasoning: bool,
+    calls: u64,
+}
+
+impl<'p, 'b> Item<'p, 'b> {
+    fn new(content: &'p mut Content<'b>) -> Self {
+        Self {
+            content,
+            roles: Roles::default(),
+            kinds: Vec::new(),
+            names: Vec::new(),
+            summary: Content::default(),
+            is_reasoning: false,
+            calls: 0,
+        }
+    }
+}
 
 impl<'b> Accept<'b> for Item<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.0.texts.push(text);
+        self.content.texts.push(text);
     }
 
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "role" | "name" | "arguments" | "input" | "code" => lenient::offer(object, &mut self.0.texts),
-            "content" | "output" | "summary" => lenient::offer(object, &mut Part::new(self.0)),
+            "type" => lenient::offer(object, &mut self.kinds),
+            "role" => {
+                let mut role = lenient::Text::default();
+                lenient::offer(object, &mut role)?;
+                self.content.texts.extend(role.0.and_then(|role| self.roles.take(role)));
+                Ok(())
+            }
+            "name" => lenient::offer(object, &mut self.names),
+            "arguments" | "input" => {
+                let mut texts = Vec::new();
+                lenient::offer(object, &mut texts)?;
+                self.content.kinds.extend(texts.into_iter().map(|text| (Counted::Arguments, text)));
+                Ok(())
+            }
+            "code" => lenient::offer(object, &mut self.content.texts),
+            "summary" => lenient::offer(object, &mut Part::new(&mut self.summary)),
+            "content" | "output" => lenient::offer(object, &mut Part::new(self.content)),
             // A command for a computer or a shell.
-            "action" => keep_json(&mut self.0.texts, object),
+            "action" => keep_json(&mut self.content.texts, object),
             _ => lenient::skip(object),
         }
+    }
+
+    fn end(&mut self) {
+        let is = |name: &str| self.kinds.iter().any(|kind| kind == name);
+        let is_call = is("function_call") || is("custom_tool_call");
+        self.calls = u64::from(is_call);
+        self.is_reasoning = self.kinds.len() == 1 && is("reasoning");
+        for name in std::mem::take(&mut self.names) {
+            match is_call {
+                true => self.content.kinds.push((Counted::CallName, name)),
+                false => self.content.texts.push(name),
+            }
+        }
+        let summary = std::mem::take(&mut self.summary);
+        let counted = if self.is_reasoning { Counted::Thinking } else { Counted::Once };
+        self.content.absorb(summary, counted);
     }
 }
 
@@ -135,6 +199,7 @@ impl<'b> Accept<'b> for Template<'_, 'b> {
         match name {
             "variables" => {
                 self.0.items += 1;
+                self.0.shape.messages += 1;
                 self.0.has_content = true;
                 lenient::offer(object, &mut Variables(&mut self.0.content))
             }

@@ -7,17 +7,19 @@ use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Applied, Candidates, Subject};
 use crate::pricing::Tokens;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::request::Request;
+use crate::request::{Request, TextTokens};
 use crate::store::local::SharedData;
 use crate::tokens::{Meter, Tokenizer};
 use crate::usage::learned_output::{Learned, Sender};
 
 /// Counts the tokens of a request's text until the function is true of them, with the model's factor applied. Returns
 /// the tokens before it is, and whether there may be more.
-pub(super) type CountText<'c> = dyn Fn(Tokenizer, &dyn Fn(u64) -> bool) -> (u64, bool) + 'c;
+pub(super) type CountText<'c> = dyn Fn(Tokenizer, &dyn Fn(u64) -> bool) -> (TextTokens, bool) + 'c;
 
 /// Counts the text of `request` at once.
-pub(super) fn at_once(request: &Request<'_>) -> impl Fn(Tokenizer, &dyn Fn(u64) -> bool) -> (u64, bool) {
+pub(super) fn at_once(
+    request: &Request<'_>,
+) -> impl Fn(Tokenizer, &dyn Fn(u64) -> bool) -> (TextTokens, bool) {
     |tokenizer, is_enough| {
         let meter = Meter::new(tokenizer, is_enough);
         (request.text_tokens(&meter), meter.has_stopped())
@@ -32,8 +34,9 @@ pub(super) fn tokenizers<S: SharedData>(models: &Candidates, cx: &Cx<'_, S>) -> 
     }
     for model in each(models) {
         let tokenizer = cx.config.encodings().tokenizer(model);
-        if !tokenizers.iter().any(|known| known.has_vocabulary_of(&tokenizer)) {
-            tokenizers.push(tokenizer);
+        match tokenizers.iter_mut().find(|known| known.has_vocabulary_of(&tokenizer)) {
+            Some(known) => *known = known.or_more(tokenizer),
+            None => tokenizers.push(tokenizer),
         }
     }
     tokenizers
@@ -84,14 +87,16 @@ pub(super) fn of_request<S: SharedData>(
             is_partial,
         }
     };
-    // The text is counted once in each vocabulary.
-    let mut counted: Vec<(Tokenizer, u64, bool)> = Vec::new();
+    // The text is counted once in each vocabulary, for all models that have it.
+    let counters = tokenizers(models, cx);
+    let mut counted: Vec<(Tokenizer, TextTokens, bool)> = Vec::new();
     let mut dearest: Option<Estimate> = None;
     for name in each(models) {
         let tokenizer = cx.config.encodings().tokenizer(name);
         let known = counted.iter().find(|(known, ..)| known.has_vocabulary_of(&tokenizer)).copied();
         let (_, text, is_partial) = known.unwrap_or_else(|| {
-            let (text, is_partial) = count(tokenizer, &is_enough);
+            let counter = counters.iter().find(|counter| counter.has_vocabulary_of(&tokenizer));
+            let (text, is_partial) = count(counter.copied().unwrap_or(tokenizer), &is_enough);
             counted.push((tokenizer, text, is_partial));
             (tokenizer, text, is_partial)
         });

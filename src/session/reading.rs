@@ -15,8 +15,8 @@ use super::incoming::{Buffer, Decoding, Incoming};
 use crate::answer::refusal::BadBody;
 use crate::codec::content_encoding::Bounds;
 use crate::policy::Candidates;
-use crate::request::Request;
 use crate::request::steps::{Counting, PIECE, Read, Reading as Body, STEP_WORK};
+use crate::request::{Request, TextTokens};
 use crate::store::local::SharedData;
 use crate::tokens::Tokenizer;
 use std::ops::ControlFlow;
@@ -337,8 +337,8 @@ fn step_counting<S: SharedData>(
         let of_vocabulary = |counting: &&Counting| counting.tokenizer().has_vocabulary_of(&tokenizer);
         let counting = counts.iter().find(of_vocabulary);
         // A token has a byte at least.
-        let unknown = (request.size(), false);
-        counting.map_or(unknown, |count| (request.of_texts(count.tokens()), count.has_stopped()))
+        let unknown = (TextTokens::plain(request.size()), false);
+        counting.map_or(unknown, |count| (count.tokens(), count.has_stopped()))
     };
     ControlFlow::Break(match *outcome {
         Outcome::Read { read: Read { request, texts }, is_coded } => {

@@ -50,9 +50,9 @@ impl Factor {
         (1.0..=1e9).contains(&millionths).then_some(Self { millionths: millionths as u64 })
     }
 
-    /// A factor of so many tenths.
-    pub(crate) const fn from_tenths(tenths: u32) -> Self {
-        Self { millionths: tenths as u64 * (MILLION / 10) }
+    /// A factor of so many hundredths.
+    pub(crate) const fn from_hundredths(hundredths: u32) -> Self {
+        Self { millionths: hundredths as u64 * (MILLION / 100) }
     }
 
     /// `tokens` times the factor, rounded up.

@@ -4,6 +4,7 @@
 //! text, and counting all of them would keep a worker from its other requests. So counting stops once the prompt is
 //! known to be refused, and beyond [`MAX_COUNTED`] bytes a token is a byte, which it never has less of.
 
+use super::weights::{Hundredths, WHOLE};
 use super::{Tokenizer, slices};
 use std::cell::Cell;
 use std::fmt;
@@ -16,7 +17,7 @@ pub const MAX_COUNTED: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
     tokenizer: Tokenizer,
-    /// Tokens of all texts so far, before the model's factor is applied.
+    /// Hundredths of tokens of all texts so far, each with its weight, before the model's factor is applied.
     counted: u64,
     /// The bytes that they have.
     bytes: u64,
@@ -30,9 +31,9 @@ impl Count {
     }
 
     /// Counts the beginning of `text`, at most [`SLICE_BYTES`](super::SLICE_BYTES) of it, or all of it where a token is
-    /// a byte. Returns how many bytes that were, and their tokens. `is_enough` of the tokens so far, with the model's
-    /// factor applied, ends the count.
-    pub fn slice(&mut self, text: &str, is_enough: impl Fn(u64) -> bool) -> (usize, u64) {
+    /// a byte. Returns how many bytes that were, and their tokens, without their `weight`. `is_enough` of the tokens so
+    /// far, with their weights and the model's factor applied, ends the count.
+    pub fn slice(&mut self, text: &str, weight: Hundredths, is_enough: impl Fn(u64) -> bool) -> (usize, u64) {
         let (read, tokens) = if self.bytes < MAX_COUNTED {
             let slice = slices::first(text);
             (slice.len(), self.tokenizer.count(slice))
@@ -40,8 +41,8 @@ impl Count {
             (text.len(), text.len() as u64)
         };
         self.bytes = self.bytes.saturating_add(read as u64);
-        self.counted = self.counted.saturating_add(tokens);
-        self.has_stopped = is_enough(self.tokenizer.weigh(self.counted));
+        self.counted = self.counted.saturating_add(tokens.saturating_mul(weight.into()));
+        self.has_stopped = is_enough(self.tokenizer.weigh(self.counted / u64::from(WHOLE)));
         (read, tokens)
     }
 
@@ -58,6 +59,7 @@ impl Count {
 
 /// Counts one prompt.
 pub struct Meter<'a> {
+    tokenizer: Tokenizer,
     count: Cell<Count>,
     is_enough: &'a dyn Fn(u64) -> bool,
 }
@@ -66,7 +68,7 @@ impl<'a> Meter<'a> {
     /// Counts with `tokenizer` until `is_enough` is true of the tokens so far, with the model's factor applied. Calls
     /// it after every text, and after every [`SLICE_BYTES`](super::SLICE_BYTES) of a long one.
     pub const fn new(tokenizer: Tokenizer, is_enough: &'a dyn Fn(u64) -> bool) -> Self {
-        Self { count: Cell::new(Count::new(tokenizer)), is_enough }
+        Self { tokenizer, count: Cell::new(Count::new(tokenizer)), is_enough }
     }
 
     /// Counts every text to its end.
@@ -74,11 +76,21 @@ impl<'a> Meter<'a> {
         Self::new(tokenizer, &|_| false)
     }
 
+    /// The tokenizer that counts.
+    pub const fn tokenizer(&self) -> Tokenizer {
+        self.tokenizer
+    }
+
     /// Tokens of the counted part of `text`, before the model's factor is applied.
     pub fn count(&self, text: &str) -> u64 {
+        self.count_weighed(text, WHOLE)
+    }
+
+    /// The same of a text that counts with `weight` towards what is enough.
+    pub fn count_weighed(&self, text: &str, weight: Hundredths) -> u64 {
         let (mut count, mut rest, mut tokens) = (self.count.get(), text, 0);
         while !rest.is_empty() && !count.has_stopped() {
-            let (read, counted) = count.slice(rest, self.is_enough);
+            let (read, counted) = count.slice(rest, weight, self.is_enough);
             tokens += counted;
             rest = rest.get(read..).unwrap_or_default();
         }

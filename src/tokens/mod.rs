@@ -9,23 +9,49 @@ mod encoding;
 mod meter;
 mod running;
 mod slices;
+mod weights;
 
 pub use encoding::{Counting, Encoding, Factor};
 pub use meter::{Count, MAX_COUNTED, Meter};
 pub use running::Running;
 pub use slices::SLICE_BYTES;
+pub use weights::{Hundredths, WHOLE, Weights};
 
 /// Counts one model's text. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokenizer {
     vocabulary: &'static token_count::Encoding,
     factor: Factor,
+    weights: Weights,
 }
 
 impl Tokenizer {
-    /// A tokenizer that counts text as `counting` describes.
+    /// A tokenizer that counts text as `counting` describes, for models that are shown prompts as OpenAI's are.
     pub const fn new(counting: Counting) -> Self {
-        Self { vocabulary: counting.encoding.vocabulary(), factor: counting.factor }
+        Self { vocabulary: counting.encoding.vocabulary(), factor: counting.factor, weights: Weights::OPENAI }
+    }
+
+    /// The same for models that are shown prompts with these `weights`.
+    #[must_use]
+    pub const fn with_weights(self, weights: Weights) -> Self {
+        Self { weights, ..self }
+    }
+
+    /// How much each kind of text counts.
+    pub const fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The same, for either its model or that of `other`, which has the same vocabulary: it counts whatever either of
+    /// them is shown, as the dearer counts it.
+    #[must_use]
+    pub fn or_more(self, other: Self) -> Self {
+        let factor = if other.factor.of(u32::MAX.into()) > self.factor.of(u32::MAX.into()) {
+            other.factor
+        } else {
+            self.factor
+        };
+        Self { factor, weights: self.weights.or_more(other.weights), ..self }
     }
 
     /// Tokens of `text`, before the model's factor is applied. The time is proportional to the length of the text, and

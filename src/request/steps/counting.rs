@@ -3,6 +3,7 @@
 use super::Texts;
 use crate::codec::indexed::{Found, Indexed};
 use crate::codec::lenient::Compacting;
+use crate::request::shown::{self, Shown};
 use crate::request::{Counted, TextTokens};
 use crate::tokens::{Count, SLICE_BYTES, Tokenizer};
 use std::borrow::Cow;
@@ -64,6 +65,8 @@ pub struct Counting {
     /// The part of JSON that was made short and is not counted yet.
     compacting: Compacting,
     short: String,
+    /// What the text is shown as, if it is not counted as it is, the next last.
+    shown: Option<Vec<(Counted, String)>>,
     is_done: bool,
 }
 
@@ -77,6 +80,7 @@ impl Counting {
             read: 0,
             compacting: Compacting::default(),
             short: String::new(),
+            shown: None,
             is_done: false,
         }
     }
@@ -110,20 +114,65 @@ impl Counting {
                 self.is_done = true;
                 return work.saturating_add(1);
             };
-            let read = match &queued.place {
-                Place::Own(text) => self.plain(text, queued.counted, &is_enough),
-                Place::Found(found) => self.plain(texts.body.get(found), queued.counted, &is_enough),
-                Place::Json(found) => self.json(texts.body.get(found), queued.counted, &is_enough),
+            let text = match &queued.place {
+                Place::Own(text) => text,
+                Place::Found(found) | Place::Json(found) => texts.body.get(found),
+            };
+            let is_json = matches!(queued.place, Place::Json(_));
+            let read = match (queued.counted, shown::of_large(queued.counted, text)) {
+                (Counted::Arguments, Some(large)) => self.plain(text, large, &is_enough),
+                (_, Some(large)) => {
+                    let is_first = self.compacting.read() == 0;
+                    self.tokens.functions += u64::from(is_first && large == Counted::LargeTool);
+                    self.json(text, large, &is_enough)
+                }
+                (counted @ (Counted::Tool | Counted::Schema | Counted::Arguments), None) => {
+                    self.otherwise(text, counted, &is_enough)
+                }
+                (counted, None) if is_json => self.json(text, counted, &is_enough),
+                (counted, None) => self.plain(text, counted, &is_enough),
             };
             work = work.saturating_add(TEXT_WORK).saturating_add(read.min(SLICE_BYTES) as u64);
         }
         work
     }
 
+    /// Counts a slice of what models are shown of `text`, or finds out what that is. Returns about how much work it was.
+    fn otherwise(&mut self, text: &str, counted: Counted, is_enough: impl Fn(u64) -> bool) -> usize {
+        let Some(mut texts) = self.shown.take() else {
+            let tokenizer = self.count.tokenizer();
+            let texts = match shown::shown(counted, text, tokenizer.weights()) {
+                Shown::AsIs => vec![(counted, text.to_owned())],
+                Shown::Otherwise { texts, is_function } => {
+                    self.tokens.functions += u64::from(is_function);
+                    texts.into_iter().rev().map(|(counted, text)| (counted, text.into_owned())).collect()
+                }
+            };
+            self.shown = Some(texts);
+            return text.len();
+        };
+        let Some((counted, text)) = texts.pop() else {
+            self.next_text();
+            return 0;
+        };
+        let weight = counted.weight(self.count.tokenizer().weights());
+        let (read, tokens) = self.count.slice(text.get(self.read..).unwrap_or_default(), weight, is_enough);
+        self.tokens.add(counted, tokens);
+        self.read = self.read.saturating_add(read);
+        if self.read < text.len() {
+            texts.push((counted, text));
+        } else {
+            self.read = 0;
+        }
+        self.shown = Some(texts);
+        read
+    }
+
     /// Counts a slice of `text`. Returns its length.
     fn plain(&mut self, text: &str, counted: Counted, is_enough: impl Fn(u64) -> bool) -> usize {
         let rest = text.get(self.read..).unwrap_or_default();
-        let (read, tokens) = self.count.slice(rest, is_enough);
+        let weight = counted.weight(self.count.tokenizer().weights());
+        let (read, tokens) = self.count.slice(rest, weight, is_enough);
         self.tokens.add(counted, tokens);
         self.read = self.read.saturating_add(read);
         if self.read >= text.len() {
@@ -140,7 +189,8 @@ impl Counting {
             self.compacting.next(json, SLICE_BYTES, &mut self.short);
             return SLICE_BYTES / 4;
         }
-        let (read, tokens) = self.count.slice(&self.short, is_enough);
+        let weight = counted.weight(self.count.tokenizer().weights());
+        let (read, tokens) = self.count.slice(&self.short, weight, is_enough);
         self.tokens.add(counted, tokens);
         self.short.drain(..read);
         if self.short.is_empty() && before >= json.len() {
@@ -154,5 +204,6 @@ impl Counting {
         self.read = 0;
         self.compacting = Compacting::default();
         self.short.clear();
+        self.shown = None;
     }
 }

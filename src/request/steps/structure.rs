@@ -79,8 +79,8 @@ impl Structure {
         let read = read_some(&mut self.within, most, &mut walk, &mut request);
         self.at = walk.at();
         let work = 1 + (walk.read() / 4) as u64;
-        let mut request = request.without_texts(&mut |counted, taken| {
-            texts.extend(taken.into_iter().filter_map(|text| Queued::new(counted, text, body)));
+        let mut request = request.without_texts(&mut |counted, text| {
+            texts.extend(Queued::new(counted, text, body));
         });
         let taken = texts.len().saturating_sub(before) as u64;
         match read {

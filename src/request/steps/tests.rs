@@ -25,14 +25,14 @@ struct Facts {
     flags: [bool; 7],
     cap: Cap,
     answers: (u64, u64),
-    text: u64,
+    text: crate::request::TextTokens,
     input: u64,
 }
 
 /// Where in [`Facts::flags`] it is.
 const IS_PLAIN: usize = 5;
 
-fn facts(request: &Request<'_>, text: u64) -> Facts {
+fn facts(request: &Request<'_>, text: crate::request::TextTokens) -> Facts {
     Facts {
         is_faulty: request.fault.is_some(),
         models: request.models(),
@@ -83,7 +83,7 @@ fn in_steps(endpoint: Endpoint, bytes: &[u8], pieces: &[usize], most: u64, bound
     while !counting.is_done() {
         hardest = hardest.max(counting.step(&texts, most, |_| false));
     }
-    (facts(&request, request.of_texts(counting.tokens())), hardest)
+    (facts(&request, counting.tokens()), hardest)
 }
 
 fn small() -> impl Strategy<Value = Bounds> {

@@ -97,7 +97,7 @@ fn no_factor_applies_to_images_and_token_ids() {
         let body = Body::new(body.as_bytes());
         count(&Request::read(endpoint, &body), tokenizer)
     };
-    assert_eq!(tokens(Endpoint::ChatCompletions, &body), 2 * 7 + 765);
+    assert_eq!(tokens(Endpoint::ChatCompletions, &body), 3 + 2 + 3 + 765);
     assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);
 }
 

@@ -71,11 +71,11 @@ fn response_formats_count_their_schema() {
     let none = chat(json!({"type": "text"}));
     assert_eq!(chat(json!({"type": "json_object"})), none);
     let format = json!({"name": "weather", "strict": true, "schema": schema});
-    assert_eq!(chat(json!({"type": "json_schema", "json_schema": format})), none + extra);
+    assert_eq!(chat(json!({"type": "json_schema", "json_schema": format})), none + extra + 16);
 
     let format = json!({"type": "json_schema", "name": "weather", "schema": schema});
     let response = |text: Value| input_tokens_at(Endpoint::Responses, &json!({"input": "hi", "text": text}));
-    assert_eq!(response(json!({"format": format})), response(json!({"verbosity": "low"})) + extra);
+    assert_eq!(response(json!({"format": format})), response(json!({"verbosity": "low"})) + extra + 7);
     let message = |config: Value| {
         input_tokens_at(
             Endpoint::Messages,
@@ -83,7 +83,7 @@ fn response_formats_count_their_schema() {
         )
     };
     let schema_alone = json!({"format": {"type": "json_schema", "schema": schema}});
-    assert_eq!(message(schema_alone), message(json!({})) + tokens(&[&schema.to_string()]));
+    assert_eq!(message(schema_alone), message(json!({})) + tokens(&[&schema.to_string()]) + 16);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn responses_count_as_a_chat_would() {
     let input = example["body"]["messages"].take();
     let web_search = json!({"type": "web_search"});
     let tools = [functions, vec![web_search]].concat();
-    assert_eq!(of(json!({"model": "gpt-4o", "input": input, "tools": tools})), 101);
+    assert_eq!(of(json!({"model": "gpt-4o", "input": input, "tools": tools})), 99);
 }
 
 #[test]
@@ -135,30 +135,41 @@ fn items_count_their_contents() {
     let of = |item: Value| input_tokens_at(Endpoint::Responses, &json!({"input": [item]}));
     let nothing = of(json!({}));
     assert_eq!(nothing, 6);
-    for (item, texts) in [
+    for (item, texts, more) in [
         (
             json!({"type": "function_call", "call_id": "c", "name": "hello", "arguments": "{\"a\":1}"}),
-            &["hello", "{\"a\":1}"][..],
+            &["hello", "hello", "{\"a\":1}"][..],
+            8,
         ),
-        (json!({"type": "function_call_output", "call_id": "c", "output": "hello world"}), &["hello world"]),
+        (
+            json!({"type": "function_call_output", "call_id": "c", "output": "hello world"}),
+            &["hello world"],
+            0,
+        ),
         (
             json!({"type": "function_call_output", "output": [{"type": "input_text", "text": "hello"}]}),
             &["hello"],
+            0,
         ),
-        (json!({"type": "custom_tool_call", "name": "hello", "input": "world"}), &["hello", "world"]),
         (
-            json!({"type": "reasoning", "encrypted_content": "AAAA",
-                "summary": [{"type": "summary_text", "text": "hello"}]}),
-            &["hello"],
+            json!({"type": "custom_tool_call", "name": "hello", "input": "world"}),
+            &["hello", "hello", "world"],
+            8,
         ),
-        (json!({"type": "code_interpreter_call", "code": "1 + 1"}), &["1 + 1"]),
-        (json!({"type": "computer_call", "action": {"type": "wait"}}), &["{\"type\":\"wait\"}"]),
-        (json!({"type": "item_reference", "id": "msg_1"}), &[]),
-        (json!({"type": "image_generation_call", "result": "AAAA"}), &[]),
-        (json!("hello"), &["hello"]),
+        (json!({"type": "code_interpreter_call", "code": "1 + 1"}), &["1 + 1"], 0),
+        (json!({"type": "computer_call", "action": {"type": "wait"}}), &["{\"type\":\"wait\"}"], 0),
+        (json!({"type": "item_reference", "id": "msg_1"}), &[], 0),
+        (json!({"type": "image_generation_call", "result": "AAAA"}), &[], 0),
+        (json!("hello"), &["hello"], 0),
     ] {
-        assert_eq!(of(item.clone()), nothing + tokens(texts), "{item}");
+        assert_eq!(of(item.clone()), nothing + tokens(texts) + more, "{item}");
     }
+    let reasoning = json!({"type": "reasoning", "encrypted_content": "AAAA",
+        "summary": [{"type": "summary_text", "text": "hello"}]});
+    assert_eq!(of(reasoning.clone()), nothing - 3 + 1, "it is no message");
+    let of_gpt_5 =
+        |items: Value| input_tokens_at(Endpoint::Responses, &json!({"model": "gpt-5", "input": items}));
+    assert_eq!(of_gpt_5(json!([reasoning, "hi"])), of_gpt_5(json!(["hi"])), "OpenAI's models do not see it");
     let output = json!({"type": "computer_screenshot", "image_url": "https://…"});
     let screenshot = json!({"type": "computer_call_output", "output": output});
     assert_eq!(of(screenshot), nothing + 765);
@@ -180,7 +191,7 @@ fn messages_count_their_contents() {
         (json!([{"type": "redacted_thinking", "data": "AAAA"}]), &[]),
         (
             json!([{"type": "tool_use", "id": "toolu_1", "name": "hello", "input": {"city": "Rome"}}]),
-            &["hello", "{\"city\":\"Rome\"}"],
+            &["hello", "hello", "{\"city\":\"Rome\"}", "a a a a a"],
         ),
         (json!([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "hello"}]), &["hello"]),
         (
@@ -202,7 +213,20 @@ fn messages_count_their_contents() {
     assert_eq!(with("tools", json!([])), nothing);
     let schema = json!({"type": "object"});
     let tool = json!([{"name": "hello", "description": "world", "input_schema": schema}]);
-    assert_eq!(with("tools", tool), nothing + tokens(&["hello", "world", &schema.to_string()]) + 500);
+    let of_claude = |tools: &Value, choice: Value| {
+        of(json!({"model": "claude-opus-4-1", "messages": [{"role": "user", "content": ""}], "tools": tools,
+            "tool_choice": choice}))
+    };
+    let text = (tokens(&["hello", "world", &schema.to_string()]) * 110).div_ceil(100) + 30;
+    for (choice, prompt) in [
+        (json!({"type": "auto"}), 310),
+        (json!({"type": "any"}), 280),
+        (json!({"type": "tool", "name": "hello"}), 280),
+        (json!({"type": "none"}), 0),
+        (json!(null), 310),
+    ] {
+        assert_eq!(of_claude(&tool, choice.clone()), nothing + text + prompt, "{choice}");
+    }
 }
 
 /// Anthropic's documentation counts this as 14 tokens; the estimate must not be less, nor much more.

@@ -1,0 +1,325 @@
+//! What a prompt costs beside its text, and how it shows tools, by family: the one table of these numbers.
+//!
+//! | numbers | source |
+//! |---|---|
+//! | OpenAI's messages, names and reply | OpenAI's cookbook, "How to count tokens with tiktoken" |
+//! | everything else | fitted to the usage that providers reported for recorded requests, as of autumn 2026 |
+//!
+//! [`Rules::of`] finds the row of a model: its family's, or the row of a version with another beginning. A model of a
+//! family that is not known counts as GPT-4o does.
+
+use super::{Claude, Family, without_provider};
+use crate::quantity::Units;
+use crate::tokens::{Factor, Weights};
+
+/// How one model counts a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// What corrects a count of text in the model's encoding, in hundredths.
+    factor: u32,
+    /// What it is shown of the texts of which models are shown different things.
+    weights: Weights,
+    /// In chats, and wherever no other API is named.
+    pub(crate) chat: Structure,
+    /// In OpenAI's Responses API.
+    pub(crate) responses: Structure,
+}
+
+/// The tokens of a prompt beside its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Structure {
+    /// What every prompt costs: the start of the reply, and what the provider adds.
+    pub(crate) start: Units,
+    /// A message, without its role.
+    pub(crate) message: Units,
+    /// A role that every API knows.
+    pub(crate) role: Units,
+    /// A message's name.
+    pub(crate) name: Units,
+    /// What a message's name saves, where it replaces the role.
+    pub(crate) saved_by_name: Units,
+    /// An answer of the model in the history.
+    pub(crate) answer: Units,
+    /// A system message that the provider adds where the prompt has none, but tools or a schema.
+    pub(crate) system: Units,
+    /// Tools, all together.
+    pub(crate) tools: Tools,
+    /// The schema of the answer: where there are no tools, and beside tools.
+    pub(crate) schema: [Units; 2],
+    /// A call of a function in the history, beside its name and its arguments.
+    pub(crate) call: Units,
+    /// Text beside calls in one message.
+    pub(crate) spoken_call: Units,
+    /// Several calls in one message: what they cost together, and each, if not what single ones cost.
+    pub(crate) parallel: Option<[Units; 2]>,
+    /// Thinking that is switched on.
+    pub(crate) thinking: Units,
+}
+
+/// The tokens of tools beside their definitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tools {
+    /// Where the model chooses whether to call one.
+    pub(crate) auto: Units,
+    /// Where it must call one.
+    pub(crate) required: Units,
+    /// Where it must call one that the request names.
+    pub(crate) forced: Units,
+    /// Where it must not call any.
+    pub(crate) none: Units,
+    /// Each of them.
+    pub(crate) each: Units,
+}
+
+const fn units<const N: usize>(numbers: [u64; N]) -> [Units; N] {
+    let (mut units, mut at) = ([Units::ZERO; N], 0);
+    while at < N {
+        #[expect(clippy::indexing_slicing, reason = "at is less than N")]
+        {
+            units[at] = Units::new(numbers[at]);
+        }
+        at += 1;
+    }
+    units
+}
+
+const fn tools(auto: u64, required: u64, forced: u64, none: u64, each: u64) -> Tools {
+    let [auto, required, forced, none, each] = units([auto, required, forced, none, each]);
+    Tools { auto, required, forced, none, each }
+}
+
+/// GPT-4o, 4.1 and before, in chats.
+const CHAT: Structure = Structure {
+    start: Units::new(3),
+    message: Units::new(3),
+    role: Units::new(1),
+    name: Units::new(1),
+    saved_by_name: Units::ZERO,
+    answer: Units::ZERO,
+    system: Units::new(4),
+    tools: tools(12, 12, 19, 12, 0),
+    schema: units([12, 7]),
+    call: Units::new(5),
+    spoken_call: Units::new(5),
+    parallel: Some(units([12, 10])),
+    thinking: Units::ZERO,
+};
+
+/// The same for models with another encoding.
+const CHAT_CL100K: Structure = Structure { tools: tools(13, 13, 20, 13, 0), ..CHAT };
+
+/// GPT-4o, 4.1 and before, in responses.
+const RESPONSES: Structure = Structure {
+    system: Units::ZERO,
+    tools: tools(10, 19, 17, 10, 0),
+    schema: units([7, 7]),
+    call: Units::new(8),
+    spoken_call: Units::ZERO,
+    parallel: None,
+    ..CHAT
+};
+
+/// OpenAI's reasoning models in chats.
+const REASONING_CHAT: Structure = Structure {
+    start: Units::new(2),
+    answer: Units::new(2),
+    system: Units::ZERO,
+    tools: tools(17, 17, 24, 17, 0),
+    schema: units([12, 7]),
+    call: Units::new(11),
+    spoken_call: Units::ZERO,
+    parallel: None,
+    ..CHAT
+};
+
+/// The same in responses.
+const REASONING: Structure = Structure {
+    tools: tools(13, 22, 20, 13, 0),
+    schema: units([6, 6]),
+    call: Units::new(11),
+    ..REASONING_CHAT
+};
+
+/// Models that get tools as JSON, and publish nothing.
+const OTHERS: Structure = Structure {
+    system: Units::ZERO,
+    tools: tools(0, 0, 0, 0, 7),
+    schema: units([0, 0]),
+    call: Units::ZERO,
+    spoken_call: Units::ZERO,
+    parallel: None,
+    ..CHAT
+};
+
+const REASONING_RULES: Rules = Rules {
+    weights: Weights { parallel_names: 200, thinking: 0, ..Weights::OPENAI },
+    chat: REASONING_CHAT,
+    responses: REASONING,
+    ..OPENAI
+};
+
+const OPENAI: Rules = Rules { factor: 100, weights: Weights::OPENAI, chat: CHAT, responses: RESPONSES };
+
+/// A family whose prompts are the same in every API.
+const fn alike(factor: u32, weights: Weights, structure: Structure) -> Rules {
+    Rules { factor, weights, chat: structure, responses: structure }
+}
+
+const fn gpt_5(tools_in_chat: u64, call_in_responses: u64) -> Rules {
+    let chat = Structure {
+        tools: tools(tools_in_chat, tools_in_chat, tools_in_chat + 7, tools_in_chat, 0),
+        ..REASONING_CHAT
+    };
+    let responses =
+        Structure { tools: tools(16, 25, 23, 16, 0), call: Units::new(call_in_responses), ..REASONING };
+    Rules { chat, responses, ..REASONING_RULES }
+}
+
+const GPT_3_5_0301: Structure =
+    Structure { message: Units::new(4), name: Units::ZERO, saved_by_name: Units::new(1), ..CHAT };
+
+fn claude(generation: Claude) -> Rules {
+    let [may, must] = generation.tools_prompt();
+    let each = Units::new(30);
+    let thinking = if generation.keeps_thinking() { 140 } else { 0 };
+    let structure = Structure {
+        tools: Tools { auto: may, required: must, forced: must, none: Units::ZERO, each },
+        schema: units([85, 85]),
+        call: Units::new(52),
+        thinking: Units::new(29),
+        ..OTHERS
+    };
+    let weights = Weights { schema_json: 200, thinking, ..Weights::JSON };
+    alike(if generation.is_since_4_7() { 140 } else { 110 }, weights, structure)
+}
+
+/// Rows by family and the beginning of the rest of the name. The first that fits counts.
+const ROWS: [(Family, &str, Rules); 43] = [
+    (Family::Gpt3_5, "-turbo-0301", Rules { chat: GPT_3_5_0301, ..OPENAI }),
+    (Family::Gpt3_5, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
+    (Family::Gpt4, ".", OPENAI),
+    (Family::Gpt4, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
+    (Family::O1, "", REASONING_RULES),
+    (Family::O3, "", REASONING_RULES),
+    (Family::O4, "", REASONING_RULES),
+    (Family::Gpt5, "-", gpt_5(98, 11)),
+    (Family::Gpt5, ".1", gpt_5(98, 11)),
+    (Family::Gpt5, ".2", gpt_5(98, 11)),
+    (Family::Gpt5, ".", gpt_5(98, 14)),
+    (Family::Gpt5, "", gpt_5(98, 11)),
+    (Family::Gpt6, "", gpt_5(98, 14)),
+    (Family::GptOss, "", alike(100, json(88, 0), others(62, [4, 1], [20, 0], 17))),
+    (Family::Llama, "3-1", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
+    (Family::Llama, "3-2", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
+    (Family::Llama, "3-3", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
+    (Family::Llama, "-3-", alike(100, json(120, 100), others(5, [3, 1], [130, 15], 9))),
+    (Family::Llama, "3-", alike(100, json(120, 100), others(5, [3, 1], [130, 15], 9))),
+    (Family::Llama, "-4", alike(100, json(120, 100), others(5, [3, 1], [600, 0], 9))),
+    (Family::Llama, "", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
+    (Family::Grok, "-2", alike(100, json(100, 100), others(2, [3, 1], [95, 0], 40))),
+    (Family::Grok, "-3", alike(100, json(100, 0), others(125, [3, 1], [100, 0], 20))),
+    (Family::Grok, "-4-0", alike(100, json(150, 0), others(148, [3, 1], [30, 0], 40))),
+    (Family::Grok, "-4-1-fast-non-reasoning", alike(100, json(100, 0), others(0, [0, 0], [159, 0], 22))),
+    (Family::Grok, "-4-fast", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
+    (Family::Grok, "-4-1", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
+    (Family::Grok, "-4.1", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
+    (Family::Grok, "-code", alike(100, json(96, 0), others(196, [3, 1], [143, 0], 80))),
+    (Family::Grok, "", alike(100, json(125, 0), others(187, [3, 1], [41, 0], 40))),
+    (Family::Qwen, "3.5", alike(100, json(132, 100), others(5, [4, 1], [207, 15], 0))),
+    (Family::Qwen, "3-5", alike(100, json(132, 100), others(5, [4, 1], [207, 15], 0))),
+    (Family::Qwen, "2", alike(100, json(155, 100), others(22, [4, 1], [91, 0], 20))),
+    (Family::Qwen, "", alike(100, json(155, 0), others(3, [4, 1], [91, 0], 20))),
+    (Family::Glm, "", alike(100, json(128, 100), others(4, [1, 0], [94, 20], 9))),
+    (Family::Deepseek, "", DEEPSEEK),
+    (Family::Mistral, "-small", alike(117, json(138, 0), others(9, [1, 0], [15, 0], 10))),
+    (Family::Mistral, "", alike(109, json(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Mixtral, "", alike(109, json(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Kimi, "", alike(100, json(179, 46), others(7, [1, 1], [12, 0], 25))),
+    (Family::Gemini, "", alike(100, json(45, 0), TEXT_ALONE)),
+    (Family::Gemma, "", alike(100, json(45, 0), TEXT_ALONE)),
+    (Family::Sonar, "", alike(100, json(100, 0), TEXT_ALONE)),
+];
+
+/// DeepSeek's own API adds to responses what it does not add to chats.
+const DEEPSEEK: Rules = Rules {
+    responses: others(84, [0, 0], [220, 15], 62),
+    ..alike(100, json(125, 0), others(4, [0, 0], [220, 15], 62))
+};
+
+/// Nothing but texts.
+const TEXT_ALONE: Structure = Structure { name: Units::ZERO, ..others(0, [0, 0], [0, 0], 0) };
+
+/// What models are shown that get tools as JSON, of which each token counts so many hundredths of one, and so many of
+/// reasoning in the history.
+const fn json(tools: u32, thinking: u32) -> Weights {
+    Weights { tool_json: tools, thinking, ..Weights::JSON }
+}
+
+/// The structure of a family with these numbers: the start; a message and its role; tools, together and each; a call.
+const fn others(start: u64, message: [u64; 2], all_and_each: [u64; 2], call: u64) -> Structure {
+    let ([message, role], [all, each]) = (units(message), all_and_each);
+    Structure {
+        start: Units::new(start),
+        message,
+        role,
+        tools: tools(all, all, all, all, each),
+        call: Units::new(call),
+        ..OTHERS
+    }
+}
+
+impl Rules {
+    /// The rules of `model`.
+    pub(crate) fn of(model: &str) -> Self {
+        let (family, version) = Family::split(model);
+        if family == Family::Claude {
+            return Claude::of(model).map_or(OPENAI, claude);
+        }
+        let row = ROWS.iter().find(|(of, begin, _)| *of == family && version.starts_with(begin));
+        let rules = row.map_or(OPENAI, |(.., rules)| *rules);
+        // Gateways, which put a provider before the name, pass chats with these models on as responses.
+        let is_reasoning =
+            matches!(family, Family::O1 | Family::O3 | Family::O4 | Family::Gpt5 | Family::Gpt6);
+        if is_reasoning && without_provider(model).len() < model.len() {
+            return Self { chat: Structure { schema: rules.chat.schema, ..rules.responses }, ..rules };
+        }
+        rules
+    }
+
+    /// What corrects a count of text.
+    pub(super) const fn factor(&self) -> Factor {
+        Factor::from_hundredths(self.factor)
+    }
+
+    /// What the model is shown.
+    pub(crate) const fn weights(&self) -> Weights {
+        self.weights
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_have_their_familys_rules() {
+        for (model, like) in [
+            ("openai/gpt-3.5-turbo-0301", "gpt-3.5-turbo-0301"),
+            ("gpt-3.5-turbo-0613", "gpt-4-0613"),
+            ("my-turbo-0301", "gpt-4o"),
+            ("", "gpt-4o"),
+            ("o3-mini", "o1"),
+            ("gpt-5.9", "gpt-6"),
+            ("codex-mini-latest", "gpt-5-mini"),
+            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-haiku-4-5"),
+            ("databricks-claude-3-7-sonnet", "claude-opus-4-1"),
+            ("Qwen/Qwen3-4B", "qwen3"),
+            ("meta.llama3-3-70b-instruct-v1:0", "llama-3.3-70b"),
+            ("zai-glm-4.7", "glm-5"),
+        ] {
+            assert_eq!(Rules::of(model), Rules::of(like), "{model}");
+        }
+        assert_ne!(Rules::of("openai/gpt-5"), Rules::of("gpt-5"));
+        assert_ne!(Rules::of("claude-opus-4-7"), Rules::of("claude-opus-4-6"));
+    }
+}

@@ -1,0 +1,104 @@
+//! The definition of one tool.
+
+use super::schema::Schema;
+use super::types;
+use crate::codec::lenient::{self, Accept, Joined};
+use crate::request::content::Texts;
+use serde::de::MapAccess;
+
+/// A function: `{"type": "function", "function": {…}}`, the function itself, a custom tool, or Anthropic's tool. If it
+/// has a member twice, it has both values.
+#[derive(Debug, Default)]
+pub(super) struct Function<'t> {
+    name: Joined<'t>,
+    description: Joined<'t>,
+    /// The schemas of its parameters, as they are written.
+    parameters: Vec<&'t str>,
+    /// The grammar of a custom tool's input.
+    grammar: Texts<'t>,
+}
+
+impl<'t> Function<'t> {
+    /// Reads a definition.
+    ///
+    /// # Errors
+    /// It is not JSON.
+    pub(super) fn read(json: &'t str) -> Result<Self, serde_json::Error> {
+        let mut function = Self::default();
+        lenient::read(json, &mut function)?;
+        Ok(function)
+    }
+
+    /// Whether it is something that models are shown.
+    pub(super) const fn has_name(&self) -> bool {
+        self.name.0.is_some()
+    }
+
+    fn name(&self) -> &str {
+        self.name.0.as_deref().unwrap_or_default()
+    }
+
+    fn description(&self) -> &str {
+        self.description.0.as_deref().unwrap_or_default()
+    }
+
+    /// The function as OpenAI's models are shown it: a type of TypeScript. It begins with the end of what comes before
+    /// it, with which it forms tokens.
+    pub(super) fn as_types(&self) -> String {
+        let mut out = String::from(";\n\n");
+        types::comment(&mut out, 0, self.description());
+        out.push_str("type ");
+        out.push_str(self.name());
+        out.push_str(" = (");
+        for json in &self.parameters {
+            match Schema::read(json) {
+                Ok(schema) => types::parameters(&mut out, &schema, json.len()),
+                // Whoever reads it will see it as text.
+                Err(_) => out.push_str(&lenient::compact(json)),
+            }
+        }
+        for grammar in &self.grammar {
+            out.push_str(grammar);
+        }
+        out.push_str(") => any");
+        out
+    }
+
+    /// The texts that are counted for models that are shown JSON.
+    pub(super) fn as_json(&self) -> Vec<String> {
+        let mut texts = vec![self.name().to_owned(), self.description().to_owned()];
+        texts.extend(self.parameters.iter().map(|json| lenient::compact(json).into_owned()));
+        texts.extend(self.grammar.iter().map(|grammar| grammar.clone().into_owned()));
+        texts
+    }
+}
+
+impl<'t> Accept<'t> for Function<'t> {
+    fn member<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "function" | "custom" => lenient::offer(object, self),
+            "name" => lenient::offer(object, &mut self.name),
+            "description" => lenient::offer(object, &mut self.description),
+            "parameters" | "input_schema" => {
+                let schema = lenient::raw(object)?;
+                self.parameters.extend(schema.starts_with('{').then_some(schema));
+                Ok(())
+            }
+            "format" => lenient::offer(object, &mut Grammar(&mut self.grammar)),
+            _ => lenient::skip(object),
+        }
+    }
+}
+
+/// The grammar of a custom tool's input: `{"definition": …}`, in chats with an object `grammar` around it.
+struct Grammar<'g, 't>(&'g mut Texts<'t>);
+
+impl<'t> Accept<'t> for Grammar<'_, 't> {
+    fn member<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "grammar" => lenient::offer(object, &mut Grammar(self.0)),
+            "definition" => lenient::offer(object, self.0),
+            _ => lenient::skip(object),
+        }
+    }
+}
