@@ -45,13 +45,14 @@ impl Encodings {
 
     /// The tokenizer of `model`, or of a request that names no model.
     pub fn tokenizer(&self, model: Option<&str>) -> Tokenizer {
-        let rules = Rules::of(model.unwrap_or_default());
-        let counting = self.overrides.of(model).copied();
-        let counting = counting.unwrap_or_else(|| Counting {
-            encoding: encoding(model.unwrap_or_default()),
-            factor: rules.factor(),
-        });
-        Tokenizer::new(counting).with_weights(rules.weights())
+        let name = model.unwrap_or_default();
+        let rules = Rules::of(name);
+        let tokenizer = match self.overrides.of(model) {
+            Some(counting) => Tokenizer::new(*counting),
+            None => Tokenizer::new(Counting { encoding: encoding(name), factor: rules.factor() })
+                .sparing(rules.spared()),
+        };
+        tokenizer.with_weights(rules.weights())
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
     fn claude_has_a_factor_unless_one_is_configured() {
         let factor = |encodings: &Encodings, model| encodings.of(Some(model)).factor;
         assert_eq!(factor(&Encodings::default(), "claude-opus-4-7"), Factor::new(1.4).unwrap());
-        assert_eq!(factor(&Encodings::default(), "claude-3-haiku"), Factor::new(1.1).unwrap());
+        assert_eq!(factor(&Encodings::default(), "claude-3-haiku"), Factor::new(1.15).unwrap());
         assert_eq!(factor(&Encodings::default(), "gpt-4o"), Factor::ONE);
         let configured = Encodings::new([(Pattern::new("claude*"), counting(Encoding::O200kBase))]);
         assert_eq!(factor(&configured, "claude-opus-4-7"), Factor::ONE);

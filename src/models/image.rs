@@ -2,11 +2,13 @@
 //!
 //! OpenAI's guide "Images and vision", section "Calculating costs", as of 2026: older models cut an image into tiles
 //! of 512 pixels, later ones cover it with patches of 32. Anthropic's guide "Vision", section "Resolution and token
-//! cost": patches of 28 pixels, which explains its older rule of thumb, width times height divided by 750. A model in
-//! neither guide counts as GPT-4o does.
+//! cost": patches of 28 pixels, which explains its older rule of thumb, width times height divided by 750. Google's
+//! guide "Image understanding": 258 tokens for an image of at most 384 pixels a side, and for each crop of a larger
+//! one. The multipliers of GPT-5 mini and nano are what recorded usage shows, and so are the patches of 28 pixels for
+//! the models of others, which Mistral's and Qwen's have.
 
 use super::Claude;
-use super::Family::{self, Gpt4, Gpt4_1, Gpt4o, Gpt5, O1, O3, O4, Other};
+use super::Family::{self, Gemini, Gemma, Gpt3_5, Gpt4, Gpt4_1, Gpt4o, Gpt5, Gpt6, Grok, O1, O3, O4, Other};
 
 /// A rule that counts images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) enum ImageRule {
     Patches { low: Bounds, high: Bounds, auto: Bounds, original: Bounds, hundredths: u64 },
     /// Patches of 28 pixels, within bounds.
     Claude(Bounds),
+    /// So many tokens for a small image, and for each crop of a larger one: Gemini's.
+    Crops(u64),
 }
 
 /// The largest size that a model sees; larger images are scaled down to it.
@@ -53,18 +57,18 @@ const fn large_patches(auto: Bounds) -> ImageRule {
 const GPT_4O: ImageRule = tiles(85, 170);
 
 /// By family and the beginning of the rest of the name. The first match counts.
-pub(crate) const RULES: [(Family, &str, ImageRule); 23] = [
+pub(crate) const RULES: [(Family, &str, ImageRule); 29] = [
     (Gpt4o, "-mini", tiles(2_833, 5_667)),
     (Gpt4o, "", GPT_4O),
     (Gpt4_1, "-mini", small_patches(162)),
     (Gpt4_1, "-nano", small_patches(246)),
     (Gpt4_1, "", GPT_4O),
-    (Gpt4, ".5", GPT_4O),
+    (Gpt4, "", GPT_4O),
     (O1, "", tiles(75, 150)),
     (O3, "", tiles(75, 150)),
     (O4, "-mini", small_patches(172)),
-    (Gpt5, "-mini", small_patches(162)),
-    (Gpt5, "-nano", small_patches(246)),
+    (Gpt5, "-mini", small_patches(120)),
+    (Gpt5, "-nano", small_patches(150)),
     (Gpt5, "-codex-mini", small_patches(100)),
     (Gpt5, ".1-codex-mini", small_patches(100)),
     (Gpt5, ".1", tiles(70, 140)),
@@ -76,9 +80,18 @@ pub(crate) const RULES: [(Family, &str, ImageRule); 23] = [
     // GPT-5.5 and later.
     (Gpt5, ".", large_patches(ORIGINAL)),
     (Gpt5, "", tiles(70, 140)),
+    (Gpt6, "", large_patches(ORIGINAL)),
+    (Gpt3_5, "", GPT_4O),
+    (Gemini, "", ImageRule::Crops(258)),
+    (Gemma, "", ImageRule::Crops(258)),
+    (Grok, "", ImageRule::Crops(258)),
     (Other, "computer-use-preview", tiles(65, 129)),
-    (Other, "", GPT_4O),
+    (Other, "gpt", GPT_4O),
+    (Other, "", UNKNOWN),
 ];
+
+/// What models of a family that is not listed count. Mistral's and Qwen's see larger images, but no others do.
+const UNKNOWN: ImageRule = ImageRule::Claude(bounds(4_784, 2_576));
 
 impl ImageRule {
     /// The rule of `model`.
@@ -91,7 +104,7 @@ impl ImageRule {
         let (family, version) = Family::split(model);
         let mut rules = RULES.iter();
         let found = rules.find(|(of, beginning, _)| *of == family && version.starts_with(beginning));
-        found.map_or(GPT_4O, |(_, _, rule)| *rule)
+        found.map_or(UNKNOWN, |(_, _, rule)| *rule)
     }
 }
 
@@ -114,8 +127,11 @@ mod tests {
             ("computer-use-preview-2025-03-11", tiles(65, 129)),
             ("claude-3-haiku", ImageRule::Claude(bounds(1_568, 1_568))),
             ("claude-opus-4-7", ImageRule::Claude(bounds(4_784, 2_576))),
-            ("llama-4", GPT_4O),
-            ("", GPT_4O),
+            ("gpt-5-mini", small_patches(120)),
+            ("gpt-4-turbo", GPT_4O),
+            ("google/gemini-2.5-flash", ImageRule::Crops(258)),
+            ("llama-4", UNKNOWN),
+            ("", UNKNOWN),
         ] {
             assert_eq!(ImageRule::of(model), rule, "{model}");
         }

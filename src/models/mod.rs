@@ -5,8 +5,9 @@
 //! | `family.rs` | the family, for metrics and for the other tables | is `other` |
 //! | `encoding.rs` | the encoding of text: the crate `tiktoken-rs` has the table | has `o200k_base` |
 //! | `claude.rs` | the generation of Claude, and the prompt that it has for tools | counts as Claude 5 |
-//! | `image.rs` | the rule for images | counts as GPT-4o |
-//! | `rules.rs` | the factor that corrects a count of text, and what messages, tools and calls cost | counts as GPT-4o |
+//! | `image.rs` | the rule for images | has patches of 28 pixels |
+//! | `document.rs` | what pages and text of documents cost | counts as OpenAI's |
+//! | `rules.rs` | the factor that corrects a count, and what messages, tools and calls cost | counts as GPT-4o |
 //! | `reasoning.rs` | whether its answers hold reasoning that the client may not see | shows all of its answer |
 //!
 //! Each file has a test that lists models with their values: add the new model there too, and to `docs/counting.md`.
@@ -16,6 +17,7 @@
 //! prompts and images. Prices are not here: the configuration sets them.
 
 mod claude;
+mod document;
 mod encoding;
 mod family;
 mod image;
@@ -23,6 +25,7 @@ mod reasoning;
 mod rules;
 
 pub use claude::Claude;
+pub(crate) use document::DocumentRule;
 pub use encoding::Encodings;
 pub(crate) use family::Family;
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::tokens::{Factor, Weights};
 pub(crate) struct Rules {
     /// What corrects a count of text in the model's encoding, in hundredths.
     factor: u32,
+    /// Tokens of text that the factor does not correct.
+    spared: u64,
     /// What it is shown of the texts of which models are shown different things.
     weights: Weights,
     /// In chats, and wherever no other API is named.
@@ -38,6 +40,8 @@ pub(crate) struct Structure {
     pub(crate) name: Units,
     /// What a message's name saves, where it replaces the role.
     pub(crate) saved_by_name: Units,
+    /// What a system message saves, where it is no message.
+    pub(crate) saved_by_system: Units,
     /// An answer of the model in the history.
     pub(crate) answer: Units,
     /// A system message that the provider adds where the prompt has none, but tools or a schema.
@@ -95,6 +99,7 @@ const CHAT: Structure = Structure {
     role: Units::new(1),
     name: Units::new(1),
     saved_by_name: Units::ZERO,
+    saved_by_system: Units::ZERO,
     answer: Units::ZERO,
     system: Units::new(4),
     tools: tools(12, 12, 19, 12, 0),
@@ -158,11 +163,12 @@ const REASONING_RULES: Rules = Rules {
     ..OPENAI
 };
 
-const OPENAI: Rules = Rules { factor: 100, weights: Weights::OPENAI, chat: CHAT, responses: RESPONSES };
+const OPENAI: Rules =
+    Rules { factor: 100, spared: 0, weights: Weights::OPENAI, chat: CHAT, responses: RESPONSES };
 
 /// A family whose prompts are the same in every API.
 const fn alike(factor: u32, weights: Weights, structure: Structure) -> Rules {
-    Rules { factor, weights, chat: structure, responses: structure }
+    Rules { factor, spared: 0, weights, chat: structure, responses: structure }
 }
 
 const fn gpt_5(tools_in_chat: u64, call_in_responses: u64) -> Rules {
@@ -187,10 +193,12 @@ fn claude(generation: Claude) -> Rules {
         schema: units([85, 85]),
         call: Units::new(52),
         thinking: Units::new(29),
+        saved_by_system: Units::new(4),
         ..OTHERS
     };
-    let weights = Weights { schema_json: 200, thinking, ..Weights::JSON };
-    alike(if generation.is_since_4_7() { 140 } else { 110 }, weights, structure)
+    let weights = Weights { schema_json: 190, thinking, ..Weights::JSON };
+    let (factor, spared) = if generation.is_since_4_7() { (140, 0) } else { (115, 25) };
+    Rules { spared, ..alike(factor, weights, structure) }
 }
 
 /// Rows by family and the beginning of the rest of the name. The first that fits counts.
@@ -289,6 +297,11 @@ impl Rules {
     /// What corrects a count of text.
     pub(super) const fn factor(&self) -> Factor {
         Factor::from_hundredths(self.factor)
+    }
+
+    /// Tokens of text that the factor does not correct.
+    pub(super) const fn spared(&self) -> u64 {
+        self.spared
     }
 
     /// What the model is shown.

@@ -10,7 +10,7 @@ use super::beside::{self, Reasoning};
 use super::content::{Content, Part};
 use super::format::Format;
 use super::prompt::Counted;
-use super::shape::{Chosen, Roles, Shape};
+use super::shape::{Chosen, Roles, Shape, Thinking};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -37,6 +37,7 @@ impl<'b> Prompt<'b> {
             "tool_choice" | "function_call" => {
                 lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds))
             }
+            "thinking" | "reasoning" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
             "response_format" => lenient::offer(object, &mut Format::new(shape, content)),
             _ => beside::keep(&mut content.texts, name, object),
         }

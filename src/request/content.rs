@@ -6,12 +6,12 @@
 //! id, count a guess.
 
 use super::audio;
-use super::document;
+use super::document::Document;
 use super::image::{self, Detail, Details, Image, Size};
 use super::payload::Payload;
 use super::prompt::Counted;
 use crate::codec::lenient::{self, Accept, Text};
-use crate::models::ImageRule;
+use crate::models::{DocumentRule, ImageRule};
 use crate::quantity::Units;
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
@@ -26,7 +26,10 @@ pub(super) struct Content<'b> {
     /// Calls of functions in parts.
     pub(super) calls: u64,
     images: Vec<Image>,
-    /// Tokens of audio and documents.
+    documents: Vec<Document>,
+    /// Whether documents are to be cited.
+    cites: bool,
+    /// Tokens of audio, and of parts of unknown types.
     measured: Units,
     /// Whether there was text that was taken out.
     had_text: bool,
@@ -35,26 +38,39 @@ pub(super) struct Content<'b> {
 impl<'b> Content<'b> {
     /// The same without its texts, which `take` gets.
     pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Content<'static> {
-        let Self { texts, kinds, calls, images, measured, had_text } = self;
+        let Self { texts, kinds, calls, images, documents, cites, measured, had_text } = self;
         let had_text = had_text || texts.iter().any(|text| !text.is_empty());
         texts.into_iter().for_each(|text| take(Counted::Once, text));
         kinds.into_iter().for_each(|(counted, text)| take(counted, text));
-        Content { texts: Texts::new(), kinds: Kinds::new(), calls, images, measured, had_text }
+        Content {
+            texts: Texts::new(),
+            kinds: Kinds::new(),
+            calls,
+            images,
+            documents,
+            cites,
+            measured,
+            had_text,
+        }
     }
 }
+
+/// How many texts, images, documents and tokens of other kinds there are.
+type Amount = (usize, usize, usize, usize, Units);
 
 /// Bytes of a part of an unknown type that count as a token.
 const UNKNOWN_BYTES_PER_TOKEN: u64 = 4;
 
 impl<'b> Content<'b> {
     /// How many texts, images and tokens of other kinds there are.
-    const fn amount(&self) -> (usize, usize, usize, Units) {
-        (self.texts.len(), self.kinds.len(), self.images.len(), self.measured)
+    const fn amount(&self) -> Amount {
+        (self.texts.len(), self.kinds.len(), self.images.len(), self.documents.len(), self.measured)
     }
 
     /// Whether there is nothing in the parts.
     pub(super) fn is_empty(&self) -> bool {
         self.images.is_empty()
+            && self.documents.is_empty()
             && self.measured == Units::ZERO
             && !self.had_text
             && self.texts.iter().all(|text| text.is_empty())
@@ -65,6 +81,8 @@ impl<'b> Content<'b> {
         self.kinds.extend(other.texts.into_iter().map(|text| (counted, text)));
         self.kinds.extend(other.kinds);
         self.images.extend(other.images);
+        self.documents.extend(other.documents);
+        self.cites |= other.cites;
         self.measured += other.measured;
         self.calls = self.calls.saturating_add(other.calls);
         self.had_text |= other.had_text;
@@ -76,13 +94,23 @@ impl<'b> Content<'b> {
         self.kinds.iter().for_each(|(counted, text)| see(*counted, text));
     }
 
-    /// Tokens of everything else; images count as `model` counts them.
-    pub(super) fn other_tokens(&self, model: &str) -> Units {
+    /// Tokens of images, as `model` counts them.
+    pub(super) fn image_tokens(&self, model: &str) -> Units {
         if self.images.is_empty() {
-            return self.measured;
+            return Units::ZERO;
         }
         let rule = ImageRule::of(model);
-        self.measured + self.images.iter().map(|image| image.tokens(rule)).sum()
+        self.images.iter().map(|image| image.tokens(rule)).sum()
+    }
+
+    /// Tokens of documents beside their texts, as `model` counts them, and of audio.
+    pub(super) fn document_tokens(&self, model: &str, is_chat: bool) -> Units {
+        if self.documents.is_empty() {
+            return self.measured;
+        }
+        let rule = DocumentRule::of(model, is_chat);
+        let citations = if self.cites { Units::new(rule.citations) } else { Units::ZERO };
+        self.measured + citations + self.documents.iter().map(|document| document.tokens(&rule)).sum()
     }
 }
 
@@ -132,13 +160,13 @@ pub(super) struct Part<'p, 'b> {
     kinds: Texts<'b>,
     source: Source<'b>,
     details: Details,
-    images: Vec<Size>,
+    images: Vec<Option<Size>>,
     /// The name of a function that it calls, or of something else.
     names: Texts<'b>,
     /// Bytes of the values of members that are not known.
     unknown: u64,
     /// How many texts, images and other tokens there were before.
-    before: (usize, usize, usize, Units),
+    before: Amount,
 }
 
 impl<'p, 'b> Part<'p, 'b> {
@@ -148,7 +176,7 @@ impl<'p, 'b> Part<'p, 'b> {
         Self { content, kinds, source, details, images: Vec::new(), names: Texts::new(), unknown: 0, before }
     }
 
-    fn add_image(&mut self, size: Size) {
+    fn add_image(&mut self, size: Option<Size>) {
         self.content.images.push(Image { size, details: self.details });
     }
 
@@ -162,11 +190,14 @@ impl<'p, 'b> Part<'p, 'b> {
         let is_text = self.source.is_text();
         if is_text && (is_doubtful || !is_image) {
             self.content.texts.extend(serde_json::from_str(data).ok().map(Cow::Owned));
+            self.content.documents.push(Document::Text);
         }
         if is_doubtful || !(is_image || is_text) {
             let (media_type, payload) = Payload::read(data);
             let declared = self.source.media_type.0.as_deref().unwrap_or_default();
-            self.content.measured += document::tokens(media_type.as_deref().unwrap_or(declared), payload);
+            let (document, text) = Document::read(media_type.as_deref().unwrap_or(declared), payload);
+            self.content.documents.push(document);
+            self.content.texts.extend(text);
         }
     }
 
@@ -214,7 +245,7 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 lenient::offer(object, &mut url)?;
                 let sizes = url.sizes;
                 if sizes.is_empty() {
-                    self.images.push(image::ASSUMED_SIZE);
+                    self.images.push(None);
                 }
                 self.images.extend(sizes);
                 Ok(())
@@ -230,6 +261,7 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 lenient::offer(object, &mut SourceOf { content: self.content, source: &mut self.source })
             }
             "file_data" | "file_id" | "file_url" | "filename" => self.source.member(name, object),
+            "citations" => lenient::offer(object, &mut Citations(&mut self.content.cites)),
             "id" | "status" | "cache_control" | "tool_use_id" | "tool_call_id" | "call_id" | "is_error"
             | "index" | "signature" | "annotations" | "logprobs" => lenient::skip(object),
             _ => {
@@ -260,15 +292,30 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
             }
         } else if self.source.is_named {
             if self.is_image() {
-                self.add_image(image::ASSUMED_SIZE);
+                self.add_image(None);
             } else if !self.source.is_text() {
-                self.content.measured += document::ASSUMED_TOKENS;
+                self.content.documents.push(Document::Unknown);
             }
         }
         // Nobody but the provider can tell what reasoning that is encrypted costs.
         let is_reasoning = self.kinds.iter().any(|kind| kind.contains("thinking") || kind == "reasoning");
         if self.content.amount() == self.before && !is_reasoning {
             self.content.measured += Units::new(self.unknown.div_ceil(UNKNOWN_BYTES_PER_TOKEN));
+        }
+    }
+}
+
+/// The value of `citations` in a document: `{"enabled": true}`.
+struct Citations<'c>(&'c mut bool);
+
+impl<'b> Accept<'b> for Citations<'_> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "enabled" => {
+                *self.0 |= lenient::flag(object)?;
+                Ok(())
+            }
+            _ => lenient::skip(object),
         }
     }
 }
@@ -332,7 +379,7 @@ impl<'b> Accept<'b> for SourceOf<'_, 'b> {
 /// The value of `image_url`: an address, or an object with one.
 struct ImageUrl<'p> {
     details: &'p mut Details,
-    sizes: Vec<Size>,
+    sizes: Vec<Option<Size>>,
 }
 
 impl<'b> Accept<'b> for ImageUrl<'_> {

@@ -47,7 +47,12 @@ impl<'b> Input<'b> {
 
     /// Its tokens beside the text if it is sent to `model`.
     pub(super) fn beside_text(&self, model: &str) -> Tally {
-        Tally { structure: Units::ZERO, measured: self.content.other_tokens(model) + Units::new(self.ids) }
+        Tally {
+            structure: Units::ZERO,
+            measured: self.content.image_tokens(model)
+                + self.content.document_tokens(model, false)
+                + Units::new(self.ids),
+        }
     }
 }
 

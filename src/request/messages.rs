@@ -8,7 +8,7 @@ use super::beside;
 use super::content::{Content, Part};
 use super::format::Format;
 use super::prompt::Counted;
-use super::shape::{Chosen, Roles, Shape};
+use super::shape::{Chosen, Roles, Shape, Thinking};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -30,10 +30,7 @@ impl<'b> Prompt<'b> {
         let Self { shape, content } = self;
         match name {
             "messages" => lenient::offer(object, &mut Messages(self)),
-            "system" => {
-                shape.systems += 1;
-                lenient::offer(object, &mut Part::new(content))
-            }
+            "system" => lenient::offer(object, &mut Part::new(content)),
             "tools" => lenient::offer(object, &mut Tools(&mut content.kinds)),
             "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
             "thinking" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
@@ -125,20 +122,5 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
             "content" => lenient::offer(object, &mut Part::new(self.content)),
             _ => beside::keep_of_message(&mut self.content.texts, name, object),
         }
-    }
-}
-
-/// The value of `thinking`: `{"type": "enabled"}`.
-struct Thinking<'t>(&'t mut bool);
-
-impl<'b> Accept<'b> for Thinking<'_> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        if name != "type" {
-            return lenient::skip(object);
-        }
-        let mut kind = lenient::Text::default();
-        lenient::offer(object, &mut kind)?;
-        *self.0 |= kind.0.as_deref() == Some("enabled");
-        Ok(())
     }
 }

@@ -231,14 +231,16 @@ impl<'b> Prompt<'b> {
 
     /// What it costs beside its text if it is sent to `model` with so many functions.
     pub(super) fn beside_text(&self, model: &str, functions: u64) -> Tally {
-        let measured = match self {
-            Self::Chat(prompt) => prompt.content().other_tokens(model),
+        let content = match self {
+            Self::Chat(prompt) => prompt.content(),
             Self::Completions(prompt) => return prompt.beside_text(model),
             Self::Embeddings(prompt) => return prompt.beside_text(model),
-            Self::Responses(prompt) => prompt.content().other_tokens(model),
-            Self::Messages(prompt) => prompt.content().other_tokens(model),
+            Self::Responses(prompt) => prompt.content(),
+            Self::Messages(prompt) => prompt.content(),
             Self::Sized => return Tally::default(),
         };
+        let documents = content.document_tokens(model, matches!(self, Self::Chat(_)));
+        let measured = content.image_tokens(model) + documents;
         let rules = Rules::of(model);
         let structure = match self {
             Self::Responses(prompt) => prompt.shape().tokens(&rules.responses, functions),

@@ -19,7 +19,7 @@ pub(super) struct Shape {
     pub(super) names: u64,
     /// Answers of the model with text.
     pub(super) answers: u64,
-    /// System messages.
+    /// Messages that are a system prompt for every reader.
     pub(super) systems: u64,
     /// Calls of functions that are alone in their messages, or in a format that has no messages with several.
     pub(super) calls: u64,
@@ -40,6 +40,7 @@ impl Shape {
         let Structure { start, message, role, name, saved_by_name, answer, .. } = *structure;
         let roles = role * self.roles - saved_by_name * self.names.min(self.roles);
         let messages = message * self.messages + roles + name * self.names + answer * self.answers;
+        let messages = messages - structure.saved_by_system * self.systems.min(self.messages);
         let (together, calls) = self.parallel;
         let parallel = structure
             .parallel
@@ -98,7 +99,29 @@ impl Choice {
     }
 }
 
-/// The value of `tool_choice` or `function_call`: a word, or an object with a `type` and perhaps the name of a function.
+/// The value of `thinking` (`{"type": "enabled"}`) or of `reasoning` (`{"effort": "high"}`, `{"max_tokens": 2000}`).
+pub(super) struct Thinking<'t>(pub(super) &'t mut bool);
+
+impl<'b> Accept<'b> for Thinking<'_> {
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match name {
+            "type" | "effort" => {
+                let mut word = lenient::Text::default();
+                lenient::offer(object, &mut word)?;
+                let word = word.0.unwrap_or_default();
+                *self.0 |= matches!(&*word, "enabled" | "minimal" | "low" | "medium" | "high" | "xhigh");
+                Ok(())
+            }
+            "max_tokens" | "enabled" => {
+                *self.0 |= lenient::flag(object)?;
+                Ok(())
+            }
+            _ => lenient::skip(object),
+        }
+    }
+}
+
+/// The value of `tool_choice` or `function_call`: a word, or an object with a `type` and perhaps a function's name.
 pub(super) struct Chosen<'c, 'b> {
     pub(super) choice: &'c mut Choice,
     pub(super) kinds: &'c mut Kinds<'b>,

@@ -22,19 +22,32 @@ pub use weights::{Hundredths, WHOLE, Weights};
 pub struct Tokenizer {
     vocabulary: &'static token_count::Encoding,
     factor: Factor,
+    /// Tokens that no factor corrects: short texts have as many in one vocabulary as in another.
+    spared: u64,
     weights: Weights,
 }
 
 impl Tokenizer {
     /// A tokenizer that counts text as `counting` describes, for models that are shown prompts as OpenAI's are.
     pub const fn new(counting: Counting) -> Self {
-        Self { vocabulary: counting.encoding.vocabulary(), factor: counting.factor, weights: Weights::OPENAI }
+        Self {
+            vocabulary: counting.encoding.vocabulary(),
+            factor: counting.factor,
+            spared: 0,
+            weights: Weights::OPENAI,
+        }
     }
 
     /// The same for models that are shown prompts with these `weights`.
     #[must_use]
     pub const fn with_weights(self, weights: Weights) -> Self {
         Self { weights, ..self }
+    }
+
+    /// The same for models whose texts have as many tokens up to so many.
+    #[must_use]
+    pub const fn sparing(self, spared: u64) -> Self {
+        Self { spared, ..self }
     }
 
     /// How much each kind of text counts.
@@ -51,7 +64,8 @@ impl Tokenizer {
         } else {
             self.factor
         };
-        Self { factor, weights: self.weights.or_more(other.weights), ..self }
+        let spared = self.spared.min(other.spared);
+        Self { factor, spared, weights: self.weights.or_more(other.weights), ..self }
     }
 
     /// Tokens of `text`, before the model's factor is applied. The time is proportional to the length of the text, and
@@ -67,7 +81,8 @@ impl Tokenizer {
 
     /// `tokens` corrected by the model's factor: applied once, to a whole prompt or answer.
     pub fn weigh(&self, tokens: u64) -> u64 {
-        self.factor.of(tokens)
+        let spared = tokens.min(self.spared);
+        self.factor.of(tokens.saturating_sub(spared)).saturating_add(spared)
     }
 }
 

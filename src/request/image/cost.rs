@@ -6,12 +6,33 @@ use super::{Detail, Image, Size};
 use crate::models::{Bounds, ImageRule};
 use crate::quantity::Units;
 
+/// Tokens of an image beside its patches, as recorded usage shows: of OpenAI's models, and of Claude.
+const PATCHES_EACH: u64 = 1;
+const CLAUDE_EACH: u64 = 4;
+
+/// The most crops of an image.
+const MAX_CROPS: u64 = 7;
+
 impl Image {
     /// Its tokens, by the rule of its model, in the detail that costs most.
     pub(in crate::request) fn tokens(self, rule: ImageRule) -> Units {
-        let tokens = |detail| self.size.tokens(detail, rule);
+        let tokens = |detail| match self.size {
+            Some(size) => size.tokens(detail, rule),
+            None => most(detail, rule),
+        };
         self.details.iter().map(tokens).max().unwrap_or_default()
     }
+}
+
+/// The most tokens of any image in `detail`.
+fn most(detail: Detail, rule: ImageRule) -> Units {
+    // The dearest sizes: two by four tiles, and as many patches or crops as there may be.
+    let size = match rule {
+        ImageRule::Tiles { .. } => Size { width: 2_048, height: 768 },
+        ImageRule::Claude(bounds) => return Units::new(bounds.patches.saturating_add(CLAUDE_EACH)),
+        ImageRule::Patches { .. } | ImageRule::Crops(_) => Size { width: 1 << 14, height: 1 << 14 },
+    };
+    size.tokens(detail, rule)
 }
 
 impl Size {
@@ -31,11 +52,23 @@ impl Size {
                     Detail::Original => original,
                 };
                 let patches = Units::new(count_patches(width, height, bounds));
-                Units::new((patches * hundredths).get().div_ceil(100))
+                Units::new((patches * hundredths).get().div_ceil(100).saturating_add(PATCHES_EACH))
             }
-            ImageRule::Claude(bounds) => Units::new(count_claude_patches(width, height, bounds)),
+            ImageRule::Claude(bounds) => {
+                Units::new(count_claude_patches(width, height, bounds).saturating_add(CLAUDE_EACH))
+            }
+            ImageRule::Crops(crop) => Units::new(crop) * count_crops(width, height),
         }
     }
+}
+
+/// Crops of two thirds of the shorter side, of 256 to 768 pixels.
+fn count_crops(width: f64, height: f64) -> u64 {
+    if width.max(height) <= 384.0 {
+        return 1;
+    }
+    let crop = (width.min(height) / 1.5).floor().clamp(256.0, 768.0);
+    count_squares(width, height, crop).min(MAX_CROPS)
 }
 
 /// Squares of 512 pixels, once the image fits a square of 2,048 and its shorter side is at most 768.
@@ -105,7 +138,7 @@ mod tests {
     fn tokens(model: &str, width: u32, height: u32, detail: Detail) -> u64 {
         let mut details = Details::default();
         details.add(detail);
-        Image { size: Size { width, height }, details }.tokens(ImageRule::of(model)).get()
+        Image { size: Some(Size { width, height }), details }.tokens(ImageRule::of(model)).get()
     }
 
     /// The guides' own examples, and prompts with measured token counts.
@@ -124,22 +157,26 @@ mod tests {
             ("gpt-5", 1024, 1024, Auto, 630),
             ("openai/gpt-5-chat-latest", 1024, 1024, Low, 70),
             ("computer-use-preview", 1024, 768, High, 65 + 4 * 129),
-            ("gpt-4.1-mini", 1024, 1024, Auto, 1659),
-            ("gpt-4.1-mini", 1800, 2400, Auto, 2353),
-            ("ft:gpt-4.1-nano:acme::id", 1024, 1024, Auto, 2520),
-            ("o4-mini-2025-04-16", 1800, 2400, Low, (12 * 16_u64 * 172).div_ceil(100)),
-            ("gpt-5.2", 1800, 2400, Auto, 1452),
-            ("gpt-5.4", 1024, 1024, High, 1024),
-            ("gpt-5.5", 3200, 3200, Auto, 10_000),
-            ("gpt-5.5", 3200, 3200, High, 2500),
-            ("gpt-5.4-mini", 3200, 3200, Original, (1521_u64 * 162).div_ceil(100)),
-            ("claude-3-opus-20240229", 200, 200, Auto, 64),
-            ("claude-sonnet-4-6", 1000, 1000, Auto, 1296),
+            ("gpt-4.1-mini", 1024, 1024, Auto, 1659 + 1),
+            ("gpt-4.1-mini", 1800, 2400, Auto, 2353 + 1),
+            ("ft:gpt-4.1-nano:acme::id", 1024, 1024, Auto, 2520 + 1),
+            ("o4-mini-2025-04-16", 1800, 2400, Low, (12 * 16_u64 * 172).div_ceil(100) + 1),
+            ("gpt-5.2", 1800, 2400, Auto, 1452 + 1),
+            ("gpt-5.4", 1024, 1024, High, 1024 + 1),
+            ("gpt-5.5", 3200, 3200, Auto, 10_000 + 1),
+            ("gpt-5.5", 3200, 3200, High, 2500 + 1),
+            ("gpt-5.4-mini", 3200, 3200, Original, (1521_u64 * 162).div_ceil(100) + 1),
+            ("claude-3-opus-20240229", 200, 200, Auto, 64 + 4),
+            ("claude-sonnet-4-6", 1000, 1000, Auto, 1296 + 4),
             // An A4 page at 130 dots per inch becomes 924 x 1307, and a 4K screen 1456 x 819.
-            ("claude-haiku-4-5", 1075, 1520, Auto, 33 * 47),
-            ("claude-haiku-4-5", 3840, 2160, Auto, 52 * 30),
-            ("anthropic/claude-opus-4.7", 1280, 1600, Auto, 2668),
-            ("", 1024, 1024, Auto, 765),
+            ("claude-haiku-4-5", 1075, 1520, Auto, 33 * 47 + 4),
+            ("claude-haiku-4-5", 3840, 2160, Auto, 52 * 30 + 4),
+            ("anthropic/claude-opus-4.7", 1280, 1600, Auto, 2668 + 4),
+            ("gpt-5-mini", 1024, 1024, Auto, (1024_u64 * 120).div_ceil(100) + 1),
+            ("gemini-2.5-flash", 300, 384, Auto, 258),
+            ("gemini-2.5-flash", 960, 540, Auto, 6 * 258),
+            ("mistral-small", 64, 64, Auto, 9 + 4),
+            ("", 1024, 1024, Auto, 37 * 37 + 4),
         ] {
             assert_eq!(tokens(model, width, height, detail), expected, "{model} {width}x{height}");
         }
@@ -151,7 +188,7 @@ mod tests {
         let size = Size { width: 1024, height: 1024 };
         let mut add = |detail| {
             details.add(detail);
-            Image { size, details }.tokens(ImageRule::of("gpt-4o")).get()
+            Image { size: Some(size), details }.tokens(ImageRule::of("gpt-4o")).get()
         };
         assert_eq!([add(Detail::Low), add(Detail::High), add(Detail::Low)], [85, 765, 765]);
     }
@@ -168,9 +205,15 @@ mod tests {
             let max = match rule {
                 // A side of 2,048 by one of 768 at most.
                 ImageRule::Tiles { base, tile } => base + 8 * tile,
-                ImageRule::Patches { hundredths, .. } => 10_000 * hundredths / 100,
-                ImageRule::Claude(bounds) => bounds.patches,
+                ImageRule::Patches { hundredths, .. } => 10_000 * hundredths / 100 + PATCHES_EACH,
+                ImageRule::Claude(bounds) => bounds.patches + CLAUDE_EACH,
+                ImageRule::Crops(crop) => MAX_CROPS * crop,
             };
+            let most = match rule {
+                ImageRule::Patches { .. } => max,
+                _ => most(detail, rule).get(),
+            };
+            prop_assert!(tokens <= most);
             prop_assert!((1..=max).contains(&tokens));
         }
     }

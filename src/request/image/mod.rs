@@ -1,15 +1,13 @@
 //! Images in a prompt: how large they are, and what they cost.
 //!
 //! The size is in the image's own header, if the request has the image; nothing decodes the image itself. An image that
-//! the request only names, by an address or a file's id, counts as [`ASSUMED_SIZE`].
+//! the request only names, by an address or a file's id, or whose size cannot be read, counts as the most that the
+//! model charges for any image in its detail.
 
 mod cost;
 mod header;
 
 use super::payload::Payload;
-
-/// The size to assume of an unknown image: a square of 1,024 pixels, the example in OpenAI's guide "Images and vision".
-pub(super) const ASSUMED_SIZE: Size = Size { width: 1024, height: 1024 };
 
 /// Width and height in pixels, neither of them zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +63,17 @@ impl Details {
 /// An image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Image {
-    pub(super) size: Size,
+    /// Its size; none if it is not known.
+    pub(super) size: Option<Size>,
     pub(super) details: Details,
 }
 
 /// The size of the image at `url`, a JSON string with or without quotes: from the image's header, if it is a data URL.
-pub(super) fn size_at(url: &str) -> Size {
-    Payload::in_url(url).map_or(ASSUMED_SIZE, |(_, payload)| size_in(payload))
+pub(super) fn size_at(url: &str) -> Option<Size> {
+    Payload::in_url(url).and_then(|(_, payload)| size_in(payload))
 }
 
 /// The size of the image in `payload`.
-pub(super) fn size_in(payload: Payload<'_>) -> Size {
-    header::size(payload.bytes()).unwrap_or(ASSUMED_SIZE)
+pub(super) fn size_in(payload: Payload<'_>) -> Option<Size> {
+    header::size(payload.bytes())
 }

@@ -18,8 +18,8 @@ use tool::Function;
 /// The largest text that is shown in another form, in bytes: a larger one would take a worker too long.
 const MAX_SHOWN: usize = 64 * 1024;
 
-/// How `text` counts for every model, if it is too large to be shown in another form: tools and schemas as JSON, which is
-/// more, and arguments as they are.
+/// How `text` counts for every model, if it is too large to be shown in another form: tools and schemas as JSON, which
+/// is more, and arguments as they are.
 pub(super) const fn of_large(counted: Counted, text: &str) -> Option<Counted> {
     if text.len() <= MAX_SHOWN {
         return None;
@@ -44,7 +44,7 @@ pub(super) enum Shown<'t> {
     },
 }
 
-/// How the model is shown `text`, which counts as `counted`; models with other `weights` may be shown it in another way.
+/// How a model is shown `text`, which counts as `counted`; models with other `weights` may be shown it in another way.
 pub(super) fn shown<'t>(counted: Counted, text: &'t str, weights: &Weights) -> Shown<'t> {
     if let Some(large) = of_large(counted, text) {
         let text = if counted == Counted::Arguments { text.into() } else { lenient::compact(text) };

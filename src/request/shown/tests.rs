@@ -27,9 +27,9 @@ fn a_function_is_a_type() {
         json!({"type": "function", "name": "book", "description": description, "parameters": parameters}),
         json!({"name": "book", "description": description, "input_schema": parameters}),
     ] {
-        let shown = ";\n\n// Books a trip.\n// By train\ntype book = (_:\n// Trip\n{\n// A\n//\n// Where to\na: string,\n\
-                     b: number,\n}) => any";
-        assert_eq!(types(&tool), shown);
+        let head = ";\n\n// Books a trip.\n// By train\ntype book = (_:\n// Trip\n{\n";
+        let properties = "// A\n//\n// Where to\na: string,\nb: number,\n}) => any";
+        assert_eq!(types(&tool), format!("{head}{properties}"));
     }
     for empty in
         [json!({"name": "f"}), json!({"name": "f", "parameters": {"type": "object", "properties": {}}})]

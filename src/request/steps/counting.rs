@@ -137,7 +137,7 @@ impl Counting {
         work
     }
 
-    /// Counts a slice of what models are shown of `text`, or finds out what that is. Returns about how much work it was.
+    /// Counts a slice of what models are shown of `text`, or finds out what that is. Returns about how much work it is.
     fn otherwise(&mut self, text: &str, counted: Counted, is_enough: impl Fn(u64) -> bool) -> usize {
         let Some(mut texts) = self.shown.take() else {
             let tokenizer = self.count.tokenizer();

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The most that an image of unknown size costs for GPT-4o: eight tiles.
+const MOST: u64 = 85 + 8 * 170;
+
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAB4AAAAQ4CAYAAAA=";
 
 fn of_chat(model: &str, part: &Value) -> u64 {
@@ -19,8 +22,8 @@ fn an_image_costs_its_size_in_any_place() {
         (json!({"type": "image_url", "image_url": {"detail": "low", "url": url}}), 85),
         (json!({"type": "input_image", "image_url": url}), 85 + 6 * 170),
         (json!({"type": "input_image", "detail": "low", "image_url": url}), 85),
-        (json!({"type": "input_image", "file_id": "file-1"}), 765),
-        (json!({"type": "input_image", "image_url": "https://example.com/a.png"}), 765),
+        (json!({"type": "input_image", "file_id": "file-1"}), MOST),
+        (json!({"type": "input_image", "image_url": "https://example.com/a.png"}), MOST),
         (
             json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}),
             85 + 6 * 170,
@@ -29,17 +32,17 @@ fn an_image_costs_its_size_in_any_place() {
             json!({"source": {"data": PNG, "media_type": "image/png", "type": "base64"}, "type": "image"}),
             85 + 6 * 170,
         ),
-        (json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}), 765),
-        (json!({"type": "image", "source": {"type": "file", "file_id": "file_1"}}), 765),
-        (json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}), 765),
-        (json!({"type": "image_url", "image_url": {"url": 7}}), 765),
+        (json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}), MOST),
+        (json!({"type": "image", "source": {"type": "file", "file_id": "file_1"}}), MOST),
+        (json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}), MOST),
+        (json!({"type": "image_url", "image_url": {"url": 7}}), MOST),
         (json!({"type": "image"}), 0),
     ] {
         assert_eq!(of_chat("gpt-4o", &part), expected, "{part}");
     }
     let part = json!({"type": "image_url", "image_url": {"url": url}});
-    assert_eq!(of_chat("gpt-4.1-mini", &part), (52 * 29_u64 * 162).div_ceil(100));
-    assert_eq!(of_chat("claude-opus-4-7", &part), 69 * 39);
+    assert_eq!(of_chat("gpt-4.1-mini", &part), (52 * 29_u64 * 162).div_ceil(100) + 1);
+    assert_eq!(of_chat("claude-opus-4-7", &part), 69 * 39 + 4);
 }
 
 #[test]
@@ -48,7 +51,7 @@ fn escaped_base64_counts_the_same() {
         format!(r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#)
     };
     let plain = read(body(&format!("data:image/png;base64,{PNG}")).as_bytes());
-    assert_eq!(plain.0, 3 + 85 + 6 * 170 + 3);
+    assert_eq!(plain.0, 3 + 69 * 39 + 4 + 3);
     let escaped = PNG.replace('/', r"\/").replace('A', r"\u0041");
     assert_eq!(read(body(&format!(r"data:image\/png;base64,{escaped}")).as_bytes()), plain);
 }
@@ -58,24 +61,35 @@ fn audio_and_documents_cost_by_their_size() {
     let megabyte = "A".repeat(1_398_104);
     let pdf = format!("data:application/pdf;base64,{megabyte}");
     let hello = json!([{"type": "text", "text": "hello"}]);
+    // Ten pages of 2,850 characters, each with its image.
+    const UNKNOWN: u64 = 10 * (215 + 750);
     for (part, expected) in [
         // 1,048,578 bytes at 4,000 per second are 262.2 seconds.
         (json!({"type": "input_audio", "input_audio": {"data": megabyte, "format": "mp3"}}), 2_622),
         (json!({"type": "input_audio", "input_audio": {}}), 0),
-        (json!({"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}}), 17 * 2_334),
-        (json!({"type": "input_file", "filename": "a.pdf", "file_data": pdf}), 17 * 2_334),
+        (
+            json!({"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}}),
+            1_048_578_u64.div_ceil(28) + 8,
+        ),
+        (
+            json!({"type": "input_file", "filename": "a.pdf", "file_data": pdf}),
+            1_048_578_u64.div_ceil(28) + 8,
+        ),
         (
             json!({"type": "document",
                 "source": {"type": "base64", "media_type": "application/pdf", "data": megabyte}}),
-            17 * 2_334,
+            1_048_578_u64.div_ceil(28) + 8,
         ),
-        (json!({"type": "input_file", "file_data": format!("data:text/plain;base64,{megabyte}")}), 262_145),
-        (json!({"type": "file", "file": {"file_id": "file-1"}}), 2_334),
-        (json!({"type": "input_file", "file_url": "https://example.com/a.pdf"}), 2_334),
-        (json!({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}), 2_334),
+        (
+            json!({"type": "input_file", "file_data": format!("data:text/plain;base64,{megabyte}")}),
+            262_145 + 8 - 1,
+        ),
+        (json!({"type": "file", "file": {"file_id": "file-1"}}), UNKNOWN),
+        (json!({"type": "input_file", "file_url": "https://example.com/a.pdf"}), UNKNOWN),
+        (json!({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}), UNKNOWN),
         (
             json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hello\nworld"}}),
-            3,
+            3 + 16,
         ),
         (json!({"type": "document", "source": {"type": "content", "content": hello}, "title": "world"}), 2),
         (json!({"type": "search_result", "source": "hello", "title": "world", "content": hello}), 3),
@@ -97,7 +111,7 @@ fn no_factor_applies_to_images_and_token_ids() {
         let body = Body::new(body.as_bytes());
         count(&Request::read(endpoint, &body), tokenizer)
     };
-    assert_eq!(tokens(Endpoint::ChatCompletions, &body), 3 + 2 + 3 + 765);
+    assert_eq!(tokens(Endpoint::ChatCompletions, &body), 3 + 2 + 3 + MOST);
     assert_eq!(tokens(Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);
 }
 
@@ -109,7 +123,7 @@ fn a_large_image_is_not_tokenized() {
     let body =
         format!(r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#);
     let start = std::time::Instant::now();
-    assert_eq!(read(body.as_bytes()).0, 3 + 85 + 6 * 170 + 3);
+    assert_eq!(read(body.as_bytes()).0, 3 + 69 * 39 + 4 + 3);
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 
