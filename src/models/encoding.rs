@@ -52,7 +52,7 @@ impl Encodings {
             None => Tokenizer::new(Counting { encoding: encoding(name), factor: rules.factor() })
                 .sparing(rules.spared()),
         };
-        tokenizer.with_weights(rules.weights())
+        tokenizer.with_weights(rules.weights()).with_answers(rules.answers())
     }
 }
 

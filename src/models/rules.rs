@@ -10,7 +10,7 @@
 
 use super::{Claude, Family, without_provider};
 use crate::quantity::Units;
-use crate::tokens::{Factor, Weights};
+use crate::tokens::{AnswerTokens, Factor, Weights};
 
 /// How one model counts a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Rules {
     factor: u32,
     /// Tokens of text that the factor does not correct.
     spared: u64,
+    /// What its answers have beside their text.
+    answers: AnswerTokens,
     /// What it is shown of the texts of which models are shown different things.
     weights: Weights,
     /// In chats, and wherever no other API is named.
@@ -73,6 +75,10 @@ pub(crate) struct Tools {
     pub(crate) none: Units,
     /// Each of them.
     pub(crate) each: Units,
+}
+
+const fn answers(chat: u64, response: u64, call: u64, parallel_call: u64) -> AnswerTokens {
+    AnswerTokens { chat, response, call, parallel_call }
 }
 
 const fn units<const N: usize>(numbers: [u64; N]) -> [Units; N] {
@@ -157,18 +163,25 @@ const OTHERS: Structure = Structure {
 };
 
 const REASONING_RULES: Rules = Rules {
+    answers: answers(3, 4, 7, 14),
     weights: Weights { parallel_names: 200, thinking: 0, ..Weights::OPENAI },
     chat: REASONING_CHAT,
     responses: REASONING,
     ..OPENAI
 };
 
-const OPENAI: Rules =
-    Rules { factor: 100, spared: 0, weights: Weights::OPENAI, chat: CHAT, responses: RESPONSES };
+const OPENAI: Rules = Rules {
+    factor: 100,
+    spared: 0,
+    answers: answers(0, 1, 7, 14),
+    weights: Weights::OPENAI,
+    chat: CHAT,
+    responses: RESPONSES,
+};
 
 /// A family whose prompts are the same in every API.
 const fn alike(factor: u32, weights: Weights, structure: Structure) -> Rules {
-    Rules { factor, spared: 0, weights, chat: structure, responses: structure }
+    Rules { factor, spared: 0, answers: answers(1, 1, 8, 8), weights, chat: structure, responses: structure }
 }
 
 const fn gpt_5(tools_in_chat: u64, call_in_responses: u64) -> Rules {
@@ -198,7 +211,7 @@ fn claude(generation: Claude) -> Rules {
     };
     let weights = Weights { schema_json: 190, thinking, ..Weights::JSON };
     let (factor, spared) = if generation.is_since_4_7() { (140, 0) } else { (115, 25) };
-    Rules { spared, ..alike(factor, weights, structure) }
+    Rules { spared, answers: answers(3, 3, 40, 40), ..alike(factor, weights, structure) }
 }
 
 /// Rows by family and the beginning of the rest of the name. The first that fits counts.
@@ -276,6 +289,22 @@ const fn others(start: u64, message: [u64; 2], all_and_each: [u64; 2], call: u64
     }
 }
 
+/// What answers of a family have beside their text, if it is not what others' have.
+const fn answers_of(family: Family) -> Option<AnswerTokens> {
+    Some(match family {
+        Family::Llama => answers(1, 1, 17, 17),
+        Family::Deepseek => answers(0, 0, 36, 36),
+        Family::Kimi => answers(1, 1, 12, 12),
+        Family::GptOss => answers(4, 4, 18, 18),
+        Family::Qwen => answers(1, 1, 16, 16),
+        Family::Glm => answers(1, 1, 12, 12),
+        Family::Grok => answers(0, 0, 12, 18),
+        Family::Mistral | Family::Mixtral => answers(0, 0, 2, 2),
+        Family::Gemini | Family::Gemma | Family::Sonar => answers(0, 0, 0, 0),
+        _ => return None,
+    })
+}
+
 impl Rules {
     /// The rules of `model`.
     pub(crate) fn of(model: &str) -> Self {
@@ -285,6 +314,7 @@ impl Rules {
         }
         let row = ROWS.iter().find(|(of, begin, _)| *of == family && version.starts_with(begin));
         let rules = row.map_or(OPENAI, |(.., rules)| *rules);
+        let rules = Self { answers: answers_of(family).unwrap_or(rules.answers), ..rules };
         // Gateways, which put a provider before the name, pass chats with these models on as responses.
         let is_reasoning =
             matches!(family, Family::O1 | Family::O3 | Family::O4 | Family::Gpt5 | Family::Gpt6);
@@ -302,6 +332,11 @@ impl Rules {
     /// Tokens of text that the factor does not correct.
     pub(super) const fn spared(&self) -> u64 {
         self.spared
+    }
+
+    /// What its answers have beside their text.
+    pub(super) const fn answers(&self) -> AnswerTokens {
+        self.answers
     }
 
     /// What the model is shown.

@@ -15,7 +15,7 @@ pub use encoding::{Counting, Encoding, Factor};
 pub use meter::{Count, MAX_COUNTED, Meter};
 pub use running::Running;
 pub use slices::SLICE_BYTES;
-pub use weights::{Hundredths, WHOLE, Weights};
+pub use weights::{AnswerTokens, Hundredths, WHOLE, Weights};
 
 /// Counts one model's text. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ pub struct Tokenizer {
     /// Tokens that no factor corrects: short texts have as many in one vocabulary as in another.
     spared: u64,
     weights: Weights,
+    answer: AnswerTokens,
 }
 
 impl Tokenizer {
@@ -35,6 +36,7 @@ impl Tokenizer {
             factor: counting.factor,
             spared: 0,
             weights: Weights::OPENAI,
+            answer: AnswerTokens { chat: 0, response: 0, call: 0, parallel_call: 0 },
         }
     }
 
@@ -48,6 +50,17 @@ impl Tokenizer {
     #[must_use]
     pub const fn sparing(self, spared: u64) -> Self {
         Self { spared, ..self }
+    }
+
+    /// The same for models whose answers have these tokens beside their text.
+    #[must_use]
+    pub const fn with_answers(self, answer: AnswerTokens) -> Self {
+        Self { answer, ..self }
+    }
+
+    /// The tokens of an answer beside its text.
+    pub const fn answer(&self) -> &AnswerTokens {
+        &self.answer
     }
 
     /// How much each kind of text counts.

@@ -70,3 +70,25 @@ impl Weights {
         }
     }
 }
+
+/// The tokens of an answer beside its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerTokens {
+    /// An answer with anything in it, in a chat.
+    pub chat: u64,
+    /// The same in a response of OpenAI's Responses API.
+    pub response: u64,
+    /// A call of a function that is alone.
+    pub call: u64,
+    /// One of several calls.
+    pub parallel_call: u64,
+}
+
+impl AnswerTokens {
+    /// The tokens of so many answers with so many calls.
+    pub const fn of(&self, answers: u64, calls: u64, is_response: bool) -> u64 {
+        let each = if is_response { self.response } else { self.chat };
+        let call = if calls > 1 { self.parallel_call } else { self.call };
+        each.saturating_mul(answers).saturating_add(call.saturating_mul(calls))
+    }
+}

@@ -23,6 +23,8 @@ pub(super) struct AnswerText {
     pub(super) has_begun: bool,
     /// Whether some of the text is reasoning.
     pub(super) shows_reasoning: bool,
+    /// Functions that it names: a call has one name.
+    pub(super) called: u64,
 }
 
 impl AnswerText {
@@ -42,13 +44,14 @@ impl AnswerText {
     fn inner<'b, A: MapAccess<'b>>(
         &mut self,
         object: &mut A,
-        add: fn(&mut Self, String),
+        add: fn(&mut Self, String, u64),
     ) -> Result<(), A::Error> {
         let mut inner = Self::default();
         // Of a value that breaks off, everything before the fault counts.
         let read = lenient::offer(object, &mut inner);
         self.shows_reasoning |= inner.shows_reasoning;
-        add(self, inner.into_text());
+        let called = inner.called;
+        add(self, inner.into_text(), called);
         read
     }
 }
@@ -66,17 +69,23 @@ impl<'b> Accept<'b> for AnswerText {
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "reasoning_content" | "reasoning" | "reasoning_text" | "reasoning_details" | "thinking"
-            | "thinking_blocks" => self.inner(object, |place, text| {
+            | "thinking_blocks" => self.inner(object, |place, text, _| {
                 place.shows_reasoning |= !text.is_empty();
                 keep_longer(&mut place.reasoning, text);
             }),
-            "tool_calls" | "function_call" => {
-                self.inner(object, |place, text| keep_longer(&mut place.calls, text))
-            }
+            "tool_calls" | "function_call" => self.inner(object, |place, text, called| {
+                keep_longer(&mut place.calls, text);
+                place.called = place.called.max(called);
+            }),
+            "name" => self.inner(object, |place, text, _| {
+                place.called = place.called.saturating_add(u64::from(!text.is_empty()));
+                append(&mut place.content, text);
+            }),
             "content" | "refusal" | "text" | "transcript" | "audio" | "summary" | "function" | "custom"
-            | "name" | "arguments" | "partial_json" | "code" => {
-                self.inner(object, |place, text| append(&mut place.content, text))
-            }
+            | "arguments" | "partial_json" | "code" => self.inner(object, |place, text, called| {
+                place.called = place.called.saturating_add(called);
+                append(&mut place.content, text);
+            }),
             "input" => {
                 // Anthropic's input is an object: its text is the JSON itself.
                 let json = lenient::raw(object)?;

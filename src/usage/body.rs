@@ -125,6 +125,12 @@ struct Content<'b> {
     has_unread: bool,
     /// The texts of its answers.
     texts: Vec<String>,
+    /// Calls of functions in them.
+    calls: u64,
+    /// Whether the texts are items or blocks of one answer.
+    is_one: bool,
+    /// Whether it is a response of OpenAI's Responses API.
+    is_response: bool,
     shows_reasoning: bool,
 }
 
@@ -157,7 +163,16 @@ impl Content<'_> {
             return Outcome::Unknown;
         }
         let tokens: Units = self.texts.iter().map(|text| tokenizer.count(text).into()).sum();
-        let usage = self.reported.usage_with(tokenizer.weigh(tokens.get()).into());
+        let answers = if !has_made {
+            0
+        } else if self.is_one {
+            1
+        } else {
+            self.texts.len() as u64
+        };
+        let beside = tokenizer.answer().of(answers, self.calls, self.is_response);
+        let counted = Units::new(tokenizer.weigh(tokens.get())) + Units::new(beside);
+        let usage = self.reported.usage_with(counted);
         Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }
     }
 
@@ -176,7 +191,10 @@ impl<'b> Accept<'b> for Content<'b> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
             // The items of a response, and the blocks of a message.
-            "output" | "content" => lenient::offer(object, &mut Items(self)),
+            "output" | "content" => {
+                (self.is_one, self.is_response) = (true, name == "output");
+                lenient::offer(object, &mut Items(self))
+            }
             "usage" | "usageMetadata" => {
                 let mut report = Report::default();
                 let read = report.take(object);
@@ -230,6 +248,8 @@ impl<'b> Accept<'b> for Choices<'_, 'b> {
             self.0.shows_reasoning |= choice.shows_reasoning();
             // In a body, its place is its index, which some servers leave out.
             self.0.report(Some(self.0.texts.len() as u64), &choice.usage);
+            let called = choice.message.called.max(choice.delta.called);
+            self.0.calls = self.0.calls.saturating_add(called);
             let texts = [choice.message, choice.text, choice.delta].map(AnswerText::into_text);
             // These are names for the same text.
             self.0.texts.extend(texts.into_iter().max_by_key(String::len));
@@ -250,6 +270,7 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
         let read = lenient::offer_element(array, &mut item);
         if matches!(read, Ok(Some(())) | Err(_)) {
             self.0.shows_reasoning |= item.is_reasoning || item.text.shows_reasoning;
+            self.0.calls = self.0.calls.saturating_add(u64::from(!item.name.is_empty()));
             self.0.texts.push(item.text.into_text());
         }
         read

@@ -78,6 +78,7 @@ impl StreamUpdate {
         if choice.usage.has_any() {
             self.reports.push((Some(index), choice.usage.bill()));
         }
+        self.calls = self.calls.saturating_add(choice.delta.called);
         let (delta, text) = (choice.delta.into_text(), choice.text.into_text());
         // Of names for the same text one counts, and a message beside new text repeats it.
         let new = if text.len() > delta.len() { text } else { delta };

@@ -21,6 +21,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
         "message_stop" => update.is_last = true,
         "content_block_start" => {
             update.has_output = true;
+            update.calls = u64::from(event.block.has_name);
             update.shows_reasoning = event.block.is_reasoning || event.block.whole.shows_reasoning;
             update.texts.push((event.index, event.block.begin.into_text()));
             update.wholes.push((event.index, event.block.whole.into_text()));
@@ -77,6 +78,7 @@ struct Block {
     /// The same with the input.
     whole: AnswerText,
     is_reasoning: bool,
+    has_name: bool,
 }
 
 impl<'b> Accept<'b> for Block {
@@ -93,6 +95,7 @@ impl<'b> Accept<'b> for Block {
                 lenient::offer(object, &mut text)?;
                 let text = text.0.unwrap_or_default();
                 self.is_reasoning |= name == "thinking";
+                self.has_name |= name == "name";
                 self.begin.string(text.clone());
                 self.whole.string(text);
                 Ok(())

@@ -46,6 +46,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
         }
         "error" => update.has_failed = true,
         "output_item.added" => {
+            update.calls = u64::from(!event.item.name.is_empty());
             update.texts.push((event.index, event.item.name));
             update.wholes.push((event.index, event.item.text.into_text()));
         }

@@ -134,6 +134,8 @@ struct Answer {
     /// One bit for each choice that has finished.
     finished: u128,
     parts: BTreeMap<u64, Part>,
+    /// Calls of functions.
+    calls: u64,
     /// Whether output has begun, even if it has no text.
     has_output: bool,
     shows_reasoning: bool,
@@ -156,6 +158,7 @@ impl Answer {
             choices: choices.clamp(1, LAST_PART + 1),
             finished: 0,
             parts: BTreeMap::new(),
+            calls: 0,
             has_output: false,
             shows_reasoning: false,
             reported: Reported::default(),
@@ -185,6 +188,7 @@ impl Answer {
         self.has_gap |= update.fault.is_some_and(|fault| !(is_cut && fault == Category::Eof));
         self.has_failed |= update.has_failed;
         self.has_output |= update.has_output;
+        self.calls = self.calls.saturating_add(update.calls);
         self.shows_reasoning |= update.shows_reasoning;
         let mut has_report = false;
         for (choice, bill) in update.reports {
@@ -249,7 +253,11 @@ impl Answer {
     /// The tokens of the text.
     fn count(&self) -> u64 {
         let tokens: Units = self.parts.values().map(|part| part.total(&self.tokenizer).into()).sum();
-        self.tokenizer.weigh(tokens.get())
+        let text = self.tokenizer.weigh(tokens.get());
+        let is_empty = self.parts.is_empty() && self.calls == 0;
+        let answers = if is_empty { 0 } else { self.choices.min(self.parts.len().max(1) as u64) };
+        let is_response = self.format == Format::Responses;
+        text.saturating_add(self.tokenizer.answer().of(answers, self.calls, is_response))
     }
 
     /// About the tokens of the text, or the tokens that were reported so far if they are more.

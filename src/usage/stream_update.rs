@@ -10,6 +10,8 @@ pub(super) struct StreamUpdate {
     pub(super) texts: Vec<(u64, String)>,
     /// Texts of parts that arrive whole: as they are so far, or in the end.
     pub(super) wholes: Vec<(u64, String)>,
+    /// Calls of functions that begin.
+    pub(super) calls: u64,
     /// Whether output has begun, even if it has no text.
     pub(super) has_output: bool,
     /// Whether some of the output is reasoning.
