@@ -215,7 +215,7 @@ fn claude(generation: Claude) -> Rules {
 }
 
 /// Rows by family and the beginning of the rest of the name. The first that fits counts.
-const ROWS: [(Family, &str, Rules); 43] = [
+static ROWS: [(Family, &str, Rules); 43] = [
     (Family::Gpt3_5, "-turbo-0301", Rules { chat: GPT_3_5_0301, ..OPENAI }),
     (Family::Gpt3_5, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
     (Family::Gpt4, ".", OPENAI),

@@ -105,20 +105,22 @@ struct Message<'p, 'b> {
     names: Vec<Cow<'b, str>>,
     /// Names of the functions that it calls.
     called: Vec<Cow<'b, str>>,
-    /// Calls in parts before it.
+    /// Texts, and calls in parts, before it.
+    texts_before: usize,
     calls_before: u64,
     has_text: bool,
 }
 
 impl<'p, 'b> Message<'p, 'b> {
     fn new(prompt: &'p mut Prompt<'b>) -> Self {
-        let calls_before = prompt.content.calls;
+        let (texts_before, calls_before) = (prompt.content.texts.len(), prompt.content.calls);
         Self {
             prompt,
             roles: Roles::default(),
             reasoning: Reasoning::default(),
             names: Vec::new(),
             called: Vec::new(),
+            texts_before,
             calls_before,
             has_text: false,
         }
@@ -157,6 +159,9 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
         content.kinds.extend(thinking.into_iter().map(|text| (Counted::Thinking, text)));
         shape.roles += self.roles.known();
         shape.systems += u64::from(self.roles.is_system());
+        if self.roles.is_system() {
+            content.count_from(self.texts_before, Counted::System);
+        }
         shape.answers += u64::from(self.roles.is_assistant() && self.has_text);
         if !self.roles.is_result() {
             shape.names += u64::from(!self.names.is_empty());

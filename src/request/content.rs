@@ -76,6 +76,12 @@ impl<'b> Content<'b> {
             && self.texts.iter().all(|text| text.is_empty())
     }
 
+    /// Lets the texts from number `first` on count as `counted`.
+    pub(super) fn count_from(&mut self, first: usize, counted: Counted) {
+        let texts = self.texts.split_off(first.min(self.texts.len()));
+        self.kinds.extend(texts.into_iter().map(|text| (counted, text)));
+    }
+
     /// Takes all that is in `other`, of which texts count as `counted`.
     pub(super) fn absorb(&mut self, other: Self, counted: Counted) {
         self.kinds.extend(other.texts.into_iter().map(|text| (counted, text)));

@@ -49,9 +49,8 @@ impl<'b> Input<'b> {
     pub(super) fn beside_text(&self, model: &str) -> Tally {
         Tally {
             structure: Units::ZERO,
-            measured: self.content.image_tokens(model)
-                + self.content.document_tokens(model, false)
-                + Units::new(self.ids),
+            images: self.content.image_tokens(model),
+            others: self.content.document_tokens(model, false) + Units::new(self.ids),
         }
     }
 }

@@ -30,7 +30,12 @@ impl<'b> Prompt<'b> {
         let Self { shape, content } = self;
         match name {
             "messages" => lenient::offer(object, &mut Messages(self)),
-            "system" => lenient::offer(object, &mut Part::new(content)),
+            "system" => {
+                let before = content.texts.len();
+                let read = lenient::offer(object, &mut Part::new(content));
+                content.count_from(before, Counted::System);
+                read
+            }
             "tools" => lenient::offer(object, &mut Tools(&mut content.kinds)),
             "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
             "thinking" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),

@@ -84,6 +84,23 @@ pub struct Request<'b> {
     objects: u64,
 }
 
+/// The tokens of a prompt by its parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The text of the system prompt.
+    pub system: u64,
+    /// All other text: of messages, of calls and results, of the answer's schema.
+    pub messages: u64,
+    /// Tools, with what their provider adds for them.
+    pub tools: u64,
+    /// Images.
+    pub images: u64,
+    /// Documents beside their texts, audio, and parts of unknown types.
+    pub documents: u64,
+    /// What the format adds to messages, calls and the reply.
+    pub structure: u64,
+}
+
 /// Whether a member with this name is one of those that make a request, in any format and in any case.
 pub fn is_essential(name: &str) -> bool {
     matches!(&*lenient::folded(name), "model" | "models" | "messages" | "prompt" | "input")
@@ -205,11 +222,32 @@ impl<'b> Request<'b> {
     /// the model's own is not available. A body without a prompt counts at least one token for four bytes, rounded up,
     /// about as English and JSON do.
     pub fn input_tokens(&self, text: TextTokens, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
-        let Tally { structure, measured } =
+        let Tally { structure, images, others } =
             self.prompt.beside_text(model.unwrap_or_default(), text.functions);
         let text = text.weighed(tokenizer.weights(), self.prompt.suffixes());
-        let tokens = (Units::new(tokenizer.weigh(text.get())) + structure + measured).get();
+        let tokens = (Units::new(tokenizer.weigh(text.get())) + structure + images + others).get();
         if self.prompt.is_empty() { tokens.max(self.size.div_ceil(4)) } else { tokens }
+    }
+
+    /// The parts of [`Request::input_tokens`].
+    pub fn parts(&self, text: TextTokens, model: Option<&str>, tokenizer: Tokenizer) -> Parts {
+        let beside = |functions| self.prompt.beside_text(model.unwrap_or_default(), functions);
+        let Tally { structure, images, others } = beside(text.functions);
+        let without_tools = beside(0).structure;
+        let weighed = |kept: &[Counted]| {
+            let tokens = text.only(kept).weighed(tokenizer.weights(), self.prompt.suffixes());
+            tokenizer.weigh(tokens.get())
+        };
+        let [system, tools] = [
+            weighed(&[Counted::System]),
+            weighed(&[Counted::ToolTypes, Counted::ToolJson, Counted::LargeTool, Counted::ForcedName]),
+        ];
+        let tools = tools + (structure - without_tools).get();
+        let all = self.input_tokens(text, model, tokenizer);
+        let (images, documents) = (images.get(), others.get());
+        let structure = structure.min(without_tools).get();
+        let rest = [system, tools, images, documents, structure].into_iter().fold(0, u64::saturating_add);
+        Parts { system, messages: all.saturating_sub(rest), tools, images, documents, structure }
     }
 
     /// The number of answers in the response: `n` for every prompt, at least one.

@@ -27,6 +27,8 @@ pub(super) enum Prompt<'b> {
 pub enum Counted {
     /// Once.
     Once,
+    /// Once, as a part of the system prompt.
+    System,
     /// Once for every prompt: a suffix of completions.
     ForEachPrompt,
     /// The name of a function in a call.
@@ -73,7 +75,9 @@ impl Counted {
             Self::LargeTool => weights.tool_types,
             Self::LargeSchema if weights.schema_json > weights.schema_short => weights.schema_json,
             Self::LargeSchema => weights.schema_short,
-            Self::Once | Self::ForEachPrompt | Self::Tool | Self::Schema | Self::Arguments => WHOLE,
+            Self::Once | Self::System | Self::ForEachPrompt | Self::Tool | Self::Schema | Self::Arguments => {
+                WHOLE
+            }
         }
     }
 }
@@ -105,10 +109,19 @@ impl TextTokens {
         self.tokens.get(counted as usize).copied().unwrap_or_default()
     }
 
+    /// The same with nothing but texts that count so.
+    pub(super) fn only(&self, kept: &[Counted]) -> Self {
+        let mut only = Self { functions: self.functions, ..Self::default() };
+        for counted in kept {
+            only.add(*counted, self.of(*counted).get());
+        }
+        only
+    }
+
     /// The tokens of all texts that are counted as they are, each with its weight, rounded up; `suffixes` is how often
     /// those count that count for every prompt.
     pub(super) fn weighed(&self, weights: &Weights, suffixes: u64) -> Units {
-        let plain = self.of(Counted::Once) + self.of(Counted::Arguments);
+        let plain = self.of(Counted::Once) + self.of(Counted::System) + self.of(Counted::Arguments);
         let plain = plain + self.of(Counted::ForEachPrompt) * suffixes;
         let weighed: Units = [
             Counted::CallName,
@@ -132,10 +145,12 @@ impl TextTokens {
 /// What a prompt costs beside its text, in any format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Tokens of its structure.
+    /// Tokens of its structure, those of tools included.
     pub(super) structure: Units,
-    /// Tokens of images, audio, documents and token ids.
-    pub(super) measured: Units,
+    /// Tokens of images.
+    pub(super) images: Units,
+    /// Tokens of documents beside their texts, of audio, of parts of unknown types, and token ids.
+    pub(super) others: Units,
 }
 
 impl<'b> Prompt<'b> {
@@ -239,8 +254,8 @@ impl<'b> Prompt<'b> {
             Self::Messages(prompt) => prompt.content(),
             Self::Sized => return Tally::default(),
         };
-        let documents = content.document_tokens(model, matches!(self, Self::Chat(_)));
-        let measured = content.image_tokens(model) + documents;
+        let others = content.document_tokens(model, matches!(self, Self::Chat(_)));
+        let images = content.image_tokens(model);
         let rules = Rules::of(model);
         let structure = match self {
             Self::Responses(prompt) => prompt.shape().tokens(&rules.responses, functions),
@@ -248,6 +263,6 @@ impl<'b> Prompt<'b> {
             Self::Messages(prompt) => prompt.shape().tokens(&rules.chat, functions),
             Self::Completions(_) | Self::Embeddings(_) | Self::Sized => Units::ZERO,
         };
-        Tally { structure, measured }
+        Tally { structure, images, others }
     }
 }

@@ -97,7 +97,11 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
         self.prompt.add_message(self.role);
         self.prompt.has_content |= !text.is_empty();
-        self.prompt.content.texts.push(text);
+        let content = &mut self.prompt.content;
+        match self.role {
+            "system" => content.kinds.push((Counted::System, text)),
+            _ => content.texts.push(text),
+        }
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {

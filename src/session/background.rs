@@ -188,7 +188,8 @@ pub(crate) fn settle_met<S: SharedData>(
     stats.add(Stat::Settled, 1);
     stats.add(Stat::InputTokens, cost.input_tokens.get());
     stats.add(Stat::OutputTokens, cost.output_tokens.get());
-    stats.settled(model.as_deref(), reserved, cost.of(Metric::TotalTokens).get());
+    // The record has no part for the prompt.
+    stats.settled(model.as_deref(), [reserved, 0], [cost.of(Metric::TotalTokens).get(), 0]);
     stores.settle(settlement, now)
 }
 

@@ -221,14 +221,11 @@ impl<S: SharedData> Cx<'_, S> {
         self.count(Stat::Settled, 1);
         self.count(Stat::InputTokens, cost.input_tokens.get());
         self.count(Stat::OutputTokens, cost.output_tokens.get());
-        self.effects.metrics.settled(
-            model,
-            open.estimate().full.of(Metric::TotalTokens).get(),
-            cost.of(Metric::TotalTokens).get(),
-        );
+        let estimate = open.estimate().full;
+        let tokens = |cost: &Cost| [Metric::TotalTokens, Metric::InputTokens].map(|of| cost.of(of).get());
+        self.effects.metrics.settled(model, tokens(&estimate), tokens(&cost));
         // Where nobody has looked at tokens, there are none to log.
-        let tokens = [cost.input_tokens, cost.output_tokens, open.estimate().full.of(Metric::TotalTokens)];
-        if tokens.iter().any(|tokens| !tokens.is_zero()) {
+        if [estimate, cost].iter().any(|cost| !cost.of(Metric::TotalTokens).is_zero()) {
             self.log(Field::InputTokens, cost.input_tokens);
             self.log(Field::OutputTokens, cost.output_tokens);
         }

@@ -9,7 +9,7 @@ use crate::models::{self, Family};
 use crate::policy::Candidates;
 use crate::policy::endpoints::{Route, Treatment};
 use crate::pricing::Tokens;
-use crate::request::{Body, Endpoint, Request};
+use crate::request::{Body, Endpoint, Parts, Request};
 use crate::tokens::{Encoding, Meter};
 use crate::usage::learned_output::{Learned, Sender};
 use crate::usage::{EndedBy, Outcome, ResponseReader};
@@ -25,6 +25,8 @@ pub struct Quote {
     pub encoding: Encoding,
     /// Tokens of the prompt.
     pub input_tokens: u64,
+    /// The parts of the prompt.
+    pub parts: Parts,
     /// Tokens that are reserved for the output.
     pub output_reserved: u64,
     /// Why nobody reads the body, if so: a token is a byte of it then.
@@ -57,20 +59,22 @@ impl Quote {
             route.treatment,
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
         );
-        let (input_tokens, output_reserved) = match &request.fault {
-            _ if !spends_tokens => (0, 0),
-            Some(_) => (request.size(), accounting.default_output_tokens),
+        let (input_tokens, parts, output_reserved) = match &request.fault {
+            _ if !spends_tokens => (0, Parts::default(), 0),
+            Some(_) => (request.size(), Parts::default(), accounting.default_output_tokens),
             None => {
                 let of = |name: Option<&str>| {
                     let tokenizer = config.encodings().tokenizer(name);
                     let text = request.text_tokens(&Meter::unlimited(tokenizer));
-                    request.input_tokens(text, name, tokenizer)
+                    let input = request.input_tokens(text, name, tokenizer);
+                    (input, request.parts(text, name, tokenizer))
                 };
-                let input = estimate::each(&models).map(of).max().unwrap_or(0);
+                let dearest = estimate::each(&models).map(of).max_by_key(|(input, _)| *input);
+                let (input, parts) = dearest.unwrap_or_default();
                 let nothing = Learned::default();
                 let (_, output, _) =
                     estimate::expected_output(&request, &models, Sender::default, accounting, &nothing);
-                (input, output)
+                (input, parts, output)
             }
         };
         Self {
@@ -78,6 +82,7 @@ impl Quote {
             family: Family::of(model.unwrap_or_default()).name(),
             encoding: config.encodings().of(model).encoding,
             input_tokens,
+            parts,
             output_reserved,
             fault: request.fault.as_ref().map(ToString::to_string),
             choices: request.choices(),
@@ -152,6 +157,20 @@ mod tests {
         let quote = Quote::new(&priced, CHAT, body.to_string().as_bytes());
         assert_eq!(quote.cost_micro_usd(&priced, &quote.reserved()), Some(9 + 20));
         assert_eq!(quote.cost_micro_usd(&config("{}"), &quote.reserved()), None);
+    }
+
+    #[test]
+    fn the_parts_of_a_prompt_add_up_to_it() {
+        let tool = json!({"type": "function", "function": {"name": "f", "description": "Finds"}});
+        let image =
+            json!({"type": "image_url", "image_url": {"url": "https://example.com", "detail": "low"}});
+        let body = json!({"model": "gpt-4o", "tools": [tool], "messages": [
+            {"role": "system", "content": "Be kind"},
+            {"role": "user", "content": [{"type": "text", "text": "hello world"}, image]}]});
+        let Quote { parts, input_tokens, .. } = Quote::new(&config("{}"), CHAT, body.to_string().as_bytes());
+        let Parts { system, messages, tools, images, documents, structure } = parts;
+        assert_eq!((system, messages, images, documents, structure), (2, 2, 85, 0, 11));
+        assert_eq!(system + messages + tools + images + documents + structure, input_tokens);
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub struct Accuracy {
     pub reserved_tokens: Units,
     /// Tokens that the settled reservations were charged in the end.
     pub settled_tokens: Units,
+    /// Tokens of prompts that they had reserved: what the filter counted.
+    pub estimated_input_tokens: Units,
+    /// Tokens of prompts that they were charged in the end: what the upstream reported, where it did.
+    pub settled_input_tokens: Units,
 }
 
 /// Counts since the last [`Stats::take`].
@@ -97,11 +101,15 @@ impl Stats {
         }
     }
 
-    /// Counts a reservation for `model` that was settled.
-    pub fn settled(&mut self, model: Option<&str>, reserved_tokens: u64, settled_tokens: u64) {
+    /// Counts a reservation for `model` that was settled: the tokens that were reserved and settled, of all kinds and
+    /// of the prompt.
+    pub fn settled(&mut self, model: Option<&str>, reserved: [u64; 2], settled: [u64; 2]) {
         let accuracy = self.accuracy.entry(Family::of(model.unwrap_or_default()).name()).or_default();
-        accuracy.reserved_tokens += reserved_tokens.into();
-        accuracy.settled_tokens += settled_tokens.into();
+        let ([reserved, estimated_input], [settled, settled_input]) = (reserved, settled);
+        accuracy.reserved_tokens += reserved.into();
+        accuracy.settled_tokens += settled.into();
+        accuracy.estimated_input_tokens += estimated_input.into();
+        accuracy.settled_input_tokens += settled_input.into();
     }
 
     /// Adds all counts of `other`.
@@ -113,6 +121,8 @@ impl Stats {
             let accuracy = self.accuracy.entry(family).or_default();
             accuracy.reserved_tokens += more.reserved_tokens;
             accuracy.settled_tokens += more.settled_tokens;
+            accuracy.estimated_input_tokens += more.estimated_input_tokens;
+            accuracy.settled_input_tokens += more.settled_input_tokens;
         }
     }
 
@@ -127,9 +137,12 @@ impl Stats {
         let counts = Stat::iter().zip(taken.counts).map(|(stat, count)| (stat.name().into(), count));
         let accuracy = taken.accuracy.into_iter().flat_map(|(family, accuracy)| {
             [
-                (format!("llm_rate_limit.reserved_tokens.{family}").into(), accuracy.reserved_tokens),
-                (format!("llm_rate_limit.settled_tokens.{family}").into(), accuracy.settled_tokens),
+                ("reserved_tokens", accuracy.reserved_tokens),
+                ("settled_tokens", accuracy.settled_tokens),
+                ("estimated_input_tokens", accuracy.estimated_input_tokens),
+                ("settled_input_tokens", accuracy.settled_input_tokens),
             ]
+            .map(|(name, tokens)| (format!("llm_rate_limit.{name}.{family}").into(), tokens))
         });
         let named = counts.chain(accuracy).filter(|(_, count)| !count.is_zero());
         named.map(|(name, count)| (name, count.get())).collect()
@@ -185,14 +198,16 @@ mod tests {
     #[test]
     fn accuracy_is_reported_by_family() {
         let mut stats = Stats::default();
-        stats.settled(Some("gpt-4o-mini"), 100, 60);
-        stats.settled(Some("openai/gpt-4o"), 10, 12);
-        stats.settled(Some("whatever-the-client-likes"), 1, 0);
+        stats.settled(Some("gpt-4o-mini"), [100, 50], [60, 48]);
+        stats.settled(Some("openai/gpt-4o"), [10, 0], [12, 1]);
+        stats.settled(Some("whatever-the-client-likes"), [1, 0], [0, 0]);
         assert_eq!(
             stats.take(),
             [
                 ("llm_rate_limit.reserved_tokens.gpt-4o".into(), 110),
                 ("llm_rate_limit.settled_tokens.gpt-4o".into(), 72),
+                ("llm_rate_limit.estimated_input_tokens.gpt-4o".into(), 50),
+                ("llm_rate_limit.settled_input_tokens.gpt-4o".into(), 49),
                 ("llm_rate_limit.reserved_tokens.other".into(), 1),
             ]
         );
@@ -203,7 +218,7 @@ mod tests {
         let mut stats = Stats::default();
         assert!(stats.is_empty());
         stats.add(Stat::Admitted, 1);
-        stats.settled(Some("o1"), 5, 4);
+        stats.settled(Some("o1"), [5, 3], [4, 0]);
         assert!(!stats.is_empty());
 
         let mut merged = Stats::default();
@@ -216,6 +231,7 @@ mod tests {
                 ("llm_rate_limit.admitted".into(), 2),
                 ("llm_rate_limit.reserved_tokens.o1".into(), 10),
                 ("llm_rate_limit.settled_tokens.o1".into(), 8),
+                ("llm_rate_limit.estimated_input_tokens.o1".into(), 6),
             ]
         );
         assert!(merged.is_empty());

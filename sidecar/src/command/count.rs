@@ -151,10 +151,19 @@ fn one(
     if let Some(fault) = &quote.fault {
         writeln!(out, "nobody reads the body, so each byte is charged as a token: {fault}")?;
     }
-    let mut rows = vec![
-        ["prompt".to_owned(), quote.input_tokens.to_string()],
-        ["output reserved".to_owned(), quote.output_reserved.to_string()],
-    ];
+    let parts = &quote.parts;
+    let mut rows: Vec<[String; 2]> = [
+        ("prompt", quote.input_tokens),
+        ("  system", parts.system),
+        ("  messages", parts.messages),
+        ("  tools", parts.tools),
+        ("  images", parts.images),
+        ("  documents", parts.documents),
+        ("  structure", parts.structure),
+        ("output reserved", quote.output_reserved),
+    ]
+    .map(|(part, tokens)| [part.to_owned(), tokens.to_string()])
+    .into();
     let price = |what: &str, tokens: &Tokens| {
         let cost = quote.cost_micro_usd(config, tokens);
         cost.map(|cost| [what.to_owned(), format!("${}.{:06}", cost / 1_000_000, cost % 1_000_000)])
