@@ -204,7 +204,8 @@ fn claude(generation: Claude) -> Rules {
     let structure = Structure {
         tools: Tools { auto: may, required: must, forced: must, none: Units::ZERO, each },
         schema: units([85, 85]),
-        call: Units::new(52),
+        call: Units::new(48),
+        parallel: Some(units([0, 72])),
         thinking: Units::new(29),
         saved_by_system: Units::new(4),
         ..OTHERS
@@ -246,15 +247,15 @@ static ROWS: [(Family, &str, Rules); 43] = [
     (Family::Grok, "-4.1", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
     (Family::Grok, "-code", alike(100, json(96, 0), others(196, [3, 1], [143, 0], 80))),
     (Family::Grok, "", alike(100, json(125, 0), others(187, [3, 1], [41, 0], 40))),
-    (Family::Qwen, "3.5", alike(100, json(132, 100), others(5, [4, 1], [207, 15], 0))),
-    (Family::Qwen, "3-5", alike(100, json(132, 100), others(5, [4, 1], [207, 15], 0))),
-    (Family::Qwen, "2", alike(100, json(155, 100), others(22, [4, 1], [91, 0], 20))),
-    (Family::Qwen, "", alike(100, json(155, 0), others(3, [4, 1], [91, 0], 20))),
-    (Family::Glm, "", alike(100, json(128, 100), others(4, [1, 0], [94, 20], 9))),
+    (Family::Qwen, "3.5", alike(100, json_unseen_schema(132, 100), others(5, [4, 1], [207, 15], 0))),
+    (Family::Qwen, "3-5", alike(100, json_unseen_schema(132, 100), others(5, [4, 1], [207, 15], 0))),
+    (Family::Qwen, "2", alike(100, json_unseen_schema(155, 100), others(22, [4, 1], [91, 0], 20))),
+    (Family::Qwen, "", alike(100, json_unseen_schema(155, 0), others(3, [4, 1], [91, 0], 20))),
+    (Family::Glm, "", alike(100, json_unseen_schema(128, 100), others(4, [1, 0], [94, 20], 9))),
     (Family::Deepseek, "", DEEPSEEK),
-    (Family::Mistral, "-small", alike(117, json(138, 0), others(9, [1, 0], [15, 0], 10))),
-    (Family::Mistral, "", alike(109, json(155, 0), others(2, [1, 0], [15, 0], 10))),
-    (Family::Mixtral, "", alike(109, json(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Mistral, "-small", alike(117, json_unseen_schema(138, 0), others(9, [1, 0], [15, 0], 10))),
+    (Family::Mistral, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Mixtral, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
     (Family::Kimi, "", alike(100, json(179, 46), others(7, [1, 1], [12, 0], 25))),
     (Family::Gemini, "", alike(100, json(45, 0), TEXT_ALONE)),
     (Family::Gemma, "", alike(100, json(45, 0), TEXT_ALONE)),
@@ -269,6 +270,11 @@ const DEEPSEEK: Rules = Rules {
 
 /// Nothing but texts.
 const TEXT_ALONE: Structure = Structure { name: Units::ZERO, ..others(0, [0, 0], [0, 0], 0) };
+
+/// The same for models that are not shown the schema of the answer: their servers only hold them to it.
+const fn json_unseen_schema(tools: u32, thinking: u32) -> Weights {
+    Weights { schema_json: 0, ..json(tools, thinking) }
+}
 
 /// What models are shown that get tools as JSON, of which each token counts so many hundredths of one, and so many of
 /// reasoning in the history.

@@ -25,7 +25,12 @@ impl<'b> Accept<'b> for Format<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "format" | "json_schema" => lenient::offer(object, &mut Format::new(self.shape, self.content)),
-            "name" | "description" => lenient::offer(object, &mut self.content.texts),
+            "name" | "description" => {
+                let mut texts = Vec::new();
+                lenient::offer(object, &mut texts)?;
+                self.content.kinds.extend(texts.into_iter().map(|text| (Counted::SchemaName, text)));
+                Ok(())
+            }
             "schema" => {
                 self.shape.has_schema = true;
                 let schema = lenient::raw(object)?;

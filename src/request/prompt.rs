@@ -39,6 +39,8 @@ pub enum Counted {
     ForcedName,
     /// Reasoning of an earlier turn.
     Thinking,
+    /// The name or the description of the answer's schema.
+    SchemaName,
     /// The definition of a tool, as JSON: it is not counted as it is ([`super::shown`]).
     Tool,
     /// The schema of the answer, as JSON: it is not counted as it is.
@@ -67,6 +69,8 @@ impl Counted {
             Self::ParallelName => weights.parallel_names,
             Self::ForcedName => weights.forced_name,
             Self::Thinking => weights.thinking,
+            Self::SchemaName if weights.schema_short > 0 || weights.schema_json > 0 => WHOLE,
+            Self::SchemaName => 0,
             Self::ToolTypes => weights.tool_types,
             Self::ToolJson => weights.tool_json,
             Self::ShortSchema => weights.schema_short,
@@ -128,6 +132,7 @@ impl TextTokens {
             Counted::ParallelName,
             Counted::ForcedName,
             Counted::Thinking,
+            Counted::SchemaName,
             Counted::ToolTypes,
             Counted::ToolJson,
             Counted::LargeTool,
