@@ -41,6 +41,7 @@ use crate::policy::endpoints::Endpoints;
 use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant};
 use crate::pricing::Price;
+use crate::quantity::MAX_EXACT;
 use error::{Path, Problems};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -123,6 +124,10 @@ impl Config {
         let messages =
             Messages::new(raw.rejection.message.as_ref(), &rejection.member("message"), &mut problems);
         let encodings = encodings::encodings(&raw.encodings, &root.member("encodings"), &mut problems);
+        let unknown_document = raw.unknown_document_tokens.and_then(|tokens| {
+            problems.whole(&root.member("unknown_document_tokens"), tokens, 0..=MAX_EXACT)
+        });
+        let encodings = encodings.with_unknown_documents(unknown_document);
         let has_budgets = catalogue.limits(Metric::CostUsd)
             || keys.values().chain(&default).any(|grant| grant.limits(Metric::CostUsd));
         if has_budgets && raw.prices.is_empty() {

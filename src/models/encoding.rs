@@ -28,12 +28,20 @@ pub(super) fn encoding(model: &str) -> Encoding {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encodings {
     overrides: ByPattern<Counting>,
+    /// The tokens of a document that a request only names, if the configuration has them.
+    unknown_document: Option<u64>,
 }
 
 impl Encodings {
     /// The tables with `overrides`, in any order.
     pub fn new(overrides: impl IntoIterator<Item = (Pattern, Counting)>) -> Self {
-        Self { overrides: ByPattern::new(overrides) }
+        Self { overrides: ByPattern::new(overrides), unknown_document: None }
+    }
+
+    /// The same, with so many tokens for a document that a request only names; by default, those of ten pages.
+    #[must_use]
+    pub fn with_unknown_documents(self, tokens: Option<u64>) -> Self {
+        Self { unknown_document: tokens, ..self }
     }
 
     /// The method to count the text of `model`. A request that names no model counts like one for an unknown model.
@@ -52,7 +60,10 @@ impl Encodings {
             None => Tokenizer::new(Counting { encoding: encoding(name), factor: rules.factor() })
                 .sparing(rules.spared()),
         };
-        tokenizer.with_weights(rules.weights()).with_answers(rules.answers())
+        tokenizer
+            .with_weights(rules.weights())
+            .with_answers(rules.answers())
+            .with_unknown_documents(self.unknown_document)
     }
 }
 

@@ -58,8 +58,8 @@ impl<'b> Prompt<'b> {
     }
 
     /// What they cost beside their text if they are sent to `model`.
-    pub(super) fn beside_text(&self, model: &str) -> Tally {
-        self.prompt.beside_text(model)
+    pub(super) fn beside_text(&self, model: &str, unknown: Option<u64>) -> Tally {
+        self.prompt.beside_text(model, unknown)
     }
 }
 

@@ -109,14 +109,17 @@ impl<'b> Content<'b> {
         self.images.iter().map(|image| image.tokens(rule)).sum()
     }
 
-    /// Tokens of documents beside their texts, as `model` counts them, and of audio.
-    pub(super) fn document_tokens(&self, model: &str, is_chat: bool) -> Units {
+    /// Tokens of documents beside their texts, as `model` counts them, and of audio. `unknown` is what one costs that
+    /// the request only names, if that is configured.
+    pub(super) fn document_tokens(&self, model: &str, is_chat: bool, unknown: Option<u64>) -> Units {
         if self.documents.is_empty() {
             return self.measured;
         }
         let rule = DocumentRule::of(model, is_chat);
         let citations = if self.cites { Units::new(rule.citations) } else { Units::ZERO };
-        self.measured + citations + self.documents.iter().map(|document| document.tokens(&rule)).sum()
+        self.measured
+            + citations
+            + self.documents.iter().map(|document| document.tokens(&rule, unknown)).sum()
     }
 }
 

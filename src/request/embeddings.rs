@@ -46,7 +46,7 @@ impl<'b> Prompt<'b> {
     }
 
     /// Their tokens beside the text if they are sent to `model`.
-    pub(super) fn beside_text(&self, model: &str) -> Tally {
-        self.input.beside_text(model)
+    pub(super) fn beside_text(&self, model: &str, unknown: Option<u64>) -> Tally {
+        self.input.beside_text(model, unknown)
     }
 }

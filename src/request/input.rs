@@ -46,11 +46,11 @@ impl<'b> Input<'b> {
     }
 
     /// Its tokens beside the text if it is sent to `model`.
-    pub(super) fn beside_text(&self, model: &str) -> Tally {
+    pub(super) fn beside_text(&self, model: &str, unknown: Option<u64>) -> Tally {
         Tally {
             structure: Units::ZERO,
             images: self.content.image_tokens(model),
-            others: self.content.document_tokens(model, false) + Units::new(self.ids),
+            others: self.content.document_tokens(model, false, unknown) + Units::new(self.ids),
         }
     }
 }

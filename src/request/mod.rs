@@ -223,7 +223,7 @@ impl<'b> Request<'b> {
     /// about as English and JSON do.
     pub fn input_tokens(&self, text: TextTokens, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
         let Tally { structure, images, others } =
-            self.prompt.beside_text(model.unwrap_or_default(), text.functions);
+            self.prompt.beside_text(model.unwrap_or_default(), text.functions, tokenizer.unknown_document());
         let text = text.weighed(tokenizer.weights(), self.prompt.suffixes());
         let tokens = (Units::new(tokenizer.weigh(text.get())) + structure + images + others).get();
         if self.prompt.is_empty() { tokens.max(self.size.div_ceil(4)) } else { tokens }
@@ -231,7 +231,8 @@ impl<'b> Request<'b> {
 
     /// The parts of [`Request::input_tokens`].
     pub fn parts(&self, text: TextTokens, model: Option<&str>, tokenizer: Tokenizer) -> Parts {
-        let beside = |functions| self.prompt.beside_text(model.unwrap_or_default(), functions);
+        let unknown = tokenizer.unknown_document();
+        let beside = |functions| self.prompt.beside_text(model.unwrap_or_default(), functions, unknown);
         let Tally { structure, images, others } = beside(text.functions);
         let without_tools = beside(0).structure;
         let weighed = |kept: &[Counted]| {

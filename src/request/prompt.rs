@@ -249,17 +249,18 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// What it costs beside its text if it is sent to `model` with so many functions.
-    pub(super) fn beside_text(&self, model: &str, functions: u64) -> Tally {
+    /// What it costs beside its text if it is sent to `model` with so many functions; `unknown` is what a document
+    /// costs that it only names, if that is configured.
+    pub(super) fn beside_text(&self, model: &str, functions: u64, unknown: Option<u64>) -> Tally {
         let content = match self {
             Self::Chat(prompt) => prompt.content(),
-            Self::Completions(prompt) => return prompt.beside_text(model),
-            Self::Embeddings(prompt) => return prompt.beside_text(model),
+            Self::Completions(prompt) => return prompt.beside_text(model, unknown),
+            Self::Embeddings(prompt) => return prompt.beside_text(model, unknown),
             Self::Responses(prompt) => prompt.content(),
             Self::Messages(prompt) => prompt.content(),
             Self::Sized => return Tally::default(),
         };
-        let others = content.document_tokens(model, matches!(self, Self::Chat(_)));
+        let others = content.document_tokens(model, matches!(self, Self::Chat(_)), unknown);
         let images = content.image_tokens(model);
         let rules = Rules::of(model);
         let structure = match self {

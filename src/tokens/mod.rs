@@ -26,6 +26,7 @@ pub struct Tokenizer {
     spared: u64,
     weights: Weights,
     answer: AnswerTokens,
+    unknown_document: Option<u64>,
 }
 
 impl Tokenizer {
@@ -37,6 +38,7 @@ impl Tokenizer {
             spared: 0,
             weights: Weights::OPENAI,
             answer: AnswerTokens { chat: 0, response: 0, call: 0, parallel_call: 0 },
+            unknown_document: None,
         }
     }
 
@@ -56,6 +58,17 @@ impl Tokenizer {
     #[must_use]
     pub const fn with_answers(self, answer: AnswerTokens) -> Self {
         Self { answer, ..self }
+    }
+
+    /// The same where a document that a request only names has so many tokens.
+    #[must_use]
+    pub const fn with_unknown_documents(self, tokens: Option<u64>) -> Self {
+        Self { unknown_document: tokens, ..self }
+    }
+
+    /// The tokens of a document that a request only names, if they are configured.
+    pub const fn unknown_document(&self) -> Option<u64> {
+        self.unknown_document
     }
 
     /// The tokens of an answer beside its text.

@@ -89,6 +89,9 @@ pub struct Root {
     pub headers: Headers,
     /// The encoding that counts the tokens of a model, by a pattern of model names.
     pub encodings: BTreeMap<String, Encoding>,
+    /// The tokens of a document that a request only names, by an address or an id, 0 to 9007199254740991. By default,
+    /// ten pages as the model counts them.
+    pub unknown_document_tokens: Option<Number>,
     /// How much each token counts under limits on tokens.
     pub weights: Weights,
     /// What models cost, by a pattern of model names; limits on `cost_usd` need them. The most specific pattern counts,

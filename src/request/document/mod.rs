@@ -61,16 +61,18 @@ impl Document {
         (pdf::read(payload).unwrap_or(Self::File(bytes)), None)
     }
 
-    /// Its tokens by `rule`, without those of a text that is counted.
-    pub(super) fn tokens(self, rule: &DocumentRule) -> Units {
+    /// Its tokens by `rule`, without those of a text that is counted. `unknown` is what one costs that the request only
+    /// names, if that is configured.
+    pub(super) fn tokens(self, rule: &DocumentRule, unknown: Option<u64>) -> Units {
         let by_characters =
             |characters: u64| characters.saturating_mul(10).div_ceil(rule.tenths_per_token.max(1));
         let tokens = match self {
             Self::Text => rule.text,
             Self::File(bytes) => bytes.div_ceil(BYTES_PER_TOKEN).saturating_add(rule.each),
-            Self::Unknown => {
-                UNKNOWN_PAGES * rule.unread_page.unwrap_or(rule.page + by_characters(UNKNOWN_PAGE_CHARACTERS))
-            }
+            Self::Unknown => unknown.unwrap_or_else(|| {
+                let page = rule.page + by_characters(UNKNOWN_PAGE_CHARACTERS);
+                UNKNOWN_PAGES * rule.unread_page.unwrap_or(page)
+            }),
             Self::Pdf { pages, characters: Some(characters), .. } => {
                 pages.saturating_mul(rule.page) + by_characters(characters) + rule.each
             }
@@ -127,9 +129,11 @@ mod tests {
         );
         assert_eq!(text, None);
         let claude = DocumentRule::of("claude-sonnet-4-5", false);
-        assert_eq!(document.tokens(&claude).get(), 2 * 1_590 + 6 + 12);
+        assert_eq!(document.tokens(&claude, None).get(), 2 * 1_590 + 6 + 12);
+        assert_eq!(Document::Unknown.tokens(&claude, None).get(), 26_800);
+        assert_eq!(Document::Unknown.tokens(&claude, Some(7)).get(), 7);
         let unread = Document::Pdf { pages: 3, characters: None, bytes: 2_800 };
-        assert_eq!(unread.tokens(&claude).get(), 3 * 2_680 + 12);
-        assert_eq!(unread.tokens(&DocumentRule::of("gpt-4o", false)).get(), 100 + 8);
+        assert_eq!(unread.tokens(&claude, None).get(), 3 * 2_680 + 12);
+        assert_eq!(unread.tokens(&DocumentRule::of("gpt-4o", false), None).get(), 100 + 8);
     }
 }
