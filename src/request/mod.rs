@@ -205,13 +205,13 @@ impl<'b> Request<'b> {
     pub fn text_tokens(&self, meter: &Meter<'_>) -> TextTokens {
         let mut tokens = TextTokens::default();
         let tokenizer = meter.tokenizer();
-        let weights = tokenizer.weights();
+        let (weights, least) = (tokenizer.weights(), tokenizer.least());
         self.prompt.see_texts(&mut |counted, text| match shown::shown(counted, text, weights) {
-            Shown::AsIs => tokens.add(counted, meter.count_weighed(text, counted.weight(weights))),
+            Shown::AsIs => tokens.add(counted, meter.count_weighed(text, counted.weight(least))),
             Shown::Otherwise { texts, is_function } => {
                 tokens.functions += u64::from(is_function);
                 for (counted, text) in texts {
-                    tokens.add(counted, meter.count_weighed(&text, counted.weight(weights)));
+                    tokens.add(counted, meter.count_weighed(&text, counted.weight(least)));
                 }
             }
         });

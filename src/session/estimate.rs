@@ -35,7 +35,7 @@ pub(super) fn tokenizers<S: SharedData>(models: &Candidates, cx: &Cx<'_, S>) -> 
     for model in each(models) {
         let tokenizer = cx.config.encodings().tokenizer(model);
         match tokenizers.iter_mut().find(|known| known.has_vocabulary_of(&tokenizer)) {
-            Some(known) => *known = known.or_more(tokenizer),
+            Some(known) => *known = known.for_either(tokenizer),
             None => tokenizers.push(tokenizer),
         }
     }

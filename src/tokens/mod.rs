@@ -24,7 +24,10 @@ pub struct Tokenizer {
     factor: Factor,
     /// Tokens that no factor corrects: short texts have as many in one vocabulary as in another.
     spared: u64,
+    /// What its models are shown.
     weights: Weights,
+    /// What each of its models is shown.
+    least: Weights,
     answer: AnswerTokens,
     unknown_document: Option<u64>,
 }
@@ -37,6 +40,7 @@ impl Tokenizer {
             factor: counting.factor,
             spared: 0,
             weights: Weights::OPENAI,
+            least: Weights::OPENAI,
             answer: AnswerTokens { chat: 0, response: 0, call: 0, parallel_call: 0 },
             unknown_document: None,
         }
@@ -45,7 +49,7 @@ impl Tokenizer {
     /// The same for models that are shown prompts with these `weights`.
     #[must_use]
     pub const fn with_weights(self, weights: Weights) -> Self {
-        Self { weights, ..self }
+        Self { weights, least: weights, ..self }
     }
 
     /// The same for models whose texts have as many tokens up to so many.
@@ -81,17 +85,20 @@ impl Tokenizer {
         &self.weights
     }
 
-    /// The same, for either its model or that of `other`, which has the same vocabulary: it counts whatever either of
-    /// them is shown, as the dearer counts it.
+    /// How much each kind of text counts for whichever model it counts for least.
+    pub const fn least(&self) -> &Weights {
+        &self.least
+    }
+
+    /// The same, for its models and those of `other`, which has the same vocabulary. It counts whatever any of them is
+    /// shown, and has counted enough when that is enough for each of them.
     #[must_use]
-    pub fn or_more(self, other: Self) -> Self {
-        let factor = if other.factor.of(u32::MAX.into()) > self.factor.of(u32::MAX.into()) {
-            other.factor
-        } else {
-            self.factor
-        };
-        let spared = self.spared.min(other.spared);
-        Self { factor, spared, weights: self.weights.or_more(other.weights), ..self }
+    pub fn for_either(self, other: Self) -> Self {
+        let is_less = other.factor.of(u32::MAX.into()) < self.factor.of(u32::MAX.into());
+        let factor = if is_less { other.factor } else { self.factor };
+        let [weights, _] = self.weights.with(other.weights);
+        let [_, least] = self.least.with(other.least);
+        Self { factor, spared: self.spared.max(other.spared), weights, least, ..self }
     }
 
     /// Tokens of `text`, before the model's factor is applied. The time is proportional to the length of the text, and

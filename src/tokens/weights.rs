@@ -53,21 +53,18 @@ impl Weights {
         thinking: WHOLE,
     };
 
-    /// The larger of each weight.
-    pub(super) const fn or_more(self, other: Self) -> Self {
-        const fn larger(one: Hundredths, other: Hundredths) -> Hundredths {
-            if one > other { one } else { other }
-        }
-        Self {
-            tool_types: larger(self.tool_types, other.tool_types),
-            tool_json: larger(self.tool_json, other.tool_json),
-            schema_short: larger(self.schema_short, other.schema_short),
-            schema_json: larger(self.schema_json, other.schema_json),
-            call_names: larger(self.call_names, other.call_names),
-            parallel_names: larger(self.parallel_names, other.parallel_names),
-            forced_name: larger(self.forced_name, other.forced_name),
-            thinking: larger(self.thinking, other.thinking),
-        }
+    /// The larger of each weight, and the smaller of each.
+    pub(super) fn with(self, other: Self) -> [Self; 2] {
+        [Hundredths::max as fn(Hundredths, Hundredths) -> Hundredths, Hundredths::min].map(|of| Self {
+            tool_types: of(self.tool_types, other.tool_types),
+            tool_json: of(self.tool_json, other.tool_json),
+            schema_short: of(self.schema_short, other.schema_short),
+            schema_json: of(self.schema_json, other.schema_json),
+            call_names: of(self.call_names, other.call_names),
+            parallel_names: of(self.parallel_names, other.parallel_names),
+            forced_name: of(self.forced_name, other.forced_name),
+            thinking: of(self.thinking, other.thinking),
+        })
     }
 }
 
@@ -90,5 +87,31 @@ impl AnswerTokens {
         let each = if is_response { self.response } else { self.chat };
         let call = if calls > 1 { self.parallel_call } else { self.call };
         each.saturating_mul(answers).saturating_add(call.saturating_mul(calls))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::{Counting, Encoding, Factor, Tokenizer};
+
+    #[test]
+    fn for_several_models_all_is_counted_and_enough_is_enough_for_each() {
+        let counting =
+            |factor| Counting { encoding: Encoding::O200kBase, factor: Factor::new(factor).unwrap() };
+        let openai = Tokenizer::new(counting(1.0));
+        let other = Tokenizer::new(counting(1.5)).with_weights(Weights::JSON).sparing(25);
+        for both in [openai.for_either(other), other.for_either(openai)] {
+            assert_eq!((both.weights().tool_types, both.weights().tool_json), (WHOLE, WHOLE));
+            assert_eq!((both.least().tool_types, both.least().tool_json), (0, 0));
+            assert_eq!((both.least().thinking, both.weigh(100)), (WHOLE, 100));
+        }
+        assert_eq!(other.weigh(100), 25 + 113);
+    }
+
+    #[test]
+    fn several_calls_cost_more_each() {
+        let answer = AnswerTokens { chat: 3, response: 4, call: 7, parallel_call: 14 };
+        assert_eq!([answer.of(1, 0, false), answer.of(1, 1, true), answer.of(2, 2, false)], [3, 11, 34]);
     }
 }

@@ -46,6 +46,9 @@ pub(super) enum Shown<'t> {
 
 /// How a model is shown `text`, which counts as `counted`; models with other `weights` may be shown it in another way.
 pub(super) fn shown<'t>(counted: Counted, text: &'t str, weights: &Weights) -> Shown<'t> {
+    if counted.weight(weights) == 0 {
+        return Shown::Otherwise { texts: Vec::new(), is_function: false };
+    }
     if let Some(large) = of_large(counted, text) {
         let text = if counted == Counted::Arguments { text.into() } else { lenient::compact(text) };
         return Shown::Otherwise { texts: vec![(large, text)], is_function: counted == Counted::Tool };

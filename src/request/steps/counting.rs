@@ -119,6 +119,11 @@ impl Counting {
                 Place::Found(found) | Place::Json(found) => texts.body.get(found),
             };
             let is_json = matches!(queued.place, Place::Json(_));
+            if queued.counted.weight(self.count.tokenizer().weights()) == 0 {
+                self.next_text();
+                work = work.saturating_add(TEXT_WORK);
+                continue;
+            }
             let read = match (queued.counted, shown::of_large(queued.counted, text)) {
                 (Counted::Arguments, Some(large)) => self.plain(text, large, &is_enough),
                 (_, Some(large)) => {
@@ -155,7 +160,7 @@ impl Counting {
             self.next_text();
             return 0;
         };
-        let weight = counted.weight(self.count.tokenizer().weights());
+        let weight = counted.weight(self.count.tokenizer().least());
         let (read, tokens) = self.count.slice(text.get(self.read..).unwrap_or_default(), weight, is_enough);
         self.tokens.add(counted, tokens);
         self.read = self.read.saturating_add(read);
@@ -171,7 +176,7 @@ impl Counting {
     /// Counts a slice of `text`. Returns its length.
     fn plain(&mut self, text: &str, counted: Counted, is_enough: impl Fn(u64) -> bool) -> usize {
         let rest = text.get(self.read..).unwrap_or_default();
-        let weight = counted.weight(self.count.tokenizer().weights());
+        let weight = counted.weight(self.count.tokenizer().least());
         let (read, tokens) = self.count.slice(rest, weight, is_enough);
         self.tokens.add(counted, tokens);
         self.read = self.read.saturating_add(read);
@@ -189,7 +194,7 @@ impl Counting {
             self.compacting.next(json, SLICE_BYTES, &mut self.short);
             return SLICE_BYTES / 4;
         }
-        let weight = counted.weight(self.count.tokenizer().weights());
+        let weight = counted.weight(self.count.tokenizer().least());
         let (read, tokens) = self.count.slice(&self.short, weight, is_enough);
         self.tokens.add(counted, tokens);
         self.short.drain(..read);
