@@ -41,7 +41,7 @@ pub enum Counted {
     Thinking,
     /// The name or the description of the answer's schema.
     SchemaName,
-    /// The definition of a tool, as JSON: it is not counted as it is ([`super::shown`]).
+    /// The definition of a tool, as JSON: it is not counted as it is.
     Tool,
     /// The schema of the answer, as JSON: it is not counted as it is.
     Schema,
