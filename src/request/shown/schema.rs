@@ -9,10 +9,17 @@ use std::borrow::Cow;
 /// The levels that are read. What is deeper counts as its text.
 const MAX_DEPTH: u8 = 32;
 
+/// The types of one schema that are shown each on a line of its own, with the description: as many as JSON Schema has.
+/// Others count once, as their names.
+const MAX_KINDS: usize = 7;
+
 /// A schema.
 #[derive(Debug, Default)]
 pub(super) struct Schema<'t> {
+    /// Its types, each once.
     pub(super) kinds: Vec<Cow<'t, str>>,
+    /// The names of further types.
+    pub(super) other_kinds: Vec<Cow<'t, str>>,
     pub(super) title: Joined<'t>,
     pub(super) description: Joined<'t>,
     /// As it is written; a string without its quotes.
@@ -58,7 +65,7 @@ impl<'t> Schema<'t> {
 impl<'t> Accept<'t> for Schema<'t> {
     fn member<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "type" => lenient::offer(object, &mut Kinds(&mut self.kinds)),
+            "type" => lenient::offer(object, &mut Kinds(self)),
             "title" => lenient::offer(object, &mut self.title),
             "description" => lenient::offer(object, &mut self.description),
             "default" => {
@@ -94,15 +101,23 @@ impl<'t> Accept<'t> for Schema<'t> {
 }
 
 /// The value of `type`: a name, or several.
-struct Kinds<'k, 't>(&'k mut Vec<Cow<'t, str>>);
+struct Kinds<'k, 't>(&'k mut Schema<'t>);
 
 impl<'t> Accept<'t> for Kinds<'_, 't> {
     fn string(&mut self, text: Cow<'t, str>) {
-        self.0.push(text);
+        let Schema { kinds, other_kinds, .. } = &mut *self.0;
+        if kinds.len() >= MAX_KINDS {
+            other_kinds.push(text);
+        } else if !kinds.contains(&text) {
+            kinds.push(text);
+        }
     }
 
     fn element<A: SeqAccess<'t>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        lenient::offer_element(array, self.0)
+        let mut name = lenient::Text::default();
+        let read = lenient::offer_element(array, &mut name)?;
+        name.0.into_iter().for_each(|name| self.string(name));
+        Ok(read)
     }
 }
 

@@ -152,6 +152,25 @@ fn schema() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A client may repeat what is shown again and again.
+#[test]
+fn what_is_shown_is_not_much_more_than_what_was_sent() {
+    let long = "word ".repeat(6_000);
+    let references: Value = (0..1_000).map(|n| (format!("a{n}"), json!({"$ref": "#/$defs/d"}))).collect();
+    let kinds: Vec<String> = (0..3_000).map(|n| n.to_string()).collect();
+    for parameters in [
+        json!({"properties": references, "$defs": {"d": {"type": "object", "description": long}}}),
+        json!({"properties": {"a": {"type": kinds, "description": long}}}),
+        json!({"properties": {"a": {"type": vec!["object"; 3_000], "properties": {"b": {"description": long}}}}}),
+    ] {
+        let tool = json!({"name": "f", "parameters": parameters});
+        let (sent, shown) = (tool.to_string().len(), types(&tool).len());
+        assert!(shown <= 10 * sent, "{shown} of {sent}");
+    }
+    let shown = types(&json!({"name": "f", "parameters": {"properties": {"a": {"type": kinds}}}}));
+    assert!(kinds.iter().all(|kind| shown.contains(kind)), "every name counts: {shown}");
+}
+
 proptest! {
     #[test]
     fn any_schema_is_shown_in_bounded_size(parameters in schema()) {

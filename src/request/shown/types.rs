@@ -113,21 +113,31 @@ impl<'s, 't> Types<'_, 's, 't> {
         for json in &schema.unread {
             self.out.push_str(&lenient::compact(json));
         }
+        for kind in &schema.other_kinds {
+            self.out.push_str(kind);
+            self.out.push(' ');
+        }
     }
 
     fn properties(&mut self, schema: &'s Schema<'t>, depth: usize) {
         for (name, property) in &schema.properties {
             // What a property does not say itself, its definition says.
-            let resolved = self.resolved(property).map_or(property, |(_, resolved)| resolved);
+            let resolved = self.resolved(property).map(|(_, resolved)| resolved);
+            let definition = resolved.unwrap_or(property);
             let own =
                 |own: &'s Joined<'t>, other: &'s Joined<'t>| text(if own.0.is_some() { own } else { other });
-            let title = own(&property.title, &resolved.title);
-            let description = own(&property.description, &resolved.description);
+            let title = own(&property.title, &definition.title);
+            let description = own(&property.description, &definition.description);
+            let before = self.out.len();
             self.comments(title, description, depth);
+            if resolved.is_some() {
+                self.left = self.left.saturating_sub(self.out.len().saturating_sub(before));
+            }
             indent(self.out, depth);
             self.out.push_str(name);
             self.out.push(':');
             if property.kinds.len() > 1 && property.values.is_empty() && property.options.is_empty() {
+                self.unread(property);
                 self.several_kinds(property, depth);
             } else {
                 let begin = self.out.len();
