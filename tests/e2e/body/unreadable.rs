@@ -129,7 +129,7 @@ async fn it_may_be_refused_with_what_was_wrong_and_where(
         lines.filter_map(|line| line[field].as_str().map(ToOwned::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!((of(400, "decision"), of(400, "reason")), (vec!["refused".to_owned()], vec!["unreadable".to_owned()]));
-    assert_eq!(of(200, "reason"), ["unreadable"], "in the dry run");
+    assert_eq!(of(200, "reason"), ["unlimited_key", "unreadable"], "the second is in the dry run");
     for (name, value) in [("refused", 1), ("dry_run_refused", 1), ("unreadable", 1)] {
         let name = format!("wasmcustom.llm_rate_limit.{name}");
         eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
