@@ -236,18 +236,20 @@ impl Act {
         let counted = self.api.hello_tokens();
         let words = if self.api == Api::Embeddings { 0 } else { self.words };
         let begins_with_usage = self.api.begins_with_usage() && self.reports_usage;
+        // What is counted of a response of OpenAI's has a token beside its text.
+        let with_beside = |words: u64| words + u64::from(self.api == Api::Responses && words > 0);
         let of_part = if begins_with_usage { self.prompt_tokens } else { counted };
         match self.ending {
             Ending::Whole(..) | Ending::Retried(_) if self.reports_usage => {
                 exactly(self.prompt_tokens, words)
             }
-            Ending::Whole(..) | Ending::Retried(_) => exactly(counted, words),
+            Ending::Whole(..) | Ending::Retried(_) => exactly(counted, with_beside(words)),
             // The upstream has the request when Envoy gives up on it.
             Ending::IsGivenUp(HASTY) | Ending::LeavesUnanswered(_) => exactly(counted, self.reserves()),
             Ending::Fails(_) | Ending::IsGivenUp(_) => exactly(0, 0),
-            Ending::BreaksOff(words) => (of_part, seen..=words),
+            Ending::BreaksOff(words) => (of_part, with_beside(seen)..=with_beside(words)),
             // A few more words may have passed Envoy before it noticed.
-            Ending::LeavesMidStream(_) => (of_part, seen..=self.words),
+            Ending::LeavesMidStream(_) => (of_part, seen..=with_beside(self.words)),
             Ending::Refused | Ending::LeavesInBody => panic!("{self:?} is not admitted"),
         }
     }

@@ -35,5 +35,5 @@ async fn a_dry_run_reports_what_it_would_refuse(
     })
     .await;
     assert_eq!(caller.hello().await.status, third, "limits outside the dry run hold");
-    gateway.envoy.wait_for_log(r#""dry_run":"requests""#, Duration::from_secs(20));
+    gateway.envoy.wait_for_log(r#""dry_run":"key/requests/1"#, Duration::from_secs(20));
 }
