@@ -6,6 +6,7 @@ use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::{Cluster, Redis, Sentinel};
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::Method;
+use std::time::{Duration, Instant};
 
 fn reserve(id: impl ToString, charges: &[ScopeCharges]) -> Reserve {
     Reserve { id: id.to_string(), charges: charges.to_vec(), ..Reserve::default() }
@@ -62,6 +63,11 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
 async fn a_redis_that_turns_out_to_be_sharded_gets_one_scope_at_a_time() {
     let redis = Redis::start_with(&["--cluster-enabled", "yes"]);
     let () = redis.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !redis.ask::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+        assert!(Instant::now() < deadline, "the cluster does not come up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
     for round in 1..=2 {
