@@ -18,6 +18,7 @@ pub mod reservations;
 mod responses;
 mod responses_queue;
 pub mod roll;
+mod said;
 mod scope;
 pub mod settlements;
 pub mod shard;

@@ -2,12 +2,13 @@
 
 use super::arrears::{Arrears, Owed};
 use super::charge::ScopeCharges;
-use super::health::{Health, LOG_PERIOD, News, Standing};
+use super::health::{Health, Standing};
 use super::local::{LocalStore, SharedData};
 use super::mirror::Mirror;
 use super::reservations::{ReserveOutcome, ReserveQueue};
 use super::responses::{OpenResponses, USAGE_WAITS};
 use super::responses_queue::ResponsesQueue;
+use super::said::{self, Said};
 use super::settlements::SettleQueue;
 use super::shard::Step;
 use super::sidecar::{Callout, Kind, MAX_PAUSE};
@@ -33,12 +34,8 @@ pub struct Stores<S> {
     mirror: Option<Mirror>,
     /// What the workers of this Envoy tell each other.
     notices: Noticeboard<S>,
-    /// When the log last reported a failure.
-    logged: Option<Millis>,
-    /// The settlements that can never be done since the last turn.
-    refused: u64,
-    /// Why the last of them cannot, and when the log said so.
-    refusal: Option<(String, Millis)>,
+    /// What the log has said about the store.
+    said: Said,
 }
 
 #[derive(Clone, Debug)]
@@ -140,7 +137,7 @@ impl<S: SharedData> Stores<S> {
             }
         };
         let mirror = (sidecar.is_some() && local.is_some()).then(Mirror::default);
-        Self { namespace, local, sidecar, mirror, notices, logged: None, refused: 0, refusal: None }
+        Self { namespace, local, sidecar, mirror, notices, said: Said::default() }
     }
 
     /// What the workers of this Envoy tell each other.
@@ -236,7 +233,7 @@ impl<S: SharedData> Stores<S> {
 
     /// The clock was set back: what waits for a time by the old one would wait for too long.
     pub fn clock_was_set_back(&mut self, now: Millis) {
-        self.logged = None;
+        self.said.clock_was_set_back();
         if let Some(sidecar) = &mut self.sidecar {
             sidecar.settles.hasten();
             sidecar.responses.hasten();
@@ -485,7 +482,7 @@ impl<S: SharedData> Stores<S> {
     pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
         stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
-        stats.add(Stat::SettlementsRefused, std::mem::take(&mut self.refused));
+        stats.add(Stat::SettlementsRefused, self.said.take_refused());
         let mut callouts: Vec<Callout> = std::iter::from_fn(|| sidecar.reserves.next_callout(now)).collect();
         callouts.extend(sidecar.settles.next_callout(now));
         callouts.extend(sidecar.responses.next_callout(now));
@@ -503,7 +500,7 @@ impl<S: SharedData> Stores<S> {
         let Some(sidecar) = &mut self.sidecar else { return };
         sidecar.health.stand_by(stands_by, now);
         if let Some(news) = sidecar.health.news(now) {
-            log::warn!("{}", sidecar.line(&news));
+            log::warn!("{}", said::line(&news, &sidecar.cluster, sidecar.on_error));
         }
     }
 
@@ -557,7 +554,7 @@ impl<S: SharedData> Stores<S> {
                     sidecar.health.heard(why.map_or(Ok(()), |why| Err(why.into())), now);
                 }
                 for why in settled.refused {
-                    self.drop_settlement(why, now);
+                    self.said.refused(why, now);
                 }
                 if let Some(why) = settled.why {
                     self.log_unavailable(&why, now);
@@ -580,16 +577,6 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Counts a settlement that can never be done, and logs why: each reason once, and again after a minute.
-    fn drop_settlement(&mut self, why: String, now: Millis) {
-        self.refused = self.refused.saturating_add(1);
-        let is_known = |(known, at): &(String, Millis)| *known == why && now < *at + Millis::MINUTE;
-        if !self.refusal.as_ref().is_some_and(is_known) {
-            log::error!("a settlement can never be done, and is dropped: {why}");
-            self.refusal = Some((why, now));
-        }
-    }
-
     /// Notes that a request is decided without the store, which does not answer, and logs why.
     pub fn decided_without_answer(&mut self, why: &str, now: Millis) {
         self.decided_without();
@@ -599,7 +586,8 @@ impl<S: SharedData> Stores<S> {
     /// Notes that a request is decided without the store, because the sidecar refuses the call, and logs why.
     pub fn decided_without_call(&mut self, why: &str, now: Millis) {
         self.decided_without();
-        self.log_refused(why, now);
+        let is_away = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_said());
+        self.said.refused_call(why, is_away, now);
     }
 
     fn decided_without(&mut self) {
@@ -608,30 +596,12 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Logs that a store does not answer, at most once a second, and not while the log says that it is away, or others
-    /// say so.
+    /// Logs that a store does not answer, but not while others say so.
     fn log_unavailable(&mut self, why: &str, now: Millis) {
-        let others_say = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.stands_by());
-        if !others_say && self.logs(now) {
-            log::warn!("the store did not answer: {why}");
+        let health = self.sidecar.as_ref().map(|sidecar| &sidecar.health);
+        if !health.is_some_and(Health::stands_by) {
+            self.said.no_answer(why, health.is_some_and(Health::is_said), now);
         }
-    }
-
-    /// Logs that the sidecar refuses a call, at most once a second.
-    fn log_refused(&mut self, why: &str, now: Millis) {
-        if self.logs(now) {
-            log::error!("the sidecar refused a reservation: {why}");
-        }
-    }
-
-    /// Whether the log may report a failure now.
-    fn logs(&mut self, now: Millis) -> bool {
-        let is_said = self.sidecar.as_ref().is_some_and(|sidecar| sidecar.health.is_said());
-        let may = !is_said && self.logged.is_none_or(|logged| now >= logged + LOG_PERIOD);
-        if may {
-            self.logged = Some(now);
-        }
-        may
     }
 
     /// When to take the next [`Stores::tick`] and [`Stores::turn`] if no event comes first: when reservations that
@@ -696,7 +666,8 @@ impl<S: SharedData> Stores<S> {
     /// and what the log says.
     #[cfg(test)]
     pub(crate) fn timeless(&self) -> Self {
-        let mut timeless = Self { logged: None, ..self.clone() };
+        let mut timeless = self.clone();
+        timeless.said.clock_was_set_back();
         timeless.mirror.iter_mut().for_each(Mirror::forget_times);
         if let Some(sidecar) = &mut timeless.sidecar {
             sidecar.health = Health::default();
@@ -704,33 +675,6 @@ impl<S: SharedData> Stores<S> {
             sidecar.settles.forget_times();
         }
         timeless
-    }
-}
-
-impl Sidecar {
-    /// The line of the log for `news`.
-    fn line(&self, news: &News) -> String {
-        let cluster = &self.cluster;
-        match news {
-            News::Away(Failure { why, is_refusal, .. }) => {
-                let consequence = match (self.on_error, is_refusal) {
-                    (OnError::Local(_), _) => "this Envoy enforces its share of the limits (on_error: local)",
-                    (OnError::Allow, false) => "requests are forwarded uncounted (on_error: allow)",
-                    (OnError::Deny, _) | (OnError::Allow, true) => "limited requests are answered 503",
-                };
-                let why = why.trim_end_matches(['.', '\n']);
-                format!(
-                    "the store does not answer (store.cluster: {cluster:?}): {why}. Until it does, {consequence}"
-                )
-            }
-            News::Back { after, without } => {
-                let (seconds, tenths) = (after.get() / 1_000, after.get() % 1_000 / 100);
-                format!(
-                    "the store answers again (store.cluster: {cluster:?}), after {seconds}.{tenths} s, in which \
-                     this worker decided {without} requests without it"
-                )
-            }
-        }
     }
 }
 
