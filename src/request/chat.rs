@@ -8,69 +8,39 @@
 
 use super::beside::{self, Reasoning};
 use super::content::{Content, Part};
+use super::conversation::Conversation;
 use super::format::Format;
 use super::prompt::Counted;
-use super::shape::{Chosen, Roles, Shape, Thinking};
+use super::shape::{Chosen, Roles, Thinking};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// A chat's messages and tools. Borrows their text where it has no escapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prompt<'b> {
-    shape: Shape,
-    content: Content<'b>,
-}
-
-impl<'b> Prompt<'b> {
-    /// Reads a member of the request's body.
-    ///
-    /// # Errors
-    /// The value is not JSON.
-    pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        let Self { shape, content } = self;
-        match name {
-            "messages" => lenient::offer(object, &mut Messages(self)),
-            // Before November 2023, `tools` was called `functions`.
-            "tools" | "functions" => lenient::offer(object, &mut Tools(&mut content.kinds)),
-            "tool_choice" | "function_call" => {
-                lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds))
-            }
-            "thinking" | "reasoning" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
-            "response_format" => lenient::offer(object, &mut Format::new(shape, content)),
-            _ => beside::keep(&mut content.texts, name, object),
+/// Reads a member of the request's body into `prompt`.
+///
+/// # Errors
+/// The value is not JSON.
+pub(super) fn member<'b, A: MapAccess<'b>>(
+    prompt: &mut Conversation<'b>,
+    name: &str,
+    object: &mut A,
+) -> Result<(), A::Error> {
+    let Conversation { shape, content } = prompt;
+    match name {
+        "messages" => lenient::offer(object, &mut Messages(prompt)),
+        // Before November 2023, `tools` was called `functions`.
+        "tools" | "functions" => lenient::offer(object, &mut Tools(&mut content.kinds)),
+        "tool_choice" | "function_call" => {
+            lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds))
         }
-    }
-
-    /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
-        let Self { shape, content } = self;
-        Prompt { shape, content: content.without_texts(take) }
-    }
-
-    /// Shows each of its texts to `see`.
-    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
-        self.content.see_texts(see);
-    }
-
-    /// Whether there are no messages.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.shape.messages == 0
-    }
-
-    /// What it has beside its text.
-    pub(super) const fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    /// What its parts hold.
-    pub(super) const fn content(&self) -> &Content<'b> {
-        &self.content
+        "thinking" | "reasoning" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
+        "response_format" => lenient::offer(object, &mut Format::new(shape, content)),
+        _ => beside::keep(&mut content.texts, name, object),
     }
 }
 
-struct Messages<'p, 'b>(&'p mut Prompt<'b>);
+struct Messages<'p, 'b>(&'p mut Conversation<'b>);
 
 /// The value of `messages`. Some servers also take one message, or its text, in the place of an array.
 impl<'b> Accept<'b> for Messages<'_, 'b> {
@@ -98,7 +68,7 @@ impl<'b> Accept<'b> for Messages<'_, 'b> {
 }
 
 struct Message<'p, 'b> {
-    prompt: &'p mut Prompt<'b>,
+    prompt: &'p mut Conversation<'b>,
     roles: Roles,
     reasoning: Reasoning<'b>,
     /// Names of the author: the name of a tool is known from its call.
@@ -112,7 +82,7 @@ struct Message<'p, 'b> {
 }
 
 impl<'p, 'b> Message<'p, 'b> {
-    fn new(prompt: &'p mut Prompt<'b>) -> Self {
+    fn new(prompt: &'p mut Conversation<'b>) -> Self {
         let (texts_before, calls_before) = (prompt.content.texts.len(), prompt.content.calls);
         Self {
             prompt,
@@ -154,7 +124,7 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
     }
 
     fn end(&mut self) {
-        let Prompt { shape, content } = &mut *self.prompt;
+        let Conversation { shape, content } = &mut *self.prompt;
         let thinking = std::mem::take(&mut self.reasoning.0);
         content.kinds.extend(thinking.into_iter().map(|text| (Counted::Thinking, text)));
         shape.roles += self.roles.known();

@@ -6,77 +6,47 @@
 
 use super::beside;
 use super::content::{Content, Part};
+use super::conversation::Conversation;
 use super::format::Format;
 use super::prompt::Counted;
-use super::shape::{Chosen, Roles, Shape, Thinking};
+use super::shape::{Chosen, Roles, Thinking};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
-/// Messages with their system prompt and tools.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prompt<'b> {
-    shape: Shape,
-    content: Content<'b>,
-}
-
-impl<'b> Prompt<'b> {
-    /// Reads a member of the request's body.
-    ///
-    /// # Errors
-    /// The value is not JSON.
-    pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        let Self { shape, content } = self;
-        match name {
-            "messages" => lenient::offer(object, &mut Messages(self)),
-            "system" => {
-                let before = content.texts.len();
-                let read = lenient::offer(object, &mut Part::new(content));
-                content.count_from(before, Counted::System);
-                read
-            }
-            "tools" => lenient::offer(object, &mut Tools(&mut content.kinds)),
-            "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
-            "thinking" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
-            "output_config" | "output_format" => lenient::offer(object, &mut Format::new(shape, content)),
-            _ => beside::keep(&mut content.texts, name, object),
+/// Reads a member of the request's body into `prompt`.
+///
+/// # Errors
+/// The value is not JSON.
+pub(super) fn member<'b, A: MapAccess<'b>>(
+    prompt: &mut Conversation<'b>,
+    name: &str,
+    object: &mut A,
+) -> Result<(), A::Error> {
+    let Conversation { shape, content } = prompt;
+    match name {
+        "messages" => lenient::offer(object, &mut Messages(prompt)),
+        "system" => {
+            let before = content.texts.len();
+            let read = lenient::offer(object, &mut Part::new(content));
+            content.count_from(before, Counted::System);
+            read
         }
-    }
-
-    /// The same without its texts, which `take` gets.
-    pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
-        let Self { shape, content } = self;
-        Prompt { shape, content: content.without_texts(take) }
-    }
-
-    /// Shows each of its texts to `see`.
-    pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
-        self.content.see_texts(see);
-    }
-
-    /// Whether there are no messages.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.shape.messages == 0
-    }
-
-    /// What it has beside its text.
-    pub(super) const fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    /// What its parts hold.
-    pub(super) const fn content(&self) -> &Content<'b> {
-        &self.content
+        "tools" => lenient::offer(object, &mut Tools(&mut content.kinds)),
+        "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
+        "thinking" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
+        "output_config" | "output_format" => lenient::offer(object, &mut Format::new(shape, content)),
+        _ => beside::keep(&mut content.texts, name, object),
     }
 }
 
-struct Messages<'p, 'b>(&'p mut Prompt<'b>);
+struct Messages<'p, 'b>(&'p mut Conversation<'b>);
 
 impl<'b> Messages<'_, 'b> {
     /// Counts a message of which the roles have been read.
     fn end_message(&mut self, roles: &Roles) {
-        let Prompt { shape, content } = &mut *self.0;
+        let Conversation { shape, content } = &mut *self.0;
         shape.roles += roles.known();
         shape.calls += std::mem::take(&mut content.calls);
     }

@@ -14,6 +14,7 @@ mod cap;
 mod chat;
 mod completions;
 mod content;
+mod conversation;
 mod document;
 mod embeddings;
 mod endpoint;

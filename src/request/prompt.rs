@@ -1,5 +1,6 @@
 //! A prompt, by its format, and what it costs, in terms that all formats share.
 
+use super::conversation::Conversation;
 use super::{Endpoint, chat, completions, embeddings, messages, responses};
 use crate::codec::lenient;
 use crate::models::Rules;
@@ -12,11 +13,11 @@ use strum::EnumCount;
 /// A prompt, by its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Prompt<'b> {
-    Chat(chat::Prompt<'b>),
+    Chat(Conversation<'b>),
     Completions(completions::Prompt<'b>),
     Embeddings(embeddings::Prompt<'b>),
     Responses(responses::Prompt<'b>),
-    Messages(messages::Prompt<'b>),
+    Messages(Conversation<'b>),
     /// Of no known format: it is charged for the size of the body.
     Sized,
 }
@@ -161,11 +162,11 @@ pub(super) struct Tally {
 impl<'b> Prompt<'b> {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         match endpoint {
-            Endpoint::ChatCompletions => Self::Chat(chat::Prompt::default()),
+            Endpoint::ChatCompletions => Self::Chat(Conversation::default()),
             Endpoint::Completions => Self::Completions(completions::Prompt::default()),
             Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
             Endpoint::Responses => Self::Responses(responses::Prompt::default()),
-            Endpoint::Messages => Self::Messages(messages::Prompt::default()),
+            Endpoint::Messages => Self::Messages(Conversation::default()),
             Endpoint::Other(_) => Self::Sized,
         }
     }
@@ -176,11 +177,11 @@ impl<'b> Prompt<'b> {
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match self {
-            Self::Chat(prompt) => prompt.member(name, object),
+            Self::Chat(prompt) => chat::member(prompt, name, object),
             Self::Completions(prompt) => prompt.member(name, object),
             Self::Embeddings(prompt) => prompt.member(name, object),
             Self::Responses(prompt) => prompt.member(name, object),
-            Self::Messages(prompt) => prompt.member(name, object),
+            Self::Messages(prompt) => messages::member(prompt, name, object),
             Self::Sized => lenient::skip(object),
         }
     }
