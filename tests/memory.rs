@@ -5,16 +5,12 @@
 //! `MEMORY_REQUESTS=1000000 cargo test --release --package llm-rate-limit-tests --test memory`.
 
 use llm_rate_limit::config::Config;
-use llm_rate_limit::identity::RequestView;
 use llm_rate_limit::quantity::Millis;
-use llm_rate_limit::session::{Event, ResponseFlags, ResponseView};
-use llm_rate_limit::store::local::SharedData;
+use llm_rate_limit::session::{Event, ResponseFlags};
 use llm_rate_limit::worker::Worker;
+use llm_rate_limit_tests::native::{Headers, Shared};
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,57 +25,6 @@ const REQUESTS: u64 = 60_000;
 const SLACK: usize = 1 << 20;
 
 const NOW: u64 = 1_700_000_000_000;
-
-/// Envoy's shared data.
-#[derive(Default)]
-struct Shared(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl SharedData for &Shared {
-    fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
-        let (value, version) = self.0.borrow().get(key)?.clone();
-        Some((value, NonZeroU32::new(version)?))
-    }
-
-    fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
-        let mut map = self.0.borrow_mut();
-        let Some(entry) = map.get_mut(key).filter(|entry| entry.1 == version.get()) else { return false };
-        *entry = (value.to_vec(), version.get() + 1);
-        true
-    }
-
-    fn create(&self, key: &str, value: &[u8]) {
-        self.0.borrow_mut().insert(key.to_owned(), (value.to_vec(), 1));
-    }
-}
-
-/// The headers of a request or response.
-struct Headers(Vec<(&'static str, String)>);
-
-impl Headers {
-    fn value(&self, name: &str) -> Option<String> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-    }
-}
-
-impl RequestView for Headers {
-    fn header(&self, name: &str) -> Option<String> {
-        self.value(name)
-    }
-
-    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
-        None
-    }
-}
-
-impl ResponseView for Headers {
-    fn header(&self, name: &str) -> Option<String> {
-        self.value(name)
-    }
-
-    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
-        None
-    }
-}
 
 /// Sends the request of this number and its response through the worker.
 fn exchange(worker: &mut Worker<&Shared>, number: u64) {

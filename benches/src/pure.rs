@@ -1,19 +1,18 @@
 //! The filter's own work without Envoy, for counts of instructions.
 
 use llm_rate_limit::config::Config;
-use llm_rate_limit::identity::RequestView;
 use llm_rate_limit::quantity::{Millis, Units};
 use llm_rate_limit::request::{Body, Endpoint, Request};
-use llm_rate_limit::session::{Event, ResponseFlags, ResponseView};
-use llm_rate_limit::store::local::{LocalStore, SharedData};
+use llm_rate_limit::session::{Event, ResponseFlags};
+use llm_rate_limit::store::local::LocalStore;
 use llm_rate_limit::store::wire::{Charge, ScopeCharges};
 use llm_rate_limit::tokens::{Counting, Encoding, Factor, Tokenizer};
 use llm_rate_limit::usage::{EndedBy, ResponseReader};
 use llm_rate_limit::window::Window;
 use llm_rate_limit::worker::Worker;
+use llm_rate_limit_tests::native::{Headers, Shared};
 use serde_json::json;
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -115,14 +114,14 @@ fn exchange() -> Box<dyn FnMut()> {
     }});
     let config = Config::from_bytes(limits.to_string().as_bytes()).unwrap();
     let mut worker = Worker::new(Arc::new(config), shared, 7);
-    let request = Headers(&[
+    let request = Headers::from([
         (":method", "POST"),
         (":path", "/v1/chat/completions"),
         (":authority", "api.example.com"),
         ("content-type", "application/json"),
         ("authorization", "Bearer a-key"),
     ]);
-    let response = Headers(&[(":status", "200"), ("content-type", "application/json")]);
+    let response = Headers::from([(":status", "200"), ("content-type", "application/json")]);
     let (body, answer) = (chat("Hello! How are you today?"), crate::upstream::json_body(25).into_bytes());
     let mut number = 0_u32;
     Box::new(move || {
@@ -138,57 +137,6 @@ fn exchange() -> Box<dyn FnMut()> {
         worker.on(number, part, &clock);
         worker.on(number, Event::StreamDone { flags: &ResponseFlags::default }, &clock);
     })
-}
-
-/// Envoy's shared data.
-#[derive(Default)]
-struct Shared(RefCell<HashMap<String, (Vec<u8>, u32)>>);
-
-impl SharedData for &Shared {
-    fn get(&self, key: &str) -> Option<(Vec<u8>, NonZeroU32)> {
-        let (value, version) = self.0.borrow().get(key)?.clone();
-        Some((value, NonZeroU32::new(version)?))
-    }
-
-    fn replace(&self, key: &str, value: &[u8], version: NonZeroU32) -> bool {
-        let mut map = self.0.borrow_mut();
-        let Some(entry) = map.get_mut(key).filter(|entry| entry.1 == version.get()) else { return false };
-        *entry = (value.to_vec(), version.get() + 1);
-        true
-    }
-
-    fn create(&self, key: &str, value: &[u8]) {
-        self.0.borrow_mut().insert(key.to_owned(), (value.to_vec(), 1));
-    }
-}
-
-/// The headers of a request or response.
-struct Headers(&'static [(&'static str, &'static str)]);
-
-impl Headers {
-    fn value(&self, name: &str) -> Option<String> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-    }
-}
-
-impl RequestView for Headers {
-    fn header(&self, name: &str) -> Option<String> {
-        self.value(name)
-    }
-
-    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
-        None
-    }
-}
-
-impl ResponseView for Headers {
-    fn header(&self, name: &str) -> Option<String> {
-        self.value(name)
-    }
-
-    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
-        None
-    }
 }
 
 #[cfg(test)]

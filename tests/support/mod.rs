@@ -1,4 +1,5 @@
-//! The building blocks of the end-to-end tests: one file for each kind of process that they start.
+//! The building blocks of the end-to-end tests: one file for each kind of process that they start, and
+//! `native` for a worker without any.
 
 pub mod calls;
 pub mod charges;
@@ -6,6 +7,7 @@ pub mod clock;
 pub mod envoy;
 pub mod far;
 pub mod mock_llm;
+pub mod native;
 pub mod process;
 pub mod redis;
 pub mod scripts;
