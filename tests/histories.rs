@@ -269,6 +269,38 @@ fn calls_that_come_together_are_answered_as_one_after_the_other() {
     });
 }
 
+/// The same after the clock has stepped back: a counter that is empty goes by the clock again, whatever comes next in
+/// the same script.
+#[test]
+fn calls_that_come_together_empty_a_counter_as_one_after_the_other() {
+    let scripts = Scripts::start();
+    let minute = NonZeroMillis::MINUTE;
+    let windows = [
+        Window::fixed(minute),
+        Window::token_bucket(minute, Units::new(100)),
+        Window::sliding(minute),
+        Window::concurrency(minute),
+    ];
+    let settle = |id, cost, if_absent| Step::Settle { id, costs: [cost; 3], if_absent, extend: false };
+    let reserve = |id, cost| Step::Reserve { id, costs: [cost; 3], enforced: [true; 3] };
+    for window in windows {
+        for back in [-500, -20_000, -600_000] {
+            for later in [0, 1_000, 59_000, 61_000, 400_000] {
+                let rounds = [
+                    // A minute begins then.
+                    (vec![], 60_000 - (BEGIN_MS % 60_000).cast_signed()),
+                    (vec![reserve(0, 30)], back),
+                    (vec![settle(0, 0, None), settle(1, 5, Some(IfAbsent::Charge))], later),
+                    (vec![reserve(2, 20), reserve(3, 90)], 0),
+                ];
+                if let Err(why) = compare_together(&scripts, &[(window, 100)], &rounds) {
+                    panic!("{window:?}, {back} and {later} ms: {why}");
+                }
+            }
+        }
+    }
+}
+
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
