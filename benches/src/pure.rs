@@ -92,6 +92,7 @@ fn windows(number: usize) -> Box<dyn FnMut()> {
         limit: Units::new(1 << 40),
         cost: Units::new(cost),
         enforced: true,
+        warn_at: None,
     };
     let charges = |cost| {
         let charges = names.iter().take(number).map(|name| of(name, cost)).collect();

@@ -136,6 +136,7 @@ fn charges(number: usize, identities: usize, cost: fn((&str, u64, u64)) -> u64) 
         limit: Units::new(1 << 50),
         cost: Units::new(cost(*window)),
         enforced: true,
+        warn_at: None,
     };
     vec![ScopeCharges {
         scope: std::sync::Arc::clone(&identity),

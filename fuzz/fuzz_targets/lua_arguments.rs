@@ -301,6 +301,7 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
             limit: Units::new(number(bytes[6], bytes[4])),
             cost: Units::new(number(cost, bits).min(MAX_EXACT) >> n),
             enforced: bytes[0] & 128 == 0,
+            warn_at: None,
         };
         let charges: Vec<Charge> = windows.iter().take(len).enumerate().map(charge).collect();
         let scopes = [ScopeCharges { scope: "team".into(), charges }];

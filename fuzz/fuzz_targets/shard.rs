@@ -41,6 +41,7 @@ fn charges(who: u8, cost: u64, is_busy: bool) -> ScopeCharges {
         limit: Units::new(LIMIT),
         cost: Units::new(cost << (8 * n)),
         enforced: n == 0,
+        warn_at: None,
     });
     ScopeCharges { charges: charges.collect(), scope: scope.as_str().into() }
 }

@@ -55,6 +55,7 @@ fn charges(windows: usize) -> Vec<ScopeCharges> {
         limit: Units::new(10),
         cost: Units::new(1),
         enforced: true,
+        warn_at: None,
     };
     vec![ScopeCharges { scope: "me".into(), charges: (0..windows).map(charge).collect() }]
 }

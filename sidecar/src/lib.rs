@@ -3,6 +3,7 @@
 //! - [`command`] is the command line and every command but the server.
 //! - [`serve`] is the server, `llm-rate-limit sidecar`: settings, HTTP routes, shutdown.
 //! - [`store`] is the only code that talks to Redis, and [`script`] the Lua that runs there.
+//! - [`webhook`] reports limits that are nearly used.
 //! - [`metrics`] is what the server reports to Prometheus.
 //!
 //! The sidecar runs the arithmetic of `lua/` for the filter, in batches over HTTP. It keeps no policy: limits travel in
@@ -16,3 +17,4 @@ pub mod metrics;
 pub mod script;
 pub mod serve;
 pub mod store;
+pub mod webhook;

@@ -55,13 +55,20 @@ fn serve(settings: &Settings) -> ExitCode {
             return ExitCode::from(INVALID_SETTING);
         }
     };
+    let webhook = match settings.webhook() {
+        Ok(webhook) => webhook,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(INVALID_SETTING);
+        }
+    };
     start_log(settings);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(usize::from(settings.worker_threads))
         .enable_all()
         .build()
         .map_err(serve::Failure::from)
-        .and_then(|runtime| runtime.block_on(serve::serve(settings, topology)));
+        .and_then(|runtime| runtime.block_on(serve::serve(settings, topology, webhook)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why @ serve::Failure::Exposed { .. }) => {

@@ -44,6 +44,7 @@ pub struct Metrics {
     redis_connected: Gauge,
     redis_connections: Counter,
     scripts_loaded: Counter,
+    webhooks: Family<Outcome, Counter>,
     errors: Family<Kind, Counter>,
     queue: Gauge,
     bytes: Gauge,
@@ -65,6 +66,7 @@ impl Metrics {
             redis_connected: Gauge::default(),
             redis_connections: Counter::default(),
             scripts_loaded: Counter::default(),
+            webhooks: Family::default(),
             errors: Family::default(),
             queue: Gauge::default(),
             bytes: Gauge::default(),
@@ -102,6 +104,11 @@ impl Metrics {
             "script_sources",
             "Calls repeated with the script's source because Redis did not know the script",
             metrics.scripts_loaded.clone(),
+        );
+        registry.register(
+            "webhooks",
+            "Warnings to the webhook: delivered, reported_by_another, failed, or dropped because too many waited",
+            metrics.webhooks.clone(),
         );
         registry.register("errors", "Calls that got an error", metrics.errors.clone());
         registry.register("queue_depth", "Calls in flight", metrics.queue.clone());
@@ -181,6 +188,11 @@ impl Metrics {
     /// Counts `calls` that went out again with their source.
     pub fn sources_sent(&self, calls: usize) {
         self.scripts_loaded.inc_by(u64::try_from(calls).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a warning for the webhook.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// Counts a call that got an error of this kind.

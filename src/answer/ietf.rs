@@ -50,7 +50,8 @@ fn distinct(names: Vec<String>, longer: impl IntoIterator<Item = String>) -> Vec
     names.into_iter().zip(longer).map(|(name, longer)| if is_once(&name) { name } else { longer }).collect()
 }
 
-fn name(status: &LimitStatus) -> String {
+/// The name of a limit, with its owner unless that is the key.
+pub(super) fn name(status: &LimitStatus) -> String {
     let name = &status.limit.name;
     match &status.owner {
         Owner::Key => name.to_string(),
@@ -61,7 +62,7 @@ fn name(status: &LimitStatus) -> String {
 }
 
 /// `text` with `_` for every character that a string of a structured field cannot contain, or only with an escape.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '_' }).collect()
 }
 

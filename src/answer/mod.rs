@@ -1,15 +1,17 @@
 //! Answers to clients: rate-limit headers on every limited response, and the status and body of a refusal.
 //!
 //! Each API has names and shapes of its own, which its clients know: they back off and raise `RateLimitError` by
-//! themselves. This file writes the text of refusals, `families` and `ietf` write the headers, and `units` writes
-//! amounts, durations and dates. [`refusal`] has the reasons as data; [`crate::session`] decides whether to refuse.
+//! themselves. This file writes the text of refusals, `families`, `ietf` and `warning` write the headers, and `units`
+//! writes amounts, durations and dates. [`refusal`] has the reasons as data; [`crate::session`] decides whether to
+//! refuse.
 
 mod families;
 mod ietf;
 pub mod refusal;
 pub(crate) mod units;
+mod warning;
 
-pub use units::{amount, go_duration, metric as metric_name};
+pub use units::{amount, date, go_duration, metric as metric_name};
 
 use crate::answer::refusal::{BadBody, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};
@@ -67,8 +69,8 @@ impl Dialect {
     }
 
     fn headers_of(self, statuses: &[LimitStatus], refused_by: Option<&LimitStatus>, now: Millis) -> Headers {
-        match self.headers {
-            config::Headers::None => Headers::new(),
+        let mut headers = match self.headers {
+            config::Headers::None => return Headers::new(),
             config::Headers::Ietf => ietf::headers(statuses),
             config::Headers::Openai => families::openai(statuses, refused_by),
             config::Headers::Anthropic => families::anthropic(statuses, now),
@@ -79,7 +81,9 @@ impl Dialect {
                 }
                 headers
             }
-        }
+        };
+        headers.extend(warning::header(statuses));
+        headers
     }
 
     /// Whether errors have Anthropic's shape, instead of OpenAI's.
@@ -97,7 +101,7 @@ impl Dialect {
 /// The headers to remove from an upstream's response before the filter adds its own: they report the upstream's limits,
 /// not the client's.
 pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
-    families::names().chain(ietf::NAMES)
+    families::names().chain(ietf::NAMES).chain([warning::NAME])
 }
 
 impl Refusal {

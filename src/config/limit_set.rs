@@ -1,12 +1,13 @@
 //! Limits, checked and built: shorthands and windows, for any model and for patterns of models.
 
+use super::document::Number;
 use super::error::{Path, Problems};
 use super::pattern;
 use super::raw;
 use super::windows;
-use crate::policy::limit::{Enforcement, Limit, Metric};
+use crate::policy::limit::{Enforcement, Limit, Metric, Part};
 use crate::policy::{LimitSet, ModelLimits, Slot};
-use crate::quantity::{MAX_EXACT, Millis, Units};
+use crate::quantity::{MAX_EXACT, MILLION, Millis, Units};
 use crate::window::Window;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ pub(super) fn shared(
 pub(super) struct OwnEnforcement {
     dry_run: Option<bool>,
     max_wait: Option<Millis>,
+    warn_at: Option<Part>,
 }
 
 impl OwnEnforcement {
@@ -69,12 +71,13 @@ impl OwnEnforcement {
         let max_wait = given
             .max_wait_ms
             .and_then(|number| problems.whole(&path.member("max_wait_ms"), number, 0..=MAX_WAIT.get()));
-        Self { dry_run: given.dry_run, max_wait: max_wait.map(Millis::new) }
+        let warn_at = warn_at(given.warn_at, path, problems);
+        Self { dry_run: given.dry_run, max_wait: max_wait.map(Millis::new), warn_at }
     }
 
     /// Whether it sets nothing.
     pub(super) const fn is_none(self) -> bool {
-        self.dry_run.is_none() && self.max_wait.is_none()
+        self.dry_run.is_none() && self.max_wait.is_none() && self.warn_at.is_none()
     }
 
     /// The enforcement in effect: `outer` where these limits set none.
@@ -82,8 +85,14 @@ impl OwnEnforcement {
         Enforcement {
             dry_run: self.dry_run.unwrap_or(outer.dry_run),
             max_wait: self.max_wait.unwrap_or(outer.max_wait),
+            warn_at: self.warn_at.or(outer.warn_at),
         }
     }
+}
+
+/// The part of a limit from which on its use is worth a warning, if the limits or the window at `path` give one.
+fn warn_at(given: Option<Number>, path: &Path<'_>, problems: &mut Problems) -> Option<Part> {
+    problems.millionths(&path.member("warn_at"), given?, 1..=MILLION).map(Part::of_millionths)
 }
 
 /// The names of a model's limits in the store and in messages.
@@ -154,7 +163,8 @@ fn limits(
     let windows_path = path.member("windows");
     for (index, raw) in given.windows.iter().enumerate() {
         let path = windows_path.element(index);
-        let enforcement = OwnEnforcement { dry_run: raw.dry_run, max_wait: None }.over(enforcement);
+        let warn_at = warn_at(raw.warn_at, &path, problems);
+        let enforcement = OwnEnforcement { dry_run: raw.dry_run, max_wait: None, warn_at }.over(enforcement);
         if let Some((amount, window)) = windows::window(raw, &path, problems) {
             add(raw.metric.into(), amount, window, enforcement, &path, problems);
         }

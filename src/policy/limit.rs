@@ -2,7 +2,7 @@
 //!
 //! [`super`] decides which limits apply to which request, and [`crate::window`] how a window counts.
 
-use crate::quantity::{Millis, Units};
+use crate::quantity::{MILLION, Millis, Units};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -106,11 +106,36 @@ pub struct Limit {
     pub amount: Units,
     /// The window over which the limit holds.
     pub window: Window,
-    /// The treatment of a request that does not fit.
+    /// What happens near the limit and beyond it.
     pub enforcement: Enforcement,
 }
 
-/// The treatment of a request that does not fit under a limit.
+impl Limit {
+    /// The use from which on it is worth a warning, if there is one.
+    pub fn warns_from(&self) -> Option<Units> {
+        Some(self.enforcement.warn_at?.of(self.window.capacity(self.amount)))
+    }
+}
+
+/// A part of a limit, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part(u64);
+
+impl Part {
+    /// So many millionths.
+    pub const fn of_millionths(millionths: u64) -> Self {
+        Self(millionths)
+    }
+
+    /// This part of `whole`, rounded up, and at least one unit.
+    pub fn of(self, whole: Units) -> Units {
+        // 64 bits times 64 bits fit 128.
+        let part = (u128::from(whole.get()) * u128::from(self.0)).div_ceil(u128::from(MILLION));
+        Units::new(u64::try_from(part).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+/// What happens near a limit, and to a request that does not fit under it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enforcement {
     /// Whether the request is counted and forwarded all the same.
@@ -118,4 +143,24 @@ pub struct Enforcement {
     /// The longest that the request may wait until it fits. If it does not fit under several limits, the shortest of
     /// their durations counts.
     pub max_wait: Millis,
+    /// The part of the limit from which on its use is worth a warning.
+    pub warn_at: Option<Part>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantity::MAX_EXACT;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_part_is_the_least_that_is_not_below_it(whole in 1..=MAX_EXACT, millionths in 1..=MILLION) {
+            let part = u128::from(Part::of_millionths(millionths).of(Units::new(whole)).get());
+            let exact = u128::from(whole) * u128::from(millionths);
+            prop_assert!(part * u128::from(MILLION) >= exact);
+            prop_assert!(part == 1 || (part - 1) * u128::from(MILLION) < exact);
+            prop_assert!(part <= u128::from(whole));
+        }
+    }
 }

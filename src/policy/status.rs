@@ -34,6 +34,11 @@ impl LimitStatus {
         self.capacity() - self.state.used
     }
 
+    /// Whether so much of the limit is used that it is worth a warning.
+    pub fn is_nearly_used(&self) -> bool {
+        self.limit.warns_from().is_some_and(|from| self.state.used >= from)
+    }
+
     /// The duration until the request fits; zero if it fits now, none if it never does.
     pub fn wait(&self) -> Option<Millis> {
         match self.state.fit {

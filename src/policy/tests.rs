@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::policy::limit::Enforcement;
-use crate::quantity::Millis;
+use crate::quantity::{Millis, Units};
 use serde_json::{Value, json};
 
 fn config(json: &Value) -> Config {
@@ -122,6 +122,28 @@ fn unknown_identities_are_counted_apart_and_anonymous_requests_together() {
     assert_eq!(id(Some(&a)), (a.id().to_string(), a.id().to_string()));
     assert_ne!(id(Some(&a)), id(Some(&b)));
     assert_eq!(id(None).0, ANONYMOUS);
+}
+
+#[test]
+fn a_limit_warns_at_the_part_of_the_nearest_level_that_sets_one() {
+    let json = json!({
+        "plans": {"p": {
+            "rpm": 10, "warn_at": 0.5, "models": {"a": {"rpm": 20, "warn_at": 1}, "b": {"rpm": 30}},
+            "windows": [
+                {"metric": "requests", "limit": 5, "window": "1s", "warn_at": 0.7},
+                {"metric": "requests", "limit": 60, "window": "2s", "algorithm": "token_bucket", "burst": 4},
+            ],
+        }},
+        "keys": [{"key": "as-planned", "plan": "p"}, {"key": "own", "plan": "p", "warn_at": 0.000001}],
+        "global": {"rpm": 8},
+    });
+    let warns = |key, model| {
+        let from = |applied: Applied| applied.limit.warns_from().map(Units::get);
+        subject(&json, key).limits(&Some(model).into()).map(from).collect::<Vec<_>>()
+    };
+    assert_eq!(warns("as-planned", "a"), [Some(5), Some(4), Some(2), Some(20), None]);
+    assert_eq!(warns("as-planned", "b"), [Some(5), Some(4), Some(2), Some(15), None]);
+    assert_eq!(warns("own", "b"), [Some(1), Some(1), Some(1), Some(1), None]);
 }
 
 #[test]
@@ -298,7 +320,7 @@ fn keys_on_a_plan_share_its_limits_unless_their_enforcement_differs() {
     assert_eq!(
         *limit("b"),
         Limit {
-            enforcement: Enforcement { dry_run: false, max_wait: Millis::new(5) },
+            enforcement: Enforcement { max_wait: Millis::new(5), ..Enforcement::default() },
             ..Limit::clone(&limit("a"))
         }
     );

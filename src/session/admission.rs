@@ -105,6 +105,16 @@ fn count_and_log_refused<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
     cx.stores.decided_without_call(why, cx.now);
 }
 
+/// Counts and logs the limits that are nearly used.
+fn warn<S: SharedData>(statuses: &[LimitStatus], cx: &mut Cx<'_, S>) {
+    let nearly_used: Vec<_> =
+        statuses.iter().filter(|status| status.is_nearly_used()).map(LimitStatus::label).collect();
+    if !nearly_used.is_empty() {
+        cx.count(Stat::Warned, 1);
+        cx.log(Field::Warning, nearly_used.join(", "));
+    }
+}
+
 impl AwaitStore {
     pub(super) const fn due(&self) -> Millis {
         self.answer_by
@@ -228,6 +238,7 @@ impl Candidate {
         cx.count(Stat::Admitted, 1);
         cx.log(Field::Decision, "admitted");
         self.log_store(share, cx);
+        warn(&statuses, cx);
         let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by);
         if let Some(by) = would_refuse {

@@ -90,6 +90,7 @@ impl Record {
                 limit: line.limit,
                 cost,
                 enforced: line.enforced,
+                warn_at: None,
             };
             (line.scope, charge)
         }))

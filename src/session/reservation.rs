@@ -145,6 +145,7 @@ impl Line {
             limit: limit.amount,
             cost,
             enforced: !dry_run,
+            warn_at: None,
         };
         (Arc::clone(scope), charge)
     }
@@ -153,7 +154,9 @@ impl Line {
     /// share too.
     fn share(&self, share: Share) -> (Arc<str>, Charge) {
         let (scope, whole) = self.charge(self.cost);
-        let Share::Of(_) = share else { return (scope, whole) };
+        let Share::Of(_) = share else {
+            return (scope, Charge { warn_at: self.applied.limit.warns_from(), ..whole });
+        };
         let limit = share.of(whole.limit);
         let mut window = whole.window;
         if let Algorithm::TokenBucket { burst } = &mut window.algorithm {

@@ -20,6 +20,8 @@ pub struct Charge {
     pub cost: Units,
     /// False for a limit in a dry run: the store charges the cost whether or not it fits, and reports whether it does.
     pub enforced: bool,
+    /// The use of the counter that Redis's sidecar reports to the webhook.
+    pub warn_at: Option<Units>,
 }
 
 /// The charges of one scope, which a store makes in one atomic step.
@@ -86,6 +88,7 @@ pub(crate) mod tests {
             limit: Units::new(limit),
             cost: Units::new(cost),
             enforced: true,
+            warn_at: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! |------------------------------------------------------|--------|-------------------------------------------|
 //! | `<space>:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
 //! | `<space>:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
+//! | `<counter>:warned`                                   | string | that the webhook has its warning          |
 //! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
 //! | `<space>:{<hash>}:response`                          | string | an open response, or the usage of one     |
 //! | `<space>:{probe}`                                    | string | nothing: whether Redis takes writes       |
@@ -73,6 +74,11 @@ impl<'a> Keyspace<'a> {
         format!("{}:{identity}:{}", self.scope(scope), index_field(limit_name, window))
     }
 
+    /// The key that says that a counter's warning has been reported.
+    pub fn warned(self, scope: &str, identity: &str, limit_name: &str, window: &Window) -> String {
+        format!("{}:warned", self.counter(scope, identity, limit_name, window))
+    }
+
     /// The key of the index of an identity's counters.
     pub fn index(self, scope: &str, identity: &str) -> String {
         format!("{}:{identity}", self.scope(scope))
@@ -134,6 +140,7 @@ mod tests {
         let window = Window::sliding(NonZeroMillis::MINUTE);
         let keys = Keyspace::new("");
         assert_eq!(keys.counter("a", "me", "gpt:4/requests", &window), "llmrl:3::{a}:me:gpt:4/requests:1m");
+        assert_eq!(keys.warned("a", "me", "requests", &window), "llmrl:3::{a}:me:requests:1m:warned");
         assert_eq!(keys.index("a", "me"), "llmrl:3::{a}:me");
         assert_eq!(keys.record("a", "id"), "llmrl:3::{a}:reservation:id");
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:3:staging:{a}:me");

@@ -345,6 +345,8 @@ struct FlatCharge<'a> {
     cost: Units,
     #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
     enforced: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warn_at: Option<Units>,
 }
 
 const fn enforced() -> bool {
@@ -370,6 +372,7 @@ mod flat {
                 limit: charge.limit,
                 cost: charge.cost,
                 enforced: charge.enforced,
+                warn_at: charge.warn_at,
             })
         }))
     }
@@ -384,6 +387,7 @@ mod flat {
                 limit: flat.limit,
                 cost: flat.cost,
                 enforced: flat.enforced,
+                warn_at: flat.warn_at,
             };
             (flat.scope, charge)
         })))
@@ -508,7 +512,7 @@ mod tests {
             (
                 r#"[{"scope":"a","x":1}]"#.into(),
                 "unknown field `x`, expected one of `scope`, `identity`, `name`, `window`, `limit`, `cost`, \
-                 `enforced`",
+                 `enforced`, `warn_at`",
             ),
             ("[7]".into(), "invalid type: integer `7`, expected struct Charge"),
             ("{}".into(), "invalid type: map, expected a sequence"),

@@ -38,6 +38,8 @@ pub enum Field {
     RetryAfterMs,
     /// Milliseconds that the request has waited until it fitted, or did not.
     WaitedMs,
+    /// The limits that are nearly used, by `warn_at`: each as in `limit`, with a comma between them.
+    Warning,
     /// The limit in a dry run that would have refused the request, or the reason for which it would have been refused.
     DryRun,
     /// Counted prompt tokens.
@@ -112,6 +114,7 @@ mod tests {
                 "llm_rate_limit.limit_amount",
                 "llm_rate_limit.retry_after_ms",
                 "llm_rate_limit.waited_ms",
+                "llm_rate_limit.warning",
                 "llm_rate_limit.dry_run",
                 "llm_rate_limit.estimated_input_tokens",
                 "llm_rate_limit.reserved_output_tokens",

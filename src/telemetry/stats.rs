@@ -20,6 +20,8 @@ pub enum Stat {
     OverLimit,
     /// Requests that a limit in a dry run would have refused.
     DryRunOverLimit,
+    /// Admitted requests after which a limit was nearly used, by its `warn_at`.
+    Warned,
     /// Requests that were answered 401.
     UnknownIdentity,
     /// Requests that were refused for what they are, whatever is left of the limits: answered 400, 403, 413, 415 or
@@ -163,6 +165,7 @@ mod tests {
                 "llm_rate_limit.admitted",
                 "llm_rate_limit.over_limit",
                 "llm_rate_limit.dry_run_over_limit",
+                "llm_rate_limit.warned",
                 "llm_rate_limit.unknown_identity",
                 "llm_rate_limit.refused",
                 "llm_rate_limit.dry_run_refused",

@@ -27,5 +27,6 @@ fn of(identity: &str, name: &str, window: Window, limit: u64, cost: u64) -> Char
         limit: Units::new(limit),
         cost: Units::new(cost),
         enforced: true,
+        warn_at: None,
     }
 }

@@ -143,6 +143,7 @@ fn window(config: &Config, applied: &Applied) -> Value {
         "algorithm": limit.window.algorithm.name(),
         "max_wait_ms": limit.enforcement.max_wait,
         "dry_run": applied.dry_run,
+        "warn_at": limit.warns_from(),
         "counter": counter(config, applied),
     })
 }

@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::link::{Link, Timeouts};
 use crate::store::topology::Topology;
+use crate::webhook::Webhook;
+use crate::webhook::target::Target;
 use axum::serve::ListenerExt;
 use connections::Limits;
 use routes::{App, Bounds};
@@ -58,7 +60,7 @@ pub enum Failure {
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn serve(settings: &Settings, topology: Topology) -> Result<(), Failure> {
+pub async fn serve(settings: &Settings, topology: Topology, webhook: Option<Target>) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::new());
     let queue = size(settings.max_queue);
@@ -73,10 +75,16 @@ pub async fn serve(settings: &Settings, topology: Topology) -> Result<(), Failur
     connections::raise_file_limit();
     let timeouts = Timeouts { answer: settings.redis_timeout(), connect: settings.redis_connect_timeout() };
     let listen_failure = |why| Failure::Listen { at: settings.listen.clone(), why };
+    let mut deliveries = None;
     let start = || {
         let link = Link::start(topology, timeouts, queue, Arc::clone(&metrics));
-        let store = Store::new(link, Arc::clone(&metrics));
-        App::new(store, Arc::clone(&metrics), settings.token().map(str::to_owned), bounds).router()
+        let store = Arc::new(Store::new(link, Arc::clone(&metrics)));
+        let webhook = webhook.map(|target| {
+            let (webhook, task) = Webhook::start(target, Arc::clone(&store), Arc::clone(&metrics));
+            deliveries = Some(task);
+            webhook
+        });
+        App::new(store, webhook, Arc::clone(&metrics), settings.token().map(str::to_owned), bounds).router()
     };
     match &settings.listen {
         Listen::Tcp(at) => {
@@ -95,6 +103,10 @@ pub async fn serve(settings: &Settings, topology: Topology) -> Result<(), Failur
             tracing::info!(path = %path.display(), "listening");
             connections::serve(listener, start(), stop, limits).await;
         }
+    }
+    if let Some(deliveries) = deliveries {
+        // Warnings that found no receiver in time are lost with the process.
+        let _ = tokio::time::timeout(settings.drain_timeout(), deliveries).await;
     }
     tracing::info!("stopped");
     Ok(())

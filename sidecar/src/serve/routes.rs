@@ -9,6 +9,7 @@ use super::refusal::Refusal;
 use crate::metrics::{self, Metrics};
 use crate::store::Store;
 use crate::store::usage::{self, Owner};
+use crate::webhook::Webhook;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
@@ -28,7 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The state that the routes share.
 #[derive(Debug)]
 pub struct App {
-    store: Store,
+    store: Arc<Store>,
+    webhook: Option<Webhook>,
     metrics: Arc<Metrics>,
     token: Option<String>,
     queue: Arc<Semaphore>,
@@ -49,10 +51,16 @@ pub struct Bounds {
 
 impl App {
     /// An app that requires `token`, if there is one, on `/v1`.
-    pub fn new(store: Store, metrics: Arc<Metrics>, token: Option<String>, bounds: Bounds) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        webhook: Option<Webhook>,
+        metrics: Arc<Metrics>,
+        token: Option<String>,
+        bounds: Bounds,
+    ) -> Arc<Self> {
         let queue = Arc::new(Semaphore::new(bounds.queue));
         let arrivals = Arrivals::new(bounds.body, bounds.bodies);
-        Arc::new(Self { store, metrics, token, queue, arrivals, bounds })
+        Arc::new(Self { store, webhook, metrics, token, queue, arrivals, bounds })
     }
 
     /// A place for a call, which it holds until its work is done.
@@ -84,7 +92,14 @@ impl App {
 
 async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
     let call = arrive::<Reserve>(&app, request).await?;
-    complete(async move { Ok(json(&app.store.reserve(&call.batch).await?)) }).await
+    complete(async move {
+        let answers = app.store.reserve(&call.batch).await?;
+        if let Some(webhook) = &app.webhook {
+            webhook.notice(&call.batch, &answers);
+        }
+        Ok(json(&answers))
+    })
+    .await
 }
 
 async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {

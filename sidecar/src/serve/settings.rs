@@ -2,6 +2,7 @@
 //! error that names the setting, before the server starts.
 
 use crate::store::access::Files;
+use crate::webhook::target::Target;
 use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
@@ -97,6 +98,15 @@ pub struct Settings {
     #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value = "10000")]
     pub drain_timeout_ms: u64,
 
+    /// The URL that gets a POST when a limit's `warn_at` is reached: once in its window's duration, for all sidecars on
+    /// one Redis
+    #[arg(long, env = "WEBHOOK_URL", hide_env_values = true, value_name = "URL")]
+    pub webhook_url: Option<Secret>,
+
+    /// The secret that signs it, as standardwebhooks.com says: a text, or whsec_ and a key in base64
+    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub webhook_secret: Option<Secret>,
+
     /// The level to log: error, warn, info, debug, trace, or a filter such as `info,redis=debug`
     #[arg(long, env = "LOG", default_value = "info", value_parser = filter)]
     pub log: String,
@@ -128,6 +138,14 @@ impl Settings {
     /// The token that calls must send. An empty one counts as unset, so that the variable may be left empty.
     pub fn token(&self) -> Option<&str> {
         self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.trim().is_empty())
+    }
+
+    /// Where warnings go, if anywhere.
+    ///
+    /// # Errors
+    /// See [`Target::new`].
+    pub fn webhook(&self) -> Result<Option<Target>, String> {
+        Target::of_settings(self.webhook_url.as_ref(), self.webhook_secret.as_ref())
     }
 
     /// The files with what Redis asks for.

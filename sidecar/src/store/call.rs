@@ -424,6 +424,7 @@ mod tests {
             limit: Units::new(100),
             cost: Units::new(1),
             enforced: true,
+            warn_at: None,
         }
     }
 

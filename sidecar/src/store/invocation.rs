@@ -233,6 +233,7 @@ mod tests {
             limit: Units::new(100),
             cost: Units::new(7),
             enforced: true,
+            warn_at: None,
         }
     }
 

@@ -35,7 +35,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use slices::slices;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The scripts' argument `now_ms` that stands for Redis's clock.
 const REDIS_CLOCK: u64 = 0;
@@ -100,6 +100,30 @@ impl Store {
             Some(why) => Reserved::Failed { error: format!("Redis: {why}"), unavailable: true },
             None => Reserved::Decided { admitted: true, windows: Vec::new() },
         })
+    }
+
+    /// Sets `key` for as long as it `lasts`, and returns whether it was not set before.
+    ///
+    /// # Errors
+    /// Redis is unavailable, or takes no writes.
+    pub async fn claim(&self, key: &str, lasts: Duration) -> Result<bool, String> {
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg("").arg("NX").arg("PX").arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        let replies = self.link.send(&[set]).await.map_err(|why| why.to_string())?;
+        match replies.into_iter().next() {
+            Some(Ok(reply)) => Ok(reply != Value::Nil),
+            Some(Err(why)) => Err(format!("Redis: {why}")),
+            None => Err("Redis: a reply is missing".to_owned()),
+        }
+    }
+
+    /// Gives back what [`Store::claim`] has set. Where Redis is unavailable, the key lasts as long as it was to.
+    pub async fn unclaim(&self, key: &str) {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(key);
+        if let Err(why) = self.link.send(&[delete]).await {
+            tracing::debug!(%why, "a warning that was not delivered counts as reported");
+        }
     }
 
     async fn reserve_slice(&self, batch: &[Reserve]) -> Result<Vec<Reserved>, Unavailable> {

@@ -37,6 +37,7 @@ mod tests {
             limit: Units::new(1),
             cost: Units::new(1),
             enforced: true,
+            warn_at: None,
         };
         let charges = vec![ScopeCharges { scope: "s".into(), charges: vec![charge; charges] }];
         Reserve { charges, ..Reserve::default() }

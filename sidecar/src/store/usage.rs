@@ -150,6 +150,7 @@ fn charge(identity: &str, field: &str, entry: &str) -> Option<Charge> {
         limit: Units::new(limit.parse().ok()?),
         cost: Units::ZERO,
         enforced: true,
+        warn_at: None,
     })
 }
 

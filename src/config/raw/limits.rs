@@ -44,6 +44,9 @@ macro_rules! with_limits {
             pub max_wait_ms: Option<Number>,
             /// Whether these limits refuse nothing: every request is counted, and those over a limit are only reported.
             pub dry_run: Option<bool>,
+            /// The part of each limit from which on answers warn that it is nearly used, up to 1, such as 0.8; no
+            /// warning by default.
+            pub warn_at: Option<Number>,
         }
 
         impl $name {
@@ -63,6 +66,7 @@ macro_rules! with_limits {
                     windows: &self.windows,
                     max_wait_ms: self.max_wait_ms,
                     dry_run: self.dry_run,
+                    warn_at: self.warn_at,
                 }
             }
         }
@@ -128,6 +132,8 @@ pub struct Limits<'a> {
     pub max_wait_ms: Option<Number>,
     /// Whether nothing is refused.
     pub dry_run: Option<bool>,
+    /// The part of a limit from which on answers warn.
+    pub warn_at: Option<Number>,
 }
 
 /// A limit over a window.
@@ -155,6 +161,10 @@ pub struct Window {
     /// Whether this limit refuses nothing; by default as the limits that it belongs to.
     #[serde(default)]
     pub dry_run: Option<bool>,
+    /// The part of this limit from which on answers warn that it is nearly used, up to 1; by default as the limits that
+    /// it belongs to.
+    #[serde(default)]
+    pub warn_at: Option<Number>,
 }
 
 /// What is counted over a window.

@@ -6,5 +6,6 @@ modules! {
     hierarchy,
     identity,
     waiting,
+    warnings,
     windows,
 }

@@ -118,6 +118,7 @@ impl Scope {
             limit: Units::new(LIMIT),
             cost: Units::ZERO,
             enforced: true,
+            warn_at: None,
         };
         let config = Arc::new(Config::from_bytes(config.to_string().as_bytes()).unwrap());
         let charges = Envoy::charges(&config, ESTIMATE);
