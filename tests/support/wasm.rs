@@ -1,4 +1,4 @@
-//! The location of the built filter, and a filter with a fault.
+//! The location of the built filter, what it takes, and a filter with a fault.
 
 use llm_rate_limit::codec::varint;
 use std::fs;
@@ -21,6 +21,29 @@ pub fn filter() -> PathBuf {
     path.canonicalize().unwrap_or_else(|why| panic!("no filter at {}: {why}; run make wasm", path.display()))
 }
 
+/// What the filter takes wherever it runs, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// The file, of which Envoy and V8 keep copies.
+    pub file: usize,
+    /// The code, which V8 compiles.
+    pub code: usize,
+    /// The memory of a VM before it has done anything, most of it the filter's tables: one for each worker, and more for
+    /// Envoy's main thread.
+    pub memory: usize,
+}
+
+/// What the filter takes.
+pub fn size() -> Size {
+    let module = fs::read(filter()).unwrap();
+    let content = |wanted| sections(&module).find(|(number, _)| *number == wanted).unwrap().1;
+    let mut memories = content(MEMORIES);
+    // There is one, whose limits follow: the kind of them, and the pages that it begins with.
+    assert_eq!(number_of(&mut memories), 1);
+    number_of(&mut memories);
+    Size { file: module.len(), code: content(CODE).len(), memory: number_of(&mut memories) * PAGE }
+}
+
 /// A copy of the filter in which the exported function `name` ends the VM. The file lives as long as the result.
 ///
 /// # Panics
@@ -32,8 +55,15 @@ pub fn filter_that_traps_in(name: &str) -> NamedTempFile {
     file
 }
 
+/// The bytes before the first section.
+const HEADER: usize = 8;
+
+/// A page of memory, in bytes.
+const PAGE: usize = 64 * 1024;
+
 /// The numbers of the sections that matter here, and two bytes: the kind of a function, and the instruction that traps.
 const IMPORTS: u8 = 2;
+const MEMORIES: u8 = 5;
 const EXPORTS: u8 = 7;
 const CODE: u8 = 10;
 const FUNCTION: u8 = 0;
@@ -41,24 +71,28 @@ const UNREACHABLE: u8 = 0;
 
 /// `module` with `unreachable` as the first instruction of the exported function `name`.
 fn with_trap(module: &[u8], name: &str) -> Vec<u8> {
-    let (header, mut rest) = module.split_at(8);
-    let mut sections = Vec::new();
-    while let Some((&number, mut body)) = rest.split_first() {
-        let size = number_of(&mut body);
-        let (content, after) = body.split_at(size);
-        sections.push((number, content.to_vec()));
-        rest = after;
-    }
-    let content = |number: u8| &sections.iter().find(|section| section.0 == number).unwrap().1[..];
+    let content = |wanted| sections(module).find(|(number, _)| *number == wanted).unwrap().1;
     let index = exported(content(EXPORTS), name) - imported_functions(content(IMPORTS));
-    let mut result = header.to_vec();
-    for (number, content) in &sections {
-        let changed = if *number == CODE { with_trap_in(content, index) } else { content.clone() };
-        result.push(*number);
+    let mut result = module[..HEADER].to_vec();
+    for (number, content) in sections(module) {
+        let changed = if number == CODE { with_trap_in(content, index) } else { content.to_vec() };
+        result.push(number);
         varint::push(&mut result, changed.len() as u64);
         result.extend(changed);
     }
     result
+}
+
+/// The sections of a module, each with its number.
+fn sections(module: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = &module[HEADER..];
+    std::iter::from_fn(move || {
+        let (number, mut body) = rest.split_first()?;
+        let size = number_of(&mut body);
+        let (content, after) = body.split_at(size);
+        rest = after;
+        Some((*number, content))
+    })
 }
 
 /// The code section with a trap at the beginning of the function of this index.

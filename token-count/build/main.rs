@@ -1,11 +1,11 @@
-//! Makes the tables that the library reads: of each vocabulary a trie, the tokens and the merges, and of Unicode the
+//! Makes the tables that the library reads: the trie of all tokens, what each encoding says of them, and of Unicode the
 //! classes of characters. They are files in `OUT_DIR`, laid out as `src/layout.rs` says.
 
 #![allow(clippy::indexing_slicing, reason = "a panic is how a build fails")]
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
 mod classes;
-mod merges;
+mod tokens;
 mod trie;
 mod vocabulary;
 
@@ -15,11 +15,11 @@ mod class;
 #[allow(dead_code, reason = "the library reads what is written here")]
 mod layout;
 
-use layout::{Merge, Node, R50K_TOKENS, Token};
+use layout::{CL100K, Encodings, Group, Node, O200K, P50K, R50K, R50K_TOKENS, Token};
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::{env, fs, io};
-use tiktoken_rs::CoreBPE;
+use std::path::PathBuf;
+use std::{env, fs};
 use vocabulary::Vocabulary;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,31 +27,54 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={source}");
     }
     let directory = PathBuf::from(env::var("OUT_DIR")?);
-    write_vocabulary(&directory, "o200k_base", &tiktoken_rs::o200k_base()?)?;
-    write_vocabulary(&directory, "cl100k_base", &tiktoken_rs::cl100k_base()?)?;
-    write_vocabulary(&directory, "p50k_base", &tiktoken_rs::p50k_base()?)?;
-    let [p50k, r50k] = [tiktoken_rs::p50k_base()?, tiktoken_rs::r50k_base()?].map(|it| Vocabulary::of(&it));
-    if !r50k?.is_first_of(&p50k?, R50K_TOKENS) {
+    let write = |name: &str, bytes: Vec<u8>| fs::write(directory.join(format!("{name}.bin")), bytes);
+
+    let vocabularies = [
+        ("o200k_base", O200K, Vocabulary::of(&tiktoken_rs::o200k_base()?)?),
+        ("cl100k_base", CL100K, Vocabulary::of(&tiktoken_rs::cl100k_base()?)?),
+        ("p50k_base", P50K, Vocabulary::of(&tiktoken_rs::p50k_base()?)?),
+    ];
+    let r50k = Vocabulary::of(&tiktoken_rs::r50k_base()?)?;
+    let [.., (_, _, p50k)] = &vocabularies;
+    if !r50k.is_first_of(p50k, R50K_TOKENS) {
         return Err("r50k_base is not the beginning of p50k_base".into());
     }
-    let (blocks, classes) = classes::tables()?;
-    fs::write(directory.join("blocks.bin"), blocks)?;
-    fs::write(directory.join("classes.bin"), classes)?;
-    Ok(())
-}
+    let mut encodings = BTreeMap::<&[u8], Encodings>::new();
+    let of_all = vocabularies.iter().map(|(_, encoding, vocabulary)| (*encoding, vocabulary));
+    for (encoding, vocabulary) in of_all.chain([(R50K, &r50k)]) {
+        for (_, bytes) in vocabulary.tokens() {
+            *encodings.entry(bytes).or_default() |= encoding;
+        }
+    }
+    let trie = trie::trie(encodings.iter().map(|(bytes, encodings)| (*bytes, *encodings)))?;
+    let place_of: BTreeMap<&[u8], u32> = encodings.into_keys().zip(trie.places).collect();
 
-fn write_vocabulary(directory: &Path, name: &str, encoding: &CoreBPE) -> Result<(), Box<dyn Error>> {
-    let vocabulary = Vocabulary::of(encoding).map_err(|why| format!("{name}: {why}"))?;
-    let tokens = vocabulary.made().map_err(|why| format!("{name}: {why}"))?;
-    let nodes = trie::trie(vocabulary.tokens()).map_err(|why| format!("{name}: {why}"))?;
-    let write = |table: &str, bytes: Vec<u8>| -> io::Result<()> {
-        fs::write(directory.join(format!("{name}.{table}.bin")), bytes)
-    };
-    write(
-        "merges",
-        merges::table(&tokens).into_iter().map(Merge::pack).flat_map(u32::to_le_bytes).collect(),
-    )?;
-    write("tokens", tokens.into_iter().map(Token::pack).flat_map(u64::to_le_bytes).collect())?;
-    write("trie", nodes.into_iter().map(Node::pack).flat_map(u64::to_le_bytes).collect())?;
+    let (mut made, mut lengths) = (Vec::new(), BTreeSet::from([0]));
+    for (name, _, vocabulary) in &vocabularies {
+        let tokens = vocabulary.made().map_err(|why| format!("{name}: {why}"))?;
+        lengths.extend(tokens.iter().map(|(.., left)| *left));
+        made.push((name, tokens));
+    }
+    let mut lengths: Vec<usize> = lengths.into_iter().collect();
+    if lengths.len() > Token::LENGTHS {
+        return Err(format!("left halves have {} different lengths", lengths.len()).into());
+    }
+    for (name, tokens) in made {
+        let token = |(rank, bytes, left): (u32, &[u8], usize)| {
+            let left = lengths.partition_point(|known| *known < left) as u32;
+            (place_of[bytes], Token { rank, left })
+        };
+        let (groups, tokens) = tokens::tables(tokens.into_iter().map(token).collect(), trie.nodes.len());
+        write(&format!("{name}.groups"), groups.into_iter().map(Group::pack).flat_map(u64::to_le_bytes).collect())?;
+        write(&format!("{name}.tokens"), tokens.into_iter().flat_map(Token::pack).collect())?;
+    }
+    lengths.resize(Token::LENGTHS, 0);
+    write("lengths", lengths.into_iter().map(|length| length as u8).collect())?;
+    write("nodes", trie.nodes.into_iter().map(Node::pack).flat_map(u32::to_le_bytes).collect())?;
+    write("tails", trie.tails)?;
+
+    let (blocks, classes) = classes::tables()?;
+    write("blocks", blocks)?;
+    write("classes", classes)?;
     Ok(())
 }

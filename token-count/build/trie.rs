@@ -1,81 +1,151 @@
 //! The trie of all tokens, as a double array: J.-I. Aoe, An Efficient Digital Search Algorithm by Using a Double-Array
-//! Structure (1989), with exclusive or in the place of addition.
+//! Structure (1989), with exclusive or in the place of addition and labels in the place of parents. What is behind the
+//! last branch of a token is its tail.
 
-use crate::layout::{NO_PLACE, NO_TOKEN, Node};
+use crate::layout::{Encodings, MAX_PLACES, Node};
 use std::cmp::Reverse;
+use std::collections::HashMap;
+
+/// The tables of the trie.
+pub struct Trie {
+    /// By place.
+    pub nodes: Vec<Node>,
+    /// Each tail after its length.
+    pub tails: Vec<u8>,
+    /// The place of each token, in the order in which they came.
+    pub places: Vec<u32>,
+}
 
 /// A node before it has a place.
+#[derive(Default)]
 struct Bud {
-    token: u32,
+    encodings: Encodings,
     /// By byte.
     children: Vec<(u8, usize)>,
 }
 
-/// The trie of `tokens`, each with its number.
+const ROOT: usize = 0;
+
+/// The trie of `tokens`, each with the encodings that have it.
 ///
 /// # Errors
-/// If it takes more places than a place's number has bits for.
-pub fn trie<'t>(tokens: impl Iterator<Item = (u32, &'t [u8])>) -> Result<Vec<Node>, String> {
-    let buds = grow(tokens);
+/// If not all bytes are among them, or if it takes more places than a place's number has bits for.
+pub fn trie<'t>(tokens: impl Iterator<Item = (&'t [u8], Encodings)>) -> Result<Trie, String> {
+    let (buds, ends) = grow(tokens);
+    if buds[ROOT].children.len() != 256 {
+        return Err("not all bytes are tokens".into());
+    }
+    let inner = inner(&buds);
     let mut places = Places::default();
-    let root = places.take_first();
-    let (mut bases, mut place_of) = (vec![0; buds.len()], vec![root; buds.len()]);
-    // Those with most children first: for those with one there is always a place that others have left.
-    let mut order: Vec<usize> = (0..buds.len()).collect();
-    order.sort_by_key(|bud| Reverse(buds[*bud].children.len()));
-    for bud in order {
-        let children = &buds[bud].children;
-        if !children.is_empty() {
-            bases[bud] = places.take(children);
-            for (byte, child) in children {
-                place_of[*child] = bases[bud] ^ usize::from(*byte);
-            }
+    let mut bases = vec![0; buds.len()];
+    for bud in &inner {
+        bases[*bud] = places.take(&buds[*bud].children);
+    }
+    let mut tails = Tails::default();
+    let (mut nodes, mut place_of) = (vec![Node::NONE; places.len()], vec![0; buds.len()]);
+    for bud in inner {
+        for (byte, child) in &buds[bud].children {
+            let place = bases[bud] ^ usize::from(*byte);
+            let (end, node) = match tail(&buds, *child) {
+                None => (*child, Node::inner(*byte, buds[*child].encodings, bases[*child] as u32)),
+                Some((end, tail)) => (end, Node::leaf(*byte, buds[end].encodings, tails.place(tail))),
+            };
+            (nodes[place], place_of[end]) = (node, place as u32);
         }
     }
-    if places.len() > NO_PLACE as usize {
-        return Err(format!("the trie takes {} places", places.len()));
-    }
-    let mut nodes = vec![Node::NONE; places.len()];
-    for (bud, Bud { token, children }) in buds.iter().enumerate() {
-        let node = &mut nodes[place_of[bud]];
-        (node.base, node.token) = (bases[bud] as u32, *token);
-        for (_, child) in children {
-            nodes[place_of[*child]].parent = place_of[bud] as u32;
+    match places.len().max(tails.bytes.len()) {
+        taken if taken > MAX_PLACES => Err(format!("the trie takes {taken} places")),
+        _ => {
+            let places = ends.into_iter().map(|end| place_of[end]).collect();
+            Ok(Trie { nodes, tails: tails.bytes, places })
         }
     }
-    Ok(nodes)
 }
 
-/// The root comes first.
-fn grow<'t>(tokens: impl Iterator<Item = (u32, &'t [u8])>) -> Vec<Bud> {
-    let bud = || Bud { token: NO_TOKEN, children: Vec::new() };
-    let mut buds = vec![bud()];
-    for (number, bytes) in tokens {
-        let mut at = 0;
+/// All nodes, the root first, and which of them each token is.
+fn grow<'t>(tokens: impl Iterator<Item = (&'t [u8], Encodings)>) -> (Vec<Bud>, Vec<usize>) {
+    let (mut buds, mut ends) = (vec![Bud::default()], Vec::new());
+    for (bytes, encodings) in tokens {
+        let mut at = ROOT;
         for byte in bytes {
             at = match buds[at].children.iter().find(|(known, _)| known == byte) {
                 Some((_, child)) => *child,
                 None => {
                     let child = buds.len();
                     buds[at].children.push((*byte, child));
-                    buds.push(bud());
+                    buds.push(Bud::default());
                     child
                 }
             };
         }
-        buds[at].token = number;
+        buds[at].encodings = encodings;
+        ends.push(at);
     }
-    buds
+    (buds, ends)
+}
+
+/// The nodes with children, in the order in which they get their places: the root, whose children have the places of
+/// their bytes, and then those with most children. For those with one there is always a place that others have left.
+fn inner(buds: &[Bud]) -> Vec<usize> {
+    let mut inner = vec![ROOT];
+    let mut seen = 0;
+    while let Some(bud) = inner.get(seen) {
+        let children = buds[*bud].children.iter().map(|(_, child)| *child);
+        inner.extend(children.filter(|child| tail(buds, *child).is_none()));
+        seen += 1;
+    }
+    inner[1..].sort_by_key(|bud| Reverse(buds[*bud].children.len()));
+    inner
+}
+
+/// Where the token ends that `bud` leads to, and its bytes from there on, if `bud` leads to no other.
+fn tail(buds: &[Bud], mut bud: usize) -> Option<(usize, Vec<u8>)> {
+    let mut tail = Vec::new();
+    loop {
+        match (buds[bud].children.as_slice(), buds[bud].encodings) {
+            ([], _) => return Some((bud, tail)),
+            ([(byte, child)], 0) => {
+                tail.push(*byte);
+                bud = *child;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The table of tails.
+#[derive(Default)]
+struct Tails {
+    bytes: Vec<u8>,
+    places: HashMap<Vec<u8>, u32>,
+}
+
+impl Tails {
+    /// Where a tail is. That of a place without a node, which is 0, does not matter.
+    fn place(&mut self, tail: Vec<u8>) -> u32 {
+        let (new, bytes) = (self.bytes.len() as u32, &mut self.bytes);
+        *self.places.entry(tail).or_insert_with_key(|tail| {
+            bytes.push(tail.len() as u8);
+            bytes.extend(tail);
+            new
+        })
+    }
 }
 
 /// The places that are taken, in blocks of 256: a node's children are in one block.
 #[derive(Default)]
 struct Places {
-    taken: Vec<[bool; 256]>,
-    /// How many are free in each block.
-    free: Vec<usize>,
+    blocks: Vec<Block>,
     /// The first block with a free place.
     first_free: usize,
+}
+
+struct Block {
+    is_taken: [bool; 256],
+    /// How many are not.
+    free: usize,
+    /// Whether a node has this base. No other may have it, or it would take that node's children for its own.
+    is_base: [bool; 256],
 }
 
 /// How many of the last blocks are searched before another is begun.
@@ -83,61 +153,41 @@ const SEARCHED: usize = 8;
 
 impl Places {
     fn len(&self) -> usize {
-        256 * self.taken.len()
+        256 * self.blocks.len()
     }
 
-    fn take_first(&mut self) -> usize {
-        self.taken.push([false; 256]);
-        self.free.push(256);
-        self.mark(0)
-    }
-
-    /// Takes places for `children`; their base.
+    /// Takes places for `children`; their base, which is 0 at first.
     fn take(&mut self, children: &[(u8, usize)]) -> usize {
-        let base = match children {
-            [(byte, _)] => self.single() ^ usize::from(*byte),
-            _ => self.several(children),
-        };
-        for (byte, _) in children {
-            self.mark(base ^ usize::from(*byte));
-        }
-        base
-    }
-
-    /// The first free place.
-    fn single(&mut self) -> usize {
-        while self.free.get(self.first_free) == Some(&0) {
+        while self.blocks.get(self.first_free).is_some_and(|block| block.free == 0) {
             self.first_free += 1;
         }
-        let block = self.first_free;
-        let at = self.taken.get(block).and_then(|taken| taken.iter().position(|taken| !taken));
-        256 * block + at.unwrap_or(0)
+        // One child finds a place anywhere, several in the last blocks.
+        let from = match children {
+            [_] => self.first_free,
+            _ => self.blocks.len().saturating_sub(SEARCHED),
+        };
+        let found = (from..self.blocks.len()).find_map(|block| Some((block, self.blocks[block].base(children)?)));
+        let (block, low) = found.unwrap_or((self.blocks.len(), 0));
+        if block == self.blocks.len() {
+            self.blocks.push(Block { is_taken: [false; 256], free: 256, is_base: [false; 256] });
+        }
+        self.blocks[block].take(low, children);
+        256 * block + low
+    }
+}
+
+impl Block {
+    /// A base whose places for all of `children` are free.
+    fn base(&self, children: &[(u8, usize)]) -> Option<usize> {
+        let is_free = |low: &usize| children.iter().all(|(byte, _)| !self.is_taken[low ^ usize::from(*byte)]);
+        (self.free >= children.len()).then(|| (0..256).find(|low| !self.is_base[*low] && is_free(low)))?
     }
 
-    /// A base whose places for all of `children` are free, in one of the last blocks or in a new one.
-    fn several(&self, children: &[(u8, usize)]) -> usize {
-        let blocks = self.taken.len();
-        for block in blocks.saturating_sub(SEARCHED)..blocks {
-            if self.free[block] < children.len() {
-                continue;
-            }
-            let taken = &self.taken[block];
-            let fits = |low: &usize| children.iter().all(|(byte, _)| !taken[low ^ usize::from(*byte)]);
-            if let Some(low) = (0..256).find(fits) {
-                return 256 * block + low;
-            }
+    fn take(&mut self, base: usize, children: &[(u8, usize)]) {
+        self.is_base[base] = true;
+        self.free -= children.len();
+        for (byte, _) in children {
+            self.is_taken[base ^ usize::from(*byte)] = true;
         }
-        256 * blocks
-    }
-
-    fn mark(&mut self, place: usize) -> usize {
-        let block = place / 256;
-        if block == self.taken.len() {
-            self.taken.push([false; 256]);
-            self.free.push(256);
-        }
-        self.taken[block][place % 256] = true;
-        self.free[block] -= 1;
-        place
     }
 }

@@ -1,6 +1,6 @@
 //! A vocabulary: its tokens, and how each is made of two others.
 
-use crate::layout::{NO_TOKEN, Token};
+use crate::layout::Token;
 use std::collections::HashMap;
 use tiktoken_rs::CoreBPE;
 
@@ -21,7 +21,7 @@ impl Vocabulary {
         let special = encoding.special_tokens();
         let is_special = |bytes: &[u8]| str::from_utf8(bytes).is_ok_and(|text| special.contains(text));
         let (mut tokens, mut numbers) = (Vec::new(), HashMap::new());
-        for number in 0..NO_TOKEN {
+        for number in 0..Token::RANKS {
             let bytes = encoding.decode_bytes(&[number]).unwrap_or_default();
             if !bytes.is_empty() && !is_special(&bytes) {
                 tokens.resize(number as usize, Vec::new());
@@ -57,27 +57,18 @@ impl Vocabulary {
         }
     }
 
-    /// How each token is made.
+    /// Each token with the length of the left of the two that it is made of; 0 for a byte.
     ///
     /// # Errors
     /// If one is not made by merging two others.
-    pub fn made(&self) -> Result<Vec<Token>, String> {
-        let made = |(number, bytes): (usize, &Vec<u8>)| {
-            if bytes.is_empty() {
-                return Ok(Token::NONE);
-            }
-            let number = number as u32;
-            let (left, right) = if bytes.len() == 1 { (number, number) } else { self.halves(bytes)? };
-            let prefixes = (1..bytes.len()).rev().filter_map(|len| self.numbers.get(&bytes[..len]));
-            let shorter = prefixes.copied().next().unwrap_or(NO_TOKEN);
-            Ok(Token { left, right, shorter, len: bytes.len() as u32 })
-        };
-        self.tokens.iter().enumerate().map(made).collect()
+    pub fn made(&self) -> Result<Vec<(u32, &[u8], usize)>, String> {
+        let left = |bytes: &[u8]| if bytes.len() == 1 { Ok(0) } else { self.left(bytes) };
+        self.tokens().map(|(number, bytes)| Ok((number, bytes, left(bytes)?))).collect()
     }
 
-    /// The two tokens that are left of `bytes` before the last merge, by byte pair encoding as it is defined: of all
-    /// neighbours that make a token those with the lowest number are merged, the leftmost first.
-    fn halves(&self, bytes: &[u8]) -> Result<(u32, u32), String> {
+    /// The length of the left of the two tokens that `bytes` are before the last merge, by byte pair encoding as it is
+    /// defined: of all neighbours that make a token those with the lowest number are merged, the leftmost first.
+    fn left(&self, bytes: &[u8]) -> Result<usize, String> {
         let number = |bytes: &[u8]| self.numbers.get(bytes).copied();
         // Where each part begins, and where the last ends.
         let mut edges: Vec<usize> = (0..=bytes.len()).collect();
@@ -88,6 +79,6 @@ impl Vocabulary {
             edges.remove(at);
         }
         let halves = number(&bytes[..edges[1]]).zip(number(&bytes[edges[1]..]));
-        halves.ok_or_else(|| format!("{bytes:?} is made of what is no token"))
+        halves.map(|_| edges[1]).ok_or_else(|| format!("{bytes:?} is made of what is no token"))
     }
 }

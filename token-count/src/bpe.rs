@@ -3,152 +3,136 @@
 //! The encoder reads from the left. It takes the longest token that an encoding can have after the token before it; if
 //! there is none, it replaces the token before by a shorter one. README.md argues why that is right, and linear.
 
-use crate::layout::{Merge, NO_TOKEN, Node, Token};
+use crate::layout::{Encodings, Group, Token};
+use crate::trie::{self, Found};
+
+/// The lengths that left halves of tokens have.
+static LENGTHS: &[u8; Token::LENGTHS] = include_bytes!(concat!(env!("OUT_DIR"), "/lengths.bin"));
 
 /// A vocabulary.
 pub(crate) struct Bpe {
-    /// [`Node`]s.
-    pub(crate) trie: &'static [[u8; 8]],
-    /// [`Token`]s, by number.
-    pub(crate) tokens: &'static [[u8; 8]],
-    /// [`Merge`]s, where [`Merge::search`] finds them.
-    pub(crate) merges: &'static [[u8; 4]],
-    /// The number of the first token that does not count; at most [`NO_TOKEN`]. A token is made of earlier ones, so
-    /// that any number of the last may be left out.
-    pub(crate) end: u32,
+    /// The bit of its tokens in the trie.
+    pub(crate) encoding: Encodings,
+    /// [`Group`]s, which lead from a place in the trie to a token.
+    pub(crate) groups: &'static [[u8; 8]],
+    /// [`Token`]s, in the order of their places in the trie.
+    pub(crate) tokens: &'static [[u8; 3]],
 }
 
 /// What encoding a piece needs, kept for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// The tokens so far.
-    tokens: Vec<u32>,
+    /// Where each of the tokens so far begins.
+    starts: Vec<u32>,
     /// One bit for each place in the piece from which no token leads on.
     dead: Vec<u64>,
+}
+
+/// Two neighbours in a text.
+#[derive(Clone, Copy)]
+struct Pair<'t> {
+    /// The text of both.
+    text: &'t [u8],
+    /// Where the right one begins.
+    edge: usize,
+    /// Their places in the trie.
+    left: u32,
+    right: u32,
 }
 
 impl Bpe {
     /// How many tokens `piece` has.
     pub(crate) fn count(&self, piece: &[u8], scratch: &mut Scratch) -> u64 {
-        let (token, len) = self.longest(piece);
+        let longest = trie::longest(piece, self.encoding);
         // Most pieces are a token.
-        if len == piece.len() { 1.min(len as u64) } else { self.encode(piece, token, scratch) }
+        if longest.len == piece.len() { 1.min(piece.len() as u64) } else { self.encode(piece, longest, scratch) }
     }
 
     /// Encodes `piece`, of which `longest` is the longest token that it begins with.
-    fn encode(&self, piece: &[u8], longest: u32, Scratch { tokens, dead }: &mut Scratch) -> u64 {
-        tokens.clear();
+    fn encode(&self, piece: &[u8], longest: Found, Scratch { starts, dead }: &mut Scratch) -> u64 {
+        let text = |from: usize, to: usize| piece.get(from..to).unwrap_or_default();
+        starts.clear();
         dead.clear();
         dead.resize(piece.len() / 64 + 1, 0);
         let (mut at, mut candidate) = (0, longest);
+        // The place of the token that ends at `at`, if one does.
+        let mut left = 0;
         loop {
-            let token = self.token(candidate);
-            let end = at + token.len as usize;
-            if is_dead(dead, end) || tokens.last().is_some_and(|last| !self.fit(*last, candidate)) {
-                candidate = self.shorter(token);
+            let end = at + candidate.len;
+            let fits = || {
+                let Some(start) = starts.last().map(|start| *start as usize) else { return true };
+                let text = text(start, end);
+                self.fit(Pair { text, edge: at - start, left, right: candidate.place })
+            };
+            if is_dead(dead, end) || !fits() {
+                candidate = self.shorter(text(at, end));
             } else {
-                tokens.push(candidate);
-                let Some(rest @ [_, ..]) = piece.get(end..) else { return tokens.len() as u64 };
-                (at, candidate) = (end, self.longest(rest).0);
+                starts.push(at as u32);
+                if end == piece.len() {
+                    return starts.len() as u64;
+                }
+                (at, left) = (end, candidate.place);
+                candidate = trie::longest(text(at, piece.len()), self.encoding);
             }
-            while candidate == NO_TOKEN {
+            while candidate.len == 0 {
                 // No token leads on from here: the one before ends elsewhere.
                 kill(dead, at);
                 // A text always has an encoding, so that there is one; a byte is a token at worst.
-                let Some(last) = tokens.pop() else { return piece.len() as u64 };
-                let last = self.token(last);
-                at -= last.len as usize;
-                candidate = self.shorter(last);
+                let Some(start) = starts.pop() else { return piece.len() as u64 };
+                candidate = self.shorter(text(start as usize, at));
+                at = start as usize;
+                left = starts.last().map_or(0, |before| trie::place(text(*before as usize, at)));
             }
         }
     }
 
-    /// The longest token that `text` begins with, and its length in bytes; none and 0 for the empty text.
-    fn longest(&self, text: &[u8]) -> (u32, usize) {
-        let mut longest = (NO_TOKEN, 0);
-        let (mut place, mut node) = (0, self.node(0));
-        for (at, byte) in text.iter().enumerate() {
-            let next = node.base ^ u32::from(*byte);
-            let child = self.node(next);
-            if child.parent != place {
-                break;
-            }
-            (place, node) = (next, child);
-            if node.token < self.end {
-                longest = (node.token, at + 1);
-            }
-        }
-        longest
-    }
-
-    /// Whether an encoding of their joint text has `left` and then `right`: whether no merge across their edge comes
-    /// before the merges that make them. This undoes the merges from the last to the first, and at each step looks up
-    /// the merge across the edge that would have come first.
-    fn fit(&self, mut left: u32, mut right: u32) -> bool {
-        // Merges up to this one come before what has been undone.
-        let mut before = self.end;
+    /// Whether the encoding of their joint text has both: whether no merge across their edge comes before the merges
+    /// that make them. This undoes the merges from the last to the first, and at each step looks up the merge across
+    /// the edge that would have come first.
+    fn fit(&self, Pair { mut text, mut edge, mut left, mut right }: Pair<'_>) -> bool {
+        let (mut of_left, mut of_right) = (self.token(left), self.token(right));
+        // Merges of lower ranks come before what has been undone.
+        let mut before = Token::RANKS;
         loop {
-            if self.merge(left, right) < before {
+            let (left_text, right_text) = text.split_at_checked(edge).unwrap_or_default();
+            let merged = trie::extended(left, right_text, self.encoding);
+            if merged.is_some_and(|merged| self.token(merged).rank < before) {
                 return false;
             }
             // Of equal ones the left is made first.
-            if left > right {
-                before = left;
-                let token = self.token(left);
-                if token.right == left {
-                    return true;
-                }
-                left = token.right;
+            if of_left.rank > of_right.rank {
+                let Some(half) = half(of_left) else { return true };
+                before = of_left.rank;
+                text = text.get(half..).unwrap_or_default();
+                edge -= half;
+                left = trie::place(left_text.get(half..).unwrap_or_default());
+                of_left = self.token(left);
             } else {
-                before = right + 1;
-                let token = self.token(right);
-                if token.left == right {
-                    return true;
-                }
-                right = token.left;
+                let Some(half) = half(of_right) else { return true };
+                before = of_right.rank + 1;
+                text = text.get(..edge + half).unwrap_or_default();
+                right = trie::place(right_text.get(..half).unwrap_or_default());
+                of_right = self.token(right);
             }
         }
     }
 
-    /// The longest token that `token` begins with, or [`NO_TOKEN`].
-    fn shorter(&self, token: Token) -> u32 {
-        let mut shorter = token.shorter;
-        while shorter >= self.end && shorter != NO_TOKEN {
-            shorter = self.token(shorter).shorter;
-        }
-        shorter
+    /// The longest token that `token` begins with and is not itself.
+    fn shorter(&self, token: &[u8]) -> Found {
+        trie::longest(token.split_last().map_or(&[], |(_, shorter)| shorter), self.encoding)
     }
 
-    /// What `left` and `right` merge to, or [`NO_TOKEN`].
-    fn merge(&self, left: u32, right: u32) -> u32 {
-        let (mut place, tag) = Merge::search(left, right, self.merges.len().ilog2());
-        loop {
-            let found = self
-                .merges
-                .get(place)
-                .map_or(Merge::NONE, |packed| Merge::unpack(u32::from_le_bytes(*packed)));
-            if found.token == NO_TOKEN {
-                return NO_TOKEN;
-            }
-            if found.tag == tag {
-                let token = self.token(found.token);
-                if (token.left, token.right) == (left, right) {
-                    return found.token;
-                }
-            }
-            place = (place + 1) & (self.merges.len() - 1);
-        }
+    /// What this encoding says of the token at `place`.
+    fn token(&self, place: u32) -> Token {
+        let group = self.groups.get((place / Group::PLACES) as usize);
+        let number = group.map_or(0, |group| Group::unpack(u64::from_le_bytes(*group)).number(place));
+        self.tokens.get(number as usize).map_or(Token { rank: 0, left: 0 }, |token| Token::unpack(*token))
     }
+}
 
-    fn node(&self, place: u32) -> Node {
-        self.trie.get(place as usize).map_or(Node::NONE, |node| Node::unpack(u64::from_le_bytes(*node)))
-    }
-
-    fn token(&self, number: u32) -> Token {
-        self.tokens
-            .get(number as usize)
-            .map_or(Token::NONE, |token| Token::unpack(u64::from_le_bytes(*token)))
-    }
+/// The bytes of the left half of a token that is made of two.
+fn half(token: Token) -> Option<usize> {
+    LENGTHS.get(token.left as usize).filter(|half| **half > 0).map(|half| usize::from(*half))
 }
 
 fn is_dead(dead: &[u64], at: usize) -> bool {

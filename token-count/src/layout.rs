@@ -1,114 +1,122 @@
 //! How the tables are laid out: shared by the build script, which writes them, and the library, which reads them.
 //!
-//! Every entry is a number of 64 bits (of 32 in the table of merges), little-endian.
+//! All encodings have one trie, because most of their tokens are the same. What each encoding says of its tokens, their
+//! ranks and how they are made, is a list in the order of their places in the trie. All numbers are little-endian.
 
-/// Bits of a token's number, which is its rank in the vocabulary.
-const TOKEN_BITS: u32 = 18;
+/// A set of encodings: one bit each.
+pub(crate) type Encodings = u32;
 
-/// Bits of a place in the trie.
-const PLACE_BITS: u32 = 20;
-
-/// Bits of a merge's tag: what is left of 32.
-const TAG_BITS: u32 = 32 - TOKEN_BITS;
-
-/// No token.
-pub(crate) const NO_TOKEN: u32 = (1 << TOKEN_BITS) - 1;
+pub(crate) const O200K: Encodings = 1;
+pub(crate) const CL100K: Encodings = 1 << 1;
+pub(crate) const P50K: Encodings = 1 << 2;
+pub(crate) const R50K: Encodings = 1 << 3;
 
 /// The tokens of `r50k_base`, which are the first of `p50k_base`.
 pub(crate) const R50K_TOKENS: u32 = 50_256;
 
-/// No place.
-pub(crate) const NO_PLACE: u32 = (1 << PLACE_BITS) - 1;
+const LABEL_BITS: u32 = 8;
+const ENCODINGS_BITS: u32 = 4;
+const BASE_BITS: u32 = 19;
 
-/// A place in the trie of all tokens, the root at 0. The child for a byte is at `base ^ byte`, if that has this place
-/// for its parent.
+/// One more than the largest place in the trie, and base of a node's children.
+pub(crate) const MAX_PLACES: usize = 1 << BASE_BITS;
+
+/// A node of the trie: a text that tokens begin with. The first 256 are the bytes. The child for another byte is at
+/// `base ^ byte`, if its label is that byte: no two nodes have one base.
+///
+/// A leaf has no children. It stands for a text and a tail: the bytes that no other token has there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) base: u32,
-    /// [`NO_PLACE`] for the root, and where there is no node.
-    pub(crate) parent: u32,
-    /// The token that ends here, or [`NO_TOKEN`].
-    pub(crate) token: u32,
-}
+pub(crate) struct Node(u32);
 
 impl Node {
-    pub(crate) const NONE: Self = Self { base: 0, parent: NO_PLACE, token: NO_TOKEN };
+    /// A place without a node: it is no token of any encoding.
+    pub(crate) const NONE: Self = Self::leaf(0, 0, 0);
 
-    pub(crate) const fn pack(self) -> u64 {
-        self.base as u64 | (self.parent as u64) << PLACE_BITS | (self.token as u64) << (2 * PLACE_BITS)
+    pub(crate) const fn inner(label: u8, encodings: Encodings, base: u32) -> Self {
+        Self(label as u32 | encodings << LABEL_BITS | base << (u32::BITS - BASE_BITS))
     }
 
-    pub(crate) const fn unpack(packed: u64) -> Self {
-        Self {
-            base: bits(packed, 0, PLACE_BITS),
-            parent: bits(packed, PLACE_BITS, PLACE_BITS),
-            token: bits(packed, 2 * PLACE_BITS, TOKEN_BITS),
-        }
+    /// `tail` is where the tail's length and then the tail are, in the table of tails.
+    pub(crate) const fn leaf(label: u8, encodings: Encodings, tail: u32) -> Self {
+        Self(Self::inner(label, encodings, tail).0 | 1 << (LABEL_BITS + ENCODINGS_BITS))
     }
-}
-
-/// A token. One of several bytes is made by merging two others; a byte's are itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) left: u32,
-    pub(crate) right: u32,
-    /// The longest token that it begins with and is not itself, or [`NO_TOKEN`].
-    pub(crate) shorter: u32,
-    /// In bytes, at most 255.
-    pub(crate) len: u32,
-}
-
-impl Token {
-    pub(crate) const NONE: Self = Self { left: NO_TOKEN, right: NO_TOKEN, shorter: NO_TOKEN, len: 0 };
-
-    pub(crate) const fn pack(self) -> u64 {
-        self.left as u64
-            | (self.right as u64) << TOKEN_BITS
-            | (self.shorter as u64) << (2 * TOKEN_BITS)
-            | (self.len as u64) << (3 * TOKEN_BITS)
-    }
-
-    pub(crate) const fn unpack(packed: u64) -> Self {
-        Self {
-            left: bits(packed, 0, TOKEN_BITS),
-            right: bits(packed, TOKEN_BITS, TOKEN_BITS),
-            shorter: bits(packed, 2 * TOKEN_BITS, TOKEN_BITS),
-            len: bits(packed, 3 * TOKEN_BITS, 8),
-        }
-    }
-}
-
-/// An entry of the table of merges: a token of several bytes, and a few bits of its parts, which distinguish it from
-/// most others without a second lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Merge {
-    /// [`NO_TOKEN`] where there is no entry.
-    pub(crate) token: u32,
-    pub(crate) tag: u32,
-}
-
-impl Merge {
-    pub(crate) const NONE: Self = Self { token: NO_TOKEN, tag: 0 };
 
     pub(crate) const fn pack(self) -> u32 {
-        self.token | self.tag << TOKEN_BITS
+        self.0
     }
 
     pub(crate) const fn unpack(packed: u32) -> Self {
-        Self { token: packed & NO_TOKEN, tag: packed >> TOKEN_BITS }
+        Self(packed)
     }
 
-    /// Where the search for what `left` and `right` merge to begins, in a table of `1 << log2_len` entries, and the tag
-    /// that it looks for: from there on, until it is found or there is no entry.
-    pub(crate) const fn search(left: u32, right: u32, log2_len: u32) -> (usize, u32) {
-        // Fibonacci hashing: Knuth, The Art of Computer Programming, volume 3, 6.4.
-        let pair = (left as u64) << TOKEN_BITS | right as u64;
-        let hash = pair.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let place = hash >> (u64::BITS - log2_len);
-        (place as usize, bits(hash, u64::BITS - log2_len - TAG_BITS, TAG_BITS))
+    /// The last byte of the text.
+    pub(crate) const fn label(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Whether it is a token of one of `encodings`; with its tail if it is a leaf.
+    pub(crate) const fn is_in(self, encodings: Encodings) -> bool {
+        self.0 & encodings << LABEL_BITS != 0
+    }
+
+    pub(crate) const fn is_leaf(self) -> bool {
+        self.0 & 1 << (LABEL_BITS + ENCODINGS_BITS) != 0
+    }
+
+    /// Where the children are; the tail of a leaf.
+    pub(crate) const fn base(self) -> u32 {
+        self.0 >> (u32::BITS - BASE_BITS)
     }
 }
 
-const fn bits(packed: u64, from: u32, count: u32) -> u32 {
-    (packed >> from) as u32 & ((1 << count) - 1)
+/// Which of so many places in the trie hold tokens of an encoding, and how many tokens are at places before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// A bit for each place, the lowest for the first.
+    pub(crate) tokens: u32,
+    pub(crate) before: u32,
+}
+
+impl Group {
+    pub(crate) const PLACES: u32 = u32::BITS;
+
+    pub(crate) const fn pack(self) -> u64 {
+        self.tokens as u64 | (self.before as u64) << u32::BITS
+    }
+
+    pub(crate) const fn unpack(packed: u64) -> Self {
+        Self { tokens: packed as u32, before: (packed >> u32::BITS) as u32 }
+    }
+
+    /// The number of the token at `place`, which is one of this group's, in the order of places.
+    pub(crate) const fn number(self, place: u32) -> u32 {
+        let earlier = self.tokens & ((1 << (place % Self::PLACES)) - 1);
+        self.before + earlier.count_ones()
+    }
+}
+
+/// A token of an encoding, in 24 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// Its number in the vocabulary: of two merges, that with the lower one comes first.
+    pub(crate) rank: u32,
+    /// The bytes of the left of the two tokens that it is made of, as a place in the table of lengths, which has 64.
+    /// Nothing for a byte.
+    pub(crate) left: u32,
+}
+
+impl Token {
+    pub(crate) const LENGTHS: usize = 1 << Self::LEFT_BITS;
+    pub(crate) const RANKS: u32 = 1 << (24 - Self::LEFT_BITS);
+    const LEFT_BITS: u32 = 6;
+
+    pub(crate) const fn pack(self) -> [u8; 3] {
+        let [low, middle, high, _] = (self.left | self.rank << Self::LEFT_BITS).to_le_bytes();
+        [low, middle, high]
+    }
+
+    pub(crate) const fn unpack([low, middle, high]: [u8; 3]) -> Self {
+        let packed = u32::from_le_bytes([low, middle, high, 0]);
+        Self { rank: packed >> Self::LEFT_BITS, left: packed & (Self::LENGTHS as u32 - 1) }
+    }
 }

@@ -14,13 +14,13 @@ mod class;
 mod layout;
 mod pieces;
 mod text;
+mod trie;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 use bpe::{Bpe, Scratch};
-use layout::{NO_TOKEN, R50K_TOKENS};
 use pieces::Splitter;
 use std::fmt;
 
@@ -44,28 +44,26 @@ macro_rules! table {
 }
 
 macro_rules! bpe {
-    ($name:literal) => {
+    ($encoding:ident, $name:literal) => {
         Bpe {
-            trie: table!(concat!($name, ".trie.bin")),
+            encoding: layout::$encoding,
+            groups: table!(concat!($name, ".groups.bin")),
             tokens: table!(concat!($name, ".tokens.bin")),
-            merges: table!(concat!($name, ".merges.bin")),
-            end: NO_TOKEN,
         }
     };
 }
 
 /// GPT-4o and later.
-pub static O200K_BASE: Encoding = Encoding { splitter: Splitter::O200k, bpe: bpe!("o200k_base") };
+pub static O200K_BASE: Encoding = Encoding { splitter: Splitter::O200k, bpe: bpe!(O200K, "o200k_base") };
 
 /// GPT-4, GPT-3.5, embeddings.
-pub static CL100K_BASE: Encoding = Encoding { splitter: Splitter::Cl100k, bpe: bpe!("cl100k_base") };
+pub static CL100K_BASE: Encoding = Encoding { splitter: Splitter::Cl100k, bpe: bpe!(CL100K, "cl100k_base") };
 
 /// Codex and `text-davinci-003`.
-pub static P50K_BASE: Encoding = Encoding { splitter: Splitter::R50k, bpe: bpe!("p50k_base") };
+pub static P50K_BASE: Encoding = Encoding { splitter: Splitter::R50k, bpe: bpe!(P50K, "p50k_base") };
 
 /// GPT-3 and GPT-2: `p50k_base` without its last tokens, which are runs of spaces.
-pub static R50K_BASE: Encoding =
-    Encoding { splitter: Splitter::R50k, bpe: Bpe { end: R50K_TOKENS, ..bpe!("p50k_base") } };
+pub static R50K_BASE: Encoding = Encoding { splitter: Splitter::R50k, bpe: bpe!(R50K, "p50k_base") };
 
 impl Encoding {
     /// The tokens of `text`. Takes memory for 12 bytes per byte of the longest piece that is no token.
