@@ -44,7 +44,7 @@ impl Period {
     }
 
     /// The beginning of the period `index`.
-    pub(super) fn begins_at(self, index: u64) -> Millis {
+    pub(crate) fn begins_at(self, index: u64) -> Millis {
         index.checked_sub(1).map_or(Millis::ZERO, |before| self.ends_at(before))
     }
 

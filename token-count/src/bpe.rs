@@ -90,15 +90,14 @@ impl Bpe {
     /// that make them. This undoes the merges from the last to the first, and at each step looks up the merge across
     /// the edge that would have come first.
     fn fit(&self, Pair { mut text, mut edge, mut left, mut right }: Pair<'_>) -> bool {
+        if trie::extended(left, text.get(edge..).unwrap_or_default(), self.encoding).is_some() {
+            return false;
+        }
         let (mut of_left, mut of_right) = (self.token(left), self.token(right));
-        // Merges of lower ranks come before what has been undone.
-        let mut before = Token::RANKS;
         loop {
             let (left_text, right_text) = text.split_at_checked(edge).unwrap_or_default();
-            let merged = trie::extended(left, right_text, self.encoding);
-            if merged.is_some_and(|merged| self.token(merged).rank < before) {
-                return false;
-            }
+            // Merges of lower ranks come before what is undone.
+            let before;
             // Of equal ones the left is made first.
             if of_left.rank > of_right.rank {
                 let Some(half) = half(of_left) else { return true };
@@ -113,6 +112,10 @@ impl Bpe {
                 text = text.get(..edge + half).unwrap_or_default();
                 right = trie::place(right_text.get(..half).unwrap_or_default());
                 of_right = self.token(right);
+            }
+            let merged = trie::extended(left, text.get(edge..).unwrap_or_default(), self.encoding);
+            if merged.is_some_and(|merged| self.token(merged).rank < before) {
+                return false;
             }
         }
     }

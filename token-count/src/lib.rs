@@ -70,6 +70,6 @@ impl Encoding {
     pub fn count(&self, text: &str) -> u64 {
         let mut scratch = Scratch::default();
         let pieces = self.splitter.pieces(text);
-        pieces.map(|piece| self.bpe.count(piece.as_bytes(), &mut scratch)).sum()
+        pieces.map(|piece| self.bpe.count(piece, &mut scratch)).sum()
     }
 }

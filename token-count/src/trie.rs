@@ -30,9 +30,11 @@ pub(crate) fn longest(text: &[u8], encoding: Encodings) -> Found {
         (place, node) = child;
         len += 1;
     }
-    let tail = tail(node);
-    if node.is_in(encoding) && begins_with(text.get(len..).unwrap_or_default(), tail) {
-        longest = Found { place, len: len + tail.len() };
+    if node.is_in(encoding) {
+        let tail = tail(node);
+        if begins_with(text.get(len..).unwrap_or_default(), tail) {
+            longest = Found { place, len: len + tail.len() };
+        }
     }
     longest
 }
@@ -51,20 +53,17 @@ pub(crate) fn place(token: &[u8]) -> u32 {
     place
 }
 
-/// The place of the token of an encoding that consists of the token at `place` and then `more`, if there is one.
+/// Whether the token at `place` and then `more` are a token of an encoding; its place.
 pub(crate) fn extended(place: u32, more: &[u8], encoding: Encodings) -> Option<u32> {
     let (mut place, mut node) = (place, node(place));
-    for (at, byte) in more.iter().enumerate() {
-        if node.is_leaf() {
-            return None;
-        }
+    let mut at = 0;
+    while !node.is_leaf() {
+        let Some(byte) = more.get(at) else { return node.is_in(encoding).then_some(place) };
         (place, node) = child(node, *byte)?;
-        if node.is_leaf() {
-            let is_whole = more.get(at + 1..).unwrap_or_default() == tail(node);
-            return (is_whole && node.is_in(encoding)).then_some(place);
-        }
+        at += 1;
     }
-    node.is_in(encoding).then_some(place)
+    let is_whole = at > 0 && node.is_in(encoding) && more.get(at..).unwrap_or_default() == tail(node);
+    is_whole.then_some(place)
 }
 
 fn child(node: Node, byte: u8) -> Option<(u32, Node)> {
@@ -85,5 +84,5 @@ fn tail(leaf: Node) -> &'static [u8] {
 
 /// Tails have a few bytes: a call for a comparison would take longer.
 fn begins_with(text: &[u8], tail: &[u8]) -> bool {
-    text.len() >= tail.len() && text.iter().zip(tail).all(|(ours, theirs)| ours == theirs)
+    tail.is_empty() || text.len() >= tail.len() && text.iter().zip(tail).all(|(ours, theirs)| ours == theirs)
 }

@@ -34,7 +34,7 @@ pub(crate) enum Splitter {
 
 impl Splitter {
     /// The pieces of `text`, in order: all of it.
-    pub(crate) fn pieces(self, text: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn pieces(self, text: &str) -> impl Iterator<Item = &[u8]> {
         let mut at = 0;
         std::iter::from_fn(move || {
             let end = match self {
@@ -42,7 +42,7 @@ impl Splitter {
                 Self::Cl100k => cl100k::end(Text(text), at),
                 Self::R50k => r50k::end(Text(text), at),
             };
-            let piece = text.get(at..end).filter(|piece| !piece.is_empty())?;
+            let piece = text.as_bytes().get(at..end).filter(|piece| !piece.is_empty())?;
             at = end;
             Some(piece)
         })
