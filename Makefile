@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-TOOLS := .tools/wasm .tools/clients
+TOOLS := .tools/wasm .tools/clients .tools/kubernetes
 ifdef ENVOY_BIN
 export ENVOY_BIN := $(abspath $(ENVOY_BIN))
 else
@@ -30,7 +30,8 @@ setup: $(TOOLS) ## fetch all tools (other targets fetch what they need)
 
 # Envoy and the clients share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
-.tools/wasm .tools/envoy .tools/clients .tools/redis-server: .tools/%:
+.tools/kubernetes: | .tools/clients
+.tools/wasm .tools/envoy .tools/clients .tools/redis-server .tools/kubernetes: .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 
 .PHONY: wasm
@@ -59,6 +60,7 @@ check: $(TOOLS) wasm ## formatting, lints for both targets, oldest Rust, shipped
 	.tools/venv/bin/check-jsonschema --builtin-schema vendor.compose-spec envoy/compose.yaml
 	.tools/venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(ENVOY_BIN) --mode validate --log-level warning -c envoy/envoy.yaml
+	.tools/venv/bin/python tests/kubernetes/check.py
 
 .PHONY: unit
 unit: ## the filter's own tests, in seconds: no Envoy, no Redis; CASE=window runs those with this in their names
@@ -102,7 +104,7 @@ fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wir
 	@scripts/fuzz
 
 .PHONY: demo
-demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
+demo: $(filter-out .tools/clients .tools/kubernetes,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
 	@scripts/demo $(or $(STORE),local)
 
 .PHONY: deny
