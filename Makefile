@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-TOOLS := .tools/wasm .tools/clients .tools/kubernetes
+TOOLS := .tools/wasm .tools/clients
 ifdef ENVOY_BIN
 export ENVOY_BIN := $(abspath $(ENVOY_BIN))
 else
@@ -26,7 +26,7 @@ help: ## list all targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 .PHONY: setup
-setup: $(TOOLS) ## fetch all tools (other targets fetch what they need)
+setup: $(TOOLS) .tools/kubernetes ## fetch all tools (other targets fetch what they need)
 
 # Envoy and the clients share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
@@ -49,7 +49,7 @@ fmt: ## format the code
 	cargo fmt --all
 
 .PHONY: check
-check: $(TOOLS) wasm ## formatting, lints for both targets, oldest Rust, shipped configurations
+check: $(TOOLS) .tools/kubernetes wasm ## formatting, lints for both targets, oldest Rust, shipped configurations
 	cargo fmt --all --check
 	scripts/line-width
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -71,7 +71,7 @@ e2e: $(TOOLS) wasm ## the end-to-end tests on real Envoy and Redis; CASE=streams
 	cargo test --locked --package llm-rate-limit-tests --test e2e -- $(CASE)
 
 .PHONY: test
-test: $(TOOLS) wasm ## all tests, with real Envoy and Redis
+test: $(TOOLS) .tools/kubernetes wasm ## all tests, with real Envoy and Redis
 	cargo test --locked --workspace
 
 .PHONY: soak
@@ -104,7 +104,7 @@ fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wir
 	@scripts/fuzz
 
 .PHONY: demo
-demo: $(filter-out .tools/clients .tools/kubernetes,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
+demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
 	@scripts/demo $(or $(STORE),local)
 
 .PHONY: deny

@@ -1,7 +1,7 @@
 //! The shipped deployments: Envoy accepts the configuration in each of them, and the filter in it enforces limits.
 //!
 //! No container engine and no cluster run here. The tests do by hand with the files as those would, and comments say
-//! how. `make check` and `tests/istio` validate the files against their schemas.
+//! how. `make check` validates the files against their schemas, and `tests/kubernetes.rs` is on those in `deploy/`.
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
@@ -17,10 +17,6 @@ use std::process::Command;
 fn shipped(file: &str) -> Value {
     let text = fs::read_to_string(wasm::root().join("envoy").join(file)).unwrap();
     yaml_serde::from_str(&text).unwrap()
-}
-
-fn local_code() -> Value {
-    json!({"local": {"filename": wasm::filter()}})
 }
 
 /// Compose's own `${NAME:-default}`, for a `NAME` that is not set.
@@ -46,53 +42,6 @@ fn composed(change: &[(&str, &str)]) -> Setup {
 
 /// The token that every shipped file has until somebody chooses another.
 const SHIPPED_TOKEN: &str = "change-this-token";
-
-/// The configuration that Istio's gateway runs with envoyfilter.yaml: its cluster, its buffer limit, and its filter
-/// before the router. The agent replaces the module's address with the file that it fetched.
-fn envoy_filter(mut setup: Setup) -> Setup {
-    let document = shipped("istio/envoyfilter.yaml");
-    let mut applied = Vec::new();
-    for patch in document["spec"]["configPatches"].as_array().unwrap() {
-        let value = patch["patch"]["value"].clone();
-        let kind = patch["applyTo"].as_str().unwrap();
-        applied.push(kind);
-        match kind {
-            "EXTENSION_CONFIG" => *setup.http_filter() = value,
-            "HTTP_FILTER" => {
-                assert_eq!(
-                    value["name"],
-                    setup.http_filter()["name"],
-                    "Envoy discovers a filter by its name"
-                );
-                let plugin = setup.http_filter()["typed_config"]["@type"].clone();
-                assert_eq!(value["config_discovery"]["type_urls"], json!([plugin]));
-            }
-            "CLUSTER" => *setup.cluster("rate-limit-sidecar") = value,
-            "LISTENER" => {
-                let listener = &mut setup.config()["static_resources"]["listeners"][0];
-                listener.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
-            }
-            _ => panic!("this test does not know what Istio does with {kind}"),
-        }
-    }
-    assert_eq!(applied, ["EXTENSION_CONFIG", "HTTP_FILTER", "LISTENER", "CLUSTER"]);
-    setup.plugin()["vm_config"]["code"] = local_code();
-    setup
-}
-
-/// The configuration that Istio's gateway runs with wasmplugin.yaml: the plugin's configuration reaches the filter as
-/// JSON text, its store's cluster is the one that Istio makes of the Service, and nothing allows waiting for a body.
-fn wasm_plugin(setup: Setup) -> Setup {
-    let document = shipped("istio/wasmplugin.yaml");
-    let spec = &document["spec"];
-    let mut setup = setup.filter(&spec["pluginConfig"]);
-    setup.plugin()["name"] = spec["pluginName"].clone();
-    setup.plugin()["root_id"] = spec["pluginName"].clone();
-    setup.plugin()["failure_policy"] = spec["failStrategy"].clone();
-    setup.plugin().as_object_mut().unwrap().remove("allow_on_headers_stop_iteration");
-    setup.cluster("rate-limit-sidecar")["name"] = spec["pluginConfig"]["store"]["cluster"].clone();
-    setup
-}
 
 /// The filter's configuration within an Envoy configuration.
 fn limits(setup: &mut Setup) -> Value {
@@ -141,12 +90,6 @@ fn envoy_accepts_the_configuration_as_a_struct() {
 fn envoy_accepts_the_configuration_of_compose() {
     composed(&[]).validate().unwrap();
     composed(&[("LLM_UPSTREAM", "https://api.openai.com")]).validate().unwrap();
-}
-
-#[test]
-fn envoy_accepts_the_configurations_of_istio() {
-    envoy_filter(Setup::configured(&[])).validate().unwrap();
-    wasm_plugin(Setup::configured(&[])).validate().unwrap();
 }
 
 #[test]
@@ -238,13 +181,8 @@ fn every_shipped_file_has_the_sidecars_token() {
         let token = compose["services"][service]["environment"]["AUTH_TOKEN"].as_str().unwrap();
         assert_eq!(defaulted(token), SHIPPED_TOKEN, "{service}");
     }
-    assert_eq!(shipped("istio/secret.yaml")["stringData"]["AUTH_TOKEN"], SHIPPED_TOKEN);
-    for mut setup in [
-        composed(&[]),
-        envoy_filter(Setup::configured(&[])),
-        wasm_plugin(Setup::configured(&[])),
-        Setup::configured(&[("STORE", "redis"), ("AUTH_TOKEN", SHIPPED_TOKEN)]),
-    ] {
+    for mut setup in [composed(&[]), Setup::configured(&[("STORE", "redis"), ("AUTH_TOKEN", SHIPPED_TOKEN)])]
+    {
         assert_eq!(limits(&mut setup)["store"]["auth_token"], SHIPPED_TOKEN);
     }
     assert!(limits(&mut Setup::configured(&[("STORE", "redis")]))["store"].get("auth_token").is_none());
@@ -267,18 +205,4 @@ fn the_configuration_of_compose_limits_in_redis() {
     let envoy = composed(&places).start();
     assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
     assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
-}
-
-#[test]
-fn the_configurations_of_istio_limit_in_redis() {
-    for form in [envoy_filter as fn(Setup) -> Setup, wasm_plugin] {
-        let (redis, sidecar) = store();
-        let upstream = MockLlm::start();
-        let place = sidecar.address().parse().unwrap();
-        let mut setup = form(Setup::new(upstream.address()));
-        let cluster = limits(&mut setup)["store"]["cluster"].as_str().unwrap().to_owned();
-        let envoy = setup.sidecar_of(&cluster, place).start();
-        assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 20), 20);
-        assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
-    }
 }

@@ -14,6 +14,8 @@ import yaml
 
 import cluster
 from cluster import CHART, DEPLOY, HERE, ROOT
+from gateways import EnvoyGateway, Higress  # noqa: F401 (unittest finds these here)
+from istio import Istio, Telemetry  # noqa: F401
 
 IMAGE = {"repository": "registry.example/llm-rate-limit"}
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -82,7 +84,8 @@ class Objects(unittest.TestCase):
         del pod["securityContext"]["seccompProfile"]
         pod["containers"][0]["securityContext"]["capabilities"] = {"add": ["NET_ADMIN"]}
         found = cluster.beyond_restricted(pod)
-        self.assertEqual(found, [f"sidecar: {what}" for what in ("capabilities.drop", "capabilities.add", "seccompProfile")])
+        wanted = ("capabilities.drop", "capabilities.add", "seccompProfile")
+        self.assertEqual(found, [f"sidecar: {what}" for what in wanted])
 
     def test_selectors_find_their_pods(self):
         for name, objects in RENDERS:
@@ -110,7 +113,8 @@ class Objects(unittest.TestCase):
                 with self.subTest(name):
                     dns = policy["spec"]["egress"][0]
                     self.assertEqual(dns["to"][0]["podSelector"]["matchLabels"], {"k8s-app": "kube-dns"})
-                    self.assertEqual([(port["protocol"], port["port"]) for port in dns["ports"]], [("UDP", 53), ("TCP", 53)])
+                    ports = [(port["protocol"], port["port"]) for port in dns["ports"]]
+                    self.assertEqual(ports, [("UDP", 53), ("TCP", 53)])
 
     def test_every_secret_that_is_read_is_there_or_is_named_by_the_user(self):
         given = {"llm-rate-limit-redis", "my-token", "my-redis", "my-redis-files"}
@@ -145,9 +149,9 @@ class Probes(unittest.TestCase):
                     if container["name"] != "sidecar":
                         continue
                     with self.subTest(name):
-                        probes = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
-                        self.assertEqual({kind: probe["path"] for kind, probe in probes.items()},
-                                         {"startup": "/readyz", "readiness": "/healthz", "liveness": "/healthz"})
+                        wanted = {"startup": "/readyz", "readiness": "/healthz", "liveness": "/healthz"}
+                        paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in wanted}
+                        self.assertEqual(paths, wanted)
                         seen += 1
         self.assertGreater(seen, 3)
 

@@ -1,9 +1,12 @@
-"""What a cluster would make of the files in deploy/: it renders them as kustomize and Helm do, and holds objects against
-the schemas of Kubernetes and of the custom resources in schemas/."""
+"""What a cluster would make of the files in deploy/: it renders them as kustomize and Helm do, and holds objects
+against the schemas of Kubernetes and of the custom resources in schemas/."""
 
+import functools
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import helm_python
@@ -33,12 +36,25 @@ def documents(text):
     return [document for document in yaml.load_all(text, Loader) if document]
 
 
-def kustomize(folder):
-    """The objects that `kubectl apply -k` would send."""
+def kustomize(folder, components=()):
+    """The objects that `kubectl apply -k` would send; with components, of a folder that adds them."""
+    if components:
+        with tempfile.TemporaryDirectory() as scratch:
+            # kustomize takes a real path, and no absolute one.
+            scratch = Path(scratch).resolve()
+            places = [os.path.relpath(place, scratch) for place in (folder, *components)]
+            document = {"kind": "Kustomization", "resources": places[:1], "components": places[1:]}
+            (scratch / "kustomization.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+            return kustomize(scratch)
+    return documents(rendered(folder))
+
+
+@functools.lru_cache
+def rendered(folder):
     command = [Path(sys.executable).parent / "kubectl", "kustomize", folder]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, f"{folder}: {run.stderr}"
-    return documents(run.stdout)
+    return run.stdout
 
 
 def helm(values, name="llm-rate-limit"):
@@ -82,7 +98,8 @@ def custom_schema(one):
     vendored = json.loads(place.read_text(encoding="utf-8"))
     assert vendored["apiVersion"] == one["apiVersion"], f"{one['kind']}: expected {vendored['apiVersion']}"
     schema = strict(vendored["schema"])
-    schema["properties"]["metadata"] = {"type": "object"}
+    text, anything = {"type": "string"}, {"type": "object"}
+    schema["properties"] |= {"apiVersion": text, "kind": text, "metadata": anything}
     return schema
 
 
@@ -109,7 +126,9 @@ def pod_of(one):
 def beyond_restricted(pod):
     """What Kubernetes's Pod Security Standard "restricted" refuses in a pod."""
     found = []
-    volumes = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    volumes = {
+        "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+    }
     for volume in pod.get("volumes", []):
         if not (set(volume) - {"name"}) <= volumes:
             found.append(f"volume {volume['name']}")

@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 
 KINDS = {
-    "EnvoyFilter", "TrafficExtension", "WasmPlugin", "Telemetry", "ServiceEntry", "DestinationRule", "Gateway",
-    "HTTPRoute", "EnvoyExtensionPolicy", "EnvoyPatchPolicy", "EnvoyProxy", "ClientTrafficPolicy", "ServiceMonitor",
-    "PodMonitor",
+    "ClientTrafficPolicy", "DestinationRule", "EnvoyExtensionPolicy", "EnvoyFilter", "EnvoyPatchPolicy", "EnvoyProxy",
+    "Gateway", "GatewayClass", "HTTPRoute", "PodMonitor", "ServiceEntry", "ServiceMonitor", "Telemetry",
+    "TrafficExtension", "VirtualService", "WasmPlugin",
 }
 DROPPED = {"description", "x-kubernetes-validations", "example", "externalDocs"}
 
