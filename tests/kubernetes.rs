@@ -125,7 +125,8 @@ fn plugged(setup: Setup, name: &str, spec: &Value) -> Setup {
 }
 
 /// The gateways that an EnvoyFilter is shipped for.
-const GATEWAYS: [&str; 5] = ["ingressgateway", "helm-gateway", "gateway-api", "model-server", "egress"];
+const GATEWAYS: [&str; 6] =
+    ["ingressgateway", "helm-gateway", "gateway-api", "model-server", "egress", "waypoint"];
 
 /// The EnvoyFilter in a folder of `deploy/istio/`, with components.
 fn envoy_filter(folder: &str, components: &[&str]) -> Value {
@@ -136,8 +137,8 @@ fn envoy_filter(folder: &str, components: &[&str]) -> Value {
 
 /// What a WasmPlugin and a TrafficExtension make of `setup`, in which headers go first.
 fn headers_first_forms(setup: &Setup) -> [Setup; 2] {
-    let [wasm] = applied("istio/wasmplugin", &[]).try_into().unwrap();
-    let [traffic] = applied("istio/waypoint", &[]).try_into().unwrap();
+    let wasm = of_kind(applied("istio/wasmplugin", &[]), "WasmPlugin");
+    let traffic = of_kind(applied("istio/trafficextension", &[]), "TrafficExtension");
     [
         plugged(setup.clone(), "istio-system.llm-rate-limit", &wasm["spec"]),
         plugged(setup.clone(), "models.llm-rate-limit", &traffic["spec"]["wasm"]),

@@ -16,6 +16,7 @@ import cluster
 from cluster import CHART, DEPLOY, HERE, ROOT
 from gateways import EnvoyGateway, Higress  # noqa: F401 (unittest finds these here)
 from istio import Istio, Telemetry  # noqa: F401
+from pages import Pages  # noqa: F401
 
 IMAGE = {"repository": "registry.example/llm-rate-limit"}
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -173,6 +174,24 @@ class Probes(unittest.TestCase):
         self.assertEqual(container["restartPolicy"], "Always")
         self.assertEqual([name for name in container if name.endswith("Probe")], ["livenessProbe"])
         self.assertEqual(container["livenessProbe"]["httpGet"]["path"], "/healthz")
+
+    def test_a_gateway_takes_the_patch(self):
+        """Merged into its Deployment, the container is one that Kubernetes takes and `restricted` allows."""
+        values = dict(good_values())["gateway"]
+        patch = yaml.safe_load(cluster.named(cluster.helm(values), "ConfigMap")["data"]["deployment"])
+        pod = patch["spec"]["template"]["spec"]
+        self.assertEqual(cluster.beyond_restricted({"initContainers": pod["initContainers"]}), [])
+        gateway = {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "gateway"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "gateway"}},
+                "template": {
+                    "metadata": {"labels": {"app": "gateway"}},
+                    "spec": {"containers": [{"name": "istio-proxy", "image": "auto"}], **pod},
+                },
+            },
+        }
+        self.assertEqual(cluster.mistakes(gateway), [])
 
 
 class Chart(unittest.TestCase):

@@ -71,6 +71,6 @@ class Higress(unittest.TestCase):
         document = yaml.safe_load((DEPLOY / "higress/wasmplugin.yaml").read_text(encoding="utf-8"))
         self.assertEqual(cluster.mistakes(document), [])
         higress = document["spec"]
-        [istio] = cluster.kustomize(DEPLOY / "istio/wasmplugin")
+        istio = cluster.named(cluster.kustomize(DEPLOY / "istio/wasmplugin"), "WasmPlugin")
         self.assertEqual(higress["defaultConfig"], istio["spec"]["pluginConfig"])
         self.assertNotIn("matchRules", higress)

@@ -9,7 +9,8 @@ import cluster
 from cluster import DEPLOY, ROOT
 
 ISTIO = DEPLOY / "istio"
-GATEWAYS = ["ingressgateway", "helm-gateway", "gateway-api", "model-server", "egress"]
+GATEWAYS = ["ingressgateway", "helm-gateway", "gateway-api", "model-server", "egress", "waypoint"]
+INBOUND = ["model-server", "waypoint"]
 COMPONENTS = ["beside", "local-module", "watched-file"]
 
 # What etcd takes as one request, by its default: Kubernetes stores an object as one value.
@@ -29,6 +30,12 @@ def plugin(document):
     return patches(document)["EXTENSION_CONFIG"]["patch"]["value"]["typed_config"]["config"]
 
 
+def plugins():
+    """The WasmPlugin and the TrafficExtension."""
+    wasm = cluster.named(cluster.kustomize(ISTIO / "wasmplugin"), "WasmPlugin")
+    return wasm, cluster.named(cluster.kustomize(ISTIO / "trafficextension"), "TrafficExtension")
+
+
 class Istio(unittest.TestCase):
     def test_each_component_goes_with_each_gateway(self):
         for folder in GATEWAYS:
@@ -46,7 +53,7 @@ class Istio(unittest.TestCase):
 
     def test_every_patch_is_for_the_proxy_that_it_means(self):
         for folder in GATEWAYS:
-            context = "SIDECAR_INBOUND" if folder == "model-server" else "GATEWAY"
+            context = "SIDECAR_INBOUND" if folder in INBOUND else "GATEWAY"
             found = {patch["match"]["context"] for patch in patches(envoy_filter(folder)).values() if "match" in patch}
             self.assertEqual(found, {context}, folder)
 
@@ -54,13 +61,12 @@ class Istio(unittest.TestCase):
         document = envoy_filter("ingressgateway")
         document["spec"]["configPatches"][1]["match"]["listener"]["filterchain"] = {}
         self.assertIn("filterchain", cluster.mistakes(document)[0])
-        [document] = cluster.kustomize(ISTIO / "wasmplugin")
+        document, _ = plugins()
         document["spec"]["failStrategy"] = "FAIL_SOFT"
         self.assertIn("FAIL_SOFT", cluster.mistakes(document)[0])
 
     def test_forms_without_the_flag_send_headers_first(self):
-        [wasm] = cluster.kustomize(ISTIO / "wasmplugin")
-        [traffic] = cluster.kustomize(ISTIO / "waypoint")
+        wasm, traffic = plugins()
         for spec, phase in ((wasm["spec"], wasm["spec"]["phase"]), (traffic["spec"]["wasm"], traffic["spec"]["phase"])):
             self.assertEqual(spec["pluginConfig"]["headers_mode"], "headers_first")
             self.assertEqual(phase, "AUTHZ")
@@ -68,13 +74,33 @@ class Istio(unittest.TestCase):
 
     def test_a_waypoint_is_named_by_target(self):
         """Waypoints ignore policies by selector."""
-        [document] = cluster.kustomize(ISTIO / "waypoint")
-        self.assertNotIn("selector", document["spec"])
-        self.assertEqual(document["spec"]["targetRefs"][0]["kind"], "Service")
+        _, traffic = plugins()
+        for document in (traffic, envoy_filter("waypoint"), envoy_filter("trafficextension")):
+            self.assertNotIn("selector", document["spec"])
+            self.assertNotIn("workloadSelector", document["spec"])
+            self.assertIn(document["spec"]["targetRefs"][0]["kind"], ("Service", "Gateway"))
+
+    def test_a_waypoint_limits_requests_and_no_tunnels(self):
+        match = patches(envoy_filter("waypoint"))["HTTP_FILTER"]["match"]
+        self.assertEqual(match["listener"]["name"], "main_internal")
+
+    def test_every_proxy_knows_the_cluster_of_the_sidecar(self):
+        """A waypoint has clusters of the Services that it serves, and of those that an EnvoyFilter refers to."""
+        for folder in [*GATEWAYS, "wasmplugin", "trafficextension"]:
+            [referred] = envoy_filter(folder)["metadata"]["annotations"].values()
+            host = referred.split("/")[1]
+            rule = cluster.named([one for one in cluster.kustomize(ISTIO / folder)
+                                  if one["metadata"]["name"] == "llm-rate-limit"], "DestinationRule")
+            self.assertEqual(rule["spec"]["host"], host)
+            store = plugin(envoy_filter("base"))["configuration"]["value"]["store"]
+            self.assertEqual(store["cluster"], f"outbound|8081||{host}")
+
+    def test_plugins_have_the_buffers_of_an_envoy_filter(self):
+        for folder in ("wasmplugin", "trafficextension"):
+            self.assertEqual(list(patches(envoy_filter(folder))), ["LISTENER", "NETWORK_FILTER"])
 
     def test_every_form_has_the_same_limits(self):
-        [wasm] = cluster.kustomize(ISTIO / "wasmplugin")
-        [traffic] = cluster.kustomize(ISTIO / "waypoint")
+        wasm, traffic = plugins()
         limits = plugin(envoy_filter("base"))["configuration"]["value"]
         for config in (wasm["spec"]["pluginConfig"], traffic["spec"]["wasm"]["pluginConfig"]):
             self.assertEqual(config, {**limits, "headers_mode": "headers_first"})
