@@ -11,33 +11,32 @@
 
 use crate::answer::Reply;
 use crate::codec::header_map::HeaderMap;
-use crate::config::{Config, Store};
+use crate::config::{Config, Fingerprint, Store};
 use crate::identity::RequestView;
 use crate::quantity::Millis;
 use crate::request::BodyEdit;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::Failure;
 use crate::store::local::SharedData;
-use crate::store::roll::Vm;
+use crate::store::roll::{Seat, Vm};
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::version::{self, SidecarVersion};
 use crate::telemetry::access_log::LogFields;
-use crate::telemetry::stats::{Gauge, Stat};
+use crate::telemetry::series::{Count, Distribution, Gauge, MAX_SERIES};
+use crate::telemetry::stats::Report;
 use crate::worker::{Turn, Worker};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType, Status};
-use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::ptr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
-use strum::IntoEnumIterator as _;
 
 /// The shortest period of the tick. docs/envoy.md#waking-the-root-context: Envoy's timers have no shorter one.
 const SHORTEST_TICK: Millis = Millis::new(1);
@@ -67,11 +66,18 @@ struct Running {
     /// Callouts under way, by Envoy's token.
     callouts: HashMap<u32, Kind>,
     sidecar_version: SidecarVersion,
-    /// Envoy's ids of the counters and gauges, by name.
-    metrics: HashMap<Cow<'static, str>, u32>,
+    metrics: Metrics,
     /// The period of the tick, and when the next one comes.
     period: Millis,
     next_tick: Millis,
+}
+
+/// Envoy's ids of metrics. docs/envoy.md#metrics: they are the same in every VM, and stay defined.
+#[derive(Default)]
+struct Metrics {
+    counters: HashMap<Count, u32>,
+    histograms: HashMap<Distribution, u32>,
+    gauges: HashMap<Gauge, u32>,
 }
 
 /// One request. docs/envoy.md#contexts: Envoy creates one stream context per request.
@@ -79,6 +85,8 @@ struct Stream {
     id: u32,
     worker: SharedWorker,
     wake: Rc<Wake>,
+    /// Its place among the requests that metrics show.
+    _seat: Option<Seat>,
 }
 
 /// How streams wake their root context: through a shared queue. docs/envoy.md#waking-the-root-context: each post brings
@@ -138,7 +146,7 @@ impl Context for Root {
         self.is_retiring = true;
         if let Some(running) = &mut self.running {
             let changes = running.worker.borrow_mut().retire(now());
-            running.change(changes);
+            running.metrics.change(changes);
         }
         self.tick();
         self.hand_over();
@@ -158,7 +166,7 @@ impl RootContext for Root {
                 return false;
             }
         };
-        self.running = Running::start(self.id, config);
+        self.running = Running::start(self.id, config, Fingerprint::of(&bytes));
         self.running.is_some()
     }
 
@@ -179,8 +187,9 @@ impl RootContext for Root {
     // docs/envoy.md#reloads: new streams come to the newest root context and stay with it.
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let running = self.running.as_ref()?;
-        running.worker.borrow().serve();
-        Some(Box::new(Stream { id, worker: Rc::clone(&running.worker), wake: Rc::clone(&running.wake) }))
+        let (worker, wake) = (Rc::clone(&running.worker), Rc::clone(&running.wake));
+        let seat = worker.borrow().serve();
+        Some(Box::new(Stream { id, worker, wake, _seat: seat }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -234,7 +243,7 @@ impl Root {
 }
 
 impl Running {
-    fn start(root: u32, config: Arc<Config>) -> Option<Self> {
+    fn start(root: u32, config: Arc<Config>, fingerprint: Fingerprint) -> Option<Self> {
         // docs/envoy.md#contexts: root contexts of different workers have the same id, so the seed must be random.
         let seed = RandomState::new().hash_one(root);
         // docs/envoy.md#contexts: the main thread configures the plugin before any worker does, so the local store may
@@ -243,16 +252,11 @@ impl Running {
         // docs/envoy.md#reloads: the name of the filter stays the same.
         let name = hostcalls::get_property(vec!["plugin_name"]).ok().flatten().unwrap_or_default();
         let member = VM.with(|vm| vm.enrol(&String::from_utf8_lossy(&name)));
-        let worker = worker.on_roll(SharedMap, member);
+        let worker = worker.on_roll(SharedMap, member, fingerprint);
         // docs/envoy.md#queue-names: two root contexts that registered one name would share one queue, and Envoy would
         // wake only the last.
         let queue = hostcalls::register_shared_queue(&format!("llm-rate-limit/{seed:016x}/{root}")).ok()?;
         hostcalls::set_tick_period(Duration::from_millis(TICK.get())).ok()?;
-        // docs/envoy.md#metrics: a metric appears when it is defined, so the fixed ones are defined at once.
-        let metric = |stat: Stat| Some((stat.name().into(), counter(stat.name())?));
-        let define = |gauge: Gauge| hostcalls::define_metric(MetricType::Gauge, gauge.name()).ok();
-        let gauges = Gauge::iter().filter_map(|it| Some((it.name().into(), define(it)?)));
-        let metrics = Stat::iter().filter_map(metric).chain(gauges).collect();
         let worker = Rc::new(RefCell::new(worker));
         WORKERS.with_borrow_mut(|workers| {
             workers.retain(|worker| worker.strong_count() > 0);
@@ -264,7 +268,7 @@ impl Running {
             config,
             callouts: HashMap::new(),
             sidecar_version: SidecarVersion::default(),
-            metrics,
+            metrics: Metrics::at_start(),
             period: TICK,
             next_tick: now() + TICK,
         })
@@ -294,8 +298,8 @@ impl Running {
             }
             // docs/envoy.md#effective-context: otherwise the callouts would belong to the last stream.
             let _ = hostcalls::set_effective_context(root);
-            self.report(turn.metrics);
-            self.change(turn.gauges);
+            self.metrics.report(turn.metrics);
+            self.metrics.change(turn.gauges);
             for callout in turn.callouts {
                 let kind = callout.kind;
                 match self.dispatch(&callout) {
@@ -336,26 +340,6 @@ impl Running {
         })
     }
 
-    /// Changes Envoy's gauges. docs/envoy.md#metrics: the changes of all workers add up.
-    fn change(&self, gauges: Vec<(Gauge, i64)>) {
-        for (gauge, change) in gauges {
-            if let Some(metric) = self.metrics.get(gauge.name()) {
-                let _ = hostcalls::increment_metric(*metric, change);
-            }
-        }
-    }
-
-    /// Adds counts to Envoy's metrics. docs/envoy.md#metrics: the increments of all workers add up, and metrics per
-    /// family of models are defined when they first count.
-    fn report(&mut self, metrics: Vec<(Cow<'static, str>, u64)>) {
-        for (name, count) in metrics {
-            let known = self.metrics.get(&name).copied();
-            let Some(metric) = known.or_else(|| counter(&name)) else { continue };
-            self.metrics.insert(name, metric);
-            let _ = hostcalls::increment_metric(metric, i64::try_from(count).unwrap_or(i64::MAX));
-        }
-    }
-
     /// Lets Envoy tick earlier, if there is an earlier deadline. Whatever comes in between never delays a tick:
     /// requests that have work to do wait for it.
     fn hasten_tick(&mut self, now: Millis) {
@@ -377,6 +361,71 @@ impl Running {
             self.next_tick = next;
         }
     }
+}
+
+impl Metrics {
+    /// Those that are known from the start. docs/envoy.md#metrics: a metric appears when it is defined.
+    fn at_start() -> Self {
+        let mut metrics = Self::default();
+        for count in Count::at_start() {
+            metrics.counter(count);
+        }
+        for gauge in Gauge::AT_START {
+            metrics.gauge(gauge);
+        }
+        metrics
+    }
+
+    fn counter(&mut self, count: Count) -> Option<u32> {
+        id(&mut self.counters, count, MetricType::Counter, Count::name)
+    }
+
+    fn gauge(&mut self, gauge: Gauge) -> Option<u32> {
+        id(&mut self.gauges, gauge, MetricType::Gauge, |gauge| gauge.name())
+    }
+
+    /// Changes gauges. docs/envoy.md#metrics: the changes of all workers add up.
+    fn change(&mut self, gauges: Vec<(Gauge, i64)>) {
+        for (gauge, change) in gauges {
+            if let Some(metric) = self.gauge(gauge) {
+                let _ = hostcalls::increment_metric(metric, change);
+            }
+        }
+    }
+
+    /// Adds to counters, and gives histograms their values. docs/envoy.md#metrics: the increments of all workers add
+    /// up. What has labels of the configuration is defined when it first counts.
+    fn report(&mut self, report: Report) {
+        for (count, n) in report.counts {
+            if let Some(metric) = self.counter(count) {
+                let _ = hostcalls::increment_metric(metric, i64::try_from(n).unwrap_or(i64::MAX));
+            }
+        }
+        for (distribution, value) in report.values {
+            let histograms = &mut self.histograms;
+            if let Some(metric) = id(histograms, distribution, MetricType::Histogram, |it| it.name()) {
+                let _ = hostcalls::record_metric(metric, value);
+            }
+        }
+    }
+}
+
+/// Envoy's id of a time series, which is defined if it is not among the `known`. None if there are too many.
+fn id<T: Eq + Hash>(
+    known: &mut HashMap<T, u32>,
+    series: T,
+    kind: MetricType,
+    name: impl Fn(&T) -> String,
+) -> Option<u32> {
+    if let Some(id) = known.get(&series) {
+        return Some(*id);
+    }
+    if known.len() >= MAX_SERIES {
+        return None;
+    }
+    let id = hostcalls::define_metric(kind, &name(&series)).ok()?;
+    known.insert(series, id);
+    Some(id)
 }
 
 // docs/envoy.md#callback-order has the callbacks of a request in their order.
@@ -668,11 +717,6 @@ fn write_log(fields: LogFields) {
     for (field, value) in fields {
         let _ = hostcalls::set_property(vec![field.name()], Some(value.as_bytes()));
     }
-}
-
-/// Envoy's id of the counter called `name`. docs/envoy.md#metrics: it is the same in every VM, and stays defined.
-fn counter(name: &str) -> Option<u32> {
-    hostcalls::define_metric(MetricType::Counter, name).ok()
 }
 
 /// The time since the epoch. docs/envoy.md#clock: it jumps when somebody sets the clock.

@@ -135,6 +135,7 @@ fn every_link_leads_somewhere() {
         "docs/faults.md",
         "docs/istio.md",
         "docs/kubernetes.md",
+        "docs/metrics.md",
         "docs/observability.md",
         "docs/operations.md",
         "docs/security.md",

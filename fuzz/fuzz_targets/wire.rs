@@ -71,6 +71,7 @@ fn reserve(stores: &mut Stores<Nothing>, streams: std::ops::Range<u32>, now: Mil
             charges: charges(windows_of(stream)),
             max_new_identities: None,
             is_final: false,
+            request_id: None,
         };
         stores.reserve(stream, wanted, now);
     }
@@ -120,12 +121,13 @@ fn answer(body: &[u8], choice: u8) {
                 is_unchanged: false,
                 is_final: false,
                 may_share: false,
+                request_id: None,
             },
             now,
         );
     }
     if choice & 16 != 0 {
-        stores.extend(99, "extended", charges(1), &mut HeldIn::Redis, false, now);
+        stores.extend(99, ("extended", None), charges(1), &mut HeldIn::Redis, false, now);
     }
     if choice & 32 != 0 {
         let (id, record) = ("open".into(), "record".into());

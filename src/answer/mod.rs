@@ -31,6 +31,26 @@ const CODINGS: &str = "gzip, deflate, br, zstd";
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
 
+/// Who has refused a request that is answered 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This filter, or something else in Envoy.
+    Gateway,
+    /// The upstream.
+    Upstream,
+}
+
+impl Source {
+    /// The header that says so.
+    pub fn header(self) -> (&'static str, String) {
+        let name = match self {
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        };
+        ("x-ratelimit-source", name.to_owned())
+    }
+}
+
 /// A response made by the filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -192,6 +212,9 @@ fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
     }
     if over.retry_after().is_none_or(|wait| wait > MAX_RETRY) {
         headers.push(("x-should-retry", "false".into()));
+    }
+    if wording.dialect.headers != config::Headers::None {
+        headers.push(Source::Gateway.header());
     }
     let is_requests = |by: &LimitStatus| matches!(by.limit.metric, Metric::Requests | Metric::Concurrency);
     let kind = if over.by().is_none_or(is_requests) { "requests" } else { "tokens" };

@@ -38,12 +38,10 @@ pub enum BadBody {
 }
 
 impl BadBody {
-    /// Its name in the log.
+    /// Its name in the log. The status tells a coding that is not known from one that is, and decodes to too much.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::UnknownCoding => "unknown_coding",
-            Self::TooLarge(_) => "too_large",
-            Self::TooCompressed(_) => "too_compressed",
+            Self::UnknownCoding | Self::TooLarge(_) | Self::TooCompressed(_) => "encoding",
             Self::Unreadable(_) => "unreadable",
         }
     }
@@ -54,7 +52,7 @@ impl Refusal {
     pub const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::ClosedEndpoint => Some("endpoint"),
-            Self::WebSocket => Some("websocket"),
+            Self::WebSocket => Some("upgrade"),
             Self::StreamUsage => Some("stream_options"),
             Self::BadBody(bad) => Some(bad.reason()),
             Self::OverLimit(_) | Self::UnknownIdentity | Self::NoStore => None,

@@ -12,6 +12,7 @@ mod document;
 mod encodings;
 mod endpoints;
 mod error;
+mod fingerprint;
 mod grants;
 mod limit_set;
 mod message;
@@ -27,6 +28,7 @@ mod windows;
 
 pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
+pub use fingerprint::Fingerprint;
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
 pub use raw::{
@@ -39,7 +41,7 @@ use crate::identity::{self, HashSecret, Identity, RequestView, Source};
 use crate::models::Encodings;
 use crate::policy::endpoints::Endpoints;
 use crate::policy::limit::Metric;
-use crate::policy::{Access, Grant};
+use crate::policy::{Access, Grant, Policy, Subject};
 use crate::pricing::Price;
 use crate::quantity::MAX_EXACT;
 use error::{Path, Problems};
@@ -80,6 +82,10 @@ pub struct Config {
     headers: Headers,
     encodings: Encodings,
     on_unreadable: OnUnreadable,
+    meter: bool,
+    metrics_by_name: bool,
+    /// The policy of whoever is exempt from all limits.
+    unlimited: Arc<Policy>,
 }
 
 impl Config {
@@ -161,6 +167,9 @@ impl Config {
             headers: raw.headers,
             encodings,
             on_unreadable: raw.on_unreadable,
+            meter: raw.meter,
+            metrics_by_name: raw.metrics_by_name,
+            unlimited: Arc::new(Policy::none()),
         })
     }
 
@@ -220,8 +229,23 @@ impl Config {
         self.websocket
     }
 
+    /// Whether tokens are counted and logged of requests that no limit applies to.
+    pub const fn meters(&self) -> bool {
+        self.meter
+    }
+
+    /// Whether metrics of requests have the name of the key.
+    pub const fn metrics_by_name(&self) -> bool {
+        self.metrics_by_name
+    }
+
+    /// The subject of a request of `identity`, which is exempt from all limits.
+    pub fn unlimited(&self, identity: Option<&Identity>) -> Subject {
+        Subject::unlimited(identity.map(|identity| self.store_id(identity)), &self.unlimited)
+    }
+
     /// The id of `identity` in the store.
-    fn store_id(&self, identity: &Identity) -> Arc<str> {
+    pub fn store_id(&self, identity: &Identity) -> Arc<str> {
         self.hashed(identity.id())
     }
 

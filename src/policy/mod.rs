@@ -18,6 +18,7 @@ pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 use crate::identity::ANONYMOUS;
 use crate::policy::limit::{Limit, Metric};
 use crate::policy::pattern::Pattern;
+use crate::telemetry::series::SenderLabels;
 use crate::usage::learned_output::Sender;
 use std::borrow::Cow;
 use std::fmt;
@@ -112,6 +113,16 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// Its kind in metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Group(_) => "group",
+            Self::Model(_) => "model",
+            Self::Global => "global",
+        }
+    }
+
     /// The owner in the access log: `key`, `group team-a`, `model gpt-4*` or `global`.
     pub fn label(&self) -> Cow<'static, str> {
         match self {
@@ -134,7 +145,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A limited identity, with its policy.
+/// An identity whose requests are counted, with its policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     id: Arc<str>,
@@ -143,9 +154,27 @@ pub struct Subject {
     policy: Arc<Policy>,
     /// Whether the whole configuration is in a dry run.
     dry_run: bool,
+    /// Whether the configuration exempts it from all limits.
+    is_exempt: bool,
 }
 
 impl Subject {
+    /// The identity with this `id`, to which no limit applies.
+    pub(crate) fn unlimited(id: Option<Arc<str>>, policy: &Arc<Policy>) -> Self {
+        Self {
+            id: id.unwrap_or_else(|| ANONYMOUS.into()),
+            is_combination: false,
+            policy: Arc::clone(policy),
+            dry_run: false,
+            is_exempt: true,
+        }
+    }
+
+    /// Whether the configuration exempts it from all limits.
+    pub const fn is_exempt(&self) -> bool {
+        self.is_exempt
+    }
+
     /// The owner of its own counters: [`Identity::id`](crate::identity::Identity::id), hashed with the secret if there
     /// is one, or [`ANONYMOUS`].
     pub fn id(&self) -> &str {
@@ -172,6 +201,15 @@ impl Subject {
     /// The sender of its requests, for what is learned of their answers.
     pub fn sender(&self) -> Sender {
         Sender { id: Arc::clone(&self.id), plan: self.policy.plan.clone() }
+    }
+
+    /// What metrics say of it: its plan and its group, and its name if `by_name`.
+    pub fn labels(&self, by_name: bool) -> SenderLabels {
+        SenderLabels {
+            plan: self.policy.plan.clone(),
+            group: self.policy.group.as_ref().map(|group| Arc::clone(&group.name)),
+            key_name: self.name().filter(|_| by_name).map(Arc::from),
+        }
     }
 
     /// The name of its plan.
@@ -249,6 +287,7 @@ impl Grant {
                 is_combination,
                 policy: Arc::clone(policy),
                 dry_run,
+                is_exempt: false,
             }),
         }
     }
@@ -287,6 +326,12 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// No limits.
+    pub(crate) fn none() -> Self {
+        let shared = Arc::new(Shared::new(LimitSet::default()));
+        Self { name: None, plan: None, own: Arc::default(), group: None, shared, max_new_identities: None }
+    }
+
     fn limit_sets(&self) -> impl Iterator<Item = &LimitSet> {
         let of_group = self.group.iter().map(|group| &group.limits);
         [&*self.own].into_iter().chain(of_group).chain([&self.shared.limits])

@@ -14,7 +14,7 @@ use crate::quantity::Millis;
 use crate::store::local::SharedData;
 use crate::store::{Answer, Decision, HeldIn, Reserved, Wanted};
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::Stat;
+use crate::telemetry::series::{Count, Distribution, Verdict};
 
 /// A request that awaits a decision.
 #[derive(Clone, Debug)]
@@ -96,22 +96,32 @@ pub(super) fn undo<S: SharedData>(reservation: &Reservation, answer: &Answer, cx
 }
 
 fn count_and_log_unavailable<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
-    cx.count(Stat::StoreErrors, 1);
+    cx.count(Count::StoreErrors);
     cx.stores.decided_without_answer(why, cx.now);
 }
 
 fn count_and_log_refused<S: SharedData>(why: &str, cx: &mut Cx<'_, S>) {
-    cx.count(Stat::StoreErrors, 1);
+    cx.count(Count::StoreErrors);
     cx.stores.decided_without_call(why, cx.now);
 }
 
-/// Counts and logs the limits that are nearly used.
-fn warn<S: SharedData>(statuses: &[LimitStatus], cx: &mut Cx<'_, S>) {
-    let nearly_used: Vec<_> =
-        statuses.iter().filter(|status| status.is_nearly_used()).map(LimitStatus::label).collect();
-    if !nearly_used.is_empty() {
-        cx.count(Stat::Warned, 1);
-        cx.log(Field::Warning, nearly_used.join(", "));
+/// Adds to the access log which limit refuses a request, and to metrics.
+fn report_refusal<S: SharedData>(over: &OverLimit, cx: &mut Cx<'_, S>) {
+    if let Some(by) = over.by() {
+        let metric = by.limit.metric;
+        cx.log(Field::Limit, by.label());
+        if over.shows_counters() {
+            cx.log(Field::Used, amount(metric, by.state.used));
+        }
+        cx.log(Field::LimitAmount, amount(metric, by.capacity()));
+        let (owner, window) = (by.owner.kind(), by.limit.window.label());
+        cx.count(Count::Refusals { owner, metric, window });
+    }
+    let wait = over.retry_after();
+    cx.log(Field::Reason, if wait.is_some() { "used_up" } else { "never_fits" });
+    if let Some(wait) = wait {
+        cx.log(Field::RetryAfterMs, wait);
+        cx.effects.metrics.record(Distribution::RetryAfterMs, wait.get());
     }
 }
 
@@ -186,14 +196,15 @@ impl Candidate {
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         if self.patience == Patience::None {
             if let Some(over) = self.recalled(cx) {
-                self.log_store(Share::Whole, cx);
-                return self.wait_or_refuse(over, cx);
+                return self.wait_or_refuse(over, Some(Share::Whole), cx);
             }
             cx.shared.refusals.asked(&self.reservation, cx.now);
         }
-        let Reservation { ref id, max_new_identities, is_final, .. } = self.reservation;
+        let Reservation { ref id, max_new_identities, is_final, ref request_id, .. } = self.reservation;
         let charges = self.reservation.charges(Share::Whole);
-        match cx.stores.reserve(cx.stream, Wanted { id, charges, max_new_identities, is_final }, cx.now) {
+        let request_id = request_id.clone();
+        let wanted = Wanted { id, charges, max_new_identities, is_final, request_id };
+        match cx.stores.reserve(cx.stream, wanted, cx.now) {
             Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
             Reserved::Answered(Answer::Unavailable { why } | Answer::Refused { why }) => {
                 log::error!("{why}");
@@ -223,10 +234,7 @@ impl Candidate {
                 cx.shared.refusals.remember(&self.reservation, &states, cx.now);
             }
             return match self.over_limit(statuses) {
-                Some(over) => {
-                    self.log_store(share, cx);
-                    self.wait_or_refuse(over, cx)
-                }
+                Some(over) => self.wait_or_refuse(over, Some(share), cx),
                 None => self.refuse(&Refusal::NoStore, cx),
             };
         };
@@ -235,31 +243,38 @@ impl Candidate {
             return self.refuse_for_good(cx);
         }
         cx.shared.refusals.forget(&self.reservation);
-        cx.count(Stat::Admitted, 1);
-        cx.log(Field::Decision, "admitted");
-        self.log_store(share, cx);
-        warn(&statuses, cx);
+        self.decided(Verdict::Admitted, Some(share), cx);
         let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by);
         if let Some(by) = would_refuse {
-            cx.count(Stat::DryRunOverLimit, 1);
+            let (sender, decision) = (self.facts.labels.clone(), Verdict::OverLimit);
+            cx.count(Count::DryRunRequests { sender, decision });
             cx.log(Field::DryRun, by.label());
         }
         let would_refuse = would_refuse.map(|by| by.limit.name.to_string());
         self.forward(held, statuses, would_refuse, cx)
     }
 
-    /// Adds to the access log what has decided, under `share` of the limits, and how long that took if the request had
-    /// to wait until it fitted.
-    fn log_store<S: SharedData>(&self, share: Share, cx: &mut Cx<'_, S>) {
+    /// What is decided about the request, by a store under `share` of the limits, or by none; and how long that took if
+    /// the request had to wait until it fitted.
+    fn decided<S: SharedData>(&self, decision: Verdict, share: Option<Share>, cx: &mut Cx<'_, S>) {
+        cx.decide(decision, self.facts.labels.clone());
         let store = match share {
-            Share::Whole if cx.stores.is_shared() => "redis",
-            Share::Whole => "local",
-            Share::Of(_) => "fallback",
+            None => None,
+            Some(Share::Whole) if cx.stores.is_shared() => Some("redis"),
+            Some(Share::Whole) => Some("local"),
+            Some(Share::Of(_)) => {
+                cx.count(Count::DecidedLocally);
+                Some("fallback")
+            }
         };
-        cx.log(Field::Store, store);
+        if let Some(store) = store {
+            cx.log(Field::Store, store);
+        }
         if matches!(self.patience, Patience::Queued | Patience::Ended) {
-            cx.log(Field::WaitedMs, cx.now - self.since);
+            let waited = cx.now - self.since;
+            cx.log(Field::WaitedMs, waited);
+            cx.effects.metrics.record(Distribution::WaitMs, waited.get());
         }
     }
 
@@ -272,14 +287,19 @@ impl Candidate {
     /// Refuses a request that never fits, whatever a store says or does not say.
     fn refuse_for_good<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         match self.over_limit(self.reservation.statuses_without_answer()) {
-            Some(over) => self.wait_or_refuse(over.without_counters(), cx),
+            Some(over) => self.wait_or_refuse(over.without_counters(), None, cx),
             None => self.refuse(&Refusal::NoStore, cx),
         }
     }
 
     /// Makes a request that is over a limit wait, if it fits soon enough and the waiting room has a place. Refuses it
-    /// otherwise.
-    fn wait_or_refuse<S: SharedData>(self, over: OverLimit, cx: &mut Cx<'_, S>) -> Session {
+    /// otherwise. A store has decided under `share` of the limits, or none.
+    fn wait_or_refuse<S: SharedData>(
+        self,
+        over: OverLimit,
+        share: Option<Share>,
+        cx: &mut Cx<'_, S>,
+    ) -> Session {
         let until = self.since + Reservation::max_wait(over.statuses());
         let retry_at = over.retry_after().map(|wait| cx.now + wait).filter(|at| *at <= until);
         let may_wait = matches!(self.patience, Patience::Fresh | Patience::Queued);
@@ -293,19 +313,8 @@ impl Candidate {
                 return self.wait(if is_first { retry_at } else { until }, until, cx);
             }
         }
-        cx.count(Stat::OverLimit, 1);
-        cx.log(Field::Decision, "over_limit");
-        if let Some(by) = over.by() {
-            let metric = by.limit.metric;
-            cx.log(Field::Limit, by.label());
-            if over.shows_counters() {
-                cx.log(Field::Used, amount(metric, by.state.used));
-            }
-            cx.log(Field::LimitAmount, amount(metric, by.capacity()));
-        }
-        if let Some(wait) = over.retry_after() {
-            cx.log(Field::RetryAfterMs, wait);
-        }
+        self.decided(Verdict::OverLimit, share, cx);
+        report_refusal(&over, cx);
         self.refuse(&Refusal::OverLimit(over), cx)
     }
 
@@ -327,8 +336,7 @@ impl Candidate {
                 candidate.refuse_for_good(cx)
             }
             OnError::Allow => {
-                cx.count(Stat::StoreErrorsAllowed, 1);
-                cx.log(Field::Decision, "uncounted");
+                candidate.decided(Verdict::Uncounted, None, cx);
                 candidate.forward(HeldIn::Uncounted, Vec::new(), None, cx)
             }
             OnError::Deny => candidate.deny(cx),
@@ -367,8 +375,7 @@ impl Candidate {
     }
 
     fn deny<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
-        cx.count(Stat::StoreErrorsDenied, 1);
-        cx.log(Field::Decision, "no_store");
+        self.decided(Verdict::NoStore, None, cx);
         self.refuse(&Refusal::NoStore, cx)
     }
 

@@ -8,7 +8,8 @@ use super::effects::Directive;
 use super::estimate::{self, CountText};
 use super::incoming::{self, Arrived, Buffer, Incoming};
 use super::reading::Reading;
-use super::reservation::{Estimate, Reservation};
+use super::reservation::{Estimate, OpenReservation, Reservation};
+use super::response::Forwarded;
 use super::route::refuse_unless_dry_run;
 use super::{Asked, Destination, RequestFacts, Session};
 use crate::answer::refusal::{BadBody, Refusal};
@@ -21,9 +22,11 @@ use crate::policy::limit::Metric;
 use crate::policy::{Applied, Candidates, Subject};
 use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, Request};
+use crate::store::HeldIn;
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::Stat;
+use crate::telemetry::series::Count;
+use std::sync::Arc;
 
 /// The most characters of models' names in the access log.
 const MAX_LOGGED: usize = 256;
@@ -38,6 +41,8 @@ pub struct AwaitBody {
     pub(super) subject: Subject,
     /// The header `accept-language`, if refusals depend on it.
     languages: Option<String>,
+    /// The id by which Envoy knows the request, for the sidecar's log.
+    request_id: Option<Arc<str>>,
     /// The body.
     incoming: Incoming,
     /// Whether the headers say that the body is a form.
@@ -79,6 +84,7 @@ impl AwaitBody {
             deployment: route.deployment,
             subject,
             languages,
+            request_id: cx.request_id(request),
             incoming: Incoming::new(&content_encoding, &content_type, &cx.shared.held),
             is_form: incoming::is_form(&content_type),
             authority: authority_of_editable(request),
@@ -211,6 +217,8 @@ impl AwaitBody {
             answers: request.answers(),
             output_cap: request.output_cap().tokens,
             sender: self.subject.sender(),
+            labels: cx.labels(&self.subject),
+            request_id: self.request_id,
             asked,
             background: request.background,
             spends_tokens: true,
@@ -275,14 +283,21 @@ impl AwaitBody {
         request: Option<(&Request<'_>, &CountText<'_>)>,
         cx: &mut Cx<'_, S>,
     ) -> Session {
-        cx.count(Stat::Unreadable, 1);
-        cx.log(Field::Reason, bad.reason());
         let models = self.unread_models();
-        let estimate = estimate::of_unreadable(size, request, &models, &self.subject, cx);
+        let estimate = if self.subject.is_limited() {
+            cx.count(Count::Unreadable);
+            cx.log(Field::Reason, bad.reason());
+            estimate::of_unreadable(size, request, &models, &self.subject, cx)
+        } else {
+            // What it could be at most is no measure of what it is.
+            Estimate::REQUEST
+        };
         // Nobody knows whether it asks for that.
         let background = self.endpoint == Endpoint::Responses;
-        let facts = RequestFacts::unread(self.endpoint, self.subject.sender(), self.languages);
-        let facts = RequestFacts { models, background, body_bytes: self.size as u64, ..facts };
+        let labels = cx.labels(&self.subject);
+        let facts = RequestFacts::unread(self.endpoint, self.subject.sender(), labels, self.languages);
+        let (request_id, body_bytes) = (self.request_id, self.size as u64);
+        let facts = RequestFacts { models, background, body_bytes, request_id, ..facts };
         admit(&self.subject, facts, estimate, cx)
     }
 
@@ -294,6 +309,9 @@ impl AwaitBody {
     /// Refuses the request for its body, unless it is to be charged for it, or nothing that the body decides on is
     /// enforced. Returns whether it did.
     pub(super) fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
+        if !self.subject.is_limited() {
+            return false;
+        }
         let is_charged =
             matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
         if is_charged {
@@ -301,8 +319,9 @@ impl AwaitBody {
         }
         let dry_run = !self.subject.enforces_by_body();
         let refusal = Refusal::BadBody(bad.clone());
+        let languages = self.languages.as_deref();
         let is_refused =
-            refuse_unless_dry_run(&refusal, self.endpoint, self.languages.as_deref(), dry_run, cx);
+            refuse_unless_dry_run(&refusal, &self.subject, self.endpoint, languages, dry_run, cx);
         if is_refused {
             cx.log_sender(&self.subject);
         }
@@ -361,7 +380,8 @@ pub(super) fn found_uncoded() -> Fault {
     Fault::whole("expected a content coding, found JSON that is in none")
 }
 
-/// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply.
+/// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply, and reads its answer all
+/// the same if it is to be metered.
 pub(super) fn admit<S: SharedData>(
     subject: &Subject,
     facts: RequestFacts,
@@ -371,28 +391,46 @@ pub(super) fn admit<S: SharedData>(
     let id = cx.shared.reservation_id();
     let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
         .bounded(subject.max_new_identities())
+        .of_request(facts.request_id.clone())
         .under(cx.config.accounting());
     if reservation.lines.is_empty() {
-        cx.log_not_limited("no_limit_applies");
+        cx.not_limited(if subject.is_exempt() { "unlimited_key" } else { "no_limit_applies" });
         cx.direct(Directive::Continue);
-        return Session::Idle;
+        if !cx.config.meters() {
+            return Session::Idle;
+        }
+        log_request(subject, &facts.models, cx);
+        if !facts.spends_tokens {
+            return Session::Idle;
+        }
+        let input = reservation.estimate.full.input_tokens;
+        if !input.is_zero() {
+            cx.log(Field::EstimatedInputTokens, input);
+        }
+        let open = OpenReservation::new(reservation, HeldIn::Nowhere, cx.now);
+        return Session::Forwarded(Forwarded {
+            open,
+            statuses: Vec::new(),
+            would_refuse: None,
+            waited: None,
+            facts,
+        });
     }
-    log_estimate(subject, &reservation, &facts.models, cx);
+    log_request(subject, &facts.models, cx);
+    log_estimate(&reservation, cx);
     warn_of_missing_price(&reservation, &facts.models, cx);
     reserve(reservation, facts, cx)
 }
 
-fn log_estimate<S: SharedData>(
-    subject: &Subject,
-    reservation: &Reservation,
-    models: &Candidates,
-    cx: &mut Cx<'_, S>,
-) {
+fn log_request<S: SharedData>(subject: &Subject, models: &Candidates, cx: &mut Cx<'_, S>) {
     cx.log_sender(subject);
     if !models.names().is_empty() {
         // The client chooses how many there are.
         cx.log(Field::Model, models.names().join(",").chars().take(MAX_LOGGED).collect::<String>());
     }
+}
+
+fn log_estimate<S: SharedData>(reservation: &Reservation, cx: &mut Cx<'_, S>) {
     let Estimate { full, .. } = reservation.estimate;
     if cx.shared.counts_tokens && !full.of(Metric::TotalTokens).is_zero() {
         cx.log(Field::EstimatedInputTokens, full.input_tokens);

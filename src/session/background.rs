@@ -5,9 +5,11 @@
 //! in the answer to another request ([`super::following`]). Where none does, it stays as reserved.
 
 use super::RequestFacts;
+use super::charged::{Charged, count_estimate, count_tokens};
 use super::context::{Cx, cost};
-use super::reservation::{Estimate, FinalCost, OpenReservation};
+use super::reservation::{Estimate, OpenReservation};
 use crate::config::Config;
+use crate::models::Family;
 use crate::policy::Candidates;
 use crate::policy::limit::{Cost, Metric};
 use crate::pricing::Tokens;
@@ -15,8 +17,10 @@ use crate::quantity::{Millis, Units};
 use crate::store::local::SharedData;
 use crate::store::wire::{Charge, ScopeCharges};
 use crate::store::{HeldIn, Kept, Met, OpenResponse, Settlement, Stores};
+use crate::telemetry::Basis;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::{Stat, Stats};
+use crate::telemetry::series::Count;
+use crate::telemetry::stats::Stats;
 use crate::usage::{Outcome, ResponseState, Usage};
 use crate::window::{Algorithm, Window};
 use serde::{Deserialize, Serialize};
@@ -130,12 +134,15 @@ pub(super) fn leave_open<S: SharedData>(
     let text = serde_json::to_string(&record).ok().filter(|text| text.len() <= MAX_RECORD_BYTES);
     let (Some(id), Some(text), true) = (&state.id, text, record.counts_tokens() && open.can_stay_open())
     else {
-        cx.settle(open, facts.model(), FinalCost::AsReserved);
+        cx.settle(open, facts, Charged::AS_RESERVED);
         return;
     };
     let Estimate { tokens, full, .. } = open.estimate();
+    cx.log(Field::Outcome, Basis::Unknown.name());
     cx.log(Field::InputTokens, full.input_tokens);
     cx.log(Field::OutputTokens, full.output_tokens);
+    let family = Family::of(facts.model().unwrap_or_default()).name();
+    count_estimate(family, &full, &mut cx.effects.metrics);
     // What has arrived is the least that it will cost.
     let so_far = match outcome {
         Outcome::Counted { usage, .. } => cx.cost(&facts.models, &usage.tokens(&tokens)),
@@ -185,12 +192,10 @@ pub(crate) fn settle_met<S: SharedData>(
             return false;
         }
     };
-    let (settlement, model, reserved, cost) = settlement(record, usage, held, config);
-    stats.add(Stat::Settled, 1);
-    stats.add(Stat::InputTokens, cost.input_tokens.get());
-    stats.add(Stat::OutputTokens, cost.output_tokens.get());
-    // The record has no part for the prompt.
-    stats.settled(model.as_deref(), [reserved, 0], [cost.of(Metric::TotalTokens).get(), 0]);
+    let (settlement, model, cost) = settlement(record, usage, held, config);
+    stats.add(Count::Settled { outcome: Basis::Reported }, 1);
+    let family = Family::of(model.as_deref().unwrap_or_default()).name();
+    count_tokens(family, &cost, None, stats);
     stores.settle(settlement, now)
 }
 
@@ -199,14 +204,23 @@ fn settlement(
     [input, cached_input, cache_write, output, reasoning]: [u64; 5],
     held: HeldIn,
     config: &Config,
-) -> (Settlement, Option<String>, u64, Cost) {
+) -> (Settlement, Option<String>, Cost) {
     let models = record.candidates();
     let cost = cost(config, &models, &Tokens { input, cached_input, cache_write, output, reasoning });
     let model = models.names().first().cloned();
-    let (id, reserved, may_share) = (record.id.clone(), record.reserved, record.may_share);
+    let (id, may_share) = (record.id.clone(), record.may_share);
     let charges = record.charges(&cost);
-    let settlement = Settlement { id, charges, held, is_unchanged: false, is_final: false, may_share };
-    (settlement, model, reserved, cost)
+    let settlement = Settlement {
+        id,
+        charges,
+        held,
+        is_unchanged: false,
+        is_final: false,
+        may_share,
+        // That of the request that brings the usage is another's.
+        request_id: None,
+    };
+    (settlement, model, cost)
 }
 
 /// The SHA-256 of a response's id, in hexadecimal: the stores do not see the id.

@@ -1,5 +1,7 @@
 //! The parts of a worker that a request uses while it handles an event: configuration, stores, and what requests share.
 
+use super::RequestFacts;
+use super::charged::{Charged, Ended};
 use super::effects::{Directive, Effects};
 use super::headers_mode::HeadersMode;
 use super::held::Held;
@@ -9,18 +11,21 @@ use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
 use crate::answer::{Dialect, Reply, Wording};
 use crate::config::{Config, OnStreamOver};
+use crate::identity::RequestView;
 use crate::models;
-use crate::policy::limit::{Cost, Metric};
+use crate::policy::limit::Cost;
 use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
 use crate::store::local::SharedData;
+use crate::store::wire::MAX_REQUEST_ID;
 use crate::store::{HeldIn, Stores};
 use crate::stream_edit::Edits;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::Stat;
+use crate::telemetry::series::{Count, SenderLabels, Verdict};
 use crate::usage::learned_output::Learned;
+use std::sync::Arc;
 
 /// The worker, as one event of one request sees it. It collects the effects of the event.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub struct Cx<'a, S> {
 #[derive(Debug)]
 pub struct Shared {
     /// Whether the configuration limits the tokens of any request.
+    pub(super) limits_tokens: bool,
+    /// Whether anybody wants to know the tokens of requests: because of such a limit, or to meter them.
     pub(super) counts_tokens: bool,
     /// The requests that wait until they fit.
     pub(super) waiting: WaitingRoom,
@@ -66,7 +73,8 @@ impl Shared {
     /// The state of a new worker. `seed` is random, so that no two workers of a fleet make the same reservation id.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
-            counts_tokens: config.needs_tokens(),
+            limits_tokens: config.needs_tokens(),
+            counts_tokens: config.needs_tokens() || config.meters(),
             waiting: WaitingRoom::new(config.max_waiting(), config.max_waiting_bytes()),
             refusals: Refusals::default(),
             headers_mode: HeadersMode::new(config.headers_mode()),
@@ -83,6 +91,11 @@ impl Shared {
         let (seed, number) = self.next_id;
         self.next_id = (seed, number.wrapping_add(1));
         format!("{seed:016x}-{number:x}")
+    }
+
+    /// How many requests wait until they fit.
+    pub(crate) const fn waiting(&self) -> u32 {
+        self.waiting.len()
     }
 
     /// Goes on with ids and a waiting room.
@@ -151,15 +164,34 @@ impl<S: SharedData> Cx<'_, S> {
         }
     }
 
-    /// Adds to the access log that no limit applies to the request, and why.
-    pub(super) fn log_not_limited(&mut self, reason: &'static str) {
-        self.log(Field::Decision, "not_limited");
-        self.log(Field::Reason, reason);
+    /// The id by which Envoy knows `request`, if a sidecar's log is to have it.
+    pub(super) fn request_id(&self, request: &dyn RequestView) -> Option<Arc<str>> {
+        let id = request.header("x-request-id").filter(|_| self.stores.is_shared())?;
+        let is_plain = id.bytes().all(|byte| byte.is_ascii_graphic());
+        (is_plain && (1..=MAX_REQUEST_ID).contains(&id.len())).then(|| id.into())
     }
 
-    /// Adds `n` to a metric.
-    pub(super) fn count(&mut self, stat: Stat, n: u64) {
-        self.effects.metrics.add(stat, n);
+    /// What metrics say of `subject`.
+    pub(super) fn labels(&self, subject: &Subject) -> SenderLabels {
+        subject.labels(self.config.metrics_by_name())
+    }
+
+    /// No limit applies to the request, for this reason.
+    pub(super) fn not_limited(&mut self, reason: &'static str) {
+        self.decide(Verdict::NotLimited, SenderLabels::default());
+        self.log(Field::Reason, reason);
+        self.count(Count::NotLimited { reason });
+    }
+
+    /// What is decided about a request of `sender`, for the access log and for metrics.
+    pub(super) fn decide(&mut self, decision: Verdict, sender: SenderLabels) {
+        self.log(Field::Decision, decision.name());
+        self.count(Count::Requests { sender, decision });
+    }
+
+    /// Counts one.
+    pub(super) fn count(&mut self, count: Count) {
+        self.effects.metrics.add(count, 1);
     }
 
     /// Answers the request with `refusal`, in the form of its API.
@@ -197,14 +229,18 @@ impl<S: SharedData> Cx<'_, S> {
     /// The changes to make in a response that is a stream. `hides_usage`: the client did not request its usage.
     pub(super) fn stream_edits(&self, hides_usage: bool) -> Edits {
         let finishes = self.config.accounting().on_stream_over == OnStreamOver::Finish;
-        Edits { hides_usage, finishes: finishes && self.shared.counts_tokens }
+        Edits { hides_usage, finishes: finishes && self.shared.limits_tokens }
     }
 
     /// Undoes what the store may have charged for a request that is not forwarded.
     pub(super) fn cancel(&mut self, reservation: &Reservation) {
         self.shared.refusals.forget(reservation);
-        self.effects.wake |=
-            self.stores.cancel(reservation.cancellation(), reservation.may_share(), self.now);
+        self.effects.wake |= self.stores.cancel(
+            reservation.cancellation(),
+            reservation.request_id.clone(),
+            reservation.may_share(),
+            self.now,
+        );
     }
 
     /// Gives back all of a reservation that was made for a request that is not forwarded.
@@ -215,21 +251,12 @@ impl<S: SharedData> Cx<'_, S> {
     }
 
     /// Settles a reservation that was forwarded, unless its cost is still to come ([`super::background`]).
-    pub(super) fn settle(&mut self, open: OpenReservation, model: Option<&str>, final_cost: FinalCost) {
+    pub(super) fn settle(&mut self, open: OpenReservation, facts: &RequestFacts, charged: Charged) {
         self.shared.refusals.forget(open.reservation());
-        let cost = final_cost.cost(&open);
-        self.count(Stat::Settled, 1);
-        self.count(Stat::InputTokens, cost.input_tokens.get());
-        self.count(Stat::OutputTokens, cost.output_tokens.get());
-        let estimate = open.estimate().full;
-        let tokens = |cost: &Cost| [Metric::TotalTokens, Metric::InputTokens].map(|of| cost.of(of).get());
-        self.effects.metrics.settled(model, tokens(&estimate), tokens(&cost));
-        // Where nobody has looked at tokens, there are none to log.
-        if [estimate, cost].iter().any(|cost| !cost.of(Metric::TotalTokens).is_zero()) {
-            self.log(Field::InputTokens, cost.input_tokens);
-            self.log(Field::OutputTokens, cost.output_tokens);
-        }
-        self.effects.wake |= self.stores.settle(open.settlement(final_cost), self.now);
+        let cost = charged.cost.cost(&open);
+        let is_metered = open.reservation().lines.is_empty();
+        Ended { facts, charged, cost, estimate: open.estimate().full, is_metered }.report(self);
+        self.effects.wake |= self.stores.settle(open.settlement(charged.cost), self.now);
     }
 
     /// Charges what a running request has cost beyond its earlier charges, and renews its leases. Returns whether that

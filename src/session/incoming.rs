@@ -476,7 +476,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(of("compress", b"{}"), ("unknown_coding", None));
+        assert_eq!(of("compress", b"{}"), ("encoding", None));
         assert_eq!(of("br", b"\xFF{}"), ("unreadable", None));
         let incoming = Incoming::new("", "application/json;charset=utf-7", &Held::default());
         assert_eq!(incoming.bad().map(BadBody::reason), Some("unreadable"));

@@ -16,6 +16,7 @@
 mod admission;
 mod arrival;
 mod background;
+mod charged;
 mod context;
 mod effects;
 mod estimate;
@@ -57,8 +58,10 @@ use crate::store::Answer;
 #[cfg(test)]
 use crate::store::HeldIn;
 use crate::store::local::SharedData;
+use crate::telemetry::series::SenderLabels;
 use crate::usage::learned_output::Sender;
 use reservation::Reservation;
+use std::sync::Arc;
 
 /// The phase of a request.
 #[derive(Debug, Default)]
@@ -166,6 +169,10 @@ pub struct RequestFacts {
     pub output_cap: Option<u64>,
     /// Whose it is, for what is learned of its answer.
     pub sender: Sender,
+    /// Whose it is, for metrics.
+    pub labels: SenderLabels,
+    /// The id by which Envoy knows it, for the sidecar's log.
+    pub request_id: Option<Arc<str>>,
     /// The filter's request for usage that the client did not ask for, and that must be hidden from it.
     pub asked: Option<Asked>,
     /// Whether the model may go on in the background when the client has left.
@@ -176,7 +183,12 @@ pub struct RequestFacts {
 
 impl RequestFacts {
     /// The facts of a request of `sender` to `endpoint` whose body was not read.
-    pub const fn unread(endpoint: Endpoint, sender: Sender, languages: Option<String>) -> Self {
+    pub const fn unread(
+        endpoint: Endpoint,
+        sender: Sender,
+        labels: SenderLabels,
+        languages: Option<String>,
+    ) -> Self {
         let models = if endpoint.has_format() { Candidates::UNKNOWN } else { Candidates::NONE };
         Self {
             endpoint,
@@ -187,6 +199,8 @@ impl RequestFacts {
             answers: 1,
             output_cap: None,
             sender,
+            labels,
+            request_id: None,
             asked: None,
             background: false,
             spends_tokens: true,
@@ -334,6 +348,20 @@ impl Session {
     /// Whether the deadline is that of an answer of the store.
     pub const fn awaits_answer(&self) -> bool {
         matches!(self, Self::AwaitStore(_))
+    }
+
+    /// Whether more may come for the request's line of the access log.
+    pub const fn may_log(&self) -> bool {
+        match self {
+            Self::AwaitBody(_)
+            | Self::Reading(_)
+            | Self::AwaitStore(_)
+            | Self::Waiting(_)
+            | Self::Forwarded(_)
+            | Self::Objecting(_)
+            | Self::Responding(_) => true,
+            Self::Idle | Self::Abandoned(_) | Self::Asking | Self::Following(_) | Self::Settled(_) => false,
+        }
     }
 
     /// Whether work remains to be done, for which the worker sends [`Event::Step`].

@@ -5,6 +5,7 @@
 //! request again at once, and that goes as it came. Every other error passes unchanged.
 
 use super::Session;
+use super::charged::Charged;
 use super::context::Cx;
 use super::effects::Directive;
 use super::reservation::FinalCost;
@@ -17,7 +18,7 @@ use crate::quantity::Millis;
 use crate::request::{BodyEdit, names_stream_options};
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::Stat;
+use crate::telemetry::series::Count;
 
 /// The most bytes of an error that are held back; a longer one passes. Errors of known upstreams have a few hundred.
 const MAX_HELD: usize = 64 * 1024;
@@ -110,7 +111,7 @@ impl Objection {
     /// Lets the error pass as it came.
     fn pass<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         cx.direct(Directive::Continue);
-        cx.effects.headers = self.forwarded.header_edits(cx);
+        cx.effects.headers = self.forwarded.header_edits(None, cx);
         self.forwarded.fail(self.status, cx)
     }
 
@@ -132,7 +133,7 @@ impl Objection {
                 asked.destination.model
             );
         }
-        cx.count(Stat::StreamUsageRefused, 1);
+        cx.count(Count::StreamUsageRefused);
         let refusal = Refusal::StreamUsage;
         cx.log(Field::Reason, refusal.reason().unwrap_or_default());
         let reply = cx.reply(&refusal, forwarded.facts.endpoint, None);
@@ -141,7 +142,7 @@ impl Objection {
             forwarded.fail(status, cx);
         } else {
             let Forwarded { open, facts, .. } = forwarded;
-            cx.settle(open, facts.model(), FinalCost::NOTHING);
+            cx.settle(open, &facts, Charged::failed(FinalCost::NOTHING));
         }
         cx.effects.headers.remove = REPLACED.to_vec();
         if cx.config.headers() != Headers::None {

@@ -10,6 +10,7 @@ use crate::policy::Candidates;
 use crate::policy::endpoints::{Route, Treatment};
 use crate::pricing::Tokens;
 use crate::request::{Body, Endpoint, Parts, Request};
+use crate::telemetry::Basis;
 use crate::tokens::{Encoding, Meter};
 use crate::usage::learned_output::{Learned, Sender};
 use crate::usage::{EndedBy, Outcome, ResponseReader};
@@ -113,7 +114,7 @@ impl Quote {
         let outcome = certain.unwrap_or_else(|| reader.finish(EndedBy::Upstream));
         let reserved = self.reserved();
         let (tokens, outcome) = match outcome {
-            Outcome::Reported(usage) => (usage.tokens(&reserved), "reported"),
+            Outcome::Reported(usage) => (usage.tokens(&reserved), Basis::Reported),
             Outcome::Counted { usage, shows_reasoning } if endpoint.has_format() => {
                 let tokens = usage.tokens(&reserved);
                 let may_be_more = shows_reasoning || models::reasons(model.unwrap_or_default());
@@ -123,12 +124,12 @@ impl Quote {
                 } else {
                     0
                 };
-                (Tokens { output: tokens.output.max(likely), ..tokens }, "counted")
+                (Tokens { output: tokens.output.max(likely), ..tokens }, Basis::Counted)
             }
-            Outcome::Failed => (Tokens::NONE, "failed"),
-            Outcome::Counted { .. } | Outcome::Unknown => (reserved, "unknown"),
+            Outcome::Failed => (Tokens::NONE, Basis::Failed),
+            Outcome::Counted { .. } | Outcome::Unknown => (reserved, Basis::Unknown),
         };
-        Settled { tokens, outcome }
+        Settled { tokens, outcome: outcome.name() }
     }
 }
 

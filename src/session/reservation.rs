@@ -197,6 +197,8 @@ pub struct Reservation {
     pub max_new_identities: Option<NonZeroU32>,
     /// Whether the request will cost just that, if it is served.
     pub is_final: bool,
+    /// The id by which Envoy knows the request, for the sidecar's log.
+    pub request_id: Option<Arc<str>>,
 }
 
 impl Reservation {
@@ -209,13 +211,19 @@ impl Reservation {
     ) -> Self {
         let lines = limits.into_iter().map(|applied| Line::new(applied, &estimate)).collect();
         let name = name.map(ToOwned::to_owned);
-        Self { id, name, estimate, lines, max_new_identities: None, is_final: false }
+        Self { id, name, estimate, lines, max_new_identities: None, is_final: false, request_id: None }
     }
 
     /// The same reservation, for an identity like which so many may get counters in a second.
     #[must_use]
     pub fn bounded(self, max_new_identities: Option<NonZeroU32>) -> Self {
         Self { max_new_identities, ..self }
+    }
+
+    /// The same reservation, of the request that Envoy knows by this id.
+    #[must_use]
+    pub fn of_request(self, request_id: Option<Arc<str>>) -> Self {
+        Self { request_id, ..self }
     }
 
     /// The same reservation, by an `accounting` that may give requests back when the answer is an error. Where only
@@ -418,7 +426,8 @@ impl OpenReservation {
         }
         let charges =
             ScopeCharges::group(self.reservation.lines.iter().map(|line| line.charge(line.charged)));
-        stores.extend(stream, &self.reservation.id, charges, &mut self.held, self.may_share, now)
+        let ids = (&*self.reservation.id, self.reservation.request_id.as_ref());
+        stores.extend(stream, ids, charges, &mut self.held, self.may_share, now)
     }
 
     /// Whether the store that has the reservation can keep it open. While Redis does not answer, nobody can.
@@ -460,7 +469,7 @@ impl OpenReservation {
     /// The settlement: the final charges, which replace all charges so far.
     pub fn settlement(self, cost: FinalCost) -> Settlement {
         let has_leases = self.has_leases();
-        let Reservation { id, lines, is_final, .. } = self.reservation;
+        let Reservation { id, lines, is_final, request_id, .. } = self.reservation;
         let real = |line: &Line| match cost {
             _ if line.is_of_another => Units::ZERO,
             FinalCost::Cost(cost) => cost.of(line.applied.limit.metric),
@@ -476,7 +485,8 @@ impl OpenReservation {
         };
         let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
         let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
-        Settlement { id, charges, held: self.held, is_unchanged, is_final, may_share: self.may_share }
+        let (held, may_share) = (self.held, self.may_share);
+        Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id }
     }
 }
 

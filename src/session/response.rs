@@ -2,12 +2,13 @@
 //! leaves it open if the cost is still to come ([`super::background`]).
 
 use super::background;
+use super::charged::Charged;
 use super::context::Cx;
 use super::effects::HeaderEdits;
 use super::learning::{Lesson, Seen};
 use super::objection::Objection;
 use super::reservation::{FinalCost, OpenReservation};
-use super::unanswered::is_unanswered;
+use super::unanswered::{is_unanswered, is_upstreams};
 use super::{RequestFacts, Session};
 use crate::answer;
 use crate::codec::content_encoding::Decoder;
@@ -20,11 +21,15 @@ use crate::quantity::{Millis, Units};
 use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
+use crate::telemetry::Basis;
 use crate::telemetry::access_log::Field;
 use crate::usage::{EndedBy, Outcome, ResponseReader, ResponseState};
 
 /// The status of an answer that is no error by its status.
 const OK: u16 = 200;
+
+/// The status of a refusal by a limit.
+const TOO_MANY_REQUESTS: u16 = 429;
 
 /// Output tokens between two extensions of a reservation that its stream has outgrown.
 const EXTEND_STEP: u64 = 64;
@@ -117,7 +122,7 @@ impl Forwarded {
 
     /// Settles a request that ended before its response began. Nobody knows what work the upstream has done.
     pub(super) fn settle_as_reserved<S: SharedData>(self, cx: &mut Cx<'_, S>) {
-        cx.settle(self.open, self.facts.model(), FinalCost::AsReserved);
+        cx.settle(self.open, &self.facts, Charged::AS_RESERVED);
     }
 
     /// Edits the response's headers and decides how the body passes. Settles at once if the body cannot change the
@@ -135,12 +140,14 @@ impl Forwarded {
         {
             return Objection::hold(self, head.status, decoder, cx);
         }
-        cx.effects.headers = self.header_edits(cx);
+        let refused_by = (head.status == TOO_MANY_REQUESTS)
+            .then(|| if is_upstreams(response) { answer::Source::Upstream } else { answer::Source::Gateway });
+        cx.effects.headers = self.header_edits(refused_by, cx);
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {
             if is_unanswered(response) {
-                cx.settle(self.open, self.facts.model(), FinalCost::AsReserved);
+                cx.settle(self.open, &self.facts, Charged::AS_RESERVED);
                 return Session::Idle;
             }
             return self.fail(head.status, cx);
@@ -148,7 +155,7 @@ impl Forwarded {
         let Self { open, facts, .. } = self;
         let body = if is_upgraded { Body::Passes } else { Body::new(&open, &facts, &head, cx) };
         if !body.is_read() && !open.has_leases() {
-            cx.settle(open, facts.model(), FinalCost::AsReserved);
+            cx.settle(open, &facts, Charged::AS_RESERVED);
             return Session::Idle;
         }
         let is_learned = cx.config.accounting().output_mode == OutputMode::Learned;
@@ -169,19 +176,25 @@ impl Forwarded {
         Session::Idle
     }
 
-    /// The headers that the client gets beside the upstream's, or in their place.
-    pub(super) fn header_edits<S: SharedData>(&self, cx: &Cx<'_, S>) -> HeaderEdits {
+    /// The headers that the client gets beside the upstream's, or in their place. A 429 says who has refused the
+    /// request, and an upstream's own keeps what it says about the upstream's limits.
+    pub(super) fn header_edits<S: SharedData>(
+        &self,
+        refused_by: Option<answer::Source>,
+        cx: &Cx<'_, S>,
+    ) -> HeaderEdits {
         let mut edits = HeaderEdits::default();
         if cx.config.headers() == Headers::None {
             return edits;
         }
-        if !self.statuses.is_empty() {
+        if !self.statuses.is_empty() && refused_by != Some(answer::Source::Upstream) {
             edits.remove = answer::replaced_headers().collect();
             edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now);
         }
         let waited = self.waited.map(|waited| ("x-ratelimit-waited-ms", waited.to_string()));
         let would_refuse = self.would_refuse.clone().map(|limit| ("x-ratelimit-dry-run", limit));
         edits.set.extend(waited.into_iter().chain(would_refuse));
+        edits.set.extend(refused_by.map(answer::Source::header));
         edits
     }
 }
@@ -449,31 +462,33 @@ fn settle<S: SharedData>(
     }
     let has_format = facts.endpoint.has_format();
     let estimate = open.estimate().tokens;
-    let final_cost = match outcome {
+    let charged = match outcome {
         Outcome::Reported(usage) => {
             if has_format {
                 lesson.learn(facts, &usage, seen, cx);
             }
-            FinalCost::Cost(cx.cost(models, &usage.tokens(&estimate)))
+            let cost = FinalCost::Cost(cx.cost(models, &usage.tokens(&estimate)));
+            Charged { cost, basis: Basis::Reported, usage: Some(usage) }
         }
         // Without a format, nobody knows whether that text is an answer.
-        Outcome::Counted { .. } if !has_format => FinalCost::AsReserved,
+        Outcome::Counted { .. } if !has_format => Charged::AS_RESERVED,
         Outcome::Counted { usage, shows_reasoning } => {
             let tokens = usage.tokens(&estimate);
             let least = cx.cost(models, &tokens);
-            if shows_reasoning || cx.reasons(model) {
+            let cost = if shows_reasoning || cx.reasons(model) {
                 // The upstream may have made more than it has shown.
                 let output = cx.median_output(model).saturating_mul(facts.answers);
                 let likely = cx.cost(models, &Tokens { output, ..tokens });
                 FinalCost::Between { least, likely }
             } else {
                 FinalCost::Cost(least)
-            }
+            };
+            Charged { cost, basis: Basis::Counted, usage: Some(usage) }
         }
         Outcome::Failed => return settle_as_failed(open, facts, OK, cx),
-        Outcome::Unknown => FinalCost::AsReserved,
+        Outcome::Unknown => Charged::AS_RESERVED,
     };
-    cx.settle(open, model, final_cost);
+    cx.settle(open, facts, charged);
 }
 
 /// Settles a request that the upstream answered with an error, with `status` or behind one of success. It did no work,
@@ -491,7 +506,7 @@ fn settle_as_failed<S: SharedData>(
         401 | 403 => FinalCost::OfSender(cost),
         _ => FinalCost::Cost(cost),
     };
-    cx.settle(open, facts.model(), final_cost);
+    cx.settle(open, facts, Charged::failed(final_cost));
 }
 
 /// A copy of a response that passes and is read.

@@ -15,7 +15,7 @@ use crate::policy::{Access, Candidates, Subject};
 use crate::request::{self, Endpoint};
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::stats::Stat;
+use crate::telemetry::series::{Count, SenderLabels, Verdict};
 
 /// The way of a request whose sender is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +54,27 @@ pub(super) fn begin<S: SharedData>(
     let access = cx.config.access(identity.as_ref());
     let subject = match access {
         Access::Rejected => {
+            if let Some(identity) = &identity {
+                cx.log(Field::Id, cx.config.store_id(identity));
+            }
             reject(route.endpoint, cx);
             return Session::Idle;
         }
         // A closed endpoint is closed to all who are not exempt, even if no limit is for them.
         Access::Unlimited if way == Way::Reject && !cx.config.exempts(identity.as_ref()) => {
-            refuse_unless_dry_run(&Refusal::ClosedEndpoint, route.endpoint, None, cx.config.dry_run(), cx);
+            let subject = cx.config.unlimited(identity.as_ref());
+            cx.log_sender(&subject);
+            let (endpoint, dry_run) = (route.endpoint, cx.config.dry_run());
+            refuse_unless_dry_run(&Refusal::ClosedEndpoint, &subject, endpoint, None, dry_run, cx);
             return Session::Idle;
         }
         _ if way == Way::PassKnown => return pass(request, &method, &path, cx),
+        Access::Unlimited if cx.config.meters() && way == Way::Read => cx.config.unlimited(identity.as_ref()),
         Access::Unlimited => {
-            cx.log_not_limited("unlimited_key");
+            cx.not_limited("unlimited_key");
+            if cx.config.meters() {
+                cx.log_sender(&cx.config.unlimited(identity.as_ref()));
+            }
             return Session::Idle;
         }
         Access::Limited(subject) => subject,
@@ -76,8 +86,8 @@ pub(super) fn begin<S: SharedData>(
 /// used, whoever asks.
 fn pass<S: SharedData>(request: &dyn RequestView, method: &str, path: &str, cx: &mut Cx<'_, S>) -> Session {
     let by_method = matches!(method, "GET" | "HEAD" | "OPTIONS");
-    cx.log_not_limited(if by_method { "method" } else { "path" });
-    if !cx.shared.counts_tokens || !cx.config.endpoints().is_of_a_response(method, path) {
+    cx.not_limited(if by_method { "method" } else { "path" });
+    if !cx.shared.limits_tokens || !cx.config.endpoints().is_of_a_response(method, path) {
         return Session::Idle;
     }
     narrow_accept_encoding(request, cx);
@@ -125,18 +135,15 @@ impl Arrival<'_> {
                 // Where there is no limit, nothing is in a dry run but everything.
                 let dry_run =
                     cx.config.dry_run() || (self.subject.is_limited() && !self.subject.is_enforced());
-                if refuse_unless_dry_run(&Refusal::ClosedEndpoint, self.route.endpoint, None, dry_run, cx) {
+                if self.refuses(&Refusal::ClosedEndpoint, dry_run, cx) {
                     return Session::Idle;
                 }
                 self.read(cx)
             }
-            Way::RefuseWebSocket if !self.subject.is_limited() => {
-                cx.log_not_limited("no_limit_applies");
-                Session::Idle
-            }
+            Way::RefuseWebSocket if !self.subject.is_limited() => self.not_limited(cx),
             Way::RefuseWebSocket => {
                 let dry_run = !self.subject.is_enforced();
-                if refuse_unless_dry_run(&Refusal::WebSocket, self.route.endpoint, None, dry_run, cx) {
+                if self.refuses(&Refusal::WebSocket, dry_run, cx) {
                     return Session::Idle;
                 }
                 self.count_connection(cx)
@@ -145,6 +152,25 @@ impl Arrival<'_> {
             Way::CountRequest => self.count_request(cx),
             Way::Read => self.read(cx),
         }
+    }
+
+    /// Refuses the request for what it is, unless that is in a dry run. Returns whether it did.
+    fn refuses<S: SharedData>(&self, refusal: &Refusal, dry_run: bool, cx: &mut Cx<'_, S>) -> bool {
+        let is_refused =
+            refuse_unless_dry_run(refusal, &self.subject, self.route.endpoint, None, dry_run, cx);
+        if is_refused {
+            cx.log_sender(&self.subject);
+        }
+        is_refused
+    }
+
+    /// Forwards a request that no limit applies to.
+    fn not_limited<S: SharedData>(&self, cx: &mut Cx<'_, S>) -> Session {
+        cx.not_limited("no_limit_applies");
+        if cx.config.meters() {
+            cx.log_sender(&self.subject);
+        }
+        Session::Idle
     }
 
     /// Reserves a request and a slot for a connection, under every limit that its sender has: what is sent in it may
@@ -163,10 +189,10 @@ impl Arrival<'_> {
         let id = cx.shared.reservation_id();
         let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST)
             .bounded(self.subject.max_new_identities())
+            .of_request(facts.request_id.clone())
             .under(cx.config.accounting());
         if reservation.lines.is_empty() {
-            cx.log_not_limited("no_limit_applies");
-            return Session::Idle;
+            return self.not_limited(cx);
         }
         cx.log_sender(&self.subject);
         reserve(reservation, facts, cx)
@@ -179,7 +205,8 @@ impl Arrival<'_> {
         let Self { request, end_of_stream, ref route, ref subject } = self;
         let is_readable = route.endpoint.has_format()
             || request.header("content-type").is_some_and(|types| media_type::is_json(&types));
-        if end_of_stream || !subject.needs_body() || !is_readable {
+        let needs_body = subject.needs_body() || cx.config.meters();
+        if end_of_stream || !needs_body || !is_readable {
             let facts = self.unread(cx);
             return arrival::admit(&self.subject, facts, Estimate::REQUEST, cx);
         }
@@ -189,7 +216,10 @@ impl Arrival<'_> {
 
     /// The facts of the request without its body: of the model, only what the path says.
     fn unread<S: SharedData>(&self, cx: &Cx<'_, S>) -> RequestFacts {
-        let facts = RequestFacts::unread(self.route.endpoint, self.subject.sender(), self.languages(cx));
+        let labels = cx.labels(&self.subject);
+        let facts =
+            RequestFacts::unread(self.route.endpoint, self.subject.sender(), labels, self.languages(cx));
+        let facts = RequestFacts { request_id: cx.request_id(self.request), ..facts };
         match self.deployed() {
             Some(models) => RequestFacts { models, ..facts },
             None => facts,
@@ -210,29 +240,34 @@ impl Arrival<'_> {
 
 /// Refuses a request of an unknown identity, unless the configuration is a dry run.
 fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
-    cx.count(Stat::UnknownIdentity, 1);
-    cx.log(Field::Decision, "unknown_identity");
-    if !cx.config.dry_run() {
+    let (sender, decision) = (SenderLabels::default(), Verdict::UnknownIdentity);
+    if cx.config.dry_run() {
+        cx.log(Field::Decision, decision.name());
+        cx.count(Count::DryRunRequests { sender, decision });
+    } else {
+        cx.decide(decision, sender);
         cx.refuse(&Refusal::UnknownIdentity, endpoint, None);
     }
 }
 
-/// Refuses a request for what it is. In a dry run, only counts and logs that, and returns false.
+/// Refuses a request of `subject` for what it is. In a dry run, only counts and logs that, and returns false.
 pub(super) fn refuse_unless_dry_run<S: SharedData>(
     refusal: &Refusal,
+    subject: &Subject,
     endpoint: Endpoint,
     languages: Option<&str>,
     dry_run: bool,
     cx: &mut Cx<'_, S>,
 ) -> bool {
     let reason = refusal.reason().unwrap_or_default();
+    let (sender, decision) = (cx.labels(subject), Verdict::Refused);
     if dry_run {
-        cx.count(Stat::DryRunRefused, 1);
+        cx.count(Count::DryRunRequests { sender, decision });
         cx.log(Field::DryRun, reason);
         return false;
     }
-    cx.count(Stat::Refused, 1);
-    cx.log(Field::Decision, "refused");
+    cx.decide(decision, sender);
+    cx.count(Count::Refused { reason });
     cx.log(Field::Reason, reason);
     cx.refuse(refusal, endpoint, languages);
     true

@@ -49,11 +49,15 @@ const NOT_SENT: u64 = flag::LH
     | flag::DO
     | flag::UDO;
 
+/// Whether the upstream has made this `response`, and not Envoy in its place.
+pub(super) fn is_upstreams(response: &dyn ResponseView) -> bool {
+    response.property(&["response", "code_details"]).as_deref() == Some(VIA_UPSTREAM)
+}
+
 /// Whether the request with this `response`, which is no success, was sent to an upstream that has not answered. A
 /// request that Envoy tried again may have been sent by an earlier attempt.
 pub(super) fn is_unanswered(response: &dyn ResponseView) -> bool {
-    let details = response.property(&["response", "code_details"]);
-    if details.as_deref() == Some(VIA_UPSTREAM) {
+    if is_upstreams(response) {
         return false;
     }
     let number =

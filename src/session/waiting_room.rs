@@ -13,6 +13,8 @@ pub struct WaitingRoom {
     /// Places, and bytes of bodies, that are free.
     places: u64,
     bytes: u64,
+    /// How many wait.
+    len: u32,
     queues: BTreeMap<String, VecDeque<Place>>,
 }
 
@@ -27,7 +29,12 @@ struct Place {
 impl WaitingRoom {
     /// A room for `places` requests with bodies of `bytes` together.
     pub const fn new(places: u64, bytes: u64) -> Self {
-        Self { places, bytes, queues: BTreeMap::new() }
+        Self { places, bytes, len: 0, queues: BTreeMap::new() }
+    }
+
+    /// How many requests wait.
+    pub const fn len(&self) -> u32 {
+        self.len
     }
 
     /// Whether requests of `identity` wait.
@@ -48,6 +55,7 @@ impl WaitingRoom {
         };
         self.places = places;
         self.bytes = left;
+        self.len = self.len.saturating_add(1);
         self.queues.entry(identity.to_owned()).or_default().push_back(Place { stream, bytes });
         true
     }
@@ -60,6 +68,7 @@ impl WaitingRoom {
         let left = queue.remove(at)?;
         self.places = self.places.saturating_add(1);
         self.bytes = self.bytes.saturating_add(left.bytes);
+        self.len = self.len.saturating_sub(1);
         let first = queue.front().map(|place| place.stream);
         if first.is_none() {
             self.queues.remove(identity);

@@ -173,7 +173,7 @@ impl Health {
         let timeout = Duration::from_millis(timeout.get());
         let mut body = Body::default();
         body.add(&probe);
-        Some(Callout { kind: Kind::Probe, body: body.finish()?, timeout })
+        body.callout(Kind::Probe, timeout)
     }
 
     /// The probe has ended. Returns whether the store has answered it.

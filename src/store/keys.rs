@@ -37,7 +37,7 @@ const RESPONSES_VERSION: u32 = 2;
 pub const NOTICES: &str = "llmrl/notices/1";
 
 /// The key of the [roll](super::roll) in Envoy's shared data, with the version of its bytes.
-pub const ROLL: &str = "llmrl/roll/1";
+pub const ROLL: &str = "llmrl/roll/2";
 
 /// The longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 64;

@@ -39,6 +39,7 @@ use crate::quantity::Millis;
 use crate::window::WindowState;
 use charge::ScopeCharges;
 use local::Receipt;
+use std::sync::Arc;
 
 /// A store's answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub enum HeldIn {
     LocalShare(Receipt),
     /// Perhaps Redis: it did not answer in time, and the request was forwarded uncounted.
     Uncounted,
+    /// None: no limit applies to the request, which is only metered.
+    Nowhere,
 }
 
 /// The end of a reservation.
@@ -114,6 +117,8 @@ pub struct Settlement {
     pub is_final: bool,
     /// Whether Redis may have charged the counters that new identities share, and did not say so.
     pub may_share: bool,
+    /// The id by which Envoy knows the request, for the sidecar's log.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// A reservation that is to stay open after its request, until the usage of its response comes.

@@ -164,9 +164,9 @@ impl ReserveQueue {
         let len = candidates.take_while(|pending| body.add(&pending.reserve)).count();
         let batch: Vec<Pending> = self.gathering.drain(..len).collect();
         self.overflows = len < MAX_BATCH && !self.gathering.is_empty();
-        let (body, number) = (body.finish()?, self.next_number);
+        let number = self.next_number;
         let timeout = Duration::from_millis(self.timeout.get());
-        let callout = Callout { kind: Kind::Reserve(number), body, timeout };
+        let callout = body.callout(Kind::Reserve(number), timeout)?;
         self.next_number = number.wrapping_add(1);
         self.under_way.push(Batch { number, since: now, sent: batch.into_iter().map(Sent::new).collect() });
         Some(callout)

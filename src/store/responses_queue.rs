@@ -78,7 +78,7 @@ impl ResponsesQueue {
     pub(super) fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         let mut body = Body::default();
         self.0.send(MAX_BATCH, |sent| body.add(&sent.call), now);
-        Some(Callout { kind: Kind::Background, body: body.finish()?, timeout: SETTLE_TIMEOUT })
+        body.callout(Kind::Background, SETTLE_TIMEOUT)
     }
 
     /// Ends the callout.

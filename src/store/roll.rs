@@ -1,4 +1,5 @@
-//! The roll of this Envoy's workers: each enters what it knows of its store, so that two gauges add up.
+//! The roll of this Envoy's workers: each enters its configuration, its requests and what it knows of its store, so
+//! that gauges add up.
 //!
 //! Three things would make sums of the workers' own increments wrong. Envoy's main thread has a VM that ticks like a
 //! worker's and serves nobody (docs/envoy.md#contexts). A VM that dies takes nothing back. And after a reload, old
@@ -10,15 +11,17 @@
 //! - One VM is the spare: of those that have served no request, the one that is oldest. It counts for nothing and
 //!   leaves the store to others. That is the main thread's from the start, because Envoy configures it first; or once
 //!   the workers have served a request, if workers were quicker.
+//! - The requests of all root contexts of a name are in its one entry, those of old ones too.
 //! - An entry ends if nobody renews it, and whoever finds it takes it back.
 
 use super::health::Standing;
 use super::keys::ROLL;
 use super::local::{SharedData, change_value};
+use crate::config::Fingerprint;
 use crate::quantity::Millis;
-use crate::telemetry::stats::Gauge;
+use crate::telemetry::series::Gauge;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
@@ -35,10 +38,10 @@ const LOOKS_EVERY: Millis = Millis::SECOND;
 const LOOKS_OFTEN_FOR: Millis = Millis::SECOND;
 
 /// The first byte of the roll. Envoy gives back no value that is empty.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The bytes of an entry.
-const ENTRY: usize = 33;
+const ENTRY: usize = 57;
 
 /// A VM, of which Envoy has one for each worker and one on its main thread.
 #[derive(Debug)]
@@ -47,9 +50,41 @@ pub struct Vm {
     since: Millis,
     /// Whether it has served a request, so that it is a worker's.
     serves: Cell<bool>,
-    /// The numbers of the root contexts by the filter's name; the last of them keeps the entry.
-    members: RefCell<HashMap<String, Vec<u32>>>,
+    /// The root contexts by the filter's name.
+    members: RefCell<HashMap<String, Members>>,
     next: Cell<u32>,
+}
+
+/// The root contexts of one name in a VM.
+#[derive(Debug, Default)]
+struct Members {
+    /// Their numbers; the last of them keeps the entry.
+    numbers: Vec<u32>,
+    tally: Rc<Tally>,
+}
+
+/// The requests of the root contexts of one name in a VM.
+#[derive(Debug, Default)]
+struct Tally {
+    contexts: Cell<u32>,
+    waiting: Cell<u32>,
+}
+
+/// A request that is in the tally until this is dropped.
+#[derive(Debug)]
+pub struct Seat(Rc<Tally>);
+
+impl Seat {
+    fn new(tally: &Rc<Tally>) -> Self {
+        tally.contexts.set(tally.contexts.get().saturating_add(1));
+        Self(Rc::clone(tally))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.contexts.set(self.0.contexts.get().saturating_sub(1));
+    }
 }
 
 impl Vm {
@@ -61,8 +96,11 @@ impl Vm {
     /// A new root context of the filter that is called `name`. It takes the place of those before it.
     pub fn enrol(self: &Rc<Self>, name: &str) -> Member {
         let number = self.next.replace(self.next.get().wrapping_add(1));
-        self.members.borrow_mut().entry(name.to_owned()).or_default().push(number);
-        Member { vm: Rc::clone(self), name: name.to_owned(), number }
+        let mut members = self.members.borrow_mut();
+        let members = members.entry(name.to_owned()).or_default();
+        members.numbers.push(number);
+        let tally = Rc::clone(&members.tally);
+        Member { vm: Rc::clone(self), name: name.to_owned(), number, tally }
     }
 }
 
@@ -72,12 +110,14 @@ pub struct Member {
     vm: Rc<Vm>,
     name: String,
     number: u32,
+    tally: Rc<Tally>,
 }
 
 impl Member {
     /// Whether it keeps the entry.
     fn is_last(&self) -> bool {
-        self.vm.members.borrow().get(&self.name).and_then(|members| members.last()) == Some(&self.number)
+        let members = self.vm.members.borrow();
+        members.get(&self.name).and_then(|members| members.numbers.last()) == Some(&self.number)
     }
 
     /// A new request has come to it.
@@ -85,9 +125,9 @@ impl Member {
         self.vm.serves.set(true);
         if !self.is_last() {
             let mut members = self.vm.members.borrow_mut();
-            let members = members.entry(self.name.clone()).or_default();
-            members.retain(|number| *number != self.number);
-            members.push(self.number);
+            let Members { numbers, .. } = members.entry(self.name.clone()).or_default();
+            numbers.retain(|number| *number != self.number);
+            numbers.push(self.number);
         }
     }
 
@@ -95,8 +135,8 @@ impl Member {
     fn end(&self) -> bool {
         let mut members = self.vm.members.borrow_mut();
         let Some(others) = members.get_mut(&self.name) else { return true };
-        others.retain(|number| *number != self.number);
-        let is_empty = others.is_empty();
+        others.numbers.retain(|number| *number != self.number);
+        let is_empty = others.numbers.is_empty();
         if is_empty {
             members.remove(&self.name);
         }
@@ -116,6 +156,9 @@ impl Member {
 pub struct Roll<S> {
     data: S,
     member: Member,
+    config: Fingerprint,
+    /// How many of its requests waited when it last said so.
+    waiting: u32,
     since: Option<Millis>,
     /// When it last looked, and what it entered then.
     last: Option<(Millis, Standing, bool)>,
@@ -132,16 +175,18 @@ pub struct Called {
 }
 
 impl<S: SharedData> Roll<S> {
-    /// The roll for `member`. Creates it in `data` if it does not exist.
-    pub fn new(data: S, member: Member) -> Self {
+    /// The roll for `member`, which limits by `config`. Creates it in `data` if it does not exist.
+    pub fn new(data: S, member: Member, config: Fingerprint) -> Self {
         if data.get(ROLL).is_none() {
             data.create(ROLL, &encode(&[]));
         }
-        Self { data, member, since: None, last: None, stands_by: true }
+        Self { data, member, config, waiting: 0, since: None, last: None, stands_by: true }
     }
 
-    /// Enters what this root context knows of its store. Call it at each tick: most look at nothing.
-    pub fn call(&mut self, standing: Standing, now: Millis) -> Called {
+    /// Enters what this root context knows of its store, and that so many of its requests are `waiting`. Call it at
+    /// each tick: most look at nothing.
+    pub fn call(&mut self, standing: Standing, waiting: u32, now: Millis) -> Called {
+        self.tally(waiting);
         if !self.member.is_last() {
             // It looks again as soon as it is the last.
             self.last = None;
@@ -155,22 +200,31 @@ impl<S: SharedData> Roll<S> {
         let mut gauges = Vec::new();
         if !is_quiet {
             self.last = Some((now, standing, serves));
-            (self.stands_by, gauges) = self.enter(standing, now);
+            (self.stands_by, gauges) = self.enter(Some(standing), now);
         }
         Called { stands_by: self.stands_by, gauges }
     }
 
-    /// A new request has come to this root context.
-    pub fn serve(&self) {
+    fn tally(&mut self, waiting: u32) {
+        let all = &self.member.tally.waiting;
+        all.set(all.get().saturating_sub(self.waiting).saturating_add(waiting));
+        self.waiting = waiting;
+    }
+
+    /// A new request has come to this root context. It is there until its seat is dropped.
+    pub fn serve(&self) -> Seat {
         self.member.serve();
+        Seat::new(&self.member.tally)
     }
 
     /// Ends this root context. Takes the entry back if no other keeps it.
     pub fn leave(&mut self, now: Millis) -> Vec<(Gauge, i64)> {
-        if self.member.end() { self.enter(Standing::Absent, now).1 } else { Vec::new() }
+        self.tally(0);
+        if self.member.end() { self.enter(None, now).1 } else { Vec::new() }
     }
 
-    fn enter(&self, standing: Standing, now: Millis) -> (bool, Vec<(Gauge, i64)>) {
+    /// Enters `standing`, or takes the entry back if there is none.
+    fn enter(&self, standing: Option<Standing>, now: Millis) -> (bool, Vec<(Gauge, i64)>) {
         let vm = &self.member.vm;
         let number = self.member.entry();
         let changed = change_value(&self.data, ROLL, |bytes| {
@@ -179,12 +233,15 @@ impl<S: SharedData> Roll<S> {
             after.retain(|entry| entry.until > now && entry.until <= now + LASTS);
             let known = after.iter().position(|entry| entry.number == number);
             let mut own = known.map(|at| after.swap_remove(at));
-            if standing == Standing::Absent {
+            if standing.is_none() {
                 own = None;
             } else {
                 let fresh = Entry { number, vm: vm.id, since: vm.since, ..Entry::default() };
                 let entry = own.get_or_insert(fresh);
                 entry.serves = vm.serves.get();
+                entry.config = self.config;
+                entry.waiting = self.member.tally.waiting.get();
+                entry.contexts = self.member.tally.contexts.get();
                 if entry.until < now + RENEWED_BEFORE {
                     entry.until = now + LASTS;
                 }
@@ -195,11 +252,12 @@ impl<S: SharedData> Roll<S> {
             if let Some(entry) = &mut own {
                 // What is not known yet changes nothing: a reload takes no worker off the gauges.
                 entry.counts = match (stands_by, standing) {
-                    (true, _) => None,
-                    (false, Standing::Up) => Some(Gauge::StoreUp),
-                    (false, Standing::Down) => Some(Gauge::WorkersWithoutStore),
-                    (false, Standing::Unknown | Standing::Absent) => entry.counts,
+                    (true, _) | (false, None | Some(Standing::Absent)) => None,
+                    (false, Some(Standing::Up)) => Some(Gauge::StoreUp),
+                    (false, Some(Standing::Down)) => Some(Gauge::WorkersWithoutStore),
+                    (false, Some(Standing::Unknown)) => entry.counts,
                 };
+                entry.is_spare = stands_by;
             }
             after.extend(own);
             after.sort_by_key(|entry| entry.number);
@@ -219,33 +277,46 @@ struct Entry {
     since: Millis,
     until: Millis,
     serves: bool,
+    /// Whether it is the spare's, which limits nothing.
+    is_spare: bool,
     /// The gauge in which it counts.
     counts: Option<Gauge>,
+    config: Fingerprint,
+    waiting: u32,
+    contexts: u32,
 }
 
 /// The changes of the gauges that `after` in the place of `before` makes.
 fn changes(before: &[Entry], after: &[Entry]) -> Vec<(Gauge, i64)> {
-    let count = |entries: &[Entry], gauge| {
-        let count = entries.iter().filter(|entry| entry.counts == Some(gauge)).count();
-        i64::try_from(count).unwrap_or(i64::MAX)
+    let of = |entry: &Entry, gauge| match gauge {
+        Gauge::StoreUp | Gauge::WorkersWithoutStore => i64::from(entry.counts == Some(gauge)),
+        Gauge::Waiting => i64::from(entry.waiting),
+        Gauge::Contexts => i64::from(entry.contexts),
+        Gauge::ConfigInfo { hash } => i64::from(!entry.is_spare && entry.config == hash),
     };
-    let gauges = [Gauge::StoreUp, Gauge::WorkersWithoutStore];
-    let changes = gauges.map(|gauge| (gauge, count(after, gauge).saturating_sub(count(before, gauge))));
-    changes.into_iter().filter(|(_, change)| *change != 0).collect()
+    let sum = |entries: &[Entry], gauge| entries.iter().map(|entry| of(entry, gauge)).sum::<i64>();
+    let hashes: BTreeSet<Fingerprint> = before.iter().chain(after).map(|entry| entry.config).collect();
+    let gauges = Gauge::AT_START.into_iter().chain(hashes.into_iter().map(|hash| Gauge::ConfigInfo { hash }));
+    let changes = gauges.map(|gauge| (gauge, sum(after, gauge).saturating_sub(sum(before, gauge))));
+    changes.filter(|(_, change)| *change != 0).collect()
 }
 
 fn encode(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     for entry in entries {
-        for number in [entry.number, entry.vm, entry.since.get(), entry.until.get()] {
+        let (waiting, contexts) = (entry.waiting.into(), entry.contexts.into());
+        let times = [entry.since.get(), entry.until.get()];
+        for number in [[entry.number, entry.vm], times, [entry.config.bits(), waiting]].into_iter().flatten()
+        {
             bytes.extend(number.to_be_bytes());
         }
+        bytes.extend(u64::to_be_bytes(contexts));
         let counts = match entry.counts {
-            None => 0,
             Some(Gauge::StoreUp) => 2,
             Some(Gauge::WorkersWithoutStore) => 4,
+            _ => 0,
         };
-        bytes.push(counts | u8::from(entry.serves));
+        bytes.push(counts | u8::from(entry.serves) | u8::from(entry.is_spare) << 3);
     }
     bytes
 }
@@ -254,15 +325,27 @@ fn decode(bytes: &[u8]) -> Vec<Entry> {
     let Some((&VERSION, entries)) = bytes.split_first() else { return Vec::new() };
     let entry = |bytes: &[u8; ENTRY]| {
         let (numbers, rest) = bytes.as_chunks::<8>();
-        let [number, vm, since, until] = <[[u8; 8]; 4]>::try_from(numbers).ok()?.map(u64::from_be_bytes);
+        let numbers = <[[u8; 8]; 7]>::try_from(numbers).ok()?.map(u64::from_be_bytes);
+        let [number, vm, since, until, config, waiting, contexts] = numbers;
         let flags = *rest.first()?;
-        let counts = match flags >> 1 {
+        let counts = match flags >> 1 & 3 {
             1 => Some(Gauge::StoreUp),
             2 => Some(Gauge::WorkersWithoutStore),
             _ => None,
         };
         let (since, until) = (Millis::new(since), Millis::new(until));
-        Some(Entry { number, vm, since, until, serves: flags & 1 == 1, counts })
+        Some(Entry {
+            number,
+            vm,
+            since,
+            until,
+            serves: flags & 1 == 1,
+            is_spare: flags >> 3 & 1 == 1,
+            counts,
+            config: Fingerprint::from_bits(config),
+            waiting: u32::try_from(waiting).ok()?,
+            contexts: u32::try_from(contexts).ok()?,
+        })
     };
     entries.as_chunks::<ENTRY>().0.iter().filter_map(entry).collect()
 }
@@ -276,7 +359,7 @@ mod tests {
     /// VMs on one shared data, and what the gauges show.
     struct Envoy<'a> {
         memory: &'a Memory,
-        gauges: BTreeMap<&'static str, i64>,
+        gauges: BTreeMap<String, i64>,
     }
 
     type Context<'a> = Roll<&'a Memory>;
@@ -288,12 +371,12 @@ mod tests {
 
         /// A root context of the filter `name` in a VM.
         fn context(&self, vm: &Rc<Vm>, name: &str) -> Context<'a> {
-            Roll::new(self.memory, vm.enrol(name))
+            Roll::new(self.memory, vm.enrol(name), Fingerprint::of(b"first"))
         }
 
         /// Ticks; returns whether the context leaves the store to others.
         fn tick(&mut self, context: &mut Context<'a>, standing: Standing, now: u64) -> bool {
-            let called = context.call(standing, Millis::new(now));
+            let called = context.call(standing, 0, Millis::new(now));
             self.change(called.gauges);
             called.stands_by
         }
@@ -310,7 +393,7 @@ mod tests {
 
         /// The workers that reach their store, and those that do not.
         fn shown(&self) -> (i64, i64) {
-            let gauge = |gauge: Gauge| self.gauges.get(gauge.name()).copied().unwrap_or_default();
+            let gauge = |gauge: Gauge| self.gauges.get(&gauge.name()).copied().unwrap_or_default();
             (gauge(Gauge::StoreUp), gauge(Gauge::WorkersWithoutStore))
         }
     }
@@ -450,6 +533,49 @@ mod tests {
     }
 
     #[test]
+    fn requests_and_configurations_add_up_over_workers_and_old_ones_go() {
+        let memory = Memory::default();
+        let mut envoy = Envoy::new(&memory);
+        let (vms, mut old) = three(&mut envoy);
+        let [first, second] = [&b"first"[..], b"second"].map(Fingerprint::of);
+        let shown = |envoy: &Envoy<'_>| {
+            let gauges = [
+                Gauge::Waiting,
+                Gauge::Contexts,
+                Gauge::ConfigInfo { hash: first },
+                Gauge::ConfigInfo { hash: second },
+            ];
+            gauges.map(|gauge| envoy.gauges.get(&gauge.name()).copied().unwrap_or_default())
+        };
+        let seats = [old[1].serve(), old[1].serve(), old[2].serve()];
+        let call = |envoy: &mut Envoy<'_>, of: &mut Context<'_>, waiting, now| {
+            let called = of.call(Absent, waiting, Millis::new(now));
+            envoy.change(called.gauges);
+        };
+        for (waiting, context) in [0, 4, 5].into_iter().zip(&mut old) {
+            call(&mut envoy, context, waiting, 150);
+        }
+        assert_eq!(shown(&envoy), [9, 3, 2, 0], "the main thread limits nothing");
+        // A reload: the new root contexts tell of the requests of the old ones too.
+        let mut new = vms.each_ref().map(|vm| Roll::new(&memory, vm.enrol("limits"), second));
+        drop(seats);
+        let seat = new[1].serve();
+        for now in [200, 250] {
+            for (old, new) in old.iter_mut().zip(&mut new) {
+                call(&mut envoy, old, 1, now);
+                call(&mut envoy, new, 0, now);
+            }
+        }
+        assert_eq!(shown(&envoy), [3, 1, 0, 2]);
+        for context in old.iter_mut().chain(&mut new) {
+            let changes = context.leave(Millis::new(300));
+            envoy.change(changes);
+        }
+        drop(seat);
+        assert_eq!(shown(&envoy), [0; 4]);
+    }
+
+    #[test]
     fn clocks_that_jump_leave_the_gauges_right() {
         let memory = Memory::default();
         let mut envoy = Envoy::new(&memory);
@@ -469,10 +595,14 @@ mod tests {
             since: Millis::new(3),
             until: Millis::new(4),
             serves: true,
+            is_spare: false,
             counts: Some(Gauge::WorkersWithoutStore),
+            config: Fingerprint::of(b"{}"),
+            waiting: 5,
+            contexts: 6,
         };
-        let entries =
-            [entry, Entry { serves: false, counts: Some(Gauge::StoreUp), ..entry }, Entry::default()];
+        let other = Entry { serves: false, is_spare: true, counts: Some(Gauge::StoreUp), ..entry };
+        let entries = [entry, other, Entry::default()];
         assert_eq!(decode(&encode(&entries)), entries);
         assert_eq!(decode(&[0; ENTRY + 1]), []);
         assert_eq!(decode(&[VERSION; ENTRY]), []);

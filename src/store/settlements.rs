@@ -134,7 +134,7 @@ impl SettleQueue {
             joins && body.add(&sent.at(now))
         };
         self.outbox.send(self.most, joins, now);
-        Some(Callout { kind: Kind::Settle, body: body.finish()?, timeout: SETTLE_TIMEOUT })
+        body.callout(Kind::Settle, SETTLE_TIMEOUT)
     }
 
     /// Ends the callout. Queues again what did not arrive, which is safe: settling twice has the effect of settling

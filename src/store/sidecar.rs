@@ -30,6 +30,8 @@ pub struct Callout {
     pub kind: Kind,
     /// A JSON array.
     pub body: Vec<u8>,
+    /// How many elements it has.
+    pub elements: usize,
     /// The duration after which it fails.
     pub timeout: Duration,
 }
@@ -48,6 +50,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reserve(_) => "reserve",
+            Self::Settle => "settle",
+            Self::Background => "background",
+            Self::Probe => "probe",
+        }
+    }
+
     /// The sidecar's path.
     pub const fn path(self) -> &'static str {
         match self {
@@ -75,32 +87,38 @@ impl Pause {
 
 /// The body of a callout that is being written: a JSON array.
 #[derive(Debug, Default)]
-pub(super) struct Body(Vec<u8>);
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    elements: usize,
+}
 
 impl Body {
     /// Adds `element`, if it fits or is the first. Returns whether it did.
     pub(super) fn add(&mut self, element: &impl serde::Serialize) -> bool {
-        let before = self.0.len();
-        self.0.push(if before == 0 { b'[' } else { b',' });
-        if let Err(error) = serde_json::to_writer(&mut self.0, element) {
+        let before = self.bytes.len();
+        self.bytes.push(if before == 0 { b'[' } else { b',' });
+        if let Err(error) = serde_json::to_writer(&mut self.bytes, element) {
             log::error!("cannot write an element of a batch as JSON: {error}");
         }
-        let fits = before == 0 || self.0.len() < MAX_BATCH_BYTES;
-        if !fits {
-            self.0.truncate(before);
+        let fits = before == 0 || self.bytes.len() < MAX_BATCH_BYTES;
+        if fits {
+            self.elements = self.elements.saturating_add(1);
+        } else {
+            self.bytes.truncate(before);
         }
         fits
     }
 
     /// Whether nothing has been added.
     pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
-    /// The body, unless nothing has been added.
-    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
-        self.0.push(b']');
-        (self.0.len() > 1).then_some(self.0)
+    /// The callout with this body, unless nothing has been added.
+    pub(super) fn callout(mut self, kind: Kind, timeout: Duration) -> Option<Callout> {
+        self.bytes.push(b']');
+        let Self { bytes: body, elements } = self;
+        (elements > 0).then_some(Callout { kind, body, elements, timeout })
     }
 }
 
@@ -121,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_body_has_as_many_elements_as_fit_and_at_least_one() {
-        assert_eq!(Body::default().finish(), None);
+        let callout = |body: Body| body.callout(Kind::Settle, SETTLE_TIMEOUT);
+        assert_eq!(callout(Body::default()), None);
         for (sizes, added) in [
             (vec![1; 3], vec![true; 3]),
             (vec![MAX_BATCH_BYTES * 2, 1], vec![true, false]),
@@ -133,7 +152,9 @@ mod tests {
             let elements: Vec<String> = sizes.iter().map(|size| "x".repeat(*size)).collect();
             let fits: Vec<bool> = elements.iter().map(|element| body.add(element)).collect();
             assert_eq!(fits, added, "{sizes:?}");
-            let written: Vec<String> = serde_json::from_slice(&body.finish().unwrap()).unwrap();
+            let callout = callout(body).unwrap();
+            let written: Vec<String> = serde_json::from_slice(&callout.body).unwrap();
+            assert_eq!(callout.elements, written.len());
             let expected = elements.into_iter().zip(added).filter(|(_, added)| *added);
             assert!(written.into_iter().eq(expected.map(|(element, _)| element)), "{sizes:?}");
         }

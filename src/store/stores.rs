@@ -16,7 +16,8 @@ use super::wire::{self, Background, IfAbsent, Reserve, Settle};
 use super::{Answer, Extended, Failure, HeldIn, Met, Noticeboard, OpenResponse, Settlement, local};
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
-use crate::telemetry::stats::{Stat, Stats};
+use crate::telemetry::series::Count;
+use crate::telemetry::stats::Stats;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Wanted<'a> {
     pub max_new_identities: Option<NonZeroU32>,
     /// Whether the request will cost just that, if it is served.
     pub is_final: bool,
+    /// The id by which Envoy knows the request, for the sidecar's log.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// What becomes of a reservation when it is made.
@@ -147,7 +150,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Reserves all that is `wanted` or none, for the request of `stream`.
     pub fn reserve(&mut self, stream: u32, wanted: Wanted<'_>, now: Millis) -> Reserved {
-        let Wanted { id, charges, max_new_identities, is_final } = wanted;
+        let Wanted { id, charges, max_new_identities, is_final, request_id } = wanted;
         match &mut self.sidecar {
             Some(sidecar) => {
                 let reserve = Reserve {
@@ -155,6 +158,7 @@ impl<S: SharedData> Stores<S> {
                     namespace: Arc::clone(&self.namespace),
                     max_new_identities_per_second: max_new_identities,
                     is_final,
+                    request_id,
                     charges,
                 };
                 sidecar.reserves.push(stream, reserve);
@@ -264,12 +268,13 @@ impl<S: SharedData> Stores<S> {
         self.sidecar.as_ref().map_or(OnError::Deny, |sidecar| sidecar.on_error)
     }
 
-    /// Charges what a running request has cost beyond its earlier charges. The costs in `charges` are absolute, so that
-    /// a second call with the same charges changes nothing.
+    /// Charges what a running request has cost beyond its earlier charges: of the reservation with this id, of the
+    /// request that Envoy knows by the other. The costs in `charges` are absolute, so that a second call with the same
+    /// charges changes nothing.
     pub fn extend(
         &mut self,
         stream: u32,
-        id: &str,
+        (id, request_id): (&str, Option<&Arc<str>>),
         charges: Vec<ScopeCharges>,
         held: &mut HeldIn,
         may_share: bool,
@@ -294,10 +299,12 @@ impl<S: SharedData> Stores<S> {
             }
             HeldIn::Redis => {
                 self.follow(id, Step::Runs, &charges, now);
-                let settle = Settle { may_share, ..self.call(id.to_owned(), None, true, charges) };
+                let request_id = request_id.cloned();
+                let settle =
+                    Settle { may_share, request_id, ..self.call(id.to_owned(), None, true, charges) };
                 Extended { is_over: false, queued: self.send(Some(stream), settle) }
             }
-            HeldIn::Uncounted => Extended::default(),
+            HeldIn::Uncounted | HeldIn::Nowhere => Extended::default(),
         }
     }
 
@@ -340,8 +347,9 @@ impl<S: SharedData> Stores<S> {
 
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, held, is_unchanged, is_final, may_share } = settlement;
+        let Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id } = settlement;
         match held {
+            HeldIn::Nowhere => false,
             HeldIn::Local(_) if is_unchanged => false,
             HeldIn::Local(receipt) => {
                 self.settle_locally(&charges, receipt, now);
@@ -357,10 +365,11 @@ impl<S: SharedData> Stores<S> {
                 if is_final && is_unchanged && !may_share {
                     return false;
                 }
-                self.send(None, Settle { may_share, ..self.call(id, None, false, charges) })
+                self.send(None, Settle { may_share, request_id, ..self.call(id, None, false, charges) })
             }
             HeldIn::Uncounted => {
-                let settle = Settle { may_share, ..self.call(id, Some(IfAbsent::Mark), false, charges) };
+                let settle = self.call(id, Some(IfAbsent::Mark), false, charges);
+                let settle = Settle { may_share, request_id, ..settle };
                 let due = self.sidecar.as_mut().and_then(|sidecar| sidecar.reserves.settle_late(settle));
                 due.is_some_and(|settle| self.send(None, settle))
             }
@@ -368,7 +377,8 @@ impl<S: SharedData> Stores<S> {
             HeldIn::LocalShare(receipt) => {
                 let since = self.sidecar.as_mut().and_then(|it| it.arrears.ended(&id, &charges, now));
                 self.settle_locally(&charges, receipt, now);
-                let settle = Settle { may_share, ..self.call(id, Some(IfAbsent::Charge), false, charges) };
+                let settle = self.call(id, Some(IfAbsent::Charge), false, charges);
+                let settle = Settle { may_share, request_id, ..settle };
                 self.send_since(since, None, settle)
             }
         }
@@ -412,8 +422,15 @@ impl<S: SharedData> Stores<S> {
             }
             (held, _) => {
                 let OpenResponse { id, charges, .. } = open;
-                let settlement =
-                    Settlement { id, charges, held, is_unchanged: false, is_final: false, may_share: false };
+                let settlement = Settlement {
+                    id,
+                    charges,
+                    held,
+                    is_unchanged: false,
+                    is_final: false,
+                    may_share: false,
+                    request_id: None,
+                };
                 Kept { met: None, queued: self.settle(settlement, now) }
             }
         }
@@ -448,11 +465,13 @@ impl<S: SharedData> Stores<S> {
     pub fn cancel(
         &mut self,
         (id, nothing): (String, Vec<ScopeCharges>),
+        request_id: Option<Arc<str>>,
         may_share: bool,
         now: Millis,
     ) -> bool {
         self.follow(&id, Step::Ends, &nothing, now);
-        self.send(None, Settle { may_share, ..self.call(id, Some(IfAbsent::Charge), false, nothing) })
+        let settle = self.call(id, Some(IfAbsent::Charge), false, nothing);
+        self.send(None, Settle { may_share, request_id, ..settle })
     }
 
     fn call(
@@ -463,7 +482,7 @@ impl<S: SharedData> Stores<S> {
         charges: Vec<ScopeCharges>,
     ) -> Settle {
         let namespace = Arc::clone(&self.namespace);
-        Settle { id, namespace, if_absent, extend, may_share: false, charges }
+        Settle { id, namespace, if_absent, extend, charges, ..Settle::default() }
     }
 
     /// Queues a settlement, or an extension for `stream`. Returns whether there is a sidecar.
@@ -481,8 +500,8 @@ impl<S: SharedData> Stores<S> {
     /// The callouts to make now. Settlements that were dropped since the last turn are counted in `stats`.
     pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
-        stats.add(Stat::SettlementsDropped, sidecar.settles.take_dropped());
-        stats.add(Stat::SettlementsRefused, self.said.take_refused());
+        stats.add(Count::SettlementsDropped, sidecar.settles.take_dropped());
+        stats.add(Count::SettlementsRefused, self.said.take_refused());
         let mut callouts: Vec<Callout> = std::iter::from_fn(|| sidecar.reserves.next_callout(now)).collect();
         callouts.extend(sidecar.settles.next_callout(now));
         callouts.extend(sidecar.responses.next_callout(now));
@@ -710,8 +729,15 @@ mod tests {
         let receipt = local.reserve(&charges(5), Millis::ZERO).unwrap().held.unwrap();
         let (id, held) = ("id".into(), held(receipt));
         let dearer = charges(40);
-        let settlement =
-            Settlement { id, charges: dearer, held, is_unchanged, is_final: false, may_share: false };
+        let settlement = Settlement {
+            id,
+            charges: dearer,
+            held,
+            is_unchanged,
+            is_final: false,
+            may_share: false,
+            request_id: Some("r-1".into()),
+        };
         let queued = stores.settle(settlement, Millis::ZERO);
         let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop();
@@ -729,6 +755,7 @@ mod tests {
         let redis = redis.unwrap();
         assert_eq!((used, &redis.charges), (5, &charges(40)));
         assert_eq!(redis.if_absent, None, "settling a reservation again must change nothing");
+        assert_eq!(redis.request_id.as_deref(), Some("r-1"));
         let (used, instead) = settled(HeldIn::LocalShare, false);
         assert_eq!((used, instead.unwrap().if_absent), (40, Some(IfAbsent::Charge)));
         assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, Some(IfAbsent::Mark));
@@ -738,7 +765,7 @@ mod tests {
     fn a_cancellation_keeps_a_late_reservation_from_charging() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        assert!(stores.cancel(("id".into(), charges(0)), false, Millis::ZERO));
+        assert!(stores.cancel(("id".into(), charges(0)), None, false, Millis::ZERO));
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let cancel = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
         assert_eq!((cancel.charges, cancel.if_absent), (charges(0), Some(IfAbsent::Charge)));
@@ -770,7 +797,7 @@ mod tests {
     fn an_extension_sends_redis_the_whole_cost_so_far() {
         let memory = Memory::default();
         let mut stores = stores(&memory);
-        let extended = stores.extend(1, "id", charges(9), &mut HeldIn::Redis, false, Millis::ZERO);
+        let extended = stores.extend(1, ("id", None), charges(9), &mut HeldIn::Redis, false, Millis::ZERO);
         assert_eq!(extended, Extended { is_over: false, queued: true });
         let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
         let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);

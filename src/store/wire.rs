@@ -38,6 +38,9 @@ pub mod path {
 /// cause.
 pub const MAX_ELEMENTS: usize = 1024;
 
+/// The most bytes of a request's id. Envoy's own have 36.
+pub const MAX_REQUEST_ID: usize = 64;
+
 const _: () = assert!(super::sidecar::MAX_BATCH <= MAX_ELEMENTS);
 
 /// One element of `POST /v1/reserve`: charge all of `charges` or none.
@@ -61,6 +64,9 @@ pub struct Reserve {
     /// remembers the reservation for a minute then, and otherwise for as long as its charges can be given back.
     #[serde(rename = "final", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
+    /// The id by which Envoy knows the request (`x-request-id`), for the log: at most [`MAX_REQUEST_ID`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Arc<str>>,
     /// The counters to charge, by scope.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -111,6 +117,9 @@ pub struct Settle {
     /// request has no other charges.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_share: bool,
+    /// As in [`Reserve`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Arc<str>>,
     /// The charges of the reservation, in its order, with the real costs.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -430,12 +439,13 @@ mod tests {
             if_absent: Some(IfAbsent::Charge),
             extend: true,
             may_share: true,
+            request_id: Some("r-1".into()),
             charges: charges(),
         };
         let json = format!(
             concat!(
                 r#"{{"id":"x","namespace":"staging","if_absent":"charge","extend":true,"may_share":true,"#,
-                r#""charges":{}}}"#
+                r#""request_id":"r-1","charges":{}}}"#
             ),
             CHARGES
         );

@@ -3,21 +3,25 @@
 //! The worker delivers events to requests, which handle them ([`crate::session`]), and collects their effects. Nothing
 //! here calls Envoy, and time is an argument, so that all of it runs in native tests.
 
+mod callouts;
 mod deadlines;
+mod lines;
 mod steps;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Config;
+use crate::config::{Config, Fingerprint};
 use crate::quantity::Millis;
 use crate::session::{Buffer, Cx, Effects, Event, Session, Shared, settle_met};
 use crate::store::local::SharedData;
-use crate::store::roll::{Called, Member, Roll};
+use crate::store::roll::{Called, Member, Roll, Seat};
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Failure, Stores};
-use crate::telemetry::stats::{Gauge, Stats};
+use crate::telemetry::series::Gauge;
+use crate::telemetry::stats::{Report, Stats};
+use callouts::UnderWay;
 use deadlines::Deadlines;
-use std::borrow::Cow;
+use lines::Lines;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,6 +40,8 @@ pub struct Worker<S> {
     /// When the last tick came. Since then, the event loop has read all that had arrived by then.
     ticked: Millis,
     steps: Steps,
+    lines: Lines,
+    callouts: UnderWay,
     shared: Shared,
     stats: Stats,
     /// The roll of this Envoy's workers. Without one, this worker is the only one.
@@ -56,8 +62,8 @@ pub struct Turn {
     pub callouts: Vec<Callout>,
     /// Effects on requests, by stream, each with a directive or fields for the log.
     pub effects: Vec<(u32, Effects)>,
-    /// The counts since the last tick, by metric; only a tick has any.
-    pub metrics: Vec<(Cow<'static, str>, u64)>,
+    /// What was counted and measured since the last tick; only a tick has any.
+    pub metrics: Report,
     /// The changes of gauges; only a tick has any.
     pub gauges: Vec<(Gauge, i64)>,
 }
@@ -72,6 +78,8 @@ impl<S: SharedData> Worker<S> {
             answers: Deadlines::default(),
             ticked: Millis::ZERO,
             steps: Steps::default(),
+            lines: Lines::default(),
+            callouts: UnderWay::default(),
             shared: Shared::new(&config, seed),
             stats: Stats::default(),
             roll: None,
@@ -80,17 +88,15 @@ impl<S: SharedData> Worker<S> {
         }
     }
 
-    /// The same worker, one of several of an Envoy, whose roll is in `data`.
+    /// The same worker, one of several of an Envoy, whose roll is in `data`. Its configuration has this fingerprint.
     #[must_use]
-    pub fn on_roll(self, data: S, member: Member) -> Self {
-        Self { roll: Some(Roll::new(data, member)), ..self }
+    pub fn on_roll(self, data: S, member: Member, config: Fingerprint) -> Self {
+        Self { roll: Some(Roll::new(data, member, config)), ..self }
     }
 
-    /// A request comes to this worker.
-    pub fn serve(&self) {
-        if let Some(roll) = &self.roll {
-            roll.serve();
-        }
+    /// A request comes to this worker. It is there until its seat is dropped.
+    pub fn serve(&self) -> Option<Seat> {
+        self.roll.as_ref().map(Roll::serve)
     }
 
     /// Ends this configuration in this worker: its requests are over. Returns the changes of gauges.
@@ -168,6 +174,7 @@ impl<S: SharedData> Worker<S> {
         let session = session.on(event, &mut cx);
         let mut effects = cx.effects;
         self.stats.merge(std::mem::take(&mut effects.metrics));
+        effects.log = self.lines.add(stream, std::mem::take(&mut effects.log), session.may_log());
         let (answer, other) =
             if session.awaits_answer() { (session.due(), None) } else { (None, session.due()) };
         self.answers.set(stream, answer);
@@ -208,7 +215,8 @@ impl<S: SharedData> Worker<S> {
         self.expire_answers(&mut turn, now);
         self.stores.tick(now);
         let alone = Called::default();
-        let called = self.roll.as_mut().map_or(alone, |roll| roll.call(self.stores.standing(), now));
+        let waiting = self.shared.waiting();
+        let called = self.roll.as_mut().map_or(alone, |roll| roll.call(self.stores.standing(), waiting, now));
         self.stores.look_after(called.stands_by || self.is_retired, now);
         self.finish(&mut turn, now);
         turn.gauges = called.gauges;
@@ -219,6 +227,7 @@ impl<S: SharedData> Worker<S> {
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: Millis) -> Turn {
         let mut turn = Turn::default();
+        self.callouts.ended(kind, now, &mut self.stats);
         let CalloutOutcome { answers, late, over, met } = self.stores.callout_ended(kind, answer, now);
         for (stream, answer) in answers {
             let effects = self.at(stream, Event::StoreAnswered(answer), now);
@@ -271,6 +280,7 @@ impl<S: SharedData> Worker<S> {
             turn.add(stream, effects);
         }
         turn.callouts = self.stores.turn(now, &mut self.stats);
+        self.callouts.began(&turn.callouts, now, &mut self.stats);
     }
 
     /// When the next turn is due if no event comes first. While there is work, the next tick is due at once.

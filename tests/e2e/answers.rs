@@ -142,6 +142,16 @@ async fn the_upstreams_own_limits_are_not_the_clients(#[values(Store::Local, Sto
             .header("x-mock-header", "x-request-cost: 5");
         let answer = Answer::to(request).await;
         assert_eq!(answer.status.to_string(), status);
+        if status == "429" {
+            // This refusal is the upstream's, and so are its limits.
+            assert_eq!(answer.header("x-ratelimit-source"), Some("upstream"));
+            assert_eq!(answer.number("x-ratelimit-limit-requests"), 9999);
+            assert_eq!(answer.number("x-ratelimit-remaining-tokens"), 8888);
+            assert_eq!(answer.number("x-ratelimit-reset"), 7777);
+            assert_eq!(answer.header("retry-after"), Some("3"));
+            continue;
+        }
+        assert_eq!(answer.header("x-ratelimit-source"), None);
         assert_eq!(answer.number("x-ratelimit-limit-requests"), 100);
         assert_eq!(answer.header("x-ratelimit-remaining-tokens"), None, "no tokens are limited here");
         assert!(answer.number("x-ratelimit-reset") <= 61);

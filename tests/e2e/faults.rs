@@ -199,9 +199,6 @@ async fn what_redis_has_forgotten_is_admitted_once_more(#[values("allow", "deny"
     gateway.mock.let_through("running", 10);
     running.await.unwrap();
     drop(caller);
-    eventually("all are settled", Some(2 * LIMIT), async || {
-        gateway.envoy.stat("wasmcustom.llm_rate_limit.settled")
-    })
-    .await;
+    eventually("all are settled", 2 * LIMIT, async || gateway.envoy.metric("settled", &[])).await;
     assert_eq!(gateway.used("any", "requests").await, Some(LIMIT), "nothing is charged or given back twice");
 }

@@ -162,16 +162,15 @@ async fn whatever_happens_the_books_agree(#[values(Store::Local, Store::Redis)] 
     // All requests together: reservations, settlements, and the counts of the store.
     let [requests, input, output] = charged;
     assert_eq!([input, output], [reported[0] + unreported[0], reported[1] + unreported[1]]);
-    for (name, value) in [
-        ("admitted", requests),
-        ("settled", requests),
-        ("input_tokens", input),
-        ("output_tokens", output),
-        ("store_errors", 0),
-        ("settlements_dropped", 0),
+    for (family, labels, value) in [
+        ("requests", &[("decision", "admitted")][..], requests),
+        ("settled", &[], requests),
+        ("tokens", &[("kind", "input")], input),
+        ("tokens", &[("kind", "output")], output),
+        ("store_errors", &[], 0),
+        ("settlements_dropped", &[], 0),
     ] {
-        let name = format!("wasmcustom.llm_rate_limit.{name}");
-        eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
+        eventually(family, value, async || gateway.envoy.metric(family, labels)).await;
     }
     let counted = used_by(&gateway.caller("storm").too_large().await);
     assert_eq!(counted, [requests, input, output, input + output], "what the store has counted");

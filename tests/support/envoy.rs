@@ -254,6 +254,11 @@ impl Envoy {
         format!("http://{}{path}", self.address)
     }
 
+    /// The address of the admin interface.
+    pub fn admin_address(&self) -> &str {
+        &self.admin
+    }
+
     /// The answer of the admin interface to `GET path`.
     pub fn admin(&self, path: &str) -> String {
         get(&format!("http://{}{path}", self.admin)).unwrap()
@@ -273,6 +278,22 @@ impl Envoy {
         let stats = self.admin(&format!("/stats?format=json&filter=%5E{name}%24"));
         let stats: Value = serde_json::from_str(&stats).unwrap();
         stats["stats"].as_array().unwrap().iter().find(|stat| stat["name"] == name)?["value"].as_u64()
+    }
+
+    /// The sum of the filter's time series of `family` (`llm_rate_limit_` comes before it) that have these labels, as
+    /// Prometheus reads them.
+    ///
+    /// # Panics
+    /// If a value is no number.
+    pub fn metric(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
+        let text = self.admin(&format!("/stats/prometheus?filter={family}"));
+        let name = format!("llm_rate_limit_{family}{{");
+        let series = text.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once("} "));
+        let has = |found: &str, (label, value): &(&str, &str)| {
+            format!(",{found}").contains(&format!(",{label}=\"{value}\""))
+        };
+        let of = series.filter(|(found, _)| labels.iter().all(|label| has(found, label)));
+        of.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }
 
     /// How many TCP connections of clients Envoy has yet to accept, read or close. The kernel counts them, so a

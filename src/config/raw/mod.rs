@@ -62,6 +62,10 @@ pub struct Root {
     pub websocket: WebSocket,
     /// Whether nothing is refused: every request is counted, and those over a limit are only reported.
     pub dry_run: bool,
+    /// Whether tokens are counted, and requests logged with their sender and their tokens, where no limit applies too.
+    pub meter: bool,
+    /// Whether metrics of requests have the name of the key as a label (`key_name`): as many time series as keys.
+    pub metrics_by_name: bool,
     /// The most requests that wait at a time in each of Envoy's workers, 0 to 1000000; 1000 by default. See
     /// `max_wait_ms`.
     pub max_waiting: Option<Number>,

@@ -142,6 +142,7 @@ fn an_empty_object_limits_nobody() {
     assert_eq!(config.accounting(), &expected);
     assert_eq!(config.messages(), None);
     assert!(!config.dry_run());
+    assert!(!config.meters() && !config.metrics_by_name());
     assert_eq!((config.max_waiting(), config.max_waiting_bytes()), (1000, 64 << 20));
     assert_eq!(config.headers_mode(), HeadersMode::Auto);
     assert_eq!(config.headers(), Headers::Auto);
@@ -176,6 +177,7 @@ fn every_field_takes_effect() {
         ]
     );
     assert!(config.dry_run());
+    assert!(config.meters() && config.metrics_by_name());
     assert_eq!((config.max_waiting(), config.max_waiting_bytes()), (0, 1 << 40));
     assert_eq!(config.headers_mode(), HeadersMode::HeadersFirst);
     let message = config.messages().unwrap().of(None).render(|placeholder| format!("{placeholder:?}"));

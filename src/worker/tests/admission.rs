@@ -182,7 +182,11 @@ fn a_dry_run_refuses_nothing_and_reports_what_it_would_refuse() {
             edits.set.into_iter().find(|(name, _)| *name == "x-ratelimit-dry-run").map(|(_, limit)| limit)
         };
         assert_eq!([reported(1), reported(2)], [None, Some("requests".to_owned())]);
-        assert!(worker.take_metrics().contains(&("llm_rate_limit.dry_run_over_limit".into(), 1)));
+        assert!(
+            worker
+                .take_metrics()
+                .contains(&("llm_rate_limit.decision=.=over_limit;.;dry_run_requests".to_owned(), 1))
+        );
     }
     let memory = Memory::default();
     let mut worker = worker(&memory, &json!({"default": "reject", "dry_run": true}));

@@ -158,7 +158,7 @@ fn an_upstream_that_objects_is_not_asked_again_and_the_try_costs_nothing() {
         assert!(asks(&mut worker, 4, &request_of("key", "openai", &[]), STREAM));
         let other = String::from_utf8(STREAM.to_vec()).unwrap().replace("gpt-4o", "o3");
         assert!(asks(&mut worker, 5, &request_of("key", "azure", &[]), other.as_bytes()));
-        assert!(worker.take_metrics().contains(&("llm_rate_limit.stream_usage_refused".into(), 1)));
+        assert!(worker.take_metrics().contains(&("llm_rate_limit.stream_usage_refused".to_owned(), 1)));
     }
 }
 

@@ -231,13 +231,23 @@ impl Driver<'_> {
         self.resumed(turn)
     }
 
-    /// The fields that were logged for `stream` since the last call.
+    /// The fields of the line of `stream` since the last call, whether they are written or gather.
     fn take_log(&mut self, stream: u32) -> Vec<(Field, String)> {
+        let written = self.take_written(stream).into_iter();
+        written.chain(self.worker.lines.take(stream)).collect()
+    }
+
+    /// The fields that were written for `stream` since the last call.
+    fn take_written(&mut self, stream: u32) -> Vec<(Field, String)> {
         self.log.remove(&stream).unwrap_or_default().into_iter().flatten().collect()
     }
 
-    /// The counts since the last call.
-    fn take_metrics(&mut self) -> Vec<(Cow<'static, str>, u64)> {
+    /// The counts since the last call, by name.
+    fn take_metrics(&mut self) -> Vec<(String, u64)> {
+        self.take_report().counts.into_iter().map(|(count, n)| (count.name(), n)).collect()
+    }
+
+    fn take_report(&mut self) -> Report {
         self.worker.tick(&|_, _| Vec::new(), &clock(NOW)).metrics
     }
 

@@ -39,22 +39,179 @@ fn the_access_log_shows_the_decision_the_estimate_and_the_charge() {
     assert_eq!(logged(&mut worker, 1), [&sender[..], &estimate, &decision].concat());
     worker.response_headers(1, OK, false, NOW);
     worker.response_body(1, &usage(9, 30), true, NOW);
-    assert_eq!(logged(&mut worker, 1), ["input_tokens=9", "output_tokens=30"]);
+    assert_eq!(logged(&mut worker, 1), ["outcome=reported", "input_tokens=9", "output_tokens=30"]);
     send(&mut worker, 2, 71);
     assert_eq!(
         logged(&mut worker, 2)[7..],
         [
-            "store=local",
             "decision=over_limit",
+            "store=local",
             "limit=key/output_tokens/1m",
             "used=30",
             "limit_amount=100",
+            "reason=used_up",
             "retry_after_ms=61000",
         ]
     );
-    let stats = worker.take_metrics();
-    assert!(stats.contains(&("llm_rate_limit.reserved_tokens.gpt-4o".into(), 78)), "{stats:?}");
-    assert!(stats.contains(&("llm_rate_limit.settled_tokens.gpt-4o".into(), 39)), "{stats:?}");
+    let report = worker.take_report();
+    let counts: Vec<_> = report
+        .counts
+        .iter()
+        .map(|(count, n)| format!("{} {n}", count.name().replace("llm_rate_limit.", "").replace("=.=", " ")))
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            "plan pro;.;group team-a;.;decision admitted;.;requests 1",
+            "plan pro;.;group team-a;.;decision over_limit;.;requests 1",
+            "owner key;.;metric output_tokens;.;window 1m;.;refusals 1",
+            "outcome reported;.;settled 1",
+            "kind input;.;family gpt-4o;.;tokens 9",
+            "kind output;.;family gpt-4o;.;tokens 30",
+            "kind input;.;family gpt-4o;.;estimated_tokens 8",
+            "kind output;.;family gpt-4o;.;estimated_tokens 70",
+            "direction under;.;family gpt-4o;.;estimate_error_tokens 1",
+        ]
+    );
+    let values: Vec<_> = report.values.iter().map(|(of, value)| (of.name(), *value)).collect();
+    let expected = [
+        ("llm_rate_limit.kind=.=output;.;request_tokens", 30),
+        ("llm_rate_limit.kind=.=input;.;request_tokens", 9),
+        ("llm_rate_limit.retry_after_ms", 61_000),
+    ];
+    assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// The line of a request of `key` with this answer.
+fn line(config: &Value, key: &str, head: ResponseHead<'_>, answer: &[u8]) -> Vec<String> {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, config);
+    let request = post("/v1/chat/completions", key);
+    let directive = worker.request_headers(1, &request, false, NOW).directive;
+    if directive == Directive::Pause {
+        let directive = worker.request_body(1, true, || body(70), NOW).directive;
+        assert_eq!(directive, Directive::Continue);
+    }
+    worker.response_headers(1, head, false, NOW);
+    worker.response_body(1, answer, true, NOW);
+    worker.stream_done(1, NOW);
+    let fields = worker.take_written(1).into_iter().filter(|(field, _)| *field != Field::Id);
+    fields.map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", ""))).collect()
+}
+
+#[test]
+fn the_access_log_says_how_an_answer_ended_and_what_it_has_cost() {
+    let config = json!({"default": {"tpm": 1_000}, "prices": {"gpt-4o": {"input": 2.5, "output": 10.0}}});
+    let details = json!({"choices": [], "usage": {
+        "prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 2}}});
+    let counted = json!({"choices": [{"message": {"content": "hello world"}}]}).to_string();
+    let tail = |head, answer: &[u8]| line(&config, "key", head, answer)[5..].to_vec();
+    assert_eq!(
+        tail(OK, details.to_string().as_bytes()),
+        [
+            "outcome=reported",
+            "input_tokens=20",
+            "output_tokens=3",
+            "cost_usd=0.00008",
+            "cached_input_tokens=0",
+            "reasoning_tokens=2"
+        ]
+    );
+    assert_eq!(
+        tail(OK, counted.as_bytes()),
+        ["outcome=counted", "input_tokens=8", "output_tokens=2", "cost_usd=0.00004"]
+    );
+    let failed = ResponseHead { status: 500, ..OK };
+    assert_eq!(tail(failed, b"{}"), ["outcome=failed", "input_tokens=0", "output_tokens=0", "cost_usd=0"]);
+    assert_eq!(tail(OK, b"<html>"), ["outcome=unknown", "input_tokens=8", "output_tokens=70"]);
+    // Nobody has a price, and then nobody has looked at tokens.
+    let without = line(&json!({"default": {"tpm": 1_000}}), "key", OK, &usage(9, 1));
+    assert_eq!(without[5..], ["outcome=reported", "input_tokens=9", "output_tokens=1"]);
+    let without = line(&json!({"default": {"rpm": 5}}), "key", OK, &usage(9, 1));
+    assert_eq!(without, ["decision=admitted", "store=local", "outcome=unknown"]);
+}
+
+#[test]
+fn a_prompt_that_nobody_has_counted_is_not_logged_as_none() {
+    let config = json!({"keys": [{"key": "rpm", "rpm": 5}, {"key": "tpm", "tpm": 5}]});
+    let counted = json!({"choices": [{"message": {"content": "hello world"}}]}).to_string();
+    let line = line(&config, "rpm", OK, counted.as_bytes());
+    assert_eq!(line, ["decision=admitted", "store=local", "outcome=counted", "output_tokens=2"]);
+}
+
+#[test]
+fn the_line_is_written_in_one_pass_at_the_end() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"tpm": 1_000})));
+    send(&mut worker, 1, 500);
+    worker.response_headers(1, OK, false, NOW);
+    assert_eq!(worker.take_written(1), [], "more may come");
+    worker.response_body(1, &usage(20, 30), false, NOW);
+    assert!(worker.take_written(1).len() > 7);
+    worker.stream_done(1, NOW);
+    assert_eq!(worker.take_written(1), []);
+    // A client that leaves before an answer of the store, or of the upstream.
+    for (stream, config) in [(2, local(json!({"tpm": 1_000}))), (3, redis("deny", json!({"tpm": 1_000})))] {
+        let mut worker = super::worker(&memory, &config);
+        send(&mut worker, stream, 5);
+        worker.stream_done(stream, NOW);
+        assert!(worker.take_written(stream).iter().any(|(field, _)| *field == Field::Id));
+    }
+}
+
+#[test]
+fn metered_requests_are_logged_and_counted_and_nothing_is_reserved() {
+    let config = json!({
+        "store": {"type": "redis", "cluster": "s", "on_error": "deny"},
+        "keys": [{"key": "free", "unlimited": true}, {"key": "other", "models": {"o3": {"rpm": 5}}}],
+        "prices": {"gpt-4o": {"input": 2.5, "output": 10.0}},
+        "meter": true,
+    });
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config);
+    for (stream, key, reason) in [(1, "free", "unlimited_key"), (2, "other", "no_limit_applies")] {
+        worker.request_headers(stream, &post("/v1/chat/completions", key), false, NOW);
+        let directive = worker.request_body(stream, true, || body(70), NOW).directive;
+        assert_eq!(directive, Directive::Continue);
+        assert_eq!(worker.response_headers(stream, OK, false, NOW), HeaderEdits::default());
+        worker.response_body(stream, &usage(9, 30), false, NOW);
+        let line: Vec<_> = worker
+            .take_written(stream)
+            .into_iter()
+            .map(|(field, value)| format!("{}={value}", field.name().replace("llm_rate_limit.", "")))
+            .collect();
+        let id = format!("id={}", Identity::of_key(key).id());
+        let rest = ["model=gpt-4o", "estimated_input_tokens=8", "outcome=reported", "input_tokens=9"];
+        let rest = [&rest[..], &["output_tokens=30", "cost_usd=0.000323"]].concat();
+        let expected = ["decision=not_limited", &format!("reason={reason}"), &id];
+        assert_eq!(line, [&expected[..], &rest].concat());
+        worker.stream_done(stream, NOW);
+    }
+    assert_eq!(worker.turn(NOW).callouts, [], "no store hears of it");
+    let metrics = worker.take_metrics();
+    for (name, count) in [
+        ("decision=.=not_limited;.;requests", 2),
+        ("reason=.=unlimited_key;.;not_limited", 1),
+        ("kind=.=output;.;family=.=gpt-4o;.;tokens", 60),
+    ] {
+        assert!(metrics.contains(&(format!("llm_rate_limit.{name}"), count)), "{metrics:?}");
+    }
+    assert!(metrics.iter().all(|(name, _)| !name.contains("settled")), "{metrics:?}");
+}
+
+#[test]
+fn a_metered_request_that_nobody_reads_passes_without_numbers() {
+    let config = json!({"default": "unlimited", "on_unreadable": "refuse", "meter": true});
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &config);
+    worker.request_headers(1, &chat(), false, NOW);
+    let directive = worker.request_body(1, true, || b"[[[".to_vec(), NOW).directive;
+    assert_eq!(directive, Directive::Continue);
+    worker.response_headers(1, OK, false, NOW);
+    worker.stream_done(1, NOW);
+    let fields: Vec<_> = worker.take_written(1).into_iter().map(|(field, _)| field).collect();
+    assert_eq!(fields, [Field::Decision, Field::Reason, Field::Id, Field::Outcome]);
 }
 
 #[test]
@@ -81,10 +238,11 @@ fn the_access_log_says_whose_limit_refuses_and_nothing_that_was_not_measured() {
             .collect()
     };
     let chat = "/v1/chat/completions";
-    let in_group = ["group=team-a", "decision=admitted", "store=local"];
+    let in_group = ["group=team-a", "decision=admitted", "store=local", "outcome=unknown"];
     assert_eq!(log(&mut worker, 1, chat, "key", "POST"), in_group, "no tokens: nobody has counted any");
     let refused = log(&mut worker, 2, chat, "key", "POST");
-    let limit = ["limit=group team-a/requests/1m", "used=1", "limit_amount=1", "retry_after_ms=61000"];
+    let limit = ["limit=group team-a/requests/1m", "used=1", "limit_amount=1"];
+    let limit = [&limit[..], &["reason=used_up", "retry_after_ms=61000"]].concat();
     assert_eq!(refused[3..], limit, "{refused:?}");
     for (stream, key, path, method, reason) in [
         (3, "free", chat, "POST", "unlimited_key"),

@@ -182,7 +182,15 @@ fn a_rejected_endpoint_is_answered_403_in_the_form_of_its_api() {
     }
     let options = request("OPTIONS", "/v1/files", &[]);
     assert_eq!(status(&worker.request_headers(2, &options, true, NOW).directive), 200);
-    assert_eq!(worker.take_metrics(), [("llm_rate_limit.refused".into(), 3)]);
+    assert_eq!(
+        worker.take_metrics(),
+        [
+            ("llm_rate_limit.decision=.=refused;.;requests".to_owned(), 3),
+            ("llm_rate_limit.decision=.=not_limited;.;requests".to_owned(), 1),
+            ("llm_rate_limit.reason=.=endpoint;.;refused".to_owned(), 3),
+            ("llm_rate_limit.reason=.=method;.;not_limited".to_owned(), 1),
+        ]
+    );
     let free = post("/v1/files", "free");
     assert_eq!(status(&worker.request_headers(3, &free, true, NOW).directive), 200);
     for stream in [4, 5] {
@@ -191,11 +199,12 @@ fn a_rejected_endpoint_is_answered_403_in_the_form_of_its_api() {
         assert!(worker.take_log(stream).contains(&(Field::DryRun, "endpoint".into())));
     }
     let metrics = worker.take_metrics();
-    for counted in [("dry_run_refused", 2), ("admitted", 2), ("dry_run_over_limit", 1)] {
-        assert!(
-            metrics.contains(&(format!("llm_rate_limit.{}", counted.0).into(), counted.1)),
-            "{metrics:?}"
-        );
+    for (name, count) in [
+        ("decision=.=refused;.;dry_run_requests", 2),
+        ("decision=.=admitted;.;requests", 2),
+        ("decision=.=over_limit;.;dry_run_requests", 1),
+    ] {
+        assert!(metrics.contains(&(format!("llm_rate_limit.{name}"), count)), "{metrics:?}");
     }
 
     let exempt = json!({"endpoints": {"/v1/files": "reject"}, "default": "unlimited"});
@@ -266,11 +275,11 @@ fn a_websocket_to_an_llm_is_answered_426_where_a_limit_may_apply() {
     assert_eq!(headers["upgrade"], "HTTP/1.1");
     assert_eq!(headers["connection"], "upgrade");
     assert_eq!(body["error"]["code"], "websocket_not_available");
-    assert!(worker.take_log(1).contains(&(Field::Reason, "websocket".into())));
+    assert!(worker.take_log(1).contains(&(Field::Reason, "upgrade".into())));
     let directive =
         worker.request_headers(2, &request("GET", "/v1/messages", &[WEBSOCKET]), false, NOW).directive;
     assert_eq!(reply(directive).2["error"]["type"], "invalid_request_error");
-    assert_eq!(worker.take_metrics(), [("llm_rate_limit.refused".into(), 2)]);
+    assert!(worker.take_metrics().contains(&("llm_rate_limit.reason=.=upgrade;.;refused".to_owned(), 2)));
 }
 
 const UPGRADED: ResponseHead<'_> = ResponseHead { status: 101, content_type: None, content_encoding: None };
@@ -357,11 +366,10 @@ fn a_websocket_in_a_dry_run_goes_on_and_is_counted() {
         let mut worker = worker(&memory, &config);
         let request = request("GET", "/v1/responses", &[WEBSOCKET]);
         assert_eq!(worker.request_headers(1, &request, false, NOW).directive, Directive::Continue);
-        assert!(worker.take_log(1).contains(&(Field::DryRun, "websocket".into())));
+        assert!(worker.take_log(1).contains(&(Field::DryRun, "upgrade".into())));
         let metrics = worker.take_metrics();
-        let expected =
-            ["admitted", "dry_run_refused"].map(|name| (format!("llm_rate_limit.{name}").into(), 1));
-        assert_eq!(metrics, expected);
+        let expected = ["decision=.=admitted;.;requests", "decision=.=refused;.;dry_run_requests"];
+        assert_eq!(metrics, expected.map(|name| (format!("llm_rate_limit.{name}"), 1)));
     }
 }
 

@@ -208,9 +208,13 @@ async fn what_a_dry_run_would_refuse_is_counted_and_logged(#[values(Store::Local
         let status = Answer::to(request.header("content-encoding", "compress")).await.status;
         assert_eq!(status, if key == "real" { 415 } else { 200 });
     }
-    for (name, value) in [("refused", 1), ("dry_run_refused", 1), ("unreadable", 1), ("admitted", 1)] {
-        let name = format!("wasmcustom.llm_rate_limit.{name}");
-        eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
+    for (family, labels) in [
+        ("refused", &[("reason", "encoding")][..]),
+        ("dry_run_requests", &[("decision", "refused")]),
+        ("unreadable", &[]),
+        ("requests", &[("decision", "admitted")]),
+    ] {
+        eventually(family, 1, async || gateway.envoy.metric(family, labels)).await;
     }
     eventually("lines of the log", 2, async || gateway.envoy.access_log().len()).await;
     let log = gateway.envoy.access_log();
@@ -219,6 +223,6 @@ async fn what_a_dry_run_would_refuse_is_counted_and_logged(#[values(Store::Local
         ["decision", "reason", "dry_run"].map(|field| line[field].as_str().map(ToOwned::to_owned))
     };
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(fields(415), [text("refused"), text("unknown_coding"), None]);
-    assert_eq!(fields(200)[..2], [text("admitted"), text("unknown_coding")]);
+    assert_eq!(fields(415), [text("refused"), text("encoding"), None]);
+    assert_eq!(fields(200)[..2], [text("admitted"), text("encoding")]);
 }

@@ -130,9 +130,12 @@ async fn it_may_be_refused_with_what_was_wrong_and_where(
     };
     assert_eq!((of(400, "decision"), of(400, "reason")), (vec!["refused".to_owned()], vec!["unreadable".to_owned()]));
     assert_eq!(of(200, "reason"), ["unlimited_key", "unreadable"], "the second is in the dry run");
-    for (name, value) in [("refused", 1), ("dry_run_refused", 1), ("unreadable", 1)] {
-        let name = format!("wasmcustom.llm_rate_limit.{name}");
-        eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
+    for (family, labels) in [
+        ("refused", &[("reason", "unreadable")][..]),
+        ("dry_run_requests", &[("decision", "refused")]),
+        ("unreadable", &[]),
+    ] {
+        eventually(family, 1, async || gateway.envoy.metric(family, labels)).await;
     }
 }
 

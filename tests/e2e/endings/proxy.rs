@@ -46,9 +46,11 @@ async fn a_stream_that_outlives_the_listener_is_charged_by_its_usage(
         text.extend(piece.unwrap());
     }
     assert!(text.ends_with(b"data: [DONE]\n\n"), "the stream is whole");
-    for (name, value) in [("settled", 1), ("input_tokens", 70), ("output_tokens", 30)] {
-        let name = format!("wasmcustom.llm_rate_limit.{name}");
-        eventually(&name, Some(value), async || gateway.envoy.stat(&name)).await;
+    let tokens = |kind| ("tokens", [("kind", kind)]);
+    for ((family, labels), value) in
+        [(("settled", [("outcome", "reported")]), 1), (tokens("input"), 70), (tokens("output"), 30)]
+    {
+        eventually(family, value, async || gateway.envoy.metric(family, &labels)).await;
     }
     if store == Store::Redis {
         eventually("tokens in Redis", Some(100), async || gateway.used("drained", "total_tokens").await)

@@ -49,7 +49,8 @@ async fn the_configuration_decides_about_paths(#[values(Store::Local, Store::Red
     let batches = gateway.caller("one").request(Method::POST, "/v1/messages/batches").json(&hello());
     let body = Answer::to(batches).await.json();
     assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("permission_error")));
-    eventually("the metric", Some(10), async || gateway.envoy.stat("wasmcustom.llm_rate_limit.refused")).await;
+    let endpoint = [("reason", "endpoint")];
+    eventually("the metric", 10, async || gateway.envoy.metric("refused", &endpoint)).await;
     gateway.envoy.wait_for_log(r#""decision":"refused""#, Duration::from_secs(20));
     gateway.envoy.wait_for_log(r#""reason":"endpoint""#, Duration::from_secs(20));
 }
@@ -102,7 +103,7 @@ async fn a_dry_run_refuses_no_endpoint(
     limits["endpoints"] = json!({"/admin/*": "reject"});
     let mut gateway = Gateway::start(store, limits).await;
     assert_eq!(statuses(&gateway, "dry", &[(Method::POST, "/admin/x"), (Method::GET, "/admin/x")]).await, [200; 2]);
-    eventually("the metric", Some(2), async || gateway.envoy.stat("wasmcustom.llm_rate_limit.dry_run_refused"))
-        .await;
+    let refused = [("decision", "refused")];
+    eventually("the metric", 2, async || gateway.envoy.metric("dry_run_requests", &refused)).await;
     gateway.envoy.wait_for_log(r#""dry_run":"endpoint""#, Duration::from_secs(20));
 }

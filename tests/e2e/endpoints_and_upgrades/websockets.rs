@@ -91,8 +91,9 @@ async fn a_websocket_to_an_llm_is_refused_where_limits_apply(#[values(Store::Loc
     let (mut connection, answer) = websocket(&gateway, "free", RESPONSES).await;
     assert_eq!(answer.status, 101, "{answer:?}");
     echo(&mut connection).await;
-    eventually("the metric", Some(8), async || gateway.envoy.stat("wasmcustom.llm_rate_limit.refused")).await;
-    gateway.envoy.wait_for_log(r#""reason":"websocket""#, Duration::from_secs(20));
+    let upgrade = [("reason", "upgrade")];
+    eventually("the metric", 8, async || gateway.envoy.metric("refused", &upgrade)).await;
+    gateway.envoy.wait_for_log(r#""reason":"upgrade""#, Duration::from_secs(20));
 }
 
 #[rstest]
@@ -192,12 +193,13 @@ async fn a_dry_run_refuses_no_websocket(
     let (mut connection, answer) = websocket(&gateway, "dry", RESPONSES).await;
     assert_eq!(answer.status, 101, "{answer:?}");
     echo(&mut connection).await;
-    eventually("the metrics", [Some(1), Some(1)], async || {
-        ["dry_run_refused", "admitted"].map(|name| gateway.envoy.stat(&format!("wasmcustom.llm_rate_limit.{name}")))
+    eventually("the metrics", [1, 1], async || {
+        let [of_dry_run, of_all] = [("dry_run_requests", "refused"), ("requests", "admitted")];
+        [of_dry_run, of_all].map(|(family, decision)| gateway.envoy.metric(family, &[("decision", decision)]))
     })
     .await;
     drop(connection);
-    gateway.envoy.wait_for_log(r#""dry_run":"websocket""#, Duration::from_secs(20));
+    gateway.envoy.wait_for_log(r#""dry_run":"upgrade""#, Duration::from_secs(20));
 }
 
 /// Asks for a WebSocket by HTTP/2's extended CONNECT (RFC 8441).

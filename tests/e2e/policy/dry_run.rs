@@ -30,10 +30,8 @@ async fn a_dry_run_reports_what_it_would_refuse(
         let answer = caller.hello().await;
         assert_eq!((answer.status, answer.header("x-ratelimit-dry-run")), (200, header));
     }
-    eventually("the metric", Some(1), async || {
-        gateway.envoy.stat("wasmcustom.llm_rate_limit.dry_run_over_limit")
-    })
-    .await;
+    let labels = [("decision", "over_limit")];
+    eventually("the metric", 1, async || gateway.envoy.metric("dry_run_requests", &labels)).await;
     assert_eq!(caller.hello().await.status, third, "limits outside the dry run hold");
     gateway.envoy.wait_for_log(r#""dry_run":"key/requests/1"#, Duration::from_secs(20));
 }

@@ -12,7 +12,9 @@ use crate::store::sidecar::{Callout, Kind};
 use crate::store::wire::{Reserve, ScopeCharges};
 use crate::store::{Answer, Failure, HeldIn, Stores};
 use crate::telemetry::stats::Stats;
+use crate::worker::callouts::UnderWay;
 use crate::worker::deadlines::Deadlines;
+use crate::worker::lines::Lines;
 use crate::worker::steps::Steps;
 use crate::worker::{Turn, Worker};
 use serde_json::{Value, json};
@@ -134,6 +136,8 @@ impl Envoy {
             answers: std::mem::take(&mut self.answers),
             ticked: self.ticked,
             steps: Steps::default(),
+            lines: Lines::default(),
+            callouts: UnderWay::default(),
             shared: Shared::new(&self.config, 0).with(self.next_id, self.waiting.clone()),
             stats: Stats::default(),
             roll: None,
