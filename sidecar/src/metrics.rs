@@ -1,11 +1,16 @@
 //! The sidecar's metrics, for Prometheus. No label takes its values from requests, so a client cannot add time series.
 
+mod process;
+
+use crate::serve::refusal::Refusal;
 use llm_rate_limit::store::wire::{Met, Reserve, Reserved, Settle, Settled};
+use process::Process;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::time::Duration;
@@ -31,6 +36,9 @@ struct Kind {
 /// Histograms by call.
 type Histograms = Family<CallName, Histogram, fn() -> Histogram>;
 
+/// The calls that do work.
+const CALLS: [&str; 3] = ["reserve", "settle", "background"];
+
 /// All of the sidecar's metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -40,12 +48,15 @@ pub struct Metrics {
     background: Family<Outcome, Counter>,
     new_identities: Family<Outcome, Counter>,
     batches: Histograms,
+    requests: Histograms,
+    scripts: Histograms,
     redis_seconds: Histogram,
     redis_connected: Gauge,
     redis_connections: Counter,
     scripts_loaded: Counter,
     webhooks: Family<Outcome, Counter>,
     errors: Family<Kind, Counter>,
+    connections: Gauge,
     queue: Gauge,
     bytes: Gauge,
 }
@@ -53,75 +64,103 @@ pub struct Metrics {
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("llm_rate_limit_sidecar");
+        let outcomes = |outcomes: &[&'static str]| {
+            let family = Family::<Outcome, Counter>::default();
+            outcomes.iter().for_each(|&outcome| drop(family.get_or_create(&Outcome { outcome })));
+            family
+        };
+        // 1 to 4096 elements.
+        let sizes: fn() -> Histogram = || Histogram::new(exponential_buckets(1.0, 2.0, 13));
+        let calls = |histogram: fn() -> Histogram| {
+            let family = Histograms::new_with_constructor(histogram);
+            CALLS.iter().for_each(|&call| drop(family.get_or_create(&CallName { call })));
+            family
+        };
+        let errors = Family::<Kind, Counter>::default();
+        let kinds = Refusal::KINDS.iter().chain(&["rollback"]);
+        kinds.for_each(|&kind| drop(errors.get_or_create(&Kind { kind })));
         let metrics = Self {
-            reservations: Family::default(),
-            settlements: Family::default(),
-            background: Family::default(),
-            new_identities: Family::default(),
-            // 1 to 4096 elements.
-            batches: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 13))),
-            // 0.1 ms to 3.3 s.
-            redis_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            reservations: outcomes(&["admitted", "refused", "failed"]),
+            settlements: outcomes(&["settled", "extended", "absent", "needless", "failed"]),
+            background: outcomes(&["met", "waits", "failed"]),
+            new_identities: outcomes(&["own", "shared"]),
+            batches: calls(sizes),
+            requests: calls(durations),
+            scripts: calls(durations),
+            redis_seconds: durations(),
             redis_connected: Gauge::default(),
             redis_connections: Counter::default(),
             scripts_loaded: Counter::default(),
-            webhooks: Family::default(),
-            errors: Family::default(),
+            webhooks: outcomes(&["delivered", "reported_by_another", "failed", "dropped"]),
+            errors,
+            connections: Gauge::default(),
             queue: Gauge::default(),
             bytes: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("reservations", "Reservations by outcome", metrics.reservations.clone());
-        registry.register("settlements", "Settlements by outcome", metrics.settlements.clone());
-        registry.register(
-            "background",
-            "Background responses that were kept open and usages of responses, by outcome",
-            metrics.background.clone(),
-        );
-        registry.register(
-            "new_identities",
-            "Reservations of new identities, where their number is bounded: with counters of their own, or shared ones",
-            metrics.new_identities.clone(),
-        );
-        registry.register("batch_size", "Elements of a batch", metrics.batches.clone());
-        registry.register(
-            "redis_seconds",
-            "Duration of one round trip to Redis",
-            metrics.redis_seconds.clone(),
-        );
-        registry.register(
-            "redis_connected",
-            "1 while there is a connection to Redis",
-            metrics.redis_connected.clone(),
-        );
-        registry.register(
-            "redis_connections",
-            "Connections opened to Redis",
-            metrics.redis_connections.clone(),
-        );
-        registry.register(
-            "script_sources",
-            "Calls repeated with the script's source because Redis did not know the script",
-            metrics.scripts_loaded.clone(),
-        );
-        registry.register(
-            "webhooks",
-            "Warnings to the webhook: delivered, reported_by_another, failed, or dropped because too many waited",
-            metrics.webhooks.clone(),
-        );
-        registry.register("errors", "Calls that got an error", metrics.errors.clone());
-        registry.register("queue_depth", "Calls in flight", metrics.queue.clone());
-        registry.register(
-            "body_bytes",
-            "Bytes of the bodies that arrive or are worked on",
-            metrics.bytes.clone(),
-        );
-        Self { registry, ..metrics }
+        Self { registry: metrics.registered(), ..metrics }
     }
 
-    /// Counts the answers to a batch of reservations. Those that no settlement follows are settled with it.
-    pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved]) {
+    fn registered(&self) -> Registry {
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("llm_rate_limit_sidecar");
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The sidecar that runs", Info::new(version));
+        registry.register("reservations", "Reservations by outcome", self.reservations.clone());
+        registry.register("settlements", "Settlements by outcome", self.settlements.clone());
+        let background = "Background responses that were kept open and usages of responses, by outcome";
+        registry.register("background", background, self.background.clone());
+        let new_identities =
+            "Reservations of new identities where their number is bounded: with own counters, or shared";
+        registry.register("new_identities", new_identities, self.new_identities.clone());
+        registry.register("batch_size", "Elements of a batch", self.batches.clone());
+        let requests = "Duration of a call, from its head to its answer";
+        registry.register("request_seconds", requests, self.requests.clone());
+        let scripts = "Duration of the scripts of a call: all of its round trips to Redis";
+        registry.register("script_seconds", scripts, self.scripts.clone());
+        registry.register("redis_seconds", "Duration of one round trip to Redis", self.redis_seconds.clone());
+        let connected = "1 while there is a connection to Redis";
+        registry.register("redis_connected", connected, self.redis_connected.clone());
+        registry.register("redis_connections", "Connections opened to Redis", self.redis_connections.clone());
+        let sources = "Calls repeated with the script's source because Redis did not know the script";
+        registry.register("script_sources", sources, self.scripts_loaded.clone());
+        let webhooks = "Warnings to the webhook, by outcome: `dropped` if too many waited";
+        registry.register("webhooks", webhooks, self.webhooks.clone());
+        registry.register("errors", "Calls that got an error", self.errors.clone());
+        registry.register("connections", "Open connections of callers", self.connections.clone());
+        registry.register("queue_depth", "Calls in flight", self.queue.clone());
+        let bytes = "Bytes of the bodies that arrive or are worked on";
+        registry.register("body_bytes", bytes, self.bytes.clone());
+        root
+    }
+
+    /// Measures a call to `path`, from its head to its answer.
+    pub fn request(&self, path: &str, took: Duration) {
+        if let Some(call) = CALLS.into_iter().find(|call| path.strip_prefix("/v1/") == Some(*call)) {
+            self.requests.get_or_create(&CallName { call }).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Measures the scripts of a `call`.
+    fn scripts(&self, call: &'static str, took: Duration) {
+        self.scripts.get_or_create(&CallName { call }).observe(took.as_secs_f64());
+    }
+
+    /// Records that a caller has opened a connection.
+    pub fn opened(&self) {
+        self.connections.inc();
+    }
+
+    /// Records that a connection of a caller has ended.
+    pub fn closed(&self) {
+        self.connections.dec();
+    }
+
+    /// Counts the answers to a batch of reservations, of which the scripts `took` so long. Those that no settlement
+    /// follows are settled with it.
+    pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved], took: Duration) {
+        self.scripts("reserve", took);
         self.batches.get_or_create(&CallName { call: "reserve" }).observe(size(answers.len()));
         for (one, answer) in batch.iter().zip(answers) {
             if one.is_final && matches!(answer, Reserved::Decided { admitted: true, .. }) {
@@ -136,8 +175,9 @@ impl Metrics {
         }
     }
 
-    /// Counts the answers to a batch of settlements, one for each.
-    pub fn settled(&self, batch: &[Settle], answers: &[Settled]) {
+    /// Counts the answers to a batch of settlements, one for each, of which the scripts `took` so long.
+    pub fn settled(&self, batch: &[Settle], answers: &[Settled], took: Duration) {
+        self.scripts("settle", took);
         self.batches.get_or_create(&CallName { call: "settle" }).observe(size(answers.len()));
         for (one, answer) in batch.iter().zip(answers) {
             let outcome = match answer {
@@ -150,8 +190,9 @@ impl Metrics {
         }
     }
 
-    /// Counts the answers to a batch of background responses and usages.
-    pub fn met(&self, answers: &[Met]) {
+    /// Counts the answers to a batch of background responses and usages, of which the scripts `took` so long.
+    pub fn met(&self, answers: &[Met], took: Duration) {
+        self.scripts("background", took);
         self.batches.get_or_create(&CallName { call: "background" }).observe(size(answers.len()));
         for answer in answers {
             let outcome = match answer {
@@ -219,7 +260,85 @@ impl Default for Metrics {
     }
 }
 
+/// A histogram of durations, from 0.1 ms to 3.3 s.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 16))
+}
+
 /// A batch's size as a histogram takes it; none has 2^53 elements.
 fn size(elements: usize) -> f64 {
     elements as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    #[test]
+    fn families_are_there_at_zero_from_the_start() {
+        let text = Metrics::new().render(0, 0).unwrap();
+        for series in [
+            r#"llm_rate_limit_sidecar_reservations_total{outcome="failed"} 0"#,
+            r#"llm_rate_limit_sidecar_settlements_total{outcome="needless"} 0"#,
+            r#"llm_rate_limit_sidecar_background_total{outcome="waits"} 0"#,
+            r#"llm_rate_limit_sidecar_new_identities_total{outcome="shared"} 0"#,
+            r#"llm_rate_limit_sidecar_errors_total{kind="rollback"} 0"#,
+            r#"llm_rate_limit_sidecar_errors_total{kind="queue_full"} 0"#,
+            r#"llm_rate_limit_sidecar_request_seconds_count{call="reserve"} 0"#,
+            r#"llm_rate_limit_sidecar_script_seconds_count{call="settle"} 0"#,
+            r#"llm_rate_limit_sidecar_batch_size_count{call="background"} 0"#,
+            "llm_rate_limit_sidecar_connections 0",
+            r#"llm_rate_limit_sidecar_build_info{version=""#,
+        ] {
+            assert!(text.contains(series), "{series}: {text}");
+        }
+        for process in ["cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"] {
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("process_{process} ")));
+            assert!(line.unwrap().parse::<f64>().unwrap() >= 0.0, "{process}");
+        }
+    }
+
+    /// The page's table of the sidecar's metrics. `UPDATE_DOCS=1 cargo test -p llm-rate-limit-cli metrics_page` writes
+    /// it.
+    #[test]
+    fn the_metrics_page_lists_every_family() {
+        let text = Metrics::new().render(0, 0).unwrap();
+        let mut table = "| metric | kind | labels | what it shows |\n|---|---|---|---|\n".to_owned();
+        let of = |kind: &str, name: &str| {
+            let prefix = format!("# {kind} {name} ");
+            text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().to_owned()
+        };
+        for name in text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()) {
+            let (kind, help) = (of("TYPE", name), of("HELP", name));
+            let suffix = match kind.as_str() {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let mut labels: Vec<&str> = Vec::new();
+            for line in text.lines().filter(|line| !line.starts_with('#')) {
+                let Some((series, rest)) = line.split_once('{') else { continue };
+                if !series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')) {
+                    continue;
+                }
+                let of_line = rest.split(',').filter_map(|label| Some(label.split_once('=')?.0));
+                labels.extend(of_line.filter(|label| *label != "le"));
+            }
+            labels.sort_unstable();
+            labels.dedup();
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let help = help.trim_end_matches('.');
+            writeln!(table, "| `{name}{suffix}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once("<!-- sidecar -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- end of sidecar -->").unwrap();
+        let generated = format!("{before}<!-- sidecar -->\n{table}<!-- end of sidecar -->{after}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        assert_eq!(page, generated, "UPDATE_DOCS=1 cargo test -p llm-rate-limit-cli metrics_page writes it");
+    }
 }

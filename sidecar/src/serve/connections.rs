@@ -4,6 +4,7 @@
 //! that for long: a head must arrive within the idle timeout of the connection's start or of its last answer, and a
 //! client must take its answers. Bodies have a time limit of their own, in [`super::arrivals`].
 
+use crate::metrics::Metrics;
 use axum::Router;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -43,8 +44,13 @@ pub(super) struct Limits {
 }
 
 /// Serves `router` until `stop` completes, and then finishes the calls in flight for at most the drain timeout.
-pub(super) async fn serve<L>(mut listener: L, router: Router, stop: impl Future<Output = ()>, limits: Limits)
-where
+pub(super) async fn serve<L>(
+    mut listener: L,
+    router: Router,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()>,
+    limits: Limits,
+) where
     L: Listener,
 {
     let mut server = Builder::new(TokioExecutor::new());
@@ -69,10 +75,13 @@ where
         let service = TowerToHyperService::new(router.clone());
         let connection = server.serve_connection(TokioIo::new(Box::pin(io)), service).into_owned();
         let connection = open.watch(connection);
+        let metrics = Arc::clone(&metrics);
+        metrics.opened();
         tokio::spawn(async move {
             if let Err(why) = connection.await {
                 tracing::debug!(%why, "a connection ended early");
             }
+            metrics.closed();
             drop(place);
         });
     }

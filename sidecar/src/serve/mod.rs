@@ -95,13 +95,13 @@ pub async fn serve(settings: &Settings, topology: Topology, webhook: Option<Targ
                 // Answers are small and the filter waits for them: never delay one to fill a packet.
                 let _ = connection.set_nodelay(true);
             });
-            connections::serve(listener, start(), stop, limits).await;
+            connections::serve(listener, start(), Arc::clone(&metrics), stop, limits).await;
         }
         Listen::Unix(path) => {
             let (listener, _file) =
                 socket::listen(path, settings.socket_mode).await.map_err(listen_failure)?;
             tracing::info!(path = %path.display(), "listening");
-            connections::serve(listener, start(), stop, limits).await;
+            connections::serve(listener, start(), Arc::clone(&metrics), stop, limits).await;
         }
     }
     if let Some(deliveries) = deliveries {

@@ -54,6 +54,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All names in metrics.
+    pub const KINDS: [&'static str; 13] = [
+        "redis_away",
+        "redis",
+        "queue_full",
+        "malformed",
+        "too_large",
+        "too_many",
+        "too_slow",
+        "crowded",
+        "unauthorized",
+        "version",
+        "crashed",
+        "not_found",
+        "method",
+    ];
+
     /// Its name in metrics.
     pub const fn kind(&self) -> &'static str {
         match self {

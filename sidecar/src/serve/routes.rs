@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::sync::{Arc, Once};
+use std::time::Instant;
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -85,7 +86,7 @@ impl App {
             .route(path::METRICS, get(render_metrics))
             .fallback(async || Refusal::NotFound)
             .method_not_allowed_fallback(async || Refusal::Method)
-            .layer(middleware::from_fn_with_state(Arc::clone(&self), count_errors))
+            .layer(middleware::from_fn_with_state(Arc::clone(&self), observe))
             .with_state(self)
     }
 }
@@ -188,9 +189,11 @@ async fn speak(request: Request, next: Next) -> Response {
     response
 }
 
-/// Counts and logs the calls that get an error.
-async fn count_errors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Measures calls, and counts and logs those that get an error.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (began, path) = (Instant::now(), request.uri().path().to_owned());
     let response = next.run(request).await;
+    app.metrics.request(&path, began.elapsed());
     if let Some(refusal) = response.extensions().get::<Refusal>() {
         app.metrics.error(refusal.kind());
         tracing::debug!(kind = refusal.kind(), why = %refusal, "answered a call with an error");

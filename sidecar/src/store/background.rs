@@ -7,6 +7,7 @@ use super::slices::slices;
 use super::{REDIS_CLOCK, Store};
 use llm_rate_limit::store::wire::{Background, Met, ScopeCharges};
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
+use std::time::Instant;
 
 impl Store {
     /// Keeps reservations open or takes usage, and returns one answer for each element, in order. The leases of a
@@ -15,11 +16,12 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. The batch may be sent again.
     pub async fn background(&self, batch: &[Background]) -> Result<Vec<Met>, Unavailable> {
+        let began = Instant::now();
         let mut answers = Vec::with_capacity(batch.len());
         for slice in slices(batch, charges) {
             answers.append(&mut self.background_slice(slice).await?);
         }
-        self.metrics.met(&answers);
+        self.metrics.met(&answers, began.elapsed());
         Ok(answers)
     }
 

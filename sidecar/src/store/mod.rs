@@ -19,6 +19,7 @@ mod keeper;
 pub mod link;
 mod newcomers;
 mod pending;
+mod said;
 mod slices;
 pub mod topology;
 pub mod usage;
@@ -78,11 +79,13 @@ impl Store {
         {
             return Ok(vec![self.probe(probe).await?]);
         }
+        let began = Instant::now();
         let mut answers = Vec::with_capacity(batch.len());
         for slice in slices(batch, |one| &one.charges) {
             answers.append(&mut self.reserve_slice(slice).await?);
         }
-        self.metrics.reserved(batch, &answers);
+        self.metrics.reserved(batch, &answers, began.elapsed());
+        said::reserved(batch, &answers);
         Ok(answers)
     }
 
@@ -159,11 +162,13 @@ impl Store {
     /// # Errors
     /// Redis is unavailable. The batch may be sent again.
     pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
+        let began = Instant::now();
         let mut answers = Vec::with_capacity(batch.len());
         for slice in slices(batch, |one| &one.charges) {
             answers.append(&mut self.settle_slice(slice).await?);
         }
-        self.metrics.settled(batch, &answers);
+        self.metrics.settled(batch, &answers, began.elapsed());
+        said::settled(batch, &answers);
         Ok(answers)
     }
 
