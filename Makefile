@@ -1,7 +1,7 @@
 # Every task of this repository. `make help` lists them.
 #
-# A target fetches the tools that it needs into .tools/ the first time, and not again. ENVOY_BIN and REDIS_BIN choose
-# other binaries; WASM_TOOLCHAIN=rustup|debian chooses the Rust that compiles the filter.
+# A target fetches the tools that it needs into .tools/ the first time, and not again. ENVOY_BIN, REDIS_BIN and
+# PROMETHEUS_BIN choose other binaries; WASM_TOOLCHAIN=rustup|debian chooses the Rust that compiles the filter.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -20,6 +20,12 @@ else
 export REDIS_BIN := $(CURDIR)/.tools/redis-server
 TOOLS += .tools/redis-server
 endif
+ifdef PROMETHEUS_BIN
+export PROMETHEUS_BIN
+else
+export PROMETHEUS_BIN := $(CURDIR)/.tools/prometheus
+TOOLS += .tools/prometheus
+endif
 
 .PHONY: help
 help: ## list all targets
@@ -31,7 +37,7 @@ setup: $(TOOLS) .tools/kubernetes ## fetch all tools (other targets fetch what t
 # Envoy and the clients share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
 .tools/kubernetes: | .tools/clients
-.tools/wasm .tools/envoy .tools/clients .tools/redis-server .tools/kubernetes: .tools/%:
+.tools/wasm .tools/envoy .tools/clients .tools/redis-server .tools/prometheus .tools/kubernetes: .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 
 .PHONY: wasm
@@ -104,7 +110,8 @@ fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wir
 	@scripts/fuzz
 
 .PHONY: demo
-demo: $(filter-out .tools/clients,$(TOOLS)) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
+DEMO_TOOLS := $(filter-out .tools/clients .tools/prometheus,$(TOOLS))
+demo: $(DEMO_TOOLS) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
 	@scripts/demo $(or $(STORE),local)
 
 .PHONY: deny

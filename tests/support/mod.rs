@@ -9,6 +9,7 @@ pub mod far;
 pub mod mock_llm;
 pub mod native;
 pub mod process;
+pub mod prometheus;
 pub mod redis;
 pub mod scripts;
 pub mod sidecar;
