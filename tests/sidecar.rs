@@ -509,6 +509,34 @@ async fn metrics_count_decisions() {
         assert_eq!(sidecar.metric(&format!("llm_rate_limit_sidecar_{name}")).await, expected, "{name}");
     }
     assert!(sidecar.metric("llm_rate_limit_sidecar_redis_seconds_count").await >= 2.0);
+    for name in ["request_seconds_count", "script_seconds_count"] {
+        let found = sidecar.metric(&format!("llm_rate_limit_sidecar_{name}{{call=\"settle\"}}")).await;
+        assert_eq!(found, 1.0, "{name}");
+    }
+    assert!(sidecar.metric("llm_rate_limit_sidecar_connections").await >= 1.0);
+}
+
+#[tokio::test]
+async fn lines_about_an_element_have_the_id_of_its_request() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis.url(), &[("LOG", "debug")]);
+    sidecar.wait_until_ready_is(200).await;
+    let of = |id: &str, cost| Reserve {
+        request_id: Some(format!("request-{id}").into()),
+        ..reserve(id, &[charge("a", 3, cost)])
+    };
+    sidecar.reserve(&[of("sound", 1), of("unsound", 1 << 53)]).await;
+    let end = settle("sound", &[charge("a", 3, 1)]);
+    sidecar.settle(&[Settle { request_id: Some("request-sound".into()), ..end }]).await;
+    let log = sidecar.log();
+    let has = |level: &str, what: &str, id: &str| {
+        let id = format!("request_id=\"request-{id}\"");
+        let mut lines = log.lines().filter(|line| line.contains(level) && line.contains(what));
+        assert!(lines.any(|line| line.contains(&id)), "{level} {what} {id}: {log}");
+    };
+    has("DEBUG", "decided a reservation", "sound");
+    has("WARN", "a reservation failed", "unsound");
+    has("DEBUG", "settled a reservation", "sound");
 }
 
 #[tokio::test]

@@ -338,6 +338,7 @@ mod tests {
         let generated = format!("{before}<!-- sidecar -->\n{table}<!-- end of sidecar -->{after}");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, &generated).unwrap();
+            return;
         }
         assert_eq!(page, generated, "UPDATE_DOCS=1 cargo test -p llm-rate-limit-cli metrics_page writes it");
     }

@@ -113,7 +113,7 @@ fn reply(headers: config::Headers, endpoint: Endpoint) -> Reply {
 }
 
 fn names(reply: &Reply) -> Vec<&'static str> {
-    let of_families = |name: &&str| name.contains("ratelimit");
+    let of_families = |name: &&str| name.contains("ratelimit") && *name != "x-ratelimit-source";
     reply.headers.iter().map(|(name, _)| *name).filter(of_families).collect()
 }
 
@@ -145,6 +145,10 @@ fn the_configuration_chooses_the_headers() {
         assert!(is(&reply(Anthropic, endpoint), "anthropic-ratelimit-"));
         assert_eq!(names(&reply(Ietf, endpoint)), ["ratelimit-policy", "ratelimit"]);
         assert!(names(&reply(None, endpoint)).is_empty());
+        let source =
+            |headers| header(&reply(headers, endpoint).headers, "x-ratelimit-source").map(ToOwned::to_owned);
+        let expected = [Some("gateway".to_owned()), Some("gateway".to_owned()), Option::None];
+        assert_eq!([source(Auto), source(Ietf), source(None)], expected);
     }
 }
 

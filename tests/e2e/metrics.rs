@@ -203,6 +203,11 @@ fn formatted(
     setup
 }
 
+/// The name and the value of ` name="value"`.
+fn field<'l>(pair: &[&'l str]) -> Option<(&'l str, &'l str)> {
+    Some((pair[0].trim().strip_suffix('=')?.rsplit(' ').next()?, pair[1]))
+}
+
 /// The lines of the access log as fields; `-` in a text stands for none.
 fn lines(log: &str, form: &str) -> Vec<std::collections::BTreeMap<String, String>> {
     let of_json = |line: &str| {
@@ -212,7 +217,7 @@ fn lines(log: &str, form: &str) -> Vec<std::collections::BTreeMap<String, String
     };
     let of_text = |line: &str| {
         let parts: Vec<&str> = line.split('"').collect();
-        let fields = parts.chunks_exact(2).filter_map(|pair| Some((pair[0].trim().strip_suffix('=')?.rsplit(' ').next()?, pair[1])));
+        let fields = parts.chunks_exact(2).filter_map(field);
         let fields = fields.filter(|(_, value)| *value != "-");
         Some(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     };
