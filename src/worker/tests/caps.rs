@@ -71,7 +71,7 @@ fn what_never_fits_is_refused_whatever_the_store_answers() {
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.contains("can never be admitted"), "{message}");
         assert!(reply.headers.contains(&("x-should-retry", "false".into())));
-        let shows_counters = reply.headers.iter().any(|(name, _)| name.starts_with("x-ratelimit"));
+        let shows_counters = reply.headers.iter().any(|(name, _)| name.starts_with("x-ratelimit-limit"));
         assert_eq!(shows_counters, on_error == "local", "only a store knows what is left");
         assert!(!worker.knows(1));
     }
