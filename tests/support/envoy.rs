@@ -286,7 +286,7 @@ impl Envoy {
     /// # Panics
     /// If a value is no number.
     pub fn metric(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
-        let text = self.admin(&format!("/stats/prometheus?filter={family}"));
+        let text = self.admin("/stats/prometheus?filter=llm_rate_limit");
         let name = format!("llm_rate_limit_{family}{{");
         let series = text.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once("} "));
         let has = |found: &str, (label, value): &(&str, &str)| {

@@ -365,3 +365,37 @@ fn what_changes_nothing_asks_envoy_for_nothing() {
     }
     assert!(!worker.knows(1));
 }
+
+/// A 429 of the upstream, or of Envoy itself.
+struct Refused {
+    by_upstream: bool,
+}
+
+impl ResponseView for Refused {
+    fn header(&self, name: &str) -> Option<String> {
+        (name == ":status").then(|| "429".to_owned())
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        let details = if self.by_upstream { "via_upstream" } else { "request_rate_limited" };
+        (path == ["response", "code_details"]).then(|| details.into())
+    }
+}
+
+#[test]
+fn a_429_says_who_has_refused_and_the_upstreams_keeps_its_headers() {
+    for (by_upstream, source) in [(true, "upstream"), (false, "gateway")] {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &local(json!({"rpm": 10})));
+        worker.request_headers(1, &chat(), true, NOW);
+        let event = Event::ResponseHeaders { response: &Refused { by_upstream }, end_of_stream: true };
+        let HeaderEdits { remove, set } = worker.on(1, event, NOW).headers;
+        assert_eq!((remove.is_empty(), set.len() == 1), (by_upstream, by_upstream), "{set:?}");
+        assert!(set.contains(&("x-ratelimit-source", source.to_owned())), "{set:?}");
+    }
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 10})));
+    worker.request_headers(1, &chat(), true, NOW);
+    let set = worker.response_headers(1, ResponseHead { status: 503, ..OK }, true, NOW).set;
+    assert!(set.iter().all(|(name, _)| *name != "x-ratelimit-source"), "{set:?}");
+}

@@ -278,3 +278,51 @@ fn a_request_that_is_not_served_gives_back_what_was_final() {
     let settles = settles(&answer(&mut worker, &reserve, true).callouts[0]);
     assert_eq!(settles[0].charges[0].charges[0].cost, 0);
 }
+
+#[test]
+fn each_element_has_the_id_by_which_envoy_knows_its_request() {
+    let long = "x".repeat(wire::MAX_REQUEST_ID + 1);
+    for (sent, expected) in
+        [(Some("r-1"), Some("r-1")), (Some("ä"), None), (Some(&*long), None), (None, None)]
+    {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &redis("deny", json!({"tpm": 1_000})));
+        let mut request = chat();
+        request.0.extend(sent.map(|id| ("x-request-id", id.to_owned())));
+        worker.request_headers(1, &request, false, NOW);
+        worker.request_body(1, true, || body(5), NOW);
+        let callouts = worker.turn(NOW).callouts;
+        let reserve: Vec<Reserve> = serde_json::from_slice(&callouts[0].body).unwrap();
+        assert_eq!(reserve[0].request_id.as_deref(), expected);
+        answer(&mut worker, &callouts[0], true);
+        worker.response_headers(1, OK, false, NOW);
+        worker.response_body(1, &usage(9, 3), true, NOW);
+        let settle: Vec<Settle> = serde_json::from_slice(&worker.turn(NOW).callouts[0].body).unwrap();
+        assert_eq!(settle[0].request_id.as_deref(), expected);
+    }
+}
+
+#[test]
+fn calls_to_the_sidecar_and_decisions_without_it_are_in_the_metrics() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("local", json!({"rpm": 9})));
+    for stream in [1, 2] {
+        worker.request_headers(stream, &chat(), true, NOW);
+    }
+    let callouts = worker.turn(NOW).callouts;
+    worker.callout_ended(callouts[0].kind, Err("no answer".into()), NOW + 7);
+    let report = worker.take_report();
+    let values: Vec<_> = report.values.iter().map(|(of, value)| (of.name(), *value)).collect();
+    assert_eq!(
+        values,
+        [
+            ("llm_rate_limit.call=.=reserve;.;batch_size".to_owned(), 2),
+            ("llm_rate_limit.call=.=reserve;.;callout_ms".to_owned(), 7),
+        ]
+    );
+    let counts: Vec<_> = report.counts.iter().map(|(count, n)| (count.name(), *n)).collect();
+    for (name, count) in [("decision=.=admitted;.;requests", 2), ("decided_locally", 2), ("store_errors", 2)]
+    {
+        assert!(counts.contains(&(format!("llm_rate_limit.{name}"), count)), "{counts:?}");
+    }
+}
