@@ -1,6 +1,7 @@
 //! What Prometheus makes of the filter's metrics: the same names and labels under the shipped Envoy configuration and
 //! under the bootstrap that Istio writes.
 
+use llm_rate_limit::telemetry::access_log::Field;
 use llm_rate_limit::telemetry::series::{FAMILIES, Kind, tags};
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
@@ -11,6 +12,7 @@ use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use strum::IntoEnumIterator;
 
 /// The annotations of `envoy/istio/metrics.yaml`.
 fn annotation(name: &str) -> String {
@@ -149,6 +151,22 @@ fn prometheus_reads_the_same_from_a_plain_envoy_and_from_istios() {
 #[test]
 fn the_shipped_files_have_the_tag_of_every_label() {
     assert_eq!(annotation("extraStatTags").split(',').collect::<Vec<_>>(), tags());
+    let mesh = fs::read_to_string(wasm::root().join("deploy/istio/telemetry/mesh.yaml")).unwrap();
+    let mesh: Value = yaml_serde::from_str(&mesh).unwrap();
+    let mesh = &mesh["meshConfig"];
+    let listed = mesh["defaultConfig"]["extraStatTags"].as_array().unwrap().iter();
+    assert_eq!(
+        listed.map(|tag| tag.as_str().unwrap()).collect::<BTreeSet<_>>(),
+        tags().into_iter().collect::<BTreeSet<_>>()
+    );
+    let labels = &mesh["extensionProviders"][0]["envoyFileAccessLog"]["logFormat"]["labels"];
+    for field in Field::iter() {
+        let name = field.name();
+        assert_eq!(
+            labels[name.trim_start_matches("llm_rate_limit.")],
+            format!("%FILTER_STATE(wasm.{name}:PLAIN)%")
+        );
+    }
     let config = Setup::configured(&[]).config().clone();
     let found: Vec<_> = config["stats_config"]["stats_tags"].as_array().unwrap().iter().collect();
     let expected: Vec<_> = tags()

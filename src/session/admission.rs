@@ -125,6 +125,19 @@ fn report_refusal<S: SharedData>(over: &OverLimit, cx: &mut Cx<'_, S>) {
     }
 }
 
+/// Counts and logs the limits that are nearly used.
+fn warn<S: SharedData>(statuses: &[LimitStatus], cx: &mut Cx<'_, S>) {
+    let mut labels = Vec::new();
+    for status in statuses.iter().filter(|status| status.is_nearly_used()) {
+        let (owner, window) = (status.owner.kind(), status.limit.window.label());
+        cx.count(Count::Warnings { owner, metric: status.limit.metric, window });
+        labels.push(status.label());
+    }
+    if !labels.is_empty() {
+        cx.log(Field::Warning, labels.join(", "));
+    }
+}
+
 impl AwaitStore {
     pub(super) const fn due(&self) -> Millis {
         self.answer_by
@@ -244,6 +257,7 @@ impl Candidate {
         }
         cx.shared.refusals.forget(&self.reservation);
         self.decided(Verdict::Admitted, Some(share), cx);
+        warn(&statuses, cx);
         let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by);
         if let Some(by) = would_refuse {

@@ -41,6 +41,8 @@ pub enum Field {
     LimitAmount,
     /// Milliseconds until the request fits; none if it never does.
     RetryAfterMs,
+    /// The limits that are nearly used, by `warn_at`: each as in `limit`, with a comma between them.
+    Warning,
     /// The limit in a dry run that would have refused the request, or the reason for which it would have been refused.
     DryRun,
     /// Milliseconds that the request has waited until it fitted, or did not.
@@ -129,7 +131,7 @@ mod tests {
     fn every_field_has_its_name() {
         let names: Vec<_> = Field::iter().map(|field| field.name().replace("llm_rate_limit.", "")).collect();
         let expected = "decision reason id name plan group model store limit used limit_amount retry_after_ms \
-            dry_run waited_ms outcome input_tokens output_tokens cost_usd cached_input_tokens cache_write_tokens \
+            warning dry_run waited_ms outcome input_tokens output_tokens cost_usd cached_input_tokens cache_write_tokens \
             reasoning_tokens estimated_input_tokens reserved_output_tokens";
         assert_eq!(names.join(" "), expected);
         assert!(Field::iter().all(|field| field.name().starts_with("llm_rate_limit.")));

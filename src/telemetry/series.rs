@@ -81,6 +81,11 @@ static REFUSALS: Family = counter(
     "refusals by the limit that refused: whose it is (`key`, `group`, `model` or `global`), what it limits, and its \
      window",
 );
+static WARNINGS: Family = counter(
+    "warnings",
+    &["owner", "metric", "window"],
+    "limits that admitted requests have found nearly used, by [`warn_at`](configuration.md#warning-before-a-limit-is-reached)",
+);
 static REFUSED: Family = counter(
     "refused",
     &["reason"],
@@ -171,9 +176,10 @@ static RETRY_AFTER_MS: Family =
     histogram("retry_after_ms", &[], "milliseconds after which refused requests may come again");
 
 /// All families, in the order of `docs/metrics.md`.
-pub static FAMILIES: [&Family; 25] = [
+pub static FAMILIES: [&Family; 26] = [
     &REQUESTS,
     &REFUSALS,
+    &WARNINGS,
     &REFUSED,
     &NOT_LIMITED,
     &DRY_RUN,
@@ -281,6 +287,7 @@ pub enum Count {
     Requests { sender: SenderLabels, decision: Verdict },
     DryRunRequests { sender: SenderLabels, decision: Verdict },
     Refusals { owner: &'static str, metric: Metric, window: String },
+    Warnings { owner: &'static str, metric: Metric, window: String },
     Refused { reason: &'static str },
     NotLimited { reason: &'static str },
     Unreadable,
@@ -344,6 +351,7 @@ impl Count {
             Self::Requests { .. } => &REQUESTS,
             Self::DryRunRequests { .. } => &DRY_RUN,
             Self::Refusals { .. } => &REFUSALS,
+            Self::Warnings { .. } => &WARNINGS,
             Self::Refused { .. } => &REFUSED,
             Self::NotLimited { .. } => &NOT_LIMITED,
             Self::Unreadable => &UNREADABLE,
@@ -372,7 +380,7 @@ impl Count {
                 let known = named.filter_map(|(tag, value)| Some((tag, Cow::Borrowed(&**value.as_ref()?))));
                 known.chain([("decision", decision.name().into())]).collect()
             }
-            Self::Refusals { owner, metric, window } => vec![
+            Self::Refusals { owner, metric, window } | Self::Warnings { owner, metric, window } => vec![
                 ("owner", (*owner).into()),
                 ("metric", metric.name().into()),
                 ("window", window.as_str().into()),

@@ -65,7 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             (place_of[bytes], Token { rank, left })
         };
         let (groups, tokens) = tokens::tables(tokens.into_iter().map(token).collect(), trie.nodes.len());
-        write(&format!("{name}.groups"), groups.into_iter().map(Group::pack).flat_map(u64::to_le_bytes).collect())?;
+        write(
+            &format!("{name}.groups"),
+            groups.into_iter().map(Group::pack).flat_map(u64::to_le_bytes).collect(),
+        )?;
         write(&format!("{name}.tokens"), tokens.into_iter().flat_map(Token::pack).collect())?;
     }
     lengths.resize(Token::LENGTHS, 0);

@@ -166,7 +166,8 @@ impl Places {
             [_] => self.first_free,
             _ => self.blocks.len().saturating_sub(SEARCHED),
         };
-        let found = (from..self.blocks.len()).find_map(|block| Some((block, self.blocks[block].base(children)?)));
+        let found =
+            (from..self.blocks.len()).find_map(|block| Some((block, self.blocks[block].base(children)?)));
         let (block, low) = found.unwrap_or((self.blocks.len(), 0));
         if block == self.blocks.len() {
             self.blocks.push(Block { is_taken: [false; 256], free: 256, is_base: [false; 256] });

@@ -45,7 +45,11 @@ impl Bpe {
     pub(crate) fn count(&self, piece: &[u8], scratch: &mut Scratch) -> u64 {
         let longest = trie::longest(piece, self.encoding);
         // Most pieces are a token.
-        if longest.len == piece.len() { 1.min(piece.len() as u64) } else { self.encode(piece, longest, scratch) }
+        if longest.len == piece.len() {
+            1.min(piece.len() as u64)
+        } else {
+            self.encode(piece, longest, scratch)
+        }
     }
 
     /// Encodes `piece`, of which `longest` is the longest token that it begins with.

@@ -25,7 +25,8 @@ async fn answers_warn_from_the_threshold_on(#[values(Store::Local, Store::Redis)
     assert_eq!((answer.status, answer.header("x-ratelimit-warning")), (200, Some(warning)));
     let refused = caller.hello().await;
     assert_eq!((refused.status, refused.header("x-ratelimit-warning")), (429, Some(warning)));
-    eventually("the metric", Some(1), async || gateway.envoy.stat("wasmcustom.llm_rate_limit.warned")).await;
+    let warned = "wasmcustom.llm_rate_limit.owner=.=key;.;metric=.=requests;.;window=.=1d;.;warnings";
+    eventually("the metric", Some(1), async || gateway.envoy.stat(warned)).await;
     gateway
         .envoy
         .wait_for_log(r#""warning":"key/requests/1h, key/requests/1d""#, Duration::from_secs(20));
