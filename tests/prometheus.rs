@@ -12,6 +12,7 @@ use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 use strum::IntoEnumIterator;
 
 /// The annotations of `envoy/istio/metrics.yaml`.
@@ -145,6 +146,80 @@ fn prometheus_reads_the_same_from_a_plain_envoy_and_from_istios() {
         assert!(is_rare || plain.iter().any(|series| series.contains(&name)), "{name}: {plain:?}");
     }
     assert!(plain.iter().all(|series| !series.contains("=.=")), "{plain:?}");
+    every_shipped_query_has_an_answer(&prometheus);
+}
+
+/// The dashboard's queries find something in what a gateway and a sidecar show, and Prometheus reads those of alerts.
+fn every_shipped_query_has_an_answer(prometheus: &Prometheus) {
+    let read = |name: &str| fs::read_to_string(wasm::root().join("deploy/observability").join(name)).unwrap();
+    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
+    let mut queries = Vec::new();
+    collect("expr", &dashboard, &mut queries);
+    assert!(queries.len() > 20, "{queries:?}");
+    for query in queries {
+        // A window that holds several scrapes, of one a second.
+        let query = query.replace("$__rate_interval", "20s");
+        prometheus.wait_until(&query, |prometheus| !prometheus.query(&query).is_empty());
+    }
+    let alerts: Value = yaml_serde::from_str(&read("alerts.yaml")).unwrap();
+    let mut queries = Vec::new();
+    collect("expr", &alerts, &mut queries);
+    assert!(queries.len() > 10, "{queries:?}");
+    queries.iter().for_each(|query| drop(prometheus.query(query)));
+}
+
+/// All texts that members called `name` have.
+fn collect(name: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                match member {
+                    Value::String(text) if key == name => found.push(text.clone()),
+                    _ => collect(name, member, found),
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| collect(name, element, found)),
+        _ => {}
+    }
+}
+
+/// The output of a command that must succeed, in `deploy/observability`.
+fn succeeds(program: &str, arguments: &[&str]) {
+    let root = wasm::root();
+    let mut command = Command::new(root.join(".tools").join(program));
+    let output = command.args(arguments).current_dir(root.join("deploy/observability")).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn alerts_fire_by_what_they_are_about() {
+    succeeds("promtool", &["check", "rules", "alerts.yaml"]);
+    succeeds("promtool", &["test", "rules", "alerts_test.yaml"]);
+}
+
+#[test]
+fn the_dashboard_is_what_its_program_writes() {
+    succeeds("venv/bin/python", &["dashboard.py", "--check"]);
+}
+
+/// Each alert says what to do about it.
+#[test]
+fn every_alert_has_its_place_in_the_runbook() {
+    let alerts = fs::read_to_string(wasm::root().join("deploy/observability/alerts.yaml")).unwrap();
+    let page = fs::read_to_string(wasm::root().join("docs/operations.md")).unwrap();
+    let slug = |heading: &str| heading.to_lowercase().replace(' ', "-").replace([',', '\'', '.'], "");
+    let headings: BTreeSet<String> =
+        page.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' ')).map(slug).collect();
+    let alerts: Value = yaml_serde::from_str(&alerts).unwrap();
+    let mut places = Vec::new();
+    collect("runbook", &alerts, &mut places);
+    assert!(places.len() > 10);
+    for place in places {
+        let anchor = place.strip_prefix("docs/operations.md#").unwrap();
+        assert!(headings.contains(anchor), "docs/operations.md has no {anchor}");
+    }
 }
 
 /// Both shipped files name every label.

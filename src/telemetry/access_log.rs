@@ -131,8 +131,8 @@ mod tests {
     fn every_field_has_its_name() {
         let names: Vec<_> = Field::iter().map(|field| field.name().replace("llm_rate_limit.", "")).collect();
         let expected = "decision reason id name plan group model store limit used limit_amount retry_after_ms \
-            warning dry_run waited_ms outcome input_tokens output_tokens cost_usd cached_input_tokens cache_write_tokens \
-            reasoning_tokens estimated_input_tokens reserved_output_tokens";
+            warning dry_run waited_ms outcome input_tokens output_tokens cost_usd cached_input_tokens \
+            cache_write_tokens reasoning_tokens estimated_input_tokens reserved_output_tokens";
         assert_eq!(names.join(" "), expected);
         assert!(Field::iter().all(|field| field.name().starts_with("llm_rate_limit.")));
     }

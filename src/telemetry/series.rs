@@ -84,7 +84,8 @@ static REFUSALS: Family = counter(
 static WARNINGS: Family = counter(
     "warnings",
     &["owner", "metric", "window"],
-    "limits that admitted requests have found nearly used, by [`warn_at`](configuration.md#warning-before-a-limit-is-reached)",
+    "limits that admitted requests have found nearly used, by \
+     [`warn_at`](configuration.md#warning-before-a-limit-is-reached)",
 );
 static REFUSED: Family = counter(
     "refused",
