@@ -42,6 +42,7 @@ pub struct Accounting {
 
 impl Accounting {
     /// Checks the fields of `raw`.
+    #[inline(never)]
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         let default_output_tokens = problems.whole_or(
             &root.member("output_reservation").member("default_tokens"),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 /// Builds the overrides at `path`. They have no order, like the members of a `Struct`: [`Encodings`] prefers the most
 /// specific pattern.
+#[inline(never)]
 pub(super) fn encodings(
     raw: &BTreeMap<String, raw::Encoding>,
     path: &Path<'_>,

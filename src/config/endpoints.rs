@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 const MAX_BYTES: usize = 256;
 
 /// Builds the treatments at `path`. Only `*` decides after what is known of paths; every other pattern before.
+#[inline(never)]
 pub(super) fn endpoints(
     raw: &BTreeMap<String, raw::Endpoint>,
     path: &Path<'_>,

@@ -28,6 +28,7 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     /// Checks plans, groups and the limits on all requests.
+    #[inline(never)]
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Self {
         Self {
             plans: plans(&raw.plans, &root.member("plans"), problems),
@@ -114,6 +115,7 @@ fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> Li
 }
 
 /// Builds the grants of the keys at `path`, by the id of their identity.
+#[inline(never)]
 pub(super) fn keys(
     raw: &[raw::Key],
     catalogue: &Catalogue,
@@ -138,6 +140,7 @@ pub(super) fn keys(
 }
 
 /// Builds the grant of all identities that are not in `keys`.
+#[inline(never)]
 pub(super) fn default(
     raw: Option<&raw::Fallback>,
     catalogue: &Catalogue,

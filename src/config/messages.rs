@@ -34,6 +34,7 @@ impl Messages {
     }
 
     /// Checks the messages at `path`.
+    #[inline(never)]
     pub(super) fn new(raw: Option<&raw::Messages>, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         match raw? {
             raw::Messages::One(text) => {

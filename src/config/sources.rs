@@ -16,6 +16,7 @@ const MAX_SEGMENT: u64 = 64;
 const MIN_SECRET_BYTES: usize = 16;
 
 /// Builds the sources at `path`; by default the known headers, then the client's address.
+#[inline(never)]
 pub(super) fn sources(
     given: Option<Vec<raw::Source>>,
     path: &Path<'_>,

@@ -80,6 +80,7 @@ impl Store {
     }
 
     /// Checks the fields at `path`, also those of the other type, because changing one word puts them into effect.
+    #[inline(never)]
     pub(super) fn new(raw: raw::Store, path: &Path<'_>, problems: &mut Problems) -> Option<Self> {
         let timeout = problems.whole_or(
             &path.member("timeout_ms"),

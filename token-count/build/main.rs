@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
-use vocabulary::Vocabulary;
+use vocabulary::{Made, Vocabulary};
 
 fn main() -> Result<(), Box<dyn Error>> {
     for source in ["build", "src/class.rs", "src/layout.rs"] {
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut made, mut lengths) = (Vec::new(), BTreeSet::from([0]));
     for (name, _, vocabulary) in &vocabularies {
         let tokens = vocabulary.made().map_err(|why| format!("{name}: {why}"))?;
-        lengths.extend(tokens.iter().map(|(.., left)| *left));
+        lengths.extend(tokens.iter().map(|token| token.left));
         made.push((name, tokens));
     }
     let mut lengths: Vec<usize> = lengths.into_iter().collect();
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("left halves have {} different lengths", lengths.len()).into());
     }
     for (name, tokens) in made {
-        let token = |(rank, bytes, left): (u32, &[u8], usize)| {
+        let token = |Made { rank, bytes, left }: Made<'_>| {
             let left = lengths.partition_point(|known| *known < left) as u32;
             (place_of[bytes], Token { rank, left })
         };

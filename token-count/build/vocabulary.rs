@@ -12,6 +12,14 @@ pub struct Vocabulary {
     numbers: HashMap<Vec<u8>, u32>,
 }
 
+/// A token, and how it is made.
+pub struct Made<'t> {
+    pub rank: u32,
+    pub bytes: &'t [u8],
+    /// The length of the left of the two tokens that it is made of; 0 for a byte.
+    pub left: usize,
+}
+
 impl Vocabulary {
     /// All ordinary tokens of `encoding`.
     ///
@@ -57,13 +65,13 @@ impl Vocabulary {
         }
     }
 
-    /// Each token with the length of the left of the two that it is made of; 0 for a byte.
+    /// How each token is made.
     ///
     /// # Errors
     /// If one is not made by merging two others.
-    pub fn made(&self) -> Result<Vec<(u32, &[u8], usize)>, String> {
+    pub fn made(&self) -> Result<Vec<Made<'_>>, String> {
         let left = |bytes: &[u8]| if bytes.len() == 1 { Ok(0) } else { self.left(bytes) };
-        self.tokens().map(|(number, bytes)| Ok((number, bytes, left(bytes)?))).collect()
+        self.tokens().map(|(rank, bytes)| Ok(Made { rank, bytes, left: left(bytes)? })).collect()
     }
 
     /// The length of the left of the two tokens that `bytes` are before the last merge, by byte pair encoding as it is
