@@ -28,8 +28,8 @@ pub struct Size {
     pub file: usize,
     /// The code, which V8 compiles.
     pub code: usize,
-    /// The memory of a VM before it has done anything, most of it the filter's tables: one for each worker, and more
-    /// for Envoy's main thread.
+    /// A VM's memory before it has done anything, most of it the filter's tables. Each worker has a VM, and Envoy's
+    /// main thread has others.
     pub memory: usize,
 }
 
