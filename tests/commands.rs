@@ -3,59 +3,18 @@
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::store::wire::{Reserve, ScopeCharges};
 use llm_rate_limit_tests::charges::hourly;
+use llm_rate_limit_tests::command::{Run, data, file, path, run, run_with};
 use llm_rate_limit_tests::redis::Redis;
-use llm_rate_limit_tests::sidecar::{Sidecar, binary};
+use llm_rate_limit_tests::sidecar::Sidecar;
+use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use tempfile::NamedTempFile;
-
-/// The exit status and the output of a command.
-struct Run {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-fn run_with(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Run {
-    let mut command = Command::new(binary());
-    command.args(arguments).env_clear().envs(environment.iter().copied());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    // A command that reads no input may have ended already.
-    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = process.wait_with_output().unwrap();
-    Run {
-        status: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn run(arguments: &[&str]) -> Run {
-    run_with(arguments, &[], "")
-}
-
-/// The path of a configuration in the filter's own tests.
-fn data(name: &str) -> String {
-    format!("{}/data/config/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn file(json: &Value) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), json.to_string()).unwrap();
-    file
-}
-
-fn path(file: &NamedTempFile) -> &str {
-    file.path().to_str().unwrap()
-}
 
 #[test]
 fn check_accepts_a_good_configuration() {
-    for name in ["good/endpoints.yaml", "good/nothing_is_limited.json"] {
+    for name in ["good/inspect.yaml", "good/nothing_is_limited.json"] {
         let Run { status, out, err } = run(&["check", &data(name)]);
         assert_eq!((status, out, err.as_str()), (0, format!("{}: ok\n", data(name)), ""));
     }
@@ -93,12 +52,12 @@ fn check_hints_that_every_endpoint_counts() {
 #[test]
 fn check_prints_every_problem_with_its_place() {
     let name = data("bad/misfits_and_bad_values.json");
-    let Run { status, out, err } = run(&["check", &data("good/endpoints.yaml"), &name]);
+    let Run { status, out, err } = run(&["check", &data("good/nothing_is_limited.json"), &name]);
     assert_eq!((status, err.as_str()), (1, ""));
     let problems = fs::read_to_string(Path::new(&name).with_extension("txt")).unwrap();
     let expected: Vec<_> = problems.lines().map(|problem| format!("{name}: {problem}")).collect();
     let (first, rest) = out.split_once('\n').unwrap();
-    assert!(first.ends_with("good/endpoints.yaml: ok"), "{first}");
+    assert!(first.ends_with("good/nothing_is_limited.json: ok"), "{first}");
     assert_eq!(rest.lines().collect::<Vec<_>>(), expected);
     assert!(expected.len() > 5);
 }
@@ -125,7 +84,13 @@ fn an_invalid_command_line_exits_with_two() {
         &["explain"],
         &["usage"],
         &["usage", "--key", "a", "--global"],
-        &["reset", "--id", "a", "--config", "b"],
+        &["reset", "--id", "a", "--group", "b"],
+        &["explain", "a", "--key", "b", "--header", "c: d"],
+        &["explain", "a", "--header", "b"],
+        &["top", "--limit", "0"],
+        &["doctor"],
+        &["doctor", "--inspect", "/a"],
+        &["completions", "csh"],
         &["usage", "--key", "a", "--scope", "b"],
         &["unknown"],
     ] {
@@ -138,7 +103,9 @@ fn without_a_command_it_prints_help() {
     let Run { status, out, err } = run(&[]);
     assert_eq!((status, out.as_str()), (2, ""));
     assert!(err.contains("Usage: llm-rate-limit <COMMAND>"), "{err}");
-    for command in ["sidecar", "check", "explain", "usage", "reset"] {
+    for command in
+        ["sidecar", "check", "explain", "usage", "reset", "top", "doctor", "count", "completions", "man"]
+    {
         assert!(err.contains(&format!("\n  {command} ")), "{command}: {err}");
     }
 }
@@ -275,6 +242,19 @@ fn explain_shows_what_happens_at_a_path() {
 }
 
 #[test]
+fn explain_finds_the_configuration_in_a_deployment() {
+    let root = wasm::root().join("envoy");
+    let explain = |name: &str| run(&["explain", root.join(name).to_str().unwrap(), "--key", "demo-key"]);
+    for name in ["envoy.yaml", "reload/filter.yaml", "istio/envoyfilter.yaml", "istio/wasmplugin.yaml"] {
+        let Run { status, out, err } = explain(name);
+        assert_eq!((status, err.as_str()), (0, ""), "{name}");
+        assert!(out.starts_with("\"demo\", any model, id "), "{name}: {out}");
+    }
+    let none = explain("istio/secret.yaml");
+    assert!(none.status == 1 && none.err.ends_with(": nothing of the filter is in it\n"), "{}", none.err);
+}
+
+#[test]
 fn explain_refuses_a_bad_configuration() {
     let config = file(&json!({"default": {"rpm": -1}}));
     let Run { status, out, err } = run(&["explain", path(&config)]);
@@ -371,8 +351,8 @@ async fn usage_and_reset_print_tables() {
     let reset = run("reset");
     assert_eq!(reset.lines().next(), Some("reset; usage before the reset:"));
     assert_eq!(reset.lines().count(), 4);
-    assert_eq!(run("usage"), "no usage\n");
-    assert_eq!(run("reset"), "nothing to reset\n");
+    assert!(run("usage").starts_with("no usage\nhint: "), "{}", run("usage"));
+    assert!(run("reset").starts_with("nothing to reset\nhint: "), "{}", run("reset"));
 }
 
 #[tokio::test]
@@ -400,7 +380,8 @@ async fn usage_asks_a_sidecar_on_a_unix_socket() {
     let sidecar = Sidecar::start_unix(&socket, &redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
     let url = format!("unix:{}", socket.display());
-    assert_eq!(run(&["usage", "--global", "--url", &url]).out, "no usage\n");
+    let shown = run(&["usage", "--global", "--sidecar", &url]);
+    assert_eq!((shown.status, shown.out.lines().next()), (0, Some("no usage")), "{}", shown.err);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! - [`serve`] is the server, `llm-rate-limit sidecar`: settings, HTTP routes, shutdown.
 //! - [`store`] is the only code that talks to Redis, and [`script`] the Lua that runs there.
 //! - [`webhook`] reports limits that are nearly used.
-//! - [`metrics`] is what the server reports to Prometheus.
+//! - [`metrics`] is what the server reports to Prometheus, and [`top`] who is busy and who is near a limit.
 //!
 //! The sidecar runs the arithmetic of `lua/` for the filter, in batches over HTTP. It keeps no policy: limits travel in
 //! each call. A batch arrives at [`serve::routes`]; [`store::call`] turns it into script calls; [`store::link`] sends
@@ -17,4 +17,5 @@ pub mod metrics;
 pub mod script;
 pub mod serve;
 pub mod store;
+pub mod top;
 pub mod webhook;

@@ -1,18 +1,19 @@
 //! The process: it parses the command line, runs the command and chooses the exit status.
 //!
 //! Exit status: 0 for success, and for a server that a signal stopped; 1 if a command finds a problem or fails; 2 if
-//! the command line or a setting is invalid.
+//! the command line or a setting is invalid, or if somebody does not answer `doctor`.
 
 use clap::Parser;
-use llm_rate_limit_cli::command::{Command, CommandLine, Task};
+use llm_rate_limit_cli::command::{Command, CommandLine, Task, Verdict};
 use llm_rate_limit_cli::serve::{self, LogFormat, Settings};
 use llm_rate_limit_cli::store::topology::Topology;
-use std::io;
+use std::io::{self, StdoutLock, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 const FAILED: u8 = 1;
 const INVALID_SETTING: u8 = 2;
+const UNREACHED: u8 = 2;
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
@@ -22,13 +23,42 @@ fn main() -> ExitCode {
 }
 
 fn run(task: &Task) -> ExitCode {
-    match task.run(&mut io::stdout().lock()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
+    let mut out = Output { out: io::stdout().lock(), is_closed: false };
+    match task.run(&mut out) {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Problem) => ExitCode::from(FAILED),
+        Ok(Verdict::Unreached) => ExitCode::from(UNREACHED),
+        // Whoever reads it has read enough, as `head` does.
+        Err(_) if out.is_closed => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("error: {why}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Standard output, and whether its reader has gone.
+struct Output {
+    out: StdoutLock<'static>,
+    is_closed: bool,
+}
+
+impl Output {
+    fn heed<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        self.is_closed |= outcome.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::BrokenPipe);
+        outcome
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let outcome = self.out.write(bytes);
+        self.heed(outcome)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let outcome = self.out.flush();
+        self.heed(outcome)
     }
 }
 

@@ -14,11 +14,13 @@ mod endpoints;
 mod error;
 mod fingerprint;
 mod grants;
+mod inspect;
 mod limit_set;
 mod message;
 mod messages;
 mod number;
 mod pattern;
+mod query;
 mod raw;
 mod reading;
 mod secret;
@@ -29,6 +31,7 @@ mod windows;
 pub use accounting::Accounting;
 pub use error::{ConfigError, Problem};
 pub use fingerprint::Fingerprint;
+pub use inspect::Inspect;
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
 pub use raw::{
@@ -86,6 +89,7 @@ pub struct Config {
     metrics_by_name: bool,
     /// The policy of whoever is exempt from all limits.
     unlimited: Arc<Policy>,
+    inspect: Option<Inspect>,
 }
 
 impl Config {
@@ -115,6 +119,8 @@ impl Config {
         let default =
             grants::default(default, &catalogue, store.as_ref(), &root.member("default"), &mut problems);
         let endpoints = endpoints::endpoints(&raw.endpoints, &root.member("endpoints"), &mut problems);
+        let inspect = root.member("inspect");
+        let inspect = raw.inspect.as_ref().and_then(|raw| inspect::inspect(raw, &inspect, &mut problems));
         let max_waiting = problems.whole_or(
             &root.member("max_waiting"),
             raw.max_waiting,
@@ -172,6 +178,7 @@ impl Config {
             meter: raw.meter,
             metrics_by_name: raw.metrics_by_name,
             unlimited: Arc::new(Policy::none()),
+            inspect,
         })
     }
 
@@ -294,6 +301,11 @@ impl Config {
     /// The treatment of requests whose bodies no reader reads.
     pub const fn on_unreadable(&self) -> OnUnreadable {
         self.on_unreadable
+    }
+
+    /// Where the filter answers about itself, if anywhere.
+    pub const fn inspect(&self) -> Option<&Inspect> {
+        self.inspect.as_ref()
     }
 
     /// The price of `model`; none if the configuration has none.

@@ -100,7 +100,7 @@ impl Applied {
 }
 
 /// The owner of a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
     /// The key, or another identity of the request.
     Key,

@@ -10,7 +10,7 @@ use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
 use crate::answer::refusal::Refusal;
 use crate::answer::{Dialect, Reply, Wording};
-use crate::config::{Config, OnStreamOver};
+use crate::config::{Config, Fingerprint, OnStreamOver};
 use crate::identity::RequestView;
 use crate::models;
 use crate::policy::limit::Cost;
@@ -47,6 +47,8 @@ pub struct Cx<'a, S> {
 /// The state that the requests of one worker share, beside the stores.
 #[derive(Debug)]
 pub struct Shared {
+    /// Which configuration it is.
+    pub(super) fingerprint: Fingerprint,
     /// Whether the configuration limits the tokens of any request.
     pub(super) limits_tokens: bool,
     /// Whether anybody wants to know the tokens of requests: because of such a limit, or to meter them.
@@ -73,6 +75,7 @@ impl Shared {
     /// The state of a new worker. `seed` is random, so that no two workers of a fleet make the same reservation id.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
+            fingerprint: Fingerprint::default(),
             limits_tokens: config.needs_tokens(),
             counts_tokens: config.needs_tokens() || config.meters(),
             waiting: WaitingRoom::new(config.max_waiting(), config.max_waiting_bytes()),
@@ -84,6 +87,12 @@ impl Shared {
             reading: Held::default(),
             next_id: (seed, 0),
         }
+    }
+
+    /// The same state, of the configuration with this fingerprint.
+    #[must_use]
+    pub fn of(self, fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, ..self }
     }
 
     /// An id that no other reservation of the fleet has.

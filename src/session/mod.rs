@@ -24,6 +24,7 @@ mod following;
 pub mod headers_mode;
 mod held;
 mod incoming;
+pub mod inspection;
 mod learning;
 mod objection;
 mod objectors;

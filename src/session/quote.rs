@@ -3,17 +3,23 @@
 //! The command `llm-rate-limit count` prints it. It reads, estimates and settles with what the filter reads, estimates
 //! and settles with, so that a number here is the filter's.
 
+use super::context::cost;
 use super::estimate;
+use super::reservation::{Certainty, Estimate, Reservation, Share};
 use crate::config::Config;
 use crate::models::{self, Family};
-use crate::policy::Candidates;
 use crate::policy::endpoints::{Route, Treatment};
+use crate::policy::limit::Metric;
+use crate::policy::status::LimitStatus;
+use crate::policy::{Applied, Candidates, Subject};
 use crate::pricing::Tokens;
 use crate::request::{Body, Endpoint, Parts, Request};
+use crate::store::wire::ScopeCharges;
 use crate::telemetry::Basis;
 use crate::tokens::{Encoding, Meter};
 use crate::usage::learned_output::{Learned, Sender};
 use crate::usage::{EndedBy, Outcome, ResponseReader};
+use crate::window::WindowState;
 
 /// What a request is charged when it arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +42,31 @@ pub struct Quote {
     models: Candidates,
     choices: u64,
     answers: u64,
+    estimate: Estimate,
+}
+
+/// What one request reserves under each limit that applies to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    reservation: Reservation,
+}
+
+impl Due {
+    /// The limits that apply, in the order of the charges.
+    pub fn limits(&self) -> impl Iterator<Item = &Applied> {
+        self.reservation.lines.iter().map(|line| &line.applied)
+    }
+
+    /// The charges, by scope, as a store takes them.
+    pub fn charges(&self) -> Vec<ScopeCharges> {
+        self.reservation.charges(Share::Whole)
+    }
+
+    /// Each limit and whether it is in a dry run, with the states of their counters in the order of the charges.
+    pub fn statuses(&self, states: &[WindowState]) -> Vec<(LimitStatus, bool)> {
+        let lines = self.reservation.lines.iter().zip(states);
+        lines.map(|(line, state)| (line.status(Share::Whole, *state), line.applied.dry_run)).collect()
+    }
 }
 
 /// What a request is charged once it is over.
@@ -60,9 +91,10 @@ impl Quote {
             route.treatment,
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
         );
-        let (input_tokens, parts, output_reserved) = match &request.fault {
-            _ if !spends_tokens => (0, Parts::default(), 0),
-            Some(_) => (request.size(), Parts::default(), accounting.default_output_tokens),
+        let default_output = accounting.default_output_tokens;
+        let (input_tokens, parts, expected) = match &request.fault {
+            _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared)),
+            Some(_) => (request.size(), Parts::default(), (0, default_output, Certainty::Unknown)),
             None => {
                 let of = |name: Option<&str>| {
                     let tokenizer = config.encodings().tokenizer(name);
@@ -73,10 +105,19 @@ impl Quote {
                 let dearest = estimate::each(&models).map(of).max_by_key(|(input, _)| *input);
                 let (input, parts) = dearest.unwrap_or_default();
                 let nothing = Learned::default();
-                let (_, output, _) =
+                let expected =
                     estimate::expected_output(&request, &models, Sender::default, accounting, &nothing);
-                (input, parts, output)
+                (input, parts, expected)
             }
+        };
+        let (declared, output_reserved, certainty) = expected;
+        let tokens = Tokens { input: input_tokens, ..Tokens::NONE };
+        let estimate = Estimate {
+            tokens,
+            base: cost(config, &models, &Tokens { output: declared, ..tokens }),
+            full: cost(config, &models, &Tokens { output: output_reserved, ..tokens }),
+            certainty,
+            is_partial: false,
         };
         Self {
             model: model.map(ToOwned::to_owned),
@@ -90,7 +131,51 @@ impl Quote {
             answers: request.answers(),
             models,
             route,
+            estimate,
         }
+    }
+
+    /// What a POST without a body to `path` is charged, for `model` or for any: a request, and no tokens.
+    pub fn without_body(config: &Config, path: &str, model: Option<&str>) -> Self {
+        let quote = Self::new(config, path, b"{}");
+        let model = quote.route.deployment.as_deref().or(model);
+        Self {
+            model: model.map(ToOwned::to_owned),
+            family: Family::of(model.unwrap_or_default()).name(),
+            encoding: config.encodings().of(model).encoding,
+            input_tokens: 0,
+            parts: Parts::default(),
+            output_reserved: 0,
+            fault: None,
+            models: model.into(),
+            estimate: Estimate::REQUEST,
+            ..quote
+        }
+    }
+
+    /// What the request reserves under the limits of `subject`: nothing where its path costs nothing, and no tokens
+    /// where it takes none.
+    pub fn due(&self, subject: &Subject) -> Due {
+        let takes_tokens = match self.route.treatment {
+            Treatment::Pass | Treatment::Free | Treatment::Reject => None,
+            Treatment::WithoutTokens => Some(false),
+            _ => Some(true),
+        };
+        let applies = |metric: Metric| takes_tokens.is_some_and(|takes| takes || !metric.needs_tokens());
+        // Without a body and a model in the path, no limits of models apply.
+        let names_none = takes_tokens == Some(false) && self.route.deployment.is_none();
+        let models = if names_none { &Candidates::NONE } else { &self.models };
+        self.due_where(subject, models, applies)
+    }
+
+    /// The same under all limits of `subject`, whatever the path.
+    pub fn due_of_all(&self, subject: &Subject) -> Due {
+        self.due_where(subject, &self.models, |_| true)
+    }
+
+    fn due_where(&self, subject: &Subject, models: &Candidates, applies: impl Fn(Metric) -> bool) -> Due {
+        let limits = subject.limits(models).filter(|it| applies(it.limit.metric));
+        Due { reservation: Reservation::new("quote".to_owned(), subject.name(), limits, self.estimate) }
     }
 
     /// The tokens that are reserved.

@@ -4,6 +4,8 @@
 use super::admission::reserve;
 use super::arrival::{self, AwaitBody};
 use super::context::Cx;
+use super::effects::Directive;
+use super::inspection;
 use super::reservation::{Estimate, Reservation};
 use super::{RequestFacts, Session};
 use crate::answer::refusal::Refusal;
@@ -44,6 +46,11 @@ pub(super) fn begin<S: SharedData>(
 ) -> Session {
     let method = request.header(":method").unwrap_or_default();
     let path = request.header(":path").unwrap_or_default();
+    if let Some(reply) = inspection::answer(request, &method, &path, cx) {
+        cx.not_limited("path");
+        cx.direct(Directive::Reply(reply));
+        return Session::Idle;
+    }
     let route = cx.config.endpoints().route(&path);
     let websocket = request::wants_websocket(request).then(|| cx.config.websocket());
     let way = way(&method, route.treatment, websocket);

@@ -99,6 +99,11 @@ impl Health {
         self.standing
     }
 
+    /// The last failure since the last sign of life.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref().filter(|_| self.failures > 0)
+    }
+
     /// Whether the log says already that the store is away.
     pub(super) const fn is_said(&self) -> bool {
         self.is_said

@@ -15,6 +15,7 @@ use super::keys;
 use super::shard::{Held, Shard, Step};
 use crate::policy;
 use crate::quantity::Millis;
+use crate::window::WindowState;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
@@ -161,6 +162,13 @@ impl<S: SharedData> LocalStore<S> {
         Ok(Decision { held, states })
     }
 
+    /// The windows of one `scope`, which stay as they are; none if nothing has created its shard.
+    pub fn peek(&self, scope: &ScopeCharges, now: Millis) -> Option<Vec<WindowState>> {
+        let (key, grows) = self.place_of(&scope.scope);
+        let (bytes, _) = self.data.get(&key)?;
+        Some(Shard::decode(&bytes).growing(grows).peek(scope, now))
+    }
+
     /// Charges what a running request has cost beyond `receipt`, and renews its leases. The `cost` of each charge is
     /// the whole cost so far, so that a second call changes nothing. Refunds nothing. Returns whether a counter is past
     /// its limit now.
@@ -231,22 +239,27 @@ impl<S: SharedData> LocalStore<S> {
     /// Reads the shard of `scope`, applies `change` and writes the shard back. Tries again if another worker has
     /// written the shard in between.
     fn change<T>(&self, scope: &str, change: impl Fn(&mut Shard) -> T) -> Result<T, LocalError> {
-        let grows = self.is_configured(scope);
-        let shard = self.shard_of(scope);
-        let key = if grows {
-            keys::configured_shard(&self.namespace, shard)
-        } else {
-            keys::shard(&self.namespace, self.shards.get(), shard)
-        };
+        let (key, grows) = self.place_of(scope);
         let changed = change_value(&self.data, &key, |bytes| {
             let mut counters = Shard::decode(bytes).growing(grows);
             let answer = change(&mut counters);
             (answer, counters.encode())
         });
         changed.map_err(|fault| match fault {
-            Unchanged::Missing => LocalError::Missing(shard),
-            Unchanged::Contended => LocalError::Contended(shard),
+            Unchanged::Missing => LocalError::Missing(self.shard_of(scope)),
+            Unchanged::Contended => LocalError::Contended(self.shard_of(scope)),
         })
+    }
+
+    /// The key of the shard of `scope`, and whether the shard grows.
+    fn place_of(&self, scope: &str) -> (String, bool) {
+        let (shard, grows) = (self.shard_of(scope), self.is_configured(scope));
+        let key = if grows {
+            keys::configured_shard(&self.namespace, shard)
+        } else {
+            keys::shard(&self.namespace, self.shards.get(), shard)
+        };
+        (key, grows)
     }
 
     /// The data that the counters are on.
@@ -408,6 +421,19 @@ pub(crate) mod tests {
         }
         store.settle(&costs(12), receipt, at(12_000)).unwrap();
         assert_eq!(used(12_000), [12, 0, 12]);
+    }
+
+    #[test]
+    fn a_peek_shows_windows_and_writes_nothing() {
+        let memory = Memory::default();
+        let store = store(&memory);
+        let scope = one("a", 5, 2);
+        let used = |now| store.peek(&scope, at(now)).unwrap()[0].used.get();
+        assert_eq!(used(0), 0);
+        store.reserve(std::slice::from_ref(&scope), at(0)).unwrap();
+        memory.take_calls();
+        assert_eq!((used(1), memory.take_calls()), (2, (1, 0)));
+        assert_eq!((used(120_000), used(1)), (0, 2), "what it forgets stays");
     }
 
     #[test]

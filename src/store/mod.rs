@@ -10,6 +10,7 @@ mod charge;
 mod failure;
 mod health;
 pub mod keys;
+mod latency;
 pub mod local;
 mod mirror;
 pub mod noticeboard;

@@ -3,6 +3,7 @@
 use super::arrears::{Arrears, Owed};
 use super::charge::ScopeCharges;
 use super::health::{Health, Standing};
+use super::latency::Latency;
 use super::local::{LocalStore, SharedData};
 use super::mirror::Mirror;
 use super::reservations::{ReserveOutcome, ReserveQueue};
@@ -18,6 +19,7 @@ use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::series::Count;
 use crate::telemetry::stats::Stats;
+use crate::window::WindowState;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -49,6 +51,7 @@ struct Sidecar {
     /// Whether it has not decided since the last callout that failed.
     is_missed: bool,
     health: Health,
+    latency: Latency,
     cluster: String,
     /// When settlements were last hastened because it had come back.
     hastened: Option<Millis>,
@@ -132,6 +135,7 @@ impl<S: SharedData> Stores<S> {
                     arrears: Arrears::default(),
                     is_missed: false,
                     health: Health::default(),
+                    latency: Latency::default(),
                     cluster: redis.cluster.clone(),
                     hastened: None,
                     timeout,
@@ -506,12 +510,28 @@ impl<S: SharedData> Stores<S> {
         callouts.extend(sidecar.settles.next_callout(now));
         callouts.extend(sidecar.responses.next_callout(now));
         callouts.extend(sidecar.health.next_callout(&self.namespace, sidecar.timeout, now));
+        sidecar.latency.began(&callouts, now);
         callouts
     }
 
     /// What this worker knows of its store.
     pub fn standing(&self) -> Standing {
         self.sidecar.as_ref().map_or(Standing::Absent, |sidecar| sidecar.health.standing())
+    }
+
+    /// How long the sidecar took for its last answer.
+    pub fn answered_in(&self) -> Option<Millis> {
+        self.sidecar.as_ref().and_then(|sidecar| sidecar.latency.last())
+    }
+
+    /// The last failure since the store's last sign of life.
+    pub fn failure(&self) -> Option<String> {
+        self.sidecar.as_ref().and_then(|sidecar| sidecar.health.failure()).map(|failure| failure.why.clone())
+    }
+
+    /// The windows of one scope in the local store, which stays as it is; none if there is none.
+    pub fn peek(&self, scope: &ScopeCharges, now: Millis) -> Vec<WindowState> {
+        self.local.as_ref().and_then(|local| local.peek(scope, now)).unwrap_or_default()
     }
 
     /// Looks after the sidecar, or leaves that to others if it `stands_by`, and logs what has become of it.
@@ -536,6 +556,7 @@ impl<S: SharedData> Stores<S> {
             sidecar.health.heard(Err(failure), now);
         }
         let is_answered = answer.is_ok();
+        sidecar.latency.ended(kind, is_answered, now);
         match kind {
             Kind::Probe => {
                 if sidecar.health.callout_ended(answer, now) {
@@ -690,6 +711,7 @@ impl<S: SharedData> Stores<S> {
         timeless.mirror.iter_mut().for_each(Mirror::forget_times);
         if let Some(sidecar) = &mut timeless.sidecar {
             sidecar.health = Health::default();
+            sidecar.latency = Latency::default();
             sidecar.arrears.forget_times();
             sidecar.settles.forget_times();
         }

@@ -24,8 +24,15 @@ pub mod path {
     pub const SETTLE: &str = "/v1/settle";
     /// Takes background responses and their usage. A sidecar that does not know it answers 404.
     pub const BACKGROUND: &str = "/v1/background";
+    /// Shows the windows that reservations would charge, and whether they would fit. Takes what [`RESERVE`] takes, and
+    /// changes nothing.
+    pub const PEEK: &str = "/v1/peek";
     /// Shows and resets an identity's windows.
     pub const USAGE: &str = "/v1/usage";
+    /// Shows the busiest identities, and those closest to a limit.
+    pub const TOP: &str = "/v1/top";
+    /// Shows what Redis says of itself.
+    pub const STORE: &str = "/v1/store";
     /// Whether the process is alive.
     pub const HEALTH: &str = "/healthz";
     /// Whether Redis answers.

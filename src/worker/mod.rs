@@ -94,6 +94,12 @@ impl<S: SharedData> Worker<S> {
         Self { roll: Some(Roll::new(data, member, config)), ..self }
     }
 
+    /// The same worker, whose configuration has this fingerprint.
+    #[must_use]
+    pub fn configured_by(self, fingerprint: Fingerprint) -> Self {
+        Self { shared: self.shared.of(fingerprint), ..self }
+    }
+
     /// A request comes to this worker. It is there until its seat is dropped.
     pub fn serve(&self) -> Option<Seat> {
         self.roll.as_ref().map(Roll::serve)

@@ -37,6 +37,7 @@ modules! {
     host_calls,
     hostile,
     identities,
+    inspect,
     metrics,
     outages,
     overload,

@@ -259,6 +259,11 @@ impl Envoy {
         &self.admin
     }
 
+    /// The URL of `path` on the admin interface.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
     /// The answer of the admin interface to `GET path`.
     pub fn admin(&self, path: &str) -> String {
         get(&format!("http://{}{path}", self.admin)).unwrap()

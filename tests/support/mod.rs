@@ -4,6 +4,7 @@
 pub mod calls;
 pub mod charges;
 pub mod clock;
+pub mod command;
 pub mod envoy;
 pub mod far;
 pub mod mock_llm;

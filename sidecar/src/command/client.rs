@@ -1,18 +1,41 @@
 //! A client of a running sidecar, over TCP or a unix socket. It asks and resets; it decides nothing.
 
 use super::Failure;
-use super::counters::Owner;
+use clap::Args;
 use llm_rate_limit::config::Secret;
-use llm_rate_limit::store::wire::path;
-use reqwest::{Client as Http, Method};
-use serde::Deserialize;
+use reqwest::{Client as Http, Method, StatusCode};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
 /// The time limit for an answer; the sidecar's own timeouts are shorter.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The sidecar to ask.
+#[derive(Clone, Debug, Args)]
+pub struct Address {
+    /// The sidecar's address: http://host:port or unix:/path
+    #[arg(
+        long = "sidecar",
+        visible_alias = "url",
+        value_name = "URL",
+        env = "SIDECAR_URL",
+        default_value = "http://127.0.0.1:8081"
+    )]
+    sidecar: String,
+    /// The sidecar's AUTH_TOKEN
+    #[arg(long, value_name = "TOKEN", env = "AUTH_TOKEN", hide_env_values = true)]
+    auth_token: Option<Secret>,
+}
+
+impl Address {
+    /// A client of it.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.sidecar, self.auth_token.as_ref())
+    }
+}
 
 /// A client of one sidecar.
 #[derive(Debug)]
@@ -45,29 +68,43 @@ impl Client {
         Ok(Self { http, base, token, runtime })
     }
 
-    /// The usage of the windows of `owner`.
-    pub(super) fn usage<T: DeserializeOwned>(&self, owner: &Owner) -> Result<T, Failure> {
-        self.ask(Method::GET, owner)
+    /// The answer to `GET path` with this query.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Failure> {
+        self.ask(Method::GET, path, query, None)
     }
 
-    /// Resets the windows of `owner`, and returns their usage before.
-    pub(super) fn reset<T: DeserializeOwned>(&self, owner: &Owner) -> Result<T, Failure> {
-        self.ask(Method::DELETE, owner)
+    /// The answer to `DELETE path` with this query.
+    pub(super) fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Failure> {
+        self.ask(Method::DELETE, path, query, None)
     }
 
-    fn ask<T: DeserializeOwned>(&self, method: Method, owner: &Owner) -> Result<T, Failure> {
+    /// The answer to `POST path` with `body` as JSON.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.ask(Method::POST, path, &[], Some(serde_json::to_vec(body)?))
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<T, Failure> {
         let mut url = self.base.clone();
-        url.set_path(path::USAGE);
-        let Owner { scope, identity, namespace } = owner;
-        let mut query = url.query_pairs_mut();
-        query.append_pair("identity", identity).append_pair("scope", scope);
-        if !namespace.is_empty() {
-            query.append_pair("namespace", namespace);
+        url.set_path(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
-        drop(query);
         let mut request = self.http.request(method, url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.body(body);
         }
         let answer = self.runtime.block_on(async {
             let response = request.send().await?;
@@ -79,7 +116,9 @@ impl Client {
         }
         let error = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);
         let error = error.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
-        Err(Failure(format!("the sidecar answered {}: {error}", status.as_u16())))
+        let is_older = status == StatusCode::NOT_FOUND;
+        let hint = if is_older { ": it is no sidecar, or an older one than this command" } else { "" };
+        Err(Failure(format!("the sidecar answered {}: {error}{hint}", status.as_u16())))
     }
 
     fn unreachable(&self, why: &reqwest::Error) -> Failure {

@@ -1,20 +1,23 @@
 //! `usage` and `reset`: show counters and reset them, by asking a running sidecar.
 //!
 //! An owner's identity and scope find its counters. The identity of a key is its digest. The filter configuration says
-//! whether a secret goes into that digest and which scope the key is in, so it is needed where groups or a secret are
-//! used.
+//! whether a secret goes into that digest, which scope the key is in and which namespace its counters have, so it is
+//! needed where any of these is used. [`super::nothing_found`] says what may be why there are none.
 
 use super::Failure;
-use super::client::Client;
+use super::client::{Address, Client};
 use super::input::{configuration, key as presented};
+use super::nothing_found::{self, Asked};
 use super::table::{self, Align};
+use super::watch::{Watch, repeated};
 use crate::store::usage::{Reset, Usage, WindowUsage};
 use clap::{ArgGroup, Args};
 use llm_rate_limit::answer::{amount, go_duration};
-use llm_rate_limit::config::Secret;
+use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::policy::{Access, GLOBAL, group_scope, model_scope};
+use llm_rate_limit::store::wire::path;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -37,27 +40,33 @@ pub struct Selection {
     /// The counters that all requests share
     #[arg(long)]
     global: bool,
-    /// The filter configuration: it says which group a key is in and whether a secret goes into its id
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "group", "model", "global"])]
+    /// The filter configuration: it says which group a key is in, whether a secret goes into its id, and the namespace
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The scope of --id: by default the id itself; for a key in a group, group-NAME
+    /// The scope of --id: by default that of the key in --config, or the id itself; for a key in a group, group-NAME
     #[arg(long, conflicts_with_all = ["key", "group", "model", "global"])]
     scope: Option<String>,
     /// The namespace of the counters: by default that of --config, else none
     #[arg(long)]
     namespace: Option<String>,
-    /// The sidecar's address: http://host:port or unix:/path
-    #[arg(long, env = "SIDECAR_URL", default_value = "http://127.0.0.1:8081")]
-    url: String,
-    /// The sidecar's AUTH_TOKEN
-    #[arg(long, env = "AUTH_TOKEN", hide_env_values = true)]
-    auth_token: Option<Secret>,
+    #[command(flatten)]
+    sidecar: Address,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+/// The usage to show.
+#[derive(Clone, Debug, Args)]
+pub struct Shown {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    watch: Watch,
+}
+
 /// The owner of counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) scope: String,
     pub(super) identity: String,
@@ -65,77 +74,113 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// An owner with a scope of its own.
-    fn alone(name: String) -> Self {
-        Self { scope: name.clone(), identity: name, namespace: String::new() }
+    /// The query that selects it.
+    fn query(&self) -> Vec<(&str, &str)> {
+        let mut query = vec![("identity", self.identity.as_str()), ("scope", self.scope.as_str())];
+        if !self.namespace.is_empty() {
+            query.push(("namespace", &self.namespace));
+        }
+        query
     }
 }
 
+/// What a selection asks for, and the configuration that it goes by.
+struct Selected {
+    asked: Asked,
+    owner: Owner,
+    config: Option<Config>,
+}
+
 impl Selection {
-    fn owner(&self) -> Result<Owner, Failure> {
-        let owner = self.owner_by_name()?;
-        Ok(Owner { namespace: self.namespace.clone().unwrap_or(owner.namespace), ..owner })
+    fn select(&self) -> Result<Selected, Failure> {
+        let config = self.config.as_deref().map(configuration).transpose()?;
+        let asked = self.asked()?;
+        let (scope, identity) = match &asked {
+            Asked::Key(key) => of_key(key, config.as_ref())?,
+            Asked::Id(id) => (self.scope_of(id, config.as_ref()), id.clone()),
+            Asked::Group(name) => (group_scope(name), group_scope(name)),
+            Asked::Model(pattern) => (model_scope(pattern), model_scope(pattern)),
+            Asked::Global => (GLOBAL.to_owned(), GLOBAL.to_owned()),
+        };
+        let configured = config.as_ref().map(|config| config.namespace().to_string());
+        let namespace = self.namespace.clone().or(configured).unwrap_or_default();
+        Ok(Selected { asked, owner: Owner { scope, identity, namespace }, config })
     }
 
-    fn owner_by_name(&self) -> Result<Owner, Failure> {
-        if let Some(key) = &self.key {
-            return self.owner_of_key(key);
-        }
-        if let Some(id) = &self.id {
-            return Ok(Owner {
-                scope: self.scope.clone().unwrap_or_else(|| id.clone()),
-                identity: id.clone(),
-                namespace: String::new(),
-            });
-        }
-        let group = self.group.as_deref().map(group_scope);
-        let model = self.model.as_deref().map(model_scope);
-        Ok(Owner::alone(group.or(model).unwrap_or_else(|| GLOBAL.to_owned())))
+    fn asked(&self) -> Result<Asked, Failure> {
+        Ok(match (&self.key, &self.id, &self.group, &self.model) {
+            (Some(key), ..) => Asked::Key(presented(key)?),
+            (_, Some(id), ..) => Asked::Id(id.clone()),
+            (_, _, Some(group), _) => Asked::Group(group.clone()),
+            (_, _, _, Some(model)) => Asked::Model(model.clone()),
+            (None, None, None, None) => Asked::Global,
+        })
     }
 
-    fn owner_of_key(&self, key: &str) -> Result<Owner, Failure> {
-        let identity = Identity::of_key(&presented(key)?);
-        let Some(file) = &self.config else { return Ok(Owner::alone(identity.id().to_string())) };
-        let config = configuration(file)?;
-        match config.access(Some(&identity)) {
-            Access::Limited(subject) => Ok(Owner {
-                scope: subject.scope().to_owned(),
-                identity: subject.id().to_owned(),
-                namespace: config.namespace().to_string(),
-            }),
-            Access::Unlimited => {
-                Err(Failure("this key is unlimited: its requests are not counted".to_owned()))
-            }
-            Access::Rejected => Err(Failure("unknown API key: its requests are not counted".to_owned())),
-        }
+    fn scope_of(&self, id: &str, config: Option<&Config>) -> String {
+        let configured =
+            || config?.subjects().find(|subject| subject.id() == id).map(|it| it.scope().to_owned());
+        self.scope.clone().or_else(configured).unwrap_or_else(|| id.to_owned())
     }
+}
 
-    fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.url, self.auth_token.as_ref())
+impl Selected {
+    /// Says what may be why there are no counters.
+    fn explain_nothing(&self, client: &Client, out: &mut impl Write) -> Result<(), Failure> {
+        for hint in nothing_found::hints(&self.asked, &self.owner, self.config.as_ref(), client) {
+            writeln!(out, "hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The scope and the identity of the counters of `key`.
+fn of_key(key: &str, config: Option<&Config>) -> Result<(String, String), Failure> {
+    let identity = Identity::of_key(key);
+    let Some(config) = config else {
+        let id = identity.id().to_string();
+        return Ok((id.clone(), id));
+    };
+    match config.access(Some(&identity)) {
+        Access::Limited(subject) => Ok((subject.scope().to_owned(), subject.id().to_owned())),
+        Access::Unlimited => Err(Failure("this key is unlimited: its requests are not counted".to_owned())),
+        Access::Rejected => Err(Failure(
+            "the configuration does not name this key, and rejects those that it does not name: check its spelling"
+                .to_owned(),
+        )),
     }
 }
 
 /// Prints the usage of the windows.
-pub(super) fn show(selection: &Selection, out: &mut impl Write) -> Result<bool, Failure> {
-    let usage: Usage = selection.client()?.usage(&selection.owner()?)?;
-    if selection.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&usage)?)?;
-    } else {
+pub(super) fn show(shown: &Shown, out: &mut impl Write) -> Result<bool, Failure> {
+    let selection = &shown.selection;
+    let selected = selection.select()?;
+    let client = selection.sidecar.client()?;
+    repeated(&shown.watch, out, |out| {
+        let usage: Usage = client.get(path::USAGE, &selected.owner.query())?;
+        if selection.json {
+            return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&usage)?)?);
+        }
         print(&usage.windows, "no usage", out)?;
-    }
-    Ok(true)
+        if usage.windows.is_empty() { selected.explain_nothing(&client, out) } else { Ok(()) }
+    })
 }
 
 /// Resets the windows, and prints their usage before.
 pub(super) fn reset(selection: &Selection, out: &mut impl Write) -> Result<bool, Failure> {
-    let reset: Reset = selection.client()?.reset(&selection.owner()?)?;
+    let selected = selection.select()?;
+    let client = selection.sidecar.client()?;
+    let reset: Reset = client.delete(path::USAGE, &selected.owner.query())?;
     if selection.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&reset)?)?;
-    } else {
-        if !reset.removed.is_empty() {
-            writeln!(out, "reset; usage before the reset:")?;
-        }
-        print(&reset.removed, "nothing to reset", out)?;
+        return Ok(true);
+    }
+    if !reset.removed.is_empty() {
+        writeln!(out, "reset; usage before the reset:")?;
+    }
+    print(&reset.removed, "nothing to reset", out)?;
+    if reset.removed.is_empty() {
+        selected.explain_nothing(&client, out)?;
     }
     Ok(true)
 }

@@ -1,60 +1,105 @@
 //! `explain`: prints the windows that a request would be charged to, without sending one.
 //!
-//! It needs no Envoy, no sidecar and no Redis, and so it does not know how much of a window is used.
+//! It needs no Envoy, no sidecar and no Redis, unless `--live` asks how much of each window is used ([`super::live`]).
 
 use super::Failure;
-use super::input::{configuration, key};
+use super::client::Address;
+use super::input::{configuration, contents};
+use super::live::Live;
+use super::presented::Presented;
 use super::table::{self, Align};
 use clap::Args;
 use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
-use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::endpoints::{Route, Treatment};
-use llm_rate_limit::policy::{Access, Applied, Candidates, NEW_IDENTITIES, Subject};
+use llm_rate_limit::policy::{Access, Applied, NEW_IDENTITIES, Subject};
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::request::Endpoint;
+use llm_rate_limit::session::quote::{Due, Quote};
 use llm_rate_limit::store::keys::Keyspace;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The path of a request that names none.
+const LLM_PATH: &str = "/v1/chat/completions";
 
 /// The request to explain.
 #[derive(Clone, Debug, Args)]
 pub struct Question {
-    /// The filter configuration, JSON or YAML; - is standard input
+    /// The filter configuration, JSON or YAML, alone or in a file that `check` takes; - is standard input
     file: PathBuf,
-    /// The key that the request presents; - reads it from standard input. Without it, the request has no identity
-    #[arg(long)]
-    key: Option<String>,
+    #[command(flatten)]
+    presented: Presented,
     /// The model that the request names. Without it, the request may be for any, and counts under the limits of all
-    #[arg(long)]
+    #[arg(long, conflicts_with = "body")]
     model: Option<String>,
     /// The path of the request, which is a POST; an LLM endpoint by default
     #[arg(long)]
     path: Option<String>,
+    /// The body of the request, which names its model and says what it costs; - is standard input
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// Ask the sidecar how much of each window is used, whether the request would fit, and which limit binds
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    sidecar: Address,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn explain(question: &Question, out: &mut impl Write) -> Result<bool, Failure> {
+    question.check_inputs()?;
     let config = configuration(&question.file)?;
-    let presented = question.key.as_deref().map(key).transpose()?;
-    let identity = presented.as_deref().map(Identity::of_key);
+    let path = question.path.as_deref().unwrap_or(LLM_PATH);
+    let identity = question.presented.identity(&config, path)?;
     let access = config.access(identity.as_ref());
     let route = question.path.as_deref().map(|path| config.endpoints().route(path));
-    let model = route.as_ref().and_then(|route| route.deployment.as_deref()).or(question.model.as_deref());
+    let quote = question.quote(&config, path)?;
+    let explained = Explained { config: &config, route, model: quote.model.as_deref() };
+    let due = |subject: &Subject| explained.due(subject, &quote);
+    let live = match &access {
+        Access::Limited(subject) if question.live => {
+            Some(Live::ask(&config, subject, &due(subject), &question.sidecar)?)
+        }
+        _ => None,
+    };
     if question.json {
-        writeln!(out, "{:#}", as_json(&config, &access, route.as_ref(), model))?;
+        writeln!(out, "{:#}", explained.as_json(&access, due, live.as_ref()))?;
         return Ok(true);
     }
-    if let Some(route) = &route {
+    if let Some(route) = &explained.route {
         writeln!(out, "{}", in_words(route))?;
     }
-    if route.as_ref().is_none_or(|route| is_charged(route.treatment)) {
-        as_text(&config, &access, route.as_ref(), model, out)?;
+    if explained.route.as_ref().is_none_or(|route| is_charged(route.treatment)) {
+        if live.is_some() && question.body.is_none() {
+            writeln!(out, "without --body nobody knows its tokens, and it costs none here")?;
+        }
+        explained.as_text(&access, due, live.as_ref(), out)?;
     }
     Ok(true)
+}
+
+impl Question {
+    /// Fails if two things are to come from standard input.
+    fn check_inputs(&self) -> Result<(), Failure> {
+        let is_input = |file: &Path| file == Path::new("-");
+        let inputs =
+            [is_input(&self.file), self.presented.reads_input(), self.body.as_deref().is_some_and(is_input)];
+        if inputs.iter().filter(|is_input| **is_input).count() > 1 {
+            return Err(Failure("only one of the configuration, --key and --body can be \"-\"".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn quote(&self, config: &Config, path: &str) -> Result<Quote, Failure> {
+        Ok(match &self.body {
+            Some(body) => Quote::new(config, path, &contents(body)?),
+            None => Quote::without_body(config, path, self.model.as_deref()),
+        })
+    }
 }
 
 /// Whether requests that are treated so are charged to any window.
@@ -62,15 +107,12 @@ const fn is_charged(treatment: Treatment) -> bool {
     !matches!(treatment, Treatment::Pass | Treatment::Free | Treatment::Reject)
 }
 
-/// The limits on a request for `model` by `route`, or to an LLM endpoint.
-fn limits(subject: &Subject, route: Option<&Route>, model: Option<&str>) -> Vec<Applied> {
-    match route.map(|route| route.treatment) {
-        Some(treatment) if !is_charged(treatment) => Vec::new(),
-        Some(Treatment::WithoutTokens) => {
-            subject.limits(&Candidates::NONE).filter(|applied| !applied.limit.metric.needs_tokens()).collect()
-        }
-        _ => subject.limits(&model.into()).collect(),
-    }
+/// The request that is explained.
+struct Explained<'a> {
+    config: &'a Config,
+    /// The way of the request, if its path is given.
+    route: Option<Route>,
+    model: Option<&'a str>,
 }
 
 /// What happens to a POST.
@@ -110,24 +152,83 @@ const fn format_name(endpoint: Endpoint) -> &'static str {
     }
 }
 
-fn as_json(config: &Config, access: &Access, route: Option<&Route>, model: Option<&str>) -> Value {
-    let mut answer = match access {
-        Access::Unlimited => json!({"access": "unlimited"}),
-        Access::Rejected => json!({"access": "rejected"}),
-        Access::Limited(subject) => json!({
-            "access": "limited",
-            "name": subject.name(),
-            "identity": subject.id(),
-            "scope": subject.scope(),
-            "group": subject.group(),
-            "max_new_identities_per_second": subject.max_new_identities(),
-            "windows": limits(subject, route, model).iter().map(|applied| window(config, applied)).collect::<Vec<_>>(),
-        }),
-    };
-    if let (Some(route), Some(members)) = (route, answer.as_object_mut()) {
-        members.insert("endpoint".to_owned(), word(route).into());
+impl Explained<'_> {
+    /// What the request reserves of `subject`: whatever its path is, if none is given.
+    fn due(&self, subject: &Subject, quote: &Quote) -> Due {
+        if self.route.is_some() { quote.due(subject) } else { quote.due_of_all(subject) }
     }
-    answer
+
+    fn as_json(&self, access: &Access, due: impl Fn(&Subject) -> Due, live: Option<&Live>) -> Value {
+        let mut answer = match access {
+            Access::Unlimited => json!({"access": "unlimited"}),
+            Access::Rejected => json!({"access": "rejected"}),
+            Access::Limited(subject) => {
+                let due = due(subject);
+                let mut windows: Vec<_> = due.limits().map(|applied| window(self.config, applied)).collect();
+                if let Some(live) = live {
+                    live.add_to(&mut windows);
+                }
+                json!({
+                    "access": "limited",
+                    "name": subject.name(),
+                    "identity": subject.id(),
+                    "scope": subject.scope(),
+                    "group": subject.group(),
+                    "max_new_identities_per_second": subject.max_new_identities(),
+                    "windows": windows,
+                })
+            }
+        };
+        if let Some(members) = answer.as_object_mut() {
+            if let Some(route) = &self.route {
+                members.insert("endpoint".to_owned(), word(route).into());
+            }
+            if let Some(live) = live {
+                members.insert("fits".to_owned(), live.is_admitted().into());
+            }
+        }
+        answer
+    }
+
+    fn as_text(
+        &self,
+        access: &Access,
+        due: impl Fn(&Subject) -> Due,
+        live: Option<&Live>,
+        out: &mut impl Write,
+    ) -> Result<(), Failure> {
+        let subject = match access {
+            Access::Unlimited => return Ok(writeln!(out, "unlimited: nothing is counted")?),
+            Access::Rejected => return Ok(writeln!(out, "rejected: answered 401")?),
+            Access::Limited(subject) => subject,
+        };
+        writeln!(out, "{}", introduction(subject, self.model))?;
+        if let Some(most) = subject.max_new_identities() {
+            writeln!(
+                out,
+                "if it is new, and {most} others have come in the same second, \"this key\" is {NEW_IDENTITIES:?}"
+            )?;
+        }
+        let due = due(subject);
+        let has_budget = due.limits().any(|applied| applied.limit.metric.name() == "cost_usd");
+        if has_budget && self.model.is_some() && self.config.price(self.model).is_none() {
+            writeln!(out, "this model has no price, so it costs nothing")?;
+        }
+        if let Some(live) = live {
+            return live.write(out);
+        }
+        let columns = [
+            ("OWNER", Align::Left),
+            ("LIMIT ON", Align::Left),
+            ("AMOUNT", Align::Right),
+            ("CAPACITY", Align::Right),
+            ("WINDOW", Align::Left),
+            ("ALGORITHM", Align::Left),
+            ("IF EXCEEDED", Align::Left),
+        ];
+        let rows: Vec<_> = due.limits().map(row).collect();
+        Ok(table::write(out, columns, &rows)?)
+    }
 }
 
 fn window(config: &Config, applied: &Applied) -> Value {
@@ -153,43 +254,6 @@ fn counter(config: &Config, applied: &Applied) -> String {
     let limit = &applied.limit;
     let namespace = config.namespace();
     Keyspace::new(&namespace).counter(&applied.scope, &applied.identity, &limit.name, &limit.window)
-}
-
-fn as_text(
-    config: &Config,
-    access: &Access,
-    route: Option<&Route>,
-    model: Option<&str>,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
-    let subject = match access {
-        Access::Unlimited => return Ok(writeln!(out, "unlimited: nothing is counted")?),
-        Access::Rejected => return Ok(writeln!(out, "rejected: answered 401")?),
-        Access::Limited(subject) => subject,
-    };
-    writeln!(out, "{}", introduction(subject, model))?;
-    if let Some(most) = subject.max_new_identities() {
-        writeln!(
-            out,
-            "if it is new, and {most} others have come in the same second, \"this key\" is {NEW_IDENTITIES:?}"
-        )?;
-    }
-    let limits = limits(subject, route, model);
-    let has_budget = limits.iter().any(|applied| applied.limit.metric.name() == "cost_usd");
-    if has_budget && model.is_some() && config.price(model).is_none() {
-        writeln!(out, "this model has no price, so it costs nothing")?;
-    }
-    let columns = [
-        ("OWNER", Align::Left),
-        ("LIMIT ON", Align::Left),
-        ("AMOUNT", Align::Right),
-        ("CAPACITY", Align::Right),
-        ("WINDOW", Align::Left),
-        ("ALGORITHM", Align::Left),
-        ("IF EXCEEDED", Align::Left),
-    ];
-    let rows: Vec<_> = limits.iter().map(row).collect();
-    Ok(table::write(out, columns, &rows)?)
 }
 
 fn introduction(subject: &Subject, model: Option<&str>) -> String {

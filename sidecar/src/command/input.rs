@@ -1,6 +1,8 @@
 //! The inputs of commands: files, configurations and keys. `-` stands for standard input.
 
 use super::Failure;
+use super::deployment::documents;
+use super::deployment::find::{Found, Given, find};
 use llm_rate_limit::config::Config;
 use std::fs;
 use std::io::{self, Read};
@@ -17,10 +19,30 @@ pub(super) fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
     read.map_err(|why| Failure(format!("{}: {why}", file.display())))
 }
 
-/// The filter configuration in `file`; a failure lists every problem.
+/// The filter configuration in `file`: all of it, or the only one in files of Envoy, Istio, Envoy Gateway or
+/// Kubernetes; a failure lists every problem.
 pub(super) fn configuration(file: &Path) -> Result<Config, Failure> {
-    Config::from_bytes(&contents(file)?).map_err(|error| {
-        let lines = error.problems().iter().map(|problem| format!("{}: {problem}", file.display()));
+    let bytes = contents(file)?;
+    let name = file.display();
+    let documents = documents::read(&bytes).unwrap_or_default();
+    let found: Vec<_> = documents.iter().flat_map(find).collect();
+    let config = match &found[..] {
+        [Found { configuration: Given::Text(text), .. }] => Config::from_bytes(text.as_bytes()),
+        [Found { configuration: Given::Missing, .. }] => Config::from_bytes(b""),
+        [Found { configuration: Given::Whole(tree), .. }] if documents.len() > 1 => {
+            Config::from_bytes(tree.to_string().as_bytes())
+        }
+        [Found { configuration: Given::Tree(tree), .. }] => Config::from_bytes(tree.to_string().as_bytes()),
+        [_, _, ..] => {
+            return Err(Failure(format!("{name}: has {} configurations of the filter", found.len())));
+        }
+        [] if !documents.is_empty() => {
+            return Err(Failure(format!("{name}: nothing of the filter is in it")));
+        }
+        _ => Config::from_bytes(&bytes),
+    };
+    config.map_err(|error| {
+        let lines = error.problems().iter().map(|problem| format!("{name}: {problem}"));
         Failure(lines.collect::<Vec<_>>().join("\n"))
     })
 }

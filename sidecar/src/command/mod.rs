@@ -1,18 +1,28 @@
 //! The command line `llm-rate-limit`, and its tasks: every command but the server.
 //!
-//! `check`, `explain` and `count` read files and connect to nothing. `usage` and `reset` ask a running sidecar.
+//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `top` and `explain --live` ask a
+//! running sidecar.
 //! Results go to standard output, as text or as JSON; errors go to standard error.
 
 mod check;
 mod client;
 mod count;
 mod counters;
+mod deployment;
+mod doctor;
 mod explain;
 mod input;
+mod live;
+mod nothing_found;
+mod presented;
+mod shell;
 mod table;
+mod top;
+mod watch;
 
 use crate::serve::Settings;
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::PathBuf;
 use std::{fmt, io};
 
@@ -42,35 +52,75 @@ pub enum Command {
 /// A command that ends by itself.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Task {
-    /// Check filter configurations and print every problem with its place
+    /// Check filter configurations, alone or in those of Envoy, Istio, Envoy Gateway and Kubernetes
+    ///
+    /// Prints every problem with its place, and hints. All files are one deployment: a cluster may be in another file
+    /// than the filter. The exit status is 1 if there is a problem, or if no file has the filter.
     Check {
-        /// JSON or YAML files; - is standard input
+        /// JSON or YAML files: the filter's configuration, Envoy's, an EnvoyFilter, WasmPlugin, TrafficExtension,
+        /// EnvoyExtensionPolicy or ConfigMap; - is standard input
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
     /// Print the windows that a request would be charged to
-    Explain(explain::Question),
+    Explain(Box<explain::Question>),
     /// Print what a request would be charged, and what its response settles it to
     Count(count::Requests),
     /// Print the usage of a key, a group, a model or all requests
-    Usage(Box<counters::Selection>),
+    Usage(Box<counters::Shown>),
     /// Reset the usage of a key, a group, a model or all requests to zero
     Reset(Box<counters::Selection>),
+    /// Print the busiest identities and those closest to a limit, as a sidecar has seen them lately
+    Top(top::Asked),
+    /// Say whether the filter of a running Envoy limits as it should
+    ///
+    /// Asks the filter itself (--inspect), Envoy's admin interface and a sidecar, whatever is given, and changes
+    /// nothing. The exit status is 0 if nothing is wrong, 1 if something is, and 2 if somebody does not answer.
+    Doctor(Box<doctor::Asked>),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// What a task has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Fine,
+    /// Something is.
+    Problem,
+    /// Somebody does not answer.
+    Unreached,
+}
+
+impl From<bool> for Verdict {
+    fn from(is_fine: bool) -> Self {
+        if is_fine { Self::Fine } else { Self::Problem }
+    }
 }
 
 impl Task {
-    /// Runs the task and writes its result to `out`. Returns false if it found a problem in what it checked.
+    /// Runs the task and writes its result to `out`. Returns what it has found.
     ///
     /// # Errors
     /// The task could not be done.
-    pub fn run(&self, out: &mut impl io::Write) -> Result<bool, Failure> {
-        match self {
+    pub fn run(&self, out: &mut impl io::Write) -> Result<Verdict, Failure> {
+        let is_fine = match self {
             Self::Check { files } => check::check(files, out),
             Self::Explain(question) => explain::explain(question, out),
             Self::Count(requests) => count::count(requests, out),
-            Self::Usage(selection) => counters::show(selection, out),
+            Self::Usage(shown) => counters::show(shown, out),
             Self::Reset(selection) => counters::reset(selection, out),
-        }
+            Self::Top(asked) => top::top(asked, out),
+            Self::Doctor(asked) => return doctor::doctor(asked, out),
+            Self::Completions { shell } => shell::completions(*shell, out),
+            Self::Man => shell::man(out),
+        };
+        is_fine.map(Verdict::from)
     }
 }
 

@@ -19,8 +19,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use llm_rate_limit::store::version::{self, NEWEST, OLDEST};
 use llm_rate_limit::store::wire::{Background, Reserve, Settle, path};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::{Arc, Once};
 use std::time::Instant;
@@ -75,6 +75,9 @@ impl App {
             .route(path::RESERVE, post(reserve))
             .route(path::SETTLE, post(settle))
             .route(path::BACKGROUND, post(background))
+            .route(path::PEEK, post(peek))
+            .route(path::TOP, get(top))
+            .route(path::STORE, get(report_store))
             .route(path::USAGE, get(read_usage).delete(reset_usage))
             .layer(middleware::from_fn_with_state(Arc::clone(&self), require_token))
             // The last layer runs first: every answer says its version.
@@ -113,6 +116,36 @@ async fn background(State(app): State<Arc<App>>, request: Request) -> Result<Res
     complete(async move { Ok(json(&app.store.background(&call.batch).await?)) }).await
 }
 
+async fn peek(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let call = arrive::<Reserve>(&app, request).await?;
+    Ok(json(&app.store.peek(&call.batch).await?))
+}
+
+/// What a ranking is to have.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ranked {
+    /// The most entries of each list.
+    #[serde(default = "default_ranked")]
+    limit: usize,
+    /// The identity that it is about, if it is about one.
+    identity: Option<String>,
+}
+
+/// The entries of a ranking that names no number.
+const fn default_ranked() -> usize {
+    10
+}
+
+async fn top(
+    State(app): State<Arc<App>>,
+    ranked: Result<Query<Ranked>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let _place = app.place()?;
+    let Query(Ranked { limit, identity }) = ranked.map_err(|why| Refusal::Malformed(why.body_text()))?;
+    Ok(json(&app.store.top().ranking(limit, identity.as_deref(), Instant::now())))
+}
+
 /// The owner that a query names.
 type OwnerQuery = Result<Query<Owner>, QueryRejection>;
 
@@ -131,6 +164,11 @@ async fn reset_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<R
         "reset the windows of an owner"
     );
     Ok(json(&reset))
+}
+
+async fn report_store(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let _place = app.place()?;
+    Ok(json(&app.store.report().await?))
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

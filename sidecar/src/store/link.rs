@@ -32,6 +32,8 @@ pub struct Link {
     state: watch::Receiver<State>,
     losses: mpsc::UnboundedSender<Loss>,
     timeouts: Timeouts,
+    /// Where Redis is, without credentials.
+    place: String,
     is_cluster: bool,
     metrics: Arc<Metrics>,
 }
@@ -73,10 +75,15 @@ impl Link {
         let (publish, state) =
             watch::channel(State::Down(Unavailable::NotConnected("not connected yet".into())));
         let (losses, incoming) = mpsc::unbounded_channel();
-        let is_cluster = topology.is_cluster();
+        let (is_cluster, place) = (topology.is_cluster(), topology.to_string());
         let keeper = Keeper { topology, timeouts, buffer, publish, incoming, metrics: Arc::clone(&metrics) };
         tokio::spawn(keeper.run());
-        Self { state, losses, timeouts, is_cluster, metrics }
+        Self { state, losses, timeouts, place, is_cluster, metrics }
+    }
+
+    /// Where Redis is, without credentials.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Whether keys are spread over several servers, by their slots.

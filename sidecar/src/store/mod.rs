@@ -7,8 +7,9 @@
 //! little, and only until the charge leaves its window.
 //!
 //! [`call`] makes script calls of charges, and [`invocation`] commands of calls; `background` keeps reservations open
-//! for usage that comes later, [`link`] keeps the connection that [`topology`] opens, and [`usage`] lists and resets an
-//! owner's windows. Policy is the filter's: limits travel in each call.
+//! for usage that comes later, [`link`] keeps the connection that [`topology`] opens, `peek` says what a reservation
+//! would find, [`report`] what Redis says of itself, and [`usage`] lists and resets an owner's windows. Policy is the
+//! filter's: limits travel in each call.
 
 pub mod access;
 mod background;
@@ -18,13 +19,16 @@ pub mod invocation;
 mod keeper;
 pub mod link;
 mod newcomers;
+mod peek;
 mod pending;
+pub mod report;
 mod said;
 mod slices;
 pub mod topology;
 pub mod usage;
 
 use crate::metrics::Metrics;
+use crate::top::Top;
 use call::{Call, Group, Invalid};
 use error::{Unavailable, is_permanent};
 use invocation::Invocation;
@@ -53,6 +57,7 @@ pub struct Store {
     link: Link,
     metrics: Arc<Metrics>,
     newcomers: Newcomers,
+    top: Top,
     /// Whether scopes turned out to be on different servers, although Redis looks like one.
     is_sharded: AtomicBool,
 }
@@ -60,13 +65,19 @@ pub struct Store {
 impl Store {
     /// A store behind `link`.
     pub fn new(link: Link, metrics: Arc<Metrics>) -> Self {
-        let newcomers = Newcomers::new(Instant::now());
-        Self { link, metrics, newcomers, is_sharded: AtomicBool::new(false) }
+        let now = Instant::now();
+        let (newcomers, top) = (Newcomers::new(now), Top::new(now));
+        Self { link, metrics, newcomers, top, is_sharded: AtomicBool::new(false) }
     }
 
     /// The connection to Redis.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The busiest identities, and those closest to a limit.
+    pub const fn top(&self) -> &Top {
+        &self.top
     }
 
     /// Decides a batch and returns one answer for each element, in order.
@@ -85,6 +96,7 @@ impl Store {
             answers.append(&mut self.reserve_slice(slice).await?);
         }
         self.metrics.reserved(batch, &answers, began.elapsed());
+        self.top.reserved(batch, &answers, Instant::now());
         said::reserved(batch, &answers);
         Ok(answers)
     }

@@ -6,6 +6,7 @@
 mod accounting;
 mod answer;
 mod endpoints;
+mod inspect;
 mod limits;
 mod source;
 mod store;
@@ -16,6 +17,7 @@ pub use accounting::{
 };
 pub use answer::{Headers, Messages, Rejection};
 pub use endpoints::{Endpoint, HeadersMode, WebSocket};
+pub use inspect::Inspect;
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window, WindowMetric};
@@ -91,6 +93,8 @@ pub struct Root {
     pub rejection: Rejection,
     /// The headers that report limits to clients.
     pub headers: Headers,
+    /// Where the filter answers about itself: by default nowhere.
+    pub inspect: Option<Inspect>,
     /// The encoding that counts the tokens of a model, by a pattern of model names.
     pub encodings: BTreeMap<String, Encoding>,
     /// The tokens of a document that a request only names, by an address or an id, 0 to 9007199254740991. By default,

@@ -183,6 +183,8 @@ fn every_field_takes_effect() {
     let message = config.messages().unwrap().of(None).render(|placeholder| format!("{placeholder:?}"));
     assert_eq!(message, "{Name}: Limit Metric / Window; RetryAfter");
     assert_eq!(config.headers(), Headers::None);
+    let inspect = config.inspect().unwrap();
+    assert!(inspect.is_at("/llm-rate-limit") && inspect.admits("Bearer open-sesame"));
     assert!(config.needs_tokens());
     let encoding = |model| config.encodings().of(Some(model));
     let factor = Factor::new(1.15).unwrap();

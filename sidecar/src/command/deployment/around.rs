@@ -1,0 +1,267 @@
+//! What stands around the filter: whether its sidecar's cluster exists, bodies reach it, the filters that it relies on
+//! come first, and a crash does not end its limits.
+
+use super::Notes;
+use super::documents::Document;
+use super::find::{Form, Found};
+use super::tree::{get, has_type, list, member, text};
+use super::world::{World, buffer_limit};
+use llm_rate_limit::config::{Config, HeadersMode, Store};
+use llm_rate_limit::identity::Place;
+use serde_json::Value;
+
+/// The buffer limit that the shipped files set: Envoy answers a larger body 413 before the filter sees it.
+const BUFFER_BYTES: u64 = 32 << 20;
+
+/// Filters that set dynamic metadata, by the namespace of it and the end of their types.
+const SETTERS: [(&str, &str); 2] = [
+    ("envoy.filters.http.jwt_authn", ".jwt_authn.v3.JwtAuthentication"),
+    ("envoy.filters.http.ext_authz", ".ext_authz.v3.ExtAuthz"),
+];
+
+/// Checks what stands around the filter that was `found` in `document` with `config`.
+pub(in crate::command) fn check(
+    document: &Document,
+    found: &Found<'_>,
+    config: &Config,
+    world: &World,
+    notes: &mut Notes,
+) {
+    let place = &found.place;
+    if !matches!(found.form, Form::Alone) {
+        cluster(document, found, config, world, notes);
+    }
+    match &found.form {
+        Form::Alone => {}
+        Form::Plugin { plugin, chain, listener, name } => {
+            held_headers(plugin, place, config, notes);
+            failure_policy(plugin, place, notes);
+            if let Some((filters, at)) = chain {
+                order(filters, *at, place, config, notes);
+            }
+            patches(document, name, config, notes);
+            buffers(listener.as_ref(), document, place, config, world, notes);
+        }
+        Form::Istio { kind, phase, wasm } => {
+            cannot_hold_headers(kind, &found.configuration_place, config, notes);
+            let strategy = text(wasm, &["failStrategy"]);
+            crashes(strategy, strategy == "FAIL_OPEN", &member(place, "failStrategy"), notes);
+            if *phase == "AUTHN" {
+                for (namespace, _) in set_by_others(config) {
+                    let what = format!(
+                        "expected a phase after Istio's authentication, such as \"AUTHZ\": \"identity\" uses the \
+                         metadata of {namespace}, which is not set before it"
+                    );
+                    notes.problem(&document.at("spec.phase"), what);
+                }
+            }
+        }
+        Form::Gateway { wasm } => {
+            cannot_hold_headers("EnvoyExtensionPolicy", &found.configuration_place, config, notes);
+            if wasm.get("failOpen").and_then(Value::as_bool) == Some(true) {
+                notes.hint(&member(place, "failOpen"), OPEN);
+            }
+            if needs_bodies(config) && world.buffers.iter().all(|limit| *limit < BUFFER_BYTES) {
+                notes.hint(
+                    place,
+                    "a body larger than 32 KiB is answered 413 unless a ClientTrafficPolicy sets \
+                     connection.bufferLimit: 32Mi holds long prompts",
+                );
+            }
+        }
+    }
+}
+
+/// What an open filter means.
+const OPEN: &str = "while the filter has crashed, every request passes without limits";
+
+/// Whether any decision waits for bodies.
+fn needs_bodies(config: &Config) -> bool {
+    config.subjects().chain(config.strangers()).any(|subject| subject.needs_body())
+}
+
+/// The cluster that `store.cluster` names.
+fn cluster(document: &Document, found: &Found<'_>, config: &Config, world: &World, notes: &mut Notes) {
+    let Store::Redis(store) = config.store() else { return };
+    let (name, place) = (store.cluster.as_str(), &found.configuration_place);
+    if world.clusters.contains(name) {
+        return;
+    }
+    // Istio's own name of a service's cluster: outbound|<port>|<subset>|<host>.
+    let parts: Vec<&str> = name.split('|').collect();
+    if let ["outbound", port, _, host] = parts[..] {
+        if !port.parse().is_ok_and(|port| world.may_have_service(host, port)) {
+            notes.hint(place, format!("store.cluster: no Service in these files is {host} at port {port}"));
+        }
+        return;
+    }
+    let knows_all =
+        get(&document.value, "static_resources").is_some() || document.value.get("configs").is_some();
+    if knows_all && !world.discovers_clusters {
+        let known: Vec<_> = world.clusters.iter().map(|name| format!("{name:?}")).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        notes.problem(
+            place,
+            format!("store.cluster: expected one of Envoy's clusters ({known}), found {name:?}"),
+        );
+    } else if matches!(found.form, Form::Istio { .. }) {
+        notes.hint(
+            place,
+            format!(
+                "store.cluster: Istio calls a service's cluster \"outbound|PORT||HOST\", and not {name:?}"
+            ),
+        );
+    } else {
+        notes.hint(place, format!("store.cluster: no file here has the cluster {name:?}"));
+    }
+}
+
+/// Whether the filter can hold headers until the body is there.
+fn held_headers(plugin: &Value, place: &str, config: &Config, notes: &mut Notes) {
+    const FIELD: &str = "allow_on_headers_stop_iteration";
+    let is_allowed = get(plugin, FIELD).and_then(Value::as_bool) == Some(true);
+    let goes_first = config.headers_mode() == HeadersMode::HeadersFirst;
+    if !is_allowed && !goes_first && needs_bodies(config) {
+        notes.problem(
+            &member(place, FIELD),
+            "expected true, so that the filter can wait for bodies; before Envoy 1.35, which has no such field, set \
+             \"headers_mode\" to \"headers_first\" in the filter's configuration",
+        );
+    } else if is_allowed && goes_first {
+        notes.hint(
+            place,
+            "headers_mode: headers could wait for bodies here: \"auto\" refuses before it connects",
+        );
+    }
+}
+
+/// The same where no field can say so.
+fn cannot_hold_headers(kind: &str, place: &str, config: &Config, notes: &mut Notes) {
+    if config.headers_mode() != HeadersMode::HeadersFirst && needs_bodies(config) {
+        notes.hint(
+            place,
+            format!(
+                "headers_mode: a {kind} cannot let headers wait for bodies: \"headers_first\" says so from the start, \
+                 and an EnvoyFilter can"
+            ),
+        );
+    }
+}
+
+fn failure_policy(plugin: &Value, place: &str, notes: &mut Notes) {
+    let policy = text(plugin, &["failure_policy"]);
+    let is_open = policy == "FAIL_OPEN"
+        || (policy.is_empty() && get(plugin, "fail_open").and_then(Value::as_bool) == Some(true));
+    crashes(policy, is_open, &member(place, "failure_policy"), notes);
+}
+
+/// What happens when the filter crashes.
+fn crashes(policy: &str, is_open: bool, place: &str, notes: &mut Notes) {
+    if is_open {
+        notes.hint(place, OPEN);
+    } else if policy != "FAIL_RELOAD" {
+        notes.hint(
+            place,
+            "a filter that has crashed answers 503 until Envoy restarts: FAIL_RELOAD starts it again",
+        );
+    }
+}
+
+/// The namespaces of metadata that `identity` uses, of filters that are known to set them, with their types.
+fn set_by_others(config: &Config) -> Vec<(&'static str, &'static str)> {
+    fn uses(place: &Place, namespace: &str) -> bool {
+        match place {
+            Place::Metadata(path) => path.first().is_some_and(|first| first == namespace),
+            Place::All(parts) => parts.iter().any(|part| uses(part, namespace)),
+            _ => false,
+        }
+    }
+    let is_used = |namespace: &str| config.sources().iter().any(|source| uses(&source.place, namespace));
+    SETTERS.into_iter().filter(|(namespace, _)| is_used(namespace)).collect()
+}
+
+/// Whether a filter in a chain is the one with this name or type.
+fn is(filter: &Value, name: &str, of_type: &str) -> bool {
+    let typed = get(filter, "typed_config").is_some_and(|typed| has_type(typed, of_type));
+    typed || text(filter, &["name"]) == name
+}
+
+/// The filters before and after ours, which is `at` its place among `filters`.
+fn order(filters: &[Value], at: usize, place: &str, config: &Config, notes: &mut Notes) {
+    let position = |name: &str, of_type: &str| filters.iter().position(|filter| is(filter, name, of_type));
+    if position("envoy.filters.http.router", ".router.v3.Router").is_some_and(|router| router < at) {
+        notes.problem(place, "the filter comes after the router, which lets no request through to it");
+    }
+    for (namespace, of_type) in set_by_others(config) {
+        match position(namespace, of_type) {
+            Some(setter) if setter > at => notes.problem(
+                place,
+                format!("the filter comes before {namespace}, whose metadata \"identity\" uses: put it behind"),
+            ),
+            Some(_) => {}
+            None => notes.hint(
+                place,
+                format!("no filter here is {namespace}, whose metadata \"identity\" uses: the source yields nothing"),
+            ),
+        }
+    }
+}
+
+/// Where an `EnvoyFilter` inserts the filter called `name`.
+fn patches(document: &Document, name: &str, config: &Config, notes: &mut Notes) {
+    let patches = list(&document.value, &["spec", "configPatches"]).iter().enumerate();
+    for (index, patch) in patches {
+        let is_ours = patch.pointer("/patch/value").is_some_and(|value| text(value, &["name"]) == name);
+        if text(patch, &["applyTo"]) != "HTTP_FILTER" || !is_ours {
+            continue;
+        }
+        let place = document.at(&format!("spec.configPatches[{index}].patch.operation"));
+        let anchor = patch.pointer("/match/listener/filterChain/filter/subFilter");
+        let is_router = anchor.is_some_and(|anchor| text(anchor, &["name"]) == "envoy.filters.http.router");
+        match text(patch, &["patch", "operation"]) {
+            "ADD" => notes.problem(&place, "expected INSERT_BEFORE the router: ADD puts the filter after it"),
+            "INSERT_AFTER" if is_router => {
+                notes
+                    .problem(&place, "expected INSERT_BEFORE: no request comes to a filter after the router");
+            }
+            "INSERT_FIRST" => {
+                for (namespace, _) in set_by_others(config) {
+                    let what = format!(
+                        "expected INSERT_BEFORE the router: INSERT_FIRST puts the filter before {namespace}, whose \
+                         metadata \"identity\" uses"
+                    );
+                    notes.problem(&place, what);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How large a body may be.
+fn buffers(
+    listener: Option<&(&Value, String)>,
+    document: &Document,
+    place: &str,
+    config: &Config,
+    world: &World,
+    notes: &mut Notes,
+) {
+    let (limit, place) = match listener {
+        Some((listener, path)) => {
+            (buffer_limit(listener), document.at(&member(path, "per_connection_buffer_limit_bytes")))
+        }
+        None if document.kind() == "EnvoyFilter" => (world.buffers.iter().max().copied(), place.to_owned()),
+        // The listener is elsewhere.
+        None => return,
+    };
+    if needs_bodies(config) && limit.is_none_or(|limit| limit < BUFFER_BYTES) {
+        let found =
+            limit.map_or_else(|| "1 MiB, Envoy's default".to_owned(), |limit| format!("{limit} bytes"));
+        let what = format!(
+            "Envoy answers bodies of more than {found} 413 before the filter sees them: \
+             per_connection_buffer_limit_bytes of {BUFFER_BYTES} holds long prompts and images"
+        );
+        notes.hint(&place, what);
+    }
+}

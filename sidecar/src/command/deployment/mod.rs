@@ -1,0 +1,32 @@
+//! Deployments: files of Envoy, Istio, Envoy Gateway and Kubernetes, the filter in them, and what stands around it.
+//!
+//! [`documents`] reads files, [`find`] finds the filter, [`around`] checks its surroundings, and [`advice`] what its
+//! configuration brings about that nobody may have meant. Nothing here connects to anything.
+
+pub(super) mod advice;
+pub(super) mod around;
+pub(super) mod documents;
+pub(super) mod find;
+mod tree;
+pub(super) mod world;
+
+/// What is found about one place of a deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::command) struct Notes {
+    /// What does not work.
+    pub(in crate::command) problems: Vec<String>,
+    /// What works, and may not be meant.
+    pub(in crate::command) hints: Vec<String>,
+}
+
+impl Notes {
+    /// Adds a problem at `place`.
+    fn problem(&mut self, place: &str, what: impl AsRef<str>) {
+        self.problems.push(format!("{place}: {}", what.as_ref()));
+    }
+
+    /// Adds a hint about `place`.
+    fn hint(&mut self, place: &str, what: impl AsRef<str>) {
+        self.hints.push(format!("{place}: {}", what.as_ref()));
+    }
+}

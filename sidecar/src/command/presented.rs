@@ -1,0 +1,84 @@
+//! A request as a command line describes it: the parts by which the filter finds its sender.
+
+use super::Failure;
+use super::input;
+use clap::Args;
+use llm_rate_limit::config::Config;
+use llm_rate_limit::identity::{Identity, RequestView};
+use std::net::IpAddr;
+
+/// What a request shows of its sender.
+#[derive(Clone, Debug, Args)]
+pub struct Presented {
+    /// The key that the request presents, in whatever place; - reads it from standard input
+    #[arg(long, conflicts_with_all = ["headers", "ip", "metadata"])]
+    key: Option<String>,
+    /// A header of the request, such as 'x-api-key: abc'; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// The client's address, as Envoy trusts it
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// Dynamic metadata that another filter has set, such as envoy.filters.http.jwt_authn.payload.sub=alice; may be
+    /// given several times
+    #[arg(long, value_name = "NAMESPACE.PATH=VALUE", value_parser = metadata)]
+    metadata: Vec<(String, String)>,
+}
+
+/// A request to `path`.
+struct View<'a> {
+    presented: &'a Presented,
+    path: &'a str,
+}
+
+impl Presented {
+    /// The sender of a POST to `path` by `config`; none if the request shows none.
+    pub(super) fn identity(&self, config: &Config, path: &str) -> Result<Option<Identity>, Failure> {
+        match &self.key {
+            Some(key) => Ok(Some(Identity::of_key(&input::key(key)?))),
+            None => Ok(config.identity(&View { presented: self, path })),
+        }
+    }
+
+    /// Whether the key is to come from standard input.
+    pub(super) fn reads_input(&self) -> bool {
+        self.key.as_deref() == Some("-")
+    }
+}
+
+impl RequestView for View<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        match name {
+            ":path" => Some(self.path.to_owned()),
+            ":method" => Some("POST".to_owned()),
+            _ => {
+                let named = self.presented.headers.iter().filter(|(found, _)| found == name);
+                // As Envoy joins several fields of one name.
+                named.map(|(_, value)| value.clone()).reduce(|all, next| format!("{all},{next}"))
+            }
+        }
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        match path {
+            ["source", "address"] => self.presented.ip.map(|ip| ip.to_string().into_bytes()),
+            ["metadata", "filter_metadata", path @ ..] => {
+                let path = path.join(".");
+                let mut known = self.presented.metadata.iter();
+                known.find(|(found, _)| *found == path).map(|(_, value)| value.clone().into_bytes())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let name = name.trim().to_ascii_lowercase();
+    if name.is_empty() { Err("expected NAME: VALUE") } else { Ok((name, value.trim().to_owned())) }
+}
+
+fn metadata(text: &str) -> Result<(String, String), &'static str> {
+    let (path, value) = text.split_once('=').ok_or("expected NAMESPACE.PATH=VALUE")?;
+    Ok((path.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,426 @@
+//! The busiest owners of counters, and those closest to a limit, among what this sidecar has decided lately.
+//!
+//! A sketch of bounded size, whatever identities come. It counts requests by owner in a table; when that is full, half
+//! of it goes: every count loses the median, and owners without a count leave, unless they are among those closest to
+//! a limit (frequent items by Misra and Gries, in the form of Anderson et al., "A High-Performance Algorithm for
+//! Identifying Frequent Items in Data Streams", 2017). So whoever sends more than a share of all requests is in it, and
+//! the requests that a count may lack are known. It begins anew every ten minutes and keeps the ten before.
+//!
+//! It has the ids and names that counters have, and no keys. Requests that filters refuse from memory, or admit
+//! locally, never come here.
+
+use llm_rate_limit::quantity::{Millis, Units};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved};
+use llm_rate_limit::window::{Window, WindowState};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The most owners of a generation: a megabyte with their names.
+const MAX_OWNERS: usize = 4096;
+
+/// How many of those closest to a limit stay when the table is full.
+const KEPT_NEAREST: usize = MAX_OWNERS / 4;
+
+/// How long a generation counts.
+const GENERATION: Duration = Duration::from_secs(600);
+
+/// The sketch.
+#[derive(Debug)]
+pub struct Top {
+    hasher: RandomState,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    current: Generation,
+    previous: Generation,
+}
+
+/// The counts of ten minutes, or less.
+#[derive(Debug)]
+struct Generation {
+    began: Instant,
+    /// By the hash of namespace, scope and identity.
+    owners: HashMap<u64, Entry>,
+    /// The most that a count may lack.
+    missing: u64,
+}
+
+/// What is known of an owner.
+#[derive(Clone, Debug)]
+struct Entry {
+    owner: Owner,
+    requests: u64,
+    refused: u64,
+    nearest: Option<Used>,
+}
+
+/// A window, as it was after a decision.
+#[derive(Clone, Debug)]
+struct Used {
+    limit: Arc<str>,
+    window: Window,
+    used: Units,
+    capacity: Units,
+    /// When it is empty if nobody spends.
+    empty_at: Instant,
+}
+
+/// The owner of counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The namespace of its counters.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub namespace: Arc<str>,
+    /// The scope of its counters.
+    pub scope: Arc<str>,
+    /// Its identity.
+    pub identity: Arc<str>,
+}
+
+/// The answer to `GET /v1/top`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// How long it has counted, in milliseconds: up to twenty minutes.
+    pub over_ms: Millis,
+    /// The requests that each count may lack.
+    pub missing: u64,
+    /// The owners with the most requests, most first.
+    pub busiest: Vec<Busy>,
+    /// The owners that have used the largest part of one of their limits, largest first.
+    pub nearest: Vec<Near>,
+}
+
+/// An owner, and its requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// The owner.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// Its requests, admitted or not.
+    pub requests: u64,
+    /// Of them, those that a limit refused, this owner's or another.
+    pub refused: u64,
+}
+
+/// An owner, and the limit that it is closest to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Near {
+    /// The owner.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// The limit's name.
+    pub name: String,
+    /// The window's label, such as `1m`.
+    pub window: String,
+    /// The units in it after the last request.
+    pub used: Units,
+    /// The units that it holds.
+    pub limit: Units,
+    /// Milliseconds until it is empty if no request spends.
+    pub reset_ms: Millis,
+}
+
+impl Top {
+    /// An empty sketch at `now`.
+    pub fn new(now: Instant) -> Self {
+        let state = State { current: Generation::new(now), previous: Generation::new(now) };
+        Self { hasher: RandomState::new(), state: Mutex::new(state) }
+    }
+
+    /// Counts the answers to a batch of reservations, one for each.
+    pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved], now: Instant) {
+        let mut state = self.state();
+        state.turn(now);
+        for (one, answer) in batch.iter().zip(answers) {
+            let Reserved::Decided { admitted, windows } = answer else { continue };
+            let mut rest = windows.as_slice();
+            for scope in &one.charges {
+                for charges in scope.charges.chunk_by(|a, b| a.identity == b.identity) {
+                    let Some((first, (states, others))) =
+                        charges.first().zip(rest.split_at_checked(charges.len()))
+                    else {
+                        break;
+                    };
+                    rest = others;
+                    let owner = (&*one.namespace, &*scope.scope, &*first.identity);
+                    let entry =
+                        state.current.owners.entry(self.hasher.hash_one(owner)).or_insert_with(|| {
+                            Entry::new(Owner {
+                                namespace: Arc::clone(&one.namespace),
+                                scope: Arc::clone(&scope.scope),
+                                identity: Arc::clone(&first.identity),
+                            })
+                        });
+                    entry.requests += 1;
+                    entry.refused += u64::from(!admitted);
+                    entry.see(charges, states, now);
+                }
+            }
+            if state.current.owners.len() >= MAX_OWNERS {
+                state.current.purge(now);
+            }
+        }
+    }
+
+    /// The first `most` of each ranking at `now`, of all owners or of those with this `identity`.
+    pub fn ranking(&self, most: usize, identity: Option<&str>, now: Instant) -> Ranking {
+        let mut state = self.state();
+        state.turn(now);
+        let mut owners = state.previous.owners.clone();
+        for (hash, entry) in &state.current.owners {
+            owners.entry(*hash).and_modify(|earlier| earlier.add(entry)).or_insert_with(|| entry.clone());
+        }
+        let over = now.saturating_duration_since(state.previous.began);
+        let missing = state.previous.missing + state.current.missing;
+        drop(state);
+        let mut entries: Vec<Entry> =
+            owners.into_values().filter(|it| identity.is_none_or(|of| *it.owner.identity == *of)).collect();
+        entries.sort_by_key(|entry| Reverse(entry.requests));
+        let busiest = entries.iter().filter(|entry| entry.requests > 0).take(most).map(Entry::busy).collect();
+        entries.sort_by_key(|entry| Reverse(entry.share(now)));
+        let nearest = entries.iter().filter_map(|entry| entry.near(now)).take(most).collect();
+        Ranking { over_ms: millis(over), missing, busiest, nearest }
+    }
+
+    /// The state. A panic cannot leave it half changed.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn turn(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.current.began);
+        if age >= GENERATION {
+            let ended = std::mem::replace(&mut self.current, Generation::new(now));
+            // Nothing has come for a while: what was before that is old.
+            self.previous = if age < GENERATION * 2 { ended } else { Generation::new(now) };
+        }
+    }
+}
+
+impl Generation {
+    fn new(began: Instant) -> Self {
+        Self { began, owners: HashMap::new(), missing: 0 }
+    }
+
+    /// Halves the table.
+    fn purge(&mut self, now: Instant) {
+        let mut counts: Vec<u64> = self.owners.values().map(|entry| entry.requests).collect();
+        let middle = counts.len() / 2;
+        let median = *counts.select_nth_unstable(middle).1;
+        let mut shares: Vec<_> =
+            self.owners.iter().map(|(hash, entry)| Reverse((entry.share(now), *hash))).collect();
+        let place = KEPT_NEAREST.min(shares.len().saturating_sub(1));
+        let Reverse(last) = *shares.select_nth_unstable(place).1;
+        self.missing += median;
+        self.owners.retain(|hash, entry| {
+            entry.requests = entry.requests.saturating_sub(median);
+            entry.refused = entry.refused.min(entry.requests);
+            entry.requests > 0 || (entry.share(now), *hash) > last
+        });
+    }
+}
+
+impl Entry {
+    fn new(owner: Owner) -> Self {
+        Self { owner, requests: 0, refused: 0, nearest: None }
+    }
+
+    /// Sees the windows of a request.
+    fn see(&mut self, charges: &[Charge], states: &[WindowState], now: Instant) {
+        let capacity = |charge: &Charge| charge.window.capacity(charge.limit);
+        let nearest =
+            charges.iter().zip(states).max_by_key(|(charge, state)| share(state.used, capacity(charge)));
+        let Some((charge, state)) = nearest else { return };
+        // What is known of a window that the request is charged to as well is out of date.
+        let is_known = |used: &Used| charges.iter().any(|charge| used.is_of(charge));
+        let earlier = self.nearest.as_ref().filter(|used| !is_known(used) && used.empty_at > now);
+        let (used, capacity) = (state.used, capacity(charge));
+        if earlier.is_some_and(|earlier| share(earlier.used, earlier.capacity) > share(used, capacity)) {
+            return;
+        }
+        let empty_at = now + Duration::from_millis(state.reset.get());
+        match &mut self.nearest {
+            Some(nearest) if nearest.is_of(charge) => {
+                (nearest.used, nearest.capacity, nearest.empty_at) = (used, capacity, empty_at);
+            }
+            nearest => {
+                let limit = Arc::clone(&charge.name);
+                *nearest = Some(Used { limit, window: charge.window, used, capacity, empty_at });
+            }
+        }
+    }
+
+    /// Adds what came later of the same owner.
+    fn add(&mut self, later: &Self) {
+        self.requests += later.requests;
+        self.refused += later.refused;
+        self.nearest = later.nearest.clone().or_else(|| self.nearest.take());
+    }
+
+    /// The used part of its nearest limit, in millionths.
+    fn share(&self, now: Instant) -> u64 {
+        let nearest = self.nearest.as_ref().filter(|nearest| nearest.empty_at > now);
+        nearest.map_or(0, |nearest| share(nearest.used, nearest.capacity))
+    }
+
+    fn busy(&self) -> Busy {
+        Busy { owner: self.owner.clone(), requests: self.requests, refused: self.refused }
+    }
+
+    fn near(&self, now: Instant) -> Option<Near> {
+        let nearest = self.nearest.as_ref().filter(|nearest| nearest.empty_at > now)?;
+        Some(Near {
+            owner: self.owner.clone(),
+            name: nearest.limit.to_string(),
+            window: nearest.window.label(),
+            used: nearest.used,
+            limit: nearest.capacity,
+            reset_ms: millis(nearest.empty_at.saturating_duration_since(now)),
+        })
+    }
+}
+
+impl Used {
+    fn is_of(&self, charge: &Charge) -> bool {
+        self.limit == charge.name && self.window.counted() == charge.window.counted()
+    }
+}
+
+/// `used` of `capacity` in millionths; all of it if there is no capacity.
+fn share(used: Units, capacity: Units) -> u64 {
+    if capacity.is_zero() {
+        return 1_000_000;
+    }
+    // Units are below 2^53, so that doubles have them, and a cast keeps within its bounds.
+    (used.get() as f64 / capacity.get() as f64 * 1e6) as u64
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llm_rate_limit::quantity::NonZeroMillis;
+    use llm_rate_limit::store::wire::ScopeCharges;
+    use llm_rate_limit::window::Fit;
+
+    /// A reservation of `identity` under limits of `name`, and its answer: what is used of 100.
+    fn decided(identity: &str, name: &str, used: u64, admitted: bool) -> (Reserve, Reserved) {
+        let charge = Charge {
+            identity: identity.into(),
+            name: name.into(),
+            window: Window::sliding(NonZeroMillis::MINUTE),
+            limit: Units::new(100),
+            cost: Units::new(1),
+            enforced: true,
+            warn_at: None,
+        };
+        let charges = vec![ScopeCharges { scope: identity.into(), charges: vec![charge] }];
+        let state = WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
+        (Reserve { charges, ..Reserve::default() }, Reserved::Decided { admitted, windows: vec![state] })
+    }
+
+    fn count(top: &Top, (one, answer): (Reserve, Reserved), now: Instant) {
+        top.reserved(&[one], &[answer], now);
+    }
+
+    /// Identities with their requests and refusals, and identities with their nearest limit and what is used of it.
+    type Names<'a> = (Vec<(&'a str, u64, u64)>, Vec<(&'a str, &'a str, u64)>);
+
+    fn names(ranking: &Ranking) -> Names<'_> {
+        let busiest = ranking.busiest.iter().map(|it| (&*it.owner.identity, it.requests, it.refused));
+        let nearest = ranking.nearest.iter().map(|it| (&*it.owner.identity, &*it.name, it.used.get()));
+        (busiest.collect(), nearest.collect())
+    }
+
+    #[test]
+    fn owners_are_ranked_by_requests_and_by_what_is_left() {
+        let now = Instant::now();
+        let top = Top::new(now);
+        for used in 1..=3 {
+            count(&top, decided("busy", "requests", used, true), now);
+        }
+        count(&top, decided("near", "requests", 5, true), now);
+        count(&top, decided("near", "total_tokens", 95, false), now);
+        let (busiest, nearest) = (top.ranking(9, None, now), top.ranking(1, Some("busy"), now));
+        let (by_requests, by_share) = names(&busiest);
+        assert_eq!(by_requests, [("busy", 3, 0), ("near", 2, 1)]);
+        assert_eq!(by_share, [("near", "total_tokens", 95), ("busy", "requests", 3)]);
+        assert_eq!(names(&nearest), (vec![("busy", 3, 0)], vec![("busy", "requests", 3)]));
+        assert_eq!(busiest.missing, 0);
+    }
+
+    #[test]
+    fn a_window_is_known_as_it_was_after_the_last_request_until_it_is_empty() {
+        let now = Instant::now();
+        let top = Top::new(now);
+        count(&top, decided("a", "requests", 90, true), now);
+        count(&top, decided("a", "requests", 20, true), now);
+        assert_eq!(names(&top.ranking(9, None, now)).1, [("a", "requests", 20)]);
+        count(&top, decided("a", "total_tokens", 10, true), now);
+        assert_eq!(names(&top.ranking(9, None, now)).1, [("a", "requests", 20)], "it is still closer");
+        let later = now + Duration::from_secs(61);
+        assert_eq!(names(&top.ranking(9, None, later)).1, []);
+    }
+
+    #[test]
+    fn every_owner_of_a_request_counts_and_a_failed_one_does_not() {
+        let now = Instant::now();
+        let top = Top::new(now);
+        let (one, answer) = decided("key", "requests", 1, true);
+        let (group, of_group) = decided("group-a", "requests", 50, true);
+        let charges = [one.charges, group.charges].concat();
+        let (Reserved::Decided { windows: a, .. }, Reserved::Decided { windows: b, .. }) = (answer, of_group)
+        else {
+            panic!("both are decided");
+        };
+        let both = Reserve { charges, ..Reserve::default() };
+        let decided = Reserved::Decided { admitted: true, windows: [a, b].concat() };
+        let failed = Reserved::Failed { error: "no".to_owned(), unavailable: true };
+        top.reserved(&[both.clone(), both], &[decided, failed], now);
+        let ranking = top.ranking(9, None, now);
+        assert_eq!(names(&ranking).1, [("group-a", "requests", 50), ("key", "requests", 1)]);
+        assert_eq!(ranking.busiest.iter().map(|it| it.requests).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn a_crowd_is_bounded_and_hides_neither_who_is_busy_nor_who_is_near() {
+        let now = Instant::now();
+        let top = Top::new(now);
+        count(&top, decided("near", "requests", 99, true), now);
+        for n in 0..40_000 {
+            count(&top, decided(&format!("crowd-{n}"), "requests", 1, true), now);
+            if n % 20 == 0 {
+                count(&top, decided("busy", "requests", 2, true), now);
+            }
+        }
+        let ranking = top.ranking(2, None, now);
+        let (busiest, nearest) = names(&ranking);
+        assert_eq!(busiest[0].0, "busy");
+        assert!(busiest[0].1 <= 2_000 && busiest[0].1 + ranking.missing >= 2_000, "{ranking:?}");
+        assert_eq!(nearest, [("near", "requests", 99), ("busy", "requests", 2)]);
+        assert!(top.state().current.owners.len() <= MAX_OWNERS);
+    }
+
+    #[test]
+    fn counts_last_ten_minutes_and_the_ten_before() {
+        let start = Instant::now();
+        let top = Top::new(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        count(&top, decided("a", "requests", 1, true), at(0));
+        count(&top, decided("a", "requests", 1, true), at(700));
+        assert_eq!(names(&top.ranking(9, None, at(700))).0, [("a", 2, 0)]);
+        assert_eq!(names(&top.ranking(9, None, at(1_400))).0, [("a", 1, 0)]);
+        assert_eq!(names(&top.ranking(9, None, at(9_000))).0, []);
+    }
+}
