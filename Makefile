@@ -32,12 +32,13 @@ help: ## list all targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 .PHONY: setup
-setup: $(TOOLS) .tools/kubernetes ## fetch all tools (other targets fetch what they need)
+setup: $(TOOLS) .tools/chromium .tools/kubernetes ## fetch all tools (other targets fetch what they need)
 
 # Envoy and the clients share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
 .tools/kubernetes: | .tools/clients
-.tools/wasm .tools/envoy .tools/clients .tools/redis-server .tools/prometheus .tools/kubernetes: .tools/%:
+FETCHED := wasm envoy clients redis-server prometheus chromium kubernetes
+$(FETCHED:%=.tools/%): .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 
 .PHONY: wasm
@@ -77,7 +78,7 @@ e2e: $(TOOLS) wasm ## the end-to-end tests on real Envoy and Redis; CASE=streams
 	cargo test --locked --package llm-rate-limit-tests --test e2e -- $(CASE)
 
 .PHONY: test
-test: $(TOOLS) .tools/kubernetes wasm ## all tests, with real Envoy and Redis
+test: $(TOOLS) .tools/chromium .tools/kubernetes wasm ## all tests, with real Envoy and Redis
 	cargo test --locked --workspace
 
 .PHONY: soak

@@ -3,7 +3,7 @@
 //! - [`command`] is the command line and every command but the server.
 //! - [`serve`] is the server, `llm-rate-limit sidecar`: settings, HTTP routes, shutdown.
 //! - [`store`] is the only code that talks to Redis, and [`script`] the Lua that runs there.
-//! - [`webhook`] reports limits that are nearly used.
+//! - [`status`] is the status page, for people, and [`webhook`] reports limits that are nearly used.
 //! - [`metrics`] is what the server reports to Prometheus, and [`top`] who is busy and who is near a limit.
 //!
 //! The sidecar runs the arithmetic of `lua/` for the filter, in batches over HTTP. It keeps no policy: limits travel in
@@ -16,6 +16,7 @@ pub mod command;
 pub mod metrics;
 pub mod script;
 pub mod serve;
+pub mod status;
 pub mod store;
 pub mod top;
 pub mod webhook;

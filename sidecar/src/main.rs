@@ -101,7 +101,7 @@ fn serve(settings: &Settings) -> ExitCode {
         .and_then(|runtime| runtime.block_on(serve::serve(settings, topology, webhook)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why @ serve::Failure::Exposed { .. }) => {
+        Err(why @ (serve::Failure::Exposed { .. } | serve::Failure::PageExposed { .. })) => {
             eprintln!("error: {why}");
             ExitCode::from(INVALID_SETTING)
         }

@@ -4,7 +4,7 @@
 use super::Failure;
 use super::settings::{Listen, Settings};
 use std::net::SocketAddr;
-use tokio::net::lookup_host;
+use tokio::net::{TcpListener, lookup_host};
 
 /// The token in the shipped files, which everyone knows.
 const SHIPPED_TOKEN: &str = "change-this-token";
@@ -34,6 +34,22 @@ pub(super) async fn addresses(at: &str, settings: &Settings) -> Result<Vec<Socke
         Some(_) => {}
     }
     Ok(addresses)
+}
+
+/// Listens for the status page at `at`. `--allow-anyone` does not open it: it is for people, who have the token.
+///
+/// # Errors
+/// [`Failure::Listen`] if nothing can listen there; [`Failure::PageExposed`] if others can reach it and no token is
+/// set.
+pub(super) async fn bind_page(at: &str, settings: &Settings) -> Result<TcpListener, Failure> {
+    let failure = |why| Failure::Listen { at: Listen::Tcp(at.to_owned()), why };
+    let addresses: Vec<SocketAddr> = lookup_host(at).await.map_err(failure)?.collect();
+    if settings.token().is_none() && !addresses.iter().all(is_private) {
+        return Err(Failure::PageExposed { at: at.to_owned() });
+    }
+    let listener = TcpListener::bind(&*addresses).await.map_err(failure)?;
+    tracing::info!(page = %listener.local_addr()?, "the status page");
+    Ok(listener)
 }
 
 /// Whether only this machine reaches an address.

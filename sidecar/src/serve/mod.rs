@@ -17,6 +17,7 @@ mod socket;
 pub use settings::{Listen, LogFormat, Settings};
 
 use crate::metrics::Metrics;
+use crate::status::StatusPage;
 use crate::store::Store;
 use crate::store::link::{Link, Timeouts};
 use crate::store::topology::Topology;
@@ -51,6 +52,15 @@ pub enum Failure {
         /// The address.
         at: Listen,
     },
+    /// Others can reach the status page, and no token is set that it could ask for.
+    #[error(
+        "STATUS_LISTEN is {at}, which others can reach, and AUTH_TOKEN is not set, which is the page's password: set \
+         it, or listen on loopback"
+    )]
+    PageExposed {
+        /// The address.
+        at: String,
+    },
     /// The system refuses to report signals, or closed the listener.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -75,6 +85,10 @@ pub async fn serve(settings: &Settings, topology: Topology, webhook: Option<Targ
     connections::raise_file_limit();
     let timeouts = Timeouts { answer: settings.redis_timeout(), connect: settings.redis_connect_timeout() };
     let listen_failure = |why| Failure::Listen { at: settings.listen.clone(), why };
+    let status_page = match settings.status_address() {
+        Some(at) => Some(exposure::bind_page(at, settings).await?),
+        None => None,
+    };
     let mut deliveries = None;
     let start = || {
         let link = Link::start(topology, timeouts, queue, Arc::clone(&metrics));
@@ -84,6 +98,10 @@ pub async fn serve(settings: &Settings, topology: Topology, webhook: Option<Targ
             deliveries = Some(task);
             webhook
         });
+        if let Some(listener) = status_page {
+            let page = StatusPage::new(Arc::clone(&store), settings.token().map(str::to_owned));
+            tokio::spawn(async { axum::serve(listener, page.router()).await });
+        }
         App::new(store, webhook, Arc::clone(&metrics), settings.token().map(str::to_owned), bounds).router()
     };
     match &settings.listen {

@@ -98,6 +98,10 @@ pub struct Settings {
     #[arg(long, env = "DRAIN_TIMEOUT_MS", default_value = "10000")]
     pub drain_timeout_ms: u64,
 
+    /// The address of the status page, host:port; off without one. The page's password is AUTH_TOKEN
+    #[arg(long, env = "STATUS_LISTEN", value_name = "ADDRESS", value_parser = page_address)]
+    pub status_listen: Option<String>,
+
     /// The URL that gets a POST when a limit's `warn_at` is reached: once in its window's duration, for all sidecars on
     /// one Redis
     #[arg(long, env = "WEBHOOK_URL", hide_env_values = true, value_name = "URL")]
@@ -138,6 +142,11 @@ impl Settings {
     /// The token that calls must send. An empty one counts as unset, so that the variable may be left empty.
     pub fn token(&self) -> Option<&str> {
         self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.trim().is_empty())
+    }
+
+    /// The address of the status page, if there is one.
+    pub fn status_address(&self) -> Option<&str> {
+        self.status_listen.as_deref().filter(|at| !at.is_empty())
     }
 
     /// Where warnings go, if anywhere.
@@ -205,6 +214,15 @@ impl fmt::Display for Listen {
     }
 }
 
+/// An address of a page for browsers, which open no unix sockets. Empty, it is none.
+fn page_address(text: &str) -> Result<String, &'static str> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(String::new()),
+        Ok(Listen::Tcp(at)) => Ok(at),
+        _ => Err("expected host:port"),
+    }
+}
+
 /// A variable that is set but empty, as compose files pass it, is not set.
 fn flag(text: &str) -> Result<bool, &'static str> {
     match text.trim().to_ascii_lowercase().as_str() {
@@ -267,6 +285,7 @@ mod tests {
             (["--socket-mode", "9"], "expected permissions in octal"),
             (["--redis-timeout-ms", "0"], "0 is not in 1..=60000"),
             (["--max-queue", "many"], "invalid digit"),
+            (["--status-listen", "unix:/run/s"], "expected host:port"),
             (["--log", "info,=="], "invalid filter directive"),
             (["--log-format", "xml"], "[possible values: text, json]"),
         ] {

@@ -28,6 +28,7 @@ pub mod topology;
 pub mod usage;
 
 use crate::metrics::Metrics;
+use crate::status::history::History;
 use crate::top::Top;
 use call::{Call, Group, Invalid};
 use error::{Unavailable, is_permanent};
@@ -58,6 +59,7 @@ pub struct Store {
     metrics: Arc<Metrics>,
     newcomers: Newcomers,
     top: Top,
+    history: History,
     /// Whether scopes turned out to be on different servers, although Redis looks like one.
     is_sharded: AtomicBool,
 }
@@ -66,8 +68,8 @@ impl Store {
     /// A store behind `link`.
     pub fn new(link: Link, metrics: Arc<Metrics>) -> Self {
         let now = Instant::now();
-        let (newcomers, top) = (Newcomers::new(now), Top::new(now));
-        Self { link, metrics, newcomers, top, is_sharded: AtomicBool::new(false) }
+        let (newcomers, top, history) = (Newcomers::new(now), Top::new(now), History::new(now));
+        Self { link, metrics, newcomers, top, history, is_sharded: AtomicBool::new(false) }
     }
 
     /// The connection to Redis.
@@ -78,6 +80,11 @@ impl Store {
     /// The busiest identities, and those closest to a limit.
     pub const fn top(&self) -> &Top {
         &self.top
+    }
+
+    /// What was decided in the last hour.
+    pub const fn history(&self) -> &History {
+        &self.history
     }
 
     /// Decides a batch and returns one answer for each element, in order.
@@ -96,7 +103,9 @@ impl Store {
             answers.append(&mut self.reserve_slice(slice).await?);
         }
         self.metrics.reserved(batch, &answers, began.elapsed());
-        self.top.reserved(batch, &answers, Instant::now());
+        let now = Instant::now();
+        self.top.reserved(batch, &answers, now);
+        self.history.reserved(batch, &answers, now);
         said::reserved(batch, &answers);
         Ok(answers)
     }
@@ -180,6 +189,7 @@ impl Store {
             answers.append(&mut self.settle_slice(slice).await?);
         }
         self.metrics.settled(batch, &answers, began.elapsed());
+        self.history.settled(batch, &answers, Instant::now());
         said::settled(batch, &answers);
         Ok(answers)
     }

@@ -1,0 +1,171 @@
+//! What this sidecar has decided in the last hour, minute by minute.
+
+use llm_rate_limit::policy::limit::Metric;
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The minutes of an hour.
+pub const MINUTES: usize = 60;
+
+/// The counts of each minute of the last hour.
+#[derive(Debug)]
+pub struct History {
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Since the beginning, the minute that is the last of `minutes`.
+    current: u64,
+    minutes: VecDeque<Minute>,
+}
+
+/// What was decided in a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Minute {
+    /// Requests that were admitted.
+    pub admitted: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Tokens of the settlements: of requests whose tokens are limited.
+    pub tokens: u64,
+}
+
+impl History {
+    /// No counts, at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { began: now, state: Mutex::default() }
+    }
+
+    /// Counts the answers to a batch of reservations.
+    pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved], now: Instant) {
+        let (mut admitted, mut refused) = (0, 0);
+        for (one, answer) in batch.iter().zip(answers) {
+            match answer {
+                // A request that is charged to nothing is a probe.
+                Reserved::Decided { .. } if one.charges.is_empty() => {}
+                Reserved::Decided { admitted: true, .. } => admitted += 1,
+                Reserved::Decided { admitted: false, .. } => refused += 1,
+                Reserved::Failed { .. } => {}
+            }
+        }
+        let mut state = self.at(now);
+        if let Some(minute) = state.minutes.back_mut() {
+            minute.admitted += admitted;
+            minute.refused += refused;
+        }
+    }
+
+    /// Counts the answers to a batch of settlements.
+    pub fn settled(&self, batch: &[Settle], answers: &[Settled], now: Instant) {
+        let is_final = |one: &Settle, answer: &Settled| {
+            !one.extend && matches!(answer, Settled::Done { settled: true, .. })
+        };
+        let settled = batch.iter().zip(answers).filter(|(one, answer)| is_final(one, answer));
+        let tokens = settled.map(|(one, _)| tokens(&one.charges)).fold(0, u64::saturating_add);
+        let mut state = self.at(now);
+        if let Some(minute) = state.minutes.back_mut() {
+            minute.tokens = minute.tokens.saturating_add(tokens);
+        }
+    }
+
+    /// The last sixty minutes, the current one last. Those before the beginning are empty.
+    pub fn minutes(&self, now: Instant) -> [Minute; MINUTES] {
+        let state = self.at(now);
+        let mut minutes = [Minute::default(); MINUTES];
+        for (place, minute) in minutes.iter_mut().rev().zip(state.minutes.iter().rev()) {
+            *place = *minute;
+        }
+        minutes
+    }
+
+    /// The state, with the minute of `now` last. A panic cannot leave it half changed.
+    fn at(&self, now: Instant) -> MutexGuard<'_, State> {
+        let minute = now.saturating_duration_since(self.began).as_secs() / 60;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.minutes.is_empty() {
+            state.minutes.push_back(Minute::default());
+        }
+        let passed = minute.saturating_sub(state.current);
+        state.current += passed;
+        for _ in 0..passed.min(60) {
+            state.minutes.push_back(Minute::default());
+            if state.minutes.len() > MINUTES {
+                state.minutes.pop_front();
+            }
+        }
+        state
+    }
+}
+
+/// The tokens of a request that is charged to several limits: the most that any of them says.
+fn tokens(scopes: &[ScopeCharges]) -> u64 {
+    let most = |metric: Metric| {
+        let is_of = |charge: &&Charge| charge.name.rsplit('/').next() == Some(metric.name());
+        ScopeCharges::flat(scopes).filter(is_of).map(|charge| charge.cost.get()).max().unwrap_or_default()
+    };
+    most(Metric::TotalTokens).max(most(Metric::InputTokens).saturating_add(most(Metric::OutputTokens)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llm_rate_limit::quantity::{NonZeroMillis, Units};
+    use llm_rate_limit::window::Window;
+    use std::time::Duration;
+
+    fn charges(costs: &[(&str, u64)]) -> Vec<ScopeCharges> {
+        let charge = |(name, cost): &(&str, u64)| Charge {
+            identity: "me".into(),
+            name: (*name).into(),
+            window: Window::sliding(NonZeroMillis::MINUTE),
+            limit: Units::new(100),
+            cost: Units::new(*cost),
+            enforced: true,
+            warn_at: None,
+        };
+        vec![ScopeCharges { scope: "me".into(), charges: costs.iter().map(charge).collect() }]
+    }
+
+    fn decided(admitted: bool) -> Reserved {
+        Reserved::Decided { admitted, windows: Vec::new() }
+    }
+
+    #[test]
+    fn an_hour_is_kept_minute_by_minute() {
+        let start = Instant::now();
+        let history = History::new(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let one = Reserve { charges: charges(&[("requests", 1)]), ..Reserve::default() };
+        let batch = [one.clone(), one, Reserve::default()];
+        history.reserved(&batch, &[decided(true), decided(false), decided(true)], at(59));
+        history.reserved(&batch, &[decided(true), decided(true), decided(true)], at(60));
+        let minutes = history.minutes(at(179));
+        assert_eq!(minutes[MINUTES - 3], Minute { admitted: 1, refused: 1, tokens: 0 });
+        assert_eq!(minutes[MINUTES - 2], Minute { admitted: 2, refused: 0, tokens: 0 });
+        assert_eq!(minutes[MINUTES - 1], Minute::default());
+        assert_eq!(history.minutes(at(59 * 60))[0], Minute { admitted: 1, refused: 1, tokens: 0 });
+        assert_eq!(history.minutes(at(60 * 60))[0], Minute { admitted: 2, refused: 0, tokens: 0 });
+        assert_eq!(history.minutes(at(1_000_000)), [Minute::default(); MINUTES]);
+    }
+
+    #[test]
+    fn the_tokens_of_a_request_count_once_when_it_ends() {
+        let start = Instant::now();
+        let history = History::new(start);
+        let done = |settled| Settled::Done { settled, over: false };
+        let settle = |costs: &[(&str, u64)]| Settle { charges: charges(costs), ..Settle::default() };
+        let extension = Settle { extend: true, ..settle(&[("total_tokens", 1)]) };
+        let batch = [
+            settle(&[("total_tokens", 7), ("gpt-4*/total_tokens", 7), ("requests", 1)]),
+            settle(&[("input_tokens", 5), ("output_tokens", 6)]),
+            settle(&[("total_tokens", 100)]),
+            extension,
+        ];
+        history.settled(&batch, &[done(true), done(true), done(false), done(true)], start);
+        assert_eq!(history.minutes(start)[MINUTES - 1].tokens, 18);
+    }
+}
