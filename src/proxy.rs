@@ -17,6 +17,7 @@ use crate::quantity::Millis;
 use crate::request::BodyEdit;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::Failure;
+use crate::store::corrections;
 use crate::store::local::SharedData;
 use crate::store::roll::{Seat, Vm};
 use crate::store::sidecar::{Callout, Kind};
@@ -132,7 +133,10 @@ impl Context for Root {
         let Some(running) = &mut self.running else { return };
         let Some(kind) = running.callouts.remove(&token) else { return };
         let now = now();
-        let answer = callout_answer(headers, body_size, &mut running.sidecar_version, now);
+        let (answer, of_prompts) = callout_answer(headers, body_size, &mut running.sidecar_version, now);
+        if answer.is_ok() {
+            running.worker.borrow_mut().hear_of_corrections(kind, of_prompts.as_deref());
+        }
         let answer = answer.as_deref().map_err(Clone::clone);
         let turn = running.worker.borrow_mut().callout_ended(kind, answer, now);
         running.carry_out(turn, self.id);
@@ -325,6 +329,8 @@ impl Running {
             (version::HEADER, version.as_str()),
         ];
         headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
+        let asked = self.worker.borrow().asks_for_corrections();
+        headers.extend(asked.as_deref().map(|asked| (corrections::HEADER, asked)));
         // docs/envoy.md#failed-callouts: an unknown cluster is an error here; every other failure is an answer without
         // headers.
         hostcalls::dispatch_http_call(
@@ -649,24 +655,28 @@ fn request_body(stream: u32, range: Range<usize>) -> Vec<u8> {
     buffer_part(BufferType::HttpRequestBody, range)
 }
 
-/// The body of the sidecar's answer to a callout, or the reason why there is none.
+/// The body of the sidecar's answer to a callout, or the reason why there is none; and its header about the counts of
+/// prompts.
 fn callout_answer(
     headers: usize,
     body_size: usize,
     sidecar: &mut SidecarVersion,
     now: Millis,
-) -> Result<Vec<u8>, Failure> {
+) -> (Result<Vec<u8>, Failure>, Option<String>) {
     // docs/envoy.md#failed-callouts: Envoy reports no more than this.
     if headers == 0 {
-        return Err("the callout timed out, was reset or found no healthy host".into());
+        return (Err("the callout timed out, was reset or found no healthy host".into()), None);
     }
     let headers = self::headers(MapType::HttpCallResponseHeaders);
-    sidecar.check(headers.get(version::HEADER).as_deref(), now)?;
+    if let Err(why) = sidecar.check(headers.get(version::HEADER).as_deref(), now) {
+        return (Err(why), None);
+    }
     let body = buffer(BufferType::HttpCallResponseBody, body_size);
-    match headers.get(":status").as_deref() {
+    let answer = match headers.get(":status").as_deref() {
         Some("200") => Ok(body),
         status => Err(Failure::of_status(status, &body)),
-    }
+    };
+    (answer, headers.get(corrections::HEADER))
 }
 
 /// Answers the current stream. docs/envoy.md#local-replies: Envoy sends the reply after this callback, through the

@@ -212,6 +212,20 @@ fn explain_says_where_new_identities_may_share() {
 }
 
 #[test]
+fn explain_says_what_prompts_are_estimated_by() {
+    for (estimates, limit, expected) in
+        [("learned", "tpm", "learned"), ("learned", "rpm", "rules"), ("rules", "tpm", "rules")]
+    {
+        let config = file(&json!({"prompt_estimates": estimates, "default": {limit: 5}}));
+        let json = run(&["explain", path(&config), "--key", "a", "--json"]).out;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["prompt_estimates"], expected, "{estimates} {limit}");
+        let text = run(&["explain", path(&config), "--key", "a"]).out;
+        assert_eq!(text.contains("corrected by what earlier answers reported"), expected == "learned");
+    }
+}
+
+#[test]
 fn explain_shows_what_happens_at_a_path() {
     let config = file(&json!({
         "endpoints": {"/v1/files*": "pass", "/admin/*": "reject", "/llm": "responses"},
@@ -403,6 +417,25 @@ fn count_prints_what_a_request_is_charged_and_settled_to() {
         assert!(out.contains(line), "{line}: {out}");
     }
     assert_eq!(run(&["count", path(&body)]).status, 2, "it needs a path");
+}
+
+#[test]
+fn count_learns_from_the_lines_before_if_it_is_to() {
+    let line = |identity: &str| {
+        let request = json!({"model": "m", "messages": [{"role": "user", "content": " a".repeat(93)}]});
+        json!({"path": "/v1/chat/completions", "request": request.to_string(), "identity": identity,
+            "response": r#"{"choices":[],"usage":{"prompt_tokens":130,"completion_tokens":3}}"#})
+        .to_string()
+    };
+    let lines: Vec<String> = (0..21).map(|n| line(&(n % 3).to_string())).collect();
+    let counts = |arguments: &[&str]| -> Vec<u64> {
+        let Run { out, .. } = run_with(arguments, &[], &lines.join("\n"));
+        let answers = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        answers.map(|answer| answer["input_tokens"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(counts(&["count", "--jsonl", "-"]), [100; 21]);
+    let learned = counts(&["count", "--jsonl", "-", "--learn"]);
+    assert_eq!((&learned[..20], learned[20]), (&[100; 20][..], 130));
 }
 
 #[test]

@@ -52,10 +52,14 @@ pub static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new("settle", sou
 pub static BACKGROUND: LazyLock<Script> =
     LazyLock::new(|| Script::new("background", include_str!("../../lua/background.lua")));
 
+/// Takes what answers have taught about the counts of prompts. It has no windows either.
+pub static LEARN: LazyLock<Script> =
+    LazyLock::new(|| Script::new("learn", include_str!("../../lua/learn.lua")));
+
 /// Reports the state of windows and changes nothing.
 pub static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new("peek", source!("peek.lua")));
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Script> {
-    [&RESERVE, &SETTLE, &BACKGROUND, &PEEK].into_iter().map(|script| &**script)
+    [&RESERVE, &SETTLE, &BACKGROUND, &PEEK, &LEARN].into_iter().map(|script| &**script)
 }

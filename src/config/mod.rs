@@ -35,7 +35,8 @@ pub use inspect::Inspect;
 pub use message::{Message, Placeholder};
 pub use messages::Messages;
 pub use raw::{
-    AcceptEncoding, Headers, HeadersMode, OnStreamOver, OnUnreadable, OutputMode, StreamUsage, WebSocket,
+    AcceptEncoding, Headers, HeadersMode, OnStreamOver, OnUnreadable, OutputMode, PromptEstimates,
+    StreamUsage, WebSocket,
 };
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};
@@ -90,6 +91,7 @@ pub struct Config {
     /// The policy of whoever is exempt from all limits.
     unlimited: Arc<Policy>,
     inspect: Option<Inspect>,
+    prompt_estimates: PromptEstimates,
 }
 
 impl Config {
@@ -179,6 +181,7 @@ impl Config {
             metrics_by_name: raw.metrics_by_name,
             unlimited: Arc::new(Policy::none()),
             inspect,
+            prompt_estimates: raw.prompt_estimates,
         })
     }
 
@@ -291,6 +294,16 @@ impl Config {
     /// Whether any limit is on tokens or on cost, so that the filter must count tokens.
     pub fn needs_tokens(&self) -> bool {
         self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
+    }
+
+    /// Whether counts of prompts are corrected by what answers report, and there is anything to count.
+    pub fn learns_prompts(&self) -> bool {
+        self.prompt_estimates == PromptEstimates::Learned && self.needs_tokens()
+    }
+
+    /// What the tokens of prompts are estimated by.
+    pub const fn prompt_estimates(&self) -> PromptEstimates {
+        self.prompt_estimates
     }
 
     /// The rules on what requests cost.

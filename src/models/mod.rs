@@ -7,7 +7,7 @@
 //! | `claude.rs` | the generation of Claude, and the prompt that it has for tools | counts as Claude 5 |
 //! | `image.rs` | the rule for images | has patches of 28 pixels |
 //! | `document.rs` | what pages and text of documents cost | counts as OpenAI's |
-//! | `rules.rs` | the factor that corrects a count, and what messages, tools and calls cost | counts as GPT-4o |
+//! | `rules.rs` | factors, what messages, tools and calls cost, what is exact | counts as GPT-4o, and is not exact |
 //! | `reasoning.rs` | whether its answers hold reasoning that the client may not see | shows all of its answer |
 //!
 //! Each file has a test that lists models with their values: add the new model there too, and to `docs/counting.md`.
@@ -33,6 +33,13 @@ pub(crate) use image::RULES as IMAGE_RULES;
 pub(crate) use image::{Bounds, ImageRule};
 pub(crate) use reasoning::reasons;
 pub(crate) use rules::{Rules, Structure};
+
+use crate::tokens::PromptKind;
+
+/// Whether prompts of this `kind` for `model` are counted exactly.
+pub(crate) fn counts_exactly(model: &str, kind: PromptKind) -> bool {
+    Rules::of(model).is_exact(kind)
+}
 
 /// The model's own name: the part after the last `/`, without the name of a provider or a gateway.
 fn without_provider(model: &str) -> &str {

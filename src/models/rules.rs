@@ -10,7 +10,7 @@
 
 use super::{Claude, Family, without_provider};
 use crate::quantity::Units;
-use crate::tokens::{AnswerTokens, Factor, Weights};
+use crate::tokens::{AnswerTokens, Factor, PromptKind, Weights};
 
 /// How one model counts a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Rules {
     answers: AnswerTokens,
     /// What it is shown of the texts of which models are shown different things.
     weights: Weights,
+    /// The kinds of prompts of which these numbers are known to be right, so that nothing corrects them.
+    exact: &'static [PromptKind],
     /// In chats, and wherever no other API is named.
     pub(crate) chat: Structure,
     /// In OpenAI's Responses API.
@@ -78,7 +80,7 @@ pub(crate) struct Tools {
 }
 
 const fn answers(chat: u64, response: u64, call: u64, parallel_call: u64) -> AnswerTokens {
-    AnswerTokens { chat, response, call, parallel_call }
+    AnswerTokens { chat, response, call, parallel_call, argument: 0 }
 }
 
 const fn units<const N: usize>(numbers: [u64; N]) -> [Units; N] {
@@ -175,13 +177,18 @@ const OPENAI: Rules = Rules {
     spared: 0,
     answers: answers(0, 1, 7, 14),
     weights: Weights::OPENAI,
+    exact: &[PromptKind::Plain, PromptKind::Tools, PromptKind::Images],
     chat: CHAT,
     responses: RESPONSES,
 };
 
+/// Models of which nothing is known.
+const UNKNOWN: Rules = Rules { exact: &[], ..OPENAI };
+
 /// A family whose prompts are the same in every API.
 const fn alike(factor: u32, weights: Weights, structure: Structure) -> Rules {
-    Rules { factor, spared: 0, answers: answers(1, 1, 8, 8), weights, chat: structure, responses: structure }
+    let (chat, responses) = (structure, structure);
+    Rules { factor, spared: 0, answers: answers(1, 1, 8, 8), weights, exact: &[], chat, responses }
 }
 
 const fn gpt_5(tools_in_chat: u64, call_in_responses: u64) -> Rules {
@@ -212,11 +219,17 @@ fn claude(generation: Claude) -> Rules {
     };
     let weights = Weights { schema_json: 190, thinking, ..Weights::JSON };
     let (factor, spared) = if generation.is_since_4_7() { (140, 0) } else { (115, 25) };
-    Rules { spared, answers: answers(3, 3, 40, 40), ..alike(factor, weights, structure) }
+    // It writes each argument of a call as an element.
+    let call = if generation <= Claude::ThreeOpus { 12 } else { 33 };
+    let answers = AnswerTokens { argument: 11, ..answers(3, 3, call, call) };
+    Rules { spared, answers, ..alike(factor, weights, structure) }
 }
 
 /// Rows by family and the beginning of the rest of the name. The first that fits counts.
-static ROWS: [(Family, &str, Rules); 43] = [
+static ROWS: [(Family, &str, Rules); 46] = [
+    (Family::TextEmbedding, "", OPENAI),
+    (Family::Gpt4_1, "", OPENAI),
+    (Family::Gpt4o, "", OPENAI),
     (Family::Gpt3_5, "-turbo-0301", Rules { chat: GPT_3_5_0301, ..OPENAI }),
     (Family::Gpt3_5, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
     (Family::Gpt4, ".", OPENAI),
@@ -316,10 +329,10 @@ impl Rules {
     pub(crate) fn of(model: &str) -> Self {
         let (family, version) = Family::split(model);
         if family == Family::Claude {
-            return Claude::of(model).map_or(OPENAI, claude);
+            return Claude::of(model).map_or(UNKNOWN, claude);
         }
         let row = ROWS.iter().find(|(of, begin, _)| *of == family && version.starts_with(begin));
-        let rules = row.map_or(OPENAI, |(.., rules)| *rules);
+        let rules = row.map_or(UNKNOWN, |(.., rules)| *rules);
         let rules = Self { answers: answers_of(family).unwrap_or(rules.answers), ..rules };
         // Gateways, which put a provider before the name, pass chats with these models on as responses.
         let is_reasoning =
@@ -338,6 +351,11 @@ impl Rules {
     /// Tokens of text that the factor does not correct.
     pub(super) const fn spared(&self) -> u64 {
         self.spared
+    }
+
+    /// Whether its prompts of this `kind` are counted exactly.
+    pub(crate) fn is_exact(&self, kind: PromptKind) -> bool {
+        self.exact.contains(&kind)
     }
 
     /// What its answers have beside their text.
@@ -360,8 +378,9 @@ mod tests {
         for (model, like) in [
             ("openai/gpt-3.5-turbo-0301", "gpt-3.5-turbo-0301"),
             ("gpt-3.5-turbo-0613", "gpt-4-0613"),
-            ("my-turbo-0301", "gpt-4o"),
-            ("", "gpt-4o"),
+            ("my-turbo-0301", ""),
+            ("text-embedding-3-small", "gpt-4o"),
+            ("gpt-4.1-nano", "gpt-4o"),
             ("o3-mini", "o1"),
             ("gpt-5.9", "gpt-6"),
             ("codex-mini-latest", "gpt-5-mini"),
@@ -373,7 +392,22 @@ mod tests {
         ] {
             assert_eq!(Rules::of(model), Rules::of(like), "{model}");
         }
+        assert_eq!(Rules { exact: OPENAI.exact, ..Rules::of("") }, Rules::of("gpt-4o"));
         assert_ne!(Rules::of("openai/gpt-5"), Rules::of("gpt-5"));
         assert_ne!(Rules::of("claude-opus-4-7"), Rules::of("claude-opus-4-6"));
+    }
+
+    #[test]
+    fn only_models_of_openai_are_counted_exactly_and_documents_of_none() {
+        use PromptKind::{Documents, Images, Plain, Tools};
+        for model in
+            ["gpt-4o", "gpt-3.5-turbo", "openai/gpt-5.4", "o3", "gpt-4.1-mini", "text-embedding-3-small"]
+        {
+            let exact = [Plain, Tools, Images, Documents].map(|kind| Rules::of(model).is_exact(kind));
+            assert_eq!(exact, [true, true, true, false], "{model}");
+        }
+        for model in ["claude-opus-4-5", "gemini-2.5-pro", "gpt-oss-120b", "llama-3.1-8b", "my-model", ""] {
+            assert!([Plain, Tools, Images, Documents].iter().all(|kind| !Rules::of(model).is_exact(*kind)));
+        }
     }
 }

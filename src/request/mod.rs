@@ -46,7 +46,7 @@ use crate::codec::lenient::{self, Accept};
 use crate::codec::loose_json::Fault;
 use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::tokens::{Meter, Tokenizer};
+use crate::tokens::{Meter, PromptKind, Tokenizer};
 use cap::Caps;
 use names::Names;
 pub use prompt::{Counted, TextTokens};
@@ -100,6 +100,15 @@ pub struct Parts {
     pub documents: u64,
     /// What the format adds to messages, calls and the reply.
     pub structure: u64,
+}
+
+/// The tokens of a prompt, and its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedPrompt {
+    /// The tokens.
+    pub tokens: u64,
+    /// The kind; none if the body has no prompt.
+    pub kind: Option<PromptKind>,
 }
 
 /// Whether a member with this name is one of those that make a request, in any format and in any case.
@@ -223,11 +232,29 @@ impl<'b> Request<'b> {
     /// the model's own is not available. A body without a prompt counts at least one token for four bytes, rounded up,
     /// about as English and JSON do.
     pub fn input_tokens(&self, text: TextTokens, model: Option<&str>, tokenizer: Tokenizer) -> u64 {
+        self.counted_prompt(text, model, tokenizer).tokens
+    }
+
+    /// The same, with the kind of the prompt.
+    pub fn counted_prompt(
+        &self,
+        text: TextTokens,
+        model: Option<&str>,
+        tokenizer: Tokenizer,
+    ) -> CountedPrompt {
         let Tally { structure, images, others } =
             self.prompt.beside_text(model.unwrap_or_default(), text.functions, tokenizer.unknown_document());
+        let kind = match () {
+            () if self.prompt.is_empty() => None,
+            () if !others.is_zero() => Some(PromptKind::Documents),
+            () if !images.is_zero() => Some(PromptKind::Images),
+            () if text.functions > 0 || self.prompt.has_calls() => Some(PromptKind::Tools),
+            () => Some(PromptKind::Plain),
+        };
         let text = text.weighed(tokenizer.weights(), self.prompt.suffixes());
         let tokens = (Units::new(tokenizer.weigh(text.get())) + structure + images + others).get();
-        if self.prompt.is_empty() { tokens.max(self.size.div_ceil(4)) } else { tokens }
+        let tokens = if kind.is_none() { tokens.max(self.size.div_ceil(4)) } else { tokens };
+        CountedPrompt { tokens, kind }
     }
 
     /// The parts of [`Request::input_tokens`].

@@ -242,6 +242,15 @@ impl<'b> Prompt<'b> {
         }
     }
 
+    /// Whether the history has calls of functions.
+    pub(super) fn has_calls(&self) -> bool {
+        match self {
+            Self::Chat(prompt) | Self::Messages(prompt) => prompt.shape().has_calls(),
+            Self::Responses(prompt) => prompt.shape().has_calls(),
+            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => false,
+        }
+    }
+
     /// How many prompts a suffix is added to.
     pub(super) fn suffixes(&self) -> u64 {
         match self {

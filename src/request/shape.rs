@@ -35,6 +35,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Whether it has calls of functions.
+    pub(super) const fn has_calls(&self) -> bool {
+        self.calls > 0 || self.parallel.1 > 0
+    }
+
     /// Its tokens where `functions` are sent to a model with this `structure`.
     pub(super) fn tokens(&self, structure: &Structure, functions: u64) -> Units {
         let Structure { start, message, role, name, saved_by_name, answer, .. } = *structure;

@@ -1,16 +1,18 @@
 //! What a request is expected to cost: what it says, and the most that it could be where that is not known.
 
 use super::context::Cx;
-use super::reservation::{Certainty, Estimate};
+use super::reservation::{Certainty, Estimate, PromptCount};
 use crate::config::{Accounting, OutputMode};
+use crate::models;
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Applied, Candidates, Subject};
 use crate::pricing::Tokens;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::request::{Request, TextTokens};
+use crate::request::{CountedPrompt, Request, TextTokens};
 use crate::store::local::SharedData;
 use crate::tokens::{Meter, Tokenizer};
 use crate::usage::learned_output::{Learned, Sender};
+use crate::usage::learned_prompt::{Cell, Factor};
 
 /// Counts the tokens of a request's text until the function is true of them, with the model's factor applied. Returns
 /// the tokens before it is, and whether there may be more.
@@ -59,7 +61,15 @@ pub(super) fn is_enough<S: SharedData>(
     let most = most_input(subject, models);
     let weights = &cx.config.accounting().weights;
     let weighed = move |input| weights.dearest(models, &Tokens { input, ..Tokens::NONE }).input_tokens;
-    move |input| most.is_some_and(|most| Units::from(weighed(input)) > most)
+    let least = cx.stores.factors().least();
+    move |input| most.is_some_and(|most| Units::from(weighed(least.of(input))) > most)
+}
+
+/// What the rules count of a prompt for `model`, if they are not exact and are to be corrected.
+pub(super) fn counted(prompt: &CountedPrompt, model: Option<&str>) -> Option<PromptCount> {
+    let (kind, model) = (prompt.kind?, model?);
+    let is_estimate = !models::counts_exactly(model, kind);
+    is_estimate.then(|| PromptCount { cell: Cell::new(model, kind), tokens: prompt.tokens })
 }
 
 /// The cost that is expected of a `request` of `subject` for one of `models`. `count` counts its text.
@@ -77,14 +87,19 @@ pub(super) fn of_request<S: SharedData>(
     let (declared, output, certainty) =
         expected_output(request, models, || subject.sender(), accounting, learned);
     let is_enough = is_enough(models, subject, cx);
-    let of = |input, models: &Candidates, is_partial| {
+    let of = |prompt: CountedPrompt, models: &Candidates, name, is_partial| {
+        let counted = counted(&prompt, name).filter(|_| cx.stores.corrects());
+        let factor = counted.map_or(Factor::ONE, |counted| cx.stores.factors().of(counted.cell));
+        let input = factor.of(prompt.tokens);
         let tokens = Tokens { input, ..Tokens::NONE };
+        let certain = Tokens { input: input.min(prompt.tokens), output: declared, ..tokens };
         Estimate {
             tokens,
-            base: cx.cost(models, &Tokens { output: declared, ..tokens }),
+            base: cx.cost(models, &certain),
             full: cx.cost(models, &Tokens { output, ..tokens }),
             certainty,
             is_partial,
+            counted: counted.filter(|_| !is_partial),
         }
     };
     // The text is counted once in each vocabulary, for all models that have it.
@@ -100,10 +115,10 @@ pub(super) fn of_request<S: SharedData>(
             counted.push((tokenizer, text, is_partial));
             (tokenizer, text, is_partial)
         });
-        let input = request.input_tokens(text, name, tokenizer);
+        let counted = request.counted_prompt(text, name, tokenizer);
         let next = match models.one() {
-            Some(_) => of(input, models, is_partial),
-            None => of(input, &name.into(), is_partial),
+            Some(_) => of(counted, models, name, is_partial),
+            None => Estimate { counted: None, ..of(counted, &name.into(), name, is_partial) },
         };
         dearest = Some(dearest.map_or(next, |dearest| dearest.max(next)));
     }
@@ -172,10 +187,11 @@ pub(super) fn of_unreadable<S: SharedData>(
         full: cx.cost(models, &Tokens { output, ..tokens }),
         certainty: Certainty::Unknown,
         is_partial: false,
+        counted: None,
     };
     let Some((request, count)) = request else { return unread };
     let read = of_request(request, &models_of(request, models), subject, count, cx);
-    Estimate { certainty: Certainty::Unknown, is_partial: false, ..unread.max(read) }
+    Estimate { certainty: Certainty::Unknown, is_partial: false, counted: None, ..unread.max(read) }
 }
 
 /// The models that a `request` may be for that some upstream may take a body for; `models` are those of the body.

@@ -1,7 +1,11 @@
-//! What an answer teaches about the length of later ones, for requests that set no maximum.
+//! What an answer teaches: about the length of later ones, for requests that set no maximum, and about the count of
+//! later prompts.
 
 use super::RequestFacts;
 use super::context::Cx;
+use super::reservation::{Estimate, PromptCount};
+use crate::store::local::SharedData;
+use crate::usage::learned_prompt::Lesson as PromptLesson;
 use crate::usage::{EndReasons, Usage};
 
 /// How much of a response has come when it is settled.
@@ -46,5 +50,19 @@ impl Lesson {
             let length = usage.output_tokens / facts.answers.max(1);
             cx.shared.learned.observe(&facts.sender, facts.model(), length);
         }
+    }
+}
+
+/// Learns how far the `estimate` of a prompt was off, from the usage that its answer has reported.
+pub(super) fn learn_prompt<S: SharedData>(
+    estimate: &Estimate,
+    facts: &RequestFacts,
+    usage: &Usage,
+    cx: &mut Cx<'_, S>,
+) {
+    if let (Some(PromptCount { cell, tokens }), Some(reported)) = (estimate.counted, usage.input_tokens)
+        && let Some(lesson) = PromptLesson::new(cell, &facts.sender.id, tokens, reported)
+    {
+        cx.stores.teach(lesson);
     }
 }

@@ -1,11 +1,12 @@
-//! What one request is charged by the rules alone: no store, no limits, and nothing learned from other requests.
+//! What one request is charged by the rules: no store, no limits, and nothing learned from other requests, but for
+//! factors that the caller has learned.
 //!
 //! The command `llm-rate-limit count` prints it. It reads, estimates and settles with what the filter reads, estimates
 //! and settles with, so that a number here is the filter's.
 
 use super::context::cost;
 use super::estimate;
-use super::reservation::{Certainty, Estimate, Reservation, Share};
+use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
 use crate::config::Config;
 use crate::models::{self, Family};
 use crate::policy::endpoints::{Route, Treatment};
@@ -18,6 +19,7 @@ use crate::store::wire::ScopeCharges;
 use crate::telemetry::Basis;
 use crate::tokens::{Encoding, Meter};
 use crate::usage::learned_output::{Learned, Sender};
+use crate::usage::learned_prompt::{Factor, Factors, Lesson};
 use crate::usage::{EndedBy, Outcome, ResponseReader};
 use crate::window::WindowState;
 
@@ -30,9 +32,9 @@ pub struct Quote {
     pub family: &'static str,
     /// The encoding that its text is counted in.
     pub encoding: Encoding,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt, corrected.
     pub input_tokens: u64,
-    /// The parts of the prompt.
+    /// The parts of the prompt, by the rules.
     pub parts: Parts,
     /// Tokens that are reserved for the output.
     pub output_reserved: u64,
@@ -43,6 +45,7 @@ pub struct Quote {
     choices: u64,
     answers: u64,
     estimate: Estimate,
+    counted: Option<PromptCount>,
 }
 
 /// What one request reserves under each limit that applies to it.
@@ -76,11 +79,18 @@ pub struct Settled {
     pub tokens: Tokens,
     /// What the response has shown: `reported`, `counted`, `failed`, or `unknown`, which stays as reserved.
     pub outcome: &'static str,
+    /// The tokens of the prompt that the response has reported.
+    pub reported_input: Option<u64>,
 }
 
 impl Quote {
     /// What a POST with `body` to `path` is charged under `config`.
     pub fn new(config: &Config, path: &str, body: &[u8]) -> Self {
+        Self::corrected(config, path, body, &Factors::default())
+    }
+
+    /// The same, with its prompt corrected by `factors`.
+    pub fn corrected(config: &Config, path: &str, body: &[u8], factors: &Factors) -> Self {
         let route = config.endpoints().route(path);
         let accounting = config.accounting();
         let body = Body::new(body);
@@ -92,22 +102,25 @@ impl Quote {
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
         );
         let default_output = accounting.default_output_tokens;
-        let (input_tokens, parts, expected) = match &request.fault {
-            _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared)),
-            Some(_) => (request.size(), Parts::default(), (0, default_output, Certainty::Unknown)),
+        let (input_tokens, parts, expected, counted) = match &request.fault {
+            _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared), None),
+            Some(_) => (request.size(), Parts::default(), (0, default_output, Certainty::Unknown), None),
             None => {
                 let of = |name: Option<&str>| {
                     let tokenizer = config.encodings().tokenizer(name);
                     let text = request.text_tokens(&Meter::unlimited(tokenizer));
-                    let input = request.input_tokens(text, name, tokenizer);
-                    (input, request.parts(text, name, tokenizer))
+                    let prompt = request.counted_prompt(text, name, tokenizer);
+                    let counted = estimate::counted(&prompt, name);
+                    let factor = counted.map_or(Factor::ONE, |counted| factors.of(counted.cell));
+                    (factor.of(prompt.tokens), request.parts(text, name, tokenizer), counted)
                 };
-                let dearest = estimate::each(&models).map(of).max_by_key(|(input, _)| *input);
-                let (input, parts) = dearest.unwrap_or_default();
+                let dearest = estimate::each(&models).map(of).max_by_key(|(input, ..)| *input);
+                let (input, parts, counted) = dearest.unwrap_or_default();
                 let nothing = Learned::default();
                 let expected =
                     estimate::expected_output(&request, &models, Sender::default, accounting, &nothing);
-                (input, parts, expected)
+                let is_certain = models.one().is_some() && route.endpoint.has_format();
+                (input, parts, expected, counted.filter(|_| is_certain))
             }
         };
         let (declared, output_reserved, certainty) = expected;
@@ -118,6 +131,7 @@ impl Quote {
             full: cost(config, &models, &Tokens { output: output_reserved, ..tokens }),
             certainty,
             is_partial: false,
+            counted,
         };
         Self {
             model: model.map(ToOwned::to_owned),
@@ -132,7 +146,14 @@ impl Quote {
             models,
             route,
             estimate,
+            counted,
         }
+    }
+
+    /// What the request of the sender `id` teaches about the count of prompts, once it is settled.
+    pub fn lesson(&self, id: &str, settled: &Settled) -> Option<Lesson> {
+        let PromptCount { cell, tokens } = self.counted?;
+        Lesson::new(cell, id, tokens, settled.reported_input?)
     }
 
     /// What a POST without a body to `path` is charged, for `model` or for any: a request, and no tokens.
@@ -149,6 +170,7 @@ impl Quote {
             fault: None,
             models: model.into(),
             estimate: Estimate::REQUEST,
+            counted: None,
             ..quote
         }
     }
@@ -198,6 +220,10 @@ impl Quote {
         let certain = reader.push(response);
         let outcome = certain.unwrap_or_else(|| reader.finish(EndedBy::Upstream));
         let reserved = self.reserved();
+        let reported_input = match outcome {
+            Outcome::Reported(usage) => usage.input_tokens,
+            _ => None,
+        };
         let (tokens, outcome) = match outcome {
             Outcome::Reported(usage) => (usage.tokens(&reserved), Basis::Reported),
             Outcome::Counted { usage, shows_reasoning } if endpoint.has_format() => {
@@ -214,13 +240,14 @@ impl Quote {
             Outcome::Failed => (Tokens::NONE, Basis::Failed),
             Outcome::Counted { .. } | Outcome::Unknown => (reserved, Basis::Unknown),
         };
-        Settled { tokens, outcome: outcome.name() }
+        Settled { tokens, outcome: outcome.name(), reported_input }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::learned_prompt::Votes;
     use serde_json::json;
 
     fn config(json: &str) -> Config {
@@ -284,6 +311,29 @@ mod tests {
         assert_eq!(settled(text), (quote.input_tokens, 2, "counted"));
         assert_eq!(settled(r#"{"error":{"message":"x"}}"#), (0, 0, "failed"));
         assert_eq!(settled("<html>"), (quote.input_tokens, 7, "unknown"));
+    }
+
+    #[test]
+    fn a_prompt_is_corrected_by_what_answers_have_reported_unless_it_is_exact() {
+        let (config, kind) = (config("{}"), Some("application/json"));
+        let response = r#"{"choices":[],"usage":{"prompt_tokens":130,"completion_tokens":3}}"#;
+        let body = |model: &str| {
+            json!({"model": model, "messages": [{"role": "user", "content": " a".repeat(93)}]}).to_string()
+        };
+        for (model, learns) in [("my-model", true), ("gpt-4o", false)] {
+            let mut votes = Votes::default();
+            for _ in 0..20 {
+                let quote = Quote::corrected(&config, CHAT, body(model).as_bytes(), &votes.factors());
+                assert_eq!(quote.input_tokens, 100);
+                let settled = quote.settle(&config, kind, response.as_bytes());
+                quote.lesson("me", &settled).iter().for_each(|lesson| votes.teach(lesson));
+            }
+            let quote = Quote::corrected(&config, CHAT, body(model).as_bytes(), &votes.factors());
+            assert_eq!(quote.input_tokens, if learns { 130 } else { 100 }, "{model}");
+            let text = r#"{"choices":[{"message":{"content":"hello world"}}]}"#;
+            let counted = quote.settle(&config, kind, text.as_bytes());
+            assert_eq!(quote.lesson("me", &counted), None, "nothing was reported");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::quantity::{MAX_EXACT, Millis, Units};
 use crate::store::local::SharedData;
 use crate::store::wire::{Charge, ScopeCharges};
 use crate::store::{Extended, HeldIn, Settlement, Stores};
+use crate::usage::learned_prompt::Cell;
 use crate::window::{Algorithm, Fit, Window, WindowState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,9 +22,9 @@ use std::sync::Arc;
 /// The expected cost of a request, before it is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// The counted tokens of the prompt.
+    /// The tokens of the prompt, corrected by what earlier answers reported.
     pub tokens: Tokens,
-    /// The cost with no more output than the request certainly may have.
+    /// The cost with no more output than the request certainly may have, and a prompt no larger than it counts.
     pub base: Cost,
     /// The cost with the expected output.
     pub full: Cost,
@@ -31,15 +32,26 @@ pub struct Estimate {
     pub certainty: Certainty,
     /// Whether counting stopped because the limits never admit such a prompt: the prompt has more tokens than this.
     pub is_partial: bool,
+    /// What the answer can teach something about.
+    pub counted: Option<PromptCount>,
+}
+
+/// The count of a prompt by the rules alone, with which the usage in its answer compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptCount {
+    /// The prompt's model and kind.
+    pub cell: Cell,
+    /// Its tokens.
+    pub tokens: u64,
 }
 
 /// How sure an expected cost is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// The request says it.
+    /// The request says it, but for what is learned about the count of its prompt.
     Declared,
-    /// Its output is a guess. A guess never refuses a request that could have been admitted, so it gives way to the
-    /// limit; a maximum that the request sets does not.
+    /// Its output is a guess. What is guessed or learned never refuses a request that could have been admitted, so it
+    /// gives way to the limit; a maximum that the request sets does not.
     Guess,
     /// Nothing is known: it is the most that it could be, and gives way to the limit as a whole.
     Unknown,
@@ -60,6 +72,7 @@ impl Estimate {
             full: cost,
             certainty: Certainty::Declared,
             is_partial: false,
+            counted: None,
         }
     };
 
@@ -68,8 +81,7 @@ impl Estimate {
         let full = self.full.of(limit.metric);
         let most = limit.window.capacity(limit.amount);
         match self.certainty {
-            Certainty::Declared => full,
-            Certainty::Guess => full.min(most).max(self.base.of(limit.metric)),
+            Certainty::Declared | Certainty::Guess => full.min(most).max(self.base.of(limit.metric)),
             // A limit that admits nothing admits nothing unknown.
             Certainty::Unknown => full.min(most.max(Units::new(1))),
         }
@@ -525,12 +537,9 @@ pub(super) mod tests {
     pub(crate) fn reservation(limits: Vec<Applied>, output_tokens: u64, is_guess: bool) -> Reservation {
         let certainty = if is_guess { Certainty::Guess } else { Certainty::Declared };
         let base = Cost { requests: Units::new(1), input_tokens: Units::new(30), ..Cost::default() };
-        let estimate = Estimate {
-            base,
-            full: Cost { output_tokens: Units::new(output_tokens), ..base },
-            certainty,
-            ..Estimate::REQUEST
-        };
+        let full = Cost { output_tokens: Units::new(output_tokens), ..base };
+        let estimate =
+            Estimate { base: if is_guess { base } else { full }, full, certainty, ..Estimate::REQUEST };
         Reservation::new("id".into(), None, limits, estimate)
     }
 

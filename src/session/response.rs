@@ -5,7 +5,7 @@ use super::background;
 use super::charged::Charged;
 use super::context::Cx;
 use super::effects::HeaderEdits;
-use super::learning::{Lesson, Seen};
+use super::learning::{Lesson, Seen, learn_prompt};
 use super::objection::Objection;
 use super::reservation::{FinalCost, OpenReservation};
 use super::unanswered::{is_unanswered, is_upstreams};
@@ -466,6 +466,7 @@ fn settle<S: SharedData>(
         Outcome::Reported(usage) => {
             if has_format {
                 lesson.learn(facts, &usage, seen, cx);
+                learn_prompt(&open.estimate(), facts, &usage, cx);
             }
             let cost = FinalCost::Cost(cx.cost(models, &usage.tokens(&estimate)));
             Charged { cost, basis: Basis::Reported, usage: Some(usage) }

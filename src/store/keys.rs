@@ -11,6 +11,9 @@
 //! | `<counter>:warned`                                   | string | that the webhook has its warning          |
 //! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
 //! | `<space>:{<hash>}:response`                          | string | an open response, or the usage of one     |
+//! | `<space>:{prompts}:votes`                            | hash   | how far counts of prompts were off        |
+//! | `<space>:{prompts}:recent`                           | zset   | when each of its fields was written last  |
+//! | `<space>:{prompts}:factors`                          | hash   | what that makes of it                     |
 //! | `<space>:{probe}`                                    | string | nothing: whether Redis takes writes       |
 //!
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
@@ -19,7 +22,8 @@
 //! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of
 //! the shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
 //! `llmrl/<version>/<namespace>/configured/<shard>` has what the configuration names, and `.../seed` places scopes.
-//! `llmrl-responses/<version>/<namespace>/<shard>` has open responses. [`NOTICES`] and [`ROLL`] are for all namespaces.
+//! `llmrl-responses/<version>/<namespace>/<shard>` has open responses, and `llmrl-prompts/<version>/<namespace>` votes.
+//! [`NOTICES`] and [`ROLL`] are for all namespaces.
 
 use crate::window::Window;
 
@@ -32,6 +36,9 @@ const SHARD_VERSION: u32 = 5;
 
 /// The version of the bytes of open responses.
 const RESPONSES_VERSION: u32 = 2;
+
+/// The version of the bytes of votes about prompts.
+const VOTES_VERSION: u32 = 1;
 
 /// The key of the [notices](super::Noticeboard) in Envoy's shared data, with the version of their bytes.
 pub const NOTICES: &str = "llmrl/notices/1";
@@ -94,6 +101,11 @@ impl<'a> Keyspace<'a> {
         self.scope("probe")
     }
 
+    /// The keys of what is learned about the counts of prompts, as `lua/learn.lua` has them: in a slot of their own.
+    pub fn prompts(self) -> [String; 3] {
+        ["votes", "recent", "factors"].map(|name| format!("{}:{name}", self.scope("prompts")))
+    }
+
     /// The key under which an open response and its usage meet.
     pub fn response(self, hash: &str) -> String {
         format!("{}:response", self.scope(hash))
@@ -125,6 +137,11 @@ pub fn shard(namespace: &str, shards: u32, shard: u32) -> String {
     format!("llmrl/{SHARD_VERSION}/{namespace}/{shards}/{shard}")
 }
 
+/// The key of the votes about the counts of prompts in `namespace`.
+pub fn votes(namespace: &str) -> String {
+    format!("llmrl-prompts/{VOTES_VERSION}/{namespace}")
+}
+
 /// The key of one of the local store's shards of open responses in `namespace`.
 pub fn responses(namespace: &str, shard: u32) -> String {
     format!("llmrl-responses/{RESPONSES_VERSION}/{namespace}/{shard}")
@@ -146,6 +163,8 @@ mod tests {
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:3:staging:{a}:me");
         assert_eq!(keys.response("ab12"), "llmrl:3::{ab12}:response");
         assert_eq!(keys.probe(), "llmrl:3::{probe}");
+        assert_eq!(keys.prompts()[0], "llmrl:3::{prompts}:votes");
+        assert_eq!(votes("staging"), "llmrl-prompts/1/staging");
         assert_eq!(responses("staging", 3), "llmrl-responses/2/staging/3");
         assert_eq!(shard("staging", 64, 3), "llmrl/5/staging/64/3");
     }

@@ -7,6 +7,7 @@
 
 mod arrears;
 mod charge;
+pub mod corrections;
 mod failure;
 mod health;
 pub mod keys;

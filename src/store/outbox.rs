@@ -101,7 +101,6 @@ impl<T> Outbox<T> {
     }
 
     /// All calls.
-    #[cfg(test)]
     pub(super) fn calls_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let waiting = self.gathering.iter_mut().chain(self.resting.values_mut());
         waiting.chain(&mut self.in_flight).map(|queued| &mut queued.call)

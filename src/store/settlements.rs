@@ -160,6 +160,8 @@ impl SettleQueue {
             }
             Err(failure) if failure.blames_batch => {
                 outcome.why = Some(failure.why);
+                // An older sidecar refuses lessons, and whatever comes with them.
+                outcome.lessons_refused = self.forget_lessons();
                 self.divide(now);
             }
             Err(failure) => {
@@ -169,6 +171,12 @@ impl SettleQueue {
             }
         }
         outcome
+    }
+
+    /// Takes the lessons out of everything that waits. Returns whether there were any.
+    fn forget_lessons(&mut self) -> bool {
+        let lessons = self.outbox.calls_mut().map(|sent| sent.settle.lesson.take().is_some());
+        lessons.fold(false, |any, one| any | one)
     }
 
     /// Sends what was refused together in smaller batches. What was refused alone rests, since the sidecar does not say
@@ -199,6 +207,8 @@ pub struct SettleOutcome {
     pub over: Vec<u32>,
     /// Whether Redis has answered any of them.
     pub has_settled: bool,
+    /// Whether a batch with lessons was refused. They are lost.
+    pub lessons_refused: bool,
 }
 
 #[cfg(test)]
@@ -258,6 +268,24 @@ mod tests {
         }
         assert_eq!(attempts, [0, 100, 300, 700]);
         assert_eq!(queue.next_due(), Some(Millis::new(1_500)));
+    }
+
+    #[test]
+    fn settlements_go_without_lessons_to_a_sidecar_that_refuses_them() {
+        use crate::tokens::PromptKind;
+        use crate::usage::learned_prompt::{Cell, Lesson};
+        let mut queue = SettleQueue::default();
+        let lesson = Lesson::new(Cell::new("m", PromptKind::Plain), "me", 10, 13);
+        assert!(lesson.is_some());
+        for id in ["a", "b", "c"] {
+            queue.push(None, Settle { lesson, ..settle(id) });
+        }
+        assert_eq!(sent(&mut queue, 0), ["a", "b", "c"]);
+        let refusal = || Failure::of_status(Some("400"), br#"{"error":"unknown field `lesson`"}"#);
+        assert!(queue.callout_ended(Err(refusal()), Millis::ZERO).lessons_refused);
+        let callout = queue.next_callout(Millis::ZERO).unwrap();
+        assert!(!String::from_utf8(callout.body).unwrap().contains("lesson"));
+        assert!(!queue.callout_ended(Err(refusal()), Millis::ZERO).lessons_refused);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::arrears::{Arrears, Owed};
 use super::charge::ScopeCharges;
+use super::corrections::Corrections;
 use super::health::{Health, Standing};
 use super::latency::Latency;
 use super::local::{LocalStore, SharedData};
@@ -19,6 +20,7 @@ use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::telemetry::series::Count;
 use crate::telemetry::stats::Stats;
+use crate::usage::learned_prompt::{Factors, Lesson};
 use crate::window::WindowState;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -39,6 +41,8 @@ pub struct Stores<S> {
     notices: Noticeboard<S>,
     /// What the log has said about the store.
     said: Said,
+    /// What is learned about the counts of prompts.
+    corrections: Corrections<S>,
 }
 
 #[derive(Clone, Debug)]
@@ -144,7 +148,48 @@ impl<S: SharedData> Stores<S> {
             }
         };
         let mirror = (sidecar.is_some() && local.is_some()).then(Mirror::default);
-        Self { namespace, local, sidecar, mirror, notices, said: Said::default() }
+        let (said, corrections) = (Said::default(), Corrections::none());
+        Self { namespace, local, sidecar, mirror, notices, said, corrections }
+    }
+
+    /// The same stores, which also learn about the counts of prompts, if `is_wanted`.
+    #[must_use]
+    pub fn learning(self, is_wanted: bool) -> Self {
+        let corrections = match (&self.sidecar, &self.local) {
+            _ if !is_wanted => Corrections::none(),
+            (Some(_), _) => Corrections::of_sidecar(),
+            (None, Some(local)) => Corrections::shared(local.data().clone(), &self.namespace),
+            (None, None) => Corrections::none(),
+        };
+        Self { corrections, ..self }
+    }
+
+    /// Whether counts of prompts are corrected.
+    pub const fn corrects(&self) -> bool {
+        self.corrections.is_on()
+    }
+
+    /// The factors that correct them.
+    pub const fn factors(&self) -> &Factors {
+        self.corrections.factors()
+    }
+
+    /// Takes what an answer teaches about the count of its prompt.
+    pub fn teach(&mut self, lesson: Lesson) {
+        self.corrections.teach(lesson);
+    }
+
+    /// The value of [`HEADER`](super::corrections::HEADER) in calls to the sidecar, if they have one.
+    pub fn asks_for_corrections(&self) -> Option<String> {
+        self.corrections.asks()
+    }
+
+    /// Takes the value of that header in the sidecar's answer to a call of this `kind`.
+    pub fn hear_of_corrections(&mut self, kind: Kind, header: Option<&str>) {
+        // Answers about background responses have none.
+        if kind != Kind::Background {
+            self.corrections.hear(header);
+        }
     }
 
     /// What the workers of this Envoy tell each other.
@@ -232,8 +277,9 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Does what a tick is for: writes to the local store what Redis has admitted.
+    /// Does what a tick is for: writes to the local store what Redis has admitted, and what has been learned.
     pub fn tick(&mut self, now: Millis) {
+        self.corrections.tick(now);
         if self.mirror.as_ref().is_some_and(|mirror| mirror.may_write(now)) {
             self.write_mirror(now);
         }
@@ -497,7 +543,8 @@ impl<S: SharedData> Stores<S> {
     /// Queues a settlement or an extension all of whose cost has counted `since` then, if that is known.
     fn send_since(&mut self, since: Option<Millis>, stream: Option<u32>, settle: Settle) -> bool {
         let Some(sidecar) = &mut self.sidecar else { return false };
-        sidecar.settles.push_since(since, stream, settle);
+        let lesson = self.corrections.next_lesson();
+        sidecar.settles.push_since(since, stream, Settle { lesson, ..settle });
         true
     }
 
@@ -589,6 +636,9 @@ impl<S: SharedData> Stores<S> {
             }
             Kind::Settle => {
                 let settled = sidecar.settles.callout_ended(answer, now);
+                if settled.lessons_refused {
+                    self.corrections.hear(None);
+                }
                 if is_answered {
                     let why = settled.why.clone().filter(|_| !settled.has_settled);
                     sidecar.health.heard(why.map_or(Ok(()), |why| Err(why.into())), now);

@@ -10,6 +10,7 @@
 pub use super::charge::{Charge, ScopeCharges};
 
 use crate::quantity::{Millis, NonZeroMillis, Units};
+use crate::usage::learned_prompt::Lesson;
 use crate::window::{Fit, Window, WindowState};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -127,6 +128,10 @@ pub struct Settle {
     /// As in [`Reserve`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Arc<str>>,
+    /// What an answer has taught about the count of its prompt. A sidecar that does not answer in
+    /// [`HEADER`](super::corrections::HEADER) does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lesson: Option<Lesson>,
     /// The charges of the reservation, in its order, with the real costs.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -447,14 +452,16 @@ mod tests {
             extend: true,
             may_share: true,
             request_id: Some("r-1".into()),
+            lesson: "0123456789abcdefp".parse().ok().and_then(|cell| Lesson::new(cell, "me", 10, 13)),
             charges: charges(),
         };
+        let lesson = serde_json::to_string(&settle.lesson).unwrap();
         let json = format!(
             concat!(
                 r#"{{"id":"x","namespace":"staging","if_absent":"charge","extend":true,"may_share":true,"#,
-                r#""request_id":"r-1","charges":{}}}"#
+                r#""request_id":"r-1","lesson":{},"charges":{}}}"#
             ),
-            CHARGES
+            lesson, CHARGES
         );
         assert_eq!(serde_json::to_string(&settle).unwrap(), json);
         assert_eq!(serde_json::from_str::<Settle>(&json).unwrap(), settle);

@@ -7,12 +7,14 @@
 
 mod encoding;
 mod meter;
+mod prompt_kind;
 mod running;
 mod slices;
 mod weights;
 
 pub use encoding::{Counting, Encoding, Factor};
 pub use meter::{Count, MAX_COUNTED, Meter};
+pub use prompt_kind::PromptKind;
 pub use running::Running;
 pub use slices::SLICE_BYTES;
 pub use weights::{AnswerTokens, Hundredths, WHOLE, Weights};
@@ -41,7 +43,7 @@ impl Tokenizer {
             spared: 0,
             weights: Weights::OPENAI,
             least: Weights::OPENAI,
-            answer: AnswerTokens { chat: 0, response: 0, call: 0, parallel_call: 0 },
+            answer: AnswerTokens { chat: 0, response: 0, call: 0, parallel_call: 0, argument: 0 },
             unknown_document: None,
         }
     }

@@ -79,14 +79,17 @@ pub struct AnswerTokens {
     pub call: u64,
     /// One of several calls.
     pub parallel_call: u64,
+    /// An argument of a call, beside its name and its value.
+    pub argument: u64,
 }
 
 impl AnswerTokens {
-    /// The tokens of so many answers with so many calls.
-    pub const fn of(&self, answers: u64, calls: u64, is_response: bool) -> u64 {
+    /// The tokens of so many answers with so many calls, which have so many arguments together.
+    pub const fn of(&self, answers: u64, calls: u64, arguments: u64, is_response: bool) -> u64 {
         let each = if is_response { self.response } else { self.chat };
         let call = if calls > 1 { self.parallel_call } else { self.call };
-        each.saturating_mul(answers).saturating_add(call.saturating_mul(calls))
+        let calls = call.saturating_mul(calls).saturating_add(self.argument.saturating_mul(arguments));
+        each.saturating_mul(answers).saturating_add(calls)
     }
 }
 
@@ -111,7 +114,8 @@ mod tests {
 
     #[test]
     fn several_calls_cost_more_each() {
-        let answer = AnswerTokens { chat: 3, response: 4, call: 7, parallel_call: 14 };
-        assert_eq!([answer.of(1, 0, false), answer.of(1, 1, true), answer.of(2, 2, false)], [3, 11, 34]);
+        let answer = AnswerTokens { chat: 3, response: 4, call: 7, parallel_call: 14, argument: 5 };
+        let of = |answers, calls, arguments, is_response| answer.of(answers, calls, arguments, is_response);
+        assert_eq!([of(1, 0, 0, false), of(1, 1, 0, true), of(2, 2, 3, false)], [3, 11, 49]);
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct AnswerText {
     pub(super) shows_reasoning: bool,
     /// Functions that it names: a call has one name.
     pub(super) called: u64,
+    /// The JSON of the arguments of these calls, as far as it is here.
+    pub(super) arguments: String,
 }
 
 impl AnswerText {
@@ -44,14 +46,14 @@ impl AnswerText {
     fn inner<'b, A: MapAccess<'b>>(
         &mut self,
         object: &mut A,
-        add: fn(&mut Self, String, u64),
+        add: fn(&mut Self, String, u64, String),
     ) -> Result<(), A::Error> {
         let mut inner = Self::default();
         // Of a value that breaks off, everything before the fault counts.
         let read = lenient::offer(object, &mut inner);
         self.shows_reasoning |= inner.shows_reasoning;
-        let called = inner.called;
-        add(self, inner.into_text(), called);
+        let (called, arguments) = (inner.called, std::mem::take(&mut inner.arguments));
+        add(self, inner.into_text(), called, arguments);
         read
     }
 }
@@ -69,27 +71,34 @@ impl<'b> Accept<'b> for AnswerText {
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "reasoning_content" | "reasoning" | "reasoning_text" | "reasoning_details" | "thinking"
-            | "thinking_blocks" => self.inner(object, |place, text, _| {
+            | "thinking_blocks" => self.inner(object, |place, text, _, _| {
                 place.shows_reasoning |= !text.is_empty();
                 keep_longer(&mut place.reasoning, text);
             }),
-            "tool_calls" | "function_call" => self.inner(object, |place, text, called| {
+            "tool_calls" | "function_call" => self.inner(object, |place, text, called, arguments| {
                 keep_longer(&mut place.calls, text);
+                keep_longer(&mut place.arguments, arguments);
                 place.called = place.called.max(called);
             }),
-            "name" => self.inner(object, |place, text, _| {
+            "name" => self.inner(object, |place, text, _, _| {
                 place.called = place.called.saturating_add(u64::from(!text.is_empty()));
                 append(&mut place.content, text);
             }),
             "content" | "refusal" | "text" | "transcript" | "audio" | "summary" | "function" | "custom"
-            | "arguments" | "partial_json" | "code" => self.inner(object, |place, text, called| {
+            | "code" => self.inner(object, |place, text, called, arguments| {
                 place.called = place.called.saturating_add(called);
+                append(&mut place.arguments, arguments);
+                append(&mut place.content, text);
+            }),
+            "arguments" | "partial_json" => self.inner(object, |place, text, _, _| {
+                append(&mut place.arguments, text.clone());
                 append(&mut place.content, text);
             }),
             "input" => {
                 // Anthropic's input is an object: its text is the JSON itself.
                 let json = lenient::raw(object)?;
                 let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
+                append(&mut self.arguments, text.clone());
                 append(&mut self.content, text);
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! Reads a JSON body of any format: its `usage`, or else the text of its answers, or that there is none.
 
 use super::answer_text::AnswerText;
+use super::arguments::Arguments;
 use super::choice::Choice;
 use super::failure::Signs;
 use super::item::Item;
@@ -125,8 +126,9 @@ struct Content<'b> {
     has_unread: bool,
     /// The texts of its answers.
     texts: Vec<String>,
-    /// Calls of functions in them.
+    /// Calls of functions in them, and the arguments of these.
     calls: u64,
+    arguments: u64,
     /// Whether the texts are items or blocks of one answer.
     is_one: bool,
     /// Whether it is a response of OpenAI's Responses API.
@@ -170,7 +172,7 @@ impl Content<'_> {
         } else {
             self.texts.len() as u64
         };
-        let beside = tokenizer.answer().of(answers, self.calls, self.is_response);
+        let beside = tokenizer.answer().of(answers, self.calls, self.arguments, self.is_response);
         let counted = Units::new(tokenizer.weigh(tokens.get())) + Units::new(beside);
         let usage = self.reported.usage_with(counted);
         Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }
@@ -250,6 +252,8 @@ impl<'b> Accept<'b> for Choices<'_, 'b> {
             self.0.report(Some(self.0.texts.len() as u64), &choice.usage);
             let called = choice.message.called.max(choice.delta.called);
             self.0.calls = self.0.calls.saturating_add(called);
+            let arguments = [&choice.message, &choice.delta].map(|text| Arguments::of(&text.arguments));
+            self.0.arguments = self.0.arguments.saturating_add(arguments.into_iter().max().unwrap_or(0));
             let texts = [choice.message, choice.text, choice.delta].map(AnswerText::into_text);
             // These are names for the same text.
             self.0.texts.extend(texts.into_iter().max_by_key(String::len));
@@ -271,6 +275,7 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
         if matches!(read, Ok(Some(())) | Err(_)) {
             self.0.shows_reasoning |= item.is_reasoning || item.text.shows_reasoning;
             self.0.calls = self.0.calls.saturating_add(u64::from(!item.name.is_empty()));
+            self.0.arguments = self.0.arguments.saturating_add(Arguments::of(&item.text.arguments));
             self.0.texts.push(item.text.into_text());
         }
         read

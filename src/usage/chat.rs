@@ -79,6 +79,7 @@ impl StreamUpdate {
             self.reports.push((Some(index), choice.usage.bill()));
         }
         self.calls = self.calls.saturating_add(choice.delta.called);
+        self.arguments.push_str(&choice.delta.arguments);
         let (delta, text) = (choice.delta.into_text(), choice.text.into_text());
         // Of names for the same text one counts, and a message beside new text repeats it.
         let new = if text.len() > delta.len() { text } else { delta };

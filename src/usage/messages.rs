@@ -22,6 +22,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
         "content_block_start" => {
             update.has_output = true;
             update.calls = u64::from(event.block.has_name);
+            update.arguments.clone_from(&event.block.whole.arguments);
             update.shows_reasoning = event.block.is_reasoning || event.block.whole.shows_reasoning;
             update.texts.push((event.index, event.block.begin.into_text()));
             update.wholes.push((event.index, event.block.whole.into_text()));
@@ -29,6 +30,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
         "content_block_delta" => {
             update.has_output = true;
             update.shows_reasoning = event.delta.text.shows_reasoning;
+            update.arguments.clone_from(&event.delta.text.arguments);
             update.texts.push((event.index, event.delta.text.into_text()));
         }
         "message_start" | "content_block_stop" | "ping" => {}

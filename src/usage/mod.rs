@@ -7,13 +7,15 @@
 //! completions, of responses and of messages, each in a module of its own. The endpoint and the content type suggest
 //! the format; the first bytes decide.
 //!
-//! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum.
+//! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum, and
+//! [`learned_prompt`] how far the counts of prompts are off.
 //!
 //! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles error statuses.
 
 mod answer_text;
 mod answered_by;
 mod any;
+mod arguments;
 mod bill;
 mod body;
 mod chat;
@@ -22,6 +24,7 @@ mod end_reason;
 mod failure;
 mod item;
 pub mod learned_output;
+pub mod learned_prompt;
 mod messages;
 mod part;
 mod places;

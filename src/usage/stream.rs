@@ -3,6 +3,7 @@
 //! The first event with a known format determines the format of the stream. The endpoint's format is tried first; some
 //! gateways answer in another. The text is collected meanwhile, and counted only if it must be.
 
+use super::arguments::Arguments;
 use super::part::Part;
 use super::places::PLACES;
 use super::reported::Reported;
@@ -136,6 +137,7 @@ struct Answer {
     parts: BTreeMap<u64, Part>,
     /// Calls of functions.
     calls: u64,
+    arguments: Arguments,
     /// Whether output has begun, even if it has no text.
     has_output: bool,
     shows_reasoning: bool,
@@ -159,6 +161,7 @@ impl Answer {
             finished: 0,
             parts: BTreeMap::new(),
             calls: 0,
+            arguments: Arguments::default(),
             has_output: false,
             shows_reasoning: false,
             reported: Reported::default(),
@@ -189,6 +192,10 @@ impl Answer {
         self.has_failed |= update.has_failed;
         self.has_output |= update.has_output;
         self.calls = self.calls.saturating_add(update.calls);
+        if update.calls > 0 {
+            self.arguments.begin_call();
+        }
+        self.arguments.push(&update.arguments);
         self.shows_reasoning |= update.shows_reasoning;
         let mut has_report = false;
         for (choice, bill) in update.reports {
@@ -257,7 +264,12 @@ impl Answer {
         let is_empty = self.parts.is_empty() && self.calls == 0;
         let answers = if is_empty { 0 } else { self.choices.min(self.parts.len().max(1) as u64) };
         let is_response = self.format == Format::Responses;
-        text.saturating_add(self.tokenizer.answer().of(answers, self.calls, is_response))
+        text.saturating_add(self.tokenizer.answer().of(
+            answers,
+            self.calls,
+            self.arguments.count(),
+            is_response,
+        ))
     }
 
     /// About the tokens of the text, or the tokens that were reported so far if they are more.

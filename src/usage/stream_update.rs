@@ -12,6 +12,8 @@ pub(super) struct StreamUpdate {
     pub(super) wholes: Vec<(u64, String)>,
     /// Calls of functions that begin.
     pub(super) calls: u64,
+    /// The JSON of arguments of calls, those that begin and those that go on.
+    pub(super) arguments: String,
     /// Whether output has begun, even if it has no text.
     pub(super) has_output: bool,
     /// Whether some of the output is reasoning.

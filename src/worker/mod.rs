@@ -72,7 +72,8 @@ impl<S: SharedData> Worker<S> {
     /// A worker with `config`. `seed` is random, so that no two workers of a fleet make the same reservation id.
     pub fn new(config: Arc<Config>, data: S, seed: u64) -> Self {
         Self {
-            stores: Stores::new(config.store(), config.namespace(), config.ids(), data),
+            stores: Stores::new(config.store(), config.namespace(), config.ids(), data)
+                .learning(config.learns_prompts()),
             sessions: HashMap::new(),
             deadlines: Deadlines::default(),
             answers: Deadlines::default(),
@@ -253,6 +254,16 @@ impl<S: SharedData> Worker<S> {
         }
         self.finish(&mut turn, now);
         turn
+    }
+
+    /// The value of the header of calls that asks for corrections of prompts' counts, if they have one.
+    pub fn asks_for_corrections(&self) -> Option<String> {
+        self.stores.asks_for_corrections()
+    }
+
+    /// Takes the value of that header in the answer to a callout, before [`Worker::callout_ended`] takes the answer.
+    pub fn hear_of_corrections(&mut self, kind: Kind, header: Option<&str>) {
+        self.stores.hear_of_corrections(kind, header);
     }
 
     /// The clock was set back: every deadline has come, since by the new clock it may be hours away. A request that has

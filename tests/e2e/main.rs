@@ -38,6 +38,7 @@ modules! {
     hostile,
     identities,
     inspect,
+    learned_prompts,
     metrics,
     outages,
     overload,

@@ -4,10 +4,12 @@ use crate::redis::Redis;
 use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
+use llm_rate_limit::usage::learned_prompt::{Factors, Lesson};
 use llm_rate_limit::window::WindowState;
 use llm_rate_limit_cli::metrics::Metrics;
 use llm_rate_limit_cli::store::Store;
 use llm_rate_limit_cli::store::call::{self, Call};
+use llm_rate_limit_cli::store::learning;
 use llm_rate_limit_cli::store::link::{Link, Timeouts};
 use llm_rate_limit_cli::store::topology::Topology;
 use std::sync::Arc;
@@ -121,6 +123,20 @@ impl Scripts {
         let open =
             OpenResponse { id: id.to_owned(), charges: team(charges).to_vec(), ..OpenResponse::default() };
         self.run_one(call::groups("", id, &open.charges).unwrap()[0].detach(&open, now_ms)) == [1]
+    }
+
+    /// Takes lessons about the counts of prompts; returns the factors in force.
+    ///
+    /// # Errors
+    /// The script's.
+    ///
+    /// # Panics
+    /// If Redis does not answer.
+    pub fn learn(&self, lessons: &[Lesson]) -> Result<Factors, String> {
+        let invocation = learning::invocation("", lessons).unwrap();
+        let command = [invocation.by_source()];
+        let mut replies = self.runtime.block_on(self.store.link().send(&command)).unwrap();
+        learning::factors(replies.remove(0)).map_err(|why| why.to_string())
     }
 
     /// The state of the charges' windows.

@@ -10,6 +10,7 @@ use clap::Args;
 use llm_rate_limit::config::Config;
 use llm_rate_limit::pricing::Tokens;
 use llm_rate_limit::session::quote::{Quote, Settled};
+use llm_rate_limit::usage::learned_prompt::{Factors, Votes};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write, stdin};
@@ -33,6 +34,10 @@ pub struct Requests {
     /// Lines {"path", "request", "content_type", "response"}, with texts as request and response; - is standard input
     #[arg(long)]
     jsonl: Option<PathBuf>,
+    /// Correct each prompt by what the responses of the lines before it report, as `prompt_estimates: learned` does;
+    /// lines may name an {"identity"}
+    #[arg(long, requires = "jsonl")]
+    learn: bool,
 }
 
 /// A line of input: a request, and the response with its content type.
@@ -44,6 +49,9 @@ struct Line {
     content_type: Option<String>,
     #[serde(default)]
     response: Option<String>,
+    /// Whose request it is, for what is learned of it.
+    #[serde(default)]
+    identity: String,
 }
 
 /// A line of output.
@@ -72,7 +80,7 @@ struct Fault {
 }
 
 impl From<Settled> for SettledCharge {
-    fn from(Settled { tokens, outcome }: Settled) -> Self {
+    fn from(Settled { tokens, outcome, .. }: Settled) -> Self {
         let Tokens { input, cached_input, cache_write, output, reasoning } = tokens;
         Self {
             input_tokens: input,
@@ -91,10 +99,10 @@ pub(super) fn count(requests: &Requests, out: &mut impl Write) -> Result<bool, F
         None => Config::from_bytes(b"{}").map_err(|error| Failure(error.to_string()))?,
     };
     match (&requests.jsonl, &requests.path, &requests.body) {
-        (Some(file), ..) if file == Path::new("-") => lines(&config, stdin().lock(), out),
+        (Some(file), ..) if file == Path::new("-") => lines(&config, requests.learn, stdin().lock(), out),
         (Some(file), ..) => {
             let opened = File::open(file).map_err(|why| Failure(format!("{}: {why}", file.display())))?;
-            lines(&config, BufReader::with_capacity(1 << 20, opened), out)
+            lines(&config, requests.learn, BufReader::with_capacity(1 << 20, opened), out)
         }
         (None, Some(path), Some(body)) => {
             let response = requests.response.as_deref().map(contents).transpose()?;
@@ -104,23 +112,35 @@ pub(super) fn count(requests: &Requests, out: &mut impl Write) -> Result<bool, F
     }
 }
 
-/// Answers each line of `input` with a line, in order.
-fn lines(config: &Config, mut input: impl BufRead, out: &mut impl Write) -> Result<bool, Failure> {
+/// Answers each line of `input` with a line, in order. Each `learns` from those before it, or none does.
+fn lines(
+    config: &Config,
+    learns: bool,
+    mut input: impl BufRead,
+    out: &mut impl Write,
+) -> Result<bool, Failure> {
     let mut out = BufWriter::with_capacity(1 << 16, out);
     let (mut line, mut all_ok) = (Vec::new(), true);
+    let (mut votes, mut factors) = (Votes::default(), Factors::default());
     while input.read_until(b'\n', &mut line)? > 0 {
         match serde_json::from_slice::<Line>(&line) {
             Ok(line) => {
-                let quote = Quote::new(config, &line.path, line.request.as_bytes());
-                let settled = line.response.as_ref().map(|response| {
-                    quote.settle(config, line.content_type.as_deref(), response.as_bytes()).into()
-                });
+                let quote = Quote::corrected(config, &line.path, line.request.as_bytes(), &factors);
+                let settled = line
+                    .response
+                    .as_ref()
+                    .map(|response| quote.settle(config, line.content_type.as_deref(), response.as_bytes()));
+                let lesson = settled.and_then(|settled| quote.lesson(&line.identity, &settled));
+                if let Some(lesson) = lesson.filter(|_| learns) {
+                    votes.teach(&lesson);
+                    factors = votes.factors();
+                }
                 let charge = Charge {
                     model: quote.model.as_deref(),
                     family: quote.family,
                     input_tokens: quote.input_tokens,
                     output_reserved: quote.output_reserved,
-                    settled,
+                    settled: settled.map(SettledCharge::from),
                 };
                 serde_json::to_writer(&mut out, &charge)?;
             }

@@ -175,6 +175,7 @@ impl Explained<'_> {
                     "scope": subject.scope(),
                     "group": subject.group(),
                     "max_new_identities_per_second": subject.max_new_identities(),
+                    "prompt_estimates": if self.config.learns_prompts() { "learned" } else { "rules" },
                     "windows": windows,
                 })
             }
@@ -207,6 +208,12 @@ impl Explained<'_> {
             writeln!(
                 out,
                 "if it is new, and {most} others have come in the same second, \"this key\" is {NEW_IDENTITIES:?}"
+            )?;
+        }
+        if self.config.learns_prompts() {
+            writeln!(
+                out,
+                "prompts that nobody can count exactly are corrected by what earlier answers reported"
             )?;
         }
         let due = due(subject);

@@ -17,15 +17,19 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use llm_rate_limit::store::corrections;
 use llm_rate_limit::store::version::{self, NEWEST, OLDEST};
 use llm_rate_limit::store::wire::{Background, Reserve, Settle, path};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::{Arc, Once};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long the answer to a probe waits for what the fleet has learned.
+const PROBE_WAITS: Duration = Duration::from_millis(10);
 
 /// The state that the routes share.
 #[derive(Debug)]
@@ -95,20 +99,61 @@ impl App {
 }
 
 async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let asked = asked(&request);
     let call = arrive::<Reserve>(&app, request).await?;
-    complete(async move {
+    let namespace = call.batch.first().map(|one| Arc::clone(&one.namespace)).unwrap_or_default();
+    let is_probe = matches!(&call.batch[..], [one] if one.charges.is_empty());
+    if asked.is_some() && app.store.learning().is_due(&namespace) {
+        let (app, namespace) = (Arc::clone(&app), Arc::clone(&namespace));
+        let learning = tokio::spawn(async move { app.store.learn(&namespace).await });
+        // No request waits for the answer to a probe, and a filter begins with one. It is late after a while, though.
+        if is_probe {
+            let _ = tokio::time::timeout(PROBE_WAITS, learning).await;
+        }
+    }
+    let teller = Arc::clone(&app);
+    let answer = complete(async move {
         let answers = app.store.reserve(&call.batch).await?;
         if let Some(webhook) = &app.webhook {
             webhook.notice(&call.batch, &answers);
         }
         Ok(json(&answers))
     })
-    .await
+    .await?;
+    Ok(tell(answer, &teller, &namespace, asked.as_deref()))
 }
 
 async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let asked = asked(&request);
     let call = arrive::<Settle>(&app, request).await?;
-    complete(async move { Ok(json(&app.store.settle(&call.batch).await?)) }).await
+    let namespace = call.batch.first().map(|one| Arc::clone(&one.namespace)).unwrap_or_default();
+    complete(async move {
+        app.store.learning().take_lessons(&call.batch);
+        let learn = async {
+            if asked.is_some() {
+                app.store.learn(&namespace).await;
+            }
+        };
+        // No request waits for this answer, and it brings what has just been learned.
+        let (answers, ()) = tokio::join!(app.store.settle(&call.batch), learn);
+        Ok(tell(json(&answers?), &app, &namespace, asked.as_deref()))
+    })
+    .await
+}
+
+/// The factors that a filter knows, if it asks for others.
+fn asked(request: &Request) -> Option<String> {
+    let asked = request.headers().get(corrections::HEADER)?.to_str().ok()?;
+    Some(asked.to_owned())
+}
+
+/// `answer`, which tells a filter that has `asked` what is learned about the counts of prompts.
+fn tell(mut answer: Response, app: &App, namespace: &str, asked: Option<&str>) -> Response {
+    let told = asked.map(|asked| app.store.learning().told(namespace, asked).to_string());
+    if let Some(value) = told.and_then(|told| HeaderValue::try_from(told).ok()) {
+        answer.headers_mut().insert(HeaderName::from_static(corrections::HEADER), value);
+    }
+    answer
 }
 
 async fn background(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {

@@ -10,7 +10,7 @@ use crate::script::Script;
 use llm_rate_limit::store::keys;
 use llm_rate_limit::store::wire::Charge;
 use llm_rate_limit::window::Window;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value};
 use std::collections::HashMap;
 
 /// The maximum number of charges of the calls that share an invocation: a millisecond or two in which Redis serves
@@ -29,8 +29,13 @@ pub struct Invocation {
 impl Invocation {
     /// An invocation of a script without windows, on one key.
     pub fn of_key(script: &'static Script, key: &str, args: &[&str]) -> Self {
-        let mut by_hash = command(script, 1);
-        by_hash.arg(key).arg(args);
+        Self::of_keys(script, &[key], args)
+    }
+
+    /// The same on several keys.
+    pub fn of_keys<T: ToRedisArgs>(script: &'static Script, keys: &[T], args: &[T]) -> Self {
+        let mut by_hash = command(script, keys.len());
+        by_hash.arg(keys).arg(args);
         Self { script, by_hash, places: Vec::new() }
     }
 

@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+/// The longest time for a command on which nothing depends.
+const LONGEST_ASIDE: Duration = Duration::from_millis(100);
+
 /// Time limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -109,6 +112,24 @@ impl Link {
                 self.send_on(next, commands, deadline).await
             }
             outcome => outcome,
+        }
+    }
+
+    /// Sends a command on which nothing depends, and returns the reply. It is not repeated, and no failure of it says
+    /// anything about the connection.
+    ///
+    /// # Errors
+    /// There is no reply, for this reason.
+    pub async fn send_aside(&self, command: &Cmd) -> Result<RedisResult<Value>, String> {
+        let deadline = Instant::now() + self.timeouts.answer.min(LONGEST_ASIDE);
+        let mut line = match &*self.state.borrow() {
+            State::Up(line) => line.clone(),
+            State::Down(why) => return Err(why.to_string()),
+        };
+        match timeout_at(deadline, line.connection.send(std::slice::from_ref(command))).await {
+            Ok(Ok(mut replies)) => replies.pop().ok_or_else(|| "Redis: a reply is missing".to_owned()),
+            Ok(Err(why)) => Err(format!("Redis: {why}")),
+            Err(_) => Err("Redis did not answer in time".to_owned()),
         }
     }
 

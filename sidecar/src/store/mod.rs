@@ -7,9 +7,9 @@
 //! little, and only until the charge leaves its window.
 //!
 //! [`call`] makes script calls of charges, and [`invocation`] commands of calls; `background` keeps reservations open
-//! for usage that comes later, [`link`] keeps the connection that [`topology`] opens, `peek` says what a reservation
-//! would find, [`report`] what Redis says of itself, and [`usage`] lists and resets an owner's windows. Policy is the
-//! filter's: limits travel in each call.
+//! for usage that comes later, [`learning`] shares what is learned about the counts of prompts, [`link`] keeps the
+//! connection that [`topology`] opens, `peek` says what a reservation would find, [`report`] what Redis says of itself,
+//! and [`usage`] lists and resets an owner's windows. Policy is the filter's: limits travel in each call.
 
 pub mod access;
 mod background;
@@ -17,6 +17,7 @@ pub mod call;
 pub mod error;
 pub mod invocation;
 mod keeper;
+pub mod learning;
 pub mod link;
 mod newcomers;
 mod peek;
@@ -33,6 +34,7 @@ use crate::top::Top;
 use call::{Call, Group, Invalid};
 use error::{Unavailable, is_permanent};
 use invocation::Invocation;
+use learning::Learning;
 use link::Link;
 use llm_rate_limit::store::wire::{IfAbsent, Reserve, Reserved, Settle, Settled};
 use newcomers::Newcomers;
@@ -60,6 +62,7 @@ pub struct Store {
     newcomers: Newcomers,
     top: Top,
     history: History,
+    learning: Learning,
     /// Whether scopes turned out to be on different servers, although Redis looks like one.
     is_sharded: AtomicBool,
 }
@@ -69,7 +72,8 @@ impl Store {
     pub fn new(link: Link, metrics: Arc<Metrics>) -> Self {
         let now = Instant::now();
         let (newcomers, top, history) = (Newcomers::new(now), Top::new(now), History::new(now));
-        Self { link, metrics, newcomers, top, history, is_sharded: AtomicBool::new(false) }
+        let learning = Learning::new(now);
+        Self { link, metrics, newcomers, top, history, learning, is_sharded: AtomicBool::new(false) }
     }
 
     /// The connection to Redis.
@@ -257,6 +261,16 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// What is learned about the counts of prompts.
+    pub fn learning(&self) -> &Learning {
+        &self.learning
+    }
+
+    /// Brings the lessons that wait to Redis, and fetches what the fleet has learned, if that is due.
+    pub async fn learn(&self, namespace: &str) {
+        self.learning.run(namespace, &self.link, &self.metrics).await;
     }
 
     /// Runs script calls in one round trip.

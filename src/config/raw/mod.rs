@@ -12,8 +12,8 @@ mod source;
 mod store;
 
 pub use accounting::{
-    AcceptEncoding, Encoding, OnStreamOver, OnUnreadable, OutputMode, OutputReservation, Price, StreamUsage,
-    Weights,
+    AcceptEncoding, Encoding, OnStreamOver, OnUnreadable, OutputMode, OutputReservation, Price,
+    PromptEstimates, StreamUsage, Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
 pub use endpoints::{Endpoint, HeadersMode, WebSocket};
@@ -75,6 +75,8 @@ pub struct Root {
     pub max_waiting_bytes: Option<Number>,
     /// Whether headers of requests wait for their bodies.
     pub headers_mode: HeadersMode,
+    /// What the tokens of prompts are estimated by that nobody can count exactly.
+    pub prompt_estimates: PromptEstimates,
     /// How much output is reserved before a request is forwarded.
     pub output_reservation: OutputReservation,
     /// The source of a stream's usage if the client does not request it; by default `inject` where tokens or dollars

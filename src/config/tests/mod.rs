@@ -257,6 +257,7 @@ fn every_field_of_accounting_takes_effect() {
     assert!(accounting.refund_requests_on_error);
     assert_eq!(accounting.accept_encoding, AcceptEncoding::Keep);
     assert_eq!(config.on_unreadable(), OnUnreadable::Refuse);
+    assert_eq!(config.prompt_estimates(), PromptEstimates::Learned);
     let weights = &accounting.weights;
     assert_eq!((weights.cached_input, weights.reasoning), (250_000, 10_000_000));
     let factors = ["o3", "gpt-4o", "llama"].map(|model| weights.models.of(Some(model)).copied());

@@ -1,5 +1,7 @@
 //! What answers teach about the reservations of later requests, and what they do not.
 
+mod prompts;
+
 use super::*;
 
 fn config() -> Value {

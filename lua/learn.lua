@@ -1,0 +1,120 @@
+-- learn: takes what answers have taught about the counts of prompts, and returns the factors that correct them.
+--
+-- KEYS        1: the votes, a hash with a field for each cell; 2: the cells by when they were taught last, a sorted
+--             set; 3: the factors, a hash with a field for each cell that has enough lessons. They share one hash tag,
+--             which no counter has.
+-- ARGV        1: how long they are kept without a lesson, in milliseconds; then for each lesson its cell, its voter,
+--             and the tokens that were reported for a thousand that were counted.
+-- Returns     Each cell that has a factor, followed by its factor in thousandths, as texts.
+-- Complexity  O(lessons + cells that are taught * voters).
+--
+-- A field of the votes has the number of its lessons, up to ENOUGH, and each voter with its last lessons, oldest first;
+-- the voter that has voted last comes last: `20 <voter>:1300,1290 <voter>:1000`. Twin of
+-- src/usage/learned_prompt/votes.rs, which has the same numbers.
+
+local MAX_CELLS, MAX_VOTERS, MAX_LESSONS, ENOUGH = 64, 64, 15, 20
+
+-- The smallest and the largest factor, and the largest lesson.
+local LEAST, MOST, MAX_SHARE = 900, 1500, 10000
+
+local votes, recent, factors = KEYS[1], KEYS[2], KEYS[3]
+
+-- The middle one of `values`, or, of an even number, the middle of the two in the middle, rounded down.
+local function median(values)
+  table.sort(values)
+  local size = #values
+  return math.floor((values[math.floor((size - 1) / 2) + 1] + values[math.floor(size / 2) + 1]) / 2)
+end
+
+-- Reads a field of the votes. What no script can have written counts as nothing.
+local function read(text)
+  text = text or ''
+  local ballot = { lessons = math.min(tonumber(string.match(text, '^(%d%d?) ')) or 0, ENOUGH), voters = {} }
+  for voter, list in string.gmatch(text, ' (%x+):([%d,]+)') do
+    local shares = {}
+    for share in string.gmatch(list, '%d+') do
+      if #shares < MAX_LESSONS then
+        shares[#shares + 1] = math.min(tonumber(share), MAX_SHARE)
+      end
+    end
+    if #shares > 0 and #ballot.voters < MAX_VOTERS then
+      ballot.voters[#ballot.voters + 1] = { name = voter, shares = shares }
+    end
+  end
+  return ballot
+end
+
+local function write(ballot)
+  local parts = { string.format('%d', ballot.lessons) }
+  for i, voter in ipairs(ballot.voters) do
+    parts[i + 1] = voter.name .. ':' .. table.concat(voter.shares, ',')
+  end
+  return table.concat(parts, ' ')
+end
+
+-- Adds a lesson of `name`, who becomes the last of the voters.
+local function teach(ballot, name, share)
+  local voter = { name = name, shares = {} }
+  for i, known in ipairs(ballot.voters) do
+    if known.name == name then
+      voter = table.remove(ballot.voters, i)
+      break
+    end
+  end
+  if #ballot.voters >= MAX_VOTERS then
+    table.remove(ballot.voters, 1)
+  end
+  ballot.voters[#ballot.voters + 1] = voter
+  voter.shares[#voter.shares + 1] = math.min(tonumber(share), MAX_SHARE)
+  if #voter.shares > MAX_LESSONS then
+    table.remove(voter.shares, 1)
+  end
+  ballot.lessons = math.min(ballot.lessons + 1, ENOUGH)
+end
+
+-- The median of the votes, within its bounds.
+local function factor(ballot)
+  local medians = {}
+  for i, voter in ipairs(ballot.voters) do
+    local shares = {}
+    for s, share in ipairs(voter.shares) do
+      shares[s] = share
+    end
+    medians[i] = median(shares)
+  end
+  return math.max(LEAST, math.min(MOST, median(medians)))
+end
+
+local last = redis.call('ZREVRANGE', recent, 0, 0, 'WITHSCORES')
+local turn = tonumber(last[2] or 0)
+local ballots = {}
+for at = 2, #ARGV, 3 do
+  local cell = ARGV[at]
+  if not ballots[cell] then
+    local text = redis.call('HGET', votes, cell)
+    ballots[cell] = read(text)
+    if not text and redis.call('ZCARD', recent) >= MAX_CELLS then
+      local oldest = redis.call('ZRANGE', recent, 0, 0)[1]
+      redis.call('ZREM', recent, oldest)
+      redis.call('HDEL', votes, oldest)
+      redis.call('HDEL', factors, oldest)
+      ballots[oldest] = nil
+    end
+  end
+  turn = turn + 1
+  redis.call('ZADD', recent, turn, cell)
+  teach(ballots[cell], ARGV[at + 1], ARGV[at + 2])
+end
+
+for cell, ballot in pairs(ballots) do
+  redis.call('HSET', votes, cell, write(ballot))
+  if ballot.lessons >= ENOUGH then
+    redis.call('HSET', factors, cell, factor(ballot))
+  end
+end
+if #ARGV > 1 then
+  for _, key in ipairs(KEYS) do
+    redis.call('PEXPIRE', key, ARGV[1])
+  end
+end
+return redis.call('HGETALL', factors)
