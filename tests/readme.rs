@@ -138,8 +138,10 @@ fn every_link_leads_somewhere() {
         "docs/metrics.md",
         "docs/observability.md",
         "docs/operations.md",
+        "docs/recipes.md",
         "docs/security.md",
         "docs/sizing.md",
+        "envoy/examples/README.md",
     ] {
         for link in document(name).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             assert_leads_somewhere(name, link);

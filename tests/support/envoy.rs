@@ -33,6 +33,8 @@ pub struct Setup {
     concurrency: usize,
     reloadable: bool,
     environment: Vec<(String, String)>,
+    /// How it stands to other Envoys of this machine.
+    restart: Vec<String>,
 }
 
 impl Setup {
@@ -64,6 +66,7 @@ impl Setup {
             concurrency: 2,
             reloadable: false,
             environment: Vec::new(),
+            restart: vec!["--disable-hot-restart".to_owned()],
         }
     }
 
@@ -71,6 +74,16 @@ impl Setup {
     #[must_use]
     pub fn environment(mut self, variables: Vec<(String, String)>) -> Self {
         self.environment = variables;
+        self
+    }
+
+    /// Starts Envoy so that another one takes its place, or in the place of another: those of one `base` share their
+    /// listeners, and the one of a later `epoch` takes them over.
+    #[must_use]
+    pub fn hot_restart(mut self, base: u32, epoch: u32) -> Self {
+        self.restart = ["--base-id", &base.to_string(), "--restart-epoch", &epoch.to_string()]
+            .map(str::to_owned)
+            .to_vec();
         self
     }
 
@@ -191,7 +204,7 @@ impl Setup {
         let admin_path = scratch.path().join("admin");
         let mut command = Command::new(binary());
         command.envs(self.environment.iter().cloned());
-        command.args(["--disable-hot-restart", "--log-level", "info", "--drain-time-s", "1"]);
+        command.args(&self.restart).args(["--log-level", "info", "--drain-time-s", "1"]);
         // Tests wait for lines of the access log, which Envoy buffers.
         command.args(["--file-flush-interval-msec", "50"]);
         command.arg("--concurrency").arg(self.concurrency.to_string());

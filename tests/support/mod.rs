@@ -3,10 +3,12 @@
 
 pub mod calls;
 pub mod charges;
+pub mod chat;
 pub mod clock;
 pub mod command;
 pub mod envoy;
 pub mod far;
+pub mod jwt;
 pub mod mock_llm;
 pub mod native;
 pub mod process;
