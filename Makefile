@@ -27,17 +27,22 @@ export PROMETHEUS_BIN := $(CURDIR)/.tools/prometheus
 TOOLS += .tools/prometheus
 endif
 
+# What looks at deploy/, releases and containers.
+CHECKERS := .tools/kubernetes .tools/packing
+
 .PHONY: help
 help: ## list all targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 .PHONY: setup
-setup: $(TOOLS) .tools/chromium .tools/kubernetes ## fetch all tools (other targets fetch what they need)
+setup: $(TOOLS) $(CHECKERS) .tools/chromium ## fetch all tools (other targets fetch what they need)
 
-# Envoy and the clients share a virtual environment: one after the other.
+# They share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
 .tools/kubernetes: | .tools/clients
-FETCHED := wasm envoy clients redis-server prometheus chromium kubernetes
+.tools/packing: | .tools/clients
+.tools/release: | .tools/packing
+FETCHED := wasm envoy clients redis-server prometheus chromium kubernetes packing release
 $(FETCHED:%=.tools/%): .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 
@@ -51,12 +56,26 @@ build: wasm ## build the filter, and the sidecar and commands: target/release/ll
 	@echo "building llm-rate-limit"
 	@cargo build --release --locked --package llm-rate-limit-cli
 
+.PHONY: release
+release: .tools/wasm .tools/release ## everything that a release has, into dist/: reproducible, and offline once fetched
+	@cargo fetch --locked --quiet
+	@scripts/release/make
+
+.PHONY: publish
+publish: .tools/packing ## push dist/'s images and chart to REGISTRY (ghcr.io/owner), and read them back
+	@.tools/venv/bin/python scripts/release/publish $(or $(REGISTRY),$(error REGISTRY: expected a host and a path))
+
+.PHONY: reproduce
+reproduce: .tools/wasm .tools/release ## build the last commit's release twice, in two folders, and compare the files
+	@cargo fetch --locked --quiet
+	@scripts/release/reproduce
+
 .PHONY: fmt
 fmt: ## format the code
 	cargo fmt --all
 
 .PHONY: check
-check: $(TOOLS) .tools/kubernetes wasm ## formatting, lints for both targets, oldest Rust, shipped configurations
+check: $(TOOLS) $(CHECKERS) wasm ## formatting, lints for both targets, oldest Rust, shipped configurations
 	cargo fmt --all --check
 	scripts/line-width
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -64,8 +83,9 @@ check: $(TOOLS) .tools/kubernetes wasm ## formatting, lints for both targets, ol
 	scripts/cargo-wasm clippy
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz -- -D warnings
 	scripts/msrv
-	.tools/venv/bin/check-jsonschema --builtin-schema vendor.compose-spec envoy/compose.yaml
+	.tools/venv/bin/check-jsonschema --builtin-schema vendor.compose-spec envoy/compose.yaml compose.yaml
 	.tools/venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.tools/venv/bin/hadolint envoy/Dockerfile
 	$(ENVOY_BIN) --mode validate --log-level warning -c envoy/envoy.yaml
 	.tools/venv/bin/python tests/kubernetes/check.py
 
@@ -78,7 +98,7 @@ e2e: $(TOOLS) wasm ## the end-to-end tests on real Envoy and Redis; CASE=streams
 	cargo test --locked --package llm-rate-limit-tests --test e2e -- $(CASE)
 
 .PHONY: test
-test: $(TOOLS) .tools/chromium .tools/kubernetes wasm ## all tests, with real Envoy and Redis
+test: $(TOOLS) $(CHECKERS) .tools/chromium wasm ## all tests, with real Envoy and Redis
 	cargo test --locked --workspace
 
 .PHONY: soak

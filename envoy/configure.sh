@@ -9,8 +9,10 @@
 #   FILTER        path of llm_rate_limit.wasm               target/wasm32-wasip1/release/llm_rate_limit.wasm
 #   STORE         local or redis                            local
 #   AUTH_TOKEN    the sidecar's, with the store redis       none
+#   DISCOVERY     path of a file like reload/filter.yaml, which Envoy watches: it has the filter, its module and its
+#                 store in place of envoy.yaml              none
 #
-# A host is a name or an IPv4 address. The limits have no variables: edit them in envoy.yaml.
+# A host is a name or an IPv4 address. The limits have no variables: edit them in envoy.yaml, or in that file.
 set -eu
 
 fail() { echo "configure.sh: $*" >&2; exit 1; }
@@ -69,6 +71,22 @@ redis)
     ;;
 *) fail "STORE: expected local or redis, found '$STORE'" ;;
 esac
+
+if [ -n "${DISCOVERY:-}" ]; then
+    [ -z "${STORE:-}${FILTER:-}" ] || fail "DISCOVERY: expected neither STORE nor FILTER, which $DISCOVERY has"
+    filter='          - name: llm-rate-limit' after='          - name: envoy.filters.http.router'
+    case $body in *"$filter"*"$after"*) ;; *) fail "envoy.yaml has no filter to replace" ;; esac
+    body="${body%%"$filter"*}$filter
+            config_discovery:
+              config_source:
+                # Wait for the file: without it, Envoy would limit nothing.
+                initial_fetch_timeout: 0s
+                path_config_source:
+                  path: \"$DISCOVERY\"
+                  watched_directory: {path: \"$(dirname "$DISCOVERY")\"}
+              type_urls: [type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm]
+$after${body#*"$after"}"
+fi
 
 [ -z "${FILTER:-}" ] || replace "{filename: target/wasm32-wasip1/release/llm_rate_limit.wasm}" "{filename: \"$FILTER\"}"
 

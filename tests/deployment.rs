@@ -1,7 +1,8 @@
 //! The shipped deployments: Envoy accepts the configuration in each of them, and the filter in it enforces limits.
 //!
 //! No container engine and no cluster run here. The tests do by hand with the files as those would, and comments say
-//! how. `make check` validates the files against their schemas, and `tests/kubernetes.rs` is on those in `deploy/`.
+//! how. `make check` validates the files against their schemas, `compose.rs` runs the containers, and `kubernetes.rs` is
+//! on the files in `deploy/`.
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
@@ -10,34 +11,12 @@ use llm_rate_limit_tests::sidecar::Sidecar;
 use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 /// A file of `envoy/`, which is YAML of one document.
 fn shipped(file: &str) -> Value {
     let text = fs::read_to_string(wasm::root().join("envoy").join(file)).unwrap();
     yaml_serde::from_str(&text).unwrap()
-}
-
-/// Compose's own `${NAME:-default}`, for a `NAME` that is not set.
-fn defaulted(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("${") else { return text.to_owned() };
-    let (variable, after) = rest.split_once('}').unwrap();
-    let (_, default) = variable.split_once(":-").unwrap();
-    format!("{before}{default}{after}")
-}
-
-/// The configuration that the `envoy` service of compose.yaml runs, but with another path of the module and a free
-/// admin port.
-fn composed(change: &[(&str, &str)]) -> Setup {
-    let compose = shipped("compose.yaml");
-    let environment = compose["services"]["envoy"]["environment"].as_object().unwrap();
-    let mut settings: Vec<(String, String)> =
-        environment.iter().map(|(name, value)| (name.clone(), defaulted(value.as_str().unwrap()))).collect();
-    settings.extend(change.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let settings: Vec<(&str, &str)> =
-        settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Setup::configured(&settings)
 }
 
 /// The token that every shipped file has until somebody chooses another.
@@ -87,12 +66,6 @@ fn envoy_accepts_the_configuration_as_a_struct() {
 }
 
 #[test]
-fn envoy_accepts_the_configuration_of_compose() {
-    composed(&[]).validate().unwrap();
-    composed(&[("LLM_UPSTREAM", "https://api.openai.com")]).validate().unwrap();
-}
-
-#[test]
 fn envoy_speaks_tls_to_an_https_provider_under_its_own_name() {
     let mut setup = Setup::configured(&[("LLM_UPSTREAM", "https://api.openai.com")]);
     let cluster = setup.cluster("llm");
@@ -121,39 +94,23 @@ fn configure_refuses_an_invalid_setting_by_name() {
         ),
         ("STORE", "redis", "AUTH_TOKEN: expected letters, digits and ._~+/=- only"),
         ("STORE", "memory", "STORE: expected local or redis, found 'memory'"),
+        (
+            "DISCOVERY",
+            "/run/filter.yaml",
+            "DISCOVERY: expected neither STORE nor FILTER, which /run/filter.yaml has",
+        ),
     ] {
         let script = wasm::root().join("envoy/configure.sh");
         let output = Command::new("sh")
             .arg(script)
             .env("AUTH_TOKEN", "an \"odd\" one")
+            .env("FILTER", "a.wasm")
             .env(name, value)
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(output.stderr).unwrap().trim(), format!("configure.sh: {complaint}"));
         assert!(!output.status.success());
         assert_eq!(output.stdout, b"");
-    }
-}
-
-#[test]
-fn compose_runs_images_that_the_dockerfile_builds() {
-    let dockerfile = fs::read_to_string(wasm::root().join("envoy/Dockerfile")).unwrap();
-    let compose = shipped("compose.yaml");
-    for (name, service) in compose["services"].as_object().unwrap() {
-        let Some(build) = service.get("build") else { continue };
-        let target = build["target"].as_str().unwrap();
-        assert!(dockerfile.contains(&format!(" AS {target}\n")), "{name}: the Dockerfile has no {target}");
-        let context = wasm::root().join("envoy").join(build["context"].as_str().unwrap());
-        assert!(context.join(build["dockerfile"].as_str().unwrap()).exists());
-    }
-    for copied in dockerfile.lines().filter_map(|line| line.strip_prefix("COPY envoy/")) {
-        for file in copied.split(' ').filter(|file| !file.starts_with('/')) {
-            let file = file.trim_start_matches("envoy/");
-            assert!(
-                Path::new(wasm::root()).join("envoy").join(file).exists(),
-                "{file} does not exist, and the Dockerfile copies it"
-            );
-        }
     }
 }
 
@@ -175,34 +132,8 @@ fn envoy_enforces_the_same_limits_as_a_struct() {
 }
 
 #[test]
-fn every_shipped_file_has_the_sidecars_token() {
-    let compose = shipped("compose.yaml");
-    for service in ["envoy", "sidecar"] {
-        let token = compose["services"][service]["environment"]["AUTH_TOKEN"].as_str().unwrap();
-        assert_eq!(defaulted(token), SHIPPED_TOKEN, "{service}");
-    }
-    for mut setup in [composed(&[]), Setup::configured(&[("STORE", "redis"), ("AUTH_TOKEN", SHIPPED_TOKEN)])]
-    {
-        assert_eq!(limits(&mut setup)["store"]["auth_token"], SHIPPED_TOKEN);
-    }
+fn the_configuration_has_the_sidecars_token() {
+    let mut setup = Setup::configured(&[("STORE", "redis"), ("AUTH_TOKEN", SHIPPED_TOKEN)]);
+    assert_eq!(limits(&mut setup)["store"]["auth_token"], SHIPPED_TOKEN);
     assert!(limits(&mut Setup::configured(&[("STORE", "redis")]))["store"].get("auth_token").is_none());
-}
-
-/// Redis and a sidecar that uses it, with the token of the shipped files.
-fn store() -> (Redis, Sidecar) {
-    let redis = Redis::start();
-    let sidecar = Sidecar::start(&redis.url(), &[("AUTH_TOKEN", SHIPPED_TOKEN)]);
-    tokio::runtime::Runtime::new().unwrap().block_on(sidecar.wait_until_ready_is(200));
-    (redis, sidecar)
-}
-
-#[test]
-fn the_configuration_of_compose_limits_in_redis() {
-    let (redis, sidecar) = store();
-    let upstream = MockLlm::start();
-    let provider = format!("http://{}", upstream.address());
-    let places = [("LISTEN", "127.0.0.1:0"), ("LLM_UPSTREAM", &*provider), ("SIDECAR", sidecar.address())];
-    let envoy = composed(&places).start();
-    assert_eq!(answered_before_429(&envoy.url("/v1/chat/completions"), 3), 3);
-    assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
 }

@@ -2,6 +2,7 @@
 
 use llm_rate_limit_tests::process::Process;
 use llm_rate_limit_tests::sidecar::launch;
+use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
@@ -78,4 +79,42 @@ fn a_token_or_the_setting_lets_it_start_anywhere() {
     assert!(open.log().contains("can spend and empty counters"), "{}", open.log());
     let shipped = starts("0.0.0.0:0", &[("AUTH_TOKEN", "change-this-token")]);
     assert!(shipped.log().contains("choose another"), "{}", shipped.log());
+}
+
+#[test]
+fn the_token_may_be_in_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    fs::write(path, "a token\n").unwrap();
+    let process = starts("127.0.0.1:0", &[("AUTH_TOKEN_FILE", path)]);
+    let address =
+        process.log().lines().find_map(|line| Some(line.split_once("address=")?.1.to_owned())).unwrap();
+    let status = |token: &str| {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let url = format!("http://{address}/v1/usage?identity=a");
+        agent.get(url).header("authorization", format!("Bearer {token}")).call().unwrap().status().as_u16()
+    };
+    // There is no Redis, so nobody gets an answer; but whoever has the token is let through.
+    assert_eq!((status("another"), status("a token")), (401, 503));
+}
+
+#[test]
+fn a_file_without_a_token_is_an_error() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    for (settings, expected) in [
+        (&[("AUTH_TOKEN_FILE", empty)][..], format!("expected a token in {empty}")),
+        (&[("AUTH_TOKEN_FILE", "/nowhere")], "cannot read /nowhere".to_owned()),
+        (
+            &[
+                ("AUTH_TOKEN_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+                ("AUTH_TOKEN", "a token"),
+            ],
+            "cannot be used with".to_owned(),
+        ),
+    ] {
+        let mut process = start("0.0.0.0:0", settings);
+        assert_eq!(process.wait(SOON).unwrap().code(), Some(2));
+        assert!(process.log().contains(&expected), "{}", process.log());
+    }
 }

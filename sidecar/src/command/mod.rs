@@ -1,8 +1,8 @@
 //! The command line `llm-rate-limit`, and its tasks: every command but the server.
 //!
-//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `top` and `explain --live` ask a
-//! running sidecar.
-//! Results go to standard output, as text or as JSON; errors go to standard error.
+//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `top`, `healthcheck` and
+//! `explain --live` ask a running sidecar. Results go to standard output, as text or as JSON; errors go to standard
+//! error.
 
 mod check;
 mod client;
@@ -11,6 +11,7 @@ mod counters;
 mod deployment;
 mod doctor;
 mod explain;
+mod healthcheck;
 mod input;
 mod live;
 mod nothing_found;
@@ -77,6 +78,8 @@ pub enum Task {
     /// Asks the filter itself (--inspect), Envoy's admin interface and a sidecar, whatever is given, and changes
     /// nothing. The exit status is 0 if nothing is wrong, 1 if something is, and 2 if somebody does not answer.
     Doctor(Box<doctor::Asked>),
+    /// Ask the sidecar, or any server, whether it is well: for the health checks of containers
+    Healthcheck(healthcheck::Question),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -117,6 +120,7 @@ impl Task {
             Self::Reset(selection) => counters::reset(selection, out),
             Self::Top(asked) => top::top(asked, out),
             Self::Doctor(asked) => return doctor::doctor(asked, out),
+            Self::Healthcheck(question) => healthcheck::healthcheck(question, out),
             Self::Completions { shell } => shell::completions(*shell, out),
             Self::Man => shell::man(out),
         };

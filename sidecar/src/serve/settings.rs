@@ -7,6 +7,7 @@ use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 use clap::{Args, value_parser};
 use llm_rate_limit::config::Secret;
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -55,6 +56,10 @@ pub struct Settings {
     /// sidecar starts only on a loopback address or a unix socket
     #[arg(long, env = "AUTH_TOKEN", hide_env_values = true)]
     pub auth_token: Option<Secret>,
+
+    /// A file with that token, in place of it
+    #[arg(long, env = "AUTH_TOKEN_FILE", value_name = "FILE", conflicts_with = "auth_token", value_parser = token_in)]
+    pub auth_token_file: Option<Secret>,
 
     /// Start without a token on an address that others can reach. Whoever reaches it can spend and empty every counter
     #[arg(long, env = "ALLOW_ANYONE", value_parser = flag)]
@@ -141,7 +146,8 @@ pub enum LogFormat {
 impl Settings {
     /// The token that calls must send. An empty one counts as unset, so that the variable may be left empty.
     pub fn token(&self) -> Option<&str> {
-        self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.trim().is_empty())
+        let given = self.auth_token.as_ref().map(Secret::expose).filter(|token| !token.trim().is_empty());
+        given.or_else(|| self.auth_token_file.as_ref().map(Secret::expose))
     }
 
     /// The address of the status page, if there is one.
@@ -244,6 +250,15 @@ fn idle_ms() -> RangedU64ValueParser<u64> {
 
 fn count() -> RangedI64ValueParser<u32> {
     value_parser!(u32).range(1..=1_000_000)
+}
+
+/// The token in a file, without the end of its line.
+fn token_in(path: &str) -> Result<Secret, String> {
+    let text = fs::read_to_string(path).map_err(|why| format!("cannot read {path}: {why}"))?;
+    match text.trim_end_matches(['\r', '\n']).parse::<Secret>() {
+        Ok(token) if !token.expose().trim().is_empty() => Ok(token),
+        _ => Err(format!("expected a token in {path}")),
+    }
 }
 
 fn octal(text: &str) -> Result<u32, &'static str> {
