@@ -1,23 +1,14 @@
 //! The shipped deployments: Envoy accepts the configuration in each of them, and the filter in it enforces limits.
 //!
 //! No container engine and no cluster run here. The tests do by hand with the files as those would, and comments say
-//! how. `make check` validates the files against their schemas, `compose.rs` runs the containers, and `kubernetes.rs` is
-//! on the files in `deploy/`.
+//! how. `make check` validates the files against their schemas, `compose.rs` runs the containers, and `kubernetes.rs`
+//! is on the files in `deploy/`.
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
-use llm_rate_limit_tests::redis::Redis;
-use llm_rate_limit_tests::sidecar::Sidecar;
 use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
-use std::fs;
 use std::process::Command;
-
-/// A file of `envoy/`, which is YAML of one document.
-fn shipped(file: &str) -> Value {
-    let text = fs::read_to_string(wasm::root().join("envoy").join(file)).unwrap();
-    yaml_serde::from_str(&text).unwrap()
-}
 
 /// The token that every shipped file has until somebody chooses another.
 const SHIPPED_TOKEN: &str = "change-this-token";

@@ -104,7 +104,7 @@ impl Shared {
 
     /// How many requests wait until they fit.
     pub(crate) const fn waiting(&self) -> u32 {
-        self.waiting.len()
+        self.waiting.occupied()
     }
 
     /// Goes on with ids and a waiting room.

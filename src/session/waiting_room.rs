@@ -33,7 +33,7 @@ impl WaitingRoom {
     }
 
     /// How many requests wait.
-    pub const fn len(&self) -> u32 {
+    pub const fn occupied(&self) -> u32 {
         self.len
     }
 

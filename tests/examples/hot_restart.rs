@@ -16,6 +16,8 @@ fn setup(mock: &MockLlm, sidecar: &Sidecar) -> Setup {
     let replacements = [
         ("port_value: 10000", &*listen),
         ("port_value: 8000", &port(mock.address())),
+        // Slow stores have tests of their own.
+        ("cluster: rate-limit-sidecar}", "cluster: rate-limit-sidecar, timeout_ms: 10000}"),
         ("port_value: 8081", &port(sidecar.address().parse().unwrap())),
     ];
     example("hot-restart", &replacements)

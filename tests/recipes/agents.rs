@@ -1,6 +1,6 @@
 //! The recipe for agents, which spend a lot in one session.
 
-use crate::recipe::{KEY, chat_of, recipe};
+use crate::recipe::{KEY, chat_of, held_chat, recipe};
 use llm_rate_limit_tests::chat::{Answer, eventually};
 use llm_rate_limit_tests::mock_llm::MockLlm;
 
@@ -22,9 +22,8 @@ async fn sessions_of_an_agent() {
     let refused = ask(Some("three"), 10_000).await;
     assert!(refused.message().contains("limit 120000, used 115000"), "{}", refused.message());
 
-    let held: Vec<_> = (0..4)
-        .map(|_| tokio::spawn(Answer::to(request(Some("four"), 20).header("x-mock-gate", "agents"))))
-        .collect();
+    let hold = || held_chat(&envoy, "agents").bearer_auth(KEY).header("x-session-id", "four");
+    let held: Vec<_> = (0..4).map(|_| tokio::spawn(Answer::to(hold()))).collect();
     eventually("requests of a session under way", 4, async || mock.report().in_flight).await;
     let refused = ask(Some("four"), 20).await;
     assert!(refused.message().contains("concurrent requests"), "{}", refused.message());

@@ -56,7 +56,9 @@ async fn dollars_a_month() {
     let (mock, redis) = (MockLlm::start(), Redis::start());
     let sidecar = Sidecar::start(&redis.url(), &[]);
     sidecar.wait_until_ready_is(200).await;
-    let setup = recipe("dollars-a-month", &mock, &[]).sidecar(sidecar.address().parse().unwrap());
+    // Slow stores have tests of their own.
+    let patient = [("cluster: rate-limit-sidecar", "cluster: rate-limit-sidecar, timeout_ms: 10000")];
+    let setup = recipe("dollars-a-month", &mock, &patient).sidecar(sidecar.address().parse().unwrap());
     let used = async || {
         let key = llm_rate_limit::identity::Identity::of_key(KEY);
         let usage = sidecar.usage(reqwest::Method::GET, &format!("identity={}", key.id())).await;

@@ -9,3 +9,4 @@ mod observing;
 mod page;
 mod recipe;
 mod senders;
+mod slots;

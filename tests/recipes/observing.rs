@@ -17,7 +17,7 @@ async fn observe_only() {
         let log = envoy.access_log();
         let reported: Vec<_> =
             log.iter().filter_map(|line| line["dry_run"].as_str().map(str::to_owned)).collect();
-        (envoy.stat("wasmcustom.llm_rate_limit.dry_run_over_limit").unwrap(), reported)
+        (envoy.metric("dry_run_requests", &[("decision", "over_limit")]), reported)
     };
     eventually("the report", (1, vec!["key/requests/1d".to_owned()]), reported).await;
 }

@@ -13,9 +13,11 @@ fn the_page_has_each_file_and_names_it() {
     let blocks: BTreeSet<String> =
         page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
     let texts: BTreeSet<String> = files().iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    for missing in texts.symmetric_difference(&blocks) {
-        panic!("either a recipe is not on the page, or a block of the page is no recipe:\n{missing}");
-    }
+    let odd: Vec<_> = texts.symmetric_difference(&blocks).collect();
+    assert!(
+        odd.is_empty(),
+        "either a recipe is not on the page, or a block of the page is no recipe:\n{odd:?}"
+    );
     for file in files() {
         let name = file.file_name().unwrap().to_str().unwrap();
         assert!(page.contains(&format!("](../envoy/recipes/{name})")), "the page does not link to {name}");

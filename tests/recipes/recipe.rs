@@ -54,3 +54,10 @@ pub fn chat_of(envoy: &Envoy, output_tokens: u64) -> RequestBuilder {
     let request = client().post(envoy.url(CHAT)).json(&chat);
     request.header("x-mock-prompt-tokens", "9").header("x-mock-completion-tokens", output_tokens)
 }
+
+/// A chat whose answer, a stream, waits at the gate `gate` of the mock.
+pub fn held_chat(envoy: &Envoy, gate: &str) -> RequestBuilder {
+    let mut chat = hello();
+    chat["stream"] = json!(true);
+    client().post(envoy.url(CHAT)).json(&chat).header("x-mock-gate", gate)
+}
