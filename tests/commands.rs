@@ -188,6 +188,7 @@ fn explain_as_json_names_the_counters() {
         json!({
             "owner": "this key", "name": "requests", "metric": "requests", "limit": 600, "capacity": 20,
             "window": "1h-bucket", "window_ms": 3_600_000, "algorithm": "token_bucket", "max_wait_ms": 1500,
+            "warn_at": null,
             "dry_run": true, "counter": format!("llmrl:3::{{group-team-a}}:{id}:requests:1h-bucket"),
         })
     );
@@ -257,14 +258,19 @@ fn explain_shows_what_happens_at_a_path() {
 
 #[test]
 fn explain_finds_the_configuration_in_a_deployment() {
-    let root = wasm::root().join("envoy");
-    let explain = |name: &str| run(&["explain", root.join(name).to_str().unwrap(), "--key", "demo-key"]);
-    for name in ["envoy.yaml", "reload/filter.yaml", "istio/envoyfilter.yaml", "istio/wasmplugin.yaml"] {
+    let explain =
+        |name: &str| run(&["explain", wasm::root().join(name).to_str().unwrap(), "--key", "demo-key"]);
+    for name in [
+        "envoy/envoy.yaml",
+        "envoy/reload/filter.yaml",
+        "deploy/istio/base/envoyfilter.yaml",
+        "deploy/istio/wasmplugin/wasmplugin.yaml",
+    ] {
         let Run { status, out, err } = explain(name);
         assert_eq!((status, err.as_str()), (0, ""), "{name}");
         assert!(out.starts_with("\"demo\", any model, id "), "{name}: {out}");
     }
-    let none = explain("istio/secret.yaml");
+    let none = explain("envoy/compose.yaml");
     assert!(none.status == 1 && none.err.ends_with(": nothing of the filter is in it\n"), "{}", none.err);
 }
 

@@ -15,9 +15,9 @@ use std::fs;
 use std::process::Command;
 use strum::IntoEnumIterator;
 
-/// The annotations of `envoy/istio/metrics.yaml`.
+/// The annotations of `deploy/istio/telemetry/gateway.yaml`.
 fn annotation(name: &str) -> String {
-    let text = fs::read_to_string(wasm::root().join("envoy/istio/metrics.yaml")).unwrap();
+    let text = fs::read_to_string(wasm::root().join("deploy/istio/telemetry/gateway.yaml")).unwrap();
     let values: Value = yaml_serde::from_str(&text).unwrap();
     values["podAnnotations"][format!("sidecar.istio.io/{name}")].as_str().unwrap().to_owned()
 }

@@ -52,7 +52,10 @@ fn lines(envoy: &Envoy) -> HashMap<usize, Vec<Line>> {
         let tokens = |name: &str| line[name].as_str().map(|tokens| tokens.parse::<u64>().unwrap());
         let decision = line["decision"].as_str().unwrap_or_default().to_owned();
         let estimate = tokens("estimated_input_tokens").zip(tokens("reserved_output_tokens"));
-        let charge = tokens("input_tokens").zip(tokens("output_tokens"));
+        // Whoever has an outcome has a charge; of that, what nobody has measured and costs nothing is left out.
+        let charge = line["outcome"]
+            .is_string()
+            .then(|| ["input_tokens", "output_tokens"].map(|name| tokens(name).unwrap_or_default()).into());
         lines.entry(number.parse().unwrap()).or_default().push(Line { decision, estimate, charge });
     }
     lines

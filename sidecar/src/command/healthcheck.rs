@@ -20,7 +20,7 @@ pub struct Question {
     #[arg(long, conflicts_with = "url")]
     ready: bool,
     /// Where the sidecar listens: host:port or unix:/path
-    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8081", conflicts_with = "url")]
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8081")]
     listen: Listen,
     /// The time limit for the answer, in milliseconds
     #[arg(long, default_value = "2000", value_parser = clap::value_parser!(u64).range(1..=600_000))]
