@@ -65,7 +65,7 @@ fn istio_stats_config() -> Value {
 fn envoy(istio: bool, mock: &MockLlm, sidecar: &Sidecar) -> Envoy {
     let limits = json!({
         "store": {"type": "redis", "cluster": "rate-limit-sidecar", "namespace": if istio { "a" } else { "b" }},
-        "plans": {"free=;": {"rpm": 2, "tpm": 100_000}},
+        "plans": {"free=;": {"rpm": 2, "tpm": 100_000, "warn_at": 1}},
         "groups": {"team-a": {"rpm": 100}},
         "keys": [
             {"key": "key", "name": "Ann", "plan": "free=;", "group": "team-a"},
