@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// The media type of [`Metrics::render`]'s text.
@@ -53,6 +54,8 @@ pub struct Metrics {
     redis_seconds: Histogram,
     redis_connected: Gauge,
     redis_connections: Counter,
+    /// In seconds.
+    redis_clock_ahead: Gauge<f64, AtomicU64>,
     scripts_loaded: Counter,
     webhooks: Family<Outcome, Counter>,
     errors: Family<Kind, Counter>,
@@ -90,6 +93,7 @@ impl Metrics {
             redis_seconds: durations(),
             redis_connected: Gauge::default(),
             redis_connections: Counter::default(),
+            redis_clock_ahead: Gauge::default(),
             scripts_loaded: Counter::default(),
             webhooks: outcomes(&["delivered", "reported_by_another", "failed", "dropped"]),
             errors,
@@ -123,6 +127,9 @@ impl Metrics {
         let connected = "1 while there is a connection to Redis";
         registry.register("redis_connected", connected, self.redis_connected.clone());
         registry.register("redis_connections", "Connections opened to Redis", self.redis_connections.clone());
+        let ahead = "Seconds by which Redis's clock is ahead of this machine's, as of the last second; below 0 if it \
+                     is behind, and 0 on a Redis Cluster";
+        registry.register("redis_clock_ahead_seconds", ahead, self.redis_clock_ahead.clone());
         let sources = "Calls repeated with the script's source because Redis did not know the script";
         registry.register("script_sources", sources, self.scripts_loaded.clone());
         let webhooks = "Warnings to the webhook, by outcome: `dropped` if too many waited";
@@ -224,6 +231,11 @@ impl Metrics {
     /// Records that the connection to Redis is lost, or that an attempt failed.
     pub fn disconnected(&self) {
         self.redis_connected.set(0);
+    }
+
+    /// Records by how many milliseconds Redis's clock is ahead of this machine's.
+    pub fn clock_ahead(&self, ms: i64) {
+        self.redis_clock_ahead.set(ms as f64 / 1_000.0);
     }
 
     /// Counts `calls` that went out again with their source.

@@ -7,8 +7,9 @@ use super::link::{Line, Loss, State, Timeouts};
 use super::topology::{Connection, Topology};
 use crate::metrics::Metrics;
 use crate::script;
+use redis::{FromRedisValue, RedisResult, Value};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// The interval between pings on an idle connection, which find its end before a call does.
+/// The interval between pings, which find the end of an idle connection before a call does, and read Redis's clock.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The task that keeps the connection.
@@ -103,8 +104,9 @@ impl Keeper {
                     if let Connection::Cluster(_) = connection {
                         continue;
                     }
-                    match timeout(self.timeouts.answer, connection.send(&[redis::cmd("PING")])).await {
-                        Ok(Ok(_)) => {}
+                    let began = milliseconds();
+                    match timeout(self.timeouts.answer, connection.send(&[redis::cmd("TIME")])).await {
+                        Ok(Ok(replies)) => self.compare_clocks(began, replies),
                         Ok(Err(why)) => return Some(Unavailable::Broke(why.to_string().into())),
                         Err(_) => return Some(Unavailable::NoAnswer(self.timeouts.answer.as_millis())),
                     }
@@ -112,4 +114,22 @@ impl Keeper {
             }
         }
     }
+
+    /// Records by how much Redis's clock is ahead of this machine's, which was at `began` when Redis was asked.
+    fn compare_clocks(&self, began: i64, replies: Vec<RedisResult<Value>>) {
+        let time = replies.into_iter().next().and_then(Result::ok);
+        // An ACL may deny the command.
+        let Some((seconds, micros)) = time.and_then(|time| <(i64, i64)>::from_redis_value(time).ok()) else {
+            return;
+        };
+        let shown = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+        // Redis has answered halfway.
+        self.metrics.clock_ahead(shown.saturating_sub(began.midpoint(milliseconds())));
+    }
+}
+
+/// This machine's clock, in milliseconds since the epoch.
+fn milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
