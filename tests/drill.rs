@@ -375,7 +375,7 @@ fn the_cluster_has_another_name() {
 fn the_token_is_wrong() {
     let redis = Redis::start();
     let world = World::start(&redis.url(), "another", &limits());
-    world.expect("The token is wrong", "another", |world| drop(world.chat("much")));
+    world.expect("The token is wrong", "another", |world| assert_eq!(world.chat("much"), 200));
 }
 
 #[test]
