@@ -90,10 +90,19 @@ struct Search<'a> {
     found: Vec<Found<'a>>,
 }
 
+fn is_of_higress(document: &Document) -> bool {
+    let version = document.value.get("apiVersion").and_then(Value::as_str);
+    version.is_some_and(|version| version.starts_with("extensions.higress.io/"))
+}
+
 /// Each place of `document` that has the filter.
 pub(in crate::command) fn find(document: &Document) -> Vec<Found<'_>> {
     let spec = document.value.get("spec").unwrap_or(&Value::Null);
     match document.kind() {
+        // Higress has Istio's WasmPlugin with another name for the configuration.
+        kind @ "WasmPlugin" if is_of_higress(document) => {
+            istio(document, kind, spec, "spec", "defaultConfig")
+        }
         kind @ "WasmPlugin" => istio(document, kind, spec, "spec", "pluginConfig"),
         kind @ "TrafficExtension" => match spec.get("wasm") {
             Some(wasm) => istio(document, kind, wasm, "spec.wasm", "pluginConfig"),
