@@ -120,6 +120,7 @@ impl Proxy {
             "reserved": field("reserved_output_tokens"),
             "input": field("input_tokens"),
             "output": field("output_tokens"),
+            "outcome": field("outcome"),
         });
         let proxy = Self { envoy: setup.start(), sidecar, address, on_error: OnError::Deny, reloads: 0 };
         proxy.wait_for_sidecar();

@@ -42,7 +42,10 @@ impl Line {
             name: text("name"),
             model: text("model"),
             estimate: tokens("estimated").zip(tokens("reserved")),
-            charge: tokens("input").zip(tokens("output")),
+            // Whoever has an outcome has a charge; of that, what nobody has measured and costs nothing is left out.
+            charge: line["outcome"]
+                .is_string()
+                .then(|| ["input", "output"].map(|name| tokens(name).unwrap_or_default()).into()),
         }
     }
 }
