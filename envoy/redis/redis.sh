@@ -46,7 +46,14 @@ cluster)
         set -- "$@" "$(address "$node")"
     done
     first=$1
-    if redis-cli -h "${first%:*}" -p "${first##*:}" cluster info | grep -q '^cluster_state:ok'; then
+    says() { redis-cli -h "${first%:*}" -p "${first##*:}" cluster info | tr -d '\r' | grep -qx "$1"; }
+    tries=0
+    # Servers that have met agree on a cluster a moment later.
+    while ! says cluster_known_nodes:1 && ! says cluster_state:ok && [ $tries -lt 300 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    if says cluster_state:ok; then
         echo "redis.sh: $first is in a cluster already"
     else
         redis-cli --cluster create "$@" --cluster-yes
