@@ -40,6 +40,9 @@ pub enum Source {
     Upstream,
 }
 
+/// The header of a 429 that says who has refused the request.
+const SOURCE: &str = "x-ratelimit-source";
+
 impl Source {
     /// The header that says so.
     pub fn header(self) -> (&'static str, String) {
@@ -47,7 +50,7 @@ impl Source {
             Self::Gateway => "gateway",
             Self::Upstream => "upstream",
         };
-        ("x-ratelimit-source", name.to_owned())
+        (SOURCE, name.to_owned())
     }
 }
 
@@ -121,7 +124,7 @@ impl Dialect {
 /// The headers to remove from an upstream's response before the filter adds its own: they report the upstream's limits,
 /// not the client's.
 pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
-    families::names().chain(ietf::NAMES).chain([warning::NAME])
+    families::names().chain(ietf::NAMES).chain([warning::NAME, SOURCE])
 }
 
 impl Refusal {

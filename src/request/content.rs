@@ -250,10 +250,10 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
             "content" | "summary" | "output" => lenient::offer(object, &mut Part::new(self.content)),
             "detail" => lenient::offer(object, &mut self.details),
             "image_url" => {
-                let mut url = ImageUrl { details: &mut self.details, sizes: Vec::new() };
+                let mut url = ImageUrl { details: &mut self.details, sizes: Vec::new(), is_null: false };
                 lenient::offer(object, &mut url)?;
-                let sizes = url.sizes;
-                if sizes.is_empty() {
+                let ImageUrl { sizes, is_null, .. } = url;
+                if sizes.is_empty() && !is_null {
                     self.images.push(None);
                 }
                 self.images.extend(sizes);
@@ -389,11 +389,17 @@ impl<'b> Accept<'b> for SourceOf<'_, 'b> {
 struct ImageUrl<'p> {
     details: &'p mut Details,
     sizes: Vec<Option<Size>>,
+    /// Clients write it where there is no image.
+    is_null: bool,
 }
 
 impl<'b> Accept<'b> for ImageUrl<'_> {
     fn string(&mut self, text: Cow<'b, str>) {
         self.sizes.push(image::size_at(&text));
+    }
+
+    fn null(&mut self) {
+        self.is_null = true;
     }
 
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {

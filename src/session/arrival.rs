@@ -403,7 +403,7 @@ pub(super) fn admit<S: SharedData>(
         if !facts.spends_tokens {
             return Session::Idle;
         }
-        let input = reservation.estimate.full.input_tokens;
+        let input = reservation.estimate.shown().input_tokens;
         if !input.is_zero() {
             cx.log(Field::EstimatedInputTokens, input);
         }
@@ -431,10 +431,10 @@ fn log_request<S: SharedData>(subject: &Subject, models: &Candidates, cx: &mut C
 }
 
 fn log_estimate<S: SharedData>(reservation: &Reservation, cx: &mut Cx<'_, S>) {
-    let Estimate { full, .. } = reservation.estimate;
-    if cx.shared.counts_tokens && !full.of(Metric::TotalTokens).is_zero() {
-        cx.log(Field::EstimatedInputTokens, full.input_tokens);
-        cx.log(Field::ReservedOutputTokens, full.output_tokens);
+    let shown = reservation.estimate.shown();
+    if cx.shared.counts_tokens && !shown.of(Metric::TotalTokens).is_zero() {
+        cx.log(Field::EstimatedInputTokens, shown.input_tokens);
+        cx.log(Field::ReservedOutputTokens, shown.output_tokens);
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) fn leave_open<S: SharedData>(
     cx.log(Field::InputTokens, full.input_tokens);
     cx.log(Field::OutputTokens, full.output_tokens);
     let family = Family::of(facts.model().unwrap_or_default()).name();
-    count_estimate(family, &full, &mut cx.effects.metrics);
+    count_estimate(family, &open.estimate().shown(), &mut cx.effects.metrics);
     // What has arrived is the least that it will cost.
     let so_far = match outcome {
         Outcome::Counted { usage, .. } => cx.cost(&facts.models, &usage.tokens(&tokens)),

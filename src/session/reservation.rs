@@ -76,6 +76,11 @@ impl Estimate {
         }
     };
 
+    /// What was counted, for people to see; nothing of a prompt that may be of any size.
+    pub fn shown(&self) -> Cost {
+        if self.full.input_tokens < Units::new(MAX_EXACT) { self.full } else { Cost::default() }
+    }
+
     /// Units to reserve under `limit`.
     fn of(&self, limit: &Limit) -> Units {
         let full = self.full.of(limit.metric);

@@ -78,7 +78,8 @@ pub(super) fn begin<S: SharedData>(
         _ if way == Way::PassKnown => return pass(request, &method, &path, cx),
         Access::Unlimited if cx.config.meters() && way == Way::Read => cx.config.unlimited(identity.as_ref()),
         Access::Unlimited => {
-            cx.not_limited("unlimited_key");
+            let is_exempt = cx.config.exempts(identity.as_ref());
+            cx.not_limited(if is_exempt { "unlimited_key" } else { "no_limit_applies" });
             if cx.config.meters() {
                 cx.log_sender(&cx.config.unlimited(identity.as_ref()));
             }

@@ -35,6 +35,9 @@ pub trait Accept<'de>: Sized {
     /// Takes a number, without its value.
     fn number(&mut self) {}
 
+    /// Takes a null.
+    fn null(&mut self) {}
+
     /// Takes the next element of an array, if there is one.
     ///
     /// # Errors
@@ -181,6 +184,7 @@ impl<'de, P: Accept<'de>> Visitor<'de> for Offer<'_, P> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.null();
         Ok(())
     }
 

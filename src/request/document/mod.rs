@@ -136,4 +136,16 @@ mod tests {
         assert_eq!(unread.tokens(&claude, None).get(), 3 * 2_680 + 12);
         assert_eq!(unread.tokens(&DocumentRule::of("gpt-4o", false), None).get(), 100 + 8);
     }
+
+    #[test]
+    fn the_text_of_a_pdf_that_is_encrypted_or_too_large_to_read_is_unknown() {
+        let characters = |bytes: &[u8]| match read("application/pdf", bytes).0 {
+            Document::Pdf { characters, .. } => characters,
+            other => panic!("{other:?}"),
+        };
+        let page = b"%PDF-1.7 << /Type /Page >> ";
+        assert_eq!(characters(page), Some(0));
+        assert_eq!(characters(&[&page[..], b"trailer << /Encrypt 9 0 R >>"].concat()), None);
+        assert_eq!(characters(&[&page[..], &[b' '; 300 * 1024]].concat()), None);
+    }
 }

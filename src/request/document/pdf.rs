@@ -17,6 +17,9 @@ const MAX_DECODED: usize = 256 * 1024;
 /// The most bytes that its streams may have when inflated, together.
 const MAX_INFLATED: u64 = 512 * 1024;
 
+/// Codings of streams that are not decoded here.
+const CODED: [&[u8]; 4] = [b"/ASCIIHexDecode", b"/LZWDecode", b"/RunLengthDecode", b"/Crypt"];
+
 /// The assumed size of a page, in bytes, where no page is found.
 const PAGE_BYTES: u64 = 64 * 1024;
 
@@ -38,7 +41,10 @@ pub(super) fn read(payload: Payload<'_>) -> Option<Document> {
         u64::try_from(whole).unwrap_or(u64::MAX)
     };
     let pages = if found.pages == 0 { size.div_ceil(PAGE_BYTES) } else { of_all(found.pages) };
-    let is_readable = found.characters > 0 || found.unread == 0;
+    // What lies behind the part that was read may be the text.
+    let is_cut = (file.len() as u64) < size;
+    let is_encrypted = find(&file, b"/Encrypt", 0).is_some();
+    let is_readable = found.characters > 0 || (found.unread == 0 && !is_cut && !is_encrypted);
     let characters = is_readable.then(|| of_all(found.characters));
     Some(Document::Pdf { pages: pages.max(1), characters, bytes: payload.bytes_len() })
 }
@@ -66,14 +72,24 @@ impl Found {
             let rest = rest.strip_prefix(b"\n").unwrap_or(rest);
             let end = find(rest, b"endstream", 0).unwrap_or(rest.len());
             let raw = rest.get(..end).unwrap_or_default();
-            self.read_stream(raw, &mut left);
+            let dictionary = file.get(begin..at).unwrap_or_default();
+            let dictionary =
+                find_last(dictionary, b"obj").and_then(|from| dictionary.get(from..)).unwrap_or(dictionary);
+            self.read_stream(raw, dictionary, &mut left);
             from = file.len().saturating_sub(rest.len()).saturating_add(end).max(from);
             begin = from;
         }
         self.pages = self.pages.saturating_add(count_pages(file.get(begin..).unwrap_or_default()));
     }
 
-    fn read_stream(&mut self, raw: &[u8], left: &mut u64) {
+    fn read_stream(&mut self, raw: &[u8], dictionary: &[u8], left: &mut u64) {
+        let has = |filter: &[u8]| find(dictionary, filter, 0).is_some();
+        if CODED.iter().any(|filter| has(filter)) {
+            self.unread = self.unread.saturating_add(1);
+            return;
+        }
+        let decoded = has(b"/ASCII85Decode").then(|| ascii85(raw));
+        let raw = decoded.as_deref().unwrap_or(raw);
         // Zlib's first two bytes: the method, which is always 8, and a checksum.
         let is_zlib = match raw {
             [first, second, ..] => {
@@ -83,18 +99,48 @@ impl Found {
         };
         if !is_zlib {
             self.characters = self.characters.saturating_add(characters(raw));
+            self.unread = self.unread.saturating_add(u64::from(has(b"/FlateDecode")));
             return;
         }
         let mut inflated = Vec::new();
         let whole = ZlibDecoder::new(raw).take(*left).read_to_end(&mut inflated);
         *left = left.saturating_sub(inflated.len() as u64);
-        if inflated.is_empty() {
-            self.unread = self.unread.saturating_add(u64::from(whole.is_err() || *left == 0));
-            return;
+        let characters = characters(&inflated);
+        if characters == 0 && (whole.is_err() || *left == 0) {
+            self.unread = self.unread.saturating_add(1);
         }
         self.pages = self.pages.saturating_add(count_pages(&inflated));
-        self.characters = self.characters.saturating_add(characters(&inflated));
+        self.characters = self.characters.saturating_add(characters);
     }
+}
+
+/// The bytes that `text` codes, five characters for four of them, up to its end or the first fault.
+fn ascii85(text: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut group, mut len) = (Vec::new(), 0_u64, 0_usize);
+    for byte in text.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        match byte {
+            b'z' if len == 0 => bytes.extend([0; 4]),
+            b'!'..=b'u' => {
+                group = group * 85 + u64::from(byte - b'!');
+                len += 1;
+            }
+            _ => break,
+        }
+        if len == 5 {
+            bytes.extend((group as u32).to_be_bytes());
+            (group, len) = (0, 0);
+        }
+    }
+    if len > 1 {
+        // The last group is filled up with the largest digit, and as many bytes are left out as digits are missing.
+        let group = (len..5).fold(group, |group, _| group * 85 + 84);
+        bytes.extend((group as u32).to_be_bytes().into_iter().take(len - 1));
+    }
+    bytes
+}
+
+fn find_last(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    memmem::rfind(bytes, what)
 }
 
 fn find(bytes: &[u8], what: &[u8], from: usize) -> Option<usize> {
@@ -114,7 +160,8 @@ fn count_pages(bytes: &[u8]) -> u64 {
 /// The characters that a stream shows; none if it has no text.
 fn characters(stream: &[u8]) -> u64 {
     let has = |operator: &[u8]| memmem::find(stream, operator).is_some();
-    if !has(b"BT") || !(has(b"Tj") || has(b"TJ")) {
+    // The operators that show text: Tj, TJ, and two that begin a new line first.
+    if !has(b"BT") || ![b"Tj".as_slice(), b"TJ", b")'", b") '", b")\"", b") \""].into_iter().any(has) {
         return 0;
     }
     let (mut characters, mut depth, mut hexadecimal) = (0_u64, 0_u32, None::<u64>);
@@ -167,6 +214,31 @@ mod tests {
         let broken = [b"stream\n", &[0x78, 0x9C, 0xFF, 0xFF][..], b"endstream"].concat();
         assert_eq!(found(&broken), (0, 0, 1));
         assert_eq!(found(b"stream\n(no text operators)endstream"), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_stream_that_is_not_understood_is_unread() {
+        let stream = |dictionary: &str, raw: &[u8]| {
+            let begin = format!("1 0 obj << {dictionary} >>\nstream\n");
+            [begin.as_bytes(), raw, b"\nendstream endobj"].concat()
+        };
+        let text = b"BT (Hello) Tj ET";
+        for filter in ["/ASCIIHexDecode", "[/ASCIIHexDecode /FlateDecode]", "/LZWDecode", "/RunLengthDecode"]
+        {
+            assert_eq!(found(&stream(&format!("/Filter {filter}"), text)), (0, 0, 1), "{filter}");
+        }
+        assert_eq!(found(&stream("/Filter /FlateDecode", b"\x01\x02 no zlib")), (0, 0, 1));
+        let cut = &deflated(&b"BT (Hello) Tj ET".repeat(99))[..5];
+        assert_eq!(found(&stream("/Filter /FlateDecode", cut)), (0, 0, 1));
+        assert_eq!(found(&stream("", b"BT (Hello) ' ET")), (0, 5, 0));
+        // python3: base64.a85encode(zlib.compress(b"BT (Hello) Tj ET")), and the same of a text alone
+        let coded = br#"Garg^;:+f'c,n)Z<!^TDE")gJ-@c5_~>"#;
+        assert_eq!(found(&stream("/Filter [/ASCII85Decode /FlateDecode]", coded)), (0, 5, 0));
+        assert_eq!(ascii85(b"6<#'U87cURD^cf.C*5rE+[5"), b"BT (Hello) Tj ET!?");
+        assert_eq!(ascii85(b"z !!~>junk"), [0, 0, 0, 0, 0]);
+        // The coding of one stream is not that of the next.
+        let both = [stream("/Filter /LZWDecode", b"x"), stream("", text)].concat();
+        assert_eq!(found(&both), (0, 5, 1));
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn an_image_costs_its_size_in_any_place() {
         (json!({"type": "image_url", "image_url": {"url": url, "detail": "high"}}), 85 + 6 * 170),
         (json!({"type": "image_url", "image_url": {"detail": "low", "url": url}}), 85),
         (json!({"type": "input_image", "image_url": url}), 85 + 6 * 170),
+        (json!({"type": "text", "text": "", "image_url": null}), 0),
         (json!({"type": "input_image", "detail": "low", "image_url": url}), 85),
         (json!({"type": "input_image", "file_id": "file-1"}), MOST),
         (json!({"type": "input_image", "image_url": "https://example.com/a.png"}), MOST),

@@ -61,7 +61,9 @@ impl Ballot {
         if self.lessons < ENOUGH {
             return None;
         }
-        let votes = self.voters.iter().filter_map(|(_, shares)| median(shares.clone()));
+        // Within the bounds, so that of two votes the wilder one does not count for more.
+        let vote = |shares: &[u16]| Some(Factor::from_permille(median(shares.to_vec())?).permille());
+        let votes = self.voters.iter().filter_map(|(_, shares)| vote(shares));
         Some(Factor::from_permille(median(votes.collect())?))
     }
 }
