@@ -42,7 +42,7 @@ pub(super) fn read(payload: Payload<'_>) -> Option<Document> {
     };
     let pages = if found.pages == 0 { size.div_ceil(PAGE_BYTES) } else { of_all(found.pages) };
     // What lies behind the part that was read may be the text.
-    let is_cut = (file.len() as u64) < size;
+    let is_cut = file.len() == MAX_DECODED && (file.len() as u64) < size;
     let is_encrypted = find(&file, b"/Encrypt", 0).is_some();
     let is_readable = found.characters > 0 || (found.unread == 0 && !is_cut && !is_encrypted);
     let characters = is_readable.then(|| of_all(found.characters));
