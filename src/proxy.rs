@@ -252,7 +252,7 @@ impl Running {
         let seed = RandomState::new().hash_one(root);
         // docs/envoy.md#contexts: the main thread configures the plugin before any worker does, so the local store may
         // create its shards here.
-        let worker = Worker::new(Arc::clone(&config), SharedMap, seed).configured_by(fingerprint);
+        let worker = Worker::new(Arc::clone(&config), SharedMap, seed);
         // docs/envoy.md#reloads: the name of the filter stays the same.
         let name = hostcalls::get_property(vec!["plugin_name"]).ok().flatten().unwrap_or_default();
         let member = VM.with(|vm| vm.enrol(&String::from_utf8_lossy(&name)));

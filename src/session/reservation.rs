@@ -638,7 +638,12 @@ pub(super) mod tests {
         let mut sent = |open: &mut OpenReservation, tokens| {
             open.extend(1, &output(tokens), Millis::ZERO, &mut stores);
             let callout = stores.turn(Millis::ZERO, &mut Stats::default()).pop().unwrap();
-            stores.callout_ended(callout.kind, Ok(br#"[{"settled":true}]"#), Millis::ZERO);
+            stores.callout_ended(
+                callout.kind,
+                Ok(br#"[{"settled":true}]"#),
+                Millis::ZERO,
+                &mut Stats::default(),
+            );
             let settle = serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap().remove(0);
             (costs(&settle.charges), settle.extend)
         };

@@ -548,7 +548,8 @@ impl<S: SharedData> Stores<S> {
         true
     }
 
-    /// The callouts to make now. Settlements that were dropped since the last turn are counted in `stats`.
+    /// The callouts to make now. How large they are is recorded in `stats`, and settlements that were dropped since the
+    /// last turn are counted there.
     pub fn turn(&mut self, now: Millis, stats: &mut Stats) -> Vec<Callout> {
         let Some(sidecar) = &mut self.sidecar else { return Vec::new() };
         stats.add(Count::SettlementsDropped, sidecar.settles.take_dropped());
@@ -557,7 +558,7 @@ impl<S: SharedData> Stores<S> {
         callouts.extend(sidecar.settles.next_callout(now));
         callouts.extend(sidecar.responses.next_callout(now));
         callouts.extend(sidecar.health.next_callout(&self.namespace, sidecar.timeout, now));
-        sidecar.latency.began(&callouts, now);
+        sidecar.latency.began(&callouts, now, stats);
         callouts
     }
 
@@ -590,12 +591,14 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
+    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none. How long it took is
+    /// recorded in `stats`.
     pub fn callout_ended(
         &mut self,
         kind: Kind,
         answer: Result<&[u8], Failure>,
         now: Millis,
+        stats: &mut Stats,
     ) -> CalloutOutcome {
         let Some(sidecar) = &mut self.sidecar else { return CalloutOutcome::default() };
         let failure = answer.as_ref().err().cloned();
@@ -603,7 +606,7 @@ impl<S: SharedData> Stores<S> {
             sidecar.health.heard(Err(failure), now);
         }
         let is_answered = answer.is_ok();
-        sidecar.latency.ended(kind, is_answered, now);
+        sidecar.latency.ended(kind, is_answered, now, stats);
         match kind {
             Kind::Probe => {
                 if sidecar.health.callout_ended(answer, now) {
@@ -854,7 +857,7 @@ mod tests {
             let now = Millis::new(now);
             let kinds = |callouts: &[Callout]| callouts.iter().map(|it| it.kind).collect::<Vec<_>>();
             assert_eq!(kinds(&stores.turn(now, &mut Stats::default())), [Kind::Probe]);
-            stores.callout_ended(Kind::Probe, answer, now);
+            stores.callout_ended(Kind::Probe, answer, now, &mut Stats::default());
             let callout = stores.turn(now, &mut Stats::default()).pop()?;
             Some(serde_json::from_slice::<Vec<Settle>>(&callout.body).unwrap())
         };

@@ -3,7 +3,6 @@
 //! The worker delivers events to requests, which handle them ([`crate::session`]), and collects their effects. Nothing
 //! here calls Envoy, and time is an argument, so that all of it runs in native tests.
 
-mod callouts;
 mod deadlines;
 mod lines;
 mod steps;
@@ -19,7 +18,6 @@ use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Failure, Stores};
 use crate::telemetry::series::Gauge;
 use crate::telemetry::stats::{Report, Stats};
-use callouts::UnderWay;
 use deadlines::Deadlines;
 use lines::Lines;
 use std::collections::HashMap;
@@ -41,7 +39,6 @@ pub struct Worker<S> {
     ticked: Millis,
     steps: Steps,
     lines: Lines,
-    callouts: UnderWay,
     shared: Shared,
     stats: Stats,
     /// The roll of this Envoy's workers. Without one, this worker is the only one.
@@ -80,7 +77,6 @@ impl<S: SharedData> Worker<S> {
             ticked: Millis::ZERO,
             steps: Steps::default(),
             lines: Lines::default(),
-            callouts: UnderWay::default(),
             shared: Shared::new(&config, seed),
             stats: Stats::default(),
             roll: None,
@@ -92,13 +88,7 @@ impl<S: SharedData> Worker<S> {
     /// The same worker, one of several of an Envoy, whose roll is in `data`. Its configuration has this fingerprint.
     #[must_use]
     pub fn on_roll(self, data: S, member: Member, config: Fingerprint) -> Self {
-        Self { roll: Some(Roll::new(data, member, config)), ..self }
-    }
-
-    /// The same worker, whose configuration has this fingerprint.
-    #[must_use]
-    pub fn configured_by(self, fingerprint: Fingerprint) -> Self {
-        Self { shared: self.shared.of(fingerprint), ..self }
+        Self { roll: Some(Roll::new(data, member, config)), shared: self.shared.of(config), ..self }
     }
 
     /// A request comes to this worker. It is there until its seat is dropped.
@@ -234,8 +224,8 @@ impl<S: SharedData> Worker<S> {
     /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none.
     pub fn callout_ended(&mut self, kind: Kind, answer: Result<&[u8], Failure>, now: Millis) -> Turn {
         let mut turn = Turn::default();
-        self.callouts.ended(kind, now, &mut self.stats);
-        let CalloutOutcome { answers, late, over, met } = self.stores.callout_ended(kind, answer, now);
+        let outcome = self.stores.callout_ended(kind, answer, now, &mut self.stats);
+        let CalloutOutcome { answers, late, over, met } = outcome;
         for (stream, answer) in answers {
             let effects = self.at(stream, Event::StoreAnswered(answer), now);
             turn.add(stream, effects);
@@ -297,7 +287,6 @@ impl<S: SharedData> Worker<S> {
             turn.add(stream, effects);
         }
         turn.callouts = self.stores.turn(now, &mut self.stats);
-        self.callouts.began(&turn.callouts, now, &mut self.stats);
     }
 
     /// When the next turn is due if no event comes first. While there is work, the next tick is due at once.

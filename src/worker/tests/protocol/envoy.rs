@@ -12,7 +12,6 @@ use crate::store::sidecar::{Callout, Kind};
 use crate::store::wire::{Reserve, ScopeCharges};
 use crate::store::{Answer, Failure, HeldIn, Stores};
 use crate::telemetry::stats::Stats;
-use crate::worker::callouts::UnderWay;
 use crate::worker::deadlines::Deadlines;
 use crate::worker::lines::Lines;
 use crate::worker::steps::Steps;
@@ -137,7 +136,6 @@ impl Envoy {
             ticked: self.ticked,
             steps: Steps::default(),
             lines: Lines::default(),
-            callouts: UnderWay::default(),
             shared: Shared::new(&self.config, 0).with(self.next_id, self.waiting.clone()),
             stats: Stats::default(),
             roll: None,
