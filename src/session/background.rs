@@ -210,16 +210,8 @@ fn settlement(
     let model = models.names().first().cloned();
     let (id, may_share) = (record.id.clone(), record.may_share);
     let charges = record.charges(&cost);
-    let settlement = Settlement {
-        id,
-        charges,
-        held,
-        is_unchanged: false,
-        is_final: false,
-        may_share,
-        // That of the request that brings the usage is another's.
-        request_id: None,
-    };
+    // The request that brings the usage is another.
+    let settlement = Settlement { may_share, ..Settlement::without_request(id, charges, held) };
     (settlement, model, cost)
 }
 

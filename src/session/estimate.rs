@@ -61,7 +61,7 @@ pub(super) fn is_enough<S: SharedData>(
     let most = most_input(subject, models);
     let weights = &cx.config.accounting().weights;
     let weighed = move |input| weights.dearest(models, &Tokens { input, ..Tokens::NONE }).input_tokens;
-    let least = cx.stores.factors().least();
+    let least = cx.stores.corrections().factors().least();
     move |input| most.is_some_and(|most| Units::from(weighed(least.of(input))) > most)
 }
 
@@ -88,8 +88,9 @@ pub(super) fn of_request<S: SharedData>(
         expected_output(request, models, || subject.sender(), accounting, learned);
     let is_enough = is_enough(models, subject, cx);
     let of = |prompt: CountedPrompt, models: &Candidates, name, is_partial| {
-        let counted = counted(&prompt, name).filter(|_| cx.stores.corrects());
-        let factor = counted.map_or(Factor::ONE, |counted| cx.stores.factors().of(counted.cell));
+        let counted = counted(&prompt, name).filter(|_| cx.stores.corrections().is_on());
+        let factor =
+            counted.map_or(Factor::ONE, |counted| cx.stores.corrections().factors().of(counted.cell));
         let input = factor.of(prompt.tokens);
         let tokens = Tokens { input, ..Tokens::NONE };
         let certain = Tokens { input: input.min(prompt.tokens), output: declared, ..tokens };

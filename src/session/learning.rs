@@ -63,6 +63,6 @@ pub(super) fn learn_prompt<S: SharedData>(
     if let (Some(PromptCount { cell, tokens }), Some(reported)) = (estimate.counted, usage.input_tokens)
         && let Some(lesson) = PromptLesson::new(cell, &facts.sender.id, tokens, reported)
     {
-        cx.stores.teach(lesson);
+        cx.stores.corrections_mut().teach(lesson);
     }
 }

@@ -45,7 +45,6 @@ pub struct Quote {
     choices: u64,
     answers: u64,
     estimate: Estimate,
-    counted: Option<PromptCount>,
 }
 
 /// What one request reserves under each limit that applies to it.
@@ -146,13 +145,12 @@ impl Quote {
             models,
             route,
             estimate,
-            counted,
         }
     }
 
     /// What the request of the sender `id` teaches about the count of prompts, once it is settled.
     pub fn lesson(&self, id: &str, settled: &Settled) -> Option<Lesson> {
-        let PromptCount { cell, tokens } = self.counted?;
+        let PromptCount { cell, tokens } = self.estimate.counted?;
         Lesson::new(cell, id, tokens, settled.reported_input?)
     }
 
@@ -170,7 +168,6 @@ impl Quote {
             fault: None,
             models: model.into(),
             estimate: Estimate::REQUEST,
-            counted: None,
             ..quote
         }
     }

@@ -56,7 +56,7 @@ impl fmt::Display for Told {
 
 /// The factors in force in one worker, and the lessons that its store does not have.
 #[derive(Clone, Debug)]
-pub(super) struct Corrections<S> {
+pub struct Corrections<S> {
     place: Place<S>,
     factors: Factors,
     lessons: Lessons,
@@ -96,17 +96,17 @@ impl<S: SharedData> Corrections<S> {
     }
 
     /// Whether counts are corrected at all.
-    pub(super) const fn is_on(&self) -> bool {
+    pub const fn is_on(&self) -> bool {
         !matches!(self.place, Place::Nowhere)
     }
 
     /// The factors in force.
-    pub(super) const fn factors(&self) -> &Factors {
+    pub const fn factors(&self) -> &Factors {
         &self.factors
     }
 
     /// Takes a lesson for the store.
-    pub(super) fn teach(&mut self, lesson: Lesson) {
+    pub fn teach(&mut self, lesson: Lesson) {
         if self.is_on() {
             self.lessons.push(lesson);
         }
@@ -140,13 +140,13 @@ impl<S: SharedData> Corrections<S> {
     }
 
     /// The value of the header of a call; none if nothing is learned there.
-    pub(super) fn asks(&self) -> Option<String> {
+    pub fn asks(&self) -> Option<String> {
         let Place::Sidecar { version } = self.place else { return None };
         Some(format!("{:x}", version.unwrap_or(NOTHING)))
     }
 
     /// Takes the header of an answer.
-    pub(super) fn hear(&mut self, header: Option<&str>) {
+    pub fn hear(&mut self, header: Option<&str>) {
         let Place::Sidecar { version } = &mut self.place else { return };
         let told = header.and_then(Told::parse);
         *version = told.as_ref().map(|told| told.version);

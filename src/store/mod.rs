@@ -123,6 +123,14 @@ pub struct Settlement {
     pub request_id: Option<Arc<str>>,
 }
 
+impl Settlement {
+    /// That of a reservation whose request nobody knows any more.
+    pub const fn without_request(id: String, charges: Vec<ScopeCharges>, held: HeldIn) -> Self {
+        let (is_unchanged, is_final, may_share, request_id) = (false, false, false, None);
+        Self { id, charges, held, is_unchanged, is_final, may_share, request_id }
+    }
+}
+
 /// A reservation that is to stay open after its request, until the usage of its response comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenResponse {

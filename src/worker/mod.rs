@@ -248,12 +248,15 @@ impl<S: SharedData> Worker<S> {
 
     /// The value of the header of calls that asks for corrections of prompts' counts, if they have one.
     pub fn asks_for_corrections(&self) -> Option<String> {
-        self.stores.asks_for_corrections()
+        self.stores.corrections().asks()
     }
 
     /// Takes the value of that header in the answer to a callout, before [`Worker::callout_ended`] takes the answer.
     pub fn hear_of_corrections(&mut self, kind: Kind, header: Option<&str>) {
-        self.stores.hear_of_corrections(kind, header);
+        // Answers about background responses have none.
+        if kind != Kind::Background {
+            self.stores.corrections_mut().hear(header);
+        }
     }
 
     /// The clock was set back: every deadline has come, since by the new clock it may be hours away. A request that has
