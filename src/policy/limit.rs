@@ -72,6 +72,12 @@ impl Cost {
         }
     }
 
+    /// The part of this cost that is tokens of the output.
+    #[must_use]
+    pub fn of_output(&self) -> Self {
+        Self { output_tokens: self.output_tokens, ..Self::default() }
+    }
+
     /// The larger of both, of each kind.
     #[must_use]
     pub fn or_more(&self, other: &Self) -> Self {

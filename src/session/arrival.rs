@@ -431,9 +431,11 @@ fn log_request<S: SharedData>(subject: &Subject, models: &Candidates, cx: &mut C
 }
 
 fn log_estimate<S: SharedData>(reservation: &Reservation, cx: &mut Cx<'_, S>) {
-    let shown = reservation.estimate.shown();
+    let (estimate, shown) = (&reservation.estimate, reservation.estimate.shown());
     if cx.shared.counts_tokens && !shown.of(Metric::TotalTokens).is_zero() {
-        cx.log(Field::EstimatedInputTokens, shown.input_tokens);
+        if !estimate.is_of_any_size() {
+            cx.log(Field::EstimatedInputTokens, shown.input_tokens);
+        }
         cx.log(Field::ReservedOutputTokens, shown.output_tokens);
     }
 }

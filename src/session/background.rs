@@ -7,7 +7,7 @@
 use super::RequestFacts;
 use super::charged::{Charged, count_estimate, count_tokens};
 use super::context::{Cx, cost};
-use super::reservation::{Estimate, OpenReservation};
+use super::reservation::OpenReservation;
 use crate::config::Config;
 use crate::models::Family;
 use crate::policy::Candidates;
@@ -137,12 +137,15 @@ pub(super) fn leave_open<S: SharedData>(
         cx.settle(open, facts, Charged::AS_RESERVED);
         return;
     };
-    let Estimate { tokens, full, .. } = open.estimate();
+    let estimate = open.estimate();
+    let (tokens, shown) = (estimate.tokens, estimate.shown());
     cx.log(Field::Outcome, Basis::Unknown.name());
-    cx.log(Field::InputTokens, full.input_tokens);
-    cx.log(Field::OutputTokens, full.output_tokens);
+    if !estimate.is_of_any_size() {
+        cx.log(Field::InputTokens, shown.input_tokens);
+    }
+    cx.log(Field::OutputTokens, shown.output_tokens);
     let family = Family::of(facts.model().unwrap_or_default()).name();
-    count_estimate(family, &open.estimate().shown(), &mut cx.effects.metrics);
+    count_estimate(family, &shown, &mut cx.effects.metrics);
     // What has arrived is the least that it will cost.
     let so_far = match outcome {
         Outcome::Counted { usage, .. } => cx.cost(&facts.models, &usage.tokens(&tokens)),

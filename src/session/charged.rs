@@ -2,7 +2,7 @@
 
 use super::RequestFacts;
 use super::context::Cx;
-use super::reservation::FinalCost;
+use super::reservation::{Estimate, FinalCost};
 use crate::models::Family;
 use crate::policy::Candidates;
 use crate::policy::limit::{Cost, Metric};
@@ -43,7 +43,7 @@ pub(super) struct Ended<'a> {
     /// What it was charged.
     pub(super) cost: Cost,
     /// What was expected of it.
-    pub(super) estimate: Cost,
+    pub(super) estimate: Estimate,
     /// Whether nothing was reserved for it, because no limit applies.
     pub(super) is_metered: bool,
 }
@@ -60,19 +60,31 @@ impl Ended<'_> {
         self.count(&mut cx.effects.metrics);
     }
 
-    fn log<S: SharedData>(&self, cx: &mut Cx<'_, S>) {
+    /// Whether it is known how large the prompt was, or does not matter.
+    fn knows_input(&self) -> bool {
         let Charged { basis, usage, .. } = self.charged;
+        let has_reported = usage.is_some_and(|usage| usage.input_tokens.is_some());
+        has_reported || basis == Basis::Failed || !self.estimate.is_of_any_size()
+    }
+
+    /// What it was charged, as far as that is a number for people to see.
+    fn known_cost(&self) -> Cost {
+        if self.knows_input() { self.cost } else { self.cost.of_output() }
+    }
+
+    fn log<S: SharedData>(&self, cx: &mut Cx<'_, S>) {
+        let (Charged { basis, usage, .. }, cost) = (self.charged, self.known_cost());
         // Where nobody has looked at tokens, there are none to log: a zero is one that was measured.
-        let is_given_back = basis == Basis::Failed && !self.estimate.of(Metric::TotalTokens).is_zero();
+        let is_given_back = basis == Basis::Failed && !self.estimate.full.of(Metric::TotalTokens).is_zero();
         let has_input = usage.is_some_and(|usage| usage.input_tokens.is_some()) || is_given_back;
-        if has_input || !self.cost.input_tokens.is_zero() {
-            cx.log(Field::InputTokens, self.cost.input_tokens);
+        if has_input || !cost.input_tokens.is_zero() {
+            cx.log(Field::InputTokens, cost.input_tokens);
         }
-        if usage.is_some() || is_given_back || !self.cost.output_tokens.is_zero() {
-            cx.log(Field::OutputTokens, self.cost.output_tokens);
+        if usage.is_some() || is_given_back || !cost.output_tokens.is_zero() {
+            cx.log(Field::OutputTokens, cost.output_tokens);
         }
-        if basis.is_measured() && is_priced(&self.facts.models, cx) {
-            cx.log(Field::CostUsd, millionths_label(self.cost.cost_micro_usd.get()));
+        if basis.is_measured() && self.knows_input() && is_priced(&self.facts.models, cx) {
+            cx.log(Field::CostUsd, millionths_label(cost.cost_micro_usd.get()));
         }
         let Some(Usage { cached_tokens, cache_creation_tokens, reasoning_tokens, .. }) = usage else {
             return;
@@ -90,25 +102,23 @@ impl Ended<'_> {
 
     fn count(&self, stats: &mut Stats) {
         let family = Family::of(self.facts.model().unwrap_or_default()).name();
-        let usage = self.charged.usage;
-        count_tokens(family, &self.cost, usage.as_ref(), stats);
+        let (usage, cost, estimate) = (self.charged.usage, self.known_cost(), self.estimate.shown());
+        count_tokens(family, &cost, usage.as_ref(), stats);
         if !self.is_metered {
             stats.add(Count::Settled { outcome: self.charged.basis }, 1);
-            count_estimate(family, &self.estimate, stats);
+            count_estimate(family, &estimate, stats);
         }
         if let Some(usage) = usage {
-            stats.record(
-                Distribution::RequestTokens { kind: TokenKind::Output },
-                self.cost.output_tokens.get(),
-            );
-            if !self.cost.input_tokens.is_zero() {
+            let kind = TokenKind::Output;
+            stats.record(Distribution::RequestTokens { kind }, cost.output_tokens.get());
+            if !cost.input_tokens.is_zero() {
                 let kind = TokenKind::Input;
-                stats.record(Distribution::RequestTokens { kind }, self.cost.input_tokens.get());
+                stats.record(Distribution::RequestTokens { kind }, cost.input_tokens.get());
             }
             // Weights apply to both, and none is a prompt that nobody has counted.
-            let estimated = self.estimate.input_tokens;
+            let estimated = estimate.input_tokens;
             if usage.input_tokens.is_some() && !estimated.is_zero() {
-                let reported = self.cost.input_tokens;
+                let reported = cost.input_tokens;
                 for (direction, tokens) in
                     [(Direction::Over, estimated - reported), (Direction::Under, reported - estimated)]
                 {

@@ -264,7 +264,7 @@ impl<S: SharedData> Cx<'_, S> {
         self.shared.refusals.forget(open.reservation());
         let cost = charged.cost.cost(&open);
         let is_metered = open.reservation().lines.is_empty();
-        Ended { facts, charged, cost, estimate: open.estimate().shown(), is_metered }.report(self);
+        Ended { facts, charged, cost, estimate: open.estimate(), is_metered }.report(self);
         self.effects.wake |= self.stores.settle(open.settlement(charged.cost), self.now);
     }
 

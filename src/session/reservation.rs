@@ -76,9 +76,14 @@ impl Estimate {
         }
     };
 
-    /// What was counted, for people to see; nothing of a prompt that may be of any size.
+    /// Whether its prompt may be of any size: nobody could read it, and no limit bounds it.
+    pub const fn is_of_any_size(&self) -> bool {
+        self.tokens.input >= MAX_EXACT
+    }
+
+    /// What was counted, for people to see.
     pub fn shown(&self) -> Cost {
-        if self.full.input_tokens < Units::new(MAX_EXACT) { self.full } else { Cost::default() }
+        if self.is_of_any_size() { self.full.of_output() } else { self.full }
     }
 
     /// Units to reserve under `limit`.

@@ -217,3 +217,33 @@ fn through_redis_the_two_meet_at_the_sidecar() {
     let tokens = ScopeCharges::flat(&settle.charges).find(|charge| &*charge.name == "total_tokens").unwrap();
     assert_eq!(tokens.cost, 4_009);
 }
+
+#[test]
+fn a_prompt_of_unknown_size_is_shown_as_no_number() {
+    for path in ["/v1/responses", "/v1/chat/completions"] {
+        let memory = Memory::default();
+        // Half of the tokens count, and a model that nobody can read may have any price.
+        let config = json!({
+            "default": {"output_tpm": 10_000},
+            "prices": {"gpt-4o": {"input": 2.5, "output": 10.0}},
+            "weights": {"models": {"*": 0.5}},
+        });
+        let mut worker = worker(&memory, &config);
+        let mut request = post(path, "key");
+        request.0.push(("content-encoding", "br".to_owned()));
+        worker.request_headers(1, &request, false, NOW);
+        let directive = worker.request_body(1, true, || vec![0xFF; 40], NOW).directive;
+        assert_eq!(directive, Directive::Continue);
+        leave_after_created(&mut worker, 1, "resp_1");
+        let (line, report) = (worker.take_log(1), worker.take_report());
+        let outcome = if path == "/v1/responses" { "unknown" } else { "counted" };
+        assert!(line.contains(&(Field::Outcome, outcome.to_owned())), "{line:?}");
+        let unknown = [Field::EstimatedInputTokens, Field::InputTokens, Field::CostUsd];
+        assert!(line.iter().all(|(field, _)| !unknown.contains(field)), "{line:?}");
+        let logged = line.iter().filter_map(|(_, value)| value.parse::<u64>().ok());
+        let counted = report.counts.iter().map(|(_, count)| *count);
+        let measured = report.values.iter().map(|(_, value)| *value);
+        let most = logged.chain(counted).chain(measured).max();
+        assert!(most <= Some(10_000), "{path}: {line:?} {report:?}");
+    }
+}
