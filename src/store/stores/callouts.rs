@@ -116,8 +116,8 @@ impl<S: SharedData> Stores<S> {
         }
     }
 
-    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none. How long it took is
-    /// recorded in `stats`.
+    /// Handles the end of a callout. `answer` is the body of a 200, or the reason why there is none. `stats` records
+    /// how long it took.
     pub fn callout_ended(
         &mut self,
         kind: Kind,

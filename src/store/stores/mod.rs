@@ -1,7 +1,7 @@
 //! The stores of one worker behind one interface.
 //!
-//! This file reserves, in whichever store there is. `settling` ends reservations or keeps them open, and `callouts` asks
-//! the sidecar and takes its answers.
+//! This file reserves, in whichever store there is. `settling` ends reservations or keeps them open, and `callouts`
+//! asks the sidecar and takes its answers.
 
 mod callouts;
 mod settling;
