@@ -11,7 +11,7 @@ pub mod refusal;
 pub(crate) mod units;
 mod warning;
 
-pub use units::{amount, date, go_duration, metric as metric_name};
+pub use units::{amount, amount_of_limit, date, go_duration, metric as metric_name};
 
 use crate::answer::refusal::{BadBody, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};

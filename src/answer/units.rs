@@ -10,6 +10,14 @@ pub fn amount(metric: Metric, units: Units) -> String {
     if metric == Metric::CostUsd { millionths_label(units.get()) } else { units.to_string() }
 }
 
+/// Units of the limit that stores call `name`, for people: dollars with their sign.
+pub fn amount_of_limit(name: &str, units: Units) -> String {
+    match Metric::of_limit(name) {
+        Some(metric @ Metric::CostUsd) => format!("${}", amount(metric, units)),
+        _ => units.to_string(),
+    }
+}
+
 /// The metric of `limit` in words, after the pattern of models if the limit has one: `gpt-4*/total tokens`.
 pub fn metric(limit: &Limit) -> String {
     let words = match limit.metric {

@@ -6,9 +6,10 @@ use crate::quantity::{MILLION, Millis, Units};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use strum::{EnumIter, IntoEnumIterator as _};
 
 /// A quantity that can be limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EnumIter, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Requests; each costs one.
@@ -36,6 +37,12 @@ impl Metric {
             Self::Concurrency => "concurrency",
             Self::CostUsd => "cost_usd",
         }
+    }
+
+    /// The metric of the limit that stores call `name`: that after the pattern of models, if the limit has one.
+    pub fn of_limit(name: &str) -> Option<Self> {
+        let last = name.rsplit('/').next()?;
+        Self::iter().find(|metric| metric.name() == last)
     }
 
     /// Whether the cost of a request in this metric depends on its tokens.

@@ -12,10 +12,9 @@ use super::table::{self, Align};
 use super::watch::{Watch, repeated};
 use crate::store::usage::{Reset, Usage, WindowUsage};
 use clap::{ArgGroup, Args};
-use llm_rate_limit::answer::{amount, go_duration};
+use llm_rate_limit::answer::{amount_of_limit, go_duration};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
-use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::policy::{Access, GLOBAL, group_scope, model_scope};
 use llm_rate_limit::store::wire::path;
 use std::io::Write;
@@ -202,9 +201,7 @@ fn print(windows: &[WindowUsage], if_empty: &str, out: &mut impl Write) -> Resul
 }
 
 fn row(window: &WindowUsage) -> [String; 6] {
-    let is_cost = window.name.rsplit('/').next() == Some(Metric::CostUsd.name());
-    let units =
-        |units| if is_cost { format!("${}", amount(Metric::CostUsd, units)) } else { units.to_string() };
+    let units = |units| amount_of_limit(&window.name, units);
     [
         window.name.clone(),
         window.window.clone(),

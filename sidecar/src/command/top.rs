@@ -7,8 +7,7 @@ use super::table::{self, Align};
 use super::watch::{Watch, repeated};
 use crate::top::{Busy, Near, Owner, Ranking};
 use clap::{Args, value_parser};
-use llm_rate_limit::answer::{amount, go_duration};
-use llm_rate_limit::policy::limit::Metric;
+use llm_rate_limit::answer::{amount_of_limit, go_duration};
 use llm_rate_limit::store::wire::path;
 use std::collections::HashMap;
 use std::io::Write;
@@ -82,9 +81,7 @@ fn busy(busy: &Busy, names: &Names) -> [String; 3] {
 }
 
 fn near(near: &Near, names: &Names) -> [String; 7] {
-    let is_cost = near.name.rsplit('/').next() == Some(Metric::CostUsd.name());
-    let units =
-        |units| if is_cost { format!("${}", amount(Metric::CostUsd, units)) } else { units.to_string() };
+    let units = |units| amount_of_limit(&near.name, units);
     let percent = u128::from(near.used.get()) * 100 / u128::from(near.limit.get().max(1));
     [
         who(&near.owner, names),

@@ -104,7 +104,7 @@ impl History {
 /// The tokens of a request that is charged to several limits: the most that any of them says.
 fn tokens(scopes: &[ScopeCharges]) -> u64 {
     let most = |metric: Metric| {
-        let is_of = |charge: &&Charge| charge.name.rsplit('/').next() == Some(metric.name());
+        let is_of = |charge: &&Charge| Metric::of_limit(&charge.name) == Some(metric);
         ScopeCharges::flat(scopes).filter(is_of).map(|charge| charge.cost.get()).max().unwrap_or_default()
     };
     most(Metric::TotalTokens).max(most(Metric::InputTokens).saturating_add(most(Metric::OutputTokens)))

@@ -2,9 +2,9 @@
 
 use super::history::{MINUTES, Minute};
 use crate::top::{Busy, Near, Owner, Ranking};
-use llm_rate_limit::answer::go_duration;
+use llm_rate_limit::answer::{amount_of_limit, go_duration};
 use llm_rate_limit::policy::limit::Metric;
-use llm_rate_limit::quantity::{Millis, Units, millionths_label};
+use llm_rate_limit::quantity::{Millis, Units};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::Duration;
 
@@ -231,9 +231,9 @@ fn short(id: &str) -> String {
 
 /// Units of the limit `name`: dollars for one on cost, else a number.
 fn amount(name: &str, units: Units) -> String {
-    match name.rsplit('/').next() == Some(Metric::CostUsd.name()) {
-        true => format!("${}", millionths_label(units.get())),
-        false => grouped(units.get()),
+    match Metric::of_limit(name) {
+        Some(Metric::CostUsd) => amount_of_limit(name, units),
+        _ => grouped(units.get()),
     }
 }
 

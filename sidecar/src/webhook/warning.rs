@@ -1,7 +1,7 @@
 //! What a warning says.
 
 use llm_rate_limit::policy::limit::Metric;
-use llm_rate_limit::quantity::{MILLION, Millis, Units};
+use llm_rate_limit::quantity::{MILLION, Units};
 use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges};
 use llm_rate_limit::window::{Algorithm, WindowState};
@@ -81,21 +81,16 @@ impl Warning {
     }
 
     fn amount(&self, units: Units) -> Value {
-        let is_dollars = self.charge.name.rsplit('/').next() == Some(Metric::CostUsd.name());
+        let is_dollars = Metric::of_limit(&self.charge.name) == Some(Metric::CostUsd);
         // Both are exact to 2^53, and a budget ends at 2^50 millionths.
         if is_dollars { (units.get() as f64 / MILLION as f64).into() } else { units.get().into() }
     }
 }
 
-/// `time` since the epoch as RFC 3339 writes it, in seconds.
-pub fn rfc_3339(time: Millis) -> String {
-    llm_rate_limit::answer::date(time)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llm_rate_limit::quantity::NonZeroMillis;
+    use llm_rate_limit::quantity::{Millis, NonZeroMillis};
     use llm_rate_limit::window::{Fit, Window};
 
     fn charge(name: &str, warn_at: Option<u64>) -> Charge {
