@@ -104,9 +104,7 @@ impl<'a> File<'a> {
         let config = match found.configuration {
             // The text of the file says more than its tree.
             Given::Whole(_) if is_file => Config::from_bytes(&self.bytes),
-            Given::Whole(tree) | Given::Tree(tree) => Config::from_bytes(tree.to_string().as_bytes()),
-            Given::Text(text) => Config::from_bytes(text.as_bytes()),
-            Given::Missing => Config::from_bytes(b""),
+            given => Config::from_bytes(given.text().as_bytes()),
         };
         match config {
             Ok(config) => {

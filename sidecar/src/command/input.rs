@@ -27,12 +27,9 @@ pub(super) fn configuration(file: &Path) -> Result<Config, Failure> {
     let documents = documents::read(&bytes).unwrap_or_default();
     let found: Vec<_> = documents.iter().flat_map(find).collect();
     let config = match &found[..] {
-        [Found { configuration: Given::Text(text), .. }] => Config::from_bytes(text.as_bytes()),
-        [Found { configuration: Given::Missing, .. }] => Config::from_bytes(b""),
-        [Found { configuration: Given::Whole(tree), .. }] if documents.len() > 1 => {
-            Config::from_bytes(tree.to_string().as_bytes())
-        }
-        [Found { configuration: Given::Tree(tree), .. }] => Config::from_bytes(tree.to_string().as_bytes()),
+        // The text of the file says more than its tree.
+        [Found { configuration: Given::Whole(_), .. }] if documents.len() == 1 => Config::from_bytes(&bytes),
+        [found] => Config::from_bytes(found.configuration.text().as_bytes()),
         [_, _, ..] => {
             return Err(Failure(format!("{name}: has {} configurations of the filter", found.len())));
         }

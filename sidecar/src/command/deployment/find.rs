@@ -4,6 +4,7 @@
 use super::documents::Document;
 use super::tree::{at, element, get, has_type, list, member, text};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -48,6 +49,17 @@ pub(in crate::command) enum Given<'a> {
     Tree(&'a Value),
     /// None is given.
     Missing,
+}
+
+impl Given<'_> {
+    /// Its text, as the filter reads it.
+    pub(in crate::command) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Whole(tree) | Self::Tree(tree) => tree.to_string().into(),
+            Self::Text(text) => (*text).into(),
+            Self::Missing => "".into(),
+        }
+    }
 }
 
 /// What has the filter's configuration.

@@ -7,7 +7,7 @@ pub(super) mod advice;
 pub(super) mod around;
 pub(super) mod documents;
 pub(super) mod find;
-mod tree;
+pub(super) mod tree;
 pub(super) mod world;
 
 /// What is found about one place of a deployment.

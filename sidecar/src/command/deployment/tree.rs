@@ -18,7 +18,7 @@ pub(super) fn text<'v>(value: &'v Value, names: &[&str]) -> &'v str {
 }
 
 /// The elements at the end of several members.
-pub(super) fn list<'v>(value: &'v Value, names: &[&str]) -> &'v [Value] {
+pub(in crate::command) fn list<'v>(value: &'v Value, names: &[&str]) -> &'v [Value] {
     at(value, names).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 

@@ -6,6 +6,7 @@ use super::findings::Findings;
 use super::site::Site;
 use crate::command::deployment::documents::Document;
 use crate::command::deployment::find::{Found, Given, find};
+use crate::command::deployment::tree::list;
 use crate::command::deployment::world::World;
 use crate::command::deployment::{Notes, around};
 use llm_rate_limit::config::{Config, Fingerprint, Secret, Store};
@@ -111,13 +112,13 @@ fn configuration(dump: Value, token: Option<&Secret>, facts: &mut Facts, finding
 /// The configuration of the filter that was found, and its fingerprint if that can be known: a `Struct` is serialised
 /// anew each time. None if it is no filter.
 fn read(found: &Found<'_>) -> Option<(Result<Config, String>, Option<Fingerprint>)> {
-    let (bytes, fingerprint) = match found.configuration {
-        Given::Text(text) => (text.to_owned(), Some(Fingerprint::of(text.as_bytes()))),
-        Given::Tree(tree) => (tree.to_string(), None),
-        Given::Missing => (String::new(), None),
+    let fingerprint = match found.configuration {
+        Given::Text(text) => Some(Fingerprint::of(text.as_bytes())),
+        Given::Tree(_) | Given::Missing => None,
         Given::Whole(_) => return None,
     };
-    Some((Config::from_bytes(bytes.as_bytes()).map_err(|error| error.to_string()), fingerprint))
+    let config = Config::from_bytes(found.configuration.text().as_bytes());
+    Some((config.map_err(|error| error.to_string()), fingerprint))
 }
 
 /// The updates that Envoy has refused.
@@ -181,20 +182,17 @@ fn metrics(text: &str, facts: &Facts, findings: &mut Findings) {
 
 /// The hosts of the sidecar's cluster called `name`, as Envoy sees them.
 fn cluster(clusters: &Value, name: &str, findings: &mut Findings) {
-    let list =
-        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let statuses = list(clusters, "cluster_statuses");
+    let statuses = list(clusters, &["cluster_statuses"]);
     // A cluster that does not exist has been found in the configuration.
     let Some(status) = statuses.iter().find(|status| status["name"] == name) else { return };
-    let hosts = list(status, "host_statuses");
+    let hosts = list(status, &["host_statuses"]);
     if hosts.is_empty() {
         return findings.finding(format!(
             "the cluster {name:?} has no host: its address does not resolve, or nobody has told Envoy of one"
         ));
     }
     let stat = |host: &Value, name: &str| {
-        let stats = list(host, "stats");
-        let stat = stats.iter().find(|stat| stat["name"] == name);
+        let stat = list(host, &["stats"]).iter().find(|stat| stat["name"] == name);
         // 64 bits are text in protobuf's JSON.
         stat.and_then(|stat| stat["value"].as_str()?.parse::<u64>().ok()).unwrap_or_default()
     };
@@ -222,15 +220,9 @@ fn place(host: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::findings::tests::found;
     use super::*;
     use serde_json::json;
-
-    fn found(check: impl Fn(&mut Findings)) -> String {
-        let (mut findings, mut out) = (Findings::default(), Vec::new());
-        check(&mut findings);
-        findings.write(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn metrics_are_found_by_their_last_word_whatever_tags_they_have() {

@@ -54,6 +54,7 @@ impl Clocks {
 
 #[cfg(test)]
 mod tests {
+    use super::super::findings::tests::found;
     use super::*;
 
     fn compared(clocks: &[(&str, u64, u64)]) -> String {
@@ -61,10 +62,7 @@ mod tests {
         for (name, shown, grain) in clocks {
             all.add(*name, Millis::new(*shown), Millis::new(100_000), *grain);
         }
-        let (mut findings, mut out) = (Findings::default(), Vec::new());
-        all.compare(&mut findings);
-        findings.write(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        found(|findings| all.compare(findings))
     }
 
     #[test]

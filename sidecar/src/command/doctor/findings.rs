@@ -87,8 +87,16 @@ impl Findings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// What `check` finds, as it is written.
+    pub(in super::super) fn found(check: impl Fn(&mut Findings)) -> String {
+        let (mut findings, mut out) = (Findings::default(), Vec::new());
+        check(&mut findings);
+        findings.write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn the_worst_line_decides() {

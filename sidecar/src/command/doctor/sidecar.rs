@@ -128,14 +128,8 @@ fn persistence(name: &str, server: &Server, longest: Option<Millis>, findings: &
 
 #[cfg(test)]
 mod tests {
+    use super::super::findings::tests::found;
     use super::*;
-
-    fn found(check: impl Fn(&mut Findings)) -> String {
-        let (mut findings, mut out) = (Findings::default(), Vec::new());
-        check(&mut findings);
-        findings.write(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn a_server_that_may_drop_counters_is_found() {
