@@ -12,6 +12,8 @@
 //!
 //! This is a library so that the tests can run the same scripts and calls as the sidecar.
 
+mod cause;
+mod clock;
 pub mod command;
 pub mod metrics;
 pub mod script;

@@ -1,14 +1,14 @@
 //! A client of a running sidecar, over TCP or a unix socket. It asks and resets; it decides nothing.
 
 use super::Failure;
+use super::http::Server;
+use crate::cause::last_cause;
 use clap::Args;
 use llm_rate_limit::config::Secret;
 use reqwest::{Client as Http, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
-use url::Url;
 
 /// The time limit for an answer; the sidecar's own timeouts are shorter.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,10 +40,8 @@ impl Address {
 /// A client of one sidecar.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: Http,
-    base: Url,
+    server: Server,
     token: Option<Secret>,
-    runtime: Runtime,
 }
 
 /// The body of an error.
@@ -55,17 +53,8 @@ struct ErrorBody {
 impl Client {
     /// A client of the sidecar at `url`: `http://host:port`, or `unix:/path`.
     pub(super) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
-        let builder = Http::builder().timeout(ANSWER_TIMEOUT);
-        let (builder, base) = match url.strip_prefix("unix:") {
-            Some(path) => (builder.unix_socket(path), "http://sidecar"),
-            None => (builder, url),
-        };
-        let base = Url::parse(base).ok().filter(|base| base.scheme() == "http");
-        let base = base.ok_or_else(|| Failure(format!("{url}: expected http://host:port or unix:/path")))?;
-        let http = builder.build().map_err(|why| Failure(why.to_string()))?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let token = token.filter(|token| !token.expose().is_empty()).cloned();
-        Ok(Self { http, base, token, runtime })
+        let server = Server::new(url, Http::builder().timeout(ANSWER_TIMEOUT))?;
+        Ok(Self { server, token: token.filter(|token| !token.expose().is_empty()).cloned() })
     }
 
     /// The answer to `GET path` with this query.
@@ -94,19 +83,19 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<T, Failure> {
-        let mut url = self.base.clone();
+        let mut url = self.server.base.clone();
         url.set_path(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.server.http.request(method, url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
         if let Some(body) = body {
             request = request.body(body);
         }
-        let answer = self.runtime.block_on(async {
+        let answer = self.server.runtime.block_on(async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
         });
@@ -122,11 +111,6 @@ impl Client {
     }
 
     fn unreachable(&self, why: &reqwest::Error) -> Failure {
-        // The last cause says more than reqwest's own message.
-        let mut cause: &dyn std::error::Error = why;
-        while let Some(next) = cause.source() {
-            cause = next;
-        }
-        Failure(format!("cannot reach the sidecar at {}: {cause}", self.base))
+        Failure(format!("cannot reach the sidecar at {}: {}", self.server.base, last_cause(why)))
     }
 }

@@ -3,6 +3,7 @@
 //! The image of the sidecar has no shell and no other client, and that of Envoy has no client either.
 
 use super::Failure;
+use crate::cause::last_cause;
 use crate::serve::Listen;
 use clap::Args;
 use llm_rate_limit::store::wire::path;
@@ -57,15 +58,6 @@ fn reachable(at: &str) -> String {
         Some(("[::]", port)) => format!("[::1]:{port}"),
         _ => at.to_owned(),
     }
-}
-
-/// The last cause says more than reqwest's own message.
-fn last_cause(why: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = why;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

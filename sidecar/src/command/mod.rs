@@ -1,7 +1,7 @@
 //! The command line `llm-rate-limit`, and its tasks: every command but the server.
 //!
-//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `top`, `healthcheck` and
-//! `explain --live` ask a running sidecar. Results go to standard output, as text or as JSON; errors go to standard
+//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `top`, `healthcheck`, `doctor`
+//! and `explain --live` ask running servers. Results go to standard output, as text or as JSON; errors go to standard
 //! error.
 
 mod check;
@@ -12,6 +12,7 @@ mod deployment;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod http;
 mod input;
 mod live;
 mod nothing_found;

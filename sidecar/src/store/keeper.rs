@@ -5,11 +5,12 @@
 use super::error::Unavailable;
 use super::link::{Line, Loss, State, Timeouts};
 use super::topology::{Connection, Topology};
+use crate::clock;
 use crate::metrics::Metrics;
 use crate::script;
 use redis::{FromRedisValue, RedisResult, Value};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -130,6 +131,5 @@ impl Keeper {
 
 /// This machine's clock, in milliseconds since the epoch.
 fn milliseconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(clock::now().get()).unwrap_or(i64::MAX)
 }

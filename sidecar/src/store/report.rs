@@ -4,11 +4,12 @@
 
 use super::Store;
 use super::error::Unavailable;
+use crate::clock;
 use llm_rate_limit::quantity::Millis;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// The answer to `GET /v1/store`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +79,12 @@ impl Store {
         let commands = [redis::cmd("TIME"), redis::cmd("INFO"), config("save"), config("appendfsync")];
         // A managed Redis may close the connection on a command that it does not allow; the next one is another.
         let replies = self.link().send(&commands).await?;
-        let mut report =
-            Report { redis: self.link().place().to_owned(), ping_us, time_ms: now(), ..Report::default() };
+        let mut report = Report {
+            redis: self.link().place().to_owned(),
+            ping_us,
+            time_ms: clock::now(),
+            ..Report::default()
+        };
         for (command, reply) in commands.iter().zip(replies) {
             report.read(command, reply);
         }
@@ -165,11 +170,6 @@ fn name(command: &Cmd) -> String {
         Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
         _ => String::new(),
     }
-}
-
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use super::warning::{Warning, rfc_3339};
+use super::warning::Warning;
+use crate::cause::last_cause;
+use crate::clock;
 use axum::body::Bytes;
 use axum::http::{Request, Uri, header};
 use base64::Engine as _;
@@ -13,10 +15,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use llm_rate_limit::answer::date;
 use llm_rate_limit::config::Secret;
-use llm_rate_limit::quantity::Millis;
 use sha2::{Digest, Sha256};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
 /// The time limit for an answer.
@@ -88,10 +90,9 @@ impl Target {
     /// # Errors
     /// No attempt was answered with a status of success. The error names no more of the URL than its host.
     pub async fn send(&self, warning: &Warning, found: SystemTime) -> Result<(), String> {
-        let millis = since_epoch(found).as_millis();
-        let found = Millis::new(u64::try_from(millis).unwrap_or(u64::MAX));
-        let body = warning.payload(&rfc_3339(found)).to_string();
-        let id = format!("msg_{:x}", Sha256::digest(format!("{}:{millis}", warning.key())));
+        let found = clock::since_epoch(found);
+        let body = warning.payload(&date(found)).to_string();
+        let id = format!("msg_{:x}", Sha256::digest(format!("{}:{found}", warning.key())));
         let mut waits = WAITS.into_iter();
         loop {
             let Err(why) = self.attempt(&id, &body).await else { return Ok(()) };
@@ -103,7 +104,7 @@ impl Target {
     }
 
     async fn attempt(&self, id: &str, body: &str) -> Result<(), String> {
-        let timestamp = since_epoch(SystemTime::now()).as_secs().to_string();
+        let timestamp = (clock::now().get() / 1_000).to_string();
         let request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
@@ -113,7 +114,7 @@ impl Target {
             .map_err(|why| why.to_string())?;
         let answer = timeout(ANSWER_TIMEOUT, self.http.request(request)).await;
         let answer = answer.map_err(|_| format!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))?;
-        let response = answer.map_err(|why| cause(&why))?;
+        let response = answer.map_err(|why| last_cause(&why))?;
         let status = response.status();
         if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
     }
@@ -124,19 +125,6 @@ impl Target {
         mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
         Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
     }
-}
-
-/// The last cause of an error, which says more than the client's own message.
-fn cause(why: &dyn std::error::Error) -> String {
-    let mut cause = why;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

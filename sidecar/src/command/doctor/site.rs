@@ -1,23 +1,22 @@
 //! A server that `doctor` asks over HTTP.
 
 use super::Failure;
+use crate::cause::last_cause;
+use crate::clock;
+use crate::command::http::Server;
 use llm_rate_limit::quantity::Millis;
 use reqwest::Client;
 use serde::de::DeserializeOwned;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::runtime::{Builder, Runtime};
-use url::Url;
+use std::time::{Duration, Instant};
 
 /// The time limit for an answer: a `config_dump` may be large.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server.
 pub(super) struct Site {
-    http: Client,
-    base: Url,
+    server: Server,
     /// As it was given.
     name: String,
-    runtime: Runtime,
 }
 
 /// An answer.
@@ -34,15 +33,7 @@ impl Site {
     /// The server at `url`: `http://host:port` or `unix:/path`.
     pub(super) fn new(url: &str) -> Result<Self, Failure> {
         let builder = Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        let (builder, base) = match url.strip_prefix("unix:") {
-            Some(path) => (builder.unix_socket(path), "http://localhost"),
-            None => (builder, url),
-        };
-        let base = Url::parse(base).ok().filter(|base| base.scheme() == "http");
-        let base = base.ok_or_else(|| Failure(format!("{url}: expected http://host:port or unix:/path")))?;
-        let http = builder.build().map_err(|why| Failure(why.to_string()))?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { http, base, name: url.to_owned(), runtime })
+        Ok(Self { server: Server::new(url, builder)?, name: url.to_owned() })
     }
 
     /// How messages call it.
@@ -55,21 +46,21 @@ impl Site {
     /// # Errors
     /// There is none; the text says why.
     pub(super) fn get(&self, path: &str, bearer: Option<&str>) -> Result<Answer, String> {
-        let url = self.base.join(path).map_err(|why| format!("{path}: {why}"))?;
-        let mut request = self.http.get(url);
+        let url = self.server.base.join(path).map_err(|why| format!("{path}: {why}"))?;
+        let mut request = self.server.http.get(url);
         if let Some(bearer) = bearer {
             request = request.bearer_auth(bearer);
         }
-        let (began, clock) = (Instant::now(), now());
-        let answer = self.runtime.block_on(async {
+        let (began, clock) = (Instant::now(), clock::now());
+        let answer = self.server.runtime.block_on(async {
             let response = request.send().await?;
             let date = response.headers().get("date").and_then(|date| date.to_str().ok().map(str::to_owned));
             Ok::<_, reqwest::Error>((response.status().as_u16(), date, response.bytes().await?))
         });
-        let (status, date, body) = answer.map_err(|why| cause(&why))?;
+        let (status, date, body) = answer.map_err(|why| last_cause(&why))?;
         let took = began.elapsed();
         let at = clock + Millis::new(u64::try_from(took.as_millis() / 2).unwrap_or_default());
-        let date = date.and_then(|date| httpdate::parse_http_date(&date).ok()).map(since_epoch);
+        let date = date.and_then(|date| httpdate::parse_http_date(&date).ok()).map(clock::since_epoch);
         Ok(Answer { status, body: body.into(), clock: date.map(|date| (date, at)), at })
     }
 
@@ -91,23 +82,4 @@ impl Site {
             .map_err(|why| format!("its answer is no such JSON: {why}"))?;
         Ok((value, answer))
     }
-}
-
-/// The last cause, which says more than reqwest's own message.
-fn cause(why: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = why;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-/// This machine's clock.
-fn now() -> Millis {
-    since_epoch(SystemTime::now())
-}
-
-fn since_epoch(time: SystemTime) -> Millis {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
