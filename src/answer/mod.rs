@@ -28,6 +28,9 @@ const MAX_RETRY: Millis = Millis::MINUTE;
 /// The content codings of request bodies that can be read.
 const CODINGS: &str = "gzip, deflate, br, zstd";
 
+/// The most characters of a model's name in a message: the client chooses it.
+const MAX_MODEL: usize = 256;
+
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
 
@@ -133,6 +136,7 @@ impl Refusal {
         let error = match self {
             Self::OverLimit(over) => return over_limit(over, wording),
             Self::BadBody(bad) => return bad_body(bad, wording.dialect),
+            Self::ForbiddenModel(name) => return forbidden_model(name.as_deref(), wording.dialect),
             Self::UnknownIdentity => ApiError {
                 status: 401,
                 message: "Unknown API key.",
@@ -171,11 +175,31 @@ impl Refusal {
             // docs/envoy.md#upgrades: Envoy removes `upgrade` from an answer without this `connection`, and both from
             // an answer over HTTP/2, which forbids them.
             Self::WebSocket => &[("connection", "upgrade"), ("upgrade", "HTTP/1.1")],
-            Self::OverLimit(_) | Self::UnknownIdentity | Self::ClosedEndpoint | Self::BadBody(_) => &[],
+            Self::OverLimit(_)
+            | Self::UnknownIdentity
+            | Self::ClosedEndpoint
+            | Self::ForbiddenModel(_)
+            | Self::BadBody(_) => &[],
         };
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
         error.reply(wording.dialect, headers.collect())
     }
+}
+
+/// OpenAI has this code for models that a project may not use.
+fn forbidden_model(name: Option<&str>, dialect: Dialect) -> Reply {
+    let message = match name {
+        Some(name) => {
+            let name: String = name.chars().take(MAX_MODEL).collect();
+            format!("The model \"{name}\" is not available to this key.")
+        }
+        None => "Not every model is available to this key, and nobody can tell which one the request is for: please \
+                 name one in \"model\"."
+            .to_owned(),
+    };
+    let openai = ("invalid_request_error", "model_not_found");
+    let error = ApiError { status: 403, message: &message, openai, anthropic: "permission_error" };
+    error.reply(dialect, Headers::new())
 }
 
 fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {

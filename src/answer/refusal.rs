@@ -14,6 +14,8 @@ pub enum Refusal {
     UnknownIdentity,
     /// The configuration rejects requests to the endpoint.
     ClosedEndpoint,
+    /// The sender may not use this model; none if nobody can tell which one the upstream would choose.
+    ForbiddenModel(Option<String>),
     /// An upgrade to a WebSocket, in which requests would be neither seen nor counted.
     WebSocket,
     /// The store did not answer, and the configuration denies requests then.
@@ -52,6 +54,7 @@ impl Refusal {
     pub const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::ClosedEndpoint => Some("endpoint"),
+            Self::ForbiddenModel(_) => Some("model"),
             Self::WebSocket => Some("upgrade"),
             Self::StreamUsage => Some("stream_options"),
             Self::BadBody(bad) => Some(bad.reason()),

@@ -108,10 +108,10 @@ fn groups(
 }
 
 fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> LimitSet {
-    if raw.limits().are_none() && raw.models.is_empty() {
+    if raw.limits().are_none() && raw.of_models().are_none() {
         problems.expected(path, "at least one limit", "none");
     }
-    limit_set(raw.limits(), &raw.models, Enforcement::default(), path, problems)
+    limit_set(raw.limits(), raw.of_models(), Enforcement::default(), path, problems)
 }
 
 /// Builds the grants of the keys at `path`, by the id of their identity.
@@ -166,12 +166,12 @@ pub(super) fn default(
         Some(raw::Fallback::Limited(limits)) => limits,
     };
     let max_new_identities = max_new_identities(limits.max_new_identities_per_second, store, path, problems);
-    let has_own = !limits.limits().are_none() || !limits.models.is_empty();
+    let has_own = !limits.limits().are_none() || !limits.of_models().are_none();
     if limits.plan.is_none() && !has_own {
         problems.expected(path, "a plan or at least one limit", "neither");
     }
     let plan = catalogue.plan(limits.plan.as_deref(), path, problems);
-    let own = combined(plan, limits.limits(), &limits.models, path, problems)?;
+    let own = combined(plan, limits.limits(), limits.of_models(), path, problems)?;
     let plan = limits.plan.as_deref().map(Arc::from);
     let policy = Policy { name: None, plan, own, group: None, shared, max_new_identities };
     Some(Grant::Limited(Arc::new(policy)))
@@ -201,7 +201,7 @@ fn key_grant(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Grant> {
-    let has_own = !key.limits().are_none() || !key.models.is_empty();
+    let has_own = !key.limits().are_none() || !key.of_models().are_none();
     let name = key.name.clone();
     if let Some(name) =
         name.as_deref().filter(|name| name.trim().is_empty() || name.contains(char::is_control))
@@ -222,7 +222,7 @@ fn key_grant(
         (false, _) => {}
     }
     let plan = catalogue.plan(key.plan.as_deref(), path, problems);
-    let own = combined(plan, key.limits(), &key.models, path, problems);
+    let own = combined(plan, key.limits(), key.of_models(), path, problems);
     let group = catalogue.group(key.group.as_deref(), path, problems)?;
     let own = own?;
     let plan = key.plan.as_deref().map(Arc::from);
@@ -235,12 +235,12 @@ fn key_grant(
 fn combined(
     plan: Option<Arc<LimitSet>>,
     given: raw::Limits<'_>,
-    models: &BTreeMap<String, raw::ModelLimits>,
+    of_models: raw::OfModels<'_>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<LimitSet>> {
     let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.enforcement);
-    let own = limit_set(given, models, outer, path, problems);
+    let own = limit_set(given, of_models, outer, path, problems);
     let plan = plan?;
     // Its problems have been reported.
     let enforcement = OwnEnforcement::of(given, path, &mut Problems::default());

@@ -6,7 +6,7 @@ use super::pattern;
 use super::raw;
 use super::windows;
 use crate::policy::limit::{Enforcement, Limit, Metric, Part};
-use crate::policy::{LimitSet, ModelLimits, Slot};
+use crate::policy::{LimitSet, ModelAccess, ModelLimits, Slot};
 use crate::quantity::{MAX_EXACT, MILLION, Millis, Units};
 use crate::window::Window;
 use std::collections::BTreeMap;
@@ -14,6 +14,13 @@ use std::sync::Arc;
 
 /// The longest wait: a client that waits longer has given up.
 const MAX_WAIT: Millis = Millis::MINUTE;
+
+impl raw::OfModels<'_> {
+    /// Whether nothing is said.
+    pub(super) fn are_none(&self) -> bool {
+        self.limits.is_empty() && self.allowed.is_none() && self.denied.is_empty()
+    }
+}
 
 impl raw::Limits<'_> {
     /// Whether no limit is given.
@@ -27,15 +34,32 @@ impl raw::Limits<'_> {
 /// Builds the limits of the plan, group, key or default at `path`. Limits that set no enforcement inherit `outer`.
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
-    models: &BTreeMap<String, raw::ModelLimits>,
+    of_models: raw::OfModels<'_>,
     outer: Enforcement,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
     let enforcement = OwnEnforcement::of(general, path, problems).over(outer);
     let general = limits(general, enforcement, None, path, problems);
-    let models = model_limits(models, enforcement, Naming::WithPattern, &path.member("models"), problems);
-    LimitSet { general, models, enforcement }
+    let models_path = path.member("models");
+    let models = model_limits(of_models.limits, enforcement, Naming::WithPattern, &models_path, problems);
+    LimitSet { general, models, access: model_access(of_models, path, problems), enforcement }
+}
+
+/// Builds what the plan, group, key or default at `path` says of the models that requests may name.
+fn model_access(given: raw::OfModels<'_>, path: &Path<'_>, problems: &mut Problems) -> ModelAccess {
+    let mut patterns = |texts: &[String], path: &Path<'_>| {
+        let pattern =
+            |(index, text): (usize, &String)| pattern::of_models(text, &path.element(index), problems);
+        texts.iter().enumerate().map(pattern).collect::<Vec<_>>()
+    };
+    let allowed_path = path.member("allow_models");
+    let allowed = given.allowed.map(|texts| patterns(texts, &allowed_path));
+    let denied = patterns(given.denied, &path.member("deny_models"));
+    if allowed.as_ref().is_some_and(Vec::is_empty) {
+        problems.expected(&allowed_path, "at least one pattern of model names", "none");
+    }
+    ModelAccess::new(allowed, denied)
 }
 
 /// Builds the limits on all requests, from `models` and `global` in `root`.
@@ -47,14 +71,11 @@ pub(super) fn shared(
 ) -> LimitSet {
     let models =
         model_limits(models, Enforcement::default(), Naming::ByMetric, &root.member("models"), problems);
-    let global = limit_set(
-        global.limits(),
-        &BTreeMap::new(),
-        Enforcement::default(),
-        &root.member("global"),
-        problems,
-    );
-    LimitSet { models, ..global }
+    let global_path = root.member("global");
+    let enforcement =
+        OwnEnforcement::of(global.limits(), &global_path, problems).over(Enforcement::default());
+    let general = limits(global.limits(), enforcement, None, &global_path, problems);
+    LimitSet { general, models, access: ModelAccess::default(), enforcement }
 }
 
 /// The enforcement that limits set themselves.

@@ -2,6 +2,7 @@
 
 use crate::policy::candidates::Candidates;
 use crate::policy::limit::{Enforcement, Limit, Metric};
+use crate::policy::model_access::{ForbiddenModel, ModelAccess};
 use crate::policy::pattern::Pattern;
 use crate::quantity::NonZeroMillis;
 use crate::window::Algorithm;
@@ -15,6 +16,8 @@ pub(crate) struct LimitSet {
     pub(crate) general: Vec<Arc<Limit>>,
     /// The limits for some models, one element per pattern.
     pub(crate) models: Vec<ModelLimits>,
+    /// The models that requests may name.
+    pub(crate) access: ModelAccess,
     /// The enforcement of limits that set none of their own, in this set and in sets that override it.
     pub(crate) enforcement: Enforcement,
 }
@@ -27,9 +30,15 @@ pub(crate) struct ModelLimits {
 }
 
 impl LimitSet {
-    /// Whether there are no limits.
+    /// Whether there are no limits, and all models may be named.
     pub(crate) fn is_empty(&self) -> bool {
-        self.general.is_empty() && self.models.is_empty()
+        self.general.is_empty() && self.models.is_empty() && self.access.is_open()
+    }
+
+    /// The first of `models` that a request may not name.
+    pub(crate) fn forbidden(&self, models: &Candidates) -> Option<ForbiddenModel> {
+        let name = self.access.forbidden(models)?;
+        Some(ForbiddenModel { name: name.map(str::to_owned), dry_run: self.enforcement.dry_run })
     }
 
     /// The limits that apply to a request for one of `models`, each with the pattern of the models that it is for.
@@ -54,11 +63,13 @@ impl LimitSet {
         Self {
             general: changed(&self.general),
             models: self.models.iter().map(of_model).collect(),
+            access: self.access.clone(),
             enforcement: change(self.enforcement),
         }
     }
 
-    /// These limits, overridden by `own`: a limit in `own` replaces the one with the same slot and pattern.
+    /// These limits, overridden by `own`: a limit in `own` replaces the one with the same slot and pattern, and a list
+    /// of allowed models the other.
     pub(crate) fn overridden_by(&self, own: &Self) -> Self {
         let mut models = self.models.clone();
         for own in &own.models {
@@ -67,13 +78,22 @@ impl LimitSet {
                 None => models.push(own.clone()),
             }
         }
-        Self { general: overridden(&self.general, &own.general), models, enforcement: own.enforcement }
+        Self {
+            general: overridden(&self.general, &own.general),
+            models,
+            access: self.access.overridden_by(&own.access),
+            enforcement: own.enforcement,
+        }
     }
 
-    /// Whether any limit is enforced, and not only counted in a dry run.
+    /// Whether anything is enforced, and not only counted in a dry run.
     pub(crate) fn enforces(&self) -> bool {
-        let all = self.general.iter().chain(self.models.iter().flat_map(|limits| &limits.limits));
-        all.into_iter().any(|limit| !limit.enforcement.dry_run)
+        self.enforces_access() || self.all().any(|limit| !limit.enforcement.dry_run)
+    }
+
+    /// Whether the body of a request decides which limits apply to it, what it costs under them, or whether it may be.
+    pub(crate) fn needs_body(&self) -> bool {
+        !self.models.is_empty() || !self.access.is_open() || self.limits(Metric::needs_tokens)
     }
 
     /// Whether any limit is on a metric that `which` picks.
@@ -81,12 +101,16 @@ impl LimitSet {
         self.all().any(|limit| which(limit.metric))
     }
 
-    /// Whether a limit is enforced that the body of a request decides on: what it costs, or whether it applies.
+    /// Whether something is enforced that the body of a request decides on: what it costs, or whether it applies.
     pub(crate) fn enforces_by_body(&self) -> bool {
         let is_enforced = |limit: &Arc<Limit>| !limit.enforcement.dry_run;
         let of_models = self.models.iter().flat_map(|of_model| &of_model.limits);
         let by_tokens = self.general.iter().filter(|limit| limit.metric.needs_tokens());
-        by_tokens.chain(of_models).any(is_enforced)
+        self.enforces_access() || by_tokens.chain(of_models).any(is_enforced)
+    }
+
+    const fn enforces_access(&self) -> bool {
+        !self.access.is_open() && !self.enforcement.dry_run
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Limit>> {

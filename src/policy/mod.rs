@@ -8,12 +8,15 @@ mod candidates;
 pub mod endpoints;
 pub mod limit;
 mod limit_set;
+mod model_access;
 pub mod pattern;
 pub mod status;
 
 pub use candidates::Candidates;
+pub use model_access::ForbiddenModel;
 
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
+pub(crate) use model_access::ModelAccess;
 
 use crate::identity::ANONYMOUS;
 use crate::policy::limit::{Limit, Metric};
@@ -224,10 +227,18 @@ impl Subject {
 
     /// Whether the limits that apply, or the cost under them, depend on the body.
     pub fn needs_body(&self) -> bool {
-        self.policy.limit_sets().any(|set| set.limits(Metric::needs_tokens) || !set.models.is_empty())
+        self.policy.limit_sets().any(LimitSet::needs_body)
     }
 
-    /// Whether any limit may apply to its requests, whatever they are for.
+    /// The first of `models` that its requests may not name, by itself or by its group. What is enforced comes before
+    /// what is in a dry run.
+    pub fn forbidden(&self, models: &Candidates) -> Option<ForbiddenModel> {
+        let forbidden = self.policy.limit_sets().filter_map(|set| set.forbidden(models));
+        let forbidden = forbidden.map(|it| ForbiddenModel { dry_run: it.dry_run || self.dry_run, ..it });
+        forbidden.reduce(|first, next| if first.dry_run && !next.dry_run { next } else { first })
+    }
+
+    /// Whether any limit may apply to its requests, whatever they are for, or not all models may be named.
     pub fn is_limited(&self) -> bool {
         self.policy.limit_sets().any(|set| !set.is_empty())
     }

@@ -19,7 +19,7 @@ use crate::config::{OnUnreadable, StreamUsage};
 use crate::identity::RequestView;
 use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
-use crate::policy::{Applied, Candidates, Subject};
+use crate::policy::{Applied, Candidates, ForbiddenModel, Subject};
 use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, Request};
 use crate::store::HeldIn;
@@ -380,14 +380,21 @@ pub(super) fn found_uncoded() -> Fault {
     Fault::whole("expected a content coding, found JSON that is in none")
 }
 
-/// Reserves the `estimate` under the limits of `subject`. Forwards the request if none apply, and reads its answer all
-/// the same if it is to be metered.
+/// Reserves the `estimate` under the limits of `subject`, unless it may not use a model that the request may be for.
+/// Forwards the request if no limits apply, and reads its answer all the same if it is to be metered.
 pub(super) fn admit<S: SharedData>(
     subject: &Subject,
     facts: RequestFacts,
     estimate: Estimate,
     cx: &mut Cx<'_, S>,
 ) -> Session {
+    if let Some(ForbiddenModel { name, dry_run }) = subject.forbidden(&facts.models) {
+        let (refusal, languages) = (Refusal::ForbiddenModel(name), facts.languages.as_deref());
+        if refuse_unless_dry_run(&refusal, subject, facts.endpoint, languages, dry_run, cx) {
+            log_request(subject, &facts.models, cx);
+            return Session::Idle;
+        }
+    }
     let id = cx.shared.reservation_id();
     let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
         .bounded(subject.max_new_identities())

@@ -91,7 +91,7 @@ static REFUSED: Family = counter(
     "refused",
     &["reason"],
     "requests refused for what they are, whatever is left of the limits: `unreadable` (400), `encoding` (413, 415), \
-     `endpoint` (403) or `upgrade` (426)",
+     `endpoint`, `model` (403) or `upgrade` (426)",
 );
 static NOT_LIMITED: Family = counter(
     "not_limited",
@@ -340,7 +340,9 @@ impl Count {
             Self::SettlementsRefused,
         ];
         all.extend(Basis::iter().map(|outcome| Self::Settled { outcome }));
-        all.extend(["unreadable", "encoding", "endpoint", "upgrade"].map(|reason| Self::Refused { reason }));
+        all.extend(
+            ["unreadable", "encoding", "endpoint", "upgrade", "model"].map(|reason| Self::Refused { reason }),
+        );
         let reasons = ["unlimited_key", "no_limit_applies", "path", "method"];
         all.extend(reasons.map(|reason| Self::NotLimited { reason }));
         all

@@ -78,6 +78,11 @@ with_limits! {
     struct Plan {
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
+        /// Patterns of the models that requests may name; all by default. Others are answered 403, and so are requests
+        /// that name none.
+        allow_models: Option<Vec<String>>,
+        /// Patterns of the models that requests may not name, not even if they are allowed.
+        deny_models: Vec<String>,
     }
 
     /// Limits on all models together that a pattern matches.
@@ -103,6 +108,10 @@ with_limits! {
         unlimited: bool,
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
+        /// Patterns of the models that the key's requests may name, in place of the plan's; all by default.
+        allow_models: Option<Vec<String>>,
+        /// Patterns of the models that the key's requests may not name, beside the plan's.
+        deny_models: Vec<String>,
     }
 
     /// Limits for everybody who is not in `keys`. Each identity has its own counters.
@@ -114,7 +123,40 @@ with_limits! {
         max_new_identities_per_second: Option<Number>,
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
+        /// Patterns of the models that requests may name, in place of the plan's; all by default.
+        allow_models: Option<Vec<String>>,
+        /// Patterns of the models that requests may not name, beside the plan's.
+        deny_models: Vec<String>,
     }
+}
+
+/// Adds the view of what structs say of models.
+macro_rules! with_models {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// What is said of models.
+            pub fn of_models(&self) -> OfModels<'_> {
+                OfModels {
+                    limits: &self.models,
+                    allowed: self.allow_models.as_deref(),
+                    denied: &self.deny_models,
+                }
+            }
+        }
+    )*};
+}
+
+with_models! { Plan Key FallbackLimits }
+
+/// What an owner of limits says of models.
+#[derive(Clone, Copy)]
+pub struct OfModels<'a> {
+    /// Limits, by a pattern.
+    pub limits: &'a BTreeMap<String, ModelLimits>,
+    /// The patterns of those that are allowed; none if all are.
+    pub allowed: Option<&'a [String]>,
+    /// The patterns of those that are denied.
+    pub denied: &'a [String],
 }
 
 /// Limits as they are written, and the meaning of the shorthands.

@@ -20,7 +20,9 @@ pub use endpoints::{Endpoint, HeadersMode, WebSocket};
 pub use inspect::Inspect;
 #[cfg(test)]
 pub use limits::FallbackLimits;
-pub use limits::{Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Window, WindowMetric};
+pub use limits::{
+    Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, OfModels, Plan, Window, WindowMetric,
+};
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};
 

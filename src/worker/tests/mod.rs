@@ -9,6 +9,7 @@ mod health;
 mod law;
 mod learning;
 mod mirror;
+mod models;
 mod protocol;
 mod response;
 mod routes;

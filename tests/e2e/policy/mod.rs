@@ -5,6 +5,7 @@ modules! {
     dry_run,
     hierarchy,
     identity,
+    models,
     waiting,
     warnings,
     windows,
