@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::models::Encodings;
 use llm_rate_limit::request::steps::{Counting, Read, Reading};
-use llm_rate_limit::request::{Body, Endpoint, Request, inject_include_usage};
+use llm_rate_limit::request::{Body, Endpoint, IncludeUsage, NewMembers, Request};
 use llm_rate_limit::tokens::Meter;
 
 const ENDPOINTS: [Endpoint; 5] = [
@@ -71,16 +71,20 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!((found.stream, found.is_plain), (request.stream, request.is_plain));
         assert_eq!(counted_in_steps(&in_steps), tokens);
     }
-    // Only JSON that wants a stream is changed.
-    if request.is_plain
-        && request.fault.is_none()
-        && request.stream
-        && let Some(edit) = inject_include_usage(bytes, request.has_stream_options)
-    {
+    // Only JSON is changed, and only a stream is asked for its usage.
+    if request.is_plain && request.fault.is_none() && request.has_content() {
+        let has_options = request.has_stream_options;
+        let include_usage = request.stream.then_some(IncludeUsage { has_options });
+        let output_cap = endpoint.has_output().then(|| request.new_cap(7, &request.models()));
+        let Some(edit) = (NewMembers { include_usage, output_cap }).edit(bytes) else { return };
         let changed = [&edit.with, &bytes[edit.replaced..]].concat();
         let body = Body::new(&changed);
-        let asking = Request::read(endpoint, &body);
-        assert!(asking.fault.is_none() && asking.include_usage && asking.stream);
-        assert_eq!(asking.models(), request.models());
+        let read = Request::read(endpoint, &body);
+        assert!(read.fault.is_none() && read.stream == request.stream);
+        assert!(read.include_usage || !request.stream);
+        assert_eq!(read.models(), request.models());
+        if let Some(cap) = read.answer_cap() {
+            assert!(cap.tokens.is_some_and(|most| most <= 7));
+        }
     }
 });

@@ -13,7 +13,7 @@ mod warning;
 
 pub use units::{amount, amount_of_limit, date, go_duration, metric as metric_name};
 
-use crate::answer::refusal::{BadBody, OverLimit, Refusal};
+use crate::answer::refusal::{BadBody, BadCap, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};
 use crate::policy::Owner;
 use crate::policy::limit::Metric;
@@ -135,6 +135,7 @@ impl Refusal {
     pub fn reply(&self, wording: &Wording<'_>) -> Reply {
         let error = match self {
             Self::OverLimit(over) => return over_limit(over, wording),
+            Self::OutputCap(bad) => return bad_cap(*bad, wording.dialect),
             Self::BadBody(bad) => return bad_body(bad, wording.dialect),
             Self::ForbiddenModel(name) => return forbidden_model(name.as_deref(), wording.dialect),
             Self::UnknownIdentity => ApiError {
@@ -179,6 +180,7 @@ impl Refusal {
             | Self::UnknownIdentity
             | Self::ClosedEndpoint
             | Self::ForbiddenModel(_)
+            | Self::OutputCap(_)
             | Self::BadBody(_) => &[],
         };
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
@@ -199,6 +201,29 @@ fn forbidden_model(name: Option<&str>, dialect: Dialect) -> Reply {
     };
     let openai = ("invalid_request_error", "model_not_found");
     let error = ApiError { status: 403, message: &message, openai, anthropic: "permission_error" };
+    error.reply(dialect, Headers::new())
+}
+
+fn bad_cap(bad: BadCap, dialect: Dialect) -> Reply {
+    let message = match bad {
+        BadCap::TooLarge { asked, most } => format!(
+            "The maximum of output tokens is too large: {asked}. This key may have at most {most} for an answer."
+        ),
+        BadCap::Thinking { budget, most } => format!(
+            "The thinking budget of {budget} tokens is too large: this key may have at most {most} output tokens for \
+             an answer, thinking included."
+        ),
+        BadCap::Unchangeable { most } => format!(
+            "This key may have at most {most} output tokens for an answer, and this body cannot be given that maximum: \
+             please set it."
+        ),
+        BadCap::Unread { most } => format!(
+            "This key may have at most {most} output tokens for an answer, and nobody can tell how many this body asks \
+             for."
+        ),
+    };
+    let openai = ("invalid_request_error", "invalid_value");
+    let error = ApiError { status: 400, message: &message, openai, anthropic: "invalid_request_error" };
     error.reply(dialect, Headers::new())
 }
 

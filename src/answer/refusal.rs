@@ -22,8 +22,24 @@ pub enum Refusal {
     NoStore,
     /// The upstream objects to the filter's request for usage. Sent again, the request goes as it came.
     StreamUsage,
+    /// It asks for more output than its sender may have.
+    OutputCap(BadCap),
     /// Nobody can tell what its body says.
     BadBody(BadBody),
+}
+
+/// Why a request cannot be given the most output tokens, `most`, that each of its answers may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants say it")]
+pub enum BadCap {
+    /// It asks for more.
+    TooLarge { asked: u64, most: u64 },
+    /// It asks for thinking that takes all of it.
+    Thinking { budget: u64, most: u64 },
+    /// Its body cannot be changed.
+    Unchangeable { most: u64 },
+    /// Nobody can tell what its body says.
+    Unread { most: u64 },
 }
 
 /// Why nobody can tell what a body says.
@@ -57,6 +73,7 @@ impl Refusal {
             Self::ForbiddenModel(_) => Some("model"),
             Self::WebSocket => Some("upgrade"),
             Self::StreamUsage => Some("stream_options"),
+            Self::OutputCap(_) => Some("cap"),
             Self::BadBody(bad) => Some(bad.reason()),
             Self::OverLimit(_) | Self::UnknownIdentity | Self::NoStore => None,
         }

@@ -108,10 +108,12 @@ fn groups(
 }
 
 fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> LimitSet {
-    if raw.limits().are_none() && raw.of_models().are_none() {
+    if raw.limits().are_none() && raw.terms().are_none() {
         problems.expected(path, "at least one limit", "none");
     }
-    limit_set(raw.limits(), raw.of_models(), Enforcement::default(), path, problems)
+    let set = limit_set(raw.limits(), raw.terms(), Enforcement::default(), path, problems);
+    check_clamp(raw.terms(), &set, path, problems);
+    set
 }
 
 /// Builds the grants of the keys at `path`, by the id of their identity.
@@ -166,12 +168,12 @@ pub(super) fn default(
         Some(raw::Fallback::Limited(limits)) => limits,
     };
     let max_new_identities = max_new_identities(limits.max_new_identities_per_second, store, path, problems);
-    let has_own = !limits.limits().are_none() || !limits.of_models().are_none();
+    let has_own = !limits.limits().are_none() || !limits.terms().are_none();
     if limits.plan.is_none() && !has_own {
         problems.expected(path, "a plan or at least one limit", "neither");
     }
     let plan = catalogue.plan(limits.plan.as_deref(), path, problems);
-    let own = combined(plan, limits.limits(), limits.of_models(), path, problems)?;
+    let own = combined(plan, limits.limits(), limits.terms(), path, problems)?;
     let plan = limits.plan.as_deref().map(Arc::from);
     let policy = Policy { name: None, plan, own, group: None, shared, max_new_identities };
     Some(Grant::Limited(Arc::new(policy)))
@@ -201,7 +203,7 @@ fn key_grant(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Grant> {
-    let has_own = !key.limits().are_none() || !key.of_models().are_none();
+    let has_own = !key.limits().are_none() || !key.terms().are_none();
     let name = key.name.clone();
     if let Some(name) =
         name.as_deref().filter(|name| name.trim().is_empty() || name.contains(char::is_control))
@@ -222,7 +224,7 @@ fn key_grant(
         (false, _) => {}
     }
     let plan = catalogue.plan(key.plan.as_deref(), path, problems);
-    let own = combined(plan, key.limits(), key.of_models(), path, problems);
+    let own = combined(plan, key.limits(), key.terms(), path, problems);
     let group = catalogue.group(key.group.as_deref(), path, problems)?;
     let own = own?;
     let plan = key.plan.as_deref().map(Arc::from);
@@ -235,12 +237,12 @@ fn key_grant(
 fn combined(
     plan: Option<Arc<LimitSet>>,
     given: raw::Limits<'_>,
-    of_models: raw::OfModels<'_>,
+    terms: raw::Terms<'_>,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<LimitSet>> {
     let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.enforcement);
-    let own = limit_set(given, of_models, outer, path, problems);
+    let own = limit_set(given, terms, outer, path, problems);
     let plan = plan?;
     // Its problems have been reported.
     let enforcement = OwnEnforcement::of(given, path, &mut Problems::default());
@@ -249,7 +251,17 @@ fn combined(
     } else {
         Arc::new(plan.with_enforcement(|of_plan| enforcement.over(of_plan)))
     };
-    Some(if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) })
+    let set = if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) };
+    check_clamp(terms, &set, path, problems);
+    Some(set)
+}
+
+/// Reports `clamp` at `path` if there is nothing to clamp to in `set`.
+fn check_clamp(terms: raw::Terms<'_>, set: &LimitSet, path: &Path<'_>, problems: &mut Problems) {
+    if terms.clamp.is_some() && set.output.most.is_none() {
+        let expected = "\"max_output_tokens\" beside it, or in the plan";
+        problems.expected(&path.member("clamp"), expected, "neither");
+    }
 }
 
 /// The id of the identity that presents `key`, and the field that has it. Problems do not show the value of either

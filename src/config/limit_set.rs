@@ -6,7 +6,7 @@ use super::pattern;
 use super::raw;
 use super::windows;
 use crate::policy::limit::{Enforcement, Limit, Metric, Part};
-use crate::policy::{LimitSet, ModelAccess, ModelLimits, Slot};
+use crate::policy::{LimitSet, ModelAccess, ModelLimits, OutputCap, Slot};
 use crate::quantity::{MAX_EXACT, MILLION, Millis, Units};
 use crate::window::Window;
 use std::collections::BTreeMap;
@@ -15,10 +15,14 @@ use std::sync::Arc;
 /// The longest wait: a client that waits longer has given up.
 const MAX_WAIT: Millis = Millis::MINUTE;
 
-impl raw::OfModels<'_> {
-    /// Whether nothing is said.
+impl raw::Terms<'_> {
+    /// Whether none are given.
     pub(super) fn are_none(&self) -> bool {
-        self.limits.is_empty() && self.allowed.is_none() && self.denied.is_empty()
+        self.models.is_empty()
+            && self.allow_models.is_none()
+            && self.deny_models.is_empty()
+            && self.max_output_tokens.is_none()
+            && self.clamp.is_none()
     }
 }
 
@@ -34,32 +38,40 @@ impl raw::Limits<'_> {
 /// Builds the limits of the plan, group, key or default at `path`. Limits that set no enforcement inherit `outer`.
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
-    of_models: raw::OfModels<'_>,
+    terms: raw::Terms<'_>,
     outer: Enforcement,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
     let enforcement = OwnEnforcement::of(general, path, problems).over(outer);
     let general = limits(general, enforcement, None, path, problems);
-    let models_path = path.member("models");
-    let models = model_limits(of_models.limits, enforcement, Naming::WithPattern, &models_path, problems);
-    LimitSet { general, models, access: model_access(of_models, path, problems), enforcement }
+    let models =
+        model_limits(terms.models, enforcement, Naming::WithPattern, &path.member("models"), problems);
+    let (access, output) = (model_access(terms, path, problems), output_cap(terms, path, problems));
+    LimitSet { general, models, access, output, enforcement }
 }
 
 /// Builds what the plan, group, key or default at `path` says of the models that requests may name.
-fn model_access(given: raw::OfModels<'_>, path: &Path<'_>, problems: &mut Problems) -> ModelAccess {
+fn model_access(given: raw::Terms<'_>, path: &Path<'_>, problems: &mut Problems) -> ModelAccess {
     let mut patterns = |texts: &[String], path: &Path<'_>| {
         let pattern =
             |(index, text): (usize, &String)| pattern::of_models(text, &path.element(index), problems);
         texts.iter().enumerate().map(pattern).collect::<Vec<_>>()
     };
     let allowed_path = path.member("allow_models");
-    let allowed = given.allowed.map(|texts| patterns(texts, &allowed_path));
-    let denied = patterns(given.denied, &path.member("deny_models"));
+    let allowed = given.allow_models.map(|texts| patterns(texts, &allowed_path));
+    let denied = patterns(given.deny_models, &path.member("deny_models"));
     if allowed.as_ref().is_some_and(Vec::is_empty) {
         problems.expected(&allowed_path, "at least one pattern of model names", "none");
     }
     ModelAccess::new(allowed, denied)
+}
+
+/// Builds the most output tokens of an answer, as the plan, group, key or default at `path` has it.
+fn output_cap(given: raw::Terms<'_>, path: &Path<'_>, problems: &mut Problems) -> OutputCap {
+    let path = path.member("max_output_tokens");
+    let most = given.max_output_tokens.and_then(|most| problems.whole(&path, most, 1..=MAX_EXACT));
+    OutputCap { most, clamp: given.clamp }
 }
 
 /// Builds the limits on all requests, from `models` and `global` in `root`.
@@ -75,7 +87,7 @@ pub(super) fn shared(
     let enforcement =
         OwnEnforcement::of(global.limits(), &global_path, problems).over(Enforcement::default());
     let general = limits(global.limits(), enforcement, None, &global_path, problems);
-    LimitSet { general, models, access: ModelAccess::default(), enforcement }
+    LimitSet { general, models, enforcement, ..LimitSet::default() }
 }
 
 /// The enforcement that limits set themselves.

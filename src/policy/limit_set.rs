@@ -3,6 +3,7 @@
 use crate::policy::candidates::Candidates;
 use crate::policy::limit::{Enforcement, Limit, Metric};
 use crate::policy::model_access::{ForbiddenModel, ModelAccess};
+use crate::policy::output_cap::{OutputCap, OutputRule};
 use crate::policy::pattern::Pattern;
 use crate::quantity::NonZeroMillis;
 use crate::window::Algorithm;
@@ -18,6 +19,8 @@ pub(crate) struct LimitSet {
     pub(crate) models: Vec<ModelLimits>,
     /// The models that requests may name.
     pub(crate) access: ModelAccess,
+    /// The most output tokens of an answer.
+    pub(crate) output: OutputCap,
     /// The enforcement of limits that set none of their own, in this set and in sets that override it.
     pub(crate) enforcement: Enforcement,
 }
@@ -30,9 +33,19 @@ pub(crate) struct ModelLimits {
 }
 
 impl LimitSet {
-    /// Whether there are no limits, and all models may be named.
+    /// Whether there are no limits, and requests may ask for anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.general.is_empty() && self.models.is_empty() && self.access.is_open()
+        self.general.is_empty() && self.models.is_empty() && !self.has_terms() && self.output.clamp.is_none()
+    }
+
+    /// Whether requests may not ask for everything.
+    const fn has_terms(&self) -> bool {
+        !self.access.is_open() || self.output.most.is_some()
+    }
+
+    /// The most output tokens of an answer, if there is a maximum.
+    pub(crate) fn output_rule(&self) -> Option<OutputRule> {
+        self.output.rule(self.enforcement.dry_run)
     }
 
     /// The first of `models` that a request may not name.
@@ -64,6 +77,7 @@ impl LimitSet {
             general: changed(&self.general),
             models: self.models.iter().map(of_model).collect(),
             access: self.access.clone(),
+            output: self.output,
             enforcement: change(self.enforcement),
         }
     }
@@ -82,18 +96,20 @@ impl LimitSet {
             general: overridden(&self.general, &own.general),
             models,
             access: self.access.overridden_by(&own.access),
+            output: self.output.overridden_by(own.output),
             enforcement: own.enforcement,
         }
     }
 
     /// Whether anything is enforced, and not only counted in a dry run.
     pub(crate) fn enforces(&self) -> bool {
-        self.enforces_access() || self.all().any(|limit| !limit.enforcement.dry_run)
+        self.enforces_terms() || self.all().any(|limit| !limit.enforcement.dry_run)
     }
 
-    /// Whether the body of a request decides which limits apply to it, what it costs under them, or whether it may be.
+    /// Whether the body of a request decides which limits apply to it, what it costs under them, or whether it may
+    /// be.
     pub(crate) fn needs_body(&self) -> bool {
-        !self.models.is_empty() || !self.access.is_open() || self.limits(Metric::needs_tokens)
+        !self.models.is_empty() || self.has_terms() || self.limits(Metric::needs_tokens)
     }
 
     /// Whether any limit is on a metric that `which` picks.
@@ -106,11 +122,11 @@ impl LimitSet {
         let is_enforced = |limit: &Arc<Limit>| !limit.enforcement.dry_run;
         let of_models = self.models.iter().flat_map(|of_model| &of_model.limits);
         let by_tokens = self.general.iter().filter(|limit| limit.metric.needs_tokens());
-        self.enforces_access() || by_tokens.chain(of_models).any(is_enforced)
+        self.enforces_terms() || by_tokens.chain(of_models).any(is_enforced)
     }
 
-    const fn enforces_access(&self) -> bool {
-        !self.access.is_open() && !self.enforcement.dry_run
+    const fn enforces_terms(&self) -> bool {
+        self.has_terms() && !self.enforcement.dry_run
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Limit>> {

@@ -9,14 +9,17 @@ pub mod endpoints;
 pub mod limit;
 mod limit_set;
 mod model_access;
+mod output_cap;
 pub mod pattern;
 pub mod status;
 
 pub use candidates::Candidates;
 pub use model_access::ForbiddenModel;
+pub use output_cap::{OutputRule, OutputVerdict};
 
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 pub(crate) use model_access::ModelAccess;
+pub(crate) use output_cap::OutputCap;
 
 use crate::identity::ANONYMOUS;
 use crate::policy::limit::{Limit, Metric};
@@ -238,7 +241,13 @@ impl Subject {
         forbidden.reduce(|first, next| if first.dry_run && !next.dry_run { next } else { first })
     }
 
-    /// Whether any limit may apply to its requests, whatever they are for, or not all models may be named.
+    /// The maxima of output tokens for its answers: its own, and its group's.
+    pub fn output_rules(&self) -> impl Iterator<Item = OutputRule> {
+        let rules = self.policy.limit_sets().filter_map(LimitSet::output_rule);
+        rules.map(|rule| OutputRule { dry_run: rule.dry_run || self.dry_run, ..rule })
+    }
+
+    /// Whether any limit may apply to its requests, whatever they are for, or they may not ask for everything.
     pub fn is_limited(&self) -> bool {
         self.policy.limit_sets().any(|set| !set.is_empty())
     }

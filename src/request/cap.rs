@@ -51,6 +51,16 @@ impl Caps {
         *seen |= bit;
     }
 
+    /// The names of the members.
+    pub(super) const fn names(&self) -> &'static [&'static str] {
+        self.names
+    }
+
+    /// Whether the request has any of them, with whatever value.
+    pub(super) const fn are_given(&self) -> bool {
+        self.set | self.unset != 0
+    }
+
     pub(super) const fn cap(&self) -> Cap {
         // A member that occurs twice, once with a maximum, has either value.
         Cap { tokens: self.largest, is_doubtful: self.has_variant || self.set & self.unset != 0 }

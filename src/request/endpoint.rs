@@ -74,6 +74,11 @@ impl Endpoint {
         !matches!(self, Self::Other(_))
     }
 
+    /// Whether its answers have output tokens, as far as the filter knows.
+    pub const fn has_output(self) -> bool {
+        self.has_format() && !matches!(self, Self::Embeddings)
+    }
+
     /// The number of segments that name it at the end of a path.
     const fn segments(self) -> usize {
         match self {

@@ -10,6 +10,7 @@
 mod audio;
 mod beside;
 mod body;
+mod body_edit;
 mod cap;
 mod chat;
 mod completions;
@@ -20,7 +21,6 @@ mod embeddings;
 mod endpoint;
 mod format;
 mod image;
-mod inject;
 mod input;
 mod messages;
 mod names;
@@ -36,14 +36,15 @@ mod tools;
 mod upgrade;
 
 pub use body::Body;
+pub use body_edit::{BodyEdit, IncludeUsage, NewCap, NewMembers, thinking_budget};
 pub use cap::Cap;
 pub use endpoint::{Api, Endpoint, deployment};
-pub use inject::{BodyEdit, inject_include_usage};
 pub use stream_options::{mentions_stream_options, names_stream_options};
 pub use upgrade::wants_websocket;
 
 use crate::codec::lenient::{self, Accept};
 use crate::codec::loose_json::Fault;
+use crate::models;
 use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
 use crate::tokens::{Meter, PromptKind, Tokenizer};
@@ -292,14 +293,34 @@ impl<'b> Request<'b> {
     /// The most output tokens that the request allows: its largest cap, times [`Request::answers`], at most
     /// [`MAX_EXACT`]. Zero for embeddings, and for an endpoint without a format.
     pub fn output_cap(&self) -> Cap {
-        if let Prompt::Embeddings(_) | Prompt::Sized = self.prompt {
-            // Embeddings have no output, whatever the request says, and without a format nobody knows what it says.
-            return Cap { tokens: Some(0), is_doubtful: false };
-        }
+        let none = Cap { tokens: Some(0), is_doubtful: false };
+        self.answer_cap().map_or(none, |cap| Cap { tokens: cap.tokens.map(|it| self.of_all(it)), ..cap })
+    }
+
+    /// The most output tokens that the request allows for each answer. None for embeddings, which have no output
+    /// whatever the request says, and for an endpoint without a format, since nobody knows what it says.
+    pub fn answer_cap(&self) -> Option<Cap> {
+        let has_none = matches!(self.prompt, Prompt::Embeddings(_) | Prompt::Sized);
         let cap = self.caps.cap();
-        let of_all = |tokens: u64| tokens.saturating_mul(self.answers()).min(MAX_EXACT);
         // A reader of one object of several may find none.
-        Cap { tokens: cap.tokens.map(of_all), is_doubtful: cap.is_doubtful || self.objects > 1 }
+        (!has_none).then_some(Cap { is_doubtful: cap.is_doubtful || self.objects > 1, ..cap })
+    }
+
+    /// So many tokens for each answer, of all answers together.
+    pub fn of_all(&self, tokens: u64) -> u64 {
+        tokens.saturating_mul(self.answers()).min(MAX_EXACT)
+    }
+
+    /// The maximum `most` of output tokens for each answer, as the body is to have it for one of `models`.
+    pub fn new_cap(&self, most: u64, models: &Candidates) -> NewCap {
+        let reasons = models.names().iter().any(|model| models::reasons(model));
+        let added = match self.prompt {
+            Prompt::Responses(_) => "max_output_tokens",
+            // OpenAI's models that reason take no other.
+            Prompt::Chat(_) if reasons => "max_completion_tokens",
+            _ => "max_tokens",
+        };
+        NewCap { most, names: self.caps.names(), has_any: self.caps.are_given(), added }
     }
 
     /// Reads a member by its name in lower case, which is also its name as it is written if `is_exact`.

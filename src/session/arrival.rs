@@ -7,12 +7,13 @@ use super::context::Cx;
 use super::effects::Directive;
 use super::estimate::{self, CountText};
 use super::incoming::{self, Arrived, Buffer, Incoming};
+use super::output_cap::Output;
 use super::reading::Reading;
 use super::reservation::{Estimate, OpenReservation, Reservation};
 use super::response::Forwarded;
 use super::route::refuse_unless_dry_run;
 use super::{Asked, Destination, RequestFacts, Session};
-use crate::answer::refusal::{BadBody, Refusal};
+use crate::answer::refusal::{BadBody, BadCap, Refusal};
 use crate::codec::form;
 use crate::codec::loose_json::Fault;
 use crate::config::{OnUnreadable, StreamUsage};
@@ -21,12 +22,16 @@ use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
 use crate::policy::{Applied, Candidates, ForbiddenModel, Subject};
 use crate::quantity::Millis;
-use crate::request::{self, Body, Endpoint, Request};
+use crate::request::{self, Body, Endpoint, IncludeUsage, NewCap, NewMembers, Request};
 use crate::store::HeldIn;
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::series::Count;
 use std::sync::Arc;
+
+/// The largest body that is gone through at once where that is seldom needed: to change a member that the client has
+/// set, or to look for the fields of a form in JSON.
+pub(super) const MAX_AT_ONCE: usize = 1 << 20;
 
 /// The most characters of models' names in the access log.
 const MAX_LOGGED: usize = 256;
@@ -196,12 +201,22 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let models = self.models_of(request);
-        let estimate = estimate::of_request(request, &models, &self.subject, count, cx);
+        let Some(output) = self.output(request, &models, bytes, cx) else { return Session::Idle };
+        let estimate = estimate::of_request(request, &output, &models, &self.subject, count, cx);
         let asked = bytes.and_then(|bytes| {
-            let destination = self.asks_for_usage(request, &models, cx)?;
-            cx.effects.body = request::inject_include_usage(bytes, request.has_stream_options);
-            cx.effects.body.is_some().then(|| Asked::new(destination, bytes))
+            let is_searched = !request.has_stream_options || bytes.len() <= MAX_AT_ONCE;
+            let destination = self.asks_for_usage(request, &models, cx).filter(|_| is_searched);
+            let has_options = request.has_stream_options;
+            let include_usage = destination.as_ref().map(|_| IncludeUsage { has_options });
+            let members = NewMembers { include_usage, output_cap: output.change.clone() };
+            cx.effects.body = members.edit(bytes);
+            destination.filter(|_| cx.effects.body.is_some()).map(|to| Asked::new(to, bytes))
         });
+        if let (Some(NewCap { most, .. }), None) = (&output.change, &cx.effects.body)
+            && self.refuses_output(BadCap::Unchangeable { most: *most }, false, &models, cx)
+        {
+            return Session::Idle;
+        }
         if matches!(self.headers, RequestHeaders::Held(_))
             && request.stream
             && cx.stream_edits(asked.is_some()).any()
@@ -215,7 +230,7 @@ impl AwaitBody {
             body_bytes: self.size as u64,
             choices: request.choices(),
             answers: request.answers(),
-            output_cap: request.output_cap().tokens,
+            output_cap: output.cap.tokens,
             sender: self.subject.sender(),
             labels: cx.labels(&self.subject),
             request_id: self.request_id,
@@ -225,6 +240,51 @@ impl AwaitBody {
             models,
         };
         admit(&self.subject, facts, estimate, cx)
+    }
+
+    /// The output that `request` may have; none if it is refused for what it asks for. `bytes` are the body, if it is
+    /// in no content coding.
+    fn output<S: SharedData>(
+        &self,
+        request: &Request<'_>,
+        models: &Candidates,
+        bytes: Option<&[u8]>,
+        cx: &mut Cx<'_, S>,
+    ) -> Option<Output> {
+        let (in_dry_run, enforced): (Vec<_>, Vec<_>) =
+            self.subject.output_rules().partition(|rule| rule.dry_run);
+        let can_change = self.may_change_body() && request.is_plain && request.has_content();
+        let body = bytes.filter(|_| can_change);
+        if let Err(bad) = Output::under(&in_dry_run, request, models, body) {
+            self.refuses_output(bad, true, models, cx);
+        }
+        match Output::under(&enforced, request, models, body) {
+            Ok(output) => Some(output),
+            Err(bad) if self.refuses_output(bad, false, models, cx) => None,
+            Err(_) => Some(Output::as_asked(request)),
+        }
+    }
+
+    /// Refuses the request for the output that it asks for, unless that is in a dry run. Returns whether it did.
+    fn refuses_output<S: SharedData>(
+        &self,
+        bad: BadCap,
+        dry_run: bool,
+        models: &Candidates,
+        cx: &mut Cx<'_, S>,
+    ) -> bool {
+        let (refusal, languages) = (Refusal::OutputCap(bad), self.languages.as_deref());
+        let is_refused =
+            refuse_unless_dry_run(&refusal, &self.subject, self.endpoint, languages, dry_run, cx);
+        if is_refused {
+            log_request(&self.subject, models, cx);
+        }
+        is_refused
+    }
+
+    /// Whether the body may be changed: its headers have not gone on, and have no digest of it.
+    const fn may_change_body(&self) -> bool {
+        matches!(self.headers, RequestHeaders::Held(_)) && self.authority.is_some()
     }
 
     /// The models that `request` may be for.
@@ -284,6 +344,12 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let models = self.unread_models();
+        if self.endpoint.has_output()
+            && let Some(rule) = self.subject.output_rules().min_by_key(|rule| (rule.dry_run, rule.most))
+            && self.refuses_output(BadCap::Unread { most: rule.most }, rule.dry_run, &models, cx)
+        {
+            return Session::Idle;
+        }
         let estimate = if self.subject.is_limited() {
             cx.count(Count::Unreadable);
             cx.log(Field::Reason, bad.reason());
@@ -339,7 +405,7 @@ impl AwaitBody {
         let can = cx.shared.counts_tokens
             && choice != Some(StreamUsage::Count)
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
-            && matches!(self.headers, RequestHeaders::Held(_))
+            && self.may_change_body()
             && request.stream
             && request.is_plain
             && !request.include_usage

@@ -1,6 +1,7 @@
 //! What a request is expected to cost: what it says, and the most that it could be where that is not known.
 
 use super::context::Cx;
+use super::output_cap::Output;
 use super::reservation::{Certainty, Estimate, PromptCount};
 use crate::config::{Accounting, OutputMode};
 use crate::models;
@@ -72,9 +73,11 @@ pub(super) fn counted(prompt: &CountedPrompt, model: Option<&str>) -> Option<Pro
     is_estimate.then(|| PromptCount { cell: Cell::new(model, kind), tokens: prompt.tokens })
 }
 
-/// The cost that is expected of a `request` of `subject` for one of `models`. `count` counts its text.
+/// The cost that is expected of a `request` of `subject` for one of `models`, with this `output`. `count` counts its
+/// text.
 pub(super) fn of_request<S: SharedData>(
     request: &Request<'_>,
+    output: &Output,
     models: &Candidates,
     subject: &Subject,
     count: &CountText<'_>,
@@ -85,7 +88,7 @@ pub(super) fn of_request<S: SharedData>(
     }
     let (accounting, learned) = (cx.config.accounting(), &cx.shared.learned);
     let (declared, output, certainty) =
-        expected_output(request, models, || subject.sender(), accounting, learned);
+        expected_output(request, output, models, || subject.sender(), accounting, learned);
     let is_enough = is_enough(models, subject, cx);
     let of = |prompt: CountedPrompt, models: &Candidates, name, is_partial| {
         let counted = counted(&prompt, name).filter(|_| cx.stores.corrections().is_on());
@@ -126,16 +129,17 @@ pub(super) fn of_request<S: SharedData>(
     dearest.unwrap_or(Estimate::REQUEST)
 }
 
-/// The output that a request sets as its maximum, the output to reserve, and whether the client has set that.
+/// The output that a request sets as its maximum, the output to reserve, and whether that maximum is certain.
 pub(super) fn expected_output(
     request: &Request<'_>,
+    output: &Output,
     models: &Candidates,
     sender: impl Fn() -> Sender,
     accounting: &Accounting,
     learned: &Learned,
 ) -> (u64, u64, Certainty) {
     let default = accounting.default_output_tokens;
-    let guess = || {
+    let from_others = || {
         let of_one = match accounting.output_mode {
             OutputMode::Declared => default,
             OutputMode::Learned => match models {
@@ -150,8 +154,10 @@ pub(super) fn expected_output(
         };
         of_one.saturating_mul(request.answers())
     };
-    let cap = request.output_cap();
-    match cap.tokens.filter(|_| accounting.output_mode != OutputMode::None) {
+    let reserves = accounting.output_mode != OutputMode::None;
+    let guess = || output.otherwise.filter(|_| reserves).unwrap_or_else(from_others);
+    let cap = output.cap;
+    match cap.tokens.filter(|_| reserves) {
         Some(declared) if !cap.is_doubtful => (declared, declared, Certainty::Declared),
         Some(declared) => (declared, declared.max(guess()), Certainty::Guess),
         None => (0, guess(), Certainty::Guess),
@@ -191,7 +197,8 @@ pub(super) fn of_unreadable<S: SharedData>(
         counted: None,
     };
     let Some((request, count)) = request else { return unread };
-    let read = of_request(request, &models_of(request, models), subject, count, cx);
+    let output = Output::as_asked(request);
+    let read = of_request(request, &output, &models_of(request, models), subject, count, cx);
     Estimate { certainty: Certainty::Unknown, is_partial: false, counted: None, ..unread.max(read) }
 }
 

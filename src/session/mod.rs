@@ -28,6 +28,7 @@ pub mod inspection;
 mod learning;
 mod objection;
 mod objectors;
+mod output_cap;
 pub mod quote;
 mod reading;
 mod refusals;

@@ -6,6 +6,7 @@
 
 use super::context::cost;
 use super::estimate;
+use super::output_cap::Output;
 use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
 use crate::config::Config;
 use crate::models::{self, Family};
@@ -116,8 +117,14 @@ impl Quote {
                 let dearest = estimate::each(&models).map(of).max_by_key(|(input, ..)| *input);
                 let (input, parts, counted) = dearest.unwrap_or_default();
                 let nothing = Learned::default();
-                let expected =
-                    estimate::expected_output(&request, &models, Sender::default, accounting, &nothing);
+                let expected = estimate::expected_output(
+                    &request,
+                    &Output::as_asked(&request),
+                    &models,
+                    Sender::default,
+                    accounting,
+                    &nothing,
+                );
                 let is_certain = models.one().is_some() && route.endpoint.has_format();
                 (input, parts, expected, counted.filter(|_| is_certain))
             }

@@ -6,7 +6,7 @@
 //! bytes together; whoever comes beyond that has not begun, and waits for its turn.
 
 use super::Session;
-use super::arrival::{AwaitBody, found_form, found_uncoded};
+use super::arrival::{AwaitBody, MAX_AT_ONCE, found_form, found_uncoded};
 use super::context::Cx;
 use super::effects::Directive;
 use super::estimate;
@@ -26,10 +26,6 @@ const MEMORY: u64 = 4;
 
 /// The size to assume of a body in a content coding, in sizes of the coded body.
 const DECODED: u64 = 8;
-
-/// The largest body that is gone through at once where that is seldom needed: to edit `stream_options` that the client
-/// has set, or to look for the fields of a form in JSON.
-const MAX_AT_ONCE: usize = 1 << 20;
 
 /// A request with a large body that has arrived.
 #[derive(Debug)]
@@ -342,9 +338,7 @@ fn step_counting<S: SharedData>(
     };
     ControlFlow::Break(match *outcome {
         Outcome::Read { read: Read { request, texts }, is_coded } => {
-            let body = texts.body().as_bytes();
-            let may_edit = !is_coded && (!request.has_stream_options || body.len() <= MAX_AT_ONCE);
-            let bytes = may_edit.then_some(body);
+            let bytes = (!is_coded).then(|| texts.body().as_bytes());
             arrival.admit_read(&request, &|tokenizer, _| counted(&request, tokenizer), bytes, cx)
         }
         Outcome::Unread { bad, size, read } => match read {

@@ -91,7 +91,7 @@ static REFUSED: Family = counter(
     "refused",
     &["reason"],
     "requests refused for what they are, whatever is left of the limits: `unreadable` (400), `encoding` (413, 415), \
-     `endpoint`, `model` (403) or `upgrade` (426)",
+     `endpoint`, `model` (403), `cap` (400) or `upgrade` (426)",
 );
 static NOT_LIMITED: Family = counter(
     "not_limited",
@@ -341,7 +341,8 @@ impl Count {
         ];
         all.extend(Basis::iter().map(|outcome| Self::Settled { outcome }));
         all.extend(
-            ["unreadable", "encoding", "endpoint", "upgrade", "model"].map(|reason| Self::Refused { reason }),
+            ["unreadable", "encoding", "endpoint", "upgrade", "model", "cap"]
+                .map(|reason| Self::Refused { reason }),
         );
         let reasons = ["unlimited_key", "no_limit_applies", "path", "method"];
         all.extend(reasons.map(|reason| Self::NotLimited { reason }));

@@ -83,6 +83,12 @@ with_limits! {
         allow_models: Option<Vec<String>>,
         /// Patterns of the models that requests may not name, not even if they are allowed.
         deny_models: Vec<String>,
+        /// The most output tokens of an answer, 1 or more. Requests that ask for more are answered 400, unless `clamp`
+        /// is set, and those that set no maximum reserve this much.
+        max_output_tokens: Option<Number>,
+        /// Whether requests that ask for more than `max_output_tokens`, or set no maximum, get it in their bodies;
+        /// `false` by default.
+        clamp: Option<bool>,
     }
 
     /// Limits on all models together that a pattern matches.
@@ -112,6 +118,10 @@ with_limits! {
         allow_models: Option<Vec<String>>,
         /// Patterns of the models that the key's requests may not name, beside the plan's.
         deny_models: Vec<String>,
+        /// The most output tokens of an answer, in place of the plan's, 1 or more.
+        max_output_tokens: Option<Number>,
+        /// Whether requests that ask for more, or set no maximum, get it in their bodies; by default as the plan.
+        clamp: Option<bool>,
     }
 
     /// Limits for everybody who is not in `keys`. Each identity has its own counters.
@@ -127,36 +137,46 @@ with_limits! {
         allow_models: Option<Vec<String>>,
         /// Patterns of the models that requests may not name, beside the plan's.
         deny_models: Vec<String>,
+        /// The most output tokens of an answer, in place of the plan's, 1 or more.
+        max_output_tokens: Option<Number>,
+        /// Whether requests that ask for more, or set no maximum, get it in their bodies; by default as the plan.
+        clamp: Option<bool>,
     }
 }
 
-/// Adds the view of what structs say of models.
-macro_rules! with_models {
+/// Adds the view of what structs let requests ask for.
+macro_rules! with_terms {
     ($($name:ident)*) => {$(
         impl $name {
-            /// What is said of models.
-            pub fn of_models(&self) -> OfModels<'_> {
-                OfModels {
-                    limits: &self.models,
-                    allowed: self.allow_models.as_deref(),
-                    denied: &self.deny_models,
+            /// The limits on models, and what requests may ask for.
+            pub fn terms(&self) -> Terms<'_> {
+                Terms {
+                    models: &self.models,
+                    allow_models: self.allow_models.as_deref(),
+                    deny_models: &self.deny_models,
+                    max_output_tokens: self.max_output_tokens,
+                    clamp: self.clamp,
                 }
             }
         }
     )*};
 }
 
-with_models! { Plan Key FallbackLimits }
+with_terms! { Plan Key FallbackLimits }
 
-/// What an owner of limits says of models.
+/// The limits on models, and what requests may ask for.
 #[derive(Clone, Copy)]
-pub struct OfModels<'a> {
-    /// Limits, by a pattern.
-    pub limits: &'a BTreeMap<String, ModelLimits>,
-    /// The patterns of those that are allowed; none if all are.
-    pub allowed: Option<&'a [String]>,
-    /// The patterns of those that are denied.
-    pub denied: &'a [String],
+pub struct Terms<'a> {
+    /// Limits, by a pattern of models.
+    pub models: &'a BTreeMap<String, ModelLimits>,
+    /// The patterns of models that are allowed; none if all are.
+    pub allow_models: Option<&'a [String]>,
+    /// The patterns of models that are denied.
+    pub deny_models: &'a [String],
+    /// The most output tokens of an answer.
+    pub max_output_tokens: Option<Number>,
+    /// Whether requests for more get that.
+    pub clamp: Option<bool>,
 }
 
 /// Limits as they are written, and the meaning of the shorthands.

@@ -21,7 +21,7 @@ pub use inspect::Inspect;
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{
-    Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, OfModels, Plan, Window, WindowMetric,
+    Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Terms, Window, WindowMetric,
 };
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};

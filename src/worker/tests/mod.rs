@@ -10,6 +10,7 @@ mod law;
 mod learning;
 mod mirror;
 mod models;
+mod output_caps;
 mod protocol;
 mod response;
 mod routes;

@@ -6,6 +6,7 @@ modules! {
     hierarchy,
     identity,
     models,
+    output_caps,
     waiting,
     warnings,
     windows,

@@ -1,0 +1,58 @@
+//! The output that a request may have where its sender has a maximum: more is refused, or lowered in the body.
+
+use super::arrival::MAX_AT_ONCE;
+use crate::answer::refusal::BadCap;
+use crate::policy::{Candidates, OutputRule, OutputVerdict};
+use crate::request::{Cap, NewCap, Request, thinking_budget};
+
+/// The output that a request may have, of all its answers together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Output {
+    /// The maximum that it sets, as the upstream gets it.
+    pub(super) cap: Cap,
+    /// The tokens to reserve where it may set none; none if what is known of other answers decides.
+    pub(super) otherwise: Option<u64>,
+    /// The maximum that its body is to get.
+    pub(super) change: Option<NewCap>,
+}
+
+impl Output {
+    /// The output that `request` asks for.
+    pub(super) fn as_asked(request: &Request<'_>) -> Self {
+        Self { cap: request.output_cap(), otherwise: None, change: None }
+    }
+
+    /// The output that `request` may have under `rules`. `body` is its body, if that may be changed.
+    pub(super) fn under(
+        rules: &[OutputRule],
+        request: &Request<'_>,
+        models: &Candidates,
+        body: Option<&[u8]>,
+    ) -> Result<Self, BadCap> {
+        let Some(asked) = request.answer_cap() else { return Ok(Self::as_asked(request)) };
+        Ok(match OutputVerdict::of(rules, asked.tokens, asked.is_doubtful) {
+            OutputVerdict::AsAsked => Self::as_asked(request),
+            OutputVerdict::AtMost(most) => {
+                Self { otherwise: Some(request.of_all(most)), ..Self::as_asked(request) }
+            }
+            OutputVerdict::TooMuch(most) => {
+                return Err(BadCap::TooLarge { asked: asked.tokens.unwrap_or_default(), most });
+            }
+            OutputVerdict::Clamped(most) => {
+                let change = request.new_cap(most, models);
+                let is_small = |body: &[u8]| body.len() <= MAX_AT_ONCE;
+                let body = body.filter(|body| !change.has_any || is_small(body));
+                let body = body.ok_or_else(|| match asked.tokens.filter(|asked| *asked > most) {
+                    Some(asked) => BadCap::TooLarge { asked, most },
+                    None => BadCap::Unchangeable { most },
+                })?;
+                let budget = if is_small(body) { thinking_budget(body) } else { None };
+                if let Some(budget) = budget.filter(|budget| *budget >= most) {
+                    return Err(BadCap::Thinking { budget, most });
+                }
+                let cap = Cap { tokens: Some(request.of_all(most)), is_doubtful: false };
+                Self { cap, otherwise: None, change: Some(change) }
+            }
+        })
+    }
+}
