@@ -220,6 +220,11 @@ impl Config {
         }
     }
 
+    /// Whether it says what becomes of unknown identities; if not, only limits that all share are for them.
+    pub const fn has_default(&self) -> bool {
+        self.default_is_given
+    }
+
     /// Whether the configuration rejects unknown identities.
     pub fn rejects_strangers(&self) -> bool {
         self.default == Grant::Rejected

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// The id of all requests in which no source yields a value.
 pub const ANONYMOUS: &str = "anonymous";
 
+/// The prefixes of the ids of what is no key, before their digests.
+pub const KINDS: [&str; 4] = ["ip-", "constant-", "all-", "values-"];
+
 /// The parts of a request that sources read.
 pub trait RequestView {
     /// The value of the request header `name`, which is in lower case. Envoy joins several values.

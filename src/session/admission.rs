@@ -14,7 +14,7 @@ use crate::quantity::Millis;
 use crate::store::local::SharedData;
 use crate::store::{Answer, Decision, HeldIn, Reserved, Wanted};
 use crate::telemetry::access_log::Field;
-use crate::telemetry::series::{Count, Distribution, Verdict};
+use crate::telemetry::series::{Count, Distribution, Unlimited, Verdict};
 
 /// A request that awaits a decision.
 #[derive(Clone, Debug)]
@@ -171,6 +171,7 @@ impl AwaitStore {
     pub(super) fn abandon<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let reservation = &self.candidate.reservation;
         cx.leave_queue(reservation);
+        self.candidate.left(cx);
         if !cx.stores.withdraw(cx.stream) {
             return Session::Abandoned(self.candidate.reservation);
         }
@@ -200,6 +201,7 @@ impl Waiting {
     /// Ends a request that did not wait until it fits.
     pub(super) fn leave<S: SharedData>(self, cx: &mut Cx<'_, S>) {
         cx.leave_queue(&self.candidate.reservation);
+        self.candidate.left(cx);
         self.candidate.cancel_if_charged(cx);
     }
 }
@@ -248,7 +250,7 @@ impl Candidate {
             }
             return match self.over_limit(statuses) {
                 Some(over) => self.wait_or_refuse(over, Some(share), cx),
-                None => self.refuse(&Refusal::NoStore, cx),
+                None => self.deny(cx),
             };
         };
         if self.reservation.never_fits() {
@@ -292,6 +294,17 @@ impl Candidate {
         }
     }
 
+    /// What is decided about a request that ended before it was admitted or refused: if it had to wait, its limits have
+    /// held it back.
+    fn left<S: SharedData>(&self, cx: &mut Cx<'_, S>) {
+        if matches!(self.patience, Patience::Queued | Patience::Ended) {
+            self.decided(Verdict::OverLimit, None, cx);
+            cx.log(Field::Reason, Unlimited::ClientLeft.name());
+        } else {
+            cx.not_limited(Unlimited::ClientLeft);
+        }
+    }
+
     /// The refusal by the limits with these statuses; none if the request fits under all of them.
     fn over_limit(&self, statuses: Vec<LimitStatus>) -> Option<OverLimit> {
         let over = OverLimit::new(statuses, self.reservation.name.clone())?;
@@ -302,7 +315,7 @@ impl Candidate {
     fn refuse_for_good<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         match self.over_limit(self.reservation.statuses_without_answer()) {
             Some(over) => self.wait_or_refuse(over.without_counters(), None, cx),
-            None => self.refuse(&Refusal::NoStore, cx),
+            None => self.deny(cx),
         }
     }
 

@@ -12,11 +12,12 @@ use super::reading::Reading;
 use super::reservation::{Estimate, OpenReservation, Reservation};
 use super::response::Forwarded;
 use super::route::refuse_unless_dry_run;
+use super::sorting::refuses_body;
 use super::{Asked, Destination, RequestFacts, Session};
 use crate::answer::refusal::{BadBody, BadCap, Refusal};
 use crate::codec::form;
 use crate::codec::loose_json::Fault;
-use crate::config::{OnUnreadable, StreamUsage};
+use crate::config::StreamUsage;
 use crate::identity::RequestView;
 use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
@@ -26,7 +27,7 @@ use crate::request::{self, Body, Endpoint, IncludeUsage, NewCap, NewMembers, Req
 use crate::store::HeldIn;
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::series::Count;
+use crate::telemetry::series::{Count, Unlimited};
 use std::sync::Arc;
 
 /// The largest body that is gone through at once where that is seldom needed: to change a member that the client has
@@ -350,7 +351,7 @@ impl AwaitBody {
         {
             return Session::Idle;
         }
-        let estimate = if self.subject.is_limited() {
+        let estimate = if self.subject.needs_body() {
             cx.count(Count::Unreadable);
             cx.log(Field::Reason, bad.reason());
             estimate::of_unreadable(size, request, &models, &self.subject, cx)
@@ -375,15 +376,7 @@ impl AwaitBody {
     /// Refuses the request for its body, unless it is to be charged for it, or nothing that the body decides on is
     /// enforced. Returns whether it did.
     pub(super) fn refuses<S: SharedData>(&self, bad: &BadBody, cx: &mut Cx<'_, S>) -> bool {
-        if !self.subject.is_limited() {
-            return false;
-        }
-        let is_charged =
-            matches!(bad, BadBody::Unreadable(_)) && cx.config.on_unreadable() == OnUnreadable::Charge;
-        if is_charged {
-            return false;
-        }
-        let dry_run = !self.subject.enforces_by_body();
+        let Some(dry_run) = refuses_body(bad, &self.subject, cx.config) else { return false };
         let refusal = Refusal::BadBody(bad.clone());
         let languages = self.languages.as_deref();
         let is_refused =
@@ -467,14 +460,14 @@ pub(super) fn admit<S: SharedData>(
         .of_request(facts.request_id.clone())
         .under(cx.config.accounting());
     if reservation.lines.is_empty() {
-        cx.not_limited(if subject.is_exempt() { "unlimited_key" } else { "no_limit_applies" });
+        cx.not_limited(if subject.is_exempt() { Unlimited::UnlimitedKey } else { Unlimited::NoLimitApplies });
         cx.direct(Directive::Continue);
         if !cx.config.meters() {
-            return Session::Idle;
+            return cx.pass();
         }
         log_request(subject, &facts.models, cx);
         if !facts.spends_tokens {
-            return Session::Idle;
+            return cx.pass();
         }
         let input = reservation.estimate.shown().input_tokens;
         if !input.is_zero() {

@@ -60,6 +60,12 @@ impl Ended<'_> {
         self.count(&mut cx.effects.metrics);
     }
 
+    /// The tokens that it has used, if somebody has measured them.
+    pub(super) fn measured_tokens(&self) -> Option<u64> {
+        let is_known = self.charged.usage.is_some() && self.knows_input();
+        is_known.then(|| self.cost.of(Metric::TotalTokens).get())
+    }
+
     /// Whether it is known how large the prompt was, or does not matter.
     fn knows_input(&self) -> bool {
         let Charged { basis, usage, .. } = self.charged;

@@ -1,6 +1,5 @@
 //! The parts of a worker that a request uses while it handles an event: configuration, stores, and what requests share.
 
-use super::RequestFacts;
 use super::charged::{Charged, Ended};
 use super::effects::{Directive, Effects};
 use super::headers_mode::HeadersMode;
@@ -8,9 +7,10 @@ use super::held::Held;
 use super::refusals::Refusals;
 use super::reservation::{FinalCost, OpenReservation, Reservation};
 use super::waiting_room::WaitingRoom;
+use super::{RequestFacts, Session};
 use crate::answer::refusal::Refusal;
 use crate::answer::{Dialect, Reply, Wording};
-use crate::config::{Config, Fingerprint, OnStreamOver};
+use crate::config::{Config, Fingerprint, Headers, OnStreamOver};
 use crate::identity::RequestView;
 use crate::models;
 use crate::policy::limit::Cost;
@@ -20,20 +20,21 @@ use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
 use crate::store::local::SharedData;
 use crate::store::wire::MAX_REQUEST_ID;
-use crate::store::{HeldIn, Stores};
+use crate::store::{HeldIn, Settlement, Stores};
 use crate::stream_edit::Edits;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::series::{Count, SenderLabels, Verdict};
+use crate::telemetry::series::{Count, SenderLabels, Unlimited, Verdict};
 use crate::usage::learned_output::Learned;
 use std::sync::Arc;
 
 /// The worker, as one event of one request sees it. It collects the effects of the event.
-#[derive(Debug)]
 pub struct Cx<'a, S> {
     /// The request's stream: Envoy's context id.
     pub stream: u32,
-    /// The time, since the epoch.
+    /// The time, since the epoch; that of the last tick while there is a `clock` to read.
     pub now: Millis,
+    /// The clock, until it is read.
+    pub clock: Option<&'a dyn Fn() -> Millis>,
     /// The configuration.
     pub config: &'a Config,
     /// The stores that count.
@@ -151,6 +152,11 @@ pub(super) fn cost(config: &Config, models: &Candidates, tokens: &Tokens) -> Cos
 }
 
 impl<S: SharedData> Cx<'_, S> {
+    /// Reads the clock, for an event of which most requests need no time.
+    pub(super) fn read_clock(&mut self) {
+        self.now = self.clock.take().map_or(self.now, |clock| clock());
+    }
+
     /// Forwards, pauses or answers the request.
     pub(super) fn direct(&mut self, directive: Directive) {
         self.effects.directive = Some(directive);
@@ -186,10 +192,16 @@ impl<S: SharedData> Cx<'_, S> {
     }
 
     /// No limit applies to the request, for this reason.
-    pub(super) fn not_limited(&mut self, reason: &'static str) {
+    pub(super) fn not_limited(&mut self, reason: Unlimited) {
         self.decide(Verdict::NotLimited, SenderLabels::default());
-        self.log(Field::Reason, reason);
+        self.log(Field::Reason, reason.name());
         self.count(Count::NotLimited { reason });
+    }
+
+    /// Lets a request pass that nothing limits, or answers it. A 429 of its upstream is still to say so.
+    pub(super) const fn pass(&self) -> Session {
+        let says_source = !matches!(self.config.headers(), Headers::None);
+        if says_source { Session::Passing } else { Session::Idle }
     }
 
     /// What is decided about a request of `sender`, for the access log and for metrics.
@@ -264,8 +276,10 @@ impl<S: SharedData> Cx<'_, S> {
         self.shared.refusals.forget(open.reservation());
         let cost = charged.cost.cost(&open);
         let is_metered = open.reservation().lines.is_empty();
-        Ended { facts, charged, cost, estimate: open.estimate(), is_metered }.report(self);
-        self.effects.wake |= self.stores.settle(open.settlement(charged.cost), self.now);
+        let ended = Ended { facts, charged, cost, estimate: open.estimate(), is_metered };
+        ended.report(self);
+        let settlement = Settlement { tokens: ended.measured_tokens(), ..open.settlement(charged.cost) };
+        self.effects.wake |= self.stores.settle(settlement, self.now);
     }
 
     /// Charges what a running request has cost beyond its earlier charges, and renews its leases. Returns whether that

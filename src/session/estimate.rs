@@ -1,9 +1,9 @@
 //! What a request is expected to cost: what it says, and the most that it could be where that is not known.
 
-use super::context::Cx;
+use super::context::{Cx, cost};
 use super::output_cap::Output;
 use super::reservation::{Certainty, Estimate, PromptCount};
-use crate::config::{Accounting, OutputMode};
+use crate::config::{Accounting, Config, OutputMode};
 use crate::models;
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Applied, Candidates, Subject};
@@ -177,29 +177,40 @@ pub(super) fn of_unreadable<S: SharedData>(
     if !cx.shared.counts_tokens {
         return Estimate::REQUEST;
     }
-    let accounting = cx.config.accounting();
-    let default = accounting.default_output_tokens;
-    let output = match accounting.output_mode {
-        OutputMode::Declared => default,
-        OutputMode::Learned => cx.shared.learned.longest(default),
-        OutputMode::None => 0,
-    };
-    let cost = |input| cx.cost(models, &Tokens { input, ..Tokens::NONE });
-    let size = size.unwrap_or(MAX_EXACT).min(MAX_EXACT);
-    let input = largest_that_fits(size, &bounds(subject, models), cost);
-    let tokens = Tokens { input, ..Tokens::NONE };
-    let unread = Estimate {
-        tokens,
-        base: cost(input),
-        full: cx.cost(models, &Tokens { output, ..tokens }),
-        certainty: Certainty::Unknown,
-        is_partial: false,
-        counted: None,
-    };
+    let unread = of_unread(size, models, subject, cx.config, &cx.shared.learned);
     let Some((request, count)) = request else { return unread };
     let output = Output::as_asked(request);
     let read = of_request(request, &output, &models_of(request, models), subject, count, cx);
     Estimate { certainty: Certainty::Unknown, is_partial: false, counted: None, ..unread.max(read) }
+}
+
+/// The same, if no upstream takes it for anything.
+pub(super) fn of_unread(
+    size: Option<u64>,
+    models: &Candidates,
+    subject: &Subject,
+    config: &Config,
+    learned: &Learned,
+) -> Estimate {
+    let accounting = config.accounting();
+    let default = accounting.default_output_tokens;
+    let output = match accounting.output_mode {
+        OutputMode::Declared => default,
+        OutputMode::Learned => learned.longest(default),
+        OutputMode::None => 0,
+    };
+    let of = |input| cost(config, models, &Tokens { input, ..Tokens::NONE });
+    let size = size.unwrap_or(MAX_EXACT).min(MAX_EXACT);
+    let input = largest_that_fits(size, &bounds(subject, models), of);
+    let tokens = Tokens { input, ..Tokens::NONE };
+    Estimate {
+        tokens,
+        base: of(input),
+        full: cost(config, models, &Tokens { output, ..tokens }),
+        certainty: Certainty::Unknown,
+        is_partial: false,
+        counted: None,
+    }
 }
 
 /// The models that a `request` may be for that some upstream may take a body for; `models` are those of the body.

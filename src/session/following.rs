@@ -7,7 +7,7 @@
 use super::Session;
 use super::background;
 use super::context::Cx;
-use super::response::{Head, ResponseView};
+use super::response::{Head, ResponseView, name_source};
 use crate::codec::content_encoding::Decoder;
 use crate::codec::media_type;
 use crate::request::Endpoint;
@@ -27,9 +27,10 @@ impl Following {
     pub(super) fn begin<S: SharedData>(
         response: &dyn ResponseView,
         end_of_stream: bool,
-        cx: &Cx<'_, S>,
+        cx: &mut Cx<'_, S>,
     ) -> Session {
         let head = Head::read(response);
+        name_source(head.status, response, cx);
         let kind = head.content_type.as_deref();
         let may_report = |kind: &str| media_type::is_json(kind) || media_type::is_event_stream(kind);
         if end_of_stream || !(200..300).contains(&head.status) || !kind.is_none_or(may_report) {

@@ -92,6 +92,23 @@ impl Incoming {
         Self::Coded(codings, Some(decoding))
     }
 
+    /// The whole `body`, decoded, however large it is.
+    pub(super) fn read(self, body: &[u8]) -> Result<Vec<u8>, BadBody> {
+        let buffer = |range: Range<usize>| body.get(range).unwrap_or_default().to_vec();
+        let codings = match self.corrected(&buffer, body.len()) {
+            Self::Plain => return Ok(body.to_vec()),
+            Self::Bad(bad) => return Err(bad),
+            Self::Coded(codings, _) => codings,
+        };
+        let mut decoding = Decoding::new(&codings, &Held::default());
+        let mut decoded = Vec::new();
+        while !decoding.is_over() {
+            decoding.step(&buffer, body.len())?;
+            decoded.extend(decoding.take(usize::MAX).unwrap_or_default());
+        }
+        Ok(decoded)
+    }
+
     /// Why the body is not read, if it is not.
     pub(super) const fn bad(&self) -> Option<&BadBody> {
         match self {

@@ -94,6 +94,10 @@ pub struct StoreState {
     /// The last failure since its last sign of life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Whether that was an answer that refuses the call: then `on_error` decides only if it is `local`, and a limited
+    /// request is answered 503 otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refuses_calls: bool,
 }
 
 /// One counter of this Envoy.
@@ -117,21 +121,14 @@ pub struct Counter {
     pub reset_ms: Millis,
 }
 
-/// The answer to a request to the filter itself; none if `path` is another.
-pub(super) fn answer<S: SharedData>(
-    request: &dyn RequestView,
-    method: &str,
-    path: &str,
-    cx: &Cx<'_, S>,
-) -> Option<Reply> {
-    let inspect = cx.config.inspect().filter(|inspect| inspect.is_at(path))?;
-    let is_admitted =
-        method == "GET" && request.header("authorization").is_some_and(|it| inspect.admits(&it));
-    Some(if is_admitted {
+/// The answer to a request to the filter itself.
+pub(super) fn answer<S: SharedData>(request: &dyn RequestView, method: &str, cx: &Cx<'_, S>) -> Reply {
+    let admits = |token: String| cx.config.inspect().is_some_and(|inspect| inspect.admits(&token));
+    if method == "GET" && request.header("authorization").is_some_and(admits) {
         reply(200, serde_json::to_vec(&Inspection::of(cx)).unwrap_or_default())
     } else {
         reply(404, br#"{"error":"not found"}"#.to_vec())
-    })
+    }
 }
 
 fn reply(status: u32, body: Vec<u8>) -> Reply {
@@ -190,6 +187,7 @@ impl StoreState {
             state: state.to_owned(),
             answered_in_ms: None,
             failure: None,
+            refuses_calls: false,
         };
         let Store::Redis(redis) = cx.config.store() else { return local };
         let (on_error, replicas) = match redis.on_error {
@@ -204,7 +202,8 @@ impl StoreState {
             on_error: Some(on_error.to_owned()),
             replicas,
             answered_in_ms: cx.stores.answered_in(),
-            failure: cx.stores.failure(),
+            failure: cx.stores.failure().map(|failure| failure.why.clone()),
+            refuses_calls: cx.stores.failure().is_some_and(|failure| failure.is_refusal),
             ..local
         }
     }

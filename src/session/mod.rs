@@ -11,6 +11,7 @@
 //!                      Reading ── steps ─────┘ Waiting
 //!
 //! Idle ── headers of a request that asks for an earlier response ──> Asking ── headers ──> Following
+//! Idle ── headers of a request that nothing limits ──> Passing ── headers ──> Idle
 //! ```
 
 mod admission;
@@ -36,6 +37,7 @@ pub mod reservation;
 mod response;
 mod response_flags;
 mod route;
+pub mod sorting;
 mod unanswered;
 pub mod waiting_room;
 
@@ -60,7 +62,7 @@ use crate::store::Answer;
 #[cfg(test)]
 use crate::store::HeldIn;
 use crate::store::local::SharedData;
-use crate::telemetry::series::SenderLabels;
+use crate::telemetry::series::{SenderLabels, Unlimited};
 use crate::usage::learned_output::Sender;
 use reservation::Reservation;
 use std::sync::Arc;
@@ -87,6 +89,8 @@ pub enum Session {
     Objecting(Objection),
     /// The response is passing through.
     Responding(Responding),
+    /// Nothing limits the request, and its response has not begun.
+    Passing,
     /// The request costs nothing, and its answer may report the usage of an earlier one.
     Asking,
     /// That answer is passing through.
@@ -235,12 +239,19 @@ impl Session {
                 phase.read(buffer, size, end_of_stream, cx)
             }
             (Self::AwaitBody(phase), Event::Due) => Self::AwaitBody(phase.release_held_headers(cx)),
-            // The upstream can answer before the body is complete only if the headers went first. Such a request is
-            // not counted.
-            (Self::AwaitBody(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
+            // The upstream can answer before the body is complete only if the headers went first; another filter, or
+            // Envoy itself, always can. Such a request is not counted.
+            (Self::AwaitBody(_) | Self::Reading(_), Event::ResponseHeaders { response, .. }) => {
+                cx.not_limited(Unlimited::AnsweredEarly);
+                response::name_source(response.status(), response, cx);
+                Self::Idle
+            }
+            (Self::AwaitBody(_) | Self::Reading(_), Event::StreamDone { .. }) => {
+                cx.not_limited(Unlimited::ClientLeft);
+                Self::Idle
+            }
 
             (Self::Reading(phase), Event::Step { buffer }) => phase.step(buffer, cx),
-            (Self::Reading(_), Event::ResponseHeaders { .. } | Event::StreamDone { .. }) => Self::Idle,
 
             (
                 session @ (Self::Reading(_) | Self::AwaitStore(_) | Self::Waiting(_)),
@@ -263,6 +274,16 @@ impl Session {
                 phase.leave(cx);
                 Self::Idle
             }
+
+            (session @ (Self::AwaitStore(_) | Self::Waiting(_)), Event::ResponseHeaders { response, .. }) => {
+                response::name_source(response.status(), response, cx);
+                session
+            }
+            (Self::Passing, Event::ResponseHeaders { response, .. }) => {
+                response::name_source(response.status(), response, cx);
+                Self::Idle
+            }
+            (Self::Passing, Event::StreamDone { .. }) => Self::Idle,
 
             (Self::Forwarded(phase), Event::ResponseHeaders { response, end_of_stream }) => {
                 phase.begin_response(response, end_of_stream, cx)
@@ -323,6 +344,9 @@ impl Session {
     pub fn heeds(&self, event: &Event<'_>) -> bool {
         match (self, event) {
             (Self::Idle, event) => matches!(event, Event::RequestHeaders { .. }),
+            (Self::Passing, event) => {
+                matches!(event, Event::ResponseHeaders { .. } | Event::StreamDone { .. })
+            }
             (Self::Forwarded(_) | Self::Responding(_) | Self::Settled(_), Event::RequestBody { .. }) => false,
             (Self::Responding(phase), Event::ResponseBody { end_of_stream: false, .. }) => phase.is_read(),
             _ => true,
@@ -341,6 +365,7 @@ impl Session {
             Self::Idle
             | Self::Reading(_)
             | Self::Abandoned(_)
+            | Self::Passing
             | Self::Asking
             | Self::Following(_)
             | Self::Settled(_) => None,
@@ -362,7 +387,12 @@ impl Session {
             | Self::Forwarded(_)
             | Self::Objecting(_)
             | Self::Responding(_) => true,
-            Self::Idle | Self::Abandoned(_) | Self::Asking | Self::Following(_) | Self::Settled(_) => false,
+            Self::Idle
+            | Self::Abandoned(_)
+            | Self::Passing
+            | Self::Asking
+            | Self::Following(_)
+            | Self::Settled(_) => false,
         }
     }
 

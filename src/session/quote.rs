@@ -6,8 +6,12 @@
 
 use super::context::cost;
 use super::estimate;
+use super::held::Held;
+use super::incoming::Incoming;
 use super::output_cap::Output;
 use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
+use crate::answer::refusal::BadBody;
+use crate::codec::loose_json::Fault;
 use crate::config::Config;
 use crate::models::{self, Family};
 use crate::policy::endpoints::{Route, Treatment};
@@ -40,7 +44,7 @@ pub struct Quote {
     /// Tokens that are reserved for the output.
     pub output_reserved: u64,
     /// Why nobody reads the body, if so: a token is a byte of it then.
-    pub fault: Option<String>,
+    pub fault: Option<Fault>,
     route: Route,
     models: Candidates,
     choices: u64,
@@ -81,6 +85,14 @@ pub struct Settled {
     pub outcome: &'static str,
     /// The tokens of the prompt that the response has reported.
     pub reported_input: Option<u64>,
+}
+
+/// The bytes of a request's `body` that the filter reads, by the headers `content-encoding` and `content-type`.
+///
+/// # Errors
+/// Nobody can tell what it says.
+pub fn decoded(content_encoding: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, BadBody> {
+    Incoming::new(content_encoding, content_type, &Held::default()).read(body)
 }
 
 impl Quote {
@@ -146,7 +158,7 @@ impl Quote {
             input_tokens,
             parts,
             output_reserved,
-            fault: request.fault.as_ref().map(ToString::to_string),
+            fault: request.fault.clone(),
             choices: request.choices(),
             answers: request.answers(),
             models,
@@ -179,6 +191,21 @@ impl Quote {
         }
     }
 
+    /// What a WebSocket to the path reserves under the limits of `subject`: a request, whatever is sent in it.
+    pub fn due_of_connection(&self, subject: &Subject) -> Due {
+        let models = self.route.deployment.clone().map_or(Candidates::UNKNOWN, Candidates::One);
+        Due { reservation: reservation(subject, subject.limits(&models), Estimate::REQUEST) }
+    }
+
+    /// What the request reserves under the limits of `subject` if `config` charges it although nobody reads it: the
+    /// most that it could cost.
+    pub fn due_unread(&self, config: &Config, subject: &Subject) -> Due {
+        let models = self.route.deployment.clone().map_or(Candidates::UNKNOWN, Candidates::One);
+        let size = Some(self.input_tokens);
+        let estimate = estimate::of_unread(size, &models, subject, config, &Learned::default());
+        Due { reservation: reservation(subject, subject.limits(&models), estimate) }
+    }
+
     /// What the request reserves under the limits of `subject`: nothing where its path costs nothing, and no tokens
     /// where it takes none.
     pub fn due(&self, subject: &Subject) -> Due {
@@ -201,7 +228,7 @@ impl Quote {
 
     fn due_where(&self, subject: &Subject, models: &Candidates, applies: impl Fn(Metric) -> bool) -> Due {
         let limits = subject.limits(models).filter(|it| applies(it.limit.metric));
-        Due { reservation: Reservation::new("quote".to_owned(), subject.name(), limits, self.estimate) }
+        Due { reservation: reservation(subject, limits, self.estimate) }
     }
 
     /// The tokens that are reserved.
@@ -246,6 +273,10 @@ impl Quote {
         };
         Settled { tokens, outcome: outcome.name(), reported_input }
     }
+}
+
+fn reservation(subject: &Subject, limits: impl Iterator<Item = Applied>, estimate: Estimate) -> Reservation {
+    Reservation::new("quote".to_owned(), subject.name(), limits, estimate)
 }
 
 #[cfg(test)]

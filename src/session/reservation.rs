@@ -508,7 +508,7 @@ impl OpenReservation {
         let is_unchanged = !has_leases && lines.iter().all(|line| real(line) == line.charged);
         let charges = ScopeCharges::group(lines.iter().map(|line| line.charge(real(line))));
         let (held, may_share) = (self.held, self.may_share);
-        Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id }
+        Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id, tokens: None }
     }
 }
 

@@ -41,6 +41,24 @@ pub trait ResponseView {
     /// One of Envoy's attributes: the bytes of a text, or a number's eight, the lowest first. Each read costs as much
     /// as a header's, so only errors are worth it.
     fn property(&self, path: &[&str]) -> Option<Vec<u8>>;
+    /// The status, of a response of which nothing else may be read; 0 if there is none.
+    fn status(&self) -> u16 {
+        self.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Who has refused the request with this `status`, if a limit has.
+pub(super) fn refused_by(status: u16, response: &dyn ResponseView) -> Option<answer::Source> {
+    let source = || if is_upstreams(response) { answer::Source::Upstream } else { answer::Source::Gateway };
+    (status == TOO_MANY_REQUESTS).then(source)
+}
+
+/// Lets a response with this `status`, if it is a 429, say who has refused a request that has no reservation.
+pub(super) fn name_source<S: SharedData>(status: u16, response: &dyn ResponseView, cx: &mut Cx<'_, S>) {
+    if cx.config.headers() != Headers::None {
+        let source = refused_by(status, response);
+        cx.effects.headers.set.extend(source.map(answer::Source::header));
+    }
 }
 
 /// A request that was forwarded and has no response yet.
@@ -97,9 +115,9 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn read(response: &dyn ResponseView) -> Self {
         Self {
-            status: response.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
             content_type: response.header("content-type"),
             content_encoding: response.header("content-encoding"),
+            status: response.status(),
         }
     }
 }
@@ -140,9 +158,7 @@ impl Forwarded {
         {
             return Objection::hold(self, head.status, decoder, cx);
         }
-        let refused_by = (head.status == TOO_MANY_REQUESTS)
-            .then(|| if is_upstreams(response) { answer::Source::Upstream } else { answer::Source::Gateway });
-        cx.effects.headers = self.header_edits(refused_by, cx);
+        cx.effects.headers = self.header_edits(refused_by(head.status, response), cx);
         // An upgrade that the upstream accepts lives as long as the connection.
         let is_upgraded = head.status == 101;
         if !is_upgraded && !(200..300).contains(&head.status) {

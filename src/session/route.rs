@@ -7,36 +7,18 @@ use super::context::Cx;
 use super::effects::Directive;
 use super::inspection;
 use super::reservation::{Estimate, Reservation};
+use super::sorting::{Sorted, Way, sort};
 use super::{RequestFacts, Session};
 use crate::answer::refusal::Refusal;
 use crate::codec::{content_encoding, media_type};
-use crate::config::{AcceptEncoding, Messages, WebSocket};
+use crate::config::{AcceptEncoding, Messages};
 use crate::identity::RequestView;
-use crate::policy::endpoints::{Route, Treatment};
-use crate::policy::{Access, Candidates, Subject};
-use crate::request::{self, Endpoint};
+use crate::policy::endpoints::Route;
+use crate::policy::{Candidates, Subject};
+use crate::request::Endpoint;
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
-use crate::telemetry::series::{Count, SenderLabels, Verdict};
-
-/// The way of a request whose sender is not known yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// It passes, whoever sends it.
-    Pass,
-    /// It passes, unless its sender is rejected.
-    PassKnown,
-    /// It is answered 403 where limits are enforced.
-    Reject,
-    /// It is answered 426 where limits apply and are enforced.
-    RefuseWebSocket,
-    /// It is a request and a slot, and nobody sees what is sent in it.
-    CountConnection,
-    /// It is a request and a slot that uses no tokens.
-    CountRequest,
-    /// Its body is read in its format, or by its size.
-    Read,
-}
+use crate::telemetry::series::{Count, SenderLabels, Unlimited, Verdict};
 
 /// Decides from the headers how the request goes on.
 pub(super) fn begin<S: SharedData>(
@@ -46,84 +28,53 @@ pub(super) fn begin<S: SharedData>(
 ) -> Session {
     let method = request.header(":method").unwrap_or_default();
     let path = request.header(":path").unwrap_or_default();
-    if let Some(reply) = inspection::answer(request, &method, &path, cx) {
-        cx.not_limited("path");
-        cx.direct(Directive::Reply(reply));
-        return Session::Idle;
-    }
-    let route = cx.config.endpoints().route(&path);
-    let websocket = request::wants_websocket(request).then(|| cx.config.websocket());
-    let way = way(&method, route.treatment, websocket);
-    if way == Way::Pass || (way == Way::PassKnown && !cx.config.rejects_strangers()) {
-        return pass(request, &method, &path, cx);
-    }
-    let identity = cx.config.identity(request);
-    let access = cx.config.access(identity.as_ref());
-    let subject = match access {
-        Access::Rejected => {
+    let (route, way, subject) = match sort(request, &method, &path, cx.config, || cx.config.identity(request))
+    {
+        Sorted::Inspected => {
+            cx.read_clock();
+            cx.not_limited(Unlimited::Path);
+            cx.direct(Directive::Reply(inspection::answer(request, &method, cx)));
+            return Session::Idle;
+        }
+        Sorted::Passes(reason) => return pass(request, &method, &path, reason, cx),
+        Sorted::Rejected { route, identity } => {
             if let Some(identity) = &identity {
                 cx.log(Field::Id, cx.config.store_id(identity));
             }
-            reject(route.endpoint, cx);
-            return Session::Idle;
+            return reject(route.endpoint, cx);
         }
-        // A closed endpoint is closed to all who are not exempt, even if no limit is for them.
-        Access::Unlimited if way == Way::Reject && !cx.config.exempts(identity.as_ref()) => {
-            let subject = cx.config.unlimited(identity.as_ref());
-            cx.log_sender(&subject);
-            let (endpoint, dry_run) = (route.endpoint, cx.config.dry_run());
-            refuse_unless_dry_run(&Refusal::ClosedEndpoint, &subject, endpoint, None, dry_run, cx);
-            return Session::Idle;
+        Sorted::Closed { route, subject } => return close(&route, &subject, cx),
+        Sorted::Exempt { route, way: Way::Read, identity, .. } if cx.config.meters() => {
+            (route, Way::Read, cx.config.unlimited(identity.as_ref()))
         }
-        _ if way == Way::PassKnown => return pass(request, &method, &path, cx),
-        Access::Unlimited if cx.config.meters() && way == Way::Read => cx.config.unlimited(identity.as_ref()),
-        Access::Unlimited => {
-            let is_exempt = cx.config.exempts(identity.as_ref());
-            cx.not_limited(if is_exempt { "unlimited_key" } else { "no_limit_applies" });
+        Sorted::Exempt { identity, reason, .. } => {
+            cx.not_limited(reason);
             if cx.config.meters() {
                 cx.log_sender(&cx.config.unlimited(identity.as_ref()));
             }
-            return Session::Idle;
+            return cx.pass();
         }
-        Access::Limited(subject) => subject,
+        Sorted::Limited { route, way, subject } => (route, way, subject),
     };
+    cx.read_clock();
     Arrival { request, end_of_stream, route, subject }.follow(way, cx)
 }
 
 /// Lets a request pass. If it asks for an earlier response and tokens are limited, the answer may report what that has
 /// used, whoever asks.
-fn pass<S: SharedData>(request: &dyn RequestView, method: &str, path: &str, cx: &mut Cx<'_, S>) -> Session {
-    let by_method = matches!(method, "GET" | "HEAD" | "OPTIONS");
-    cx.not_limited(if by_method { "method" } else { "path" });
+fn pass<S: SharedData>(
+    request: &dyn RequestView,
+    method: &str,
+    path: &str,
+    reason: Unlimited,
+    cx: &mut Cx<'_, S>,
+) -> Session {
+    cx.not_limited(reason);
     if !cx.shared.limits_tokens || !cx.config.endpoints().is_of_a_response(method, path) {
-        return Session::Idle;
+        return cx.pass();
     }
     narrow_accept_encoding(request, cx);
     Session::Asking
-}
-
-/// The way of a request with `method`. `websocket`: what to do with its WebSocket, if it wants one.
-fn way(method: &str, treatment: Treatment, websocket: Option<WebSocket>) -> Way {
-    // The methods of a handshake, and those that pass otherwise. Every other method is a request as any other, even if
-    // it wants a WebSocket: servers that know none answer it all the same.
-    let is_safe = matches!(method, "GET" | "HEAD" | "OPTIONS");
-    // docs/envoy.md#upgrades: what is left of this method is a tunnel, for anything.
-    let is_connect = method == "CONNECT";
-    let is_llm = matches!(treatment, Treatment::Format | Treatment::Realtime);
-    match (treatment, websocket) {
-        (Treatment::Pass, _) => Way::Pass,
-        (_, None) if method == "OPTIONS" => Way::Pass,
-        (Treatment::Reject, _) => Way::Reject,
-        (_, Some(WebSocket::Refuse)) if is_llm => Way::RefuseWebSocket,
-        (Treatment::Health, Some(_)) if is_safe => Way::Pass,
-        (_, Some(_)) if is_safe => Way::CountConnection,
-        _ if is_connect => Way::CountConnection,
-        (Treatment::Health, None) if matches!(method, "GET" | "HEAD") => Way::Pass,
-        (_, None) if is_safe => Way::PassKnown,
-        (Treatment::Free, _) => Way::PassKnown,
-        (Treatment::WithoutTokens, _) => Way::CountRequest,
-        _ => Way::Read,
-    }
 }
 
 /// A request of a limited sender.
@@ -137,28 +88,17 @@ struct Arrival<'a> {
 
 impl Arrival<'_> {
     fn follow<S: SharedData>(self, way: Way, cx: &mut Cx<'_, S>) -> Session {
+        if let Some((refusal, dry_run)) = way.refusal(&self.subject, cx.config)
+            && self.refuses(&refusal, dry_run, cx)
+        {
+            return Session::Idle;
+        }
         match way {
-            Way::Pass | Way::PassKnown => Session::Idle,
-            Way::Reject => {
-                // Where there is no limit, nothing is in a dry run but everything.
-                let dry_run =
-                    cx.config.dry_run() || (self.subject.is_limited() && !self.subject.is_enforced());
-                if self.refuses(&Refusal::ClosedEndpoint, dry_run, cx) {
-                    return Session::Idle;
-                }
-                self.read(cx)
-            }
+            Way::Pass | Way::PassKnown => cx.pass(),
             Way::RefuseWebSocket if !self.subject.is_limited() => self.not_limited(cx),
-            Way::RefuseWebSocket => {
-                let dry_run = !self.subject.is_enforced();
-                if self.refuses(&Refusal::WebSocket, dry_run, cx) {
-                    return Session::Idle;
-                }
-                self.count_connection(cx)
-            }
-            Way::CountConnection => self.count_connection(cx),
+            Way::RefuseWebSocket | Way::CountConnection => self.count_connection(cx),
             Way::CountRequest => self.count_request(cx),
-            Way::Read => self.read(cx),
+            Way::Reject | Way::Read => self.read(cx),
         }
     }
 
@@ -174,11 +114,11 @@ impl Arrival<'_> {
 
     /// Forwards a request that no limit applies to.
     fn not_limited<S: SharedData>(&self, cx: &mut Cx<'_, S>) -> Session {
-        cx.not_limited("no_limit_applies");
+        cx.not_limited(Unlimited::NoLimitApplies);
         if cx.config.meters() {
             cx.log_sender(&self.subject);
         }
-        Session::Idle
+        cx.pass()
     }
 
     /// Reserves a request and a slot for a connection, under every limit that its sender has: what is sent in it may
@@ -246,16 +186,29 @@ impl Arrival<'_> {
     }
 }
 
+/// Refuses a request of an unlimited sender to a closed endpoint, unless the configuration is a dry run.
+fn close<S: SharedData>(route: &Route, subject: &Subject, cx: &mut Cx<'_, S>) -> Session {
+    cx.log_sender(subject);
+    let dry_run = cx.config.dry_run();
+    if refuse_unless_dry_run(&Refusal::ClosedEndpoint, subject, route.endpoint, None, dry_run, cx) {
+        return Session::Idle;
+    }
+    cx.not_limited(Unlimited::NoLimitApplies);
+    cx.pass()
+}
+
 /// Refuses a request of an unknown identity, unless the configuration is a dry run.
-fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) {
+fn reject<S: SharedData>(endpoint: Endpoint, cx: &mut Cx<'_, S>) -> Session {
     let (sender, decision) = (SenderLabels::default(), Verdict::UnknownIdentity);
     if cx.config.dry_run() {
-        cx.log(Field::Decision, decision.name());
+        cx.log(Field::DryRun, decision.name());
         cx.count(Count::DryRunRequests { sender, decision });
-    } else {
-        cx.decide(decision, sender);
-        cx.refuse(&Refusal::UnknownIdentity, endpoint, None);
+        cx.not_limited(Unlimited::NoLimitApplies);
+        return cx.pass();
     }
+    cx.decide(decision, sender);
+    cx.refuse(&Refusal::UnknownIdentity, endpoint, None);
+    Session::Idle
 }
 
 /// Refuses a request of `subject` for what it is. In a dry run, only counts and logs that, and returns false.

@@ -121,13 +121,15 @@ pub struct Settlement {
     pub may_share: bool,
     /// The id by which Envoy knows the request, for the sidecar's log.
     pub request_id: Option<Arc<str>>,
+    /// The tokens that it was measured to use, for the sidecar's status page.
+    pub tokens: Option<u64>,
 }
 
 impl Settlement {
     /// That of a reservation whose request nobody knows any more.
     pub const fn without_request(id: String, charges: Vec<ScopeCharges>, held: HeldIn) -> Self {
         let (is_unchanged, is_final, may_share, request_id) = (false, false, false, None);
-        Self { id, charges, held, is_unchanged, is_final, may_share, request_id }
+        Self { id, charges, held, is_unchanged, is_final, may_share, request_id, tokens: None }
     }
 }
 

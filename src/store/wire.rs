@@ -132,6 +132,9 @@ pub struct Settle {
     /// [`HEADER`](super::corrections::HEADER) does not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lesson: Option<Lesson>,
+    /// The tokens that the request was measured to use, prompt and answer, whether or not they are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
     /// The charges of the reservation, in its order, with the real costs.
     #[serde(with = "flat")]
     pub charges: Vec<ScopeCharges>,
@@ -453,13 +456,14 @@ mod tests {
             may_share: true,
             request_id: Some("r-1".into()),
             lesson: "0123456789abcdefp".parse().ok().and_then(|cell| Lesson::new(cell, "me", 10, 13)),
+            tokens: Some(17),
             charges: charges(),
         };
         let lesson = serde_json::to_string(&settle.lesson).unwrap();
         let json = format!(
             concat!(
                 r#"{{"id":"x","namespace":"staging","if_absent":"charge","extend":true,"may_share":true,"#,
-                r#""request_id":"r-1","lesson":{},"charges":{}}}"#
+                r#""request_id":"r-1","lesson":{},"tokens":17,"charges":{}}}"#
             ),
             lesson, CHARGES
         );

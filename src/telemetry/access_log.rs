@@ -18,8 +18,8 @@ pub enum Field {
     /// (answered 503 without it), `refused` (for what it is) or `not_limited`.
     Decision,
     /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`, `encoding`,
-    /// `endpoint` or `upgrade`; whether it fits later, `used_up`, or never, `never_fits`; or why it is not limited:
-    /// `unlimited_key`, `no_limit_applies`, `path` or `method`.
+    /// `endpoint` or `upgrade`; whether it fits later, `used_up`, or never, `never_fits`; `client_left` if its client
+    /// did before it could be decided; or why it is not limited: an [`Unlimited`](super::series::Unlimited).
     Reason,
     /// The id of the request's sender, as in the keys of its counters.
     Id,

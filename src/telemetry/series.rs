@@ -65,9 +65,9 @@ const BY_SENDER: &[&str] = &["plan", "group", "key_name", "decision"];
 static REQUESTS: Family = counter(
     "requests",
     BY_SENDER,
-    "requests by what was decided about them: `admitted`, `over_limit` (429), `unknown_identity` (401), `uncounted` \
-     (forwarded without an answer of the store), `no_store` (503 without it), `refused` (for what they are) or \
-     `not_limited`",
+    "requests by what was decided about them: `admitted`, `over_limit` (429, or left while it waited), \
+     `unknown_identity` (401), `uncounted` (forwarded without an answer of the store), `no_store` (503 without it), \
+     `refused` (for what they are) or `not_limited`",
 );
 static DRY_RUN: Family = counter(
     "dry_run_requests",
@@ -96,7 +96,8 @@ static REFUSED: Family = counter(
 static NOT_LIMITED: Family = counter(
     "not_limited",
     &["reason"],
-    "requests that no limit is for: `unlimited_key`, `no_limit_applies`, or their `path` or `method`",
+    "requests that no limit is for: `unlimited_key`, `no_limit_applies`, or their `path` or `method`; and those that \
+     ended before any was asked: `client_left`, or `answered_early` by an upstream or another of Envoy's filters",
 );
 static UNREADABLE: Family =
     counter("unreadable", &[], "requests charged the most that a body could cost that nobody can read");
@@ -223,7 +224,7 @@ pub fn tags() -> Vec<&'static str> {
 pub enum Verdict {
     /// It was forwarded under its limits.
     Admitted,
-    /// It was answered 429.
+    /// It was answered 429, or its client left while it waited until it fitted.
     OverLimit,
     /// It was answered 401.
     UnknownIdentity,
@@ -233,8 +234,33 @@ pub enum Verdict {
     NoStore,
     /// It was refused for what it is.
     Refused,
-    /// No limit is for it.
+    /// No limit is for it, or none was asked.
     NotLimited,
+}
+
+/// Why a request is not limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Unlimited {
+    /// Its key is exempt.
+    UnlimitedKey,
+    /// None of the limits is for it.
+    NoLimitApplies,
+    /// Nothing at its path is limited.
+    Path,
+    /// Nothing with its method is limited.
+    Method,
+    /// Its client left before a limit was asked.
+    ClientLeft,
+    /// An upstream, or another filter of Envoy, answered before a limit was asked.
+    AnsweredEarly,
+}
+
+impl Unlimited {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
 }
 
 impl Verdict {
@@ -290,7 +316,7 @@ pub enum Count {
     Refusals { owner: &'static str, metric: Metric, window: String },
     Warnings { owner: &'static str, metric: Metric, window: String },
     Refused { reason: &'static str },
-    NotLimited { reason: &'static str },
+    NotLimited { reason: Unlimited },
     Unreadable,
     StreamUsageRefused,
     DecidedLocally,
@@ -344,8 +370,7 @@ impl Count {
             ["unreadable", "encoding", "endpoint", "upgrade", "model", "cap"]
                 .map(|reason| Self::Refused { reason }),
         );
-        let reasons = ["unlimited_key", "no_limit_applies", "path", "method"];
-        all.extend(reasons.map(|reason| Self::NotLimited { reason }));
+        all.extend(Unlimited::iter().map(|reason| Self::NotLimited { reason }));
         all
     }
 
@@ -389,7 +414,8 @@ impl Count {
                 ("metric", metric.name().into()),
                 ("window", window.as_str().into()),
             ],
-            Self::Refused { reason } | Self::NotLimited { reason } => vec![("reason", (*reason).into())],
+            Self::Refused { reason } => vec![("reason", (*reason).into())],
+            Self::NotLimited { reason } => vec![("reason", reason.name().into())],
             Self::Settled { outcome } => vec![("outcome", outcome.name().into())],
             Self::Tokens { kind, family } | Self::EstimatedTokens { kind, family } => {
                 vec![("kind", <&str>::from(kind).into()), ("family", (*family).into())]

@@ -110,7 +110,19 @@ impl<S: SharedData> Worker<S> {
 
     /// Delivers `event` to the request of `stream`, and returns its effects. Reads the clock only if there can be any.
     pub fn on(&mut self, stream: u32, event: Event<'_>, clock: &Clock<'_>) -> Effects {
-        if self.heeds(stream, &event) { self.at(stream, event, clock()) } else { Effects::default() }
+        if !self.heeds(stream, &event) {
+            return Effects::default();
+        }
+        if matches!(event, Event::RequestHeaders { .. }) || self.passes(stream) {
+            // Reading the clock is a call to Envoy, which a request takes for itself if it is limited.
+            return self.deliver(stream, event, self.ticked, Some(clock));
+        }
+        self.at(stream, event, clock())
+    }
+
+    /// Whether nothing limits the request of `stream`.
+    fn passes(&self, stream: u32) -> bool {
+        matches!(self.sessions.get(&stream), Some(Session::Passing))
     }
 
     fn heeds(&self, stream: u32, event: &Event<'_>) -> bool {
@@ -118,10 +130,10 @@ impl<S: SharedData> Worker<S> {
     }
 
     fn at(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
-        let effects = self.deliver(stream, event, now);
+        let effects = self.deliver(stream, event, now, None);
         if let Some(next) = effects.next_in_queue {
             // That request only moves its deadline, which the next turn serves: it has no effects.
-            self.deliver(next, Event::FirstInQueue, now);
+            self.deliver(next, Event::FirstInQueue, now, None);
         }
         effects
     }
@@ -158,11 +170,13 @@ impl<S: SharedData> Worker<S> {
         effects
     }
 
-    fn deliver(&mut self, stream: u32, event: Event<'_>, now: Millis) -> Effects {
+    /// `clock` is to be read if the time matters; `now` is that of the last tick then.
+    fn deliver(&mut self, stream: u32, event: Event<'_>, now: Millis, clock: Option<&Clock<'_>>) -> Effects {
         let session = self.sessions.remove(&stream).unwrap_or_default();
         let mut cx = Cx {
             stream,
             now,
+            clock,
             config: &self.config,
             stores: &mut self.stores,
             shared: &mut self.shared,

@@ -103,8 +103,8 @@ impl<S: SharedData> Stores<S> {
     }
 
     /// The last failure since the store's last sign of life.
-    pub fn failure(&self) -> Option<String> {
-        self.sidecar.as_ref().and_then(|sidecar| sidecar.health.failure()).map(|failure| failure.why.clone())
+    pub fn failure(&self) -> Option<&Failure> {
+        self.sidecar.as_ref().and_then(|sidecar| sidecar.health.failure())
     }
 
     /// Looks after the sidecar, or leaves that to others if it `stands_by`, and logs what has become of it.

@@ -91,7 +91,8 @@ impl<S: SharedData> Stores<S> {
 
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id } = settlement;
+        let Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id, tokens } =
+            settlement;
         match held {
             HeldIn::Nowhere => false,
             HeldIn::Local(_) if is_unchanged => false,
@@ -109,11 +110,12 @@ impl<S: SharedData> Stores<S> {
                 if is_final && is_unchanged && !may_share {
                     return false;
                 }
-                self.send(None, Settle { may_share, request_id, ..self.call(id, None, false, charges) })
+                let settle = self.call(id, None, false, charges);
+                self.send(None, Settle { may_share, request_id, tokens, ..settle })
             }
             HeldIn::Uncounted => {
                 let settle = self.call(id, Some(IfAbsent::Mark), false, charges);
-                let settle = Settle { may_share, request_id, ..settle };
+                let settle = Settle { may_share, request_id, tokens, ..settle };
                 let due = self.sidecar.as_mut().and_then(|sidecar| sidecar.reserves.settle_late(settle));
                 due.is_some_and(|settle| self.send(None, settle))
             }
@@ -122,7 +124,7 @@ impl<S: SharedData> Stores<S> {
                 let since = self.sidecar.as_mut().and_then(|it| it.arrears.ended(&id, &charges, now));
                 self.settle_locally(&charges, receipt, now);
                 let settle = self.call(id, Some(IfAbsent::Charge), false, charges);
-                let settle = Settle { may_share, request_id, ..settle };
+                let settle = Settle { may_share, request_id, tokens, ..settle };
                 self.send_since(since, None, settle)
             }
         }

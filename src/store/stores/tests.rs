@@ -36,6 +36,7 @@ fn settled(held: fn(Receipt) -> HeldIn, is_unchanged: bool) -> (u64, Option<Sett
         is_final: false,
         may_share: false,
         request_id: Some("r-1".into()),
+        tokens: Some(7),
     };
     let queued = stores.settle(settlement, Millis::ZERO);
     let used = local.reserve(&charges(0), Millis::ZERO).unwrap().states[0].used.get();
@@ -53,7 +54,7 @@ fn a_settlement_goes_to_the_store_that_has_the_reservation() {
     let redis = redis.unwrap();
     assert_eq!((used, &redis.charges), (5, &charges(40)));
     assert_eq!(redis.if_absent, None, "settling a reservation again must change nothing");
-    assert_eq!(redis.request_id.as_deref(), Some("r-1"));
+    assert_eq!((redis.request_id.as_deref(), redis.tokens), (Some("r-1"), Some(7)));
     let (used, instead) = settled(HeldIn::LocalShare, false);
     assert_eq!((used, instead.unwrap().if_absent), (40, Some(IfAbsent::Charge)));
     assert_eq!(settled(|_| HeldIn::Uncounted, false).1.unwrap().if_absent, Some(IfAbsent::Mark));

@@ -15,7 +15,7 @@ fn examples() -> Vec<(&'static Family, String)> {
         Count::Refusals { owner: "group", metric: Metric::Requests, window: "1m".to_owned() },
         Count::Warnings { owner: "global", metric: Metric::TotalTokens, window: "1d".to_owned() },
         Count::Refused { reason: "upgrade" },
-        Count::NotLimited { reason: "path" },
+        Count::NotLimited { reason: Unlimited::Path },
         Count::Unreadable,
         Count::StreamUsageRefused,
         Count::DecidedLocally,

@@ -182,7 +182,8 @@ fn where_tokens_are_not_limited_no_answer_is_read() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 5})));
     worker.request_headers(1, &asking("GET", "/v1/responses/resp_1", "key"), true, NOW);
-    assert!(!worker.knows(1));
+    worker.response_headers(1, OK, false, NOW);
+    assert!(!worker.reads_response(1) && !worker.knows(1));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod asked_usage;
 mod background;
 mod bodies;
 mod caps;
+mod decisions;
 mod health;
 mod law;
 mod learning;

@@ -399,3 +399,57 @@ fn a_429_says_who_has_refused_and_the_upstreams_keeps_its_headers() {
     let set = worker.response_headers(1, ResponseHead { status: 503, ..OK }, true, NOW).set;
     assert!(set.iter().all(|(name, _)| *name != "x-ratelimit-source"), "{set:?}");
 }
+
+/// Whoever sends it and wherever to: a key without limits, an endpoint without, a body that has not come.
+#[test]
+fn a_429_of_a_request_that_nothing_limits_says_who_has_refused() {
+    let config = json!({"keys": [{"key": "key", "tpm": 1_000}, {"key": "free", "unlimited": true}]});
+    let cancel = "/v1/responses/resp_1/cancel";
+    for (headers, expected) in [("auto", true), ("openai", true), ("ietf", true), ("none", false)] {
+        for (path, key) in [
+            ("/v1/chat/completions", "free"),
+            ("/v1/moderations", "key"),
+            ("/healthz", "key"),
+            (cancel, "key"),
+            ("/v1/chat/completions", "key"),
+        ] {
+            let mut config = config.clone();
+            config["headers"] = headers.into();
+            let memory = Memory::default();
+            let mut worker = worker(&memory, &config);
+            worker.request_headers(1, &post(path, key), false, NOW);
+            let event =
+                Event::ResponseHeaders { response: &Refused { by_upstream: true }, end_of_stream: true };
+            let edits = worker.on(1, event, NOW).headers;
+            let set = [("x-ratelimit-source", "upstream".to_owned())];
+            assert_eq!(
+                edits,
+                HeaderEdits { remove: Vec::new(), set: set[..usize::from(expected)].to_vec() },
+                "{path}"
+            );
+            worker.stream_done(1, NOW);
+            assert!(!worker.knows(1));
+        }
+    }
+}
+
+/// Reading the clock is a call to Envoy.
+#[test]
+fn a_request_that_nothing_limits_needs_no_clock() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &json!({"default": "unlimited"}));
+    let no_clock = || panic!("it looks at the clock");
+    let request = chat();
+    for event in [
+        Event::RequestHeaders { request: &request, end_of_stream: false },
+        Event::ResponseHeaders { response: &OK, end_of_stream: false },
+        Event::StreamDone { flags: &|| panic!("it reads") },
+    ] {
+        worker.worker.on(1, event, &no_clock);
+    }
+    assert!(!worker.knows(1));
+    let event = Event::RequestHeaders { request: &request, end_of_stream: false };
+    worker.worker.on(2, event, &no_clock);
+    worker.worker.on(2, Event::StreamDone { flags: &|| panic!("it reads") }, &no_clock);
+    assert!(!worker.knows(2), "its response has never come");
+}
