@@ -15,6 +15,8 @@
 mod cause;
 mod clock;
 pub mod command;
+#[cfg(test)]
+mod examples;
 pub mod metrics;
 pub mod script;
 pub mod serve;

@@ -2,7 +2,6 @@
 
 mod process;
 
-use crate::serve::refusal::Refusal;
 use llm_rate_limit::store::wire::{Met, Reserve, Reserved, Settle, Settled};
 use process::Process;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,6 +14,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use strum::{EnumIter, IntoEnumIterator as _, IntoStaticStr};
 
 /// The media type of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,6 +32,63 @@ struct CallName {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+/// The kind of an error: of a call, or of what the sidecar does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum ErrorKind {
+    /// Redis is unavailable.
+    RedisAway,
+    /// Redis answered a command with an error.
+    Redis,
+    /// The maximum number of calls is in flight.
+    QueueFull,
+    /// The body or the query of a call is invalid.
+    Malformed,
+    /// The body of a call is too large.
+    TooLarge,
+    /// A batch has too many elements.
+    TooMany,
+    /// The body of a call did not arrive in time.
+    TooSlow,
+    /// The body of a call made room for others.
+    Crowded,
+    /// The token of a call is missing or wrong.
+    Unauthorized,
+    /// The caller speaks another version of the wire.
+    Version,
+    /// The task of a call panicked.
+    Crashed,
+    /// No route has the path of a call.
+    NotFound,
+    /// The path of a call does not take its method.
+    Method,
+    /// What a refused reservation has charged cannot be given back.
+    Rollback,
+    /// Nothing can be learned about the counts of prompts.
+    Learning,
+}
+
+impl ErrorKind {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What has become of a warning for the webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Delivery {
+    /// The webhook has taken it.
+    Delivered,
+    /// Another sidecar has reported it.
+    ReportedByAnother,
+    /// The webhook has not taken it.
+    Failed,
+    /// Too many waited.
+    Dropped,
 }
 
 /// Histograms by call.
@@ -80,8 +137,8 @@ impl Metrics {
             family
         };
         let errors = Family::<Kind, Counter>::default();
-        let kinds = Refusal::KINDS.iter().chain(&["rollback"]);
-        kinds.for_each(|&kind| drop(errors.get_or_create(&Kind { kind })));
+        ErrorKind::iter().for_each(|kind| drop(errors.get_or_create(&Kind { kind: kind.name() })));
+        let deliveries: Vec<&'static str> = Delivery::iter().map(Into::into).collect();
         let metrics = Self {
             reservations: outcomes(&["admitted", "refused", "failed"]),
             settlements: outcomes(&["settled", "extended", "absent", "needless", "failed"]),
@@ -95,7 +152,7 @@ impl Metrics {
             redis_connections: Counter::default(),
             redis_clock_ahead: Gauge::default(),
             scripts_loaded: Counter::default(),
-            webhooks: outcomes(&["delivered", "reported_by_another", "failed", "dropped"]),
+            webhooks: outcomes(&deliveries),
             errors,
             connections: Gauge::default(),
             queue: Gauge::default(),
@@ -134,7 +191,8 @@ impl Metrics {
         registry.register("script_sources", sources, self.scripts_loaded.clone());
         let webhooks = "Warnings to the webhook, by outcome: `dropped` if too many waited";
         registry.register("webhooks", webhooks, self.webhooks.clone());
-        registry.register("errors", "Calls that got an error", self.errors.clone());
+        let errors = "Errors by kind: calls that got one, and what failed that the sidecar does by itself";
+        registry.register("errors", errors, self.errors.clone());
         registry.register("connections", "Open connections of callers", self.connections.clone());
         registry.register("queue_depth", "Calls in flight", self.queue.clone());
         let bytes = "Bytes of the bodies that arrive or are worked on";
@@ -244,13 +302,13 @@ impl Metrics {
     }
 
     /// Counts a warning for the webhook.
-    pub fn webhook(&self, outcome: &'static str) {
-        self.webhooks.get_or_create(&Outcome { outcome }).inc();
+    pub fn webhook(&self, delivery: Delivery) {
+        self.webhooks.get_or_create(&Outcome { outcome: delivery.into() }).inc();
     }
 
-    /// Counts a call that got an error of this kind.
-    pub fn error(&self, kind: &'static str) {
-        self.errors.get_or_create(&Kind { kind }).inc();
+    /// Counts an error of this kind.
+    pub fn error(&self, kind: ErrorKind) {
+        self.errors.get_or_create(&Kind { kind: kind.name() }).inc();
     }
 
     /// All metrics as OpenMetrics text, with `in_flight` calls in the queue and `bytes` of bodies now.
@@ -296,7 +354,9 @@ mod tests {
             r#"llm_rate_limit_sidecar_background_total{outcome="waits"} 0"#,
             r#"llm_rate_limit_sidecar_new_identities_total{outcome="shared"} 0"#,
             r#"llm_rate_limit_sidecar_errors_total{kind="rollback"} 0"#,
+            r#"llm_rate_limit_sidecar_errors_total{kind="learning"} 0"#,
             r#"llm_rate_limit_sidecar_errors_total{kind="queue_full"} 0"#,
+            r#"llm_rate_limit_sidecar_webhooks_total{outcome="reported_by_another"} 0"#,
             r#"llm_rate_limit_sidecar_request_seconds_count{call="reserve"} 0"#,
             r#"llm_rate_limit_sidecar_script_seconds_count{call="settle"} 0"#,
             r#"llm_rate_limit_sidecar_batch_size_count{call="background"} 0"#,
@@ -309,6 +369,42 @@ mod tests {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("process_{process} ")));
             assert!(line.unwrap().parse::<f64>().unwrap() >= 0.0, "{process}");
         }
+    }
+
+    /// Whatever is counted, no time series comes that was not there from the start: a rate sees its first step.
+    #[test]
+    fn nothing_that_is_counted_adds_a_series() {
+        let metrics = Metrics::new();
+        let series = || {
+            let text = metrics.render(0, 0).unwrap();
+            let names = text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()));
+            names.filter(|name| !name.starts_with("process_")).collect::<Vec<_>>()
+        };
+        let at_start = series();
+        ErrorKind::iter().for_each(|kind| metrics.error(kind));
+        Delivery::iter().for_each(|delivery| metrics.webhook(delivery));
+        let failed = || Reserved::Failed { error: "no".to_owned(), unavailable: true };
+        let decided = |admitted| Reserved::Decided { admitted, windows: Vec::new() };
+        let is_final = Reserve { is_final: true, ..Reserve::default() };
+        let batch = [is_final, Reserve::default(), Reserve::default()];
+        metrics.reserved(&batch, &[decided(true), decided(false), failed()], Duration::ZERO);
+        let done = |settled| Settled::Done { settled, over: false };
+        let extension = Settle { extend: true, ..Settle::default() };
+        let batch = [extension, Settle::default(), Settle::default(), Settle::default()];
+        let settled = [
+            done(true),
+            done(true),
+            done(false),
+            Settled::Failed { error: "no".to_owned(), permanent: true },
+        ];
+        metrics.settled(&batch, &settled, Duration::ZERO);
+        metrics.met(
+            &[Met::Done { found: None }, Met::Failed { error: "no".to_owned(), permanent: true }],
+            Duration::ZERO,
+        );
+        [true, false].into_iter().for_each(|own| metrics.newcomer(own));
+        CALLS.into_iter().for_each(|call| metrics.request(&format!("/v1/{call}"), Duration::ZERO));
+        assert_eq!(series(), at_start);
     }
 
     /// The page's table of the sidecar's metrics. `UPDATE_DOCS=1 cargo test -p llm-rate-limit-cli metrics_page` writes

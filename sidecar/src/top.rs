@@ -9,9 +9,10 @@
 //! It has the ids and names that counters have, and no keys. Requests that filters refuse from memory, or admit
 //! locally, never come here.
 
+use crate::status::history::tokens;
 use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved};
-use llm_rate_limit::window::{Window, WindowState};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle, Settled};
+use llm_rate_limit::window::{Algorithm, Window, WindowState};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -57,7 +58,11 @@ struct Entry {
     owner: Owner,
     requests: u64,
     refused: u64,
+    /// The tokens of those that were settled.
+    tokens: u64,
     nearest: Option<Used>,
+    /// The slots, of which requests give theirs back.
+    slots: Option<Used>,
 }
 
 /// A window, as it was after a decision.
@@ -106,6 +111,9 @@ pub struct Busy {
     pub requests: u64,
     /// Of them, those that a limit refused, this owner's or another.
     pub refused: u64,
+    /// The tokens of those that have ended here, as far as anybody has measured them.
+    #[serde(default)]
+    pub tokens: u64,
 }
 
 /// An owner, and the limit that it is closest to.
@@ -164,6 +172,31 @@ impl Top {
             }
             if state.current.owners.len() >= MAX_OWNERS {
                 state.current.purge(now);
+            }
+        }
+    }
+
+    /// Counts the answers to a batch of settlements: tokens, and slots that are free again.
+    pub fn settled(&self, batch: &[Settle], answers: &[Settled], now: Instant) {
+        let mut state = self.state();
+        state.turn(now);
+        for (one, answer) in batch.iter().zip(answers) {
+            if one.extend || !matches!(answer, Settled::Done { settled: true, .. }) {
+                continue;
+            }
+            let tokens = tokens(one).unwrap_or_default();
+            for scope in &one.charges {
+                for charges in scope.charges.chunk_by(|a, b| a.identity == b.identity) {
+                    let Some(first) = charges.first() else { continue };
+                    let owner = self.hasher.hash_one((&*one.namespace, &*scope.scope, &*first.identity));
+                    let State { current, previous } = &mut *state;
+                    // It has come before, perhaps in the ten minutes before these.
+                    let entry = current.owners.get_mut(&owner).or_else(|| previous.owners.get_mut(&owner));
+                    if let Some(entry) = entry {
+                        entry.tokens = entry.tokens.saturating_add(tokens);
+                        entry.give_back(charges);
+                    }
+                }
             }
         }
     }
@@ -230,15 +263,23 @@ impl Generation {
 
 impl Entry {
     fn new(owner: Owner) -> Self {
-        Self { owner, requests: 0, refused: 0, nearest: None }
+        Self { owner, requests: 0, refused: 0, tokens: 0, nearest: None, slots: None }
     }
 
     /// Sees the windows of a request.
     fn see(&mut self, charges: &[Charge], states: &[WindowState], now: Instant) {
         let capacity = |charge: &Charge| charge.window.capacity(charge.limit);
-        let nearest =
-            charges.iter().zip(states).max_by_key(|(charge, state)| share(state.used, capacity(charge)));
-        let Some((charge, state)) = nearest else { return };
+        let (slots, others): (Vec<_>, Vec<_>) =
+            charges.iter().zip(states).partition(|(it, _)| is_of_slots(it));
+        let nearest = |of: Vec<(&Charge, &WindowState)>| -> Option<(Charge, WindowState)> {
+            let nearest = of.into_iter().max_by_key(|(charge, state)| share(state.used, capacity(charge)))?;
+            Some((nearest.0.clone(), *nearest.1))
+        };
+        if let Some((charge, state)) = nearest(slots) {
+            self.slots = Some(Used::new(&charge, &state, now));
+        }
+        let Some((charge, state)) = nearest(others) else { return };
+        let (charge, state) = (&charge, &state);
         // What is known of a window that the request is charged to as well is out of date.
         let is_known = |used: &Used| charges.iter().any(|charge| used.is_of(charge));
         let earlier = self.nearest.as_ref().filter(|used| !is_known(used) && used.empty_at > now);
@@ -251,10 +292,15 @@ impl Entry {
             Some(nearest) if nearest.is_of(charge) => {
                 (nearest.used, nearest.capacity, nearest.empty_at) = (used, capacity, empty_at);
             }
-            nearest => {
-                let limit = Arc::clone(&charge.name);
-                *nearest = Some(Used { limit, window: charge.window, used, capacity, empty_at });
-            }
+            nearest => *nearest = Some(Used::new(charge, state, now)),
+        }
+    }
+
+    /// A request with these charges has ended.
+    fn give_back(&mut self, charges: &[Charge]) {
+        let Some(slots) = &mut self.slots else { return };
+        if charges.iter().any(|charge| is_of_slots(charge) && slots.is_of(charge)) {
+            slots.used = Units::new(slots.used.get().saturating_sub(1));
         }
     }
 
@@ -262,21 +308,29 @@ impl Entry {
     fn add(&mut self, later: &Self) {
         self.requests += later.requests;
         self.refused += later.refused;
+        self.tokens = self.tokens.saturating_add(later.tokens);
         self.nearest = later.nearest.clone().or_else(|| self.nearest.take());
+        self.slots = later.slots.clone().or_else(|| self.slots.take());
     }
 
-    /// The used part of its nearest limit, in millionths.
+    /// Its nearest limit, if it has used anything of one.
+    fn nearest(&self, now: Instant) -> Option<&Used> {
+        let known = self.slots.iter().filter(|slots| !slots.used.is_zero()).chain(&self.nearest);
+        known.filter(|used| used.empty_at > now).max_by_key(|used| used.share())
+    }
+
+    /// The used part of that, in millionths.
     fn share(&self, now: Instant) -> u64 {
-        let nearest = self.nearest.as_ref().filter(|nearest| nearest.empty_at > now);
-        nearest.map_or(0, |nearest| share(nearest.used, nearest.capacity))
+        self.nearest(now).map_or(0, Used::share)
     }
 
     fn busy(&self) -> Busy {
-        Busy { owner: self.owner.clone(), requests: self.requests, refused: self.refused }
+        let Self { requests, refused, tokens, .. } = *self;
+        Busy { owner: self.owner.clone(), requests, refused, tokens }
     }
 
     fn near(&self, now: Instant) -> Option<Near> {
-        let nearest = self.nearest.as_ref().filter(|nearest| nearest.empty_at > now)?;
+        let nearest = self.nearest(now)?;
         Some(Near {
             owner: self.owner.clone(),
             name: nearest.limit.to_string(),
@@ -288,7 +342,26 @@ impl Entry {
     }
 }
 
+/// Whether it is a charge of a slot.
+fn is_of_slots(charge: &Charge) -> bool {
+    charge.window.algorithm == Algorithm::Concurrency
+}
+
 impl Used {
+    fn new(charge: &Charge, state: &WindowState, now: Instant) -> Self {
+        Self {
+            limit: Arc::clone(&charge.name),
+            window: charge.window,
+            used: state.used,
+            capacity: charge.window.capacity(charge.limit),
+            empty_at: now + Duration::from_millis(state.reset.get()),
+        }
+    }
+
+    fn share(&self) -> u64 {
+        share(self.used, self.capacity)
+    }
+
     fn is_of(&self, charge: &Charge) -> bool {
         self.limit == charge.name && self.window.counted() == charge.window.counted()
     }
@@ -310,22 +383,14 @@ fn millis(duration: Duration) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::examples::{charge, in_scope};
     use llm_rate_limit::quantity::NonZeroMillis;
-    use llm_rate_limit::store::wire::ScopeCharges;
     use llm_rate_limit::window::Fit;
 
     /// A reservation of `identity` under limits of `name`, and its answer: what is used of 100.
     fn decided(identity: &str, name: &str, used: u64, admitted: bool) -> (Reserve, Reserved) {
-        let charge = Charge {
-            identity: identity.into(),
-            name: name.into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(100),
-            cost: Units::new(1),
-            enforced: true,
-            warn_at: None,
-        };
-        let charges = vec![ScopeCharges { scope: identity.into(), charges: vec![charge] }];
+        let charge = Charge { identity: identity.into(), ..charge(name) };
+        let charges = vec![in_scope(identity, &[charge])];
         let state = WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
         (Reserve { charges, ..Reserve::default() }, Reserved::Decided { admitted, windows: vec![state] })
     }
@@ -371,6 +436,45 @@ mod tests {
         assert_eq!(names(&top.ranking(9, None, now)).1, [("a", "requests", 20)], "it is still closer");
         let later = now + Duration::from_secs(61);
         assert_eq!(names(&top.ranking(9, None, later)).1, []);
+    }
+
+    #[test]
+    fn a_slot_that_is_free_again_is_not_used_and_tokens_are_counted_at_the_end() {
+        let now = Instant::now();
+        let top = Top::new(now);
+        let slot = Charge {
+            window: Window::concurrency(NonZeroMillis::MINUTE),
+            limit: Units::new(2),
+            ..charge("concurrency")
+        };
+        let charges = vec![in_scope("key", &[charge("requests"), slot])];
+        let state = |used| WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
+        let reserve = |slots: u64| {
+            let one = Reserve { charges: charges.clone(), ..Reserve::default() };
+            let windows = vec![state(7), state(slots)];
+            top.reserved(&[one], &[Reserved::Decided { admitted: true, windows }], now);
+        };
+        reserve(1);
+        reserve(2);
+        assert_eq!(names(&top.ranking(9, None, now)).1, [("key", "concurrency", 2)]);
+        let end = |extend| Settle { extend, tokens: Some(50), charges: charges.clone(), ..Settle::default() };
+        let done = |settled| [Settled::Done { settled, over: false }];
+        for (one, answer, expected) in [
+            (end(true), done(true), ("key", "concurrency", 2)),
+            (end(false), done(false), ("key", "concurrency", 2)),
+            (end(false), done(true), ("key", "concurrency", 1)),
+            (end(false), done(true), ("key", "requests", 7)),
+        ] {
+            top.settled(&[one], &answer, now);
+            assert_eq!(names(&top.ranking(9, None, now)).1, [expected]);
+        }
+        assert_eq!(top.ranking(9, None, now).busiest[0].tokens, 100);
+        // It ends in the next ten minutes.
+        reserve(1);
+        let later = now + GENERATION;
+        top.settled(&[end(false)], &done(true), later);
+        assert_eq!(names(&top.ranking(9, None, now)).1, [("key", "requests", 7)]);
+        assert_eq!(top.ranking(9, None, later).busiest[0].tokens, 150);
     }
 
     #[test]

@@ -56,7 +56,12 @@ fn write(ranking: &Ranking, names: &Names, out: &mut impl Write) -> Result<(), F
         return Ok(writeln!(out, "this sidecar has decided no request in the last {over}")?);
     }
     writeln!(out, "busiest in the last {over}, by requests that came to this sidecar:")?;
-    let columns = [("WHO", Align::Left), ("REQUESTS", Align::Right), ("REFUSED", Align::Right)];
+    let columns = [
+        ("WHO", Align::Left),
+        ("REQUESTS", Align::Right),
+        ("REFUSED", Align::Right),
+        ("TOKENS", Align::Right),
+    ];
     let rows: Vec<_> = ranking.busiest.iter().map(|it| busy(it, names)).collect();
     table::write(out, columns, &rows)?;
     if ranking.missing > 0 {
@@ -76,8 +81,10 @@ fn write(ranking: &Ranking, names: &Names, out: &mut impl Write) -> Result<(), F
     Ok(table::write(out, columns, &rows)?)
 }
 
-fn busy(busy: &Busy, names: &Names) -> [String; 3] {
-    [who(&busy.owner, names), busy.requests.to_string(), busy.refused.to_string()]
+fn busy(busy: &Busy, names: &Names) -> [String; 4] {
+    let numbers = [busy.requests, busy.refused, busy.tokens].map(|number| number.to_string());
+    let [requests, refused, tokens] = numbers;
+    [who(&busy.owner, names), requests, refused, tokens]
 }
 
 fn near(near: &Near, names: &Names) -> [String; 7] {

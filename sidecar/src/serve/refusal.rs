@@ -1,6 +1,7 @@
 //! The errors of a call and their answers: `{"error": "..."}` with a status, and `"permanent": true` where a batch must
 //! not be sent again as it is.
 
+use crate::metrics::ErrorKind;
 use crate::store::error::{Unavailable, UsageError};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -54,39 +55,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All names in metrics.
-    pub const KINDS: [&'static str; 13] = [
-        "redis_away",
-        "redis",
-        "queue_full",
-        "malformed",
-        "too_large",
-        "too_many",
-        "too_slow",
-        "crowded",
-        "unauthorized",
-        "version",
-        "crashed",
-        "not_found",
-        "method",
-    ];
-
-    /// Its name in metrics.
-    pub const fn kind(&self) -> &'static str {
+    /// Its kind in metrics.
+    pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable(_) => "redis_away",
-            Self::Redis(_) => "redis",
-            Self::QueueFull(_) => "queue_full",
-            Self::Malformed(_) => "malformed",
-            Self::TooLarge(_) => "too_large",
-            Self::TooMany(_) => "too_many",
-            Self::TooSlow => "too_slow",
-            Self::Crowded => "crowded",
-            Self::Unauthorized => "unauthorized",
-            Self::Version(_) => "version",
-            Self::Crashed => "crashed",
-            Self::NotFound => "not_found",
-            Self::Method => "method",
+            Self::Unavailable(_) => ErrorKind::RedisAway,
+            Self::Redis(_) => ErrorKind::Redis,
+            Self::QueueFull(_) => ErrorKind::QueueFull,
+            Self::Malformed(_) => ErrorKind::Malformed,
+            Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::TooMany(_) => ErrorKind::TooMany,
+            Self::TooSlow => ErrorKind::TooSlow,
+            Self::Crowded => ErrorKind::Crowded,
+            Self::Unauthorized => ErrorKind::Unauthorized,
+            Self::Version(_) => ErrorKind::Version,
+            Self::Crashed => ErrorKind::Crashed,
+            Self::NotFound => ErrorKind::NotFound,
+            Self::Method => ErrorKind::Method,
         }
     }
 

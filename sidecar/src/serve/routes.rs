@@ -279,7 +279,7 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     app.metrics.request(&path, began.elapsed());
     if let Some(refusal) = response.extensions().get::<Refusal>() {
         app.metrics.error(refusal.kind());
-        tracing::debug!(kind = refusal.kind(), why = %refusal, "answered a call with an error");
+        tracing::debug!(kind = refusal.kind().name(), why = %refusal, "answered a call with an error");
     }
     response
 }

@@ -30,8 +30,10 @@ pub struct Minute {
     pub admitted: u64,
     /// Requests that were refused.
     pub refused: u64,
-    /// Tokens of the settlements: of requests whose tokens are limited.
+    /// Tokens of the settlements, as far as anybody has measured them.
     pub tokens: u64,
+    /// Whether anybody has.
+    pub has_tokens: bool,
 }
 
 impl History {
@@ -65,10 +67,11 @@ impl History {
             !one.extend && matches!(answer, Settled::Done { settled: true, .. })
         };
         let settled = batch.iter().zip(answers).filter(|(one, answer)| is_final(one, answer));
-        let tokens = settled.map(|(one, _)| tokens(&one.charges)).fold(0, u64::saturating_add);
+        let measured: Vec<u64> = settled.filter_map(|(one, _)| tokens(one)).collect();
         let mut state = self.at(now);
         if let Some(minute) = state.minutes.back_mut() {
-            minute.tokens = minute.tokens.saturating_add(tokens);
+            minute.tokens = measured.iter().copied().fold(minute.tokens, u64::saturating_add);
+            minute.has_tokens |= !measured.is_empty();
         }
     }
 
@@ -101,33 +104,30 @@ impl History {
     }
 }
 
-/// The tokens of a request that is charged to several limits: the most that any of them says.
-fn tokens(scopes: &[ScopeCharges]) -> u64 {
+/// The tokens of a request that was settled: those that were measured, or else the most that any of the limits that it
+/// is charged to says. None if neither says anything.
+pub fn tokens(one: &Settle) -> Option<u64> {
     let most = |metric: Metric| {
         let is_of = |charge: &&Charge| Metric::of_limit(&charge.name) == Some(metric);
-        ScopeCharges::flat(scopes).filter(is_of).map(|charge| charge.cost.get()).max().unwrap_or_default()
+        ScopeCharges::flat(&one.charges).filter(is_of).map(|charge| charge.cost.get()).max()
     };
-    most(Metric::TotalTokens).max(most(Metric::InputTokens).saturating_add(most(Metric::OutputTokens)))
+    let parts = match (most(Metric::InputTokens), most(Metric::OutputTokens)) {
+        (None, None) => None,
+        (input, output) => Some(input.unwrap_or_default().saturating_add(output.unwrap_or_default())),
+    };
+    one.tokens.or_else(|| most(Metric::TotalTokens).max(parts))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llm_rate_limit::quantity::{NonZeroMillis, Units};
-    use llm_rate_limit::window::Window;
+    use crate::examples::{charge, in_scope};
+    use llm_rate_limit::quantity::Units;
     use std::time::Duration;
 
     fn charges(costs: &[(&str, u64)]) -> Vec<ScopeCharges> {
-        let charge = |(name, cost): &(&str, u64)| Charge {
-            identity: "me".into(),
-            name: (*name).into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(100),
-            cost: Units::new(*cost),
-            enforced: true,
-            warn_at: None,
-        };
-        vec![ScopeCharges { scope: "me".into(), charges: costs.iter().map(charge).collect() }]
+        let charge = |(name, cost): &(&str, u64)| Charge { cost: Units::new(*cost), ..charge(name) };
+        vec![in_scope("me", &costs.iter().map(charge).collect::<Vec<_>>())]
     }
 
     fn decided(admitted: bool) -> Reserved {
@@ -144,11 +144,17 @@ mod tests {
         history.reserved(&batch, &[decided(true), decided(false), decided(true)], at(59));
         history.reserved(&batch, &[decided(true), decided(true), decided(true)], at(60));
         let minutes = history.minutes(at(179));
-        assert_eq!(minutes[MINUTES - 3], Minute { admitted: 1, refused: 1, tokens: 0 });
-        assert_eq!(minutes[MINUTES - 2], Minute { admitted: 2, refused: 0, tokens: 0 });
+        assert_eq!(minutes[MINUTES - 3], Minute { admitted: 1, refused: 1, tokens: 0, has_tokens: false });
+        assert_eq!(minutes[MINUTES - 2], Minute { admitted: 2, refused: 0, tokens: 0, has_tokens: false });
         assert_eq!(minutes[MINUTES - 1], Minute::default());
-        assert_eq!(history.minutes(at(59 * 60))[0], Minute { admitted: 1, refused: 1, tokens: 0 });
-        assert_eq!(history.minutes(at(60 * 60))[0], Minute { admitted: 2, refused: 0, tokens: 0 });
+        assert_eq!(
+            history.minutes(at(59 * 60))[0],
+            Minute { admitted: 1, refused: 1, tokens: 0, has_tokens: false }
+        );
+        assert_eq!(
+            history.minutes(at(60 * 60))[0],
+            Minute { admitted: 2, refused: 0, tokens: 0, has_tokens: false }
+        );
         assert_eq!(history.minutes(at(1_000_000)), [Minute::default(); MINUTES]);
     }
 
@@ -167,5 +173,22 @@ mod tests {
         ];
         history.settled(&batch, &[done(true), done(true), done(false), done(true)], start);
         assert_eq!(history.minutes(start)[MINUTES - 1].tokens, 18);
+        // Where dollars are limited, or only requests, the filter says what it has measured.
+        let measured = Settle { tokens: Some(100), ..settle(&[("cost_usd", 9)]) };
+        let batch = [measured, settle(&[("requests", 1)])];
+        history.settled(&batch, &[done(true), done(true)], start);
+        assert_eq!(history.minutes(start)[MINUTES - 1].tokens, 118);
+    }
+
+    #[test]
+    fn tokens_that_nobody_has_measured_are_not_none() {
+        let start = Instant::now();
+        let history = History::new(start);
+        let done = [Settled::Done { settled: true, over: false }];
+        let settle = |name| Settle { charges: charges(&[(name, 0)]), ..Settle::default() };
+        history.settled(&[settle("requests")], &done, start);
+        assert!(!history.minutes(start)[MINUTES - 1].has_tokens);
+        history.settled(&[settle("total_tokens")], &done, start);
+        assert!(history.minutes(start)[MINUTES - 1].has_tokens);
     }
 }

@@ -3,7 +3,9 @@
 use super::history::{MINUTES, Minute};
 use crate::top::{Busy, Near, Owner, Ranking};
 use llm_rate_limit::answer::{amount_of_limit, go_duration};
+use llm_rate_limit::identity::{ANONYMOUS, KINDS};
 use llm_rate_limit::policy::limit::Metric;
+use llm_rate_limit::policy::{self, NEW_IDENTITIES};
 use llm_rate_limit::quantity::{Millis, Units};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::Duration;
@@ -93,7 +95,11 @@ impl Status {
                 }
                 (card("Admitted, last hour", self.sum(|minute| minute.admitted)))
                 (card("Refused, last hour", self.sum(|minute| minute.refused)))
-                (card("Tokens, last hour", self.sum(|minute| minute.tokens)))
+                @if self.minutes.iter().any(|minute| minute.has_tokens) {
+                    (card("Tokens, last hour", self.sum(|minute| minute.tokens)))
+                } @else {
+                    div.card { "Tokens, last hour" b { "–" } span.dim { "nobody has measured any" } }
+                }
             }
         }
     }
@@ -153,7 +159,7 @@ fn nearest(nearest: &[Near]) -> Markup {
         h2 id="nearest" tabindex="-1" { "Closest to a limit" }
         div.scroll tabindex="0" role="region" aria-label="Closest to a limit" {
             table {
-                caption { "As they were after the last request of each." }
+                caption { "As they were after the last request of each; of slots, after its end." }
                 thead { tr {
                     th scope="col" { "Identity" } th scope="col" { "Limit" } th scope="col" class="number" { "Used" }
                     th scope="col" class="number" { "of" } th scope="col" { "" } th scope="col" { "Empty in" }
@@ -189,23 +195,24 @@ fn busiest(ranking: &Ranking) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Busiest" {
             table {
                 caption {
-                    "Requests over the last " (over)
+                    "Requests over the last " (over) ", and tokens of those that have ended"
                     @if ranking.missing > 0 { "; each count may lack " (grouped(ranking.missing)) }
                     "."
                 }
                 thead { tr {
                     th scope="col" { "Identity" } th scope="col" class="number" { "Requests" }
-                    th scope="col" class="number" { "Refused" }
+                    th scope="col" class="number" { "Refused" } th scope="col" class="number" { "Tokens" }
                 } }
                 tbody {
-                    @for Busy { owner: of, requests, refused } in &ranking.busiest {
+                    @for Busy { owner: of, requests, refused, tokens } in &ranking.busiest {
                         tr {
                             td { (owner(of)) }
                             td.number { (grouped(*requests)) }
                             td.number { (grouped(*refused)) }
+                            td.number { (grouped(*tokens)) }
                         }
                     }
-                    @if ranking.busiest.is_empty() { tr { td colspan="3" { "Nobody has come." } } }
+                    @if ranking.busiest.is_empty() { tr { td colspan="4" { "Nobody has come." } } }
                 }
             }
         }
@@ -221,11 +228,14 @@ fn owner(of: &Owner) -> Markup {
     }
 }
 
-/// An id's beginning. What is as short is no hash, but a name such as that of a group.
+/// An id's beginning, after the word for its kind. Names, such as that of a group, are whole.
 fn short(id: &str) -> String {
-    match id.char_indices().nth(SHOWN_OF_ID) {
-        Some((end, _)) => format!("{}…", id.get(..end).unwrap_or_default()),
-        None => id.to_owned(),
+    let is_name = policy::is_shared(id) || [ANONYMOUS, NEW_IDENTITIES].contains(&id);
+    let kind = KINDS.iter().find(|kind| id.starts_with(**kind)).copied().unwrap_or_default();
+    let rest = id.strip_prefix(kind).unwrap_or(id);
+    match rest.char_indices().nth(SHOWN_OF_ID) {
+        Some((end, _)) if !is_name => format!("{kind}{}…", rest.get(..end).unwrap_or_default()),
+        _ => id.to_owned(),
     }
 }
 
@@ -264,7 +274,7 @@ mod tests {
 
     fn status(ranking: Ranking) -> String {
         let mut minutes = [Minute::default(); MINUTES];
-        minutes[MINUTES - 1] = Minute { admitted: 1_234_567, refused: 5, tokens: 9 };
+        minutes[MINUTES - 1] = Minute { admitted: 1_234_567, refused: 5, tokens: 9, has_tokens: true };
         let redis = Err("<script>alert(1)</script>".to_owned());
         let status = Status { redis, uptime: Duration::from_secs(61), minutes, ranking, refreshes: true };
         status.page().into_string()
@@ -279,7 +289,7 @@ mod tests {
             limit: Units::new(10_000_000),
             reset_ms: Millis::new(1_200),
         };
-        let busy = Busy { owner: owner_of(identity), requests: 3, refused: 1 };
+        let busy = Busy { owner: owner_of(identity), requests: 3, refused: 1, tokens: 4_321 };
         Ranking { over_ms: Millis::MINUTE, missing: 0, busiest: vec![busy], nearest: vec![near] }
     }
 
@@ -293,9 +303,39 @@ mod tests {
     }
 
     #[test]
+    fn names_are_whole_and_ids_are_cut() {
+        let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        for (id, shown) in [
+            (digest.to_owned(), "9f86d081…"),
+            (format!("ip-{digest}"), "ip-9f86d081…"),
+            (format!("all-{digest}"), "all-9f86d081…"),
+            ("group-engineering-europe".to_owned(), "group-engineering-europe"),
+            ("model-claude-sonnet-4*".to_owned(), "model-claude-sonnet-4*"),
+            ("global".to_owned(), "global"),
+            ("anonymous".to_owned(), "anonymous"),
+            ("new-identities".to_owned(), "new-identities"),
+        ] {
+            assert_eq!(short(&id), shown);
+        }
+    }
+
+    #[test]
+    fn tokens_that_nobody_has_measured_are_no_zero() {
+        let minutes = [Minute { admitted: 1, ..Minute::default() }; MINUTES];
+        let status = Status {
+            redis: Ok(Duration::ZERO),
+            uptime: Duration::ZERO,
+            minutes,
+            ranking: ranking("me", "requests"),
+            refreshes: false,
+        };
+        assert!(status.page().into_string().contains("Tokens, last hour<b>–</b>"));
+    }
+
+    #[test]
     fn amounts_are_readable() {
         let page = status(ranking("me", "gpt-4*/cost_usd"));
-        for text in ["$7.5", "$10", "1\u{202f}234\u{202f}567", "up 1m1s", "2s"] {
+        for text in ["$7.5", "$10", "1\u{202f}234\u{202f}567", "up 1m1s", "2s", "4\u{202f}321"] {
             assert!(page.contains(text), "{text}: {page}");
         }
         assert_eq!(amount("requests", Units::new(7_500)), "7\u{202f}500");

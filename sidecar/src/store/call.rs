@@ -414,26 +414,11 @@ pub fn window_states(reply: &[i64]) -> Option<Vec<WindowState>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::examples::{charge, in_scope};
     use llm_rate_limit::window::Fit;
 
-    fn charge(name: &str) -> Charge {
-        Charge {
-            identity: "key".into(),
-            name: name.into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(100),
-            cost: Units::new(1),
-            enforced: true,
-            warn_at: None,
-        }
-    }
-
-    fn in_scope(scope: &str, charge: Charge) -> ScopeCharges {
-        ScopeCharges { scope: scope.into(), charges: vec![charge] }
-    }
-
     fn one(scope: &str, name: &str) -> ScopeCharges {
-        in_scope(scope, charge(name))
+        in_scope(scope, &[charge(name)])
     }
 
     fn refusal(charges: &[ScopeCharges]) -> String {
@@ -458,8 +443,9 @@ mod tests {
 
     #[test]
     fn what_new_identities_share_has_one_tag_and_one_counter_for_each_limit() {
-        let own =
-            |identity: &str| in_scope(identity, Charge { identity: identity.into(), ..charge("requests") });
+        let own = |identity: &str| {
+            in_scope(identity, &[Charge { identity: identity.into(), ..charge("requests") }])
+        };
         let charges = [own("ab12"), own("group-team"), own("global"), one("ab13", "requests")];
         let groups = groups("staging", "id", &charges).unwrap();
         assert_eq!(groups.iter().map(Group::is_own).collect::<Vec<_>>(), [true, false, false, false]);
@@ -486,19 +472,19 @@ mod tests {
     #[test]
     fn charges_that_the_scripts_would_get_wrong_are_refused() {
         let too_many = Units::new(MAX_EXACT + 1);
-        let too_dear = in_scope("a", Charge { cost: too_many, ..charge("requests") });
+        let too_dear = in_scope("a", &[Charge { cost: too_many, ..charge("requests") }]);
         assert_eq!(
             refusal(&[one("a", "x"), too_dear]),
             "charges[1]: cost is 9007199254740992, more than 9007199254740991 (2^53 - 1)"
         );
-        let limit = in_scope("a", Charge { limit: Units::new(u64::MAX), ..charge("requests") });
+        let limit = in_scope("a", &[Charge { limit: Units::new(u64::MAX), ..charge("requests") }]);
         assert!(refusal(&[limit]).starts_with("charges[0]: limit is 18446744073709551615"));
         let long = Window::sliding(NonZeroMillis::new(MAX_WINDOW.get() + 1).unwrap());
-        let long = in_scope("a", Charge { window: long, ..charge("x") });
+        let long = in_scope("a", &[Charge { window: long, ..charge("x") }]);
         assert!(refusal(&[long]).starts_with("charges[0]: the window is"));
         let bucket = |burst| {
             let window = Window::token_bucket(NonZeroMillis::MINUTE, burst);
-            in_scope("a", Charge { window, ..charge("x") })
+            in_scope("a", &[Charge { window, ..charge("x") }])
         };
         assert!(refusal(&[bucket(too_many)]).starts_with("charges[0]: burst is 9007199254740992"));
         assert_eq!(
@@ -520,7 +506,7 @@ mod tests {
     #[test]
     fn a_lease_is_one_slot_while_its_request_runs_and_none_after() {
         let window = Window::concurrency(NonZeroMillis::MINUTE);
-        let charges = [in_scope("a", Charge { window, cost: Units::new(3), ..charge("concurrency") })];
+        let charges = [in_scope("a", &[Charge { window, cost: Units::new(3), ..charge("concurrency") }])];
         let group = &groups("", "id", &charges).unwrap()[0];
         let settle =
             |extend| Settle { id: "id".into(), extend, charges: charges.to_vec(), ..Settle::default() };
@@ -554,7 +540,7 @@ mod tests {
     #[test]
     fn the_largest_numbers_are_accepted() {
         let most = Units::new(MAX_EXACT);
-        let largest = in_scope("a", Charge { cost: most, limit: most, ..charge("x") });
+        let largest = in_scope("a", &[Charge { cost: most, limit: most, ..charge("x") }]);
         assert!(groups("", "id", &[largest]).is_ok());
     }
 

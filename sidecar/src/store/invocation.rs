@@ -226,24 +226,17 @@ impl<'a> Draft<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::examples::{self, in_scope};
     use crate::store::call::{Group, groups};
     use llm_rate_limit::quantity::{NonZeroMillis, Units};
     use llm_rate_limit::store::wire::ScopeCharges;
 
     fn charge(name: &str) -> Charge {
-        Charge {
-            identity: "me".into(),
-            name: name.into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(100),
-            cost: Units::new(7),
-            enforced: true,
-            warn_at: None,
-        }
+        Charge { identity: "me".into(), cost: Units::new(7), ..examples::charge(name) }
     }
 
     fn of(scope: &str, charges: &[Charge]) -> [ScopeCharges; 1] {
-        [ScopeCharges { scope: scope.into(), charges: charges.to_vec() }]
+        [in_scope(scope, charges)]
     }
 
     fn group(charges: &[ScopeCharges]) -> Group<'_> {

@@ -9,7 +9,7 @@ use super::call::{Invalid, keyspace};
 use super::invocation::Invocation;
 use super::is_no_script;
 use super::link::Link;
-use crate::metrics::Metrics;
+use crate::metrics::{ErrorKind, Metrics};
 use crate::script;
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::store::corrections::Told;
@@ -91,7 +91,7 @@ impl Learning {
         };
         if let Err(why) = &factors {
             tracing::debug!(%why, "cannot learn about the counts of prompts");
-            metrics.error("learning");
+            metrics.error(ErrorKind::Learning);
         }
         self.end(namespace, factors.ok());
     }

@@ -193,7 +193,9 @@ impl Store {
             answers.append(&mut self.settle_slice(slice).await?);
         }
         self.metrics.settled(batch, &answers, began.elapsed());
-        self.history.settled(batch, &answers, Instant::now());
+        let now = Instant::now();
+        self.top.settled(batch, &answers, now);
+        self.history.settled(batch, &answers, now);
         said::settled(batch, &answers);
         Ok(answers)
     }
@@ -349,7 +351,7 @@ impl Store {
         };
         if let Some(why) = failure {
             tracing::warn!(%why, "cannot roll back a refused reservation: part of it stays charged");
-            self.metrics.error("rollback");
+            self.metrics.error(crate::metrics::ErrorKind::Rollback);
         }
         let (mut refused, mut calls) = (Vec::new(), Vec::new());
         for one in pending.iter_mut().filter(|one| one.is_refused()) {

@@ -25,22 +25,12 @@ pub(super) fn slices<T>(batch: &[T], charges: fn(&T) -> &[ScopeCharges]) -> impl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llm_rate_limit::quantity::{NonZeroMillis, Units};
-    use llm_rate_limit::store::wire::{Charge, Reserve};
-    use llm_rate_limit::window::Window;
+    use crate::examples::{charge, in_scope};
+    use llm_rate_limit::store::wire::Reserve;
 
     fn of(charges: usize) -> Reserve {
-        let charge = Charge {
-            identity: "me".into(),
-            name: "requests".into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
-            limit: Units::new(1),
-            cost: Units::new(1),
-            enforced: true,
-            warn_at: None,
-        };
-        let charges = vec![ScopeCharges { scope: "s".into(), charges: vec![charge; charges] }];
-        Reserve { charges, ..Reserve::default() }
+        let charges = vec![charge("requests"); charges];
+        Reserve { charges: vec![in_scope("s", &charges)], ..Reserve::default() }
     }
 
     fn lengths(charges: &[usize]) -> Vec<usize> {

@@ -9,7 +9,7 @@
 pub mod target;
 pub mod warning;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Delivery, Metrics};
 use crate::store::Store;
 use llm_rate_limit::store::wire::{Reserve, Reserved};
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ impl Webhook {
             }
             if self.queue.try_send(warning).is_err() {
                 self.reported.remove(&key);
-                self.metrics.webhook("dropped");
+                self.metrics.webhook(Delivery::Dropped);
             }
         }
     }
@@ -116,20 +116,20 @@ impl Deliveries {
     async fn deliver(&self, warning: &Warning) {
         let key = warning.key();
         let outcome = match self.store.claim(&key, warning.lasts()).await {
-            Ok(false) => "reported_by_another",
+            Ok(false) => Delivery::ReportedByAnother,
             Ok(true) => match self.target.send(warning, SystemTime::now()).await {
-                Ok(()) => "delivered",
+                Ok(()) => Delivery::Delivered,
                 Err(why) => {
                     tracing::error!(%why, "cannot deliver a warning to the webhook");
                     self.reported.remove(&key);
                     self.store.unclaim(&key).await;
-                    "failed"
+                    Delivery::Failed
                 }
             },
             Err(why) => {
                 tracing::warn!(%why, "a warning waits for Redis");
                 self.reported.remove(&key);
-                "failed"
+                Delivery::Failed
             }
         };
         self.metrics.webhook(outcome);

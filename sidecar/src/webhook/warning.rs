@@ -90,18 +90,16 @@ impl Warning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llm_rate_limit::quantity::{Millis, NonZeroMillis};
-    use llm_rate_limit::window::{Fit, Window};
+    use crate::examples::{self, in_scope};
+    use llm_rate_limit::quantity::Millis;
+    use llm_rate_limit::window::Fit;
 
     fn charge(name: &str, warn_at: Option<u64>) -> Charge {
         Charge {
             identity: "me".into(),
-            name: name.into(),
-            window: Window::sliding(NonZeroMillis::MINUTE),
             limit: Units::new(10_000_000),
-            cost: Units::new(1),
-            enforced: true,
             warn_at: warn_at.map(Units::new),
+            ..examples::charge(name)
         }
     }
 
@@ -111,10 +109,9 @@ mod tests {
 
     #[test]
     fn only_limits_that_have_reached_their_threshold_warn() {
-        let scope = |name: &str, charges: Vec<Charge>| ScopeCharges { scope: name.into(), charges };
         let charges = vec![
-            scope("team", vec![charge("requests", Some(8)), charge("input_tokens", None)]),
-            scope("me", vec![charge("gpt-4*/cost_usd", Some(7_500_000))]),
+            in_scope("team", &[charge("requests", Some(8)), charge("input_tokens", None)]),
+            in_scope("me", &[charge("gpt-4*/cost_usd", Some(7_500_000))]),
         ];
         let one = Reserve { namespace: "eu".into(), charges, ..Reserve::default() };
         let decided =
