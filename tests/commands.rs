@@ -256,6 +256,130 @@ fn explain_shows_what_happens_at_a_path() {
     );
 }
 
+/// `explain` sorts a request by what the filter sorts it by: method, upgrade, path and body.
+#[test]
+fn explain_says_what_the_filter_would_do() {
+    let config = |more: Value| {
+        let mut config = json!({
+            "inspect": {"path": "/inspect", "token_sha256": "0".repeat(64)},
+            "keys": [
+                {"key": "a", "rpm": 5, "tpm": 600, "models": {"gpt-4o": {"rpd": 7}}},
+                {"key": "b", "rpm": 5, "dry_run": true},
+                {"key": "c", "unlimited": true},
+            ],
+            "endpoints": {"/closed": "reject"},
+            "default": "reject",
+        });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        file(&config)
+    };
+    let plain = config(json!({}));
+    let refuses = config(json!({"on_unreadable": "refuse"}));
+    let counts = config(json!({"websocket": "count"}));
+    let dry = config(json!({"dry_run": true}));
+    let keyed = |key: &str| format!("authorization: {key}");
+    let (a, b, c, stranger) = (keyed("a"), keyed("b"), keyed("c"), keyed("x"));
+    let upgrade = ["--method", "get", "--header", "upgrade: websocket"];
+    let responses = ["--path", "/v1/responses"];
+    let with = |parts: &[&[&str]]| parts.concat().iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
+    for (config, arguments, body, expected) in [
+        (
+            &plain,
+            with(&[&["--header", &a, "--path", "/v1/models", "--method", "GET"]]),
+            "",
+            "passes: no limit is for its method",
+        ),
+        (
+            &plain,
+            with(&[&["--header", &stranger, "--path", "/v1/models", "--method", "GET"]]),
+            "",
+            "rejected: answered 401",
+        ),
+        (&plain, with(&[&["--header", &a], &responses, &upgrade]), "", "refused: answered 426: "),
+        (
+            &plain,
+            with(&[&["--header", &b], &responses, &upgrade]),
+            "",
+            "in a dry run, and forwarded: refused: answered 426",
+        ),
+        (
+            &plain,
+            with(&[&["--header", &c], &responses, &upgrade]),
+            "",
+            "responses\nunlimited: nothing is counted",
+        ),
+        (
+            &counts,
+            with(&[&["--header", &a], &responses, &upgrade]),
+            "",
+            "a connection: one request and one slot",
+        ),
+        (
+            &plain,
+            with(&[&["--header", &a, "--path", "/chat"], &upgrade]),
+            "",
+            "a connection: one request and one slot",
+        ),
+        (
+            &plain,
+            with(&[&["--header", &a, "--path", "/inspect"]]),
+            "",
+            "inspect: the filter answers about itself",
+        ),
+        (&plain, with(&[&["--header", &a, "--path", "/closed"]]), "", "reject: answered 403"),
+        (
+            &plain,
+            with(&[&["--header", &b, "--path", "/closed"]]),
+            "",
+            "reject: answered 403\nin a dry run, and forwarded",
+        ),
+        (&dry, with(&[&["--header", &stranger]]), "", "in a dry run, and forwarded: rejected: answered 401"),
+        (
+            &plain,
+            with(&[&["--header", &a, "--body", "-"]]),
+            "[[[",
+            "nobody can read its body: it is charged the most",
+        ),
+        (&refuses, with(&[&["--header", &a, "--body", "-"]]), "[[[", "refused: answered 400: "),
+        (&refuses, with(&[&["--header", &b, "--body", "-"]]), "[[[", "no name, any model"),
+        (
+            &plain,
+            with(&[&["--header", &a, "--header", "content-encoding: compress", "--body", "-"]]),
+            "{}",
+            "refused: answered 415: ",
+        ),
+    ] {
+        let mut all = vec!["explain".to_owned(), path(config).to_owned()];
+        all.extend(arguments);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let Run { status, out, err } = run_with(&all, &[], body);
+        assert_eq!((status, err.as_str()), (0, ""), "{all:?}");
+        assert!(out.starts_with(expected), "{all:?}: {out}");
+    }
+    let refused = [
+        "explain",
+        path(&plain),
+        "--header",
+        &a,
+        "--path",
+        "/v1/responses",
+        "--header",
+        "upgrade: websocket",
+        "--method",
+        "GET",
+        "--json",
+    ];
+    let json: Value = serde_json::from_str(&run(&refused).out).unwrap();
+    assert_eq!(
+        (&json["access"], &json["status"], &json["reason"]),
+        (&json!("refused"), &json!(426), &json!("upgrade"))
+    );
+    let passes =
+        ["explain", path(&plain), "--path", "/v1/models", "--method", "GET", "--header", &a, "--json"];
+    let json: Value = serde_json::from_str(&run(&passes).out).unwrap();
+    assert_eq!((&json["access"], &json["reason"]), (&json!("passes"), &json!("method")));
+}
+
 #[test]
 fn explain_finds_the_configuration_in_a_deployment() {
     let explain =
@@ -350,6 +474,33 @@ async fn usage_shows_the_counters_of_each_owner() {
     let unlimited = run(&["usage", "--url", &url, "--key", "free", "--config", path(&config)]);
     assert_eq!(unlimited.err, "error: this key is unlimited: its requests are not counted\n");
     assert_eq!(unlimited.status, 1);
+}
+
+/// A key that the configuration does not name is no unlimited one: what becomes of it is what the filter does.
+#[test]
+fn usage_says_what_becomes_of_a_key_that_nobody_has_named() {
+    let usage = |config: Value, owner: [&str; 2]| {
+        let config = file(&config);
+        let arguments =
+            ["usage", "--config", path(&config), owner[0], owner[1], "--sidecar", "http://127.0.0.1:1"];
+        run(&arguments).err
+    };
+    let key = |config: Value| usage(config, ["--key", "a-typo"]);
+    let named = json!([{"key": "named", "rpm": 5}, {"key": "free", "unlimited": true}]);
+    for (config, expected) in [
+        (json!({"keys": named}), "does not name this key, and has no \"default\": the requests of others"),
+        (
+            json!({"keys": named, "default": "reject"}),
+            "does not name this key, and rejects those that it does not name (401)",
+        ),
+        (
+            json!({"keys": named, "default": "unlimited"}),
+            "does not name this key, and \"default\" exempts those",
+        ),
+    ] {
+        let said = key(config.clone());
+        assert!(said.contains(expected) && said.ends_with(": check its spelling\n"), "{config}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use llm_rate_limit::config::Fingerprint;
 use llm_rate_limit_tests::command::{Run, run_with};
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::process::free_port;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::Sidecar;
 use serde_json::{Value, json};
@@ -161,6 +162,85 @@ async fn a_filter_that_is_not_there_or_does_not_reach_its_cluster_is_found() {
         "{}",
         run.out
     );
+}
+
+/// What a wrong token brings about is what `doctor` says it does, for each `on_error`: a call that the sidecar refuses
+/// is no missing answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_answered_as_doctor_says() {
+    for (on_error, status, said) in [
+        ("allow", 503, "limited requests are answered 503, which on_error: allow does not change"),
+        ("deny", 503, "limited requests are answered 503, which on_error: deny does not change"),
+        ("local", 200, "this Envoy admits 1/2 of each limit by itself (on_error: local)"),
+    ] {
+        let mut limits = limits();
+        limits["store"]["auth_token"] = "another".into();
+        limits["store"]["on_error"] = on_error.into();
+        if on_error != "local" {
+            limits["store"].as_object_mut().unwrap().remove("replicas");
+        }
+        let world = World::start(&limits, Redis::start());
+        let line = format!("FINDING    the sidecar refuses the filter's calls: {said}");
+        let out = world.wait_for(&line, 1);
+        let body = json!({"model": "gpt-4o", "max_tokens": 5, "messages": []}).to_string();
+        let url = world.envoy.url("/v1/chat/completions");
+        let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{on_error}: {out}");
+        assert_eq!(
+            out.matches("store.auth_token in the filter's configuration is another").count(),
+            1,
+            "{out}"
+        );
+        // Without `inspect`, the two tokens say so.
+        let sidecar = format!("http://{}", world.sidecar.address());
+        let arguments = ["doctor", "--admin", &world.envoy.admin_url(""), "--sidecar", &sidecar];
+        let run = run_with(&arguments, &[("AUTH_TOKEN", "token")], "");
+        assert!(run.status == 1 && run.out.contains(&line), "{}", run.out);
+        let each: Vec<&str> = run.out.lines().collect();
+        let mut once = each.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), each.len(), "{}", run.out);
+    }
+}
+
+/// The filter is in Envoy, and no request of a client comes to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_does_not_run_is_found_once() {
+    let upstream = MockLlm::start();
+    let limits = json!({"default": {"rpm": 5}, "endpoints": {"*": "pass"}});
+    let mut setup = Setup::new(upstream.address()).concurrency(1).filter(&limits);
+    setup.http_filters()[0]["disabled"] = true.into();
+    let envoy = setup.start();
+    let run = run_with(&["doctor", "--admin", &envoy.admin_url("")], &[], "");
+    assert_eq!(run.status, 1, "{}", run.out);
+    assert_eq!(run.out.matches("the filter is off, and limits nothing").count(), 1, "{}", run.out);
+    drop(envoy);
+    let mut setup = Setup::new(upstream.address()).concurrency(1).filter(&limits);
+    let again = setup.http_filters()[0].clone();
+    setup.http_filters().as_array_mut().unwrap().insert(0, again);
+    let envoy = setup.start();
+    let run = run_with(&["doctor", "--admin", &envoy.admin_url("")], &[], "");
+    assert_eq!(run.status, 1, "{}", run.out);
+    assert_eq!(run.out.matches("so that each request is charged twice").count(), 1, "{}", run.out);
+    drop(envoy);
+    // Clients come to another listener than the one that has it.
+    let mut setup = Setup::new(upstream.address()).concurrency(1).filter(&limits);
+    let listeners = setup.config()["static_resources"]["listeners"].as_array_mut().unwrap();
+    let mut bare = listeners[0].clone();
+    bare["name"] = "bare".into();
+    let port = free_port();
+    bare["address"]["socket_address"]["port_value"] = port.into();
+    let path = "/filter_chains/0/filters/0/typed_config/http_filters";
+    bare.pointer_mut(path).unwrap().as_array_mut().unwrap().remove(0);
+    listeners.push(bare);
+    let envoy = setup.start();
+    let at = format!("http://127.0.0.1:{port}");
+    let run = run_with(&["doctor", "--envoy", &at, "--admin", &envoy.admin_url("")], &[], "");
+    let line = format!(
+        "FINDING    the listener at port {port}, where clients reach Envoy, has no filter: it is in "
+    );
+    assert!(run.status == 1 && run.out.contains(&line), "{}", run.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

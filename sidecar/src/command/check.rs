@@ -58,7 +58,7 @@ impl<'a> File<'a> {
     }
 
     /// The notes on it, and whether it has the filter.
-    fn check(&self, world: &World) -> (Notes, bool) {
+    fn check(&self, world: &World<'_>) -> (Notes, bool) {
         let mut notes = Notes::default();
         let mut has_filter = false;
         let documents = self.documents.as_deref().map_or(&[][..], |documents| documents);
@@ -97,7 +97,7 @@ impl<'a> File<'a> {
         document: &Document,
         found: &Found<'_>,
         is_file: bool,
-        world: &World,
+        world: &World<'_>,
         notes: &mut Notes,
     ) {
         let place = &found.configuration_place;

@@ -142,11 +142,7 @@ fn of_key(key: &str, config: Option<&Config>) -> Result<(String, String), Failur
     };
     match config.access(Some(&identity)) {
         Access::Limited(subject) => Ok((subject.scope().to_owned(), subject.id().to_owned())),
-        Access::Unlimited => Err(Failure("this key is unlimited: its requests are not counted".to_owned())),
-        Access::Rejected => Err(Failure(
-            "the configuration does not name this key, and rejects those that it does not name: check its spelling"
-                .to_owned(),
-        )),
+        Access::Unlimited | Access::Rejected => Err(Failure(nothing_found::uncounted_key(&identity, config))),
     }
 }
 

@@ -1,22 +1,24 @@
-//! `explain`: prints the windows that a request would be charged to, without sending one.
+//! `explain`: prints what would become of a request, and the windows that it would be charged to, without sending one.
 //!
 //! It needs no Envoy, no sidecar and no Redis, unless `--live` asks how much of each window is used ([`super::live`]).
 
 use super::Failure;
 use super::client::Address;
+use super::foreseen::{Answered, Asked, Foreseen, Outcome};
 use super::input::{configuration, contents};
 use super::live::Live;
-use super::presented::Presented;
+use super::presented::{Presented, View};
 use super::table::{self, Align};
 use clap::Args;
 use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::policy::endpoints::{Route, Treatment};
-use llm_rate_limit::policy::{Access, Applied, NEW_IDENTITIES, Subject};
+use llm_rate_limit::policy::limit::Metric;
+use llm_rate_limit::policy::{Applied, NEW_IDENTITIES, Subject};
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::request::Endpoint;
-use llm_rate_limit::session::quote::{Due, Quote};
 use llm_rate_limit::store::keys::Keyspace;
+use llm_rate_limit::telemetry::series::Unlimited;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,9 +36,12 @@ pub struct Question {
     /// The model that the request names. Without it, the request may be for any, and counts under the limits of all
     #[arg(long, conflicts_with = "body")]
     model: Option<String>,
-    /// The path of the request, which is a POST; an LLM endpoint by default
+    /// The path of the request; an LLM endpoint by default
     #[arg(long)]
     path: Option<String>,
+    /// The method of the request
+    #[arg(long, default_value = "POST", value_parser = method)]
+    method: String,
     /// The body of the request, which names its model and says what it costs; - is standard input
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
@@ -54,31 +59,25 @@ pub(super) fn explain(question: &Question, out: &mut impl Write) -> Result<bool,
     question.check_inputs()?;
     let config = configuration(&question.file)?;
     let path = question.path.as_deref().unwrap_or(LLM_PATH);
-    let identity = question.presented.identity(&config, path)?;
-    let access = config.access(identity.as_ref());
+    let view = View { presented: &question.presented, method: &question.method, path };
+    let foreseen = Foreseen::of(&view, question.asked(&config, view)?, &config)?;
     let route = question.path.as_deref().map(|path| config.endpoints().route(path));
-    let quote = question.quote(&config, path)?;
-    let explained = Explained { config: &config, route, model: quote.model.as_deref() };
-    let due = |subject: &Subject| explained.due(subject, &quote);
-    let live = match &access {
-        Access::Limited(subject) if question.live => {
-            Some(Live::ask(&config, subject, &due(subject), &question.sidecar)?)
+    let explained = Explained { config: &config, route, model: foreseen.model.as_deref() };
+    let live = match &foreseen.outcome {
+        Outcome::Counted { subject, due } if question.live => {
+            Some(Live::ask(&config, subject, due, &question.sidecar)?)
         }
         _ => None,
     };
     if question.json {
-        writeln!(out, "{:#}", explained.as_json(&access, due, live.as_ref()))?;
+        writeln!(out, "{:#}", explained.as_json(&foreseen, live.as_ref()))?;
         return Ok(true);
     }
-    if let Some(route) = &explained.route {
+    // The method or an upgrade decide before what the path says of a plain POST.
+    if let Some(route) = explained.route.as_ref().filter(|_| foreseen.is_as_its_path) {
         writeln!(out, "{}", in_words(route))?;
     }
-    if explained.route.as_ref().is_none_or(|route| is_charged(route.treatment)) {
-        if live.is_some() && question.body.is_none() {
-            writeln!(out, "without --body nobody knows its tokens, and it costs none here")?;
-        }
-        explained.as_text(&access, due, live.as_ref(), out)?;
-    }
+    explained.as_text(&foreseen, live.as_ref(), question.body.is_some(), out)?;
     Ok(true)
 }
 
@@ -94,17 +93,15 @@ impl Question {
         Ok(())
     }
 
-    fn quote(&self, config: &Config, path: &str) -> Result<Quote, Failure> {
-        Ok(match &self.body {
-            Some(body) => Quote::new(config, path, &contents(body)?),
-            None => Quote::without_body(config, path, self.model.as_deref()),
+    /// What the request says beside its headers.
+    fn asked(&self, config: &Config, view: View<'_>) -> Result<Asked, Failure> {
+        Ok(Asked {
+            identity: view.identity(config)?,
+            body: self.body.as_deref().map(contents).transpose()?,
+            model: self.model.clone(),
+            is_of_any_path: self.path.is_none(),
         })
     }
-}
-
-/// Whether requests that are treated so are charged to any window.
-const fn is_charged(treatment: Treatment) -> bool {
-    !matches!(treatment, Treatment::Pass | Treatment::Free | Treatment::Reject)
 }
 
 /// The request that is explained.
@@ -153,17 +150,16 @@ const fn format_name(endpoint: Endpoint) -> &'static str {
 }
 
 impl Explained<'_> {
-    /// What the request reserves of `subject`: whatever its path is, if none is given.
-    fn due(&self, subject: &Subject, quote: &Quote) -> Due {
-        if self.route.is_some() { quote.due(subject) } else { quote.due_of_all(subject) }
-    }
-
-    fn as_json(&self, access: &Access, due: impl Fn(&Subject) -> Due, live: Option<&Live>) -> Value {
-        let mut answer = match access {
-            Access::Unlimited => json!({"access": "unlimited"}),
-            Access::Rejected => json!({"access": "rejected"}),
-            Access::Limited(subject) => {
-                let due = due(subject);
+    fn as_json(&self, foreseen: &Foreseen, live: Option<&Live>) -> Value {
+        let mut answer = match &foreseen.outcome {
+            Outcome::Inspected => json!({"access": "inspect"}),
+            Outcome::Passes(reason) => json!({"access": "passes", "reason": reason.name()}),
+            Outcome::Unlimited => json!({"access": "unlimited"}),
+            Outcome::Refused(Answered { reason: None, .. }) => json!({"access": "rejected"}),
+            Outcome::Refused(Answered { status, reason, .. }) => {
+                json!({"access": "refused", "status": status, "reason": reason})
+            }
+            Outcome::Counted { subject, due } => {
                 let mut windows: Vec<_> = due.limits().map(|applied| window(self.config, applied)).collect();
                 if let Some(live) = live {
                     live.add_to(&mut windows);
@@ -187,22 +183,41 @@ impl Explained<'_> {
             if let Some(live) = live {
                 members.insert("fits".to_owned(), live.is_admitted().into());
             }
+            if !foreseen.notes.is_empty() {
+                members.insert("notes".to_owned(), json!(foreseen.notes));
+            }
         }
         answer
     }
 
     fn as_text(
         &self,
-        access: &Access,
-        due: impl Fn(&Subject) -> Due,
+        foreseen: &Foreseen,
         live: Option<&Live>,
+        has_body: bool,
         out: &mut impl Write,
     ) -> Result<(), Failure> {
-        let subject = match access {
-            Access::Unlimited => return Ok(writeln!(out, "unlimited: nothing is counted")?),
-            Access::Rejected => return Ok(writeln!(out, "rejected: answered 401")?),
-            Access::Limited(subject) => subject,
+        for note in &foreseen.notes {
+            writeln!(out, "{note}")?;
+        }
+        let (subject, due) = match &foreseen.outcome {
+            Outcome::Inspected => {
+                let what = "inspect: the filter answers about itself, 200 to a GET with the token and 404 to all else; \
+                            nothing is forwarded or counted";
+                return Ok(writeln!(out, "{what}")?);
+            }
+            Outcome::Passes(Unlimited::Method) => {
+                return Ok(writeln!(out, "passes: no limit is for its method")?);
+            }
+            // The path has said so.
+            Outcome::Passes(_) => return Ok(()),
+            Outcome::Unlimited => return Ok(writeln!(out, "unlimited: nothing is counted")?),
+            Outcome::Refused(answered) => return Ok(writeln!(out, "{}", answered.in_words())?),
+            Outcome::Counted { subject, due } => (subject, due),
         };
+        if live.is_some() && !has_body {
+            writeln!(out, "without --body nobody knows its tokens, and it costs none here")?;
+        }
         writeln!(out, "{}", introduction(subject, self.model))?;
         if let Some(most) = subject.max_new_identities() {
             writeln!(
@@ -216,8 +231,7 @@ impl Explained<'_> {
                 "prompts that nobody can count exactly are corrected by what earlier answers reported"
             )?;
         }
-        let due = due(subject);
-        let has_budget = due.limits().any(|applied| applied.limit.metric.name() == "cost_usd");
+        let has_budget = due.limits().any(|applied| applied.limit.metric == Metric::CostUsd);
         if has_budget && self.model.is_some() && self.config.price(self.model).is_none() {
             writeln!(out, "this model has no price, so it costs nothing")?;
         }
@@ -287,4 +301,9 @@ fn row(applied: &Applied) -> [String; 7] {
         limit.window.algorithm.name().to_owned(),
         if_exceeded,
     ]
+}
+
+fn method(text: &str) -> Result<String, &'static str> {
+    let is_method = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if is_method { Ok(text.to_ascii_uppercase()) } else { Err("expected a method, such as GET") }
 }

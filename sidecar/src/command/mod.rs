@@ -11,6 +11,7 @@ mod counters;
 mod deployment;
 mod doctor;
 mod explain;
+mod foreseen;
 mod healthcheck;
 mod http;
 mod input;

@@ -4,13 +4,10 @@ use super::client::Client;
 use super::counters::Owner;
 use crate::top::Ranking;
 use llm_rate_limit::config::Config;
-use llm_rate_limit::identity::{ANONYMOUS, Identity};
-use llm_rate_limit::policy::{self, Candidates, NEW_IDENTITIES, Subject};
+use llm_rate_limit::identity::{ANONYMOUS, Identity, KINDS};
+use llm_rate_limit::policy::{self, Access, Candidates, NEW_IDENTITIES, Subject};
 use llm_rate_limit::store::wire::path;
 use std::collections::BTreeSet;
-
-/// The prefixes of the ids of what is no key.
-const KINDS: [&str; 4] = ["ip-", "constant-", "all-", "values-"];
 
 /// Whose counters were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +37,16 @@ pub(super) fn hints(asked: &Asked, owner: &Owner, config: Option<&Config>, clien
              namespace is set"
                 .to_owned(),
         ),
-        (Asked::Key(key), Some(config)) if !config.names(&Identity::of_key(key)) => Some(
-            "the configuration does not name this key, so \"default\" is for it: check its spelling"
-                .to_owned(),
-        ),
+        (Asked::Key(key), Some(config)) if !config.names(&Identity::of_key(key)) => Some(unnamed(config)),
         (Asked::Id(id), _) if !is_id(id) => Some(
             "an id is 64 hexadecimal digits, as the access log shows it: is this a key? Give it as --key"
                 .to_owned(),
         ),
+        (Asked::Id(id), Some(config))
+            if is_digest(id) && !counts_strangers(config) && !config.ids().contains(&**id) =>
+        {
+            Some(format!("no key of the configuration has this id, and {}", of_strangers(config)))
+        }
         (Asked::Id(id), _) if *owner.scope == *id && hints.is_empty() => Some(
             "the counters of a key in a group have the scope group-NAME: give --scope or --config".to_owned(),
         ),
@@ -63,6 +62,41 @@ pub(super) fn hints(asked: &Asked, owner: &Owner, config: Option<&Config>, clien
             .push("--config checks that the configuration has this name, and knows its namespace".to_owned());
     }
     hints
+}
+
+/// Why the requests of this key have no counters of their own under `config`.
+pub(super) fn uncounted_key(identity: &Identity, config: &Config) -> String {
+    if config.names(identity) {
+        "this key is unlimited: its requests are not counted".to_owned()
+    } else {
+        unnamed(config)
+    }
+}
+
+/// What becomes of a key that the configuration does not name.
+fn unnamed(config: &Config) -> String {
+    format!("the configuration does not name this key, and {}: check its spelling", of_strangers(config))
+}
+
+/// What the configuration says of everybody that it does not name.
+fn of_strangers(config: &Config) -> &'static str {
+    match (config.has_default(), config.access(None)) {
+        (_, Access::Rejected) => "rejects those that it does not name (401)",
+        (true, Access::Unlimited) => "\"default\" exempts those that it does not name from all limits",
+        (true, Access::Limited(_)) => "\"default\" is for it",
+        (false, Access::Unlimited) => {
+            "has no \"default\": the requests of others than its keys are forwarded, and not counted"
+        }
+        (false, Access::Limited(_)) => {
+            "has no \"default\": only the limits of \"models\" and \"global\" are for it, and it has no counters of \
+             its own"
+        }
+    }
+}
+
+/// Whether identities that the configuration does not name have counters of their own.
+fn counts_strangers(config: &Config) -> bool {
+    config.has_default() && matches!(config.access(None), Access::Limited(_))
 }
 
 /// Where this sidecar has seen the identity instead.

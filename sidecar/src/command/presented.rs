@@ -13,7 +13,7 @@ pub struct Presented {
     /// The key that the request presents, in whatever place; - reads it from standard input
     #[arg(long, conflicts_with_all = ["headers", "ip", "metadata"])]
     key: Option<String>,
-    /// A header of the request, such as 'x-api-key: abc'; may be given several times
+    /// A header of the request, such as 'x-api-key: abc' or 'upgrade: websocket'; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// The client's address, as Envoy trusts it
@@ -25,21 +25,25 @@ pub struct Presented {
     metadata: Vec<(String, String)>,
 }
 
-/// A request to `path`.
-struct View<'a> {
-    presented: &'a Presented,
-    path: &'a str,
+/// A request with this method to `path`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    pub(super) presented: &'a Presented,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+}
+
+impl View<'_> {
+    /// Its sender by `config`; none if it shows none.
+    pub(super) fn identity(&self, config: &Config) -> Result<Option<Identity>, Failure> {
+        match &self.presented.key {
+            Some(key) => Ok(Some(Identity::of_key(&input::key(key)?))),
+            None => Ok(config.identity(self)),
+        }
+    }
 }
 
 impl Presented {
-    /// The sender of a POST to `path` by `config`; none if the request shows none.
-    pub(super) fn identity(&self, config: &Config, path: &str) -> Result<Option<Identity>, Failure> {
-        match &self.key {
-            Some(key) => Ok(Some(Identity::of_key(&input::key(key)?))),
-            None => Ok(config.identity(&View { presented: self, path })),
-        }
-    }
-
     /// Whether the key is to come from standard input.
     pub(super) fn reads_input(&self) -> bool {
         self.key.as_deref() == Some("-")
@@ -50,7 +54,7 @@ impl RequestView for View<'_> {
     fn header(&self, name: &str) -> Option<String> {
         match name {
             ":path" => Some(self.path.to_owned()),
-            ":method" => Some("POST".to_owned()),
+            ":method" => Some(self.method.to_owned()),
             _ => {
                 let named = self.presented.headers.iter().filter(|(found, _)| found == name);
                 // As Envoy joins several fields of one name.

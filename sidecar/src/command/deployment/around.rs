@@ -1,44 +1,37 @@
-//! What stands around the filter: whether its sidecar's cluster exists, bodies reach it, the filters that it relies on
-//! come first, and a crash does not end its limits.
+//! What stands around the filter: whether its sidecar's cluster exists and has its token, requests and their bodies
+//! reach it, and a crash does not end its limits.
 
-use super::Notes;
+use super::chain::{self, set_by_others};
 use super::documents::Document;
 use super::find::{Form, Found};
-use super::tree::{get, has_type, list, member, text};
+use super::tree::{get, list, member, text};
 use super::world::{World, buffer_limit};
+use super::{Notes, tokens};
 use llm_rate_limit::config::{Config, HeadersMode, Store};
-use llm_rate_limit::identity::Place;
 use serde_json::Value;
 
 /// The buffer limit that the shipped files set: Envoy answers a larger body 413 before the filter sees it.
 const BUFFER_BYTES: u64 = 32 << 20;
-
-/// Filters that set dynamic metadata, by the namespace of it and the end of their types.
-const SETTERS: [(&str, &str); 2] = [
-    ("envoy.filters.http.jwt_authn", ".jwt_authn.v3.JwtAuthentication"),
-    ("envoy.filters.http.ext_authz", ".ext_authz.v3.ExtAuthz"),
-];
 
 /// Checks what stands around the filter that was `found` in `document` with `config`.
 pub(in crate::command) fn check(
     document: &Document,
     found: &Found<'_>,
     config: &Config,
-    world: &World,
+    world: &World<'_>,
     notes: &mut Notes,
 ) {
     let place = &found.place;
     if !matches!(found.form, Form::Alone) {
         cluster(document, found, config, world, notes);
     }
+    tokens::check(found, config, world, notes);
+    chain::check(found, config, world, notes);
     match &found.form {
         Form::Alone => {}
-        Form::Plugin { plugin, chain, listener, name } => {
+        Form::Plugin { plugin, listener, name, .. } => {
             held_headers(plugin, place, config, notes);
             failure_policy(plugin, place, notes);
-            if let Some((filters, at)) = chain {
-                order(filters, *at, place, config, notes);
-            }
             patches(document, name, config, notes);
             buffers(listener.as_ref(), document, place, config, world, notes);
         }
@@ -81,7 +74,7 @@ fn needs_bodies(config: &Config) -> bool {
 }
 
 /// The cluster that `store.cluster` names.
-fn cluster(document: &Document, found: &Found<'_>, config: &Config, world: &World, notes: &mut Notes) {
+fn cluster(document: &Document, found: &Found<'_>, config: &Config, world: &World<'_>, notes: &mut Notes) {
     let Store::Redis(store) = config.store() else { return };
     let (name, place) = (store.cluster.as_str(), &found.configuration_place);
     if world.clusters.contains(name) {
@@ -167,46 +160,6 @@ fn crashes(policy: &str, is_open: bool, place: &str, notes: &mut Notes) {
     }
 }
 
-/// The namespaces of metadata that `identity` uses, of filters that are known to set them, with their types.
-fn set_by_others(config: &Config) -> Vec<(&'static str, &'static str)> {
-    fn uses(place: &Place, namespace: &str) -> bool {
-        match place {
-            Place::Metadata(path) => path.first().is_some_and(|first| first == namespace),
-            Place::All(parts) => parts.iter().any(|part| uses(part, namespace)),
-            _ => false,
-        }
-    }
-    let is_used = |namespace: &str| config.sources().iter().any(|source| uses(&source.place, namespace));
-    SETTERS.into_iter().filter(|(namespace, _)| is_used(namespace)).collect()
-}
-
-/// Whether a filter in a chain is the one with this name or type.
-fn is(filter: &Value, name: &str, of_type: &str) -> bool {
-    let typed = get(filter, "typed_config").is_some_and(|typed| has_type(typed, of_type));
-    typed || text(filter, &["name"]) == name
-}
-
-/// The filters before and after ours, which is `at` its place among `filters`.
-fn order(filters: &[Value], at: usize, place: &str, config: &Config, notes: &mut Notes) {
-    let position = |name: &str, of_type: &str| filters.iter().position(|filter| is(filter, name, of_type));
-    if position("envoy.filters.http.router", ".router.v3.Router").is_some_and(|router| router < at) {
-        notes.problem(place, "the filter comes after the router, which lets no request through to it");
-    }
-    for (namespace, of_type) in set_by_others(config) {
-        match position(namespace, of_type) {
-            Some(setter) if setter > at => notes.problem(
-                place,
-                format!("the filter comes before {namespace}, whose metadata \"identity\" uses: put it behind"),
-            ),
-            Some(_) => {}
-            None => notes.hint(
-                place,
-                format!("no filter here is {namespace}, whose metadata \"identity\" uses: the source yields nothing"),
-            ),
-        }
-    }
-}
-
 /// Where an `EnvoyFilter` inserts the filter called `name`.
 fn patches(document: &Document, name: &str, config: &Config, notes: &mut Notes) {
     let patches = list(&document.value, &["spec", "configPatches"]).iter().enumerate();
@@ -244,7 +197,7 @@ fn buffers(
     document: &Document,
     place: &str,
     config: &Config,
-    world: &World,
+    world: &World<'_>,
     notes: &mut Notes,
 ) {
     let (limit, place) = match listener {

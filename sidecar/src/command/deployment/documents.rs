@@ -1,6 +1,6 @@
 //! Files as documents: JSON, or YAML of any number of documents, with what Kubernetes wraps into others taken out.
 
-use super::tree::{element, member};
+use super::tree::{element, has_type, list, member};
 use serde::Deserialize as _;
 use serde_json::{Map, Number, Value};
 
@@ -47,6 +47,26 @@ pub(in crate::command) fn read(bytes: &[u8]) -> Result<Vec<Document>, String> {
         unwrap(Document { place, value, is_carried: false }, 0, &mut documents);
     }
     Ok(documents)
+}
+
+/// The answer `value` of Envoy's `/config_dump`, without what is there twice or not in force: listeners of the
+/// bootstrap, which are among all listeners too, and those that wait to come, or to go.
+pub(in crate::command) fn in_force(mut value: Value) -> Value {
+    let has_listeners = list(&value, &["configs"]).iter().any(|dump| has_type(dump, ".ListenersConfigDump"));
+    let dumps = value.get_mut("configs").and_then(Value::as_array_mut).into_iter().flatten();
+    for dump in dumps {
+        let bootstrap = dump.pointer_mut("/bootstrap/static_resources").and_then(Value::as_object_mut);
+        if let Some(resources) = bootstrap.filter(|_| has_listeners) {
+            resources.remove("listeners");
+        }
+        let listeners = dump.get_mut("dynamic_listeners").and_then(Value::as_array_mut);
+        for listener in listeners.into_iter().flatten().filter_map(Value::as_object_mut) {
+            listener.retain(|name, _| {
+                !["warming_state", "draining_state", "error_state"].contains(&name.as_str())
+            });
+        }
+    }
+    value
 }
 
 fn values(bytes: &[u8]) -> Result<Vec<Value>, String> {
@@ -116,7 +136,7 @@ fn unwrap(document: Document, depth: usize, all: &mut Vec<Document>) {
             }
         }
     } else {
-        all.push(document);
+        all.push(Document { value: in_force(document.value), ..document });
     }
 }
 

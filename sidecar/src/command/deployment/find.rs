@@ -28,6 +28,8 @@ static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 /// The filter, somewhere in a document.
 #[derive(Clone, Debug)]
 pub(in crate::command) struct Found<'a> {
+    /// The document.
+    pub(in crate::command) document: &'a Document,
     /// The place of what has the configuration.
     pub(in crate::command) place: String,
     /// The place of the configuration.
@@ -127,6 +129,7 @@ pub(in crate::command) fn find(document: &Document) -> Vec<Found<'_>> {
             if search.found.is_empty() && is_configuration(document) {
                 let place = document.place.clone();
                 search.found.push(Found {
+                    document,
                     configuration_place: place.clone(),
                     place,
                     configuration: Given::Whole(&document.value),
@@ -152,6 +155,7 @@ fn istio<'a>(
         return Vec::new();
     }
     vec![Found {
+        document,
         place: document.at(path),
         configuration_place: document.at(&member(path, field)),
         configuration: configuration.map_or(Given::Missing, Given::Tree),
@@ -167,6 +171,7 @@ fn gateway<'a>(document: &'a Document, spec: &'a Value) -> Vec<Found<'a>> {
         let names = [text(wasm, &["name"]), text(wasm, &["rootID"]), urls[0], urls[1]];
         let path = element("spec.wasm", index);
         is_ours(&names, configuration).then(|| Found {
+            document,
             place: document.at(&path),
             configuration_place: document.at(&member(&path, "config")),
             configuration: configuration.map_or(Given::Missing, Given::Tree),
@@ -255,6 +260,7 @@ impl<'a> Search<'a> {
         let configuration_path = member(&path, "configuration");
         let is_wrapped = given.is_some_and(|given| given.get("@type").is_some());
         self.found.push(Found {
+            document: self.document,
             place: self.document.at(&path),
             configuration_place: self.document.at(&if is_wrapped {
                 member(&configuration_path, "value")

@@ -1,12 +1,18 @@
 //! Deployments: files of Envoy, Istio, Envoy Gateway and Kubernetes, the filter in them, and what stands around it.
 //!
-//! [`documents`] reads files, [`find`] finds the filter, [`around`] checks its surroundings, and [`advice`] what its
-//! configuration brings about that nobody may have meant. Nothing here connects to anything.
+//! [`documents`] reads files, [`find`] finds the filter, [`world`] is what all documents say together, and [`stands`]
+//! where requests come to the filter. [`around`] checks its surroundings: its neighbours in a [`chain`], the [`routes`]
+//! that switch it off, and the sidecar's [`tokens`]. [`advice`] is about what its configuration brings about that
+//! nobody may have meant. Nothing here connects to anything.
 
 pub(super) mod advice;
 pub(super) mod around;
+pub(super) mod chain;
 pub(super) mod documents;
 pub(super) mod find;
+mod routes;
+mod stands;
+mod tokens;
 pub(super) mod tree;
 pub(super) mod world;
 

@@ -1,13 +1,18 @@
 //! What all documents of a deployment say together: clusters, services, and how large a body may be.
 
+use super::chain::Chain;
 use super::documents::Document;
-use super::tree::{get, has_type, list, text};
+use super::find::find;
+use super::routes::{self, Routes, Switch};
+use super::stands::{self, Stand};
+use super::tokens::{self, Sidecar};
+use super::tree::{element, get, has_type, list, member, text};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The names and sizes that documents give.
 #[derive(Clone, Debug, Default)]
-pub(in crate::command) struct World {
+pub(in crate::command) struct World<'a> {
     /// The names of Envoy's clusters.
     pub(in crate::command) clusters: BTreeSet<String>,
     /// The names of Kubernetes's services, `name.namespace`, with their ports.
@@ -16,24 +21,84 @@ pub(in crate::command) struct World {
     pub(in crate::command) buffers: Vec<u64>,
     /// Whether Envoy may get clusters from a server.
     pub(in crate::command) discovers_clusters: bool,
+    /// All lists of HTTP filters.
+    pub(in crate::command) chains: Vec<Chain<'a>>,
+    /// All configurations of routes.
+    pub(super) routes: Vec<Routes<'a>>,
+    /// The switches of filters in patches.
+    pub(super) switches: Vec<Switch>,
+    /// Every place at which requests come to the filter.
+    pub(in crate::command) stands: Vec<Stand<'a>>,
+    /// The sidecars.
+    pub(super) sidecars: Vec<Sidecar>,
+    /// The values in Kubernetes's secrets, each by the name of the secret, and its own.
+    pub(super) secrets: BTreeMap<(String, String), String>,
 }
 
-impl World {
+impl<'a> World<'a> {
     /// What `documents` say together.
-    pub(in crate::command) fn of<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Self {
+    pub(in crate::command) fn of(documents: impl IntoIterator<Item = &'a Document>) -> Self {
+        let documents: Vec<&Document> = documents.into_iter().collect();
         let mut world = Self::default();
-        for document in documents {
+        for document in &documents {
             match document.kind() {
                 "Service" => world.service(&document.value),
-                "EnvoyFilter" => world.envoy_filter(&document.value),
+                "Secret" => world.secrets.extend(tokens::secret(&document.value)),
+                "Deployment" | "StatefulSet" | "DaemonSet" | "Pod" => {
+                    world.sidecars.extend(tokens::sidecars(document));
+                }
+                "EnvoyFilter" => {
+                    world.envoy_filter(&document.value);
+                    world.switches.extend(routes::switches(document));
+                }
                 "ClientTrafficPolicy" => {
                     let limit = document.value.pointer("/spec/connection/bufferLimit");
                     world.buffers.extend(limit.and_then(quantity));
                 }
-                _ => world.envoy(&document.value),
+                _ => {
+                    world.envoy(&document.value);
+                    world.walk(document, &document.value, String::new(), None);
+                }
             }
         }
+        for found in documents.into_iter().flat_map(find) {
+            let stands = stands::of(&found, &world);
+            world.stands.extend(stands);
+        }
         world
+    }
+
+    /// Whether the filter stands in `chain`.
+    pub(in crate::command) fn has_filter(&self, chain: &Chain<'_>) -> bool {
+        let is_in = |stand: &Stand<'_>| {
+            stand.chain.as_ref().is_some_and(|(of, _)| std::ptr::eq(of.filters, chain.filters))
+        };
+        self.stands.iter().any(is_in)
+    }
+
+    /// Adds every chain and every configuration of routes in `value`, which is at `path` in `document`.
+    fn walk(&mut self, document: &'a Document, value: &'a Value, path: String, listener: Option<&'a Value>) {
+        match value {
+            Value::Object(members) => {
+                let listener = if get(value, "filter_chains").is_some() { Some(value) } else { listener };
+                if let Some(filters) = get(value, "http_filters").and_then(Value::as_array) {
+                    let place = document.at(&member(&path, "http_filters"));
+                    self.chains.push(Chain { document, manager: value, filters, place, listener });
+                }
+                if get(value, "virtual_hosts").is_some() {
+                    self.routes.push(Routes { value });
+                }
+                for (name, child) in members {
+                    self.walk(document, child, member(&path, name), listener);
+                }
+            }
+            Value::Array(elements) => {
+                for (index, child) in elements.iter().enumerate() {
+                    self.walk(document, child, element(&path, index), listener);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Whether any of the services is `host` at `port`, or none is given.

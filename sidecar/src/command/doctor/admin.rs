@@ -4,13 +4,15 @@
 use super::Facts;
 use super::findings::Findings;
 use super::site::Site;
-use crate::command::deployment::documents::Document;
+use crate::command::deployment::chain::Chain;
+use crate::command::deployment::documents::{Document, in_force};
 use crate::command::deployment::find::{Found, Given, find};
 use crate::command::deployment::tree::list;
 use crate::command::deployment::world::World;
 use crate::command::deployment::{Notes, around};
 use llm_rate_limit::config::{Config, Fingerprint, Secret, Store};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The first release of Envoy in which headers can wait for bodies.
 const OLDEST_ENVOY: (u32, u32) = (1, 35);
@@ -62,8 +64,8 @@ fn version(info: &Value, findings: &mut Findings) {
 
 /// The filter in Envoy's configuration, and what stands around it.
 fn configuration(dump: Value, token: Option<&Secret>, facts: &mut Facts, findings: &mut Findings) {
-    let document = Document { place: String::new(), value: dump, is_carried: false };
-    refused(&document.value, findings);
+    refused(&dump, findings);
+    let document = Document { place: String::new(), value: in_force(dump), is_carried: false };
     let world = World::of([&document]);
     let mut any = false;
     for found in find(&document) {
@@ -96,16 +98,45 @@ fn configuration(dump: Value, token: Option<&Secret>, facts: &mut Facts, finding
         if let (Store::Redis(redis), Some(token)) = (config.store(), token)
             && redis.auth_token.as_ref().map(Secret::expose) != Some(token.expose())
         {
+            facts.has_another_token = true;
             findings.finding(
                 "store.auth_token in the filter's configuration is another than the AUTH_TOKEN given here",
             );
         }
         facts.config = Some(config);
     }
+    listener(&world, facts.port, findings);
     if !any {
         findings.finding(
             "the filter is not in Envoy's configuration: no Wasm filter there has its name, its module or its fields",
         );
+    }
+}
+
+/// Whether the filter is in a listener at `port`, where clients reach Envoy, if that is known. Something before Envoy
+/// may have ports of its own.
+fn listener(world: &World<'_>, port: Option<u16>, findings: &mut Findings) {
+    let Some(port) = port else { return };
+    let is_at = |chain: &&Chain<'_>| chain.port() == Some(port.into());
+    let here: Vec<_> = world.chains.iter().filter(is_at).collect();
+    let others = || {
+        let of = world.stands.iter().filter_map(|stand| Some(stand.chain.as_ref()?.0.name()));
+        of.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let without = here.iter().filter(|chain| !world.has_filter(chain)).count();
+    if world.stands.is_empty() || without == 0 {
+        return;
+    }
+    if without == here.len() {
+        findings.finding(format!(
+            "the listener at port {port}, where clients reach Envoy, has no filter: it is in {}",
+            others()
+        ));
+    } else {
+        findings.hint(format!(
+            "{without} of {} chains of the listener at port {port} have no filter: what comes to them is not limited",
+            here.len()
+        ));
     }
 }
 

@@ -18,34 +18,41 @@ enum Mark {
     Unreached,
 }
 
-/// The lines.
+/// The lines, each once.
 #[derive(Debug, Default)]
 pub(super) struct Findings(Vec<(Mark, String)>);
 
 impl Findings {
+    /// Adds a line, unless it is there.
+    fn add(&mut self, mark: Mark, what: String) {
+        if !self.0.iter().any(|(known, text)| *known == mark && *text == what) {
+            self.0.push((mark, what));
+        }
+    }
+
     /// All is well with this.
     pub(super) fn fine(&mut self, what: impl Into<String>) {
-        self.0.push((Mark::Fine, what.into()));
+        self.add(Mark::Fine, what.into());
     }
 
     /// This is wrong, or will be.
     pub(super) fn finding(&mut self, what: impl Into<String>) {
-        self.0.push((Mark::Finding, what.into()));
+        self.add(Mark::Finding, what.into());
     }
 
     /// This may not be meant.
     pub(super) fn hint(&mut self, what: impl Into<String>) {
-        self.0.push((Mark::Hint, what.into()));
+        self.add(Mark::Hint, what.into());
     }
 
     /// Nobody who was asked can tell this.
     pub(super) fn unseen(&mut self, what: impl Into<String>) {
-        self.0.push((Mark::Unseen, what.into()));
+        self.add(Mark::Unseen, what.into());
     }
 
     /// Somebody does not answer.
     pub(super) fn unreached(&mut self, what: impl Into<String>) {
-        self.0.push((Mark::Unreached, what.into()));
+        self.add(Mark::Unreached, what.into());
     }
 
     /// Writes a line for each, and what they add up to.
@@ -116,5 +123,15 @@ pub(super) mod tests {
             out.starts_with("ok         a\nhint       b\nunseen     c\nFINDING    d\nNO ANSWER  e\n"),
             "{out}"
         );
+    }
+
+    #[test]
+    fn what_is_found_twice_is_said_once() {
+        let out = found(|findings| {
+            findings.finding("a");
+            findings.finding("a");
+            findings.hint("a");
+        });
+        assert_eq!(out, "FINDING    a\nhint       a\n1 finding\n");
     }
 }

@@ -53,7 +53,11 @@ struct Facts {
     inspection: Option<Inspection>,
     /// The filter's configuration, as Envoy's admin interface shows it.
     config: Option<Config>,
-    /// What Redis says of itself.
+    /// The port at which clients reach Envoy.
+    port: Option<u16>,
+    /// Whether the filter has another token than the sidecar's, as far as that is known.
+    has_another_token: bool,
+    /// What Redis says of itself, by a sidecar that took the token given here.
     report: Option<Report>,
     clocks: Clocks,
 }
@@ -65,6 +69,7 @@ pub(super) fn doctor(asked: &Asked, out: &mut impl Write) -> Result<Verdict, Fai
     let (envoy, admin, sidecar) = (envoy?, admin?, sidecar?);
     let mut findings = Findings::default();
     let mut facts = Facts::default();
+    facts.port = envoy.as_ref().and_then(Site::port);
     if let Some(site) = &envoy {
         let inspect = asked.inspect.as_deref().map(|path| (path, asked.inspect_token.as_ref()));
         envoy::ask(site, inspect, &mut facts, &mut findings);

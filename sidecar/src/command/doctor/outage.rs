@@ -26,6 +26,13 @@ impl Facts {
         windows.max()
     }
 
+    /// Whether the sidecar refuses the filter's calls, as far as that is known: by what the filter says, or because it
+    /// has another token than the one that the sidecar took.
+    fn calls_are_refused(&self) -> bool {
+        let by_filter = self.inspection.as_ref().is_some_and(|it| it.store.refuses_calls);
+        by_filter || (self.has_another_token && self.report.is_some())
+    }
+
     /// What happens without an answer of the store, and how many Envoys share the limits then.
     fn on_error(&self) -> Option<(&str, u32)> {
         if let Some(inspection) = &self.inspection {
@@ -43,12 +50,25 @@ impl Facts {
     }
 }
 
-/// Says what an outage would do.
+/// Says what an outage would do, and what refused calls do now.
 pub(super) fn foresee(facts: &Facts, findings: &mut Findings) {
+    if facts.calls_are_refused() {
+        // A call that is refused is no missing answer: it would be a way past every limit.
+        let what = match facts.on_error() {
+            Some(("local", replicas)) => {
+                format!("this Envoy admits 1/{replicas} of each limit by itself (on_error: local)")
+            }
+            Some((on_error, _)) => {
+                format!("limited requests are answered 503, which on_error: {on_error} does not change")
+            }
+            None => "limited requests are answered 503, unless on_error is \"local\"".to_owned(),
+        };
+        findings.finding(format!("the sidecar refuses the filter's calls: {what}"));
+    }
     match facts.on_error() {
         Some(("allow", _)) => findings.hint(
             "while the store does not answer, every request is forwarded uncounted (on_error: allow): nothing is \
-             limited",
+             limited. A call that the sidecar refuses, for its token for example, is answered 503 all the same",
         ),
         Some(("deny", _)) => findings
             .fine("while the store does not answer, limited requests are answered 503 (on_error: deny)"),

@@ -36,6 +36,12 @@ impl Site {
         Ok(Self { server: Server::new(url, builder)?, name: url.to_owned() })
     }
 
+    /// Its port, if it has one.
+    pub(super) fn port(&self) -> Option<u16> {
+        let is_tcp = !self.name.starts_with("unix:");
+        self.server.base.port_or_known_default().filter(|_| is_tcp)
+    }
+
     /// How messages call it.
     pub(super) fn name(&self) -> &str {
         &self.name
