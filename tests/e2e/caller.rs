@@ -4,14 +4,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
+pub use llm_rate_limit_tests::chat::{Answer, CHAT};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::Duration;
-
-/// The path of chat completions.
-pub const CHAT: &str = "/v1/chat/completions";
 
 /// Longer than any answer takes, so that a test which hangs ends.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -102,78 +100,6 @@ impl Caller {
         let answer = Answer::to(self.chat(&hello_with(json!({"max_tokens": 1_000_000_000_u64})))).await;
         assert_eq!(answer.status, 429, "{}", answer.text());
         answer
-    }
-}
-
-/// A whole answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// Sends a request and reads the answer to its end.
-    ///
-    /// # Panics
-    /// If there is no answer, or it breaks off.
-    pub async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.unwrap() }
-    }
-
-    /// The value of a header, if the answer has it.
-    ///
-    /// # Panics
-    /// If the answer has it more than once.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.get_all(name).iter();
-        let value = values.next()?;
-        assert_eq!(values.next(), None, "{name} twice in {:?}", self.headers);
-        Some(value.to_str().unwrap())
-    }
-
-    /// The value of a header as a number.
-    ///
-    /// # Panics
-    /// If there is no such number.
-    pub fn number(&self, name: &str) -> u64 {
-        let value = self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"));
-        value.parse().unwrap_or_else(|_| panic!("{name}: {value} is no number"))
-    }
-
-    /// The names of all headers about rate limits, in alphabetical order.
-    pub fn limit_headers(&self) -> Vec<&str> {
-        let about = |name: &&str| name.starts_with("x-ratelimit") || name.starts_with("retry-after");
-        let mut names: Vec<&str> = self.headers.keys().map(|name| name.as_str()).filter(about).collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Panics
-    /// If it is not JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.text()))
-    }
-
-    /// The message of an error in OpenAI's format.
-    ///
-    /// # Panics
-    /// If the answer is no such error.
-    pub fn message(&self) -> String {
-        self.json()["error"]["message"].as_str().unwrap().to_owned()
     }
 }
 

@@ -10,6 +10,7 @@
 use crate::caller::{Answer, Caller};
 use crate::routes;
 use llm_rate_limit::identity::Identity;
+pub use llm_rate_limit_tests::chat::eventually;
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use llm_rate_limit_tests::process::free_port;
@@ -18,7 +19,6 @@ use llm_rate_limit_tests::sidecar::Sidecar;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Once};
-use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// The place where limits are counted.
@@ -32,9 +32,6 @@ pub enum Store {
 
 /// The limit on input and on output tokens for strangers: keys that are not in the configuration.
 pub const STRANGER_TOKENS: u64 = 1_000_000;
-
-/// How long a test waits for an event that should come soon. Only a failing test waits this long.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// A running gateway. Rust drops its fields in this order: Envoy stops first.
 pub struct Gateway {
@@ -234,22 +231,6 @@ pub fn used_by(answer: &Answer) -> [u64; 4] {
         answer.number(&format!("x-ratelimit-limit-{what}"))
             - answer.number(&format!("x-ratelimit-remaining-{what}"))
     })
-}
-
-/// Waits until `read` returns `expected`, a value that must come and then stays or is at least no accident.
-///
-/// # Panics
-/// If it does not come in time, with the last value.
-pub async fn eventually<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, read: impl AsyncFn() -> T) {
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        let seen = read().await;
-        if seen == expected {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{what}: expected {expected:?}, still seeing {seen:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The configuration of the shared gateways, without its store.

@@ -59,7 +59,7 @@ async fn with_redis_limits_go_on() {
     .await;
     mock.let_through("restart", 1000);
     let answer = stream.await.unwrap();
-    assert!(answer.body.ends_with("data: [DONE]\n\n"), "the first Envoy finishes it: {answer:?}");
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "the first Envoy finishes it: {answer:?}");
 }
 
 #[tokio::test]

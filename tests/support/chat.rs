@@ -1,5 +1,7 @@
-//! A plain client of a gateway: one small chat, and the answer to it. The end-to-end tests have one that does more.
+//! A plain client of a gateway: one small chat, the answer to it, and the wait for what follows. The end-to-end tests
+//! have a client that does more.
 
+use bytes::Bytes;
 use reqwest::RequestBuilder;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -40,7 +42,7 @@ pub struct Answer {
     /// Headers.
     pub headers: HeaderMap,
     /// Body.
-    pub body: String,
+    pub body: Bytes,
 }
 
 impl Answer {
@@ -51,18 +53,18 @@ impl Answer {
     pub async fn to(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.text().await.unwrap() }
+        Self { status, headers, body: response.bytes().await.unwrap() }
     }
 
     /// The value of a header, if the answer has it.
     ///
     /// # Panics
-    /// If the answer has it more than once.
+    /// If the answer has it more than once, or it is no text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
         assert_eq!(values.next(), None, "{name} twice in {:?}", self.headers);
-        value.to_str().ok()
+        Some(value.to_str().unwrap())
     }
 
     /// The whole number in a header.
@@ -74,13 +76,34 @@ impl Answer {
         value.parse().unwrap_or_else(|_| panic!("{name}: {value}"))
     }
 
-    /// The message of an error.
+    /// The names of all headers about rate limits, in alphabetical order.
+    pub fn limit_headers(&self) -> Vec<&str> {
+        let about = |name: &&str| name.starts_with("x-ratelimit") || name.starts_with("retry-after");
+        let mut names: Vec<&str> = self.headers.keys().map(|name| name.as_str()).filter(about).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
     ///
     /// # Panics
-    /// If the answer is no error.
+    /// If it is not JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.text()))
+    }
+
+    /// The message of an error in OpenAI's format.
+    ///
+    /// # Panics
+    /// If the answer is no such error.
     pub fn message(&self) -> String {
-        let body: Value = serde_json::from_str(&self.body).unwrap();
-        body["error"]["message"].as_str().unwrap_or_else(|| panic!("no error: {}", self.body)).to_owned()
+        let message = self.json()["error"]["message"].as_str().map(ToOwned::to_owned);
+        message.unwrap_or_else(|| panic!("no error: {}", self.text()))
     }
 }
 
@@ -96,7 +119,7 @@ pub async fn statuses(count: usize, request: impl Fn() -> RequestBuilder) -> Vec
     statuses
 }
 
-/// Waits until `read` returns `expected`, a value that must come and then stays.
+/// Waits until `read` returns `expected`, a value that must come and then stays or is at least no accident.
 ///
 /// # Panics
 /// If it does not come in time, with the last value.
