@@ -174,6 +174,35 @@ fn explain_reports_unlimited_and_unknown_keys() {
 }
 
 #[test]
+fn explain_says_what_a_request_may_not_ask_for() {
+    let config = json!({"keys": [{
+        "key": "a-key", "rpm": 9, "allow_models": ["gpt-4o*"], "max_output_tokens": 100,
+    }]});
+    let config = file(&config);
+    let explain = |arguments: &[&str], body: &str| {
+        let explained =
+            run_with(&[&["explain", path(&config), "--key", "a-key"], arguments].concat(), &[], body);
+        assert_eq!(explained.err, "");
+        explained.out
+    };
+    let refused = "refused: answered 403: The model \"o3\" is not available to this key.\n";
+    assert_eq!(explain(&["--model", "o3"], ""), refused);
+    assert_eq!(explain(&["--body", "-"], r#"{"model":"o3","messages":[]}"#), refused);
+    let json: Value = serde_json::from_str(&explain(&["--model", "o3", "--json"], "")).unwrap();
+    assert_eq!(json, json!({"access": "refused", "status": 403, "reason": "model"}));
+    let any = explain(&[], "");
+    assert!(any.contains("not every model is available to this key"), "{any}");
+    assert!(any.contains("an answer may have at most 100 output tokens"), "{any}");
+    let large = explain(&["--body", "-"], r#"{"model":"gpt-4o","messages":[],"max_tokens":101}"#);
+    assert!(
+        large.starts_with("refused: answered 400: The maximum of output tokens is too large: 101."),
+        "{large}"
+    );
+    let unread = explain(&["--body", "-", "--path", "/v1/chat/completions"], "[[[");
+    assert!(unread.contains("refused: answered 403"), "its model is unknown: {unread}");
+}
+
+#[test]
 fn explain_as_json_names_the_counters() {
     let config = hierarchy();
     let arguments = ["explain", path(&config), "--key", "-", "--json", "--model", "gpt-4o"];

@@ -10,14 +10,14 @@ use super::held::Held;
 use super::incoming::Incoming;
 use super::output_cap::Output;
 use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
-use crate::answer::refusal::BadBody;
+use crate::answer::refusal::{BadBody, BadCap, Refusal};
 use crate::codec::loose_json::Fault;
 use crate::config::Config;
 use crate::models::{self, Family};
 use crate::policy::endpoints::{Route, Treatment};
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
-use crate::policy::{Applied, Candidates, Subject};
+use crate::policy::{Applied, Candidates, ForbiddenModel, OutputRule, Subject};
 use crate::pricing::Tokens;
 use crate::request::{Body, Endpoint, Parts, Request};
 use crate::store::wire::ScopeCharges;
@@ -103,6 +103,38 @@ impl Quote {
 
     /// The same, with its prompt corrected by `factors`.
     pub fn corrected(config: &Config, path: &str, body: &[u8], factors: &Factors) -> Self {
+        Self::under(&[], config, path, body, factors).0
+    }
+
+    /// The same for a request of `subject`; and what that is refused for if its sender may not ask for it, with whether
+    /// that is in a dry run.
+    pub fn of_sender(
+        subject: &Subject,
+        config: &Config,
+        path: &str,
+        body: &[u8],
+    ) -> (Self, Option<(Refusal, bool)>) {
+        let rules: Vec<_> = subject.output_rules().filter(|rule| !rule.dry_run).collect();
+        let (quote, output) = Self::under(&rules, config, path, body, &Factors::default());
+        let of_output = output.err().map(|bad| (Refusal::OutputCap(bad), false));
+        let refusal = quote.refusal_of_model(subject).or(of_output);
+        (quote, refusal)
+    }
+
+    /// What a request of `subject` is refused for if its model is forbidden, with whether that is in a dry run.
+    pub fn refusal_of_model(&self, subject: &Subject) -> Option<(Refusal, bool)> {
+        let ForbiddenModel { name, dry_run } = subject.forbidden(&self.models)?;
+        Some((Refusal::ForbiddenModel(name), dry_run))
+    }
+
+    fn under(
+        rules: &[OutputRule],
+        config: &Config,
+        path: &str,
+        body: &[u8],
+        factors: &Factors,
+    ) -> (Self, Result<(), BadCap>) {
+        let bytes = body;
         let route = config.endpoints().route(path);
         let accounting = config.accounting();
         let body = Body::new(body);
@@ -114,6 +146,12 @@ impl Quote {
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
         );
         let default_output = accounting.default_output_tokens;
+        let editable = (request.is_plain && request.has_content()).then_some(bytes);
+        let (output, permitted) = match Output::under(rules, &request, &models, editable) {
+            Ok(output) if request.fault.is_none() => (output, Ok(())),
+            Ok(output) => (output, unread_output(rules, route.endpoint)),
+            Err(bad) => (Output::as_asked(&request), Err(bad)),
+        };
         let (input_tokens, parts, expected, counted) = match &request.fault {
             _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared), None),
             Some(_) => (request.size(), Parts::default(), (0, default_output, Certainty::Unknown), None),
@@ -131,7 +169,7 @@ impl Quote {
                 let nothing = Learned::default();
                 let expected = estimate::expected_output(
                     &request,
-                    &Output::as_asked(&request),
+                    &output,
                     &models,
                     Sender::default,
                     accounting,
@@ -151,7 +189,7 @@ impl Quote {
             is_partial: false,
             counted,
         };
-        Self {
+        let quote = Self {
             model: model.map(ToOwned::to_owned),
             family: Family::of(model.unwrap_or_default()).name(),
             encoding: config.encodings().of(model).encoding,
@@ -164,7 +202,8 @@ impl Quote {
             models,
             route,
             estimate,
-        }
+        };
+        (quote, permitted)
     }
 
     /// What the request of the sender `id` teaches about the count of prompts, once it is settled.
@@ -273,6 +312,12 @@ impl Quote {
         };
         Settled { tokens, outcome: outcome.name(), reported_input }
     }
+}
+
+/// Fails if an answer of `endpoint` has a maximum, and nobody can tell what the request asks for.
+fn unread_output(rules: &[OutputRule], endpoint: Endpoint) -> Result<(), BadCap> {
+    let most = rules.iter().map(|rule| rule.most).min().filter(|_| endpoint.has_output());
+    most.map_or(Ok(()), |most| Err(BadCap::Unread { most }))
 }
 
 fn reservation(subject: &Subject, limits: impl Iterator<Item = Applied>, estimate: Estimate) -> Reservation {

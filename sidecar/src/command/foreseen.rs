@@ -121,15 +121,34 @@ impl Foreseen {
                 ["content-encoding", "content-type"].map(|name| view.header(name).unwrap_or_default());
             (decoded(&coding, &kind, &body), body)
         });
-        let (quote, bad) = match read {
-            None => (Quote::without_body(config, view.path, model.as_deref()), None),
-            Some((Ok(bytes), _)) => {
-                let quote = Quote::new(config, view.path, &bytes);
-                let bad = quote.fault.clone().map(BadBody::Unreadable);
-                (quote, bad)
+        let (quote, bad, unasked) = match read {
+            None => {
+                let quote = Quote::without_body(config, view.path, model.as_deref());
+                // Without a body, nobody knows that it names none.
+                let refusal = quote.refusal_of_model(&subject);
+                let (refusal, unknown) =
+                    if quote.model.is_some() { (refusal, None) } else { (None, refusal) };
+                notes.extend(unknown.map(|_| "not every model is available to this key".to_owned()));
+                let most = subject.output_rules().map(|rule| rule.most).min();
+                notes.extend(most.map(|most| format!("an answer may have at most {most} output tokens")));
+                (quote, None, refusal)
             }
-            Some((Err(bad), sent)) => (Quote::new(config, view.path, &sent), Some(bad)),
+            Some((Ok(bytes), _)) => {
+                let (quote, refusal) = Quote::of_sender(&subject, config, view.path, &bytes);
+                let bad = quote.fault.clone().map(BadBody::Unreadable);
+                (quote, bad, refusal)
+            }
+            Some((Err(bad), sent)) => {
+                let (quote, refusal) = Quote::of_sender(&subject, config, view.path, &sent);
+                (quote, Some(bad), refusal)
+            }
         };
+        if let Some((refusal, dry_run)) = unasked.filter(|_| way == Way::Read) {
+            if !dry_run {
+                return Ok(Self::refused(&refusal, false, &route, config));
+            }
+            notes.push(dry(&refusal, &route, config));
+        }
         if let Some(bad) = bad.filter(|_| way == Way::Read) {
             let refusal = Refusal::BadBody(bad.clone());
             match refuses_body(&bad, &subject, config) {
