@@ -1,7 +1,7 @@
 //! Generations of Claude. Anthropic publishes neither its tokenizers nor the prompt that it adds for tools: text is
 //! counted in `o200k_base` and multiplied by a factor, and the prompt has the size that recorded usage shows.
 
-use super::Family;
+use super::{Family, Version};
 use crate::quantity::Units;
 
 /// A generation of Claude: all its models count text, tools and images in the same way.
@@ -27,55 +27,34 @@ pub enum Claude {
 
 use Claude::{Five, Four, FourFive, FourSeven, FourSix, Three, ThreeFive, ThreeOpus};
 
-/// The beginnings of the text after `claude` in the names of models, with hyphens for full stops. The longest counts.
-/// All other names are those of later models.
-const GENERATIONS: [(&str, Claude); 34] = [
-    ("-1", Three),
-    ("-2", Three),
-    ("-v1", Three),
-    ("-v2", Three),
-    ("-instant", Three),
-    ("-3-haiku", Three),
-    ("-3-sonnet", Three),
-    ("-3-opus", ThreeOpus),
-    ("-3-5-haiku", Three),
-    ("-3-5-sonnet", ThreeFive),
-    ("-3-7", Four),
-    ("-3", Three),
-    ("-4-5", FourFive),
-    ("-4-6", FourSix),
-    ("-4-7", FourSeven),
-    ("-4-8", FourSeven),
-    ("-4", Four),
-    ("-haiku-4-5", FourFive),
-    ("-haiku-4-6", FourSix),
-    ("-haiku-4", FourFive),
-    ("-haiku-3-5", Three),
-    ("-sonnet-3-5", ThreeFive),
-    ("-sonnet-3-7", Four),
-    ("-sonnet-4-5", FourFive),
-    ("-sonnet-4-6", FourSix),
-    ("-sonnet-4-7", FourSeven),
-    ("-sonnet-4-8", FourSeven),
-    ("-sonnet-4", Four),
-    ("-opus-3", ThreeOpus),
-    ("-opus-4-5", FourFive),
-    ("-opus-4-6", FourSix),
-    ("-opus-4-7", FourSeven),
-    ("-opus-4-8", FourSeven),
-    ("-opus-4", Four),
+/// From which version on each generation is: of all models, or of those with this word in their names. Of those that
+/// fit, the last counts, so that a model that is not listed counts as the newest before it.
+const GENERATIONS: [(Version, &str, Claude); 11] = [
+    (Version::FIRST, "", Three),
+    (Version::new(3, 0), "opus", ThreeOpus),
+    (Version::new(3, 5), "sonnet", ThreeFive),
+    (Version::new(3, 5), "opus", ThreeFive),
+    (Version::new(3, 7), "", Four),
+    (Version::new(4, 0), "haiku", FourFive),
+    (Version::new(4, 5), "", FourFive),
+    (Version::new(4, 6), "", FourSix),
+    (Version::new(4, 7), "", FourSeven),
+    (Version::new(5, 0), "", Five),
+    (Version::NEWEST, "", Five),
 ];
 
 impl Claude {
     /// The generation of `model`, by its name on any platform. None for other models.
     pub fn of(model: &str) -> Option<Self> {
-        let (family, version) = Family::split(model);
-        (family == Family::Claude).then(|| Self::of_version(&version.replace(['.', '_'], "-")))
+        let (family, rest) = Family::split(model);
+        (family == Family::Claude).then(|| Self::of_rest(&rest))
     }
 
-    fn of_version(version: &str) -> Self {
-        let known = GENERATIONS.iter().filter(|(begin, _)| version.starts_with(begin));
-        known.max_by_key(|(begin, _)| begin.len()).map_or(Five, |(_, generation)| *generation)
+    /// The generation of a model by the `rest` of its name.
+    fn of_rest(rest: &str) -> Self {
+        let version = Version::find(rest).unwrap_or(Version::NEWEST);
+        let is_it = |(since, word, _): &&(Version, &str, Self)| *since <= version && rest.contains(word);
+        GENERATIONS.iter().rev().find(is_it).map_or(Five, |(_, _, generation)| *generation)
     }
 
     /// Whether its images are larger, and its texts have more tokens, than before Claude 4.7.
@@ -127,6 +106,14 @@ mod tests {
             ("global.anthropic.claude-opus-4-8", Some(FourSeven)),
             ("claude-sonnet-5", Some(Five)),
             ("Claude-Opus-9", Some(Five)),
+            ("claude-opus-4-9", Some(FourSeven)),
+            ("eu.anthropic.claude-haiku-4-10-20270101-v1:0", Some(FourSeven)),
+            ("claude-3-5-sonnet-20241022-v2:0", Some(ThreeFive)),
+            ("claude-3-haiku@20240307", Some(Three)),
+            ("claude-opus-3", Some(ThreeOpus)),
+            ("claude-instant-v1", Some(Three)),
+            ("anthropic/claude-6", Some(Five)),
+            ("claude-latest", Some(Five)),
             ("gpt-4o", None),
             ("", None),
         ] {

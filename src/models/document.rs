@@ -54,7 +54,7 @@ fn page_in_chat(rule: ImageRule) -> u64 {
         ImageRule::Patches { hundredths: 100, .. } => 981,
         ImageRule::Patches { hundredths: ..=150, .. } => 205,
         ImageRule::Patches { hundredths, .. } => (400 * hundredths).div_ceil(100),
-        ImageRule::Tiles { .. } | ImageRule::Claude(_) | ImageRule::Crops(_) => 215,
+        _ => 215,
     }
 }
 

@@ -74,20 +74,26 @@ use Family::{
 };
 
 /// The beginnings of names, in lower case. Where one begins another, the longer one comes first.
-const NAMES: [(&str, Family); 36] = [
+const NAMES: [(&str, Family); 42] = [
     ("text-embedding", TextEmbedding),
     ("gpt-3.5", Gpt3_5),
     ("gpt-35", Gpt3_5),
+    ("gpt-3", Gpt3_5),
+    ("gpt35", Gpt3_5),
+    ("gpt3", Gpt3_5),
     ("gpt-4.1", Gpt4_1),
     ("gpt-4o", Gpt4o),
     ("gpt-4", Gpt4),
+    ("gpt4.1", Gpt4_1),
+    ("gpt4o", Gpt4o),
+    ("gpt4", Gpt4),
     ("gpt-5", Gpt5),
+    ("gpt5", Gpt5),
     ("gpt-6", Gpt6),
     ("gpt-oss", GptOss),
+    ("gpt-audio", Gpt4o),
+    ("gpt-realtime", Gpt4o),
     ("chatgpt-4o", Gpt4o),
-    ("o1", O1),
-    ("o3", O3),
-    ("o4", O4),
     ("codex", Gpt5),
     ("claude", Claude),
     ("gemini", Gemini),
@@ -116,6 +122,9 @@ const NAMES: [(&str, Family); 36] = [
 /// The shortest beginning that is looked for within a name. Shorter ones are parts of other words.
 const SHORTEST_WITHIN: usize = 3;
 
+/// The words before which also a short name is OpenAI's.
+const OPENAI: [&str; 2] = ["openai", "azure"];
+
 impl Family {
     /// The family of `model`.
     pub(crate) fn of(model: &str) -> Self {
@@ -131,9 +140,7 @@ impl Family {
             true => Cow::Owned(name.to_ascii_lowercase()),
             false => Cow::Borrowed(name),
         };
-        let begins =
-            NAMES.iter().find(|(begin, _)| name.starts_with(begin)).map(|(begin, of)| (begin.len(), *of));
-        match begins.or_else(|| within(&name)) {
+        match at_start(&name).or_else(|| within(&name)) {
             None => (Other, name),
             Some((end, family)) => (family, rest(name, end)),
         }
@@ -145,14 +152,41 @@ impl Family {
     }
 }
 
+/// The family whose name `name` begins with: where that ends, and the family.
+fn at_start(name: &str) -> Option<(usize, Family)> {
+    let known = NAMES.iter().find(|(begin, _)| name.starts_with(begin));
+    known.map(|(begin, of)| (begin.len(), *of)).or_else(|| numbered(name))
+}
+
+/// The same for what OpenAI numbers: the o-series, and models that are newer than those that are known (`gpt-7`).
+fn numbered(name: &str) -> Option<(usize, Family)> {
+    let after = |word: &str| name.strip_prefix("chat").unwrap_or(name).strip_prefix(word);
+    let (is_gpt, rest) = match after("gpt") {
+        Some(rest) => (true, rest.strip_prefix('-').unwrap_or(rest)),
+        None => (false, name.strip_prefix('o')?),
+    };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = rest.split_at_checked(digits)?;
+    let family = match (is_gpt, number.parse::<u8>().ok()?) {
+        (true, 6..) => Gpt6,
+        (true, _) | (false, 0) => return None,
+        (false, 1..=2) => O1,
+        (false, 3) => O3,
+        (false, 4..) => O4,
+    };
+    let ends = rest.chars().next().is_none_or(|next| !next.is_ascii_alphanumeric());
+    (ends && digits <= 2).then_some((name.len().saturating_sub(rest.len()), family))
+}
+
 /// The first family's name within `name`, behind a separator: where it ends, and the family.
 fn within(name: &str) -> Option<(usize, Family)> {
     let starts = name.match_indices(['.', '-', '_', ':', '@', ' ']).map(|(at, _)| at.saturating_add(1));
     starts.into_iter().find_map(|start| {
-        let rest = name.get(start..)?;
-        let mut known = NAMES.iter().filter(|(begin, _)| begin.len() >= SHORTEST_WITHIN);
-        let (begin, family) = known.find(|(begin, _)| rest.starts_with(begin))?;
-        Some((start.saturating_add(begin.len()), *family))
+        let (before, rest) = name.split_at_checked(start)?;
+        let (end, family) = at_start(rest)?;
+        let before = before.get(..before.len().saturating_sub(1)).unwrap_or_default();
+        let is_its = end >= SHORTEST_WITHIN || OPENAI.iter().any(|owner| before.ends_with(owner));
+        is_its.then_some((start.saturating_add(end), family))
     })
 }
 
@@ -193,6 +227,23 @@ mod tests {
             ("amazon.nova-pro-v1:0", Nova, "-pro-v1:0"),
             ("zai-org/GLM-4.6", Glm, "-4.6"),
             ("mistral.voxtral-small", Mistral, ".voxtral-small"),
+            ("gpt-7", Gpt6, ""),
+            ("azure/my-gpt-10.2-mini", Gpt6, ".2-mini"),
+            ("chatgpt-7-latest", Gpt6, "-latest"),
+            ("gpt-5.10", Gpt5, ".10"),
+            ("gpt4o-mini", Gpt4o, "-mini"),
+            ("gpt-audio-mini", Gpt4o, "-mini"),
+            ("o5", O4, ""),
+            ("openai/o5-mini", O4, "-mini"),
+            ("openai.o3", O3, ""),
+            ("azure-o12-pro", O4, "-pro"),
+            ("meta.llama4-scout-17b-instruct-v1:0", Llama, "4-scout-17b-instruct-v1:0"),
+            ("o365", Other, "o365"),
+            ("gpt-neox-20b", Other, "gpt-neox-20b"),
+            ("gpt-20b", Other, "gpt-20b"),
+            ("gpt2", Other, "gpt2"),
+            ("o10-mini", O4, "-mini"),
+            ("o1-mini", O1, "-mini"),
             ("other", Other, "other"),
             ("supernova", Other, "supernova"),
             ("qed-o1", Other, "qed-o1"),

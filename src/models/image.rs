@@ -4,11 +4,15 @@
 //! of 512 pixels, later ones cover it with patches of 32. Anthropic's guide "Vision", section "Resolution and token
 //! cost": patches of 28 pixels, which explains its older rule of thumb, width times height divided by 750. Google's
 //! guide "Image understanding": 258 tokens for an image of at most 384 pixels a side, and for each crop of a larger
-//! one. The multipliers of GPT-5 mini and nano are what recorded usage shows, and so are the patches of 28 pixels for
-//! the models of others, which Mistral's and Qwen's have.
+//! one. Qwen's, GLM's, Mistral's and Llama's are in the code that prepares images for these open models. The multipliers
+//! of GPT-5 mini and nano are what recorded usage shows, and so are the patches of 28 pixels for all other models.
 
 use super::Claude;
-use super::Family::{self, Gemini, Gemma, Gpt3_5, Gpt4, Gpt4_1, Gpt4o, Gpt5, Gpt6, Grok, O1, O3, O4, Other};
+use super::Family::{
+    self, Gemini, Gemma, Glm, Gpt3_5, Gpt4, Gpt4_1, Gpt4o, Gpt5, Gpt6, Grok, Llama, Mistral, O1, O3, O4,
+    Other, Qwen,
+};
+use super::version::{Row, Version, row_of};
 
 /// A rule that counts images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +25,13 @@ pub(crate) enum ImageRule {
     Claude(Bounds),
     /// So many tokens for a small image, and for each crop of a larger one: Gemini's.
     Crops(u64),
+    /// Patches of so many pixels, to which an image is scaled up or down, and these tokens beside them: Qwen's and GLM's.
+    Scaled { side: u32, least: u64, each: u64 },
+    /// Patches of 28 pixels, and a token for each row of them: Mistral's.
+    Rows(Bounds),
+    /// So many tokens for each tile of 336 pixels, of at most sixteen, and for the whole where there are several:
+    /// Llama's.
+    Canvas(u64),
 }
 
 /// The largest size that a model sees; larger images are scaled down to it.
@@ -56,41 +67,48 @@ const fn large_patches(auto: Bounds) -> ImageRule {
 
 const GPT_4O: ImageRule = tiles(85, 170);
 
-/// By family and the beginning of the rest of the name. The first match counts.
-pub(crate) const RULES: [(Family, &str, ImageRule); 29] = [
-    (Gpt4o, "-mini", tiles(2_833, 5_667)),
-    (Gpt4o, "", GPT_4O),
-    (Gpt4_1, "-mini", small_patches(162)),
-    (Gpt4_1, "-nano", small_patches(246)),
-    (Gpt4_1, "", GPT_4O),
-    (Gpt4, "", GPT_4O),
-    (O1, "", tiles(75, 150)),
-    (O3, "", tiles(75, 150)),
-    (O4, "-mini", small_patches(172)),
-    (Gpt5, "-mini", small_patches(120)),
-    (Gpt5, "-nano", small_patches(150)),
-    (Gpt5, "-codex-mini", small_patches(100)),
-    (Gpt5, ".1-codex-mini", small_patches(100)),
-    (Gpt5, ".1", tiles(70, 140)),
-    (Gpt5, ".2", small_patches(100)),
-    (Gpt5, ".3", small_patches(100)),
-    (Gpt5, ".4-mini", small_patches(162)),
-    (Gpt5, ".4-nano", small_patches(246)),
-    (Gpt5, ".4", large_patches(LARGE)),
-    // GPT-5.5 and later.
-    (Gpt5, ".", large_patches(ORIGINAL)),
-    (Gpt5, "", tiles(70, 140)),
-    (Gpt6, "", large_patches(ORIGINAL)),
-    (Gpt3_5, "", GPT_4O),
-    (Gemini, "", ImageRule::Crops(258)),
-    (Gemma, "", ImageRule::Crops(258)),
-    (Grok, "", ImageRule::Crops(258)),
-    (Other, "computer-use-preview", tiles(65, 129)),
-    (Other, "gpt", GPT_4O),
-    (Other, "", UNKNOWN),
+const FIRST: Version = Version::FIRST;
+
+/// By family, version and a word in the name.
+pub(crate) const RULES: [Row<ImageRule>; 35] = [
+    (Gpt4o, FIRST, "-mini", tiles(2_833, 5_667)),
+    (Gpt4o, FIRST, "", GPT_4O),
+    (Gpt4_1, FIRST, "-mini", small_patches(162)),
+    (Gpt4_1, FIRST, "-nano", small_patches(246)),
+    (Gpt4_1, FIRST, "", GPT_4O),
+    (Gpt4, FIRST, "", GPT_4O),
+    (O1, FIRST, "", tiles(75, 150)),
+    (O3, FIRST, "", tiles(75, 150)),
+    (O4, FIRST, "-mini", small_patches(172)),
+    (O4, FIRST, "", tiles(75, 150)),
+    (Gpt5, FIRST, "-mini", small_patches(120)),
+    (Gpt5, FIRST, "-nano", small_patches(150)),
+    (Gpt5, FIRST, "-codex-mini", small_patches(100)),
+    (Gpt5, FIRST, "", tiles(70, 140)),
+    (Gpt5, Version::new(0, 1), "-codex-mini", small_patches(100)),
+    (Gpt5, Version::new(0, 1), "", tiles(70, 140)),
+    (Gpt5, Version::new(0, 2), "", small_patches(100)),
+    (Gpt5, Version::new(0, 4), "-mini", small_patches(162)),
+    (Gpt5, Version::new(0, 4), "-nano", small_patches(246)),
+    (Gpt5, Version::new(0, 4), "", large_patches(LARGE)),
+    (Gpt5, Version::new(0, 5), "", large_patches(ORIGINAL)),
+    (Gpt6, FIRST, "", large_patches(ORIGINAL)),
+    (Gpt3_5, FIRST, "", GPT_4O),
+    (Gemini, FIRST, "", ImageRule::Crops(258)),
+    (Gemma, FIRST, "", ImageRule::Crops(258)),
+    (Grok, FIRST, "", ImageRule::Crops(258)),
+    (Qwen, FIRST, "", ImageRule::Scaled { side: 28, least: 4, each: 2 }),
+    (Qwen, Version::new(3, 0), "", ImageRule::Scaled { side: 32, least: 64, each: 2 }),
+    (Glm, FIRST, "", ImageRule::Scaled { side: 28, least: 16, each: 3 }),
+    (Mistral, FIRST, "", ImageRule::Rows(bounds(3_025, 1_540))),
+    (Llama, FIRST, "", UNKNOWN),
+    (Llama, Version::new(4, 0), "", ImageRule::Canvas(145)),
+    (Other, FIRST, "computer-use-preview", tiles(65, 129)),
+    (Other, FIRST, "gpt-", GPT_4O),
+    (Other, FIRST, "", UNKNOWN),
 ];
 
-/// What models of a family that is not listed count. Mistral's and Qwen's see larger images, but no others do.
+/// What models of a family that is not listed count.
 const UNKNOWN: ImageRule = ImageRule::Claude(bounds(4_784, 2_576));
 
 impl ImageRule {
@@ -101,10 +119,8 @@ impl ImageRule {
             Some(_) => return Self::Claude(bounds(1_568, 1_568)),
             None => {}
         }
-        let (family, version) = Family::split(model);
-        let mut rules = RULES.iter();
-        let found = rules.find(|(of, beginning, _)| *of == family && version.starts_with(beginning));
-        found.map_or(UNKNOWN, |(_, _, rule)| *rule)
+        let (family, rest) = Family::split(model);
+        row_of(&RULES, family, &rest).copied().unwrap_or(UNKNOWN)
     }
 }
 
@@ -123,6 +139,10 @@ mod tests {
             ("gpt-5.1-codex-mini", small_patches(100)),
             ("gpt-5.4", large_patches(LARGE)),
             ("gpt-5.6", large_patches(ORIGINAL)),
+            ("gpt-5.10", large_patches(ORIGINAL)),
+            ("gpt-7", large_patches(ORIGINAL)),
+            ("o5", tiles(75, 150)),
+            ("openai/gpt-5.4-mini-2026-03-01", small_patches(162)),
             ("gpt-5-chat-latest", tiles(70, 140)),
             ("computer-use-preview-2025-03-11", tiles(65, 129)),
             ("claude-3-haiku", ImageRule::Claude(bounds(1_568, 1_568))),
@@ -130,7 +150,11 @@ mod tests {
             ("gpt-5-mini", small_patches(120)),
             ("gpt-4-turbo", GPT_4O),
             ("google/gemini-2.5-flash", ImageRule::Crops(258)),
-            ("llama-4", UNKNOWN),
+            ("meta.llama4-scout-17b-instruct-v1:0", ImageRule::Canvas(145)),
+            ("llama-3.2-11b-vision", UNKNOWN),
+            ("Qwen/Qwen2.5-VL-7B-Instruct", ImageRule::Scaled { side: 28, least: 4, each: 2 }),
+            ("qwen3-vl-8b", ImageRule::Scaled { side: 32, least: 64, each: 2 }),
+            ("nova-lite", UNKNOWN),
             ("", UNKNOWN),
         ] {
             assert_eq!(ImageRule::of(model), rule, "{model}");

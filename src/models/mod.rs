@@ -3,6 +3,7 @@
 //! | file | its table, by model | an unknown model |
 //! |---|---|---|
 //! | `family.rs` | the family, for metrics and for the other tables | is `other` |
+//! | `version.rs` | the version, of which the other tables take the newest row that is not after it | is the newest |
 //! | `encoding.rs` | the encoding of text: the crate `tiktoken-rs` has the table | has `o200k_base` |
 //! | `claude.rs` | the generation of Claude, and the prompt that it has for tools | counts as Claude 5 |
 //! | `image.rs` | the rule for images | has patches of 28 pixels |
@@ -23,6 +24,7 @@ mod family;
 mod image;
 mod reasoning;
 mod rules;
+mod version;
 
 pub use claude::Claude;
 pub(crate) use document::DocumentRule;
@@ -33,6 +35,7 @@ pub(crate) use image::RULES as IMAGE_RULES;
 pub(crate) use image::{Bounds, ImageRule};
 pub(crate) use reasoning::reasons;
 pub(crate) use rules::{Rules, Structure};
+use version::Version;
 
 use crate::tokens::PromptKind;
 

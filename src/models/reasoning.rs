@@ -4,31 +4,71 @@
 //! text is a tenth. Only where no usage is reported does the filter need to know; models that reason on request
 //! show it in their answers, and others' usage has shown it before.
 
+use super::version::Version;
 use super::{Family, without_provider};
+use crate::tokens::Effort;
 
-/// Whether `model` reasons unless it is asked not to.
-pub(crate) fn reasons(model: &str) -> bool {
-    let name = without_provider(model).to_ascii_lowercase();
-    let (family, rest) = Family::split(model);
-    let is_known = match family {
-        Family::O1 | Family::O3 | Family::O4 | Family::Gpt6 | Family::GptOss => true,
-        Family::Gpt5 => !rest.starts_with("-chat"),
-        Family::Gemini => !["-1", "-2.0", "-2.5-flash-lite", "-embedding", "-pro-vision"]
-            .iter()
-            .any(|other| rest.starts_with(other)),
-        Family::Grok => {
-            !rest.contains("non-reasoning")
-                && ["-3-mini", "-4", "-code"].iter().any(|begin| rest.starts_with(begin))
-        }
-        Family::Deepseek => {
-            ["-reasoner", "-r1", "-v3.1", "-v3.2", "-v4"].iter().any(|begin| rest.starts_with(begin))
-        }
-        Family::Qwen => rest.starts_with('3') && !rest.contains("instruct") && !rest.contains("coder"),
-        Family::Glm => ["-4.5", "-4.6", "-4.7", "-5", "-z1"].iter().any(|begin| rest.starts_with(begin)),
-        _ => NAMES.iter().any(|begin| name.starts_with(begin)),
-    };
-    is_known || names_it(&rest)
+/// Whether an answer of `model` may hold reasoning that the client does not see, if the client asks for this `effort`;
+/// none if the model's name does not say.
+pub(crate) fn reasons(model: &str, effort: Effort) -> Option<bool> {
+    match (effort, habit(model)?) {
+        (Effort::Off, _) => Some(false),
+        (Effort::Asked, _) | (Effort::Unsaid, Habit::UnlessAskedNotTo) => Some(true),
+        (Effort::Unsaid, Habit::IfAsked) => Some(false),
+    }
 }
+
+/// When a model reasons that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Habit {
+    UnlessAskedNotTo,
+    IfAsked,
+}
+
+use Habit::{IfAsked, UnlessAskedNotTo};
+
+/// When `model` reasons; none if it does not, or if its name does not say.
+fn habit(model: &str) -> Option<Habit> {
+    let (family, rest) = Family::split(model);
+    let version = Version::of(family, &rest);
+    let says = |word: &str| has_word(&rest, word);
+    let any = |words: &[&str]| words.iter().any(|word| says(word));
+    if any(&["thinking", "reasoner"]) || (says("reasoning") && !says("non")) {
+        return Some(UnlessAskedNotTo);
+    }
+    let is_one = match family {
+        Family::O1 | Family::O3 | Family::O4 | Family::Gpt6 | Family::GptOss => true,
+        // What has an effort of `none` unless the client asks for more.
+        Family::Gpt5 if (GPT_5_1..GPT_5_5).contains(&version) && !any(&["codex", "chat", "pro"]) => {
+            return Some(IfAsked);
+        }
+        Family::Gpt5 => version >= GPT_5_1 || !says("chat"),
+        Family::Gemini => {
+            version >= Version::new(2, 5)
+                && !any(&["embedding", "vision"])
+                && !(version < Version::new(3, 0) && says("lite"))
+        }
+        Family::Grok => !says("non") && (version >= Version::new(4, 0) || says("code") || says("mini")),
+        Family::Deepseek => {
+            let is_named = version != Version::NEWEST;
+            says("r1")
+                || (version >= Version::new(3, 1)
+                    && (is_named || !any(&["chat", "coder", "vl", "ocr", "math"])))
+        }
+        Family::Qwen => {
+            (Version::new(3, 0)..Version::NEWEST).contains(&version)
+                && !any(&["instruct", "coder", "embedding"])
+        }
+        Family::Glm => says("z1") || version >= Version::new(4, 5),
+        Family::Kimi => (Version::new(2, 5)..Version::NEWEST).contains(&version),
+        _ => false,
+    };
+    let name = without_provider(model).to_ascii_lowercase();
+    (is_one || NAMES.iter().any(|begin| begins_word(&name, begin))).then_some(UnlessAskedNotTo)
+}
+
+const GPT_5_1: Version = Version::new(0, 1);
+const GPT_5_5: Version = Version::new(0, 5);
 
 /// The beginnings of names in no family of their own.
 const NAMES: [&str; 13] = [
@@ -47,10 +87,18 @@ const NAMES: [&str; 13] = [
     "r1-1776",
 ];
 
-/// Whether a name says that its model reasons.
-fn names_it(rest: &str) -> bool {
-    let says = |word: &str| rest.split(['-', '_', ':', '.']).any(|part| part == word);
-    says("thinking") || says("reasoner") || (says("reasoning") && !says("non"))
+/// Whether `word` is one of the words of a name.
+fn has_word(name: &str, word: &str) -> bool {
+    name.split(|char: char| !char.is_ascii_alphanumeric()).any(|part| part == word)
+}
+
+/// Whether one of the words of a name, with those that follow, begins with `begin`.
+fn begins_word(name: &str, begin: &str) -> bool {
+    name.match_indices(begin).any(|(at, _)| {
+        name.get(..at)
+            .and_then(|before| before.chars().next_back())
+            .is_none_or(|char| !char.is_ascii_alphanumeric())
+    })
 }
 
 #[cfg(test)]
@@ -65,6 +113,26 @@ mod tests {
             ("openai/o4-mini", true),
             ("gpt-5", true),
             ("gpt-5.1-codex-mini", true),
+            ("gpt-5.5", true),
+            ("gpt-5.4-pro", true),
+            ("gpt-7", true),
+            ("o5-mini", true),
+            ("us.deepseek.r1-v1:0", true),
+            ("deepseek.v3.1", true),
+            ("deepseek-v5", true),
+            ("deepseek-chat-v3-0324", false),
+            ("deepseek-latest", true),
+            ("grok-5", true),
+            ("xai.grok4", true),
+            ("qwen-3-32b", true),
+            ("qwen4-235b", true),
+            ("qwen-max", false),
+            ("glm-6", true),
+            ("gemini-10-pro", true),
+            ("groq-qwq-32b", true),
+            ("kimi-k2-instruct", false),
+            ("kimi-k2.5", true),
+            ("kimi-k3", true),
             ("gpt-5-chat-latest", false),
             ("gpt-4o", false),
             ("gpt-4.1", false),
@@ -105,7 +173,26 @@ mod tests {
             ("nvidia/Nemotron-H-47B", true),
             ("", false),
         ] {
-            assert_eq!(reasons(model), expected, "{model}");
+            assert_eq!(habit(model), expected.then_some(UnlessAskedNotTo), "{model}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_ask_for_reasoning_or_for_none() {
+        use Effort::{Asked, Off, Unsaid};
+        for (model, [by_default, on, off]) in [
+            ("gpt-5", [Some(true), Some(true), Some(false)]),
+            ("gpt-5.4-mini", [Some(false), Some(true), Some(false)]),
+            ("azure/gpt-5.1-2025-11-13", [Some(false), Some(true), Some(false)]),
+            ("gpt-5.10", [Some(true), Some(true), Some(false)]),
+            ("gpt-4o", [None, None, None]),
+            ("my-model", [None, None, None]),
+        ] {
+            assert_eq!(
+                [Unsaid, Asked, Off].map(|effort| reasons(model, effort)),
+                [by_default, on, off],
+                "{model}"
+            );
         }
     }
 }

@@ -5,9 +5,10 @@
 //! | OpenAI's messages, names and reply | OpenAI's cookbook, "How to count tokens with tiktoken" |
 //! | everything else | fitted to the usage that providers reported for recorded requests, as of autumn 2026 |
 //!
-//! [`Rules::of`] finds the row of a model: its family's, or the row of a version with another beginning. A model of a
-//! family that is not known counts as GPT-4o does.
+//! [`Rules::of`] finds the row of a model: of its family, the newest that is not after its version. A model of a family
+//! that is not known counts as GPT-4o does.
 
+use super::version::{Row, Version, row_of};
 use super::{Claude, Family, without_provider};
 use crate::quantity::Units;
 use crate::tokens::{AnswerTokens, Factor, PromptKind, Weights};
@@ -80,7 +81,7 @@ pub(crate) struct Tools {
 }
 
 const fn answers(chat: u64, response: u64, call: u64, parallel_call: u64) -> AnswerTokens {
-    AnswerTokens { chat, response, call, parallel_call, argument: 0 }
+    AnswerTokens { chat, response, call, parallel_call, ..AnswerTokens::NONE }
 }
 
 const fn units<const N: usize>(numbers: [u64; N]) -> [Units; N] {
@@ -165,7 +166,7 @@ const OTHERS: Structure = Structure {
 };
 
 const REASONING_RULES: Rules = Rules {
-    answers: answers(3, 4, 7, 14),
+    answers: AnswerTokens { schema: [4, 4], reasoning: 2, ..answers(3, 4, 7, 14) },
     weights: Weights { parallel_names: 200, thinking: 0, ..Weights::OPENAI },
     chat: REASONING_CHAT,
     responses: REASONING,
@@ -175,7 +176,12 @@ const REASONING_RULES: Rules = Rules {
 const OPENAI: Rules = Rules {
     factor: 100,
     spared: 0,
-    answers: answers(0, 1, 7, 14),
+    answers: AnswerTokens {
+        beside_functions: 1,
+        schema: [0, 4],
+        spares_wanted_call: true,
+        ..answers(0, 1, 7, 14)
+    },
     weights: Weights::OPENAI,
     exact: &[PromptKind::Plain, PromptKind::Tools, PromptKind::Images],
     chat: CHAT,
@@ -225,54 +231,61 @@ fn claude(generation: Claude) -> Rules {
     Rules { spared, answers, ..alike(factor, weights, structure) }
 }
 
-/// Rows by family and the beginning of the rest of the name. The first that fits counts.
-static ROWS: [(Family, &str, Rules); 46] = [
-    (Family::TextEmbedding, "", OPENAI),
-    (Family::Gpt4_1, "", OPENAI),
-    (Family::Gpt4o, "", OPENAI),
-    (Family::Gpt3_5, "-turbo-0301", Rules { chat: GPT_3_5_0301, ..OPENAI }),
-    (Family::Gpt3_5, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
-    (Family::Gpt4, ".", OPENAI),
-    (Family::Gpt4, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
-    (Family::O1, "", REASONING_RULES),
-    (Family::O3, "", REASONING_RULES),
-    (Family::O4, "", REASONING_RULES),
-    (Family::Gpt5, "-", gpt_5(98, 11)),
-    (Family::Gpt5, ".1", gpt_5(98, 11)),
-    (Family::Gpt5, ".2", gpt_5(98, 11)),
-    (Family::Gpt5, ".", gpt_5(98, 14)),
-    (Family::Gpt5, "", gpt_5(98, 11)),
-    (Family::Gpt6, "", gpt_5(98, 14)),
-    (Family::GptOss, "", alike(100, json(88, 0), others(62, [4, 1], [20, 0], 17))),
-    (Family::Llama, "3-1", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
-    (Family::Llama, "3-2", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
-    (Family::Llama, "3-3", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
-    (Family::Llama, "-3-", alike(100, json(120, 100), others(5, [3, 1], [130, 15], 9))),
-    (Family::Llama, "3-", alike(100, json(120, 100), others(5, [3, 1], [130, 15], 9))),
-    (Family::Llama, "-4", alike(100, json(120, 100), others(5, [3, 1], [600, 0], 9))),
-    (Family::Llama, "", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
-    (Family::Grok, "-2", alike(100, json(100, 100), others(2, [3, 1], [95, 0], 40))),
-    (Family::Grok, "-3", alike(100, json(100, 0), others(125, [3, 1], [100, 0], 20))),
-    (Family::Grok, "-4-0", alike(100, json(150, 0), others(148, [3, 1], [30, 0], 40))),
-    (Family::Grok, "-4-1-fast-non-reasoning", alike(100, json(100, 0), others(0, [0, 0], [159, 0], 22))),
-    (Family::Grok, "-4-fast", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
-    (Family::Grok, "-4-1", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
-    (Family::Grok, "-4.1", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
-    (Family::Grok, "-code", alike(100, json(96, 0), others(196, [3, 1], [143, 0], 80))),
-    (Family::Grok, "", alike(100, json(125, 0), others(187, [3, 1], [41, 0], 40))),
-    (Family::Qwen, "3.5", alike(100, json_unseen_schema(132, 100), others(5, [4, 1], [207, 15], 0))),
-    (Family::Qwen, "3-5", alike(100, json_unseen_schema(132, 100), others(5, [4, 1], [207, 15], 0))),
-    (Family::Qwen, "2", alike(100, json_unseen_schema(155, 100), others(22, [4, 1], [91, 0], 20))),
-    (Family::Qwen, "", alike(100, json_unseen_schema(155, 0), others(3, [4, 1], [91, 0], 20))),
-    (Family::Glm, "", alike(100, json_unseen_schema(128, 100), others(4, [1, 0], [94, 20], 9))),
-    (Family::Deepseek, "", DEEPSEEK),
-    (Family::Mistral, "-small", alike(117, json_unseen_schema(138, 0), others(9, [1, 0], [15, 0], 10))),
-    (Family::Mistral, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
-    (Family::Mixtral, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
-    (Family::Kimi, "", alike(100, json(179, 46), others(7, [1, 1], [12, 0], 25))),
-    (Family::Gemini, "", alike(100, json(45, 0), TEXT_ALONE)),
-    (Family::Gemma, "", alike(100, json(45, 0), TEXT_ALONE)),
-    (Family::Sonar, "", alike(100, json(100, 0), TEXT_ALONE)),
+const FIRST: Version = Version::FIRST;
+const V3_0: Version = Version::new(3, 0);
+const V3_1: Version = Version::new(3, 1);
+const V4_0: Version = Version::new(4, 0);
+
+/// The rows, by family, version and a word in the name.
+static ROWS: [Row<Rules>; 38] = [
+    (Family::TextEmbedding, FIRST, "", OPENAI),
+    (Family::Gpt4_1, FIRST, "", OPENAI),
+    (Family::Gpt4o, FIRST, "", OPENAI),
+    (Family::Gpt3_5, FIRST, "-turbo-0301", Rules { chat: GPT_3_5_0301, ..OPENAI }),
+    (Family::Gpt3_5, FIRST, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
+    (Family::Gpt4, FIRST, "", Rules { chat: CHAT_CL100K, ..OPENAI }),
+    (Family::Gpt4, Version::new(0, 1), "", OPENAI),
+    (Family::O1, FIRST, "", REASONING_RULES),
+    (Family::O3, FIRST, "", REASONING_RULES),
+    (Family::O4, FIRST, "", REASONING_RULES),
+    (Family::Gpt5, FIRST, "", gpt_5(98, 11)),
+    (Family::Gpt5, Version::new(0, 3), "", gpt_5(98, 14)),
+    (Family::Gpt6, FIRST, "", gpt_5(98, 14)),
+    (Family::GptOss, FIRST, "", alike(100, json(88, 0), others(62, [4, 1], [20, 0], 17))),
+    (Family::Llama, FIRST, "", alike(100, json(120, 100), others(5, [3, 1], [130, 15], 9))),
+    (Family::Llama, V3_1, "", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
+    (Family::Llama, V4_0, "", alike(100, json(120, 100), others(5, [3, 1], [600, 0], 9))),
+    (Family::Grok, FIRST, "", alike(100, json(100, 100), others(2, [3, 1], [95, 0], 40))),
+    (Family::Grok, FIRST, "code", alike(100, json(96, 0), others(196, [3, 1], [143, 0], 80))),
+    (Family::Grok, V3_0, "", alike(100, json(100, 0), others(125, [3, 1], [100, 0], 20))),
+    (Family::Grok, V4_0, "", alike(100, json(150, 0), others(148, [3, 1], [30, 0], 40))),
+    (Family::Grok, V4_0, "fast", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
+    (Family::Grok, Version::new(4, 1), "", alike(100, json(91, 0), others(148, [3, 1], [169, 0], 20))),
+    (
+        Family::Grok,
+        Version::new(4, 1),
+        "non-reasoning",
+        alike(100, json(100, 0), others(0, [0, 0], [159, 0], 22)),
+    ),
+    (Family::Grok, Version::new(4, 2), "", alike(100, json(125, 0), others(187, [3, 1], [41, 0], 40))),
+    (Family::Qwen, FIRST, "", alike(100, json_unseen_schema(155, 100), others(22, [4, 1], [91, 0], 20))),
+    (Family::Qwen, FIRST, "vl", alike(100, json_unseen_schema(155, 100), others(14, [4, 1], [91, 0], 20))),
+    (Family::Qwen, V3_0, "", alike(100, json_unseen_schema(155, 0), others(3, [4, 1], [91, 0], 20))),
+    (
+        Family::Qwen,
+        Version::new(3, 5),
+        "",
+        alike(100, json_unseen_schema(132, 100), others(5, [4, 1], [207, 15], 0)),
+    ),
+    (Family::Glm, FIRST, "", alike(100, json_unseen_schema(128, 100), others(4, [1, 0], [94, 20], 9))),
+    (Family::Deepseek, FIRST, "", DEEPSEEK),
+    (Family::Mistral, FIRST, "small", alike(117, json_unseen_schema(138, 0), others(9, [1, 0], [15, 0], 10))),
+    (Family::Mistral, FIRST, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Mixtral, FIRST, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Kimi, FIRST, "", alike(100, json(179, 46), others(7, [1, 1], [12, 0], 25))),
+    (Family::Gemini, FIRST, "", alike(100, json(45, 0), TEXT_ALONE)),
+    (Family::Gemma, FIRST, "", alike(100, json(45, 0), TEXT_ALONE)),
+    (Family::Sonar, FIRST, "", alike(100, json(100, 0), TEXT_ALONE)),
 ];
 
 /// DeepSeek's own API adds to responses what it does not add to chats.
@@ -327,18 +340,22 @@ const fn answers_of(family: Family) -> Option<AnswerTokens> {
 impl Rules {
     /// The rules of `model`.
     pub(crate) fn of(model: &str) -> Self {
-        let (family, version) = Family::split(model);
+        let (family, rest) = Family::split(model);
         if family == Family::Claude {
             return Claude::of(model).map_or(UNKNOWN, claude);
         }
-        let row = ROWS.iter().find(|(of, begin, _)| *of == family && version.starts_with(begin));
-        let rules = row.map_or(UNKNOWN, |(.., rules)| *rules);
+        let rules = row_of(&ROWS, family, &rest).copied().unwrap_or(UNKNOWN);
         let rules = Self { answers: answers_of(family).unwrap_or(rules.answers), ..rules };
         // Gateways, which put a provider before the name, pass chats with these models on as responses.
         let is_reasoning =
             matches!(family, Family::O1 | Family::O3 | Family::O4 | Family::Gpt5 | Family::Gpt6);
         if is_reasoning && without_provider(model).len() < model.len() {
-            return Self { chat: Structure { schema: rules.chat.schema, ..rules.responses }, ..rules };
+            let answers = AnswerTokens { chat: rules.answers.response, ..rules.answers };
+            return Self {
+                chat: Structure { schema: rules.chat.schema, ..rules.responses },
+                answers,
+                ..rules
+            };
         }
         rules
     }
@@ -389,6 +406,26 @@ mod tests {
             ("Qwen/Qwen3-4B", "qwen3"),
             ("meta.llama3-3-70b-instruct-v1:0", "llama-3.3-70b"),
             ("zai-glm-4.7", "glm-5"),
+            // What is not known counts as the newest before it.
+            ("gpt-7-mini", "gpt-6"),
+            ("gpt-5.10", "gpt-5.4"),
+            ("o5", "o4-mini"),
+            ("claude-opus-4-9", "claude-opus-4-8"),
+            ("us.anthropic.claude-7-opus-v1:0", "claude-sonnet-5"),
+            ("meta.llama4-maverick-17b-instruct-v1:0", "llama-4"),
+            ("llama5", "llama-4"),
+            ("accounts/fireworks/models/llama-v3p1-8b", "llama-3.1-8b"),
+            ("llama-2-7b-chat", "llama-3-8b"),
+            ("x-ai/grok-5-fast", "grok-4.3"),
+            ("grok4", "grok-4-0709"),
+            ("xai.grok-4.1-fast-reasoning", "grok-4-1"),
+            ("qwen4-max", "qwen3.5-9b"),
+            ("qwen-2.5-coder", "qwen2-7b"),
+            ("qwen3-vl-2b", "qwen3"),
+            ("deepseek-v5", "deepseek-v4-flash"),
+            ("mistral-large-4", "mistral-large-latest"),
+            ("mistralai/mistral-small-5", "mistral-small-latest"),
+            ("gemini-4-pro", "gemini-3-flash"),
         ] {
             assert_eq!(Rules::of(model), Rules::of(like), "{model}");
         }

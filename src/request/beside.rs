@@ -5,6 +5,8 @@
 //! names change from version to version. So whatever is not known to stay out of the prompt counts as text.
 
 use super::content::Texts;
+use super::effort::Efforts;
+use super::shape::Shape;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
@@ -19,6 +21,58 @@ pub(super) fn keep<'b, A: MapAccess<'b>>(
     object: &mut A,
 ) -> Result<(), A::Error> {
     if stays_out(name) { lenient::skip(object) } else { keep_text(texts, object) }
+}
+
+/// The same in a request with messages, of which the member may change the `shape`.
+///
+/// # Errors
+/// The value is not JSON.
+pub(super) fn read<'b, A: MapAccess<'b>>(
+    shape: &mut Shape,
+    texts: &mut Texts<'b>,
+    name: &str,
+    object: &mut A,
+) -> Result<(), A::Error> {
+    if Efforts::may_have(name) {
+        let text = lenient::text(object)?;
+        text.iter().for_each(|text| shape.efforts.take(text));
+        texts.extend(text);
+        return Ok(());
+    }
+    if Efforts::has(name) {
+        shape.efforts.take(lenient::raw(object)?);
+        return Ok(());
+    }
+    if adds_to_prompt(name) {
+        shape.hides |=
+            !matches!(lenient::raw(object)?, "null" | "false" | "[]" | "{}" | "\"\"" | "\"disabled\"");
+        return Ok(());
+    }
+    shape.hides |= matches!(name, "data_sources" | "datasources");
+    keep(texts, name, object)
+}
+
+/// Members, of those that stay out of the prompt as they are, for which the provider adds to it, or takes from it, what
+/// the request does not show.
+fn adds_to_prompt(name: &str) -> bool {
+    matches!(
+        name,
+        "connectors"
+            | "container"
+            | "context_management"
+            | "conversation"
+            | "conversation_id"
+            | "mcp_servers"
+            | "plugins"
+            | "preset"
+            | "previous_response_id"
+            | "search_parameters"
+            | "search_settings"
+            | "transforms"
+            | "truncation"
+            | "venice_parameters"
+            | "web_search_options"
+    )
 }
 
 /// Keeps the text of a member of a message.

@@ -11,7 +11,7 @@ use super::content::{Content, Part};
 use super::conversation::Conversation;
 use super::format::Format;
 use super::prompt::Counted;
-use super::shape::{Chosen, Roles, Thinking};
+use super::shape::{Chosen, Roles};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -34,9 +34,8 @@ pub(super) fn member<'b, A: MapAccess<'b>>(
         "tool_choice" | "function_call" => {
             lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds))
         }
-        "thinking" | "reasoning" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
         "response_format" => lenient::offer(object, &mut Format::new(shape, content)),
-        _ => beside::keep(&mut content.texts, name, object),
+        _ => beside::read(shape, &mut content.texts, name, object),
     }
 }
 

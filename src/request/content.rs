@@ -29,6 +29,8 @@ pub(super) struct Content<'b> {
     documents: Vec<Document>,
     /// Whether documents are to be cited.
     cites: bool,
+    /// Whether a part does not show what it puts into the prompt: it only names it, or its type is not known.
+    hides: bool,
     /// Tokens of audio, and of parts of unknown types.
     measured: Units,
     /// Whether there was text that was taken out.
@@ -38,7 +40,7 @@ pub(super) struct Content<'b> {
 impl<'b> Content<'b> {
     /// The same without its texts, which `take` gets.
     pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Content<'static> {
-        let Self { texts, kinds, calls, images, documents, cites, measured, had_text } = self;
+        let Self { texts, kinds, calls, images, documents, cites, hides, measured, had_text } = self;
         let had_text = had_text || texts.iter().any(|text| !text.is_empty());
         texts.into_iter().for_each(|text| take(Counted::Once, text));
         kinds.into_iter().for_each(|(counted, text)| take(counted, text));
@@ -49,6 +51,7 @@ impl<'b> Content<'b> {
             images,
             documents,
             cites,
+            hides,
             measured,
             had_text,
         }
@@ -82,6 +85,11 @@ impl<'b> Content<'b> {
         self.kinds.extend(texts.into_iter().map(|text| (counted, text)));
     }
 
+    /// Whether a part does not show what it puts into the prompt.
+    pub(super) const fn hides(&self) -> bool {
+        self.hides
+    }
+
     /// Takes all that is in `other`, of which texts count as `counted`.
     pub(super) fn absorb(&mut self, other: Self, counted: Counted) {
         self.kinds.extend(other.texts.into_iter().map(|text| (counted, text)));
@@ -89,6 +97,7 @@ impl<'b> Content<'b> {
         self.images.extend(other.images);
         self.documents.extend(other.documents);
         self.cites |= other.cites;
+        self.hides |= other.hides;
         self.measured += other.measured;
         self.calls = self.calls.saturating_add(other.calls);
         self.had_text |= other.had_text;
@@ -186,6 +195,7 @@ impl<'p, 'b> Part<'p, 'b> {
     }
 
     fn add_image(&mut self, size: Option<Size>) {
+        self.content.hides |= size.is_none();
         self.content.images.push(Image { size, details: self.details });
     }
 
@@ -304,10 +314,14 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 self.add_image(None);
             } else if !self.source.is_text() {
                 self.content.documents.push(Document::Unknown);
+                self.content.hides = true;
             }
         }
         // Nobody but the provider can tell what reasoning that is encrypted costs.
         let is_reasoning = self.kinds.iter().any(|kind| kind.contains("thinking") || kind == "reasoning");
+        if self.content.amount() == self.before && self.unknown > 0 {
+            self.content.hides = true;
+        }
         if self.content.amount() == self.before && !is_reasoning {
             self.content.measured += Units::new(self.unknown.div_ceil(UNKNOWN_BYTES_PER_TOKEN));
         }

@@ -9,7 +9,7 @@ use super::content::{Content, Part};
 use super::conversation::Conversation;
 use super::format::Format;
 use super::prompt::Counted;
-use super::shape::{Chosen, Roles, Thinking};
+use super::shape::{Chosen, Roles};
 use super::tools::Tools;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -35,9 +35,8 @@ pub(super) fn member<'b, A: MapAccess<'b>>(
         }
         "tools" => lenient::offer(object, &mut Tools(&mut content.kinds)),
         "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
-        "thinking" => lenient::offer(object, &mut Thinking(&mut shape.thinks)),
         "output_config" | "output_format" => lenient::offer(object, &mut Format::new(shape, content)),
-        _ => beside::keep(&mut content.texts, name, object),
+        _ => beside::read(shape, &mut content.texts, name, object),
     }
 }
 

@@ -17,6 +17,7 @@ mod completions;
 mod content;
 mod conversation;
 mod document;
+mod effort;
 mod embeddings;
 mod endpoint;
 mod format;
@@ -47,12 +48,13 @@ use crate::codec::loose_json::Fault;
 use crate::models;
 use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::tokens::{Meter, PromptKind, Tokenizer};
+use crate::tokens::{Effort, Meter, PromptKind, Tokenizer, Wants};
 use cap::Caps;
 use names::Names;
 pub use prompt::{Counted, TextTokens};
 use prompt::{Prompt, Tally};
 use serde::de::{MapAccess, SeqAccess};
+use shape::Shape;
 use shown::Shown;
 use std::borrow::Cow;
 
@@ -110,6 +112,8 @@ pub struct CountedPrompt {
     pub tokens: u64,
     /// The kind; none if the body has no prompt.
     pub kind: Option<PromptKind>,
+    /// Whether the provider may add to it, or take from it, what the request does not show.
+    pub hides: bool,
 }
 
 /// Whether a member with this name is one of those that make a request, in any format and in any case.
@@ -219,8 +223,8 @@ impl<'b> Request<'b> {
         let (weights, least) = (tokenizer.weights(), tokenizer.least());
         self.prompt.see_texts(&mut |counted, text| match shown::shown(counted, text, weights) {
             Shown::AsIs => tokens.add(counted, meter.count_weighed(text, counted.weight(least))),
-            Shown::Otherwise { texts, is_function } => {
-                tokens.functions += u64::from(is_function);
+            Shown::Otherwise { texts, tool } => {
+                tokens.add_tool(tool);
                 for (counted, text) in texts {
                     tokens.add(counted, meter.count_weighed(&text, counted.weight(least)));
                 }
@@ -249,13 +253,16 @@ impl<'b> Request<'b> {
             () if self.prompt.is_empty() => None,
             () if !others.is_zero() => Some(PromptKind::Documents),
             () if !images.is_zero() => Some(PromptKind::Images),
-            () if text.functions > 0 || self.prompt.has_calls() => Some(PromptKind::Tools),
+            () if text.functions > 0 || self.prompt.shape().is_some_and(Shape::has_calls) => {
+                Some(PromptKind::Tools)
+            }
             () => Some(PromptKind::Plain),
         };
+        let provided = text.provided;
         let text = text.weighed(tokenizer.weights(), self.prompt.suffixes());
         let tokens = (Units::new(tokenizer.weigh(text.get())) + structure + images + others).get();
         let tokens = if kind.is_none() { tokens.max(self.size.div_ceil(4)) } else { tokens };
-        CountedPrompt { tokens, kind }
+        CountedPrompt { tokens, kind, hides: provided > 0 || self.prompt.hides() }
     }
 
     /// The parts of [`Request::input_tokens`].
@@ -278,6 +285,17 @@ impl<'b> Request<'b> {
         let structure = structure.min(without_tools).get();
         let rest = [system, tools, images, documents, structure].into_iter().fold(0, u64::saturating_add);
         Parts { system, messages: all.saturating_sub(rest), tools, images, documents, structure }
+    }
+
+    /// What the client wants of the answer, with these tokens of text.
+    pub fn wants(&self, text: &TextTokens) -> Wants {
+        let functions = text.functions;
+        self.prompt.shape().map_or(Wants::NOTHING, |shape| Wants {
+            functions,
+            has_schema: shape.has_schema,
+            call: shape.choice.wanted(text.of(Counted::ForcedName).get()),
+            effort: shape.efforts.effort(),
+        })
     }
 
     /// The number of answers in the response: `n` for every prompt, at least one.
@@ -313,10 +331,11 @@ impl<'b> Request<'b> {
 
     /// The maximum `most` of output tokens for each answer, as the body is to have it for one of `models`.
     pub fn new_cap(&self, most: u64, models: &Candidates) -> NewCap {
-        let reasons = models.names().iter().any(|model| models::reasons(model));
+        let can_reason = |model: &String| models::reasons(model, Effort::Asked) == Some(true);
+        let reasons = models.names().iter().any(can_reason);
         let added = match self.prompt {
             Prompt::Responses(_) => "max_output_tokens",
-            // OpenAI's models that reason take no other.
+            // OpenAI's models that can reason take no other.
             Prompt::Chat(_) if reasons => "max_completion_tokens",
             _ => "max_tokens",
         };

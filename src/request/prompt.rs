@@ -1,6 +1,8 @@
 //! A prompt, by its format, and what it costs, in terms that all formats share.
 
 use super::conversation::Conversation;
+use super::shape::Shape;
+use super::shown::ToolKind;
 use super::{Endpoint, chat, completions, embeddings, messages, responses};
 use crate::codec::lenient;
 use crate::models::Rules;
@@ -92,6 +94,8 @@ impl Counted {
 pub struct TextTokens {
     tokens: [Units; Counted::COUNT],
     pub(super) functions: u64,
+    /// Tools that the provider runs, which it describes to the model itself.
+    pub(super) provided: u64,
 }
 
 impl TextTokens {
@@ -109,6 +113,12 @@ impl TextTokens {
         }
     }
 
+    /// Counts a tool, if it is one.
+    pub(super) fn add_tool(&mut self, tool: Option<ToolKind>) {
+        self.functions += u64::from(tool.is_some_and(|tool| tool != ToolKind::Provided));
+        self.provided += u64::from(tool.is_some_and(|tool| tool != ToolKind::Function));
+    }
+
     /// The tokens of texts that count so.
     pub(super) fn of(&self, counted: Counted) -> Units {
         self.tokens.get(counted as usize).copied().unwrap_or_default()
@@ -116,7 +126,7 @@ impl TextTokens {
 
     /// The same with nothing but texts that count so.
     pub(super) fn only(&self, kept: &[Counted]) -> Self {
-        let mut only = Self { functions: self.functions, ..Self::default() };
+        let mut only = Self { functions: self.functions, provided: self.provided, ..Self::default() };
         for counted in kept {
             only.add(*counted, self.of(*counted).get());
         }
@@ -242,13 +252,23 @@ impl<'b> Prompt<'b> {
         }
     }
 
-    /// Whether the history has calls of functions.
-    pub(super) fn has_calls(&self) -> bool {
+    /// What it has beside its text, if it has messages.
+    pub(super) const fn shape(&self) -> Option<&Shape> {
         match self {
-            Self::Chat(prompt) | Self::Messages(prompt) => prompt.shape().has_calls(),
-            Self::Responses(prompt) => prompt.shape().has_calls(),
-            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => false,
+            Self::Chat(prompt) | Self::Messages(prompt) => Some(prompt.shape()),
+            Self::Responses(prompt) => Some(prompt.shape()),
+            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => None,
         }
+    }
+
+    /// Whether the provider may add to it, or take from it, what the request does not show.
+    pub(super) fn hides(&self) -> bool {
+        let content = match self {
+            Self::Chat(prompt) | Self::Messages(prompt) => prompt.content(),
+            Self::Responses(prompt) => prompt.content(),
+            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => return false,
+        };
+        content.hides() || self.shape().is_some_and(|shape| shape.hides)
     }
 
     /// How many prompts a suffix is added to.

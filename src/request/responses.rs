@@ -48,7 +48,7 @@ impl<'b> Prompt<'b> {
             "tool_choice" => lenient::offer(object, &mut Chosen::new(&mut shape.choice, &mut content.kinds)),
             "text" => lenient::offer(object, &mut Format::new(shape, content)),
             "prompt" => lenient::offer(object, &mut Template(self)),
-            _ => beside::keep(&mut content.texts, name, object),
+            _ => beside::read(shape, &mut content.texts, name, object),
         }
     }
 
@@ -107,11 +107,12 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
         let mut item = Item::new(&mut self.prompt.content);
         let read = lenient::offer_element(array, &mut item)?;
-        let (roles, is_reasoning, calls) = (item.roles, item.is_reasoning, item.calls);
+        let (roles, is_reasoning, calls, hides) = (item.roles, item.is_reasoning, item.calls, item.hides);
         if read.is_some() {
             let Prompt { shape, items, has_content, content, .. } = &mut *self.prompt;
             *items += 1;
             *has_content = true;
+            shape.hides |= hides;
             shape.messages += u64::from(!is_reasoning);
             shape.roles += roles.known();
             shape.systems += u64::from(roles.is_system());
@@ -121,6 +122,16 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
         Ok(read)
     }
 }
+
+/// Items that show all that they put into the prompt.
+const KNOWN_ITEMS: [&str; 6] = [
+    "message",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "reasoning",
+];
 
 /// A message, a call of a tool, the result of one, or reasoning.
 struct Item<'p, 'b> {
@@ -132,6 +143,8 @@ struct Item<'p, 'b> {
     summary: Content<'b>,
     is_reasoning: bool,
     calls: u64,
+    /// Whether it stands for what the provider keeps, or has done.
+    hides: bool,
 }
 
 impl<'p, 'b> Item<'p, 'b> {
@@ -144,6 +157,7 @@ impl<'p, 'b> Item<'p, 'b> {
             summary: Content::default(),
             is_reasoning: false,
             calls: 0,
+            hides: false,
         }
     }
 }
@@ -172,6 +186,10 @@ impl<'b> Accept<'b> for Item<'_, 'b> {
             "code" => lenient::offer(object, &mut self.content.texts),
             "summary" => lenient::offer(object, &mut Part::new(&mut self.summary)),
             "content" | "output" => lenient::offer(object, &mut Part::new(self.content)),
+            "encrypted_content" => {
+                self.hides |= lenient::raw(object)? != "null";
+                Ok(())
+            }
             // A command for a computer or a shell.
             "action" => keep_json(&mut self.content.texts, object),
             _ => lenient::skip(object),
@@ -182,6 +200,7 @@ impl<'b> Accept<'b> for Item<'_, 'b> {
         let is = |name: &str| self.kinds.iter().any(|kind| kind == name);
         let is_call = is("function_call") || is("custom_tool_call");
         self.calls = u64::from(is_call);
+        self.hides |= self.kinds.iter().any(|kind| !KNOWN_ITEMS.contains(&&**kind));
         self.is_reasoning = self.kinds.len() == 1 && is("reasoning");
         for name in std::mem::take(&mut self.names) {
             match is_call {
@@ -201,6 +220,10 @@ struct Template<'p, 'b>(&'p mut Prompt<'b>);
 impl<'b> Accept<'b> for Template<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
+            "id" => {
+                self.0.shape.hides |= lenient::raw(object)? != "null";
+                Ok(())
+            }
             "variables" => {
                 self.0.items += 1;
                 self.0.shape.messages += 1;

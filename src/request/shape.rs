@@ -1,10 +1,12 @@
 //! What a prompt has beside its text, in any format, and what that costs: messages, roles, calls, tools, a schema.
 
 use super::content::Kinds;
+use super::effort::Efforts;
 use super::prompt::Counted;
 use crate::codec::lenient::{self, Accept};
 use crate::models::Structure;
 use crate::quantity::Units;
+use crate::tokens::{Effort, WantedCall};
 use serde::de::MapAccess;
 use std::borrow::Cow;
 
@@ -29,8 +31,10 @@ pub(super) struct Shape {
     pub(super) parallel: (u64, u64),
     /// Whether the answer has a schema.
     pub(super) has_schema: bool,
-    /// Whether thinking is switched on.
-    pub(super) thinks: bool,
+    /// Whether the provider may add to the prompt, or take from it, what the request does not show.
+    pub(super) hides: bool,
+    /// How much the model is to reason.
+    pub(super) efforts: Efforts,
     pub(super) choice: Choice,
 }
 
@@ -64,7 +68,7 @@ impl Shape {
         };
         let is_system_added = self.systems == 0 && (functions > 0 || self.has_schema);
         let system = if is_system_added { structure.system } else { Units::ZERO };
-        let thinking = if self.thinks { structure.thinking } else { Units::ZERO };
+        let thinking = if self.efforts.effort() == Effort::Asked { structure.thinking } else { Units::ZERO };
         start + messages + calls + tools + schema + system + thinking
     }
 }
@@ -95,33 +99,21 @@ impl Choice {
         .unwrap_or_default()
     }
 
+    /// The call that every reader finds that the model must make, of a function whose name has so many tokens if it
+    /// is named.
+    pub(super) const fn wanted(self, name: u64) -> WantedCall {
+        match (self.may, self.must_not, self.must, self.must_this) {
+            (false, false, true, false) => WantedCall::Required,
+            (false, false, false, true) => WantedCall::Named(name),
+            _ => WantedCall::Any,
+        }
+    }
+
     fn take(&mut self, word: &str) {
         match word {
             "none" => self.must_not = true,
             "required" | "any" => self.must = true,
             _ => self.may = true,
-        }
-    }
-}
-
-/// The value of `thinking` (`{"type": "enabled"}`) or of `reasoning` (`{"effort": "high"}`, `{"max_tokens": 2000}`).
-pub(super) struct Thinking<'t>(pub(super) &'t mut bool);
-
-impl<'b> Accept<'b> for Thinking<'_> {
-    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "type" | "effort" => {
-                let mut word = lenient::Text::default();
-                lenient::offer(object, &mut word)?;
-                let word = word.0.unwrap_or_default();
-                *self.0 |= matches!(&*word, "enabled" | "minimal" | "low" | "medium" | "high" | "xhigh");
-                Ok(())
-            }
-            "max_tokens" | "enabled" => {
-                *self.0 |= lenient::flag(object)?;
-                Ok(())
-            }
-            _ => lenient::skip(object),
         }
     }
 }

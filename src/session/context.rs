@@ -24,6 +24,8 @@ use crate::store::{HeldIn, Settlement, Stores};
 use crate::stream_edit::Edits;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::series::{Count, SenderLabels, Unlimited, Verdict};
+use crate::tokens::Effort;
+use crate::usage::Reasoning;
 use crate::usage::learned_output::Learned;
 use std::sync::Arc;
 
@@ -151,6 +153,24 @@ pub(super) fn cost(config: &Config, models: &Candidates, tokens: &Tokens) -> Cos
     }
 }
 
+/// Whether an answer of `model` to a request of this `effort`, which shows this of its reasoning, may hold more than it
+/// shows: by the model's name, or by the usage of earlier answers, as `learned`.
+pub(super) fn may_hide_reasoning(
+    model: Option<&str>,
+    effort: Effort,
+    shown: Reasoning,
+    learned: &Learned,
+) -> bool {
+    match (effort, shown) {
+        (Effort::Off, _) | (_, Reasoning::None) => false,
+        (_, Reasoning::Shown) => true,
+        (_, Reasoning::Unknown) => {
+            let by_name = models::reasons(model.unwrap_or_default(), effort);
+            by_name.unwrap_or_else(|| learned.reasons(model))
+        }
+    }
+}
+
 impl<S: SharedData> Cx<'_, S> {
     /// Reads the clock, for an event of which most requests need no time.
     pub(super) fn read_clock(&mut self) {
@@ -236,10 +256,10 @@ impl<S: SharedData> Cx<'_, S> {
         cost(self.config, models, tokens)
     }
 
-    /// Whether answers of `model` hold reasoning that the client may not see: by its name, or by the usage of earlier
-    /// answers.
-    pub(super) fn reasons(&self, model: Option<&str>) -> bool {
-        models::reasons(model.unwrap_or_default()) || self.shared.learned.reasons(model)
+    /// Whether an answer of `model` to a request of this `effort`, which shows this of its reasoning, may hold more than
+    /// it shows.
+    pub(super) fn may_hide_reasoning(&self, model: Option<&str>, effort: Effort, shown: Reasoning) -> bool {
+        may_hide_reasoning(model, effort, shown, &self.shared.learned)
     }
 
     /// The output tokens that half of the answers of `model` stay within, as far as they are known.

@@ -11,7 +11,7 @@ use crate::pricing::Tokens;
 use crate::quantity::{MAX_EXACT, Units};
 use crate::request::{CountedPrompt, Request, TextTokens};
 use crate::store::local::SharedData;
-use crate::tokens::{Meter, Tokenizer};
+use crate::tokens::{Meter, Tokenizer, Wants};
 use crate::usage::learned_output::{Learned, Sender};
 use crate::usage::learned_prompt::{Cell, Factor};
 
@@ -66,10 +66,11 @@ pub(super) fn is_enough<S: SharedData>(
     move |input| most.is_some_and(|most| Units::from(weighed(least.of(input))) > most)
 }
 
-/// What the rules count of a prompt for `model`, if they are not exact and are to be corrected.
+/// What the rules count of a prompt for `model`, if they are not exact and are to be corrected. A prompt that the
+/// request does not show whole says nothing about how well the rules count.
 pub(super) fn counted(prompt: &CountedPrompt, model: Option<&str>) -> Option<PromptCount> {
     let (kind, model) = (prompt.kind?, model?);
-    let is_estimate = !models::counts_exactly(model, kind);
+    let is_estimate = !models::counts_exactly(model, kind) && !prompt.hides;
     is_estimate.then(|| PromptCount { cell: Cell::new(model, kind), tokens: prompt.tokens })
 }
 
@@ -90,7 +91,7 @@ pub(super) fn of_request<S: SharedData>(
     let (declared, output, certainty) =
         expected_output(request, output, models, || subject.sender(), accounting, learned);
     let is_enough = is_enough(models, subject, cx);
-    let of = |prompt: CountedPrompt, models: &Candidates, name, is_partial| {
+    let of = |prompt: CountedPrompt, wants, models: &Candidates, name, is_partial| {
         let counted = counted(&prompt, name).filter(|_| cx.stores.corrections().is_on());
         let factor =
             counted.map_or(Factor::ONE, |counted| cx.stores.corrections().factors().of(counted.cell));
@@ -104,6 +105,7 @@ pub(super) fn of_request<S: SharedData>(
             certainty,
             is_partial,
             counted: counted.filter(|_| !is_partial),
+            wants,
         }
     };
     // The text is counted once in each vocabulary, for all models that have it.
@@ -119,10 +121,10 @@ pub(super) fn of_request<S: SharedData>(
             counted.push((tokenizer, text, is_partial));
             (tokenizer, text, is_partial)
         });
-        let counted = request.counted_prompt(text, name, tokenizer);
+        let (counted, wants) = (request.counted_prompt(text, name, tokenizer), request.wants(&text));
         let next = match models.one() {
-            Some(_) => of(counted, models, name, is_partial),
-            None => Estimate { counted: None, ..of(counted, &name.into(), name, is_partial) },
+            Some(_) => of(counted, wants, models, name, is_partial),
+            None => Estimate { counted: None, ..of(counted, wants, &name.into(), name, is_partial) },
         };
         dearest = Some(dearest.map_or(next, |dearest| dearest.max(next)));
     }
@@ -181,7 +183,13 @@ pub(super) fn of_unreadable<S: SharedData>(
     let Some((request, count)) = request else { return unread };
     let output = Output::as_asked(request);
     let read = of_request(request, &output, &models_of(request, models), subject, count, cx);
-    Estimate { certainty: Certainty::Unknown, is_partial: false, counted: None, ..unread.max(read) }
+    Estimate {
+        certainty: Certainty::Unknown,
+        is_partial: false,
+        counted: None,
+        wants: Wants::NOTHING,
+        ..unread.max(read)
+    }
 }
 
 /// The same, if no upstream takes it for anything.
@@ -210,6 +218,7 @@ pub(super) fn of_unread(
         certainty: Certainty::Unknown,
         is_partial: false,
         counted: None,
+        wants: Wants::NOTHING,
     }
 }
 

@@ -4,7 +4,7 @@
 //! The command `llm-rate-limit count` prints it. It reads, estimates and settles with what the filter reads, estimates
 //! and settles with, so that a number here is the filter's.
 
-use super::context::cost;
+use super::context::{cost, may_hide_reasoning};
 use super::estimate;
 use super::held::Held;
 use super::incoming::Incoming;
@@ -13,7 +13,7 @@ use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
 use crate::answer::refusal::{BadBody, BadCap, Refusal};
 use crate::codec::loose_json::Fault;
 use crate::config::Config;
-use crate::models::{self, Family};
+use crate::models::Family;
 use crate::policy::endpoints::{Route, Treatment};
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
@@ -22,7 +22,7 @@ use crate::pricing::Tokens;
 use crate::request::{Body, Endpoint, Parts, Request};
 use crate::store::wire::ScopeCharges;
 use crate::telemetry::Basis;
-use crate::tokens::{Encoding, Meter};
+use crate::tokens::{Encoding, Meter, Wants};
 use crate::usage::learned_output::{Learned, Sender};
 use crate::usage::learned_prompt::{Factor, Factors, Lesson};
 use crate::usage::{EndedBy, Outcome, ResponseReader};
@@ -152,9 +152,13 @@ impl Quote {
             Ok(output) => (output, unread_output(rules, route.endpoint)),
             Err(bad) => (Output::as_asked(&request), Err(bad)),
         };
-        let (input_tokens, parts, expected, counted) = match &request.fault {
-            _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared), None),
-            Some(_) => (request.size(), Parts::default(), (0, default_output, Certainty::Unknown), None),
+        let nothing = Wants::NOTHING;
+        let (input_tokens, parts, expected, counted, wants) = match &request.fault {
+            _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared), None, nothing),
+            Some(_) => {
+                let expected = (0, default_output, Certainty::Unknown);
+                (request.size(), Parts::default(), expected, None, nothing)
+            }
             None => {
                 let of = |name: Option<&str>| {
                     let tokenizer = config.encodings().tokenizer(name);
@@ -162,10 +166,11 @@ impl Quote {
                     let prompt = request.counted_prompt(text, name, tokenizer);
                     let counted = estimate::counted(&prompt, name);
                     let factor = counted.map_or(Factor::ONE, |counted| factors.of(counted.cell));
-                    (factor.of(prompt.tokens), request.parts(text, name, tokenizer), counted)
+                    let parts = request.parts(text, name, tokenizer);
+                    (factor.of(prompt.tokens), parts, counted, request.wants(&text))
                 };
                 let dearest = estimate::each(&models).map(of).max_by_key(|(input, ..)| *input);
-                let (input, parts, counted) = dearest.unwrap_or_default();
+                let (input, parts, counted, wants) = dearest.unwrap_or_default();
                 let nothing = Learned::default();
                 let expected = estimate::expected_output(
                     &request,
@@ -176,7 +181,7 @@ impl Quote {
                     &nothing,
                 );
                 let is_certain = models.one().is_some() && route.endpoint.has_format();
-                (input, parts, expected, counted.filter(|_| is_certain))
+                (input, parts, expected, counted.filter(|_| is_certain), wants)
             }
         };
         let (declared, output_reserved, certainty) = expected;
@@ -188,6 +193,7 @@ impl Quote {
             certainty,
             is_partial: false,
             counted,
+            wants,
         };
         let quote = Self {
             model: model.map(ToOwned::to_owned),
@@ -285,7 +291,8 @@ impl Quote {
     pub fn settle(&self, config: &Config, content_type: Option<&str>, response: &[u8]) -> Settled {
         let model = self.model.as_deref();
         let endpoint: Endpoint = self.route.endpoint;
-        let tokenizer = config.encodings().tokenizer(model);
+        let wants = self.estimate.wants;
+        let tokenizer = config.encodings().tokenizer(model).wanting(wants);
         let mut reader = ResponseReader::new(endpoint, content_type, self.choices, tokenizer);
         let certain = reader.push(response);
         let outcome = certain.unwrap_or_else(|| reader.finish(EndedBy::Upstream));
@@ -296,11 +303,11 @@ impl Quote {
         };
         let (tokens, outcome) = match outcome {
             Outcome::Reported(usage) => (usage.tokens(&reserved), Basis::Reported),
-            Outcome::Counted { usage, shows_reasoning } if endpoint.has_format() => {
+            Outcome::Counted { usage, reasoning } if endpoint.has_format() => {
                 let tokens = usage.tokens(&reserved);
-                let may_be_more = shows_reasoning || models::reasons(model.unwrap_or_default());
-                let likely = if may_be_more {
-                    let median = Learned::default().median(model, config.accounting().default_output_tokens);
+                let nothing = Learned::default();
+                let likely = if may_hide_reasoning(model, wants.effort, reasoning, &nothing) {
+                    let median = nothing.median(model, config.accounting().default_output_tokens);
                     median.saturating_mul(self.answers).min(reserved.output)
                 } else {
                     0

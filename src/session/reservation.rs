@@ -14,6 +14,7 @@ use crate::quantity::{MAX_EXACT, Millis, Units};
 use crate::store::local::SharedData;
 use crate::store::wire::{Charge, ScopeCharges};
 use crate::store::{Extended, HeldIn, Settlement, Stores};
+use crate::tokens::Wants;
 use crate::usage::learned_prompt::Cell;
 use crate::window::{Algorithm, Fit, Window, WindowState};
 use std::num::NonZeroU32;
@@ -34,6 +35,8 @@ pub struct Estimate {
     pub is_partial: bool,
     /// What the answer can teach something about.
     pub counted: Option<PromptCount>,
+    /// What the client wants of the answer.
+    pub wants: Wants,
 }
 
 /// The count of a prompt by the rules alone, with which the usage in its answer compares.
@@ -73,6 +76,7 @@ impl Estimate {
             certainty: Certainty::Declared,
             is_partial: false,
             counted: None,
+            wants: Wants::NOTHING,
         }
     };
 

@@ -23,7 +23,7 @@ use crate::store::local::SharedData;
 use crate::stream_edit::EditedStream;
 use crate::telemetry::Basis;
 use crate::telemetry::access_log::Field;
-use crate::usage::{EndedBy, Outcome, ResponseReader, ResponseState};
+use crate::usage::{EndedBy, Outcome, Reasoning, ResponseReader, ResponseState};
 
 /// The status of an answer that is no error by its status.
 const OK: u16 = 200;
@@ -176,7 +176,9 @@ impl Forwarded {
         }
         let is_learned = cx.config.accounting().output_mode == OutputMode::Learned;
         // The median of a model that reasons completes answers that break off.
-        let is_learned = is_learned || cx.reasons(facts.model());
+        let may_reason =
+            || cx.may_hide_reasoning(facts.model(), open.estimate().wants.effort, Reasoning::Unknown);
+        let is_learned = is_learned || may_reason();
         let lesson = Lesson::new(is_learned && body.is_read() && facts.endpoint.has_format());
         let responding = Responding { open, facts, body, lesson, extend_at: EXTEND_STEP, is_over: false };
         if end_of_stream {
@@ -233,7 +235,7 @@ impl Body {
             return Self::Passes;
         };
         let choices = facts.choices;
-        let tokenizer = cx.config.encodings().tokenizer(facts.model());
+        let tokenizer = cx.config.encodings().tokenizer(facts.model()).wanting(open.estimate().wants);
         let reader = ResponseReader::new(facts.endpoint, kind, choices, tokenizer);
         let reader = reader.looking_for_model(!is_certain).looking_for_state(facts.background);
         let edits = cx.stream_edits(facts.asked.is_some());
@@ -489,10 +491,10 @@ fn settle<S: SharedData>(
         }
         // Without a format, nobody knows whether that text is an answer.
         Outcome::Counted { .. } if !has_format => Charged::AS_RESERVED,
-        Outcome::Counted { usage, shows_reasoning } => {
+        Outcome::Counted { usage, reasoning } => {
             let tokens = usage.tokens(&estimate);
             let least = cx.cost(models, &tokens);
-            let cost = if shows_reasoning || cx.reasons(model) {
+            let cost = if cx.may_hide_reasoning(model, open.estimate().wants.effort, reasoning) {
                 // The upstream may have made more than it has shown.
                 let output = cx.median_output(model).saturating_mul(facts.answers);
                 let likely = cx.cost(models, &Tokens { output, ..tokens });

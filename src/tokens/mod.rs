@@ -5,6 +5,7 @@
 //! client can write one. [`crate::models`] has the tokenizer of each model, and [`crate::request`] counts what a prompt
 //! costs beside its text.
 
+mod answer;
 mod encoding;
 mod meter;
 mod prompt_kind;
@@ -12,12 +13,13 @@ mod running;
 mod slices;
 mod weights;
 
+pub use answer::{AnswerTokens, Effort, Made, WantedCall, Wants};
 pub use encoding::{Counting, Encoding, Factor};
 pub use meter::{Count, MAX_COUNTED, Meter};
 pub use prompt_kind::PromptKind;
 pub use running::Running;
 pub use slices::SLICE_BYTES;
-pub use weights::{AnswerTokens, Hundredths, WHOLE, Weights};
+pub use weights::{Hundredths, WHOLE, Weights};
 
 /// Counts one model's text. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,8 @@ pub struct Tokenizer {
     /// What each of its models is shown.
     least: Weights,
     answer: AnswerTokens,
+    /// What the client wants of the answer.
+    wants: Wants,
     unknown_document: Option<u64>,
 }
 
@@ -43,7 +47,8 @@ impl Tokenizer {
             spared: 0,
             weights: Weights::OPENAI,
             least: Weights::OPENAI,
-            answer: AnswerTokens { chat: 0, response: 0, call: 0, parallel_call: 0, argument: 0 },
+            answer: AnswerTokens::NONE,
+            wants: Wants::NOTHING,
             unknown_document: None,
         }
     }
@@ -77,9 +82,15 @@ impl Tokenizer {
         self.unknown_document
     }
 
-    /// The tokens of an answer beside its text.
-    pub const fn answer(&self) -> &AnswerTokens {
-        &self.answer
+    /// The same for an answer to a client that `wants` it.
+    #[must_use]
+    pub const fn wanting(self, wants: Wants) -> Self {
+        Self { wants, ..self }
+    }
+
+    /// The tokens of an answer with so many of text, before the model's factor is applied.
+    pub fn of_answer(&self, text: u64, made: &Made) -> u64 {
+        self.answer.with(self.weigh(text), made, &self.wants)
     }
 
     /// How much each kind of text counts.

@@ -68,31 +68,6 @@ impl Weights {
     }
 }
 
-/// The tokens of an answer beside its text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AnswerTokens {
-    /// An answer with anything in it, in a chat.
-    pub chat: u64,
-    /// The same in a response of OpenAI's Responses API.
-    pub response: u64,
-    /// A call of a function that is alone.
-    pub call: u64,
-    /// One of several calls.
-    pub parallel_call: u64,
-    /// An argument of a call, beside its name and its value.
-    pub argument: u64,
-}
-
-impl AnswerTokens {
-    /// The tokens of so many answers with so many calls, which have so many arguments together.
-    pub const fn of(&self, answers: u64, calls: u64, arguments: u64, is_response: bool) -> u64 {
-        let each = if is_response { self.response } else { self.chat };
-        let call = if calls > 1 { self.parallel_call } else { self.call };
-        let calls = call.saturating_mul(calls).saturating_add(self.argument.saturating_mul(arguments));
-        each.saturating_mul(answers).saturating_add(calls)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,12 +85,5 @@ mod tests {
             assert_eq!((both.least().thinking, both.weigh(100)), (WHOLE, 100));
         }
         assert_eq!(other.weigh(100), 25 + 113);
-    }
-
-    #[test]
-    fn several_calls_cost_more_each() {
-        let answer = AnswerTokens { chat: 3, response: 4, call: 7, parallel_call: 14, argument: 5 };
-        let of = |answers, calls, arguments, is_response| answer.of(answers, calls, arguments, is_response);
-        assert_eq!([of(1, 0, 0, false), of(1, 1, 0, true), of(2, 2, 3, false)], [3, 11, 49]);
     }
 }

@@ -8,12 +8,12 @@ use super::item::Item;
 use super::places::PLACES;
 use super::report::Report;
 use super::reported::Reported;
-use super::{EndedBy, Outcome};
+use super::{EndedBy, Outcome, Reasoning};
 use crate::codec::broken_off;
 use crate::codec::lenient::{self, Accept, Text};
 use crate::codec::outline::Outline;
 use crate::quantity::Units;
-use crate::tokens::Tokenizer;
+use crate::tokens::{Made, Tokenizer};
 use serde::de::{MapAccess, SeqAccess};
 use std::borrow::Cow;
 
@@ -134,6 +134,8 @@ struct Content<'b> {
     /// Whether it is a response of OpenAI's Responses API.
     is_response: bool,
     shows_reasoning: bool,
+    /// Whether there are items of work of the provider.
+    has_other_items: bool,
 }
 
 impl Content<'_> {
@@ -172,10 +174,17 @@ impl Content<'_> {
         } else {
             self.texts.len() as u64
         };
-        let beside = tokenizer.answer().of(answers, self.calls, self.arguments, self.is_response);
-        let counted = Units::new(tokenizer.weigh(tokens.get())) + Units::new(beside);
-        let usage = self.reported.usage_with(counted);
-        Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }
+        let made = Made {
+            answers,
+            calls: self.calls,
+            arguments: self.arguments,
+            has_reasoning: self.shows_reasoning,
+            is_response: self.is_response,
+        };
+        let usage = self.reported.usage_with(Units::new(tokenizer.of_answer(tokens.get(), &made)));
+        // A whole response has an item for its reasoning, even if that is hidden, but not for that of other work.
+        let would_show = self.is_response && !breaks_off && !has_failed && !self.has_other_items;
+        Outcome::Counted { usage, reasoning: Reasoning::new(self.shows_reasoning, would_show) }
     }
 
     fn report(&mut self, choice: Option<u64>, report: &Report) {
@@ -274,6 +283,7 @@ impl<'b> Accept<'b> for Items<'_, 'b> {
         let read = lenient::offer_element(array, &mut item);
         if matches!(read, Ok(Some(())) | Err(_)) {
             self.0.shows_reasoning |= item.is_reasoning || item.text.shows_reasoning;
+            self.0.has_other_items |= item.is_others;
             self.0.calls = self.0.calls.saturating_add(u64::from(!item.name.is_empty()));
             self.0.arguments = self.0.arguments.saturating_add(Arguments::of(&item.text.arguments));
             self.0.texts.push(item.text.into_text());

@@ -14,6 +14,8 @@ pub(super) struct Item {
     pub(super) text: AnswerText,
     /// Whether it is reasoning, in the open or hidden.
     pub(super) is_reasoning: bool,
+    /// Whether it is the work of a tool of the provider.
+    pub(super) is_others: bool,
 }
 
 impl<'b> Accept<'b> for Item {
@@ -37,8 +39,9 @@ impl<'b> Accept<'b> for Item {
             "type" => {
                 let mut kind = Text::default();
                 lenient::offer(object, &mut kind)?;
-                self.is_reasoning =
-                    matches!(kind.0.as_deref(), Some("reasoning" | "thinking" | "redacted_thinking"));
+                let kind = kind.0.as_deref();
+                self.is_reasoning = matches!(kind, Some("reasoning" | "thinking" | "redacted_thinking"));
+                self.is_others = !self.is_reasoning && !matches!(kind, Some("message" | "function_call"));
                 Ok(())
             }
             _ => self.text.member_as_written(name, object),

@@ -90,13 +90,36 @@ pub enum Outcome {
         /// The prompt as it was reported, if it was; tokens of the text, corrected by the model's factor, or what was
         /// reported of the output if that is more.
         usage: Usage,
-        /// Whether some of the text is reasoning: there may be more of it that the upstream does not show.
-        shows_reasoning: bool,
+        /// What the answer shows of reasoning, of which there may be more than its text.
+        reasoning: Reasoning,
     },
     /// The upstream reported an error, or broke off, before any output.
     Failed,
     /// The format is unknown, the response ended before it showed anything, or some of it could not be read.
     Unknown,
+}
+
+/// What an answer shows of reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reasoning {
+    /// Nothing: there may be some that it does not show.
+    #[default]
+    Unknown,
+    /// Some of its text is reasoning, or has the place of it: there may be more that it does not show.
+    Shown,
+    /// That there is none, in a format that would show it.
+    None,
+}
+
+impl Reasoning {
+    /// What an answer shows that has some (`is_shown`), or is whole and in a format that would show it (`would_show`).
+    const fn new(is_shown: bool, would_show: bool) -> Self {
+        match (is_shown, would_show) {
+            (true, _) => Self::Shown,
+            (false, true) => Self::None,
+            (false, false) => Self::Unknown,
+        }
+    }
 }
 
 /// Who ended a response.

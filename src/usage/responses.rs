@@ -32,6 +32,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
                 | "error"
         ),
         shows_reasoning: kind.contains("reasoning") || event.item.is_reasoning,
+        has_other_items: event.item.is_others,
         fault,
         ..StreamUpdate::default()
     };
@@ -40,6 +41,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
             update.is_last = true;
             update.has_failed = kind == "failed" || event.response.has_failed;
             update.shows_reasoning |= event.response.has_reasoning;
+            update.has_other_items |= event.response.has_other_items;
             update.has_output =
                 update.shows_reasoning || event.response.items.iter().any(|(_, text)| !text.is_empty());
             update.wholes = event.response.items;
@@ -100,6 +102,8 @@ struct Response {
     has_failed: bool,
     /// Whether an item of its output is reasoning.
     has_reasoning: bool,
+    /// Whether an item is the work of a tool of the provider.
+    has_other_items: bool,
     /// The texts of the items of its output.
     items: Vec<(u64, String)>,
 }
@@ -128,6 +132,7 @@ impl<'b> Accept<'b> for Output<'_> {
         let mut item = Item::default();
         let read = lenient::offer_element(array, &mut item);
         self.0.has_reasoning |= item.is_reasoning;
+        self.0.has_other_items |= item.is_others;
         self.0.items.push((self.0.items.len() as u64, item.text.into_text()));
         read
     }

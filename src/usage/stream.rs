@@ -8,13 +8,13 @@ use super::part::Part;
 use super::places::PLACES;
 use super::reported::Reported;
 use super::stream_update::StreamUpdate;
-use super::{Outcome, any, chat, failure, messages, responses};
+use super::{Outcome, Reasoning, any, chat, failure, messages, responses};
 use crate::codec::broken_off;
 use crate::codec::lenient;
 use crate::codec::sse::{Event, Parser};
 use crate::quantity::Units;
 use crate::request::Endpoint;
-use crate::tokens::Tokenizer;
+use crate::tokens::{Made, Tokenizer};
 use serde_json::error::Category;
 use std::collections::BTreeMap;
 
@@ -141,6 +141,9 @@ struct Answer {
     /// Whether output has begun, even if it has no text.
     has_output: bool,
     shows_reasoning: bool,
+    /// Whether it has items, of a response, and whether some of them are the work of a tool of the provider.
+    has_items: bool,
+    has_other_items: bool,
     reported: Reported,
     /// Whether text has arrived since the output was reported.
     report_is_old: bool,
@@ -164,6 +167,8 @@ impl Answer {
             arguments: Arguments::default(),
             has_output: false,
             shows_reasoning: false,
+            has_items: false,
+            has_other_items: false,
             reported: Reported::default(),
             report_is_old: false,
             has_gap: false,
@@ -197,6 +202,9 @@ impl Answer {
         }
         self.arguments.push(&update.arguments);
         self.shows_reasoning |= update.shows_reasoning;
+        self.has_items |=
+            self.format == Format::Responses && (update.has_output || !update.wholes.is_empty());
+        self.has_other_items |= update.has_other_items;
         let mut has_report = false;
         for (choice, bill) in update.reports {
             self.report_is_old |= bill.is_cut;
@@ -254,22 +262,24 @@ impl Answer {
             return if self.has_unread { Outcome::Unknown } else { Outcome::Failed };
         }
         let usage = self.reported.usage_with(self.count().into());
-        Outcome::Counted { usage, shows_reasoning: self.shows_reasoning }
+        // A whole response has an item for its reasoning, even if that is hidden, but not for that of other work.
+        let would_show = is_whole && self.has_items && !self.has_failed && !self.has_other_items;
+        Outcome::Counted { usage, reasoning: Reasoning::new(self.shows_reasoning, would_show) }
     }
 
     /// The tokens of the text.
     fn count(&self) -> u64 {
         let tokens: Units = self.parts.values().map(|part| part.total(&self.tokenizer).into()).sum();
-        let text = self.tokenizer.weigh(tokens.get());
         let is_empty = self.parts.is_empty() && self.calls == 0;
         let answers = if is_empty { 0 } else { self.choices.min(self.parts.len().max(1) as u64) };
-        let is_response = self.format == Format::Responses;
-        text.saturating_add(self.tokenizer.answer().of(
+        let made = Made {
             answers,
-            self.calls,
-            self.arguments.count(),
-            is_response,
-        ))
+            calls: self.calls,
+            arguments: self.arguments.count(),
+            has_reasoning: self.shows_reasoning,
+            is_response: self.format == Format::Responses,
+        };
+        self.tokenizer.of_answer(tokens.get(), &made)
     }
 
     /// About the tokens of the text, or the tokens that were reported so far if they are more.

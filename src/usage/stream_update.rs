@@ -18,6 +18,8 @@ pub(super) struct StreamUpdate {
     pub(super) has_output: bool,
     /// Whether some of the output is reasoning.
     pub(super) shows_reasoning: bool,
+    /// Whether some of it is the work of a tool of the provider.
+    pub(super) has_other_items: bool,
     /// The choices that finish with the event.
     pub(super) finished: Vec<u64>,
     /// The usage that the event reports, for all choices or for one.

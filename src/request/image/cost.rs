@@ -10,6 +10,14 @@ use crate::quantity::Units;
 const PATCHES_EACH: u64 = 1;
 const CLAUDE_EACH: u64 = 4;
 
+/// The most patches of an image that is scaled to whole ones.
+const MAX_SCALED: u64 = 16_384;
+
+/// The sides of a canvas's tiles in pixels, the most tiles, and the tokens beside them.
+const CANVAS_TILE: u32 = 336;
+const MAX_CANVAS: u32 = 16;
+const CANVAS_EACH: u64 = 2;
+
 /// The most crops of an image.
 const MAX_CROPS: u64 = 7;
 
@@ -30,7 +38,11 @@ fn most(detail: Detail, rule: ImageRule) -> Units {
     let size = match rule {
         ImageRule::Tiles { .. } => Size { width: 2_048, height: 768 },
         ImageRule::Claude(bounds) => return Units::new(bounds.patches.saturating_add(CLAUDE_EACH)),
-        ImageRule::Patches { .. } | ImageRule::Crops(_) => Size { width: 1 << 14, height: 1 << 14 },
+        ImageRule::Patches { .. } | ImageRule::Crops(_) | ImageRule::Rows(_) => {
+            Size { width: 1 << 14, height: 1 << 14 }
+        }
+        ImageRule::Scaled { each, .. } => return Units::new(MAX_SCALED.saturating_add(each)),
+        ImageRule::Canvas(_) => Size { width: CANVAS_TILE * MAX_CANVAS, height: 1 },
     };
     size.tokens(detail, rule)
 }
@@ -58,7 +70,64 @@ impl Size {
                 Units::new(count_claude_patches(width, height, bounds).saturating_add(CLAUDE_EACH))
             }
             ImageRule::Crops(crop) => Units::new(crop) * count_crops(width, height),
+            ImageRule::Scaled { side, least, each } => {
+                Units::new(count_scaled(width, height, side.into(), least).saturating_add(each))
+            }
+            ImageRule::Rows(bounds) => {
+                let (width, height) = within(width, height, bounds.side);
+                let (patches, rows) = (count_squares(width, height, 28.0), count_squares(28.0, height, 28.0));
+                Units::new(patches.saturating_add(rows).saturating_add(1))
+            }
+            ImageRule::Canvas(tile) => {
+                let tiles = self.canvas_tiles();
+                let whole = u64::from(tiles > 1);
+                Units::new(tile) * tiles.saturating_add(whole) + Units::new(CANVAS_EACH)
+            }
         }
+    }
+
+    /// The tiles of the canvas that the image fits best: the smallest on which it need not shrink, or else the one on
+    /// which it shrinks least, and of several like that the one with the fewest tiles.
+    fn canvas_tiles(self) -> u64 {
+        let tile = u64::from(CANVAS_TILE);
+        let (width, height) = (u64::from(self.width), u64::from(self.height));
+        let sides = (1..=u64::from(MAX_CANVAS))
+            .flat_map(|columns| (1..=u64::from(MAX_CANVAS) / columns).map(move |rows| (columns, rows)));
+        let scale = |(columns, rows): (u64, u64)| {
+            let (across, down) =
+                ((columns * tile) as f64 / width as f64, (rows * tile) as f64 / height as f64);
+            across.min(down)
+        };
+        let better = |one: (u64, u64), other: (u64, u64)| {
+            let (of_one, of_other) = (scale(one), scale(other));
+            let fewer = one.0 * one.1 < other.0 * other.1;
+            match (of_one >= 1.0, of_other >= 1.0) {
+                (true, true) => of_one < of_other || (of_one <= of_other && fewer),
+                (false, false) => of_one > of_other || (of_one >= of_other && fewer),
+                (grows, _) => grows,
+            }
+        };
+        let best = sides.reduce(|best, next| if better(next, best) { next } else { best });
+        best.map_or(1, |(columns, rows)| columns * rows)
+    }
+}
+
+/// Patches with sides of `side` pixels, each side of the image rounded to whole ones; at least `least` of them, and at
+/// most [`MAX_SCALED`].
+fn count_scaled(width: f64, height: f64, side: f64, least: u64) -> u64 {
+    let (width, height) = (width / side, height / side);
+    let patches = |scale: f64, round: fn(f64) -> f64| {
+        let along = |length: f64| round(length * scale).max(1.0) as u64;
+        along(width).saturating_mul(along(height))
+    };
+    let rounded = patches(1.0, f64::round_ties_even);
+    let to = |patches: u64| (patches as f64 / (width * height)).sqrt();
+    if rounded > MAX_SCALED {
+        patches(to(MAX_SCALED), f64::floor).min(MAX_SCALED)
+    } else if rounded < least {
+        patches(to(least), f64::ceil).min(MAX_SCALED)
+    } else {
+        rounded
     }
 }
 
@@ -196,7 +265,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_size_has_a_cost_within_the_bounds(
-            (_, _, rule) in prop::sample::select(IMAGE_RULES.to_vec()),
+            (_, _, _, rule) in prop::sample::select(IMAGE_RULES.to_vec()),
             width in 1..=u32::MAX,
             height in 1..=u32::MAX,
             detail in prop::sample::select(vec![Detail::Auto, Detail::Low, Detail::High, Detail::Original]),
@@ -208,6 +277,9 @@ mod tests {
                 ImageRule::Patches { hundredths, .. } => 10_000 * hundredths / 100 + PATCHES_EACH,
                 ImageRule::Claude(bounds) => bounds.patches + CLAUDE_EACH,
                 ImageRule::Crops(crop) => MAX_CROPS * crop,
+                ImageRule::Scaled { each, .. } => MAX_SCALED + each,
+                ImageRule::Rows(bounds) => bounds.patches + 55 + 1,
+                ImageRule::Canvas(tile) => 17 * tile + CANVAS_EACH,
             };
             let most = match rule {
                 ImageRule::Patches { .. } => max,

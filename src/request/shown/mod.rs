@@ -39,29 +39,41 @@ pub(super) enum Shown<'t> {
     /// As these texts, whose tokens add up.
     Otherwise {
         texts: Vec<(Counted, Cow<'t, str>)>,
-        /// Whether it is a function that models are shown.
-        is_function: bool,
+        /// What it is, if it is a tool.
+        tool: Option<ToolKind>,
     },
+}
+
+/// Who describes a tool to the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ToolKind {
+    /// The request.
+    Function,
+    /// The provider, which the request names it to.
+    Named,
+    /// The provider.
+    Provided,
 }
 
 /// How a model is shown `text`, which counts as `counted`; models with other `weights` may be shown it in another way.
 pub(super) fn shown<'t>(counted: Counted, text: &'t str, weights: &Weights) -> Shown<'t> {
     if counted.weight(weights) == 0 {
-        return Shown::Otherwise { texts: Vec::new(), is_function: false };
+        return Shown::Otherwise { texts: Vec::new(), tool: None };
     }
     if let Some(large) = of_large(counted, text) {
         let text = if counted == Counted::Arguments { text.into() } else { lenient::compact(text) };
-        return Shown::Otherwise { texts: vec![(large, text)], is_function: counted == Counted::Tool };
+        let tool = (counted == Counted::Tool).then_some(ToolKind::Function);
+        return Shown::Otherwise { texts: vec![(large, text)], tool };
     }
     match counted {
         Counted::Tool => tool(text, weights),
-        Counted::Schema => Shown::Otherwise { texts: schema_of_answer(text, weights), is_function: false },
+        Counted::Schema => Shown::Otherwise { texts: schema_of_answer(text, weights), tool: None },
         Counted::Arguments => {
             let is_short = !text.bytes().any(|byte| byte.is_ascii_whitespace());
             if is_short || serde_json::from_str::<IgnoredAny>(text).is_err() {
                 return Shown::AsIs;
             }
-            Shown::Otherwise { texts: vec![(counted, lenient::compact(text))], is_function: false }
+            Shown::Otherwise { texts: vec![(counted, lenient::compact(text))], tool: None }
         }
         _ => Shown::AsIs,
     }
@@ -87,7 +99,7 @@ fn owned(function: &Function<'_>, weights: &Weights) -> Shown<'static> {
             texts.extend(function.as_json().into_iter().map(|text| (Counted::ToolJson, text.into())));
         }
     }
-    Shown::Otherwise { texts, is_function: function.has_name() }
+    Shown::Otherwise { texts, tool: Some(function.kind()) }
 }
 
 /// The schema of the answer.

@@ -97,7 +97,7 @@ fn references_are_resolved_but_not_without_end() {
 fn only_what_models_are_shown_is_made() {
     let tool = json!({"name": "f", "description": "d", "input_schema": {"a": 1}}).to_string();
     let kinds = |weights: &Weights| match shown(Counted::Tool, &tool, weights) {
-        Shown::Otherwise { texts, is_function: true } => {
+        Shown::Otherwise { texts, tool: Some(ToolKind::Function) } => {
             texts.into_iter().map(|(counted, _)| counted).collect::<Vec<_>>()
         }
         _ => panic!("it is a function"),
@@ -105,13 +105,14 @@ fn only_what_models_are_shown_is_made() {
     assert_eq!(kinds(&Weights::OPENAI), [Counted::ToolTypes]);
     assert_eq!(kinds(&Weights::JSON), [Counted::ToolJson; 3]);
     for other in [r#"{"type":"web_search"}"#, "7", "[]"] {
-        let Shown::Otherwise { texts, is_function } = shown(Counted::Tool, other, &Weights::OPENAI) else {
+        let Shown::Otherwise { texts, tool } = shown(Counted::Tool, other, &Weights::OPENAI) else {
             panic!("{other}");
         };
-        assert!(texts.is_empty() && !is_function, "{other}");
+        assert!(texts.is_empty() && tool == Some(ToolKind::Provided), "{other}");
     }
     let half = r#"{"name":"f","description":"\ud83d"}"#;
-    assert!(matches!(shown(Counted::Tool, half, &Weights::JSON), Shown::Otherwise { is_function: true, .. }));
+    let half = shown(Counted::Tool, half, &Weights::JSON);
+    assert!(matches!(half, Shown::Otherwise { tool: Some(ToolKind::Function), .. }));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The definition of one tool.
 
 use super::schema::Schema;
-use super::types;
+use super::{ToolKind, types};
 use crate::codec::lenient::{self, Accept, Joined};
 use crate::request::content::Texts;
 use serde::de::MapAccess;
@@ -10,6 +10,8 @@ use serde::de::MapAccess;
 /// has a member twice, it has both values.
 #[derive(Debug, Default)]
 pub(super) struct Function<'t> {
+    /// Its type.
+    types: Texts<'t>,
     name: Joined<'t>,
     description: Joined<'t>,
     /// The schemas of its parameters, as they are written.
@@ -32,6 +34,15 @@ impl<'t> Function<'t> {
     /// Whether it is something that models are shown.
     pub(super) const fn has_name(&self) -> bool {
         self.name.0.is_some()
+    }
+
+    /// Who describes it.
+    pub(super) fn kind(&self) -> ToolKind {
+        match self.has_name() {
+            false => ToolKind::Provided,
+            true if self.types.iter().all(|of| matches!(&**of, "function" | "custom")) => ToolKind::Function,
+            true => ToolKind::Named,
+        }
     }
 
     fn name(&self) -> &str {
@@ -77,6 +88,7 @@ impl<'t> Accept<'t> for Function<'t> {
     fn member<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "function" | "custom" => lenient::offer(object, self),
+            "type" => lenient::offer(object, &mut self.types),
             "name" => lenient::offer(object, &mut self.name),
             "description" => lenient::offer(object, &mut self.description),
             "parameters" | "input_schema" => {

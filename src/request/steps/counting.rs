@@ -148,8 +148,8 @@ impl Counting {
             let tokenizer = self.count.tokenizer();
             let texts = match shown::shown(counted, text, tokenizer.weights()) {
                 Shown::AsIs => vec![(counted, text.to_owned())],
-                Shown::Otherwise { texts, is_function } => {
-                    self.tokens.functions += u64::from(is_function);
+                Shown::Otherwise { texts, tool } => {
+                    self.tokens.add_tool(tool);
                     texts.into_iter().rev().map(|(counted, text)| (counted, text.into_owned())).collect()
                 }
             };

@@ -225,7 +225,7 @@ fn iterations_add_up() {
 fn what_is_not_reported_is_counted_or_estimated() {
     let counted = |input_tokens: Option<u64>| Outcome::Counted {
         usage: Usage { input_tokens, output_tokens: tokens("Hi"), ..Usage::default() },
-        shows_reasoning: false,
+        reasoning: Reasoning::Unknown,
     };
     for (usage, expected) in [
         (json!({"prompt_tokens": 5}), counted(Some(5))),

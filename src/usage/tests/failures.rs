@@ -90,7 +90,7 @@ fn a_stream_with_an_error_and_no_output_has_failed() {
         json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning"}});
     let counted_with = |input, output| Outcome::Counted {
         usage: Usage { input_tokens: input, output_tokens: output, ..Usage::default() },
-        shows_reasoning: false,
+        reasoning: Reasoning::Unknown,
     };
     for (events, expected) in [
         (vec![error.clone()], Outcome::Failed),
@@ -120,7 +120,7 @@ fn a_stream_with_an_error_and_no_output_has_failed() {
         (vec![overloaded.clone()], Outcome::Failed),
         (vec![json!({"type": "ping"}), overloaded.clone()], Outcome::Failed),
         (vec![start, overloaded], counted_with(Some(25), 1)),
-        (vec![item, failed], Outcome::Counted { usage: Usage::default(), shows_reasoning: true }),
+        (vec![item, failed], Outcome::Counted { usage: Usage::default(), reasoning: Reasoning::Shown }),
     ] {
         assert_eq!(stream(1, &events).1, expected, "{events:?}");
     }
@@ -157,7 +157,7 @@ fn a_report_that_is_cut_off_is_not_taken_for_the_whole() {
 fn hidden_reasoning_is_output_that_came_before_an_error() {
     let response = json!({"id": "r", "object": "response", "status": "failed", "error": {"code": "x"},
         "output": [{"type": "reasoning", "summary": []}], "usage": null});
-    let thought = Outcome::Counted { usage: Usage::default(), shows_reasoning: true };
+    let thought = Outcome::Counted { usage: Usage::default(), reasoning: Reasoning::Shown };
     assert_eq!(body(&response.to_string(), EndedBy::Upstream), thought);
     assert_eq!(stream(1, &[json!({"type": "response.failed", "response": response})]).1, thought);
 }

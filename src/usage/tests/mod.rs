@@ -1,5 +1,6 @@
 //! Responses, whole and in every split.
 
+mod beside_text;
 mod bills;
 mod bodies;
 mod failures;
@@ -43,7 +44,7 @@ fn counted(text: &str) -> Outcome {
 fn counted_tokens(input_tokens: Option<u64>, output_tokens: u64) -> Outcome {
     Outcome::Counted {
         usage: Usage { input_tokens, output_tokens, ..Usage::default() },
-        shows_reasoning: false,
+        reasoning: Reasoning::Unknown,
     }
 }
 

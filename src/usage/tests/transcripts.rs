@@ -52,12 +52,16 @@ fn outcome(expected: &Value) -> Outcome {
             reasoning_tokens: optional("reasoning_tokens"),
         });
     }
-    let shows_reasoning = expected.get("shows_reasoning").is_some();
+    let reasoning = match expected.get("reasoning").and_then(Value::as_str) {
+        Some("shown") => Reasoning::Shown,
+        Some("none") => Reasoning::None,
+        _ => Reasoning::Unknown,
+    };
     if let Some(counted) = expected.get("counted") {
         let input_tokens = expected.get("input_tokens").map(|tokens| tokens.as_u64().unwrap());
         let least = expected.get("output_tokens").map_or(0, |tokens| tokens.as_u64().unwrap());
         let usage = Usage { input_tokens, output_tokens: tokens(counted).max(least), ..Usage::default() };
-        return Outcome::Counted { usage, shows_reasoning };
+        return Outcome::Counted { usage, reasoning };
     }
     match expected.as_str().unwrap() {
         "failed" => Outcome::Failed,

@@ -47,8 +47,8 @@ fn reasoning_under_two_names_counts_once() {
             "reasoning_details": [{"type": "reasoning.text", "text": text}]}))
     };
     let events = [thought("Let me"), thought(" see."), delta(json!({"content": " Yes", "reasoning": null}))];
-    let Outcome::Counted { usage, shows_reasoning } = stream(1, &events).1 else { panic!() };
-    assert_eq!((usage.output_tokens, shows_reasoning), (tokens("Let me see. Yes"), true));
+    let Outcome::Counted { usage, reasoning } = stream(1, &events).1 else { panic!() };
+    assert_eq!((usage.output_tokens, reasoning), (tokens("Let me see. Yes"), Reasoning::Shown));
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn items_that_are_told_only_as_a_whole_count() {
         vec![done(0, &message), done(1, &call), last.clone()],
         vec![delta, done(0, &message), done(1, &call), last],
     ] {
-        assert_eq!(stream(1, &events).1, counted_tokens(None, output_tokens));
+        let usage = Usage { output_tokens, ..Usage::default() };
+        assert_eq!(stream(1, &events).1, Outcome::Counted { usage, reasoning: Reasoning::None });
     }
 
     let start = json!({"type": "content_block_start", "index": 0, "content_block":
