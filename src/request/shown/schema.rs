@@ -13,6 +13,26 @@ const MAX_DEPTH: u8 = 32;
 /// Others count once, as their names.
 const MAX_KINDS: usize = 7;
 
+/// Members, in lower case, that bound a value or show what one may be.
+const BOUNDS: [&str; 16] = [
+    "minimum",
+    "maximum",
+    "exclusiveminimum",
+    "exclusivemaximum",
+    "multipleof",
+    "minlength",
+    "maxlength",
+    "pattern",
+    "minitems",
+    "maxitems",
+    "minproperties",
+    "maxproperties",
+    "examples",
+    "example",
+    "prefixitems",
+    "patternproperties",
+];
+
 /// A schema.
 #[derive(Debug, Default)]
 pub(super) struct Schema<'t> {
@@ -24,6 +44,10 @@ pub(super) struct Schema<'t> {
     pub(super) description: Joined<'t>,
     /// As it is written; a string without its quotes.
     pub(super) default: Vec<Cow<'t, str>>,
+    /// The values of what else a value must be, such as `minimum` and `pattern`, and examples.
+    pub(super) bounds: Vec<Cow<'t, str>>,
+    /// The values of `format`.
+    pub(super) formats: Vec<Cow<'t, str>>,
     /// The values of `enum` and `const`, as they are written.
     pub(super) values: Vec<Cow<'t, str>>,
     pub(super) properties: Vec<(Cow<'t, str>, Self)>,
@@ -69,9 +93,15 @@ impl<'t> Accept<'t> for Schema<'t> {
             "title" => lenient::offer(object, &mut self.title),
             "description" => lenient::offer(object, &mut self.description),
             "default" => {
-                let value = lenient::raw(object)?;
-                let text = serde_json::from_str::<String>(value).map(Cow::Owned);
-                self.default.push(text.unwrap_or_else(|_| lenient::compact(value)));
+                self.default.push(bare(lenient::raw(object)?));
+                Ok(())
+            }
+            "format" => {
+                self.formats.push(bare(lenient::raw(object)?));
+                Ok(())
+            }
+            _ if BOUNDS.contains(&name) => {
+                self.bounds.push(bare(lenient::raw(object)?));
                 Ok(())
             }
             "enum" => lenient::offer(object, &mut Values(&mut self.values)),
@@ -98,6 +128,11 @@ impl<'t> Accept<'t> for Schema<'t> {
             _ => lenient::skip(object),
         }
     }
+}
+
+/// JSON as it is written; a string without its quotes.
+fn bare(value: &str) -> Cow<'_, str> {
+    serde_json::from_str::<String>(value).map_or_else(|_| lenient::compact(value), Cow::Owned)
 }
 
 /// The value of `type`: a name, or several.

@@ -41,8 +41,9 @@ pub(super) fn short(json: &str) -> String {
             }
             '"' if is_name && rest.starts_with(':') => {
                 let is_own = open.last().copied().unwrap_or(false);
-                if !is_own && LEFT_OUT.contains(&token) {
-                    rest = after_value(rest.get(1..).unwrap_or_default());
+                let value = rest.get(1..).unwrap_or_default();
+                if !is_own && LEFT_OUT.contains(&token) && !is_schema(value) {
+                    rest = after_value(value);
                     continue;
                 }
                 own_next = !is_own && matches!(token, "\"properties\"" | "\"$defs\"" | "\"definitions\"");
@@ -54,6 +55,11 @@ pub(super) fn short(json: &str) -> String {
         out.push_str(token);
     }
     out
+}
+
+/// Whether a value is an object that says what others may be, as that of `additionalProperties` may.
+fn is_schema(value: &str) -> bool {
+    value.starts_with('{') && !value.starts_with("{}")
 }
 
 /// Whether a name comes next: a string before a colon.
@@ -121,8 +127,12 @@ mod tests {
             ),
             (json!({"required": ["a"]}), "{}"),
             (
-                json!({"$schema": {"x": [1, {}]}, "anyOf": [{"required": []}, 7, "required"]}),
+                json!({"$schema": ["x", {}], "anyOf": [{"required": []}, 7, "required"]}),
                 r#"{"anyOf":[{},7,"required"]}"#,
+            ),
+            (
+                json!({"additionalProperties": {"required": ["a"], "type": "string"}}),
+                r#"{"additionalProperties":{"type":"string"}}"#,
             ),
             (
                 json!({"properties": {"required": {"required": ["x"], "type": "string"}}}),
@@ -131,15 +141,18 @@ mod tests {
         ] {
             assert_eq!(short(&json.to_string()), expected);
         }
-        assert_eq!(short(r#"{ "required" : [1], "a" : "b\"" , "required":{"c":{}}}"#), r#"{"a":"b\""}"#);
+        assert_eq!(short(r#"{ "required" : [1], "a" : "b\"" , "required":true}"#), r#"{"a":"b\""}"#);
     }
 
     fn without(value: &Value, is_own: bool) -> Value {
         match value {
             Value::Object(members) => members
                 .iter()
-                .filter(|(name, _)| {
-                    is_own || !matches!(name.as_str(), "additionalProperties" | "$schema" | "required")
+                .filter(|(name, value)| {
+                    let is_schema = value.as_object().is_some_and(|members| !members.is_empty());
+                    is_own
+                        || is_schema
+                        || !matches!(name.as_str(), "additionalProperties" | "$schema" | "required")
                 })
                 .map(|(name, value)| {
                     let own = !is_own && matches!(name.as_str(), "properties" | "$defs" | "definitions");

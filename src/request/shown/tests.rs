@@ -48,6 +48,22 @@ fn properties_have_types() {
         (json!({"const": "x", "type": "string"}), "a: \"x\",\n"),
         (json!({"type": "string", "default": "x"}), "a: string, // default: x\n"),
         (json!({"type": "array", "items": {"type": "number"}}), "a: number[],\n"),
+        (json!({"items": {"type": "number"}}), "a: number[],\n"),
+        (
+            json!({"type": "integer", "minimum": 0, "maximum": 255, "format": "uint8"}),
+            "a: number, // 255, 0\n",
+        ),
+        (
+            json!({"type": "string", "default": "x", "pattern": "^a", "format": "date"}),
+            "a: string, // default: x // ^a, date\n",
+        ),
+        // Nothing hides behind a value, a reference or an option.
+        (json!({"enum": [1], "properties": {"b": {}}}), "a: 1 & {\n b: any,\n},\n"),
+        (json!({"type": "string", "items": {"type": "null"}}), "a: string & null[],\n"),
+        (
+            json!({"anyOf": [{"type": "null"}], "properties": {"b": {}}, "items": {}}),
+            "a: null & {\n b: any,\n} & any[],\n",
+        ),
         (json!({"type": "array"}), "a: any[],\n"),
         (json!({"type": "object"}), "a: object,\n"),
         (
@@ -70,6 +86,20 @@ fn properties_have_types() {
     ] {
         assert_eq!(property(&schema, &none), expected, "{schema}");
     }
+}
+
+#[test]
+fn parameters_may_be_one_of_several() {
+    let one = json!({"type": "object", "properties": {"b": {"type": "string", "description": "D"}}});
+    for name in ["anyOf", "oneOf", "allOf"] {
+        let parameters =
+            json!({name: [one, {"$ref": "#/$defs/C"}], "$defs": {"C": {"properties": {"c": {}}}}});
+        let shown = types(&json!({"name": "f", "parameters": parameters}));
+        assert_eq!(shown, ";\n\ntype f = (_: {\n // D\n b: string,\n} | {\n c: any,\n}) => any");
+    }
+    let both = json!({"anyOf": [{"required": ["b"]}], "properties": {"b": {}}});
+    let shown = types(&json!({"name": "f", "parameters": both}));
+    assert!(shown.contains("b: any"), "{shown}");
 }
 
 #[test]

@@ -53,6 +53,12 @@ pub(super) fn parameters(out: &mut String, schema: &Schema<'_>, size: usize) {
         root = resolved;
     }
     types.unread(root);
+    if !root.options.is_empty() {
+        // What is one of several has no names of its own.
+        types.out.push_str("_: ");
+        types.type_of(root, 0);
+        return;
+    }
     if root.properties.is_empty() {
         return;
     }
@@ -151,7 +157,18 @@ impl<'s, 't> Types<'_, 's, 't> {
                 self.out.push_str(" // default: ");
                 self.out.push_str(default);
             }
+            self.bounds(property);
             self.out.push('\n');
+        }
+    }
+
+    /// Writes what bounds a value, as a comment: of a number, no format.
+    fn bounds(&mut self, schema: &Schema<'_>) {
+        let is_number = schema.kinds.iter().any(|kind| matches!(&**kind, "number" | "integer"));
+        let formats = schema.formats.iter().filter(|_| !is_number);
+        for (at, bound) in schema.bounds.iter().chain(formats).enumerate() {
+            self.out.push_str(if at == 0 { " // " } else { ", " });
+            self.out.push_str(bound);
         }
     }
 
@@ -178,19 +195,37 @@ impl<'s, 't> Types<'_, 's, 't> {
             self.type_of(resolved, depth);
             self.within.pop();
             self.left = self.left.saturating_sub(self.out.len().saturating_sub(before));
+            self.beside(schema, depth);
             return;
         }
         self.unread(schema);
         if !schema.options.is_empty() {
             self.separated(&schema.options, |types, option| types.type_of(option, depth));
+            self.beside(schema, depth);
         } else if !schema.values.is_empty() {
             self.separated(&schema.values, |types, value| types.out.push_str(value));
-        } else if schema.kinds.is_empty() && schema.properties.is_empty() {
+            self.beside(schema, depth);
+        } else if schema.kinds.is_empty() && schema.properties.is_empty() && schema.items.is_empty() {
             self.out.push_str("any");
         } else if schema.kinds.is_empty() {
-            self.kind("object", schema, depth);
+            let kind = if schema.properties.is_empty() { "array" } else { "object" };
+            self.kind(kind, schema, depth);
         } else {
             self.separated(&schema.kinds, |types, kind| types.kind(kind, schema, depth));
+            let is_shown = |kind: &str| schema.kinds.iter().any(|known| known == kind);
+            if !is_shown("object") && !is_shown("array") {
+                self.beside(schema, depth);
+            }
+        }
+    }
+
+    /// Writes the properties and items of a schema that are not a part of its type as it is written: other readers may
+    /// find them there.
+    fn beside(&mut self, schema: &'s Schema<'t>, depth: usize) {
+        let is_there = [("object", !schema.properties.is_empty()), ("array", !schema.items.is_empty())];
+        for (kind, _) in is_there.into_iter().filter(|(_, is_there)| *is_there) {
+            self.out.push_str(" & ");
+            self.kind(kind, schema, depth);
         }
     }
 
