@@ -126,16 +126,16 @@ impl<'b> Request<'b> {
     pub fn read(endpoint: Endpoint, body: &'b Body<'_>) -> Self {
         let mut request = Self::new(endpoint, body.size());
         // Most bodies are what every reader reads.
-        if body.plain().is_none_or(|text| lenient::read(text, &mut request).is_err()) {
+        let is_read = body.plain().is_some_and(|text| lenient::read(text, &mut request).is_ok());
+        if !is_read {
             request = Self::new(endpoint, body.size());
-            request.is_plain = false;
             let rewritten = body.rewritten();
             request.fault.clone_from(&rewritten.fault);
             if lenient::read(&rewritten.json, &mut request).is_err() {
                 request.fault.get_or_insert_with(|| Fault::whole("expected JSON"));
             }
         }
-        request.is_plain &= body.is_object();
+        request.is_plain = body.is_plain(is_read);
         request.complete(endpoint);
         request
     }

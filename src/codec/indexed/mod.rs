@@ -24,10 +24,10 @@ pub const LONG_STRING: usize = 1024;
 pub const LONG_CONTAINER: usize = 32 * 1024;
 
 /// The most bytes of a number. No reader takes a longer one.
-const MAX_NUMBER: usize = 64 * 1024;
+pub const MAX_NUMBER: usize = 64 * 1024;
 
 /// The most arrays and objects in each other.
-const MAX_DEPTH: usize = super::loose_json::MAX_DEPTH;
+pub const MAX_DEPTH: usize = super::loose_json::MAX_DEPTH;
 
 /// A long string, or long white space.
 #[derive(Clone, Debug, PartialEq, Eq)]

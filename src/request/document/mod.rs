@@ -1,10 +1,12 @@
 //! Documents in a prompt: how large they are, and what they cost.
 //!
 //! Models see a PDF's text and, in most APIs, an image of every page. So the pages of a PDF are counted, and the
-//! characters of its text, as far as a bounded part of it shows them (`pdf.rs`). Other files count by their size. What
+//! characters of its text, as far as a bounded part of it shows them (`pdf.rs`). Of the files of office suites, models
+//! get the text (`office.rs`). Other files count by their size. What
 //! the request only names, by an address or an id, counts as [`UNKNOWN_PAGES`] pages until the response reports its
 //! usage: it is the one thing that is charged less than it may cost, because nobody could send a document otherwise.
 
+mod office;
 mod pdf;
 
 use super::payload::Payload;
@@ -31,10 +33,17 @@ pub(super) enum Document {
     Pdf {
         /// Its pages, at least one.
         pages: u64,
-        /// The characters of its text; none if it cannot be read.
-        characters: Option<u64>,
+        /// The characters of its text, as far as that can be read.
+        characters: u64,
+        /// How many thousandths of it may hold text that cannot be read.
+        unread: u64,
         /// Its size, in bytes.
         bytes: u64,
+    },
+    /// A document, spreadsheet or presentation of an office suite.
+    Office {
+        /// The characters of its text.
+        characters: u64,
     },
     /// Another file, of so many bytes.
     File(u64),
@@ -58,7 +67,8 @@ impl Document {
             // A token for four bytes.
             return (Self::File((bytes / 4).saturating_mul(BYTES_PER_TOKEN)), None);
         }
-        (pdf::read(payload).unwrap_or(Self::File(bytes)), None)
+        let document = pdf::read(payload).or_else(|| office::read(payload));
+        (document.unwrap_or(Self::File(bytes)), None)
     }
 
     /// Its tokens by `rule`, without those of a text that is counted. `unknown` is what one costs that the request only
@@ -73,16 +83,15 @@ impl Document {
                 let page = rule.page + by_characters(UNKNOWN_PAGE_CHARACTERS);
                 UNKNOWN_PAGES * rule.unread_page.unwrap_or(page)
             }),
-            Self::Pdf { pages, characters: Some(characters), .. } => {
-                pages.saturating_mul(rule.page) + by_characters(characters) + rule.each
+            Self::Office { characters } => by_characters(characters).saturating_add(rule.each),
+            Self::Pdf { pages, characters, unread, bytes } => {
+                let all_unread = match rule.unread_page {
+                    Some(page) => pages.saturating_mul(page.saturating_sub(rule.page)),
+                    None => bytes.div_ceil(BYTES_PER_TOKEN),
+                };
+                let text = by_characters(characters).max(all_unread.saturating_mul(unread).div_ceil(1_000));
+                pages.saturating_mul(rule.page).saturating_add(text).saturating_add(rule.each)
             }
-            Self::Pdf { pages, characters: None, bytes } => match rule.unread_page {
-                Some(page) => pages.saturating_mul(page).saturating_add(rule.each),
-                None => {
-                    pages.saturating_mul(rule.page).saturating_add(bytes.div_ceil(BYTES_PER_TOKEN))
-                        + rule.each
-                }
-            },
         };
         Units::new(tokens)
     }
@@ -92,7 +101,7 @@ impl Document {
 mod tests {
     use super::*;
 
-    fn base64(bytes: &[u8]) -> String {
+    pub(super) fn base64(bytes: &[u8]) -> String {
         const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let digits = |chunk: &[u8]| {
             let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
@@ -120,32 +129,43 @@ mod tests {
 
     #[test]
     fn a_pdf_has_pages_and_text() {
-        let pdf = "%PDF-1.4 1 0 obj << /Type /Pages /Count 2 >> 2 0 obj <</Type/Page>> 3 0 obj << /Type /Page >>\n\
+        let pdf = "%PDF-1.4\n1 0 obj << /Type /Pages /Count 2 >> 2 0 obj <</Type/Page>> 3 0 obj << /Type /Page >>\n\
                    4 0 obj << /Length 30 >>\nstream\nBT (Hello \\(you\\)) Tj [(a) -2 <00410042>] TJ ET\nendstream";
         let (document, text) = read("application/pdf", pdf.as_bytes());
         assert_eq!(
             document,
-            Document::Pdf { pages: 2, characters: Some(11 + 1 + 2), bytes: pdf.len() as u64 }
+            Document::Pdf { pages: 2, characters: 11 + 1 + 2, unread: 0, bytes: pdf.len() as u64 }
         );
         assert_eq!(text, None);
         let claude = DocumentRule::of("claude-sonnet-4-5", false);
         assert_eq!(document.tokens(&claude, None).get(), 2 * 1_590 + 6 + 12);
         assert_eq!(Document::Unknown.tokens(&claude, None).get(), 26_800);
         assert_eq!(Document::Unknown.tokens(&claude, Some(7)).get(), 7);
-        let unread = Document::Pdf { pages: 3, characters: None, bytes: 2_800 };
+        let unread = Document::Pdf { pages: 3, characters: 1, unread: 1_000, bytes: 2_800 };
         assert_eq!(unread.tokens(&claude, None).get(), 3 * 2_680 + 12);
         assert_eq!(unread.tokens(&DocumentRule::of("gpt-4o", false), None).get(), 100 + 8);
     }
 
     #[test]
-    fn the_text_of_a_pdf_that_is_encrypted_or_too_large_to_read_is_unknown() {
-        let characters = |bytes: &[u8]| match read("application/pdf", bytes).0 {
-            Document::Pdf { characters, .. } => characters,
+    fn text_of_a_pdf_that_is_encrypted_coded_or_too_far_behind_is_unread() {
+        let unread = |bytes: &[u8]| match read("application/pdf", bytes).0 {
+            Document::Pdf { unread, .. } => unread,
             other => panic!("{other:?}"),
         };
-        let page = b"%PDF-1.7 << /Type /Page >> ";
-        assert_eq!(characters(page), Some(0));
-        assert_eq!(characters(&[&page[..], b"trailer << /Encrypt 9 0 R >>"].concat()), None);
-        assert_eq!(characters(&[&page[..], &[b' '; 300 * 1024]].concat()), None);
+        let page = b"%PDF-1.7\n<< /Type /Page >> ";
+        let text = b"stream\nBT (a) Tj ET\nendstream ";
+        let coded = b"obj << /Filter /LZWDecode >> stream\nx\nendstream ";
+        assert_eq!(unread(page), 0);
+        assert_eq!(unread(&[&page[..], text].concat()), 0);
+        assert_eq!(unread(&[&page[..], b"trailer << /Encrypt 9 0 R >>", text].concat()), 1_000);
+        // One character that can be read does not make the rest readable.
+        assert_eq!(unread(&[&page[..], text, coded, coded, coded].concat()), 750);
+        let large = unread(&[&page[..], text, &[b' '; 900 * 1024]].concat());
+        assert!((700..730).contains(&large), "{large}");
+        let pages = |unread| Document::Pdf { pages: 10, characters: 26, unread, bytes: 28_000 };
+        let claude = DocumentRule::of("claude-sonnet-4-5", false);
+        assert_eq!(pages(0).tokens(&claude, None).get(), 15_900 + 10 + 12);
+        assert_eq!(pages(750).tokens(&claude, None).get(), 15_900 + 10_900 * 3 / 4 + 12);
+        assert_eq!(pages(750).tokens(&DocumentRule::of("gpt-4o", false), None).get(), 750 + 8);
     }
 }

@@ -41,18 +41,26 @@ pub(super) fn read(payload: Payload<'_>) -> Option<Document> {
         u64::try_from(whole).unwrap_or(u64::MAX)
     };
     let pages = if found.pages == 0 { size.div_ceil(PAGE_BYTES) } else { of_all(found.pages) };
-    // What lies behind the part that was read may be the text.
-    let is_cut = file.len() == MAX_DECODED && (file.len() as u64) < size;
+    // What lies behind the part that was read may be the text, and so may streams that were not read.
     let is_encrypted = find(&file, b"/Encrypt", 0).is_some();
-    let is_readable = found.characters > 0 || (found.unread == 0 && !is_cut && !is_encrypted);
-    let characters = is_readable.then(|| of_all(found.characters));
-    Some(Document::Pdf { pages: pages.max(1), characters, bytes: payload.bytes_len() })
+    let unread_streams = permille(found.unread, found.unread.saturating_add(found.texts));
+    let unread_part = permille(size.saturating_sub(read), size);
+    let unread = if is_encrypted { 1_000 } else { unread_streams.max(unread_part) };
+    let characters = of_all(found.characters);
+    Some(Document::Pdf { pages: pages.max(1), characters, unread, bytes: payload.bytes_len() })
+}
+
+/// How many thousandths of `whole` are `part`.
+fn permille(part: u64, whole: u64) -> u64 {
+    part.saturating_mul(1_000).checked_div(whole).unwrap_or(0)
 }
 
 #[derive(Debug, Default)]
 struct Found {
     pages: u64,
     characters: u64,
+    /// Streams with text.
+    texts: u64,
     /// Streams that could not be read to their ends.
     unread: u64,
 }
@@ -73,8 +81,9 @@ impl Found {
             let end = find(rest, b"endstream", 0).unwrap_or(rest.len());
             let raw = rest.get(..end).unwrap_or_default();
             let dictionary = file.get(begin..at).unwrap_or_default();
-            let dictionary =
-                find_last(dictionary, b"obj").and_then(|from| dictionary.get(from..)).unwrap_or(dictionary);
+            let dictionary = memmem::rfind(dictionary, b"obj")
+                .and_then(|from| dictionary.get(from..))
+                .unwrap_or(dictionary);
             self.read_stream(raw, dictionary, &mut left);
             from = file.len().saturating_sub(rest.len()).saturating_add(end).max(from);
             begin = from;
@@ -98,7 +107,7 @@ impl Found {
             _ => false,
         };
         if !is_zlib {
-            self.characters = self.characters.saturating_add(characters(raw));
+            self.take_text(characters(raw));
             self.unread = self.unread.saturating_add(u64::from(has(b"/FlateDecode")));
             return;
         }
@@ -109,7 +118,14 @@ impl Found {
         if characters == 0 && (whole.is_err() || *left == 0) {
             self.unread = self.unread.saturating_add(1);
         }
-        self.pages = self.pages.saturating_add(count_pages(&inflated));
+        if has(b"/ObjStm") {
+            self.pages = self.pages.saturating_add(count_pages(&inflated));
+        }
+        self.take_text(characters);
+    }
+
+    fn take_text(&mut self, characters: u64) {
+        self.texts = self.texts.saturating_add(u64::from(characters > 0));
         self.characters = self.characters.saturating_add(characters);
     }
 }
@@ -139,22 +155,50 @@ fn ascii85(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn find_last(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    memmem::rfind(bytes, what)
-}
-
 fn find(bytes: &[u8], what: &[u8], from: usize) -> Option<usize> {
     memmem::find(bytes.get(from..)?, what).map(|at| at.saturating_add(from))
 }
 
-/// Objects of the type `Page`.
+/// Objects of the type `Page`, but for what is in comments and strings.
 fn count_pages(bytes: &[u8]) -> u64 {
-    let is_page = |at: usize| {
-        let rest = bytes.get(at.saturating_add(5)..).unwrap_or_default().trim_ascii_start();
-        let after = rest.strip_prefix(b"/Page").map(|after| after.first().copied());
-        after.is_some_and(|next| next.is_none_or(|next| !next.is_ascii_alphanumeric()))
-    };
-    memmem::find_iter(bytes, b"/Type").filter(|at| is_page(*at)).count() as u64
+    let (mut pages, mut rest) = (0_u64, bytes);
+    while let Some(at) = memchr::memchr3(b'(', b'%', b'/', rest) {
+        let (mark, after) = (rest.get(at), rest.get(at.saturating_add(1)..).unwrap_or_default());
+        rest = match mark {
+            Some(b'(') => after_string(after).unwrap_or(after),
+            Some(b'%') => {
+                let end = memchr::memchr2(b'\n', b'\r', after).unwrap_or(after.len());
+                after.get(end..).unwrap_or_default()
+            }
+            _ => {
+                pages = pages.saturating_add(u64::from(is_page(after)));
+                after
+            }
+        };
+    }
+    pages
+}
+
+/// Whether a name, without its slash, is `Type` and comes before the name `Page`.
+fn is_page(name: &[u8]) -> bool {
+    let value = name.strip_prefix(b"Type").map(<[u8]>::trim_ascii_start);
+    let after = value.and_then(|value| value.strip_prefix(b"/Page")).map(<[u8]>::first);
+    after.is_some_and(|next| next.is_none_or(|next| !next.is_ascii_alphanumeric()))
+}
+
+/// What comes after a string, of which the first parenthesis has been read; none if it does not end.
+fn after_string(bytes: &[u8]) -> Option<&[u8]> {
+    let (mut depth, mut at) = (1_u32, 0_usize);
+    while depth > 0 {
+        match bytes.get(at)? {
+            b'\\' => at = at.saturating_add(1),
+            b'(' => depth = depth.saturating_add(1),
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at = at.saturating_add(1);
+    }
+    bytes.get(at..)
 }
 
 /// The characters that a stream shows; none if it has no text.
@@ -209,11 +253,30 @@ mod tests {
     #[test]
     fn streams_are_inflated() {
         let inner = deflated(b"<< /Type /Page >> BT (Hello) Tj ET");
-        let file = [b"%PDF-1.7 /Type /Page\nstream\r\n", inner.as_slice(), b"\nendstream more"].concat();
+        let file =
+            [b"%PDF-1.7\n/Type /Page /Type /ObjStm\nstream\r\n", inner.as_slice(), b"\nendstream more"]
+                .concat();
         assert_eq!(found(&file), (2, 5, 0));
         let broken = [b"stream\n", &[0x78, 0x9C, 0xFF, 0xFF][..], b"endstream"].concat();
         assert_eq!(found(&broken), (0, 0, 1));
         assert_eq!(found(b"stream\n(no text operators)endstream"), (0, 0, 0));
+    }
+
+    #[test]
+    fn pages_are_objects_and_no_text() {
+        for (bytes, pages) in [
+            (&b"<< /Type /Page >> <</Type/Page/Parent 1 0 R>>"[..], 2),
+            (b"<< /Type /Pages >>", 0),
+            (b"% /Type /Page\n<< /Type /Page >>", 1),
+            (b"<< /Title (a \\) (/Type /Page) /Type /Page) /Type /Page >>", 1),
+            // What does not end is no string.
+            (b"(/Type /Page", 1),
+        ] {
+            assert_eq!(count_pages(bytes), pages, "{}", String::from_utf8_lossy(bytes));
+        }
+        // The text of a page is in a stream, and so may objects be.
+        let text = deflated(b"BT (/Type /Page) Tj /Type /Page ET");
+        assert_eq!(found(&[b"<<>> stream\n", text.as_slice(), b"\nendstream"].concat()).0, 0);
     }
 
     #[test]
