@@ -6,13 +6,13 @@
 -- ARGV        1: how long they are kept without a lesson, in milliseconds; then for each lesson its cell, its voter,
 --             and the tokens that were reported for a thousand that were counted.
 -- Returns     Each cell that has a factor, followed by its factor in thousandths, as texts.
--- Complexity  O(lessons + cells that are taught * voters).
+-- Complexity  O(lessons + cells that are taught * voters + new cells * cells).
 --
 -- A field of the votes has the number of its lessons, up to ENOUGH, and each voter with its last lessons, oldest first;
 -- the voter that has voted last comes last: `20 <voter>:1300,1290 <voter>:1000`. Twin of
 -- src/usage/learned_prompt/votes.rs, which has the same numbers.
 
-local MAX_CELLS, MAX_VOTERS, MAX_LESSONS, ENOUGH = 64, 64, 15, 20
+local MAX_CELLS, MAX_VOTERS, MAX_LESSONS, ENOUGH, MAX_NEEDED = 64, 64, 15, 20, 5
 
 -- The smallest and the largest factor, and the largest lesson.
 local LEAST, MOST, MAX_SHARE = 900, 1500, 10000
@@ -72,34 +72,77 @@ local function teach(ballot, name, share)
   ballot.lessons = math.min(ballot.lessons + 1, ENOUGH)
 end
 
--- The median of the votes, within its bounds.
+-- The median of the votes, within its bounds. A voter with fewer lessons than others have on average has no vote.
 local function factor(ballot)
+  local all = 0
+  for _, voter in ipairs(ballot.voters) do
+    all = all + #voter.shares
+  end
+  local needed = math.max(1, math.min(MAX_NEEDED, math.floor(all / #ballot.voters)))
   local medians = {}
-  for i, voter in ipairs(ballot.voters) do
-    local shares = {}
-    for s, share in ipairs(voter.shares) do
-      shares[s] = share
+  for _, voter in ipairs(ballot.voters) do
+    if #voter.shares >= needed then
+      local shares = {}
+      for s, share in ipairs(voter.shares) do
+        shares[s] = share
+      end
+      medians[#medians + 1] = median(shares)
     end
-    medians[i] = median(shares)
   end
   return math.max(LEAST, math.min(MOST, median(medians)))
 end
 
+-- The ballots of the cells that are taught, and of others the only voter, or false if there are several.
+local ballots, only = {}, {}
+
+-- The only voter of `cell`; false if it has several.
+local function only_voter(cell)
+  local ballot = ballots[cell]
+  if ballot then
+    return #ballot.voters == 1 and ballot.voters[1].name
+  end
+  if only[cell] == nil then
+    only[cell] = string.match(redis.call('HGET', votes, cell) or '', '^%d+ (%x+):[%d,]+$') or false
+  end
+  return only[cell]
+end
+
+-- The cell that makes room for one of `name`: of those with one voter alone, the oldest of the voter with the most of
+-- them, or else the oldest of all.
+local function dispensable(name)
+  local cells = redis.call('ZRANGE', recent, 0, -1)
+  local counts, alone = { [name] = 1 }, {}
+  for _, cell in ipairs(cells) do
+    local voter = only_voter(cell)
+    if voter then
+      counts[voter] = (counts[voter] or 0) + 1
+      alone[#alone + 1] = { cell = cell, voter = voter }
+    end
+  end
+  local most
+  for _, one in ipairs(alone) do
+    local more = most and counts[one.voter] - counts[most.voter]
+    if not most or more > 0 or (more == 0 and one.voter == name and most.voter ~= name) then
+      most = one
+    end
+  end
+  return most and most.cell or cells[1]
+end
+
 local last = redis.call('ZREVRANGE', recent, 0, 0, 'WITHSCORES')
 local turn = tonumber(last[2] or 0)
-local ballots = {}
 for at = 2, #ARGV, 3 do
   local cell = ARGV[at]
   if not ballots[cell] then
     local text = redis.call('HGET', votes, cell)
-    ballots[cell] = read(text)
     if not text and redis.call('ZCARD', recent) >= MAX_CELLS then
-      local oldest = redis.call('ZRANGE', recent, 0, 0)[1]
-      redis.call('ZREM', recent, oldest)
-      redis.call('HDEL', votes, oldest)
-      redis.call('HDEL', factors, oldest)
-      ballots[oldest] = nil
+      local other = dispensable(ARGV[at + 1])
+      redis.call('ZREM', recent, other)
+      redis.call('HDEL', votes, other)
+      redis.call('HDEL', factors, other)
+      ballots[other], only[other] = nil, nil
     end
+    ballots[cell] = read(text)
   end
   turn = turn + 1
   redis.call('ZADD', recent, turn, cell)

@@ -42,6 +42,28 @@ fn the_script_and_its_twin_learn_the_same() {
     outcome.unwrap();
 }
 
+/// Few cells fit, so that new ones push out others all the time.
+#[test]
+fn the_script_and_its_twin_let_the_same_make_room() {
+    let scripts = Scripts::start();
+    let mut votes = Votes::default();
+    for batch in 0..12_u64 {
+        let lessons: Vec<Lesson> = (0..40)
+            .map(|n| {
+                let turn = batch * 40 + n;
+                // One sender invents models, and others share a few.
+                let (model, voter) = if turn % 3 == 0 { (turn, 9) } else { (turn % 50, turn * 7 % 5) };
+                lesson(model, voter, 1_000 + (turn % 400) as u16)
+            })
+            .collect();
+        lessons.iter().for_each(|lesson| votes.teach(lesson));
+        assert_eq!(scripts.learn(&lessons).unwrap(), votes.factors(), "{batch}");
+    }
+    let known: Vec<String> = scripts.redis.ask(&["ZRANGE", "llmrl:3::{prompts}:recent", "0", "-1"]);
+    assert_eq!(known.len(), MAX_CELLS);
+    assert_eq!(known, votes.cells().map(|cell| cell.to_string()).collect::<Vec<_>>());
+}
+
 #[test]
 fn the_script_keeps_as_many_models_and_senders_as_its_twin() {
     let scripts = Scripts::start();

@@ -216,14 +216,14 @@ fn claude(generation: Claude) -> Rules {
     let thinking = if generation.keeps_thinking() { 140 } else { 0 };
     let structure = Structure {
         tools: Tools { auto: may, required: must, forced: must, none: Units::ZERO, each },
-        schema: units([85, 85]),
+        schema: units([95, 95]),
         call: Units::new(48),
         parallel: Some(units([0, 72])),
         thinking: Units::new(29),
         saved_by_system: Units::new(4),
         ..OTHERS
     };
-    let weights = Weights { schema_json: 190, thinking, ..Weights::JSON };
+    let weights = Weights { schema_json: 172, thinking, ..Weights::JSON };
     let (factor, spared) = if generation.is_since_4_7() { (140, 0) } else { (115, 25) };
     // It writes each argument of a call as an element.
     let call = if generation <= Claude::ThreeOpus { 12 } else { 33 };

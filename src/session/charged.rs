@@ -112,8 +112,8 @@ impl Ended<'_> {
         count_tokens(family, &cost, usage.as_ref(), stats);
         if !self.is_metered {
             stats.add(Count::Settled { outcome: self.charged.basis }, 1);
-            count_estimate(family, &estimate, stats);
         }
+        count_estimate(family, &estimate, stats);
         if let Some(usage) = usage {
             let kind = TokenKind::Output;
             stats.record(Distribution::RequestTokens { kind }, cost.output_tokens.get());
@@ -149,7 +149,7 @@ pub(super) fn count_tokens(family: &'static str, cost: &Cost, usage: Option<&Usa
     }
 }
 
-/// Counts the tokens that a request had reserved.
+/// Counts the tokens that a request was expected to use: of the same requests as [`count_tokens`].
 pub(super) fn count_estimate(family: &'static str, estimate: &Cost, stats: &mut Stats) {
     let kinds = [(TokenKind::Input, estimate.input_tokens), (TokenKind::Output, estimate.output_tokens)];
     for (kind, tokens) in kinds {

@@ -10,6 +10,7 @@ use super::local::{SharedData, change_value};
 use crate::quantity::Millis;
 use crate::usage::learned_prompt::{Factors, Lesson, Lessons, Pace, Votes};
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// The header of calls and of answers.
 pub const HEADER: &str = "x-llm-rate-limit-prompts";
@@ -67,8 +68,8 @@ pub struct Corrections<S> {
 enum Place<S> {
     /// Nowhere: nothing is learned.
     Nowhere,
-    /// In shared data.
-    Shared { data: S, key: String, pace: Pace, looked: Millis },
+    /// In shared data. `seen` is the version of the value that the factors are from, if that is known.
+    Shared { data: S, key: String, pace: Pace, looked: Millis, seen: Option<NonZeroU32> },
     /// Behind the sidecar. `version` is that of the factors, and none if its last answer said nothing of them.
     Sidecar { version: Option<u64> },
 }
@@ -90,8 +91,9 @@ impl<S: SharedData> Corrections<S> {
         if data.get(&key).is_none() {
             data.create(&key, &Votes::default().encode());
         }
-        let factors = read(&data, &key);
-        let place = Place::Shared { data, key, pace: Pace::default(), looked: Millis::ZERO };
+        let (mut seen, mut factors) = (None, Factors::default());
+        look(&data, &key, &mut seen, &mut factors);
+        let place = Place::Shared { data, key, pace: Pace::default(), looked: Millis::ZERO, seen };
         Self { place, factors, ..Self::none() }
     }
 
@@ -114,7 +116,7 @@ impl<S: SharedData> Corrections<S> {
 
     /// Brings lessons to shared data, and looks what others have brought.
     pub(super) fn tick(&mut self, now: Millis) {
-        let Place::Shared { data, key, pace, looked } = &mut self.place else { return };
+        let Place::Shared { data, key, pace, looked, seen } = &mut self.place else { return };
         if !self.lessons.is_empty() && pace.may(now) {
             let lessons = self.lessons.take();
             let changed = change_value(data, key, |bytes| {
@@ -126,9 +128,9 @@ impl<S: SharedData> Corrections<S> {
                 Ok(factors) => self.factors = factors,
                 Err(fault) => log::debug!("lessons about prompts are lost: {fault:?}"),
             }
-            *looked = now;
+            (*looked, *seen) = (now, None);
         } else if now >= *looked + LOOKS_EVERY || now < *looked {
-            self.factors = read(data, key);
+            look(data, key, seen, &mut self.factors);
             *looked = now;
         }
     }
@@ -156,8 +158,14 @@ impl<S: SharedData> Corrections<S> {
     }
 }
 
-fn read<S: SharedData>(data: &S, key: &str) -> Factors {
-    data.get(key).map(|(bytes, _)| Votes::decode(&bytes).factors()).unwrap_or_default()
+/// Reads the factors, unless they are from the version that was `seen`.
+fn look<S: SharedData>(data: &S, key: &str, seen: &mut Option<NonZeroU32>, factors: &mut Factors) {
+    let found = data.get(key);
+    let version = found.as_ref().map(|(_, version)| *version);
+    if version.is_none() || version != *seen {
+        *factors = found.map(|(bytes, _)| Votes::decode(&bytes).factors()).unwrap_or_default();
+        *seen = version;
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +211,25 @@ mod tests {
         memory.take_calls();
         (0..10_000).step_by(50).for_each(|now| corrections.tick(at(now)));
         assert_eq!(memory.take_calls(), (10, 0));
+    }
+
+    #[test]
+    fn votes_that_have_not_changed_are_not_decoded_again() {
+        let memory = Memory::default();
+        let key = keys::votes("");
+        let _ = Corrections::shared(&memory, "");
+        let marked: Factors = [(cell(), Factor::from_permille(1_234))].into_iter().collect();
+        let (mut seen, mut factors) = (None, marked.clone());
+        look(&&memory, &key, &mut seen, &mut factors);
+        assert!(factors.is_empty() && seen.is_some());
+        factors = marked.clone();
+        look(&&memory, &key, &mut seen, &mut factors);
+        assert_eq!(factors, marked, "they stay as they are");
+        let mut one = Corrections::shared(&memory, "");
+        (0..20).for_each(|n| one.teach(lesson(n)));
+        one.tick(at(0));
+        look(&&memory, &key, &mut seen, &mut factors);
+        assert_eq!(factors.of(cell()).permille(), 1_300);
     }
 
     #[test]

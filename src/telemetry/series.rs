@@ -139,7 +139,8 @@ static TOKENS: Family = counter(
 static ESTIMATED_TOKENS: Family = counter(
     "estimated_tokens",
     &["kind", "family"],
-    "tokens that settled requests had reserved, `input` and `output`: against `tokens`, how good the estimates are",
+    "tokens that the requests in `tokens` were expected to use when they came, `input` and `output`: against those, \
+     how good the estimates are",
 );
 static ESTIMATE_ERROR: Family = counter(
     "estimate_error_tokens",

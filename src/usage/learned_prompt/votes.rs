@@ -1,6 +1,8 @@
 //! The votes of senders, as the local store and the command `count` keep them. Twin of `lua/learn.lua`.
 
-use super::{BOUNDS, Cell, ENOUGH, Factor, Factors, Lesson, MAX_CELLS, MAX_LESSONS, MAX_VOTERS, Voter};
+use super::{
+    BOUNDS, Cell, ENOUGH, Factor, Factors, Lesson, MAX_CELLS, MAX_LESSONS, MAX_NEEDED, MAX_VOTERS, Voter,
+};
 use serde::{Deserialize, Serialize};
 
 /// The votes about each cell, the one that was taught last at the end.
@@ -21,7 +23,34 @@ struct Ballot {
 impl Votes {
     /// Takes a lesson.
     pub fn teach(&mut self, lesson: &Lesson) {
+        if self.cells.len() >= MAX_CELLS && self.cells.iter().all(|(cell, _)| *cell != lesson.cell) {
+            self.cells.remove(self.dispensable(lesson.voter));
+        }
         self.ballot(lesson.cell).take(lesson);
+    }
+
+    /// The place of the cell that makes room for one of `voter`.
+    fn dispensable(&self, voter: Voter) -> usize {
+        let alone: Vec<(usize, Voter)> = self
+            .cells
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (_, ballot))| match ballot.voters.as_slice() {
+                [(only, _)] => Some((at, *only)),
+                _ => None,
+            })
+            .collect();
+        // The new one counts as the voter's.
+        let count =
+            |of: Voter| alone.iter().filter(|(_, only)| *only == of).count() + usize::from(of == voter);
+        // Of as many, the oldest.
+        let most = alone.iter().rev().max_by_key(|(_, only)| (count(*only), *only == voter));
+        most.map_or(0, |(at, _)| *at)
+    }
+
+    /// The cells that have votes, the one that was taught last at the end.
+    pub fn cells(&self) -> impl Iterator<Item = Cell> {
+        self.cells.iter().map(|(cell, _)| *cell)
     }
 
     /// The factors by all votes so far.
@@ -63,7 +92,10 @@ impl Ballot {
         }
         // Within the bounds, so that of two votes the wilder one does not count for more.
         let vote = |shares: &[u16]| Some(Factor::from_permille(median(shares.to_vec())?).permille());
-        let votes = self.voters.iter().filter_map(|(_, shares)| vote(shares));
+        let all: usize = self.voters.iter().map(|(_, shares)| shares.len()).sum();
+        let needed = (all / self.voters.len().max(1)).clamp(1, MAX_NEEDED);
+        let enough = self.voters.iter().filter(|(_, shares)| shares.len() >= needed);
+        let votes = enough.filter_map(|(_, shares)| vote(shares));
         Some(Factor::from_permille(median(votes.collect())?))
     }
 }
@@ -139,6 +171,41 @@ mod tests {
         assert_eq!(factor(&taught(changed)), 1_200);
         let rare = (0..100).map(|_| (1, 1_200)).chain((0..7).map(|_| (1, 9_000)));
         assert_eq!(factor(&taught(rare)), 1_200);
+    }
+
+    #[test]
+    fn one_answer_is_no_vote_beside_those_of_many() {
+        let honest = (0..50).map(|n| (n % 5, 1_000));
+        let few = (10..30).map(|voter| (voter, 9_000)).take(6);
+        assert_eq!(factor(&taught(honest.clone().chain(few))), 1_000);
+        let more = (0..30).map(|n| (10 + n % 6, 9_000));
+        assert_eq!(factor(&taught(honest.chain(more))), 1_500, "each has sent several");
+        assert_eq!(factor(&taught((0..20).map(|voter| (voter, 1_200)))), 1_200, "nobody has sent more");
+    }
+
+    #[test]
+    fn nobody_pushes_out_what_others_have_taught() {
+        let teach = |votes: &mut Votes, model: String, voter: &str| {
+            let cell = Cell::new(&model, PromptKind::Plain);
+            votes.teach(&Lesson { cell, voter: Voter::new(voter), permille: 1_200 });
+        };
+        let knows = |votes: &Votes, model: &str| {
+            let cell = Cell::new(model, PromptKind::Plain);
+            votes.cells.iter().any(|(known, _)| *known == cell)
+        };
+        let mut votes = Votes::default();
+        for voter in 0..10 {
+            teach(&mut votes, format!("own-{voter}"), &voter.to_string());
+            teach(&mut votes, "common".to_owned(), &voter.to_string());
+        }
+        (0..1_000).for_each(|n| teach(&mut votes, format!("invented-{n}"), "attacker"));
+        assert_eq!(votes.cells.len(), MAX_CELLS);
+        assert!(knows(&votes, "common") && (0..10).all(|voter| knows(&votes, &format!("own-{voter}"))));
+        assert!(knows(&votes, "invented-999"));
+        // Another's new model makes it give room.
+        teach(&mut votes, "new".to_owned(), "newcomer");
+        assert!(knows(&votes, "new") && (0..10).all(|voter| knows(&votes, &format!("own-{voter}"))));
+        assert_eq!(votes.cells.len(), MAX_CELLS);
     }
 
     #[test]

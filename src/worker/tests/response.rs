@@ -193,7 +193,10 @@ fn metered_requests_are_logged_and_counted_and_nothing_is_reserved() {
     for (name, count) in [
         ("decision=.=not_limited;.;requests", 2),
         ("reason=.=unlimited_key;.;not_limited", 1),
+        ("kind=.=input;.;family=.=gpt-4o;.;tokens", 18),
         ("kind=.=output;.;family=.=gpt-4o;.;tokens", 60),
+        ("kind=.=input;.;family=.=gpt-4o;.;estimated_tokens", 16),
+        ("kind=.=output;.;family=.=gpt-4o;.;estimated_tokens", 140),
     ] {
         assert!(metrics.contains(&(format!("llm_rate_limit.{name}"), count)), "{metrics:?}");
     }
