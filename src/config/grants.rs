@@ -2,6 +2,7 @@
 
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
+use super::groups;
 use super::limit_set::{OwnEnforcement, limit_set, shared};
 use super::raw;
 use super::secret::Secret;
@@ -32,7 +33,7 @@ impl Catalogue {
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Self {
         Self {
             plans: plans(&raw.plans, &root.member("plans"), problems),
-            groups: groups(&raw.groups, &root.member("groups"), problems),
+            groups: groups::groups(&raw.groups, &root.member("groups"), problems),
             shared: Arc::new(Shared::new(shared(&raw.global, &raw.models, root, problems))),
         }
     }
@@ -82,37 +83,22 @@ fn plans(
         if name.trim().is_empty() {
             problems.expected(&path, "a plan with a name", quoted(name));
         }
-        (name.clone(), Arc::new(at_least_one(plan, &path, problems)))
+        (name.clone(), Arc::new(at_least_one(plan.limits(), plan.terms(), &path, problems)))
     };
     raw.iter().map(plan).collect()
 }
 
-/// Checks the groups. A group's name becomes part of the names of its counters.
-fn groups(
-    raw: &BTreeMap<String, raw::Plan>,
+fn at_least_one(
+    given: raw::Limits<'_>,
+    terms: raw::Terms<'_>,
     path: &Path<'_>,
     problems: &mut Problems,
-) -> BTreeMap<String, Arc<Group>> {
-    const MAX_NAME_BYTES: usize = 64;
-    let group = |(name, limits): (&String, &raw::Plan)| {
-        let path = path.member(name);
-        let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !is_plain || !(1..=MAX_NAME_BYTES).contains(&name.len()) {
-            let expected =
-                format!("a group's name of 1 to {MAX_NAME_BYTES} letters, digits, \".\", \"_\" and \"-\"");
-            problems.expected(&path, expected, quoted(name));
-        }
-        (name.clone(), Arc::new(Group::new(name, at_least_one(limits, &path, problems))))
-    };
-    raw.iter().map(group).collect()
-}
-
-fn at_least_one(raw: &raw::Plan, path: &Path<'_>, problems: &mut Problems) -> LimitSet {
-    if raw.limits().are_none() && raw.terms().are_none() {
+) -> LimitSet {
+    if given.are_none() && terms.are_none() {
         problems.expected(path, "at least one limit", "none");
     }
-    let set = limit_set(raw.limits(), raw.terms(), Enforcement::default(), path, problems);
-    check_clamp(raw.terms(), &set, path, problems);
+    let set = limit_set(given, terms, Enforcement::default(), path, problems);
+    check_clamp(terms, &set, path, problems);
     set
 }
 
@@ -257,7 +243,7 @@ fn combined(
 }
 
 /// Reports `clamp` at `path` if there is nothing to clamp to in `set`.
-fn check_clamp(terms: raw::Terms<'_>, set: &LimitSet, path: &Path<'_>, problems: &mut Problems) {
+pub(super) fn check_clamp(terms: raw::Terms<'_>, set: &LimitSet, path: &Path<'_>, problems: &mut Problems) {
     if terms.clamp.is_some() && set.output.most.is_none() {
         let expected = "\"max_output_tokens\" beside it, or in the plan";
         problems.expected(&path.member("clamp"), expected, "neither");

@@ -14,6 +14,7 @@ mod endpoints;
 mod error;
 mod fingerprint;
 mod grants;
+mod groups;
 mod inspect;
 mod limit_set;
 mod message;

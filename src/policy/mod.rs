@@ -49,7 +49,7 @@ pub fn is_shared(scope: &str) -> bool {
     scope == GLOBAL || scope.starts_with(GROUP) || scope.starts_with(MODEL)
 }
 
-/// The scope and the identity of the counters that the keys of a group share.
+/// The identity of the counters that the keys of a group share, and their scope unless the group is in another.
 pub fn group_scope(group: &str) -> String {
     format!("{GROUP}{group}")
 }
@@ -187,7 +187,7 @@ impl Subject {
         &self.id
     }
 
-    /// The hash tag of its own counters: that of its key's group, so that a store charges both in one atomic step, or
+    /// The hash tag of its own counters: that of its key's outermost group, so that a store charges both in one atomic step, or
     /// else its id. That of a combination is its id in any case: the counters of a group are no more than the
     /// configuration names.
     pub fn scope(&self) -> &str {
@@ -233,7 +233,7 @@ impl Subject {
         self.policy.limit_sets().any(LimitSet::needs_body)
     }
 
-    /// The first of `models` that its requests may not name, by itself or by its group. What is enforced comes before
+    /// The first of `models` that its requests may not name, by itself or by its groups. What is enforced comes before
     /// what is in a dry run.
     pub fn forbidden(&self, models: &Candidates) -> Option<ForbiddenModel> {
         let forbidden = self.policy.limit_sets().filter_map(|set| set.forbidden(models));
@@ -241,7 +241,7 @@ impl Subject {
         forbidden.reduce(|first, next| if first.dry_run && !next.dry_run { next } else { first })
     }
 
-    /// The maxima of output tokens for its answers: its own, and its group's.
+    /// The maxima of output tokens for its answers: its own, and its groups'.
     pub fn output_rules(&self) -> impl Iterator<Item = OutputRule> {
         let rules = self.policy.limit_sets().filter_map(LimitSet::output_rule);
         rules.map(|rule| OutputRule { dry_run: rule.dry_run || self.dry_run, ..rule })
@@ -262,18 +262,18 @@ impl Subject {
         !self.dry_run && self.policy.limit_sets().any(LimitSet::enforces_by_body)
     }
 
-    /// The limits that apply to a request for one of `models`: the key's, its group's, the models', and the global
-    /// ones. Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern
+    /// The limits that apply to a request for one of `models`: the key's, its groups', the models', and the global ones.
+    /// Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern
     /// that one of the models matches, or may match.
     pub fn limits(&self, models: &Candidates) -> impl Iterator<Item = Applied> {
         let scope = self.own_scope();
         let own = self.policy.own.of(models).map(|limit| Applied::new(scope, &self.id, Owner::Key, limit));
-        let of_group = self.policy.group.iter().flat_map(move |group| {
+        let of_groups = self.policy.groups().flat_map(move |group| {
             let owner = Owner::Group(Arc::clone(&group.name));
-            let scope = &group.scope;
-            group.limits.of(models).map(move |limit| Applied::new(scope, scope, owner.clone(), limit))
+            let (scope, identity) = (&group.scope, &group.identity);
+            group.limits.of(models).map(move |limit| Applied::new(scope, identity, owner.clone(), limit))
         });
-        own.chain(of_group)
+        own.chain(of_groups)
             .chain(self.policy.shared.limits(models))
             .map(|applied| Applied { dry_run: applied.dry_run || self.dry_run, ..applied })
     }
@@ -353,23 +353,35 @@ impl Policy {
     }
 
     fn limit_sets(&self) -> impl Iterator<Item = &LimitSet> {
-        let of_group = self.group.iter().map(|group| &group.limits);
-        [&*self.own].into_iter().chain(of_group).chain([&self.shared.limits])
+        let of_groups = self.groups().map(|group| &group.limits);
+        [&*self.own].into_iter().chain(of_groups).chain([&self.shared.limits])
+    }
+
+    /// The group, and those that it is in, from the inside out.
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        std::iter::successors(self.group.as_deref(), |group| group.parent.as_deref())
     }
 }
 
-/// A group: keys that share limits beside their own.
+/// A group: keys that share limits beside their own. It may be in another.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     name: Arc<str>,
+    /// The owner of its counters, in the store.
+    identity: Arc<str>,
+    /// The hash tag of its counters: that of the outermost group, so that a store charges all of them in one atomic
+    /// step.
     scope: Arc<str>,
     limits: LimitSet,
+    parent: Option<Arc<Group>>,
 }
 
 impl Group {
-    /// The group called `name`, which has no braces.
-    pub(crate) fn new(name: &str, limits: LimitSet) -> Self {
-        Self { name: name.into(), scope: group_scope(name).into(), limits }
+    /// The group called `name`, which has no braces, in the group `parent` if there is one.
+    pub(crate) fn new(name: &str, limits: LimitSet, parent: Option<Arc<Self>>) -> Self {
+        let identity: Arc<str> = group_scope(name).into();
+        let scope = Arc::clone(parent.as_ref().map_or(&identity, |parent| &parent.scope));
+        Self { name: name.into(), identity, scope, limits, parent }
     }
 
     /// Its limits.

@@ -218,6 +218,29 @@ fn a_request_is_charged_to_its_key_its_group_its_models_and_globally() {
 }
 
 #[test]
+fn the_counters_of_an_organisation_are_in_one_scope() {
+    let json = json!({
+        "groups": {
+            "org": {"rpm": 4, "deny_models": ["o3"]},
+            "division": {"group": "org"},
+            "team": {"group": "division", "rpm": 2, "max_output_tokens": 50},
+        },
+        "keys": [{"key": "secret", "rpm": 1, "group": "team", "max_output_tokens": 100}],
+    });
+    let subject = subject(&json, "secret");
+    let id = subject.id().to_owned();
+    let expected = [
+        format!("group-org:{id}:requests:1m=1"),
+        "group-org:group-team:requests:1m=2".to_owned(),
+        "group-org:group-org:requests:1m=4".to_owned(),
+    ];
+    assert_eq!(counters(&subject, Some("gpt-4o")), expected);
+    assert_eq!((subject.scope(), subject.group()), ("group-org", Some("team")));
+    assert!(subject.forbidden(&Some("o3").into()).is_some() && subject.needs_body());
+    assert_eq!(subject.output_rules().map(|rule| rule.most).collect::<Vec<_>>(), [100, 50]);
+}
+
+#[test]
 fn the_body_decides_only_where_a_limit_by_it_is_enforced() {
     for (limits, reads, enforces) in [
         (json!({"rpm": 1, "max_concurrency": 1}), false, false),

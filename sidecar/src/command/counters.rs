@@ -15,7 +15,7 @@ use clap::{ArgGroup, Args};
 use llm_rate_limit::answer::{amount_of_limit, go_duration};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
-use llm_rate_limit::policy::{Access, GLOBAL, group_scope, model_scope};
+use llm_rate_limit::policy::{self, Access, Applied, Candidates, GLOBAL, Subject, group_scope, model_scope};
 use llm_rate_limit::store::wire::path;
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub struct Selection {
     /// The counters of this id, as logs show it
     #[arg(long)]
     id: Option<String>,
-    /// The counters that the keys of this group share
+    /// The counters that the keys of this group share; for a group in another, --config names that
     #[arg(long)]
     group: Option<String>,
     /// The counters that all requests for the models of this pattern share, as the configuration writes it
@@ -97,7 +97,7 @@ impl Selection {
         let (scope, identity) = match &asked {
             Asked::Key(key) => of_key(key, config.as_ref())?,
             Asked::Id(id) => (self.scope_of(id, config.as_ref()), id.clone()),
-            Asked::Group(name) => (group_scope(name), group_scope(name)),
+            Asked::Group(name) => (scope_of_group(name, config.as_ref()), group_scope(name)),
             Asked::Model(pattern) => (model_scope(pattern), model_scope(pattern)),
             Asked::Global => (GLOBAL.to_owned(), GLOBAL.to_owned()),
         };
@@ -131,6 +131,14 @@ impl Selected {
         }
         Ok(())
     }
+}
+
+/// The scope of the counters of the group `name`: its own, unless the configuration has it in another group.
+fn scope_of_group(name: &str, config: Option<&Config>) -> String {
+    let is_it = |applied: &Applied| applied.owner == policy::Owner::Group(name.into());
+    let of =
+        |subject: Subject| subject.limits(&Candidates::UNKNOWN).find(is_it).map(|it| it.scope.to_string());
+    config.and_then(|config| config.subjects().find_map(of)).unwrap_or_else(|| group_scope(name))
 }
 
 /// The scope and the identity of the counters of `key`.

@@ -74,7 +74,7 @@ macro_rules! with_limits {
 }
 
 with_limits! {
-    /// A set of limits: those of a plan, which each key on it has for itself, or of a group, which its keys share.
+    /// The limits that each key on a plan has for itself.
     struct Plan {
         /// Limits on models, by a pattern of model names, beside the others.
         models: BTreeMap<String, ModelLimits>,
@@ -88,6 +88,22 @@ with_limits! {
         max_output_tokens: Option<Number>,
         /// Whether requests that ask for more than `max_output_tokens`, or set no maximum, get it in their bodies;
         /// `false` by default.
+        clamp: Option<bool>,
+    }
+
+    /// The limits that the keys of a group share.
+    struct Group {
+        /// The name of the group that it is in, which shares its limits among all its groups.
+        group: Option<String>,
+        /// Limits on models, by a pattern of model names, beside the others.
+        models: BTreeMap<String, ModelLimits>,
+        /// Patterns of the models that requests may name; all by default.
+        allow_models: Option<Vec<String>>,
+        /// Patterns of the models that requests may not name.
+        deny_models: Vec<String>,
+        /// The most output tokens of an answer, 1 or more.
+        max_output_tokens: Option<Number>,
+        /// Whether requests that ask for more, or set no maximum, get it in their bodies; `false` by default.
         clamp: Option<bool>,
     }
 
@@ -162,7 +178,7 @@ macro_rules! with_terms {
     )*};
 }
 
-with_terms! { Plan Key FallbackLimits }
+with_terms! { Plan Group Key FallbackLimits }
 
 /// The limits on models, and what requests may ask for.
 #[derive(Clone, Copy)]

@@ -21,7 +21,7 @@ pub use inspect::Inspect;
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{
-    Algorithm, Fallback, GlobalLimits, Key, Limits, ModelLimits, Plan, Terms, Window, WindowMetric,
+    Algorithm, Fallback, GlobalLimits, Group, Key, Limits, ModelLimits, Plan, Terms, Window, WindowMetric,
 };
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};
@@ -49,7 +49,7 @@ pub struct Root {
     /// Sets of limits, by name.
     pub plans: BTreeMap<String, Plan>,
     /// Limits that several keys share beside their own, by name: 1 to 64 letters, digits, `.`, `_` and `-`.
-    pub groups: BTreeMap<String, Plan>,
+    pub groups: BTreeMap<String, Group>,
     /// The known keys, and what each may do.
     pub keys: Vec<Key>,
     /// What everybody else may do; if it is left out, only `models` and `global` limit everybody else.

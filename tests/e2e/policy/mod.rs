@@ -6,6 +6,7 @@ modules! {
     hierarchy,
     identity,
     models,
+    organisations,
     output_caps,
     waiting,
     warnings,
