@@ -3,7 +3,7 @@
 use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::wire::{Reserve, Reserved, ScopeCharges, Settle, Settled};
 use llm_rate_limit_tests::charges::hourly;
-use llm_rate_limit_tests::redis::{Cluster, Redis, Sentinel};
+use llm_rate_limit_tests::redis::{Cluster, Redis, SLOTS, Sentinel};
 use llm_rate_limit_tests::sidecar::Sidecar;
 use reqwest::Method;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ async fn a_cluster_counts_each_scope_on_its_node_and_rolls_back_across_nodes() {
 #[tokio::test]
 async fn a_redis_that_turns_out_to_be_sharded_gets_one_scope_at_a_time() {
     let redis = Redis::start_with(&["--cluster-enabled", "yes"]);
-    let () = redis.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    redis.serve(0..SLOTS);
     let deadline = Instant::now() + Duration::from_secs(30);
     while !redis.ask::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
         assert!(Instant::now() < deadline, "the cluster does not come up");

@@ -1,6 +1,7 @@
 //! The page of recipes shows the very files.
 
 use crate::recipe::files;
+use llm_rate_limit_tests::recipe::blocks;
 use llm_rate_limit_tests::sidecar::binary;
 use llm_rate_limit_tests::wasm::root;
 use std::collections::BTreeSet;
@@ -10,8 +11,7 @@ use std::process::Command;
 #[test]
 fn the_page_has_each_file_and_names_it() {
     let page = fs::read_to_string(root().join("docs/recipes.md")).unwrap();
-    let blocks: BTreeSet<String> =
-        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+    let blocks = blocks("docs/recipes.md", "yaml");
     let texts: BTreeSet<String> = files().iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let odd: Vec<_> = texts.symmetric_difference(&blocks).collect();
     assert!(

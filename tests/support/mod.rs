@@ -13,6 +13,7 @@ pub mod mock_llm;
 pub mod native;
 pub mod process;
 pub mod prometheus;
+pub mod recipe;
 pub mod redis;
 pub mod scripts;
 pub mod sidecar;

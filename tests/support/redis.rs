@@ -7,13 +7,18 @@ use nix::sys::signal::Signal;
 use redis::{Client, Connection, FromRedisValue};
 use std::env;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a server may take to become ready.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How many slots a cluster has.
+pub const SLOTS: usize = 16_384;
 
 /// A running redis-server; killed when dropped.
 #[derive(Debug)]
@@ -119,6 +124,32 @@ impl Redis {
         }
     }
 
+    /// Starts a node of a cluster.
+    fn start_node() -> Self {
+        if chooses_bus() {
+            Self::start_with(&[&NODE[..], &["--cluster-port", &free_port().to_string()]].concat())
+        } else {
+            Self::start_with(&NODE)
+        }
+    }
+
+    /// Makes this node of a cluster serve these slots.
+    ///
+    /// # Panics
+    /// If it does not take them.
+    pub fn serve(&self, slots: Range<usize>) {
+        let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+        let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+        self.ask::<()>(&words.collect::<Vec<_>>());
+    }
+
+    /// Makes this node of a cluster know another.
+    fn meet(&self, node: &Self) {
+        let chosen = node.flags.iter().position(|flag| flag == "--cluster-port");
+        let bus = chosen.map_or_else(|| (node.port + 10_000).to_string(), |at| node.flags[at + 1].clone());
+        self.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), &bus]);
+    }
+
     /// The id of its process.
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -171,21 +202,15 @@ impl Cluster {
     /// # Panics
     /// If it does not come up.
     pub fn start() -> Self {
-        let start = || Redis::start_with(&node_flags(&free_port().to_string()));
-        let nodes: Vec<Redis> = (0..3).map(|_| start()).collect();
-        let slots = 16384 / nodes.len();
+        let nodes: Vec<Redis> = (0..3).map(|_| Redis::start_node()).collect();
+        let slots = SLOTS / nodes.len();
         for (at, node) in nodes.iter().enumerate() {
             let first = at * slots;
-            let last = if at + 1 == nodes.len() { 16383 } else { first + slots - 1 };
-            let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
-            let words: Vec<&str> =
-                ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
-            node.ask::<()>(&words);
+            node.serve(first..if at + 1 == nodes.len() { SLOTS } else { first + slots });
         }
         let (first, others) = nodes.split_first().unwrap();
         for node in others {
-            let bus = node.flags.last().unwrap();
-            first.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), bus]);
+            first.meet(node);
         }
         let deadline = Instant::now() + STARTS_WITHIN;
         let whole = |node: &Redis| {
@@ -220,9 +245,8 @@ impl Cluster {
     /// If it does not come up.
     pub fn replica(&self, of: usize) -> Redis {
         let master = &self.nodes[of];
-        let bus = free_port().to_string();
-        let replica = Redis::start_with(&node_flags(&bus));
-        master.ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &replica.port.to_string(), &bus]);
+        let replica = Redis::start_node();
+        master.meet(&replica);
         let id: String = master.ask(&["CLUSTER", "MYID"]);
         let deadline = Instant::now() + STARTS_WITHIN;
         while !replica.ask::<String>(&["CLUSTER", "NODES"]).contains(&id) {
@@ -281,9 +305,16 @@ impl Sentinel {
     }
 }
 
-/// The flags of a node with this port for the other nodes.
-fn node_flags(bus: &str) -> [&str; 6] {
-    ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus]
+/// The flags of a node of a cluster.
+const NODE: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+
+/// Whether servers take `--cluster-port`, which came with Redis 7.0. For older ones it is 10000 more than the other.
+fn chooses_bus() -> bool {
+    static CHOOSES: OnceLock<bool> = OnceLock::new();
+    *CHOOSES.get_or_init(|| {
+        let output = server().arg("--version").output().unwrap();
+        !String::from_utf8_lossy(&output.stdout).contains("v=6.")
+    })
 }
 
 fn server() -> Command {

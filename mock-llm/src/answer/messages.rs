@@ -8,8 +8,7 @@ pub(super) fn body(plan: &Plan) -> Value {
     message(plan, content, Some(reason(plan)), plan.usage.completion_tokens)
 }
 
-/// As in Anthropic's API, the usage of the prompt comes at the beginning, and that of the answer with its
-/// `stop_reason`.
+/// As in Anthropic's API, the usage of the prompt comes at the beginning, and all usage with the `stop_reason`.
 pub(super) fn events(plan: &Plan) -> Vec<String> {
     let begun = plan.usage.completion_tokens.min(1);
     let mut events = vec![
@@ -25,7 +24,8 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
     }
     events.push(("content_block_stop", json!({"index": 0})));
     let delta = json!({"delta": {"stop_reason": reason(plan), "stop_sequence": null}});
-    let usage = json!({"usage": {"output_tokens": plan.usage.completion_tokens}});
+    let all = json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": plan.usage.completion_tokens});
+    let usage = json!({"usage": all});
     events.push(("message_delta", if plan.reports_usage { with(delta, usage) } else { delta }));
     if plan.ends_properly {
         events.push(("message_stop", json!({})));

