@@ -121,6 +121,10 @@ bench: $(TOOLS) build $(PEERS_TOOLS) ## what the filter costs, into benches/resu
 	cargo bench --locked --package llm-rate-limit-bench --bench gateway -- $(if $(CASE),'$(CASE)')
 	cargo bench --locked --package token-count --bench count -- $(if $(CASE),'$(CASE)')
 
+.PHONY: compat
+compat: $(TOOLS) build ## play many Envoys, Redises and clients: docs/compatibility.md; PART=envoys, CASE=1.38 play some
+	@SIDECAR_BIN=$(CURDIR)/target/release/llm-rate-limit python3 scripts/compat/run.py $(PART) $(CASE)
+
 .PHONY: truth
 truth: ## how close counts are to recorded usage: PAIRS=file of exchanges, as scripts/truth describes them
 	@cargo build --release --locked --quiet --package llm-rate-limit-cli

@@ -302,7 +302,8 @@ fn bytes(scripts: &Scripts, windows: &[(&str, Window)], times: u64, apart_ms: u6
     (counters.into_iter().map(of).sum(), index.into_iter().map(of).sum())
 }
 
-/// The figures of `docs/operations.md`. Another Redis than that of the tests may take a tenth more.
+/// The figures of `docs/operations.md`. Another Redis than that of the tests may take a tenth more, and 8.2 takes a
+/// fifth less.
 #[test]
 fn an_identity_takes_as_much_of_redis_as_the_docs_say() {
     let scripts = Scripts::start();
@@ -332,7 +333,7 @@ fn an_identity_takes_as_much_of_redis_as_the_docs_say() {
         ),
     ] {
         let seen = bytes(&scripts, windows, times, apart_ms);
-        let is_as_said = |bytes: u64, said: u64| bytes.abs_diff(said) <= said / 10;
+        let is_as_said = |bytes: u64, said: u64| (said * 3 / 4..=said * 11 / 10).contains(&bytes);
         assert!(is_as_said(seen.0, counters) && is_as_said(seen.1, index), "{name}: {seen:?}");
     }
 }
@@ -381,7 +382,9 @@ fn commands(scripts: &Scripts, run: impl FnOnce()) -> HashMap<String, u64> {
     };
     let before = count();
     run();
-    let after = count().into_iter().filter(|(name, _)| name != "info");
+    // What the test's own connections say is not the scripts': newer servers count how a client introduces itself.
+    let is_own = |name: &str| name == "info" || name.starts_with("client|");
+    let after = count().into_iter().filter(|(name, _)| !is_own(name));
     let made = after.map(|(name, calls)| {
         let before = before.get(&name).copied().unwrap_or(0);
         (name, calls - before)

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import fetch
 import page
@@ -102,11 +103,12 @@ def cannot_load(binary):
 
 def has_tls(server):
     """Whether this build takes an option for TLS: otherwise it ends at once."""
-    command = [server, "--port", "0", "--tls-port", "0", "--save", ""]
-    try:
-        subprocess.run(command, capture_output=True, timeout=2, cwd="/tmp")
-    except subprocess.TimeoutExpired:
-        return True
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [server, "--port", "0", "--tls-port", "0", "--unixsocket", "socket", "--save", ""]
+        try:
+            subprocess.run(command, capture_output=True, timeout=3, cwd=scratch)
+        except subprocess.TimeoutExpired:
+            return True
     return False
 
 

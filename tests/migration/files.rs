@@ -41,8 +41,8 @@ fn the_pages_have_each_file_and_name_it() {
     let texts: BTreeSet<String> = all.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let odd: Vec<_> = texts.symmetric_difference(&shown).collect();
     assert!(odd.is_empty(), "a file is on no page, or a block of a page is no file:\n{odd:?}");
-    let pages: String =
-        PAGES.iter().map(|page| fs::read_to_string(root().join(format!("docs/migration/{page}.md"))).unwrap()).collect();
+    let text = |page: &&str| fs::read_to_string(root().join(format!("docs/migration/{page}.md"))).unwrap();
+    let pages: String = PAGES.iter().map(text).collect();
     for file in all {
         let link = file.strip_prefix(root().join("docs/migration")).unwrap().to_str().unwrap();
         assert!(pages.contains(&format!("]({link})")), "no page links to {link}");
