@@ -302,11 +302,18 @@ fn bytes(scripts: &Scripts, windows: &[(&str, Window)], times: u64, apart_ms: u6
     (counters.into_iter().map(of).sum(), index.into_iter().map(of).sum())
 }
 
-/// The figures of `docs/operations.md`. Another Redis than that of the tests may take a tenth more, and 8.2 takes a
-/// fifth less.
+/// The figures of `docs/operations.md`, which are of Redis 7. Newer ones take up to two fifths less, and the C library's
+/// allocator up to two fifths more.
 #[test]
 fn an_identity_takes_as_much_of_redis_as_the_docs_say() {
     let scripts = Scripts::start();
+    let server: String = scripts.redis.ask(&["INFO"]);
+    let is_of_the_docs = server.contains("redis_version:7.0.") && server.contains("mem_allocator:jemalloc");
+    let tenths = match (is_of_the_docs, server.contains("mem_allocator:libc")) {
+        (true, false) => 9..=11,
+        (_, true) => 6..=14,
+        (false, false) => 6..=11,
+    };
     let fixed = Window::fixed(NonZeroMillis::new(DAY_MS).unwrap());
     let bucket = Window::token_bucket(NonZeroMillis::MINUTE, Units::new(1_000_000));
     let sliding = window(60_000, 60);
@@ -333,7 +340,8 @@ fn an_identity_takes_as_much_of_redis_as_the_docs_say() {
         ),
     ] {
         let seen = bytes(&scripts, windows, times, apart_ms);
-        let is_as_said = |bytes: u64, said: u64| (said * 3 / 4..=said * 11 / 10).contains(&bytes);
+        let is_as_said =
+            |bytes: u64, said: u64| (said * tenths.start() / 10..=said * tenths.end() / 10).contains(&bytes);
         assert!(is_as_said(seen.0, counters) && is_as_said(seen.1, index), "{name}: {seen:?}");
     }
 }
@@ -383,7 +391,7 @@ fn commands(scripts: &Scripts, run: impl FnOnce()) -> HashMap<String, u64> {
     let before = count();
     run();
     // What the test's own connections say is not the scripts': newer servers count how a client introduces itself.
-    let is_own = |name: &str| name == "info" || name.starts_with("client|");
+    let is_own = |name: &str| name == "info" || name.starts_with("client");
     let after = count().into_iter().filter(|(name, _)| !is_own(name));
     let made = after.map(|(name, calls)| {
         let before = before.get(&name).copied().unwrap_or(0);

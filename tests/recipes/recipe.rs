@@ -2,8 +2,8 @@
 
 use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
-pub use llm_rate_limit_tests::recipe::{KEY, chat_of, held_chat};
 use llm_rate_limit_tests::recipe::setup;
+pub use llm_rate_limit_tests::recipe::{KEY, chat_of, held_chat};
 use llm_rate_limit_tests::wasm;
 use std::fs;
 use std::path::PathBuf;

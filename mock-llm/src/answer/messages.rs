@@ -24,7 +24,8 @@ pub(super) fn events(plan: &Plan) -> Vec<String> {
     }
     events.push(("content_block_stop", json!({"index": 0})));
     let delta = json!({"delta": {"stop_reason": reason(plan), "stop_sequence": null}});
-    let all = json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": plan.usage.completion_tokens});
+    let all =
+        json!({"input_tokens": plan.usage.prompt_tokens, "output_tokens": plan.usage.completion_tokens});
     let usage = json!({"usage": all});
     events.push(("message_delta", if plan.reports_usage { with(delta, usage) } else { delta }));
     if plan.ends_properly {
