@@ -302,8 +302,8 @@ fn bytes(scripts: &Scripts, windows: &[(&str, Window)], times: u64, apart_ms: u6
     (counters.into_iter().map(of).sum(), index.into_iter().map(of).sum())
 }
 
-/// The figures of `docs/operations.md`, which are of Redis 7. Newer ones take up to two fifths less, and the C library's
-/// allocator up to two fifths more.
+/// The figures of `docs/operations.md`, which are of Redis 7. Newer ones take up to two fifths less, and the allocator
+/// of the C library up to two fifths more.
 #[test]
 fn an_identity_takes_as_much_of_redis_as_the_docs_say() {
     let scripts = Scripts::start();

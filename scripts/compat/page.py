@@ -6,6 +6,7 @@
 
 import json
 import sys
+import textwrap
 
 from pins import PAGE, PINS, RESULTS, clients, locked, redis_id
 
@@ -58,6 +59,10 @@ def tests(seen):
     return f"{seen['passed']} of {seen['of']}"
 
 
+def note(of, reason):
+    return textwrap.fill(f"- {of}: {reason.rstrip('.:')}.", 118, subsequent_indent="  ", break_on_hyphens=False) + "\n"
+
+
 def matrix(first, columns, entries):
     """A table of tests, and the reasons for what is missing in it below."""
     rows, notes = [], []
@@ -65,8 +70,8 @@ def matrix(first, columns, entries):
         cells = seen.get("cells", {})
         rows.append([name, *(tests(cells.get(column, {})) for column in columns), seen["date"]])
         if "reason" in seen:
-            notes.append(f"- {name}: {seen['reason']}.\n")
-        notes += [f"- {name}, {of}: {cells[of]['reason']}.\n" for of in columns if "reason" in cells.get(of, {})]
+            notes.append(note(name, seen["reason"]))
+        notes += [note(f"{name}, {of}", cells[of]["reason"]) for of in columns if "reason" in cells.get(of, {})]
     return "\n" + table([first, *columns, "played"], rows) + ("\n" + "".join(notes) if notes else "")
 
 
@@ -74,7 +79,8 @@ def envoys(results):
     columns = list(PINS["core"]["envoys"])
     entries = [(f"{of}", results[of]) for of in PINS["envoys"] if of in results]
     able = sum("cells" in seen for _, seen in entries)
-    return ENVOYS.format(count=f"{able} of {len(entries)}") + matrix("Envoy", columns, entries)
+    count = "All" if able == len(entries) else f"{able} of {len(entries)}"
+    return ENVOYS.format(count=count) + matrix("Envoy", columns, entries)
 
 
 def redises(results):
