@@ -43,7 +43,8 @@ retries:
 - **waits as told**: with retries, it comes again when `retry-after` has passed, and not before.
 - **gives up as told**: it does not repeat a request that can never fit, which `x-should-retry: false` says.
 
-What differs in the last two columns is the client's way: the limits hold, and only refusals cost it time.
+What is not so is the client's own way: limits hold all the same. Some try again after every 429, which costs them time
+and refusals. LangChain.js adds the first count of output in a stream of messages to the last one, which includes it.
 """
 
 
