@@ -19,4 +19,4 @@ def passes(results):
 command = ["git", "show", f"HEAD:{RESULTS.relative_to(ROOT)}"]
 committed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 lost = set(passes(json.loads(committed))) - set(passes(json.loads(RESULTS.read_text())))
-sys.exit("\n".join(f"no longer passes: {' '.join(of)}" for of in sorted(lost)))
+sys.exit("\n".join(f"no longer passes: {' '.join(of)}" for of in sorted(lost)) or None)

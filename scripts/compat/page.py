@@ -137,6 +137,5 @@ def problems(results):
 if __name__ == "__main__":
     kept = json.loads(RESULTS.read_text())
     if sys.argv[1:] == ["--check"]:
-        found = list(problems(kept))
-        sys.exit("\n".join(found))
+        sys.exit("\n".join(problems(kept)) or None)
     write(kept)
