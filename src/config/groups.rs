@@ -72,8 +72,8 @@ fn check_parents(
     }
 }
 
-/// Builds the group `name` after those that it is in, unless it has been built. None if there is no such group, or if it
-/// is in more than `levels`.
+/// Builds the group `name` after those that it is in, unless it has been built. None if there is no such group, or if
+/// it is in more than `levels`.
 fn build(
     name: &str,
     raw: &BTreeMap<String, raw::Group>,

@@ -187,8 +187,8 @@ impl Subject {
         &self.id
     }
 
-    /// The hash tag of its own counters: that of its key's outermost group, so that a store charges both in one atomic step, or
-    /// else its id. That of a combination is its id in any case: the counters of a group are no more than the
+    /// The hash tag of its own counters: that of its key's outermost group, so that a store charges all in one atomic
+    /// step, or else its id. That of a combination is its id in any case: the counters of a group are no more than the
     /// configuration names.
     pub fn scope(&self) -> &str {
         self.own_scope()
@@ -262,8 +262,8 @@ impl Subject {
         !self.dry_run && self.policy.limit_sets().any(LimitSet::enforces_by_body)
     }
 
-    /// The limits that apply to a request for one of `models`: the key's, its groups', the models', and the global ones.
-    /// Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern
+    /// The limits that apply to a request for one of `models`: the key's, its groups', the models', and the global
+    /// ones. Limits of one scope are neighbours. Each owner's general limits come first, then those of every pattern
     /// that one of the models matches, or may match.
     pub fn limits(&self, models: &Candidates) -> impl Iterator<Item = Applied> {
         let scope = self.own_scope();
