@@ -35,14 +35,15 @@ help: ## list all targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 .PHONY: setup
-setup: $(TOOLS) $(CHECKERS) .tools/chromium ## fetch all tools (other targets fetch what they need)
+setup: $(TOOLS) $(CHECKERS) .tools/chromium .tools/mdbook ## fetch all tools (other targets fetch what they need)
 
 # They share a virtual environment: one after the other.
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
 .tools/kubernetes: | .tools/clients
 .tools/packing: | .tools/clients
+.tools/mdbook: | .tools/clients
 .tools/release: | .tools/packing
-FETCHED := wasm envoy clients redis-server prometheus chromium kubernetes packing release
+FETCHED := wasm envoy clients redis-server prometheus chromium mdbook kubernetes packing release
 $(FETCHED:%=.tools/%): .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 
@@ -98,7 +99,7 @@ e2e: $(TOOLS) wasm ## the end-to-end tests on real Envoy and Redis; CASE=streams
 	cargo test --locked --package llm-rate-limit-tests --test e2e -- $(CASE)
 
 .PHONY: test
-test: $(TOOLS) $(CHECKERS) .tools/chromium wasm ## all tests, with real Envoy and Redis
+test: $(TOOLS) $(CHECKERS) .tools/chromium .tools/mdbook wasm ## all tests, with real Envoy and Redis
 	cargo test --locked --workspace
 
 .PHONY: soak
@@ -138,6 +139,10 @@ fuzz: ## fuzz parsers, the tokenizer, edits of streams, the stores and their wir
 DEMO_TOOLS := $(filter-out .tools/clients .tools/prometheus,$(TOOLS))
 demo: $(DEMO_TOOLS) wasm ## try it: Envoy and a mock LLM; STORE=redis adds sidecar and Redis
 	@scripts/demo $(or $(STORE),local)
+
+.PHONY: site
+site: .tools/mdbook ## the documentation as a site: target/site/html/index.html
+	@scripts/site
 
 .PHONY: deny
 deny: ## check the dependencies' licences, sources and advisories (needs cargo-deny)

@@ -1,6 +1,7 @@
 //! The meaning of good configurations, and the messages of bad ones: every file in `tests/data/config`.
 
 mod page;
+mod reference;
 mod schema;
 
 use super::*;
