@@ -1,15 +1,16 @@
-//! `make bench`: measures everything, and writes `benches/results.md`, `docs/throughput.svg` and the tables of
-//! `docs/sizing.md`.
+//! `make bench`: measures everything, and writes `benches/results.md`, `docs/throughput.svg`, `docs/burst.svg` and the
+//! tables of `docs/sizing.md`.
 //!
-//! An argument chooses the tables with that text in their titles, prints them and writes nothing. `QUICK=1` takes a
-//! quarter of the time for the results, and leaves growth out.
+//! An argument chooses the tables with that text in their titles, prints them and writes nothing but the picture of a
+//! burst, which is the same on every machine. `QUICK=1` takes a quarter of the time for the results, and leaves growth
+//! out.
 
 use llm_rate_limit_bench::fleet::{self, Scripts};
 use llm_rate_limit_bench::rounds::Effort;
 use llm_rate_limit_bench::stacks::Stacks;
 use llm_rate_limit_bench::upstream::Upstream;
 use llm_rate_limit_bench::{
-    beginnings, cases, chart, goals, growth, host_calls, instructions, large_body, machine, peers,
+    beginnings, burst, cases, chart, goals, growth, host_calls, instructions, large_body, machine, peers,
     redis_alone, report, rounds,
 };
 use llm_rate_limit_tests::wasm;
@@ -40,6 +41,11 @@ fn main() {
     sections.push(report::memory(&results));
     if is_wanted("Host calls") {
         sections.push(host_calls::measure(&mut stacks, &cases::tables()[0]));
+    }
+    if is_wanted("A burst") {
+        let ours = burst::measure();
+        fs::write(wasm::root().join("docs/burst.svg"), burst::svg(&ours)).unwrap();
+        sections.push(burst::report(&ours));
     }
     if is_wanted("Peers") {
         sections.push(peers::measure(&mut stacks, upstream.address(), effort));

@@ -15,7 +15,7 @@ const ROW: f64 = 28.0;
 const BAR: f64 = 16.0;
 
 /// GitHub shows pictures on pages of either colour, and the browser says which the reader prefers.
-const STYLE: &str = "text{font:13px -apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}\
+pub(crate) const STYLE: &str = "text{font:13px -apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}\
 .title{font-weight:600}.small{font-size:11px;fill:#59636e}.ours{fill:#0969da}.other{fill:#8c959f}\
 .line{stroke:#59636e;stroke-width:1.5}.grid{stroke:#d1d9e0;stroke-width:1}\
 @media(prefers-color-scheme:dark){text{fill:#f0f6fc}.small{fill:#9198a1}.ours{fill:#4493f8}.other{fill:#656c76}\

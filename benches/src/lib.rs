@@ -12,6 +12,7 @@
 //! - [`rounds`]: turns, rounds, and the figures of each
 //! - [`statistics`]: medians and spreads
 //! - [`beginnings`]: starts, and memory after them
+//! - [`burst`]: what is admitted of a burst
 //! - [`host_calls`]: calls between Envoy and filters
 //! - [`pure`], [`instructions`]: the filter's own work, and the instructions that it takes
 //! - [`redis_alone`]: Redis and the sidecar without Envoy
@@ -23,6 +24,7 @@
 //! - [`report`], [`chart`], [`machine`]: what readers see
 
 pub mod beginnings;
+pub mod burst;
 pub mod cases;
 pub mod chart;
 pub mod fleet;

@@ -59,10 +59,12 @@ impl<'a> Page<'a> {
         if let Some(fields) = schema["properties"].as_object() {
             text += "\n| field | type | meaning |\n|---|---|---|\n";
             for (name, field) in fields {
-                let is_required = schema["required"].as_array().is_some_and(|all| all.contains(&name.as_str().into()));
+                let is_required =
+                    schema["required"].as_array().is_some_and(|all| all.contains(&name.as_str().into()));
                 let required = if is_required { "; required" } else { "" };
                 let meaning = self.meaning(field);
-                writeln!(text, "| `{name}` | {}{required} | {} |", self.kind(field), in_cell(meaning)).unwrap();
+                writeln!(text, "| `{name}` | {}{required} | {} |", self.kind(field), in_cell(meaning))
+                    .unwrap();
             }
         } else if let Some(values) = schema["oneOf"].as_array() {
             text += "\n| value | meaning |\n|---|---|\n";
