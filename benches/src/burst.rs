@@ -60,7 +60,7 @@ pub fn measure() -> Vec<Row> {
 
     let ours =
         |name: &str, admitted| Row { name: format!("llm-rate-limit, {name}"), admitted, is_ours: true };
-    vec![ours("one Envoy", local), ours("two Envoys, one Redis", shared)]
+    vec![ours("one Envoy", local), ours("two Envoys", shared)]
 }
 
 /// How many of the requests these Envoys admit, which get them in turns. No answer ends before all are decided.
