@@ -1,9 +1,10 @@
-//! `make demo` keeps README's promise: it prints a command, the command shows a 200 and then a 429, and the demo leaves
-//! nothing behind when it stops.
+//! `make demo` keeps README's promise: it prints a command, the command shows a 200 and then a 429, the demo shows the
+//! lines of Envoy's log and the address of a page, and it leaves nothing behind when it stops.
 
 use llm_rate_limit_tests::process::Process;
 use llm_rate_limit_tests::wasm;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -50,7 +51,19 @@ fn processes_with(text: &str) -> Vec<PathBuf> {
     .collect()
 }
 
-fn shows_200_and_then_429(store: &str) {
+/// The page at the address that the demo prints.
+fn page(demo: &Process) -> String {
+    let log = demo.log();
+    let mut addresses = log.lines().filter_map(|line| Some(line.split_once(": http://")?.1));
+    let address = addresses.next().expect("the demo prints an address");
+    assert_eq!(addresses.next(), None);
+    ureq::get(format!("http://{address}")).call().unwrap().body_mut().read_to_string().unwrap()
+}
+
+/// How soon Envoy's log has a request, whose answer the client has.
+const LOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn shows_200_and_then_429(store: &str, on_the_page: &str) {
     let mut demo = demo(store);
     let log = demo.log();
     let scratch = log.split("logs to ").nth(1).unwrap().lines().next().unwrap().to_owned();
@@ -67,6 +80,14 @@ fn shows_200_and_then_429(store: &str) {
     assert!(answers[3].contains("\nretry-after: "), "{}", answers[3]);
     assert!(answers[3].contains(r#""code":"rate_limit_exceeded""#), "{}", answers[3]);
 
+    let refused = |line: &str| {
+        let line = line.strip_prefix("demo: log ").map(|line| serde_json::from_str::<Value>(line).unwrap());
+        line.is_some_and(|line| line["decision"] == "over_limit" && line["name"] == "demo")
+    };
+    demo.wait_until("logging", LOG_TIMEOUT, |demo| demo.log().lines().any(refused));
+    let page = page(&demo);
+    assert!(page.contains(on_the_page), "{page}");
+
     // The same signal as Ctrl-C, to the same processes.
     demo.signal(Signal::SIGINT);
     assert!(demo.wait(Duration::from_secs(30)).is_some(), "the demo still runs:\n{}", demo.log());
@@ -77,10 +98,10 @@ fn shows_200_and_then_429(store: &str) {
 
 #[test]
 fn with_the_local_store() {
-    shows_200_and_then_429("local");
+    shows_200_and_then_429("local", "decision=.=over_limit;.;");
 }
 
 #[test]
 fn with_redis() {
-    shows_200_and_then_429("redis");
+    shows_200_and_then_429("redis", "Redis answers");
 }
