@@ -1,4 +1,4 @@
-//! A burst, and `docs/burst.svg`: how many of 50 requests of 1,000 tokens a gateway admits at once under a limit of
+//! A burst, and `docs/burst.svg`: how many of 50 requests for 1,000 tokens a gateway admits at once under a limit of
 //! 10,000. Ours are counted here, on real Envoys; the others' numbers are in `benches/peers.json`, with their date.
 
 use crate::chart::STYLE;
@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 /// How many requests come at once.
 const REQUESTS: usize = 50;
 
-/// What each may use: a prompt of 8 tokens, and the rest in its answer.
+/// The tokens that each asks for (`max_tokens`), and uses.
 const TOKENS: usize = 1_000;
-const PROMPT: usize = 8;
 
-/// What the key may use in a minute.
+/// The tokens of output that the key may use in a minute.
 const LIMIT: usize = 10_000;
 
 /// The gate of the mock that holds every answer back until all requests are decided.
@@ -43,7 +42,8 @@ pub struct Row {
 /// # Panics
 /// If a gateway does not start, or a request is answered by neither 200 nor 429.
 pub fn measure() -> Vec<Row> {
-    let configuration = |store: Value| json!({"store": store, "keys": [{"key": "burst", "tpm": LIMIT}]});
+    let configuration =
+        |store: Value| json!({"store": store, "keys": [{"key": "burst", "output_tpm": LIMIT}]});
     let upstream = MockLlm::start();
     let one = Setup::new(upstream.address()).filter(&configuration(json!({"type": "local"}))).start();
     let local = admitted(&[one], &upstream);
@@ -66,15 +66,15 @@ pub fn measure() -> Vec<Row> {
 /// How many of the requests these Envoys admit, which get them in turns. No answer ends before all are decided.
 fn admitted(envoys: &[Envoy], upstream: &MockLlm) -> usize {
     let body = json!({
-        "model": "gpt-4o", "max_tokens": TOKENS - PROMPT, "messages": [{"role": "user", "content": "Hi"}],
+        "model": "gpt-4o", "max_tokens": TOKENS, "messages": [{"role": "user", "content": "Hi"}],
     });
     let body = body.to_string();
     let refused = AtomicUsize::new(0);
     let ask = |envoy: &Envoy| {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let request = agent.post(envoy.url("/v1/chat/completions")).header("authorization", "Bearer burst");
-        let request = request.header("x-mock-gate", GATE).header("x-mock-prompt-tokens", PROMPT.to_string());
-        let answer = request.header("x-mock-completion-tokens", (TOKENS - PROMPT).to_string()).send(&body);
+        let request = request.header("x-mock-gate", GATE);
+        let answer = request.header("x-mock-completion-tokens", TOKENS.to_string()).send(&body);
         match answer.unwrap().status().as_u16() {
             200 => true,
             429 => {
@@ -120,8 +120,8 @@ pub fn peers() -> Vec<Row> {
 /// What readers of the results see of it.
 pub fn report(ours: &[Row]) -> String {
     let mut text = format!(
-        "## A burst\n\n{REQUESTS} requests of {TOKENS} tokens at once, with a key that may use {LIMIT} tokens a minute. \
-         The others' numbers are of [peers.json](peers.json).\n\n| | admitted |\n|---|---|\n"
+        "## A burst\n\n{REQUESTS} requests for {TOKENS} tokens at once, with a key that may use {LIMIT} a minute. The \
+         others' numbers are of [peers.json](peers.json), which says how they were measured.\n\n| | admitted |\n|---|---|\n"
     );
     for Row { name, admitted, .. } in ours.iter().chain(&peers()) {
         let _ = writeln!(text, "| {name} | {admitted} |");
@@ -144,7 +144,7 @@ pub fn svg(ours: &[Row]) -> String {
     let height = bottom + 30;
     let limit = LEFT + STEP * LIMIT / TOKENS - 1;
     let title =
-        format!("{REQUESTS} requests of 1,000 tokens at once, under a limit of 10,000 tokens a minute");
+        format!("{REQUESTS} requests for 1,000 tokens each, at once, under a limit of 10,000 a minute");
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
          height=\"{height}\" role=\"img\">\n<title>{title}: how many are admitted</title>\n<style>{STYLE}\
@@ -182,7 +182,7 @@ pub fn svg(ours: &[Row]) -> String {
     let _ = writeln!(
         svg,
         "<text class=\"small\" x=\"12\" y=\"{}\">llm-rate-limit: make bench CASE=burst, on real Envoys. The others: \
-         November 2026, benches/peers.json.</text>\n</svg>",
+         November 2026, benches/peers.json. LiteLLM's limit counts the prompts too.</text>\n</svg>",
         bottom + 20
     );
     svg
