@@ -47,6 +47,14 @@ def renders():
 RENDERS = list(renders())
 
 
+def selects(selector, labels):
+    """Whether a selector of labels finds what has these."""
+    listed = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "In" for one in listed), listed
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(one["key"]) in one["values"] for one in listed)
+
+
 class Objects(unittest.TestCase):
     def test_a_cluster_takes_every_object(self):
         seen = 0
@@ -116,6 +124,28 @@ class Objects(unittest.TestCase):
                     self.assertEqual(dns["to"][0]["podSelector"]["matchLabels"], {"k8s-app": "kube-dns"})
                     ports = [(port["protocol"], port["port"]) for port in dns["ports"]]
                     self.assertEqual(ports, [("UDP", 53), ("TCP", 53)])
+
+    def test_gateways_may_call_the_sidecar_from_where_they_are_put(self):
+        """Istio's are in its own namespaces, Envoy Gateway's in the controller's, and others' have the label."""
+        named = lambda name: {"kubernetes.io/metadata.name": name}
+        places = [named("istio-system"), named("istio-ingress"), named("envoy-gateway-system"),
+                  {**named("llm-gateway"), "llm-rate-limit/gateway": "true"}]
+        shipped = {"kubernetes/base": cluster.kustomize(DEPLOY / "kubernetes/base"), "helm": cluster.helm(LEAST)}
+        for name, objects in shipped.items():
+            rule = cluster.named(objects, "NetworkPolicy")["spec"]["ingress"][0]
+            selectors = [peer["namespaceSelector"] for peer in rule["from"]]
+            for labels in places:
+                with self.subTest(name, labels=labels):
+                    self.assertTrue(any(selects(one, labels) for one in selectors))
+            self.assertFalse(any(selects(one, named("llm-gateway")) for one in selectors), "strangers may call")
+
+    def test_a_gateways_class_is_there(self):
+        for name, objects in RENDERS:
+            classes = {one["metadata"]["name"] for one in objects if one["kind"] == "GatewayClass"}
+            for one in objects:
+                if one["kind"] == "Gateway" and "gatewayClassName" in one["spec"] and name.startswith("envoy-gateway"):
+                    with self.subTest(name):
+                        self.assertIn(one["spec"]["gatewayClassName"], classes)
 
     def test_every_secret_that_is_read_is_there_or_is_named_by_the_user(self):
         given = {"llm-rate-limit-redis", "my-token", "my-redis", "my-redis-files"}
@@ -221,7 +251,7 @@ class Chart(unittest.TestCase):
                 self.assertIn(expected, str(refused.exception))
 
     def test_nothing_renders_before_image_token_and_redis_are_set(self):
-        for missing, message in (("image", "image.repository: no registry has this image"),
+        for missing, message in (("image", "image.repository: push the image of a release to your registry"),
                                  ("auth", "auth.token: set a token of your own"),
                                  ("redis", "redis.url: set the URL of your Redis")):
             with self.assertRaises(helm_python.HelmError) as refused:

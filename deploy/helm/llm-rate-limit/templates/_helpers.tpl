@@ -20,9 +20,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
-{{/* The image, which the user must name: no registry has one. */}}
+{{/* The image, which the user must name: it is in the registry that they pushed it to. */}}
 {{- define "llm-rate-limit.image" -}}
-{{- $why := "image.repository: no registry has this image. Build the target \"sidecar\" of envoy/Dockerfile, push it, and set its name, such as registry.example/llm-rate-limit" -}}
+{{- $why := "image.repository: push the image of a release to your registry (make publish), or build the target \"sidecar\" of envoy/Dockerfile, and set its name, such as registry.example/llm-rate-limit" -}}
 {{- $repository := required $why .Values.image.repository -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $repository .Values.image.digest -}}
