@@ -2,7 +2,6 @@
 //! back of it. `make reproduce` shows that compiling it twice makes the same files, which takes too long for a test.
 
 use flate2::read::GzDecoder;
-use llm_rate_limit_tests::envoy::Setup;
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use llm_rate_limit_tests::process::{Process, free_port};
 use llm_rate_limit_tests::redis::Redis;
@@ -10,9 +9,11 @@ use llm_rate_limit_tests::sidecar::binary;
 use llm_rate_limit_tests::wasm;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -52,15 +53,6 @@ fn pack(folder: &Path) -> Result<(), String> {
 
 /// The version in the workspace's manifest, which the files' names have.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Unpacks an archive of the release into an empty folder.
-fn unpacked(name: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let archive = release().join(format!("{name}.tar.gz"));
-    let status = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(folder.path()).status().unwrap();
-    assert!(status.success());
-    folder
-}
 
 /// The bytes of `path` in a tar, which may be compressed.
 fn file_in(tar: &[u8], path: &str) -> Vec<u8> {
@@ -237,55 +229,107 @@ fn the_image_of_the_command_starts_it_as_nobody() {
     assert!(file_in(&layer, "etc/ssl/certs/ca-certificates.crt").starts_with(b"\n# Issuer"));
 }
 
-/// A command of the release, unpacked.
-fn command_in(folder: &Path) -> PathBuf {
-    folder.join(format!("llm-rate-limit-{VERSION}-{TARGET}/llm-rate-limit"))
+/// The commands of `docs/install.md` that are for the files of a release, in their order.
+fn commands_of_the_page() -> Vec<String> {
+    let page = fs::read_to_string(wasm::root().join("docs/install.md")).unwrap();
+    let (_, section) = page.split_once("\n## Release files and plain Envoy\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    section.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
 }
 
-/// Starts the sidecar of the release, and waits until it and Redis answer.
-fn sidecar(program: &Path, redis: &Redis, token: &str) -> (Process, String) {
-    let listen = format!("127.0.0.1:{}", free_port());
-    let mut command = Command::new(program);
-    command
-        .arg("sidecar")
-        .env_clear()
-        .env("LISTEN", &listen)
-        .env("REDIS_URL", redis.url())
-        .env("AUTH_TOKEN", token);
-    let mut process = Process::start("sidecar", command);
-    process.wait_until("ready", STARTS_WITHIN, |_| {
-        let mut check = Command::new(program);
-        check.args(["healthcheck", "--ready"]).env("LISTEN", &listen).output().unwrap().status.success()
-    });
-    (process, listen)
+/// A folder with nothing but the files of the release, and what its commands are run with.
+struct Machine {
+    folder: TempDir,
+    /// Settings that the commands before have exported.
+    exports: String,
+    environment: Vec<(&'static str, String)>,
+    envoy: Option<Process>,
+    sidecar: Option<Process>,
+}
+
+impl Machine {
+    fn new(settings: Vec<(&'static str, String)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(release()).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+        // Envoy as others have it, but for the sockets of its restarts, which all Envoys of a machine would share.
+        let envoy = folder.path().join("bin/envoy");
+        fs::create_dir(envoy.parent().unwrap()).unwrap();
+        let real = llm_rate_limit_tests::envoy::binary();
+        fs::write(&envoy, format!("#!/bin/sh\nexec {} --disable-hot-restart \"$@\"\n", real.display()))
+            .unwrap();
+        fs::set_permissions(&envoy, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", envoy.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let mut environment = settings;
+        environment.push(("PATH", path));
+        Self { folder, exports: String::new(), environment, envoy: None, sidecar: None }
+    }
+
+    /// A shell that runs `line` after what was exported, with other addresses than those of the page.
+    fn shell(&self, line: &str, addresses: &[(&str, String)]) -> Command {
+        let mut line = format!("{}{line}", self.exports);
+        for (from, to) in addresses {
+            line = line.replace(from, to);
+        }
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", &line]).current_dir(self.folder.path());
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
 }
 
 #[test]
-fn the_files_of_a_release_are_all_it_takes() {
-    let command = unpacked(&format!("llm-rate-limit-{VERSION}-{TARGET}"));
-    let deploy = unpacked(&format!("llm-rate-limit-{VERSION}-deploy"));
-    let (redis, upstream, token) = (Redis::start(), MockLlm::start(), "a-token");
-    let (_sidecar, address) = sidecar(&command_in(command.path()), &redis, token);
-    let script = deploy.path().join(format!("llm-rate-limit-{VERSION}-deploy/envoy/configure.sh"));
-    let configured = Command::new("sh")
-        .arg(script)
-        .envs([
-            ("LISTEN", "127.0.0.1:0"),
-            ("ADMIN", "127.0.0.1:0"),
-            ("STORE", "redis"),
-            ("AUTH_TOKEN", token),
-        ])
-        .envs([("SIDECAR", &address), ("LLM_UPSTREAM", &format!("http://{}", upstream.address()))])
-        .env("FILTER", release().join("llm_rate_limit.wasm"))
-        .output()
-        .unwrap();
-    assert!(configured.status.success());
-    let envoy = Setup::from_yaml(&String::from_utf8(configured.stdout).unwrap()).start();
-    let statuses = burst(&envoy.url("/v1/chat/completions"), 50);
+fn the_pages_commands_are_all_it_takes() {
+    let (redis, upstream) = (Redis::start(), MockLlm::start());
+    let [listen, admin, port] = [(); 3].map(|()| format!("127.0.0.1:{}", free_port()));
+    let addresses = [
+        ("127.0.0.1:8000", upstream.address().to_string()),
+        ("127.0.0.1:10000", listen.clone()),
+        ("127.0.0.1:9901", admin.clone()),
+        ("127.0.0.1:8081", port.clone()),
+        ("redis://127.0.0.1:6379", redis.url()),
+    ];
+    let mut machine = Machine::new(vec![("ADMIN", admin.clone()), ("SIDECAR", port.clone())]);
+    let is_ready = |address: &str| ureq::get(format!("http://{address}")).call().is_ok();
+    let mut answers = Vec::new();
+    let commands = commands_of_the_page();
+    assert!(commands.len() > 12, "{commands:#?}");
+    for line in commands {
+        // configure.sh and the sidecar read the same name.
+        let is_sidecar = line.ends_with("llm-rate-limit sidecar");
+        let mut command = machine.shell(&line, &addresses);
+        command.env("LISTEN", if is_sidecar { &port } else { &listen });
+        if line.starts_with("export ") {
+            writeln!(machine.exports, "{line}").unwrap();
+        } else if line.starts_with("envoy ") {
+            machine.envoy = None;
+            let mut envoy = Process::start("envoy", command);
+            envoy.wait_until("ready", STARTS_WITHIN * 4, |_| is_ready(&format!("{admin}/ready")));
+            machine.envoy = Some(envoy);
+        } else if is_sidecar {
+            let mut sidecar = Process::start("sidecar", command);
+            sidecar.wait_until("ready", STARTS_WITHIN, |_| is_ready(&format!("{port}/readyz")));
+            machine.sidecar = Some(sidecar);
+        } else {
+            let output = command.output().unwrap();
+            // `doctor` finds that this Redis keeps nothing.
+            let is_well =
+                output.status.success() || line.contains(" doctor ") && output.status.code() == Some(1);
+            assert!(is_well, "{line}: {output:#?}");
+            if line.starts_with("for ") {
+                answers.push(String::from_utf8(output.stdout).unwrap());
+            }
+        }
+    }
+    assert_eq!(answers, ["200\n200\n200\n429\n"]);
+    let statuses = burst(&format!("http://{listen}/v1/chat/completions"), 50);
     let admitted = statuses.iter().filter(|status| **status == 200).count();
     let refused = statuses.iter().filter(|status| **status == 429).count();
     // Each reserves 1,000 of 10,000 tokens a minute. The shipped plan allows 20 requests, so it is not what refuses.
-    assert_eq!((admitted, refused), (10, 40), "{}", envoy.log());
+    assert_eq!((admitted, refused), (10, 40), "{}", machine.envoy.unwrap().log());
+    assert!(!redis.ask::<Vec<String>>(&["KEYS", "llmrl:*"]).is_empty(), "the counters are in Redis");
 }
 
 /// The statuses of so many requests at once, by somebody who is not in the configuration. Each reserves 1,000 tokens of

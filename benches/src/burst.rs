@@ -121,7 +121,8 @@ pub fn peers() -> Vec<Row> {
 pub fn report(ours: &[Row]) -> String {
     let mut text = format!(
         "## A burst\n\n{REQUESTS} requests for {TOKENS} tokens at once, with a key that may use {LIMIT} a minute. The \
-         others' numbers are of [peers.json](peers.json), which says how they were measured.\n\n| | admitted |\n|---|---|\n"
+         others' numbers are of [peers.json](peers.json), which says how they were measured.\n\n\
+         | | admitted |\n|---|---|\n"
     );
     for Row { name, admitted, .. } in ours.iter().chain(&peers()) {
         let _ = writeln!(text, "| {name} | {admitted} |");

@@ -13,7 +13,8 @@ import yaml
 import cluster
 from cluster import CHART, DEPLOY, ROOT
 
-PAGES = [ROOT / "docs" / name for name in ("kubernetes.md", "istio.md", "envoy-gateway.md")] + [CHART / "README.md"]
+PAGES = [ROOT / "docs" / name for name in ("install.md", "kubernetes.md", "istio.md", "envoy-gateway.md")]
+PAGES.append(CHART / "README.md")
 
 
 def commands():

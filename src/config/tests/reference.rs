@@ -15,6 +15,9 @@ that is not marked as required may be left out.
 <!-- UPDATE_DOCS=1 cargo test -p llm-rate-limit reference_page writes this page -->
 ";
 
+/// The most columns of a line.
+const WIDTH: usize = 120;
+
 /// Objects in the order in which a reader meets them.
 struct Page<'a> {
     definitions: &'a Map<String, Value>,
@@ -55,7 +58,7 @@ impl<'a> Page<'a> {
 
     /// The description of an object or an enum, and a table of its fields or values.
     fn section(&mut self, schema: &'a Value) -> String {
-        let mut text = schema["description"].as_str().map_or_else(String::new, |text| format!("{text}\n"));
+        let mut text = schema["description"].as_str().map_or_else(String::new, wrapped);
         if let Some(fields) = schema["properties"].as_object() {
             text += "\n| field | type | meaning |\n|---|---|---|\n";
             for (name, field) in fields {
@@ -85,6 +88,20 @@ impl<'a> Page<'a> {
         let referred = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/definitions/"));
         own.or_else(|| self.definitions.get(referred?)?["description"].as_str()).unwrap_or_default()
     }
+}
+
+/// A paragraph in lines as wide as all pages are.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().unwrap();
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(word.to_owned());
+        } else {
+            *line = format!("{line} {word}").trim_start().to_owned();
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn in_cell(text: &str) -> String {
