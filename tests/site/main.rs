@@ -15,10 +15,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// The site, built once.
 static SITE: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -118,22 +118,18 @@ async fn file(Named(path): Named<String>) -> Response {
 }
 
 /// Serves the site, the page that looks at it, and takes its report.
-async fn serve() -> (String, oneshot::Receiver<Value>) {
-    let (sender, report) = oneshot::channel();
-    let sender = Mutex::new(Some(sender));
+async fn serve() -> (String, UnboundedReceiver<Value>) {
+    let (sender, report) = mpsc::unbounded_channel();
     let names: Vec<String> =
         pages().iter().map(|page| format!("/{}", page.strip_prefix(&*SITE).unwrap().display())).collect();
+    let take = move |body: Bytes| {
+        let _ = sender.send(serde_json::from_slice(&body).unwrap());
+        std::future::ready(StatusCode::NO_CONTENT)
+    };
     let app = Router::new()
-        .route("/look", get(|| async { Html(include_str!("look.html")) }))
-        .route("/pages", get(async move || Json(names)))
-        .route(
-            "/report",
-            post(async move |body: Bytes| {
-                if let Some(sender) = sender.lock().unwrap().take() {
-                    let _ = sender.send(serde_json::from_slice(&body).unwrap());
-                }
-            }),
-        )
+        .route("/look", get(|| std::future::ready(Html(include_str!("look.html")))))
+        .route("/pages", get(move || std::future::ready(Json(names))))
+        .route("/report", post(take))
         .route("/{*path}", get(file));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -156,12 +152,12 @@ fn chromium(profile: &Path, arguments: &[String]) -> tokio::process::Command {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_every_page_in_every_width() {
-    let (address, report) = serve().await;
+    let (address, mut report) = serve().await;
     let profile = tempfile::tempdir().unwrap();
     let arguments = ["--remote-debugging-port=0".to_owned(), format!("{address}/look")];
     let mut browser =
         chromium(profile.path(), &arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let report = tokio::time::timeout(LOOK_TIMEOUT, report).await.expect("a report").unwrap();
+    let report = tokio::time::timeout(LOOK_TIMEOUT, report.recv()).await.expect("a report").unwrap();
     browser.kill().await.unwrap();
     assert_eq!(report["problems"], serde_json::json!([]), "{report:#}");
     assert!(report["pages"].as_u64().unwrap() > 25, "{report:#}");
