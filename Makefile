@@ -41,7 +41,6 @@ setup: $(TOOLS) $(CHECKERS) .tools/chromium .tools/mdbook ## fetch all tools (ot
 .tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
 .tools/kubernetes: | .tools/clients
 .tools/packing: | .tools/clients
-.tools/mdbook: | .tools/clients
 .tools/release: | .tools/packing
 FETCHED := wasm envoy clients redis-server prometheus chromium mdbook kubernetes packing release
 $(FETCHED:%=.tools/%): .tools/%:
