@@ -18,6 +18,22 @@ pub(crate) fn reasons(model: &str, effort: Effort) -> Option<bool> {
     }
 }
 
+/// Whether an answer of `model` that shows reasoning shows all of it, as open models do. Others show a summary.
+pub(crate) fn shows_all_reasoning(model: &str) -> bool {
+    matches!(
+        Family::of(model),
+        Family::Deepseek
+            | Family::Glm
+            | Family::GptOss
+            | Family::Kimi
+            | Family::Llama
+            | Family::Mistral
+            | Family::Mixtral
+            | Family::Phi
+            | Family::Qwen
+    )
+}
+
 /// When a model reasons that can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
@@ -174,6 +190,16 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(habit(model), expected.then_some(UnlessAskedNotTo), "{model}");
+        }
+    }
+
+    #[test]
+    fn open_models_show_all_of_their_reasoning() {
+        for model in ["deepseek-ai/DeepSeek-R1", "gpt-oss:120b", "qwen3", "magistral-small", "zai/glm-5.2"] {
+            assert!(shows_all_reasoning(model), "{model}");
+        }
+        for model in ["gpt-5", "gemini-2.5-pro", "claude-opus-4-7", "grok-4", "my-model"] {
+            assert!(!shows_all_reasoning(model), "{model}");
         }
     }
 

@@ -237,7 +237,7 @@ const V3_1: Version = Version::new(3, 1);
 const V4_0: Version = Version::new(4, 0);
 
 /// The rows, by family, version and a word in the name.
-static ROWS: [Row<Rules>; 38] = [
+static ROWS: [Row<Rules>; 40] = [
     (Family::TextEmbedding, FIRST, "", OPENAI),
     (Family::Gpt4_1, FIRST, "", OPENAI),
     (Family::Gpt4o, FIRST, "", OPENAI),
@@ -253,7 +253,7 @@ static ROWS: [Row<Rules>; 38] = [
     (Family::Gpt6, FIRST, "", gpt_5(98, 14)),
     (Family::GptOss, FIRST, "", alike(100, json(88, 0), others(62, [4, 1], [20, 0], 17))),
     (Family::Llama, FIRST, "", alike(100, json(120, 100), others(5, [3, 1], [130, 15], 9))),
-    (Family::Llama, V3_1, "", alike(100, json(120, 100), others(31, [3, 1], [130, 15], 9))),
+    (Family::Llama, V3_1, "", alike(100, json(115, 100), others(31, [3, 1], [140, 15], 9))),
     (Family::Llama, V4_0, "", alike(100, json(120, 100), others(5, [3, 1], [600, 0], 9))),
     (Family::Grok, FIRST, "", alike(100, json(100, 100), others(2, [3, 1], [95, 0], 40))),
     (Family::Grok, FIRST, "code", alike(100, json(96, 0), others(196, [3, 1], [143, 0], 80))),
@@ -281,9 +281,16 @@ static ROWS: [Row<Rules>; 38] = [
     (Family::Deepseek, FIRST, "", DEEPSEEK),
     (Family::Mistral, FIRST, "small", alike(117, json_unseen_schema(138, 0), others(9, [1, 0], [15, 0], 10))),
     (Family::Mistral, FIRST, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
+    (Family::Mistral, V3_0, "24b", alike(117, json_unseen_schema(138, 0), others(9, [1, 0], [950, 0], 10))),
     (Family::Mixtral, FIRST, "", alike(109, json_unseen_schema(155, 0), others(2, [1, 0], [15, 0], 10))),
     (Family::Kimi, FIRST, "", alike(100, json(179, 46), others(7, [1, 1], [12, 0], 25))),
     (Family::Gemini, FIRST, "", alike(100, json(45, 0), TEXT_ALONE)),
+    (
+        Family::Gemini,
+        V3_1,
+        "",
+        alike(100, json(45, 0), Structure { tools: tools(92, 92, 92, 92, 0), ..TEXT_ALONE }),
+    ),
     (Family::Gemma, FIRST, "", alike(100, json(45, 0), TEXT_ALONE)),
     (Family::Sonar, FIRST, "", alike(100, json(100, 0), TEXT_ALONE)),
 ];
@@ -325,10 +332,10 @@ const fn others(start: u64, message: [u64; 2], all_and_each: [u64; 2], call: u64
 const fn answers_of(family: Family) -> Option<AnswerTokens> {
     Some(match family {
         Family::Llama => answers(1, 1, 17, 17),
-        Family::Deepseek => answers(0, 0, 36, 36),
+        Family::Deepseek => AnswerTokens { reasoning: 2, ..answers(0, 0, 36, 36) },
         Family::Kimi => answers(1, 1, 12, 12),
-        Family::GptOss => answers(4, 4, 18, 18),
-        Family::Qwen => answers(1, 1, 16, 16),
+        Family::GptOss => AnswerTokens { reasoning: 6, ..answers(4, 4, 12, 12) },
+        Family::Qwen => AnswerTokens { reasoning: 4, ..answers(1, 1, 14, 14) },
         Family::Glm => answers(1, 1, 12, 12),
         Family::Grok => answers(0, 0, 12, 18),
         Family::Mistral | Family::Mixtral => answers(0, 0, 2, 2),
@@ -425,7 +432,7 @@ mod tests {
             ("deepseek-v5", "deepseek-v4-flash"),
             ("mistral-large-4", "mistral-large-latest"),
             ("mistralai/mistral-small-5", "mistral-small-latest"),
-            ("gemini-4-pro", "gemini-3-flash"),
+            ("gemini-4-pro", "gemini-3.1-flash-lite"),
         ] {
             assert_eq!(Rules::of(model), Rules::of(like), "{model}");
         }

@@ -161,13 +161,11 @@ pub(super) fn may_hide_reasoning(
     shown: Reasoning,
     learned: &Learned,
 ) -> bool {
+    let name = model.unwrap_or_default();
     match (effort, shown) {
         (Effort::Off, _) | (_, Reasoning::None) => false,
-        (_, Reasoning::Shown) => true,
-        (_, Reasoning::Unknown) => {
-            let by_name = models::reasons(model.unwrap_or_default(), effort);
-            by_name.unwrap_or_else(|| learned.reasons(model))
-        }
+        (_, Reasoning::Shown) => !models::shows_all_reasoning(name),
+        (_, Reasoning::Unknown) => models::reasons(name, effort).unwrap_or_else(|| learned.reasons(model)),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct AnswerTokens {
     pub beside_functions: u64,
     /// The same beyond it where the answer has a schema: without functions, and beside them.
     pub schema: [u64; 2],
-    /// Reasoning of which the response shows no text.
+    /// Reasoning that an answer shows, beside its text.
     pub reasoning: u64,
     /// A call of a function that is alone.
     pub call: u64,
@@ -75,7 +75,7 @@ pub struct Made {
     pub calls: u64,
     /// The arguments of all of them.
     pub arguments: u64,
-    /// Whether it has reasoning of which it may show no text.
+    /// Whether it shows reasoning, or the place of it.
     pub has_reasoning: bool,
     /// Whether it is a response of OpenAI's Responses API.
     pub is_response: bool,
@@ -121,7 +121,7 @@ impl AnswerTokens {
         }
         let call = if calls > 1 { self.parallel_call } else { self.call };
         let calls = call.saturating_mul(calls).saturating_add(self.argument.saturating_mul(arguments));
-        let reasoning = if has_reasoning && is_response { self.reasoning } else { 0 };
+        let reasoning = if has_reasoning { self.reasoning } else { 0 };
         text.saturating_add(each.saturating_mul(answers)).saturating_add(calls).saturating_add(reasoning)
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(of(made, schema), 14);
         assert_eq!(of(made, Wants { functions: 1, ..schema }), 25);
         assert_eq!(of(Made { has_reasoning: true, ..made }, Wants::default()), 6);
-        assert_eq!(of(Made { has_reasoning: true, is_response: false, ..made }, Wants::default()), 3);
+        assert_eq!(of(Made { has_reasoning: true, is_response: false, ..made }, Wants::default()), 5);
     }
 
     #[test]
