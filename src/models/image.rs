@@ -4,8 +4,9 @@
 //! of 512 pixels, later ones cover it with patches of 32. Anthropic's guide "Vision", section "Resolution and token
 //! cost": patches of 28 pixels, which explains its older rule of thumb, width times height divided by 750. Google's
 //! guide "Image understanding": 258 tokens for an image of at most 384 pixels a side, and for each crop of a larger
-//! one. Qwen's, GLM's, Mistral's and Llama's are in the code that prepares images for these open models. The multipliers
-//! of GPT-5 mini and nano are what recorded usage shows, and so are the patches of 28 pixels for all other models.
+//! one. Qwen's, GLM's, Mistral's and Llama's are in the code that prepares images for these open models. The
+//! multipliers of GPT-5 mini and nano are what recorded usage shows, and so are the patches of 28 pixels for all other
+//! models.
 
 use super::Claude;
 use super::Family::{
@@ -25,7 +26,8 @@ pub(crate) enum ImageRule {
     Claude(Bounds),
     /// So many tokens for a small image, and for each crop of a larger one: Gemini's.
     Crops(u64),
-    /// Patches of so many pixels, to which an image is scaled up or down, and these tokens beside them: Qwen's and GLM's.
+    /// Patches of so many pixels, to which an image is scaled up or down, and these tokens beside them: Qwen's and
+    /// GLM's.
     Scaled { side: u32, least: u64, each: u64 },
     /// Patches of 28 pixels, and a token for each row of them: Mistral's.
     Rows(Bounds),

@@ -59,11 +59,8 @@ fn habit(model: &str) -> Option<Habit> {
             return Some(IfAsked);
         }
         Family::Gpt5 => version >= GPT_5_1 || !says("chat"),
-        Family::Gemini => {
-            version >= Version::new(2, 5)
-                && !any(&["embedding", "vision"])
-                && !(version < Version::new(3, 0) && says("lite"))
-        }
+        Family::Gemini if version >= Version::new(2, 5) && says("lite") => return Some(IfAsked),
+        Family::Gemini => version >= Version::new(2, 5) && !any(&["embedding", "vision"]),
         Family::Grok => !says("non") && (version >= Version::new(4, 0) || says("code") || says("mini")),
         Family::Deepseek => {
             let is_named = version != Version::NEWEST;
@@ -157,7 +154,6 @@ mod tests {
             ("google/gemini-2.5-pro", true),
             ("gemini-3-flash", true),
             ("gemini-2.0-flash", false),
-            ("gemini-2.5-flash-lite", false),
             ("grok-4", true),
             ("grok-4-fast-reasoning", true),
             ("grok-4-fast-non-reasoning", false),
@@ -211,6 +207,7 @@ mod tests {
             ("gpt-5.4-mini", [Some(false), Some(true), Some(false)]),
             ("azure/gpt-5.1-2025-11-13", [Some(false), Some(true), Some(false)]),
             ("gpt-5.10", [Some(true), Some(true), Some(false)]),
+            ("google/gemini-3.1-flash-lite-preview", [Some(false), Some(true), Some(false)]),
             ("gpt-4o", [None, None, None]),
             ("my-model", [None, None, None]),
         ] {

@@ -254,8 +254,8 @@ impl<S: SharedData> Cx<'_, S> {
         cost(self.config, models, tokens)
     }
 
-    /// Whether an answer of `model` to a request of this `effort`, which shows this of its reasoning, may hold more than
-    /// it shows.
+    /// Whether an answer of `model` to a request of this `effort`, which shows this of its reasoning, may hold more
+    /// than it shows.
     pub(super) fn may_hide_reasoning(&self, model: Option<&str>, effort: Effort, shown: Reasoning) -> bool {
         may_hide_reasoning(model, effort, shown, &self.shared.learned)
     }

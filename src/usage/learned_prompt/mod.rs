@@ -3,9 +3,10 @@
 //!
 //! A [`Lesson`] is the share of the count that an answer has reported of its prompt. There is a [`Cell`] for each model
 //! and kind of prompt, and in it each sender has one vote: the median of the last lessons that its answers gave. One
-//! that has given far fewer than others has none yet. The median of the votes corrects the count, within bounds, so that
-//! nobody moves it by sending more than others, and nobody far. The two stores count the votes in the same way: [`Votes`] for the local one, `lua/learn.lua` on Redis.
-//! What is learned is never a part of what it is learned from: a lesson compares with the count by the rules alone.
+//! that has given far fewer than others has none yet. The median of the votes corrects the count, within bounds, so
+//! that nobody moves it by sending more than others, and nobody far. The two stores count the votes in the same way:
+//! [`Votes`] for the local one, `lua/learn.lua` on Redis. What is learned is never a part of what it is learned from: a
+//! lesson compares with the count by the rules alone.
 
 mod factors;
 mod lesson;
