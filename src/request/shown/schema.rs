@@ -14,7 +14,7 @@ const MAX_DEPTH: u8 = 32;
 const MAX_KINDS: usize = 7;
 
 /// Members, in lower case, that bound a value or show what one may be.
-const BOUNDS: [&str; 16] = [
+const BOUNDS: [&str; 14] = [
     "minimum",
     "maximum",
     "exclusiveminimum",
@@ -29,8 +29,26 @@ const BOUNDS: [&str; 16] = [
     "maxproperties",
     "examples",
     "example",
-    "prefixitems",
+];
+
+/// Members, in lower case, that have schemas for others, if they are objects or arrays.
+const OTHERS: [&str; 16] = [
+    "additionalproperties",
+    "additionalitems",
+    "unevaluatedproperties",
+    "unevaluateditems",
     "patternproperties",
+    "propertynames",
+    "dependentschemas",
+    "dependencies",
+    "prefixitems",
+    "contains",
+    "contentschema",
+    "not",
+    "if",
+    "then",
+    "else",
+    "extends",
 ];
 
 /// A schema.
@@ -46,6 +64,8 @@ pub(super) struct Schema<'t> {
     pub(super) default: Vec<Cow<'t, str>>,
     /// The values of what else a value must be, such as `minimum` and `pattern`, and examples.
     pub(super) bounds: Vec<Cow<'t, str>>,
+    /// The schemas that others must fit, as they are written: of further properties, of what it must not be.
+    pub(super) others: Vec<Cow<'t, str>>,
     /// The values of `format`.
     pub(super) formats: Vec<Cow<'t, str>>,
     /// The values of `enum` and `const`, as they are written.
@@ -87,6 +107,11 @@ impl<'t> Schema<'t> {
 }
 
 impl<'t> Accept<'t> for Schema<'t> {
+    /// The schemas of an array's first, second and later items.
+    fn element<A: SeqAccess<'t>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        Options(self).element(array)
+    }
+
     fn member<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "type" => lenient::offer(object, &mut Kinds(self)),
@@ -98,6 +123,11 @@ impl<'t> Accept<'t> for Schema<'t> {
             }
             "format" => {
                 self.formats.push(bare(lenient::raw(object)?));
+                Ok(())
+            }
+            _ if OTHERS.contains(&name) => {
+                let value = lenient::raw(object)?;
+                self.others.extend(value.starts_with(['{', '[']).then(|| lenient::compact(value)));
                 Ok(())
             }
             _ if BOUNDS.contains(&name) => {

@@ -57,7 +57,11 @@ fn properties_have_types() {
             json!({"type": "string", "default": "x", "pattern": "^a", "format": "date"}),
             "a: string, // default: x // ^a, date\n",
         ),
-        // Nothing hides behind a value, a reference or an option.
+        // Nothing hides behind a value, a reference or an option, or in a schema for others.
+        (json!({"type": "array", "items": [{"type": "number"}, {"type": "null"}]}), "a: number | null[],\n"),
+        (json!({"type": "object", "additionalProperties": {"a": 1}}), "a:{\"a\":1} & object,\n"),
+        (json!({"type": "object", "additionalProperties": false}), "a: object,\n"),
+        (json!({"type": "null", "not": {}, "if": {"b": 2}}), "a:{\"b\":2} & null,\n"),
         (json!({"enum": [1], "properties": {"b": {}}}), "a: 1 & {\n b: any,\n},\n"),
         (json!({"type": "string", "items": {"type": "null"}}), "a: string & null[],\n"),
         (

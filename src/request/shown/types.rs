@@ -59,6 +59,7 @@ pub(super) fn parameters(out: &mut String, schema: &Schema<'_>, size: usize) {
         types.type_of(root, 0);
         return;
     }
+    types.others(root);
     if root.properties.is_empty() {
         return;
     }
@@ -145,6 +146,7 @@ impl<'s, 't> Types<'_, 's, 't> {
             if property.kinds.len() > 1 && property.values.is_empty() && property.options.is_empty() {
                 self.unread(property);
                 self.several_kinds(property, depth);
+                self.others(property);
             } else {
                 let begin = self.out.len();
                 self.type_of(property, depth);
@@ -196,9 +198,11 @@ impl<'s, 't> Types<'_, 's, 't> {
             self.within.pop();
             self.left = self.left.saturating_sub(self.out.len().saturating_sub(before));
             self.beside(schema, depth);
+            self.others(schema);
             return;
         }
         self.unread(schema);
+        self.others(schema);
         if !schema.options.is_empty() {
             self.separated(&schema.options, |types, option| types.type_of(option, depth));
             self.beside(schema, depth);
@@ -216,6 +220,14 @@ impl<'s, 't> Types<'_, 's, 't> {
             if !is_shown("object") && !is_shown("array") {
                 self.beside(schema, depth);
             }
+        }
+    }
+
+    /// Writes the schemas that others must fit.
+    fn others(&mut self, schema: &Schema<'_>) {
+        for json in schema.others.iter().filter(|json| json.len() > 2) {
+            self.out.push_str(json);
+            self.out.push_str(" & ");
         }
     }
 
