@@ -442,6 +442,31 @@ fn a_filter_that_stands_twice_charges_twice() {
     assert!(checked_text(&format!("{plugin}\n---\n{elsewhere}")).1);
 }
 
+/// Each request comes to one of the filters that a matcher chooses from.
+#[test]
+fn a_matcher_chooses_one_filter_for_a_request() {
+    let composite = fs::read_to_string(shipped("envoy/examples/composite.yaml")).unwrap();
+    let one = composite.replace("store: {namespace: batch}", "store: {}");
+    let (lines, is_ok) = checked_text(&one);
+    assert!(
+        is_ok && !lines.iter().any(|line| line.contains("twice") || line.contains("is off")),
+        "{lines:#?}"
+    );
+    let place = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0]";
+    let mut unmatched: Value = yaml_serde::from_str(&composite).unwrap();
+    let matcher = filters(&mut unmatched)[0].pointer_mut("/typed_config/xds_matcher").unwrap();
+    matcher.as_object_mut().unwrap().remove("on_no_match");
+    assert_hint(
+        &unmatched,
+        &format!("{place}: the filter is off for some requests, and limits none of them"),
+    );
+    let mut skips: Value = yaml_serde::from_str(&composite).unwrap();
+    let action = filters(&mut skips)[0].pointer_mut("/typed_config/xds_matcher/on_no_match/action").unwrap();
+    *action = json!({"name": "skip", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter"}});
+    assert_hint(&skips, &format!("{place}: the filter is off for some requests, and limits none of them"));
+}
+
 #[test]
 fn a_patch_may_switch_the_filter_off() {
     let filter = |disabled: bool, more: &[Value]| {

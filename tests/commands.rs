@@ -87,6 +87,8 @@ fn an_invalid_command_line_exits_with_two() {
         &["reset", "--id", "a", "--group", "b"],
         &["explain", "a", "--key", "b", "--header", "c: d"],
         &["explain", "a", "--header", "b"],
+        &["explain", "a", "--key", "b", "--header", "upgrade: websocket", "--header", "x-api-key: d"],
+        &["explain", "a", "--method", "a b"],
         &["top", "--limit", "0"],
         &["doctor"],
         &["doctor", "--inspect", "/a"],
@@ -307,6 +309,19 @@ fn explain_says_what_the_filter_would_do() {
     let counts = config(json!({"websocket": "count"}));
     let dry = config(json!({"dry_run": true}));
     let keyed = |key: &str| format!("authorization: {key}");
+    let of_key = run(&[
+        "explain",
+        path(&plain),
+        "--key",
+        "a",
+        "--header",
+        "upgrade: websocket",
+        "--method",
+        "GET",
+        "--path",
+        "/v1/responses",
+    ]);
+    assert!(of_key.out.starts_with("refused: answered 426: "), "{}{}", of_key.out, of_key.err);
     let (a, b, c, stranger) = (keyed("a"), keyed("b"), keyed("c"), keyed("x"));
     let upgrade = ["--method", "get", "--header", "upgrade: websocket"];
     let responses = ["--path", "/v1/responses"];

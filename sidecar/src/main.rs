@@ -3,7 +3,6 @@
 //! Exit status: 0 for success, and for a server that a signal stopped; 1 if a command finds a problem or fails; 2 if
 //! the command line or a setting is invalid, or if somebody does not answer `doctor`.
 
-use clap::Parser;
 use llm_rate_limit_cli::command::{Command, CommandLine, Task, Verdict};
 use llm_rate_limit_cli::serve::{self, LogFormat, Settings};
 use llm_rate_limit_cli::store::topology::Topology;
@@ -16,7 +15,7 @@ const INVALID_SETTING: u8 = 2;
 const UNREACHED: u8 = 2;
 
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
+    match CommandLine::of_process().command {
         Command::Sidecar(settings) => serve(&settings),
         Command::Task(task) => run(&task),
     }

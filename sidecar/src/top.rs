@@ -58,8 +58,8 @@ struct Entry {
     owner: Owner,
     requests: u64,
     refused: u64,
-    /// The tokens of those that were settled.
-    tokens: u64,
+    /// The tokens of those that were settled, if anybody has measured them.
+    tokens: Option<u64>,
     nearest: Option<Used>,
     /// The slots, of which requests give theirs back.
     slots: Option<Used>,
@@ -111,9 +111,9 @@ pub struct Busy {
     pub requests: u64,
     /// Of them, those that a limit refused, this owner's or another.
     pub refused: u64,
-    /// The tokens of those that have ended here, as far as anybody has measured them.
-    #[serde(default)]
-    pub tokens: u64,
+    /// The tokens of those that have ended here, if anybody has measured them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
 }
 
 /// An owner, and the limit that it is closest to.
@@ -184,7 +184,7 @@ impl Top {
             if one.extend || !matches!(answer, Settled::Done { settled: true, .. }) {
                 continue;
             }
-            let tokens = tokens(one).unwrap_or_default();
+            let tokens = tokens(one);
             for scope in &one.charges {
                 for charges in scope.charges.chunk_by(|a, b| a.identity == b.identity) {
                     let Some(first) = charges.first() else { continue };
@@ -193,7 +193,7 @@ impl Top {
                     // It has come before, perhaps in the ten minutes before these.
                     let entry = current.owners.get_mut(&owner).or_else(|| previous.owners.get_mut(&owner));
                     if let Some(entry) = entry {
-                        entry.tokens = entry.tokens.saturating_add(tokens);
+                        entry.tokens = sum(entry.tokens, tokens);
                         entry.give_back(charges);
                     }
                 }
@@ -263,7 +263,7 @@ impl Generation {
 
 impl Entry {
     fn new(owner: Owner) -> Self {
-        Self { owner, requests: 0, refused: 0, tokens: 0, nearest: None, slots: None }
+        Self { owner, requests: 0, refused: 0, tokens: None, nearest: None, slots: None }
     }
 
     /// Sees the windows of a request.
@@ -308,7 +308,7 @@ impl Entry {
     fn add(&mut self, later: &Self) {
         self.requests += later.requests;
         self.refused += later.refused;
-        self.tokens = self.tokens.saturating_add(later.tokens);
+        self.tokens = sum(self.tokens, later.tokens);
         self.nearest = later.nearest.clone().or_else(|| self.nearest.take());
         self.slots = later.slots.clone().or_else(|| self.slots.take());
     }
@@ -374,6 +374,11 @@ fn share(used: Units, capacity: Units) -> u64 {
     }
     // Units are below 2^53, so that doubles have them, and a cast keeps within its bounds.
     (used.get() as f64 / capacity.get() as f64 * 1e6) as u64
+}
+
+/// The sum of what is known.
+fn sum(some: Option<u64>, more: Option<u64>) -> Option<u64> {
+    [some, more].into_iter().flatten().reduce(u64::saturating_add)
 }
 
 fn millis(duration: Duration) -> Millis {
@@ -468,13 +473,13 @@ mod tests {
             top.settled(&[one], &answer, now);
             assert_eq!(names(&top.ranking(9, None, now)).1, [expected]);
         }
-        assert_eq!(top.ranking(9, None, now).busiest[0].tokens, 100);
+        assert_eq!(top.ranking(9, None, now).busiest[0].tokens, Some(100));
         // It ends in the next ten minutes.
         reserve(1);
         let later = now + GENERATION;
         top.settled(&[end(false)], &done(true), later);
         assert_eq!(names(&top.ranking(9, None, now)).1, [("key", "requests", 7)]);
-        assert_eq!(top.ranking(9, None, later).busiest[0].tokens, 150);
+        assert_eq!(top.ranking(9, None, later).busiest[0].tokens, Some(150));
     }
 
     #[test]

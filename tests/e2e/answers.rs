@@ -2,6 +2,7 @@
 
 use crate::caller::{Answer, HELLO_TOKENS, hello, hello_with, milliseconds};
 use crate::gateway::{Gateway, Store};
+use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::ops::RangeInclusive;
@@ -218,4 +219,28 @@ fn check_closest(answer: &Answer, limit: u64, remaining: u64) {
     assert_eq!(answer.number("x-ratelimit-limit"), limit);
     assert_eq!(answer.number("x-ratelimit-remaining"), remaining);
     assert!(MINUTE_MS.contains(&(answer.number("x-ratelimit-reset") * 1000)));
+}
+
+/// The upstream's own 429 says so whoever gets it: where no limit applies, too.
+#[rstest]
+#[case::exempt(Method::POST, "/v1/chat/completions", "free")]
+#[case::without_tokens(Method::POST, "/v1/moderations", "tokens")]
+#[case::by_method(Method::GET, "/v1/models", "tokens")]
+#[case::by_path(Method::POST, "/healthz", "tokens")]
+#[tokio::test]
+async fn a_429_of_the_upstream_says_so_where_nothing_is_limited(
+    #[case] method: Method,
+    #[case] path: &str,
+    #[case] key: &str,
+) {
+    let keys = json!([{"key": "free", "unlimited": true}, {"key": "tokens", "tpm": 1_000}]);
+    let gateway = Gateway::start(Store::Local, json!({"keys": keys, "endpoints": {"/healthz": "pass"}})).await;
+    for (status, source) in [("429", Some("upstream")), ("500", None)] {
+        let request = gateway.caller(key).request(method.clone(), path).json(&hello());
+        let request = request.header("x-mock-status", status).header("x-mock-header", "retry-after: 3");
+        let answer = Answer::to(request).await;
+        assert_eq!(answer.status.to_string(), status);
+        assert_eq!((answer.header("x-ratelimit-source"), answer.header("retry-after")), (source, Some("3")));
+        assert_eq!(answer.limit_headers().len(), 1 + usize::from(source.is_some()), "{answer:?}");
+    }
 }

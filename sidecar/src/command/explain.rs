@@ -82,6 +82,11 @@ pub(super) fn explain(question: &Question, out: &mut impl Write) -> Result<bool,
 }
 
 impl Question {
+    /// Fails if the parts of the request contradict each other.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.presented.check()
+    }
+
     /// Fails if two things are to come from standard input.
     fn check_inputs(&self) -> Result<(), Failure> {
         let is_input = |file: &Path| file == Path::new("-");

@@ -24,7 +24,8 @@ mod top;
 mod watch;
 
 use crate::serve::Settings;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
 use std::{fmt, io};
@@ -40,6 +41,19 @@ pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl CommandLine {
+    /// The command line of this process, which ends with status 2 if it is invalid.
+    pub fn of_process() -> Self {
+        let line = Self::parse();
+        if let Command::Task(Task::Explain(question)) = &line.command
+            && let Err(why) = question.check()
+        {
+            Self::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
+        line
+    }
 }
 
 /// What to do.

@@ -7,11 +7,15 @@ use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::{Identity, RequestView};
 use std::net::IpAddr;
 
+/// Headers that say how a request is, and not who sends it.
+const OF_NO_SENDER: [&str; 6] =
+    ["upgrade", "connection", ":protocol", "content-type", "content-encoding", "accept-encoding"];
+
 /// What a request shows of its sender.
 #[derive(Clone, Debug, Args)]
 pub struct Presented {
     /// The key that the request presents, in whatever place; - reads it from standard input
-    #[arg(long, conflicts_with_all = ["headers", "ip", "metadata"])]
+    #[arg(long, conflicts_with_all = ["ip", "metadata"])]
     key: Option<String>,
     /// A header of the request, such as 'x-api-key: abc' or 'upgrade: websocket'; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
@@ -44,6 +48,17 @@ impl View<'_> {
 }
 
 impl Presented {
+    /// Fails if a header beside the key may say who sends the request, too.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let says_sender = |(name, _): &&(String, String)| !OF_NO_SENDER.contains(&name.as_str());
+        match self.headers.iter().find(says_sender) {
+            Some((name, _)) if self.key.is_some() => Err(format!(
+                "the argument '--key <KEY>' cannot be used with '--header {name}: …', which may name a sender"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the key is to come from standard input.
     pub(super) fn reads_input(&self) -> bool {
         self.key.as_deref() == Some("-")
@@ -77,7 +92,9 @@ impl RequestView for View<'_> {
 }
 
 fn header(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    // Names of HTTP/2's own begin with a colon.
+    let at = text.get(1..).and_then(|rest| rest.find(':')).ok_or("expected NAME: VALUE")?;
+    let (name, value) = (text.get(..=at).unwrap_or_default(), text.get(at + 2..).unwrap_or_default());
     let name = name.trim().to_ascii_lowercase();
     if name.is_empty() { Err("expected NAME: VALUE") } else { Ok((name, value.trim().to_owned())) }
 }

@@ -82,9 +82,8 @@ fn write(ranking: &Ranking, names: &Names, out: &mut impl Write) -> Result<(), F
 }
 
 fn busy(busy: &Busy, names: &Names) -> [String; 4] {
-    let numbers = [busy.requests, busy.refused, busy.tokens].map(|number| number.to_string());
-    let [requests, refused, tokens] = numbers;
-    [who(&busy.owner, names), requests, refused, tokens]
+    let tokens = busy.tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
+    [who(&busy.owner, names), busy.requests.to_string(), busy.refused.to_string(), tokens]
 }
 
 fn near(near: &Near, names: &Names) -> [String; 7] {

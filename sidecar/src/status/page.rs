@@ -209,7 +209,7 @@ fn busiest(ranking: &Ranking) -> Markup {
                             td { (owner(of)) }
                             td.number { (grouped(*requests)) }
                             td.number { (grouped(*refused)) }
-                            td.number { (grouped(*tokens)) }
+                            td.number { (tokens.map_or_else(|| "–".to_owned(), grouped)) }
                         }
                     }
                     @if ranking.busiest.is_empty() { tr { td colspan="4" { "Nobody has come." } } }
@@ -289,7 +289,7 @@ mod tests {
             limit: Units::new(10_000_000),
             reset_ms: Millis::new(1_200),
         };
-        let busy = Busy { owner: owner_of(identity), requests: 3, refused: 1, tokens: 4_321 };
+        let busy = Busy { owner: owner_of(identity), requests: 3, refused: 1, tokens: Some(4_321) };
         Ranking { over_ms: Millis::MINUTE, missing: 0, busiest: vec![busy], nearest: vec![near] }
     }
 

@@ -154,3 +154,37 @@ async fn a_client_that_leaves_one_of_two_streams_pays_for_both(
     // The abandoned stream has sent nothing but the role.
     gateway.charged(key, 2, HELLO_TOKENS + 70, 20).await;
 }
+
+/// Its line says so, and the metric of requests has it: nobody is let pass unseen by leaving.
+#[rstest]
+#[tokio::test]
+async fn a_client_that_leaves_before_a_decision_is_in_the_log_and_in_the_metrics(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let window = json!({"metric": "requests", "limit": 1, "window": "30s"});
+    let waiting = json!({"windows": [window], "input_tpm": 1_000_000, "max_wait_ms": 60_000});
+    let gateway = Gateway::start(store, json!({"default": waiting})).await;
+    let line = async |decision: &str| {
+        eventually("a line", true, async || {
+            let is_it = |line: &serde_json::Value| line["decision"] == decision && line["reason"] == "client_left";
+            gateway.envoy.access_log().iter().any(is_it)
+        })
+        .await;
+        let labels = [("decision", decision)];
+        eventually("a request in the metric", 1, async || gateway.envoy.metric("requests", &labels)).await;
+    };
+    // Its body does not come.
+    let mut connection = Connection::open(gateway.envoy.address()).await;
+    connection.post(Api::Chat.path(), &["authorization: Bearer leaves", "content-length: 100"]).await;
+    connection.send("{\"model\"").await;
+    eventually("a request under way", Some(1), async || gateway.envoy.stat("http.llm.downstream_rq_active")).await;
+    drop(connection);
+    line("not_limited").await;
+    // It waits until it fits.
+    let caller = gateway.caller("waits");
+    assert_eq!(caller.hello().await.status, 200);
+    let waiting = tokio::spawn(async move { caller.hello().await });
+    eventually("a request under way", Some(1), async || gateway.envoy.stat("http.llm.downstream_rq_active")).await;
+    waiting.abort();
+    line("over_limit").await;
+}

@@ -39,6 +39,39 @@ pub(super) struct Switch {
 /// Which requests come to the filter at `index` of `chain`.
 pub(super) fn reach(chain: &Chain<'_>, index: usize, world: &World<'_>) -> Reach {
     let Some(filter) = chain.filters.get(index) else { return Reach::Everywhere };
+    match by_routes(chain, filter, world) {
+        Reach::Everywhere => by_matcher(filter),
+        less => less,
+    }
+}
+
+/// Which of them a matcher around the `filter` lets come to it.
+fn by_matcher(filter: &Value) -> Reach {
+    let matcher = get(filter, "typed_config").filter(|typed| has_type(typed, ".ExtensionWithMatcher"));
+    let matcher = matcher.and_then(|typed| get(typed, "xds_matcher").or_else(|| get(typed, "matcher")));
+    let Some(matcher) = matcher else { return Reach::Everywhere };
+    if has_action(matcher, ".SkipFilter") {
+        return Reach::Partly("its matcher skips it for some".to_owned());
+    }
+    if has_action(matcher, ".ExecuteFilterAction") && get(matcher, "on_no_match").is_none() {
+        return Reach::Partly("its matcher has no on_no_match, for what nothing matches".to_owned());
+    }
+    Reach::Everywhere
+}
+
+/// Whether an action of this type is anywhere in `value`.
+fn has_action(value: &Value, of_type: &str) -> bool {
+    match value {
+        Value::Object(members) => {
+            has_type(value, of_type) || members.values().any(|member| has_action(member, of_type))
+        }
+        Value::Array(elements) => elements.iter().any(|element| has_action(element, of_type)),
+        _ => false,
+    }
+}
+
+/// Which of them the routes of `chain` let come to the `filter`.
+fn by_routes(chain: &Chain<'_>, filter: &Value, world: &World<'_>) -> Reach {
     let (name, is_off) = (text(filter, &["name"]), is_disabled(filter));
     let Some(routes) = routes_of(chain, world) else {
         return if is_off {

@@ -37,7 +37,11 @@ impl Stand<'_> {
     /// Whether both charge every request that comes there.
     pub(super) fn charges_as(&self, other: &Self) -> bool {
         let is_everywhere = |stand: &Self| stand.reach == Reach::Everywhere;
+        let place = |stand: &Self| stand.chain.as_ref().map(|(_, at)| *at);
+        // A filter that chooses one of several is one place of a chain: each request comes to one of them.
+        let is_one_of_several = place(self).is_some() && place(self) == place(other);
         self.target == other.target
+            && !is_one_of_several
             && self.counters.is_some()
             && self.counters == other.counters
             && is_everywhere(self)
