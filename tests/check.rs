@@ -542,6 +542,14 @@ fn a_filter_that_is_discovered_is_checked_where_it_stands() {
         let (lines, is_ok) = chain(change);
         assert!(!is_ok && lines.iter().any(|line| line.contains(expected)), "{expected}: {lines:#?}");
     }
+    let other = fs::read_to_string(shipped("envoy/examples/cors.yaml")).unwrap();
+    let (lines, _) = checked_text(&format!("{other}---\n{filter}"));
+    let hint = "no chain here has the filter \"llm-rate-limit\", so no request comes to it";
+    assert!(lines.iter().any(|line| line.ends_with(hint)), "{lines:#?}");
+    let mut patches = document("deploy/istio/base/envoyfilter.yaml");
+    patches["spec"]["configPatches"].as_array_mut().unwrap().remove(1);
+    let place = "spec.configPatches[0].patch.value.typed_config.config";
+    assert_hint(&patches, &format!("{place}: no HTTP_FILTER patch here puts the filter"));
 }
 
 #[test]

@@ -212,3 +212,22 @@ fn a_bucket_holds_less_than_its_limit() {
             .ends_with("limit 600, requested 11. This request can never be admitted: the maximum is 10.")
     );
 }
+
+/// Metrics are there at zero for each.
+#[test]
+fn every_reason_for_which_a_request_is_refused_is_listed() {
+    let fault = crate::codec::loose_json::Fault::whole("no");
+    let bad =
+        [BadBody::UnknownCoding, BadBody::TooLarge(1), BadBody::TooCompressed(1), BadBody::Unreadable(fault)];
+    let of_bodies = bad.map(Refusal::BadBody);
+    let mut found: Vec<_> = of_bodies
+        .iter()
+        .chain(&[Refusal::ClosedEndpoint, Refusal::WebSocket])
+        .filter_map(Refusal::reason)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    let mut listed = Refusal::REASONS;
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+}

@@ -7,6 +7,7 @@
 //! Values come from the configuration or from a fixed list, and never from a client: nothing removes a metric.
 
 use super::Basis;
+use crate::answer::refusal::Refusal;
 use crate::config::Fingerprint;
 use crate::policy::limit::Metric;
 use std::borrow::Cow;
@@ -367,10 +368,7 @@ impl Count {
             Self::SettlementsRefused,
         ];
         all.extend(Basis::iter().map(|outcome| Self::Settled { outcome }));
-        all.extend(
-            ["unreadable", "encoding", "endpoint", "upgrade", "model", "cap"]
-                .map(|reason| Self::Refused { reason }),
-        );
+        all.extend(Refusal::REASONS.map(|reason| Self::Refused { reason }));
         all.extend(Unlimited::iter().map(|reason| Self::NotLimited { reason }));
         all
     }

@@ -3,7 +3,7 @@
 
 use super::Notes;
 use super::documents::Document;
-use super::find::Found;
+use super::find::{Form, Found};
 use super::routes::{Reach, reach};
 use super::tree::{at, element, get, has_type, text};
 use super::world::World;
@@ -98,7 +98,24 @@ pub(super) fn check(found: &Found<'_>, config: &Config, world: &World<'_>, notes
             notes.problem(&stand.place, what);
         }
     }
+    nowhere(found, world, notes);
     elsewhere(found, world, notes);
+}
+
+/// Says that nothing has the filter, if it is one that chains get by its name, and the chains are there.
+fn nowhere(found: &Found<'_>, world: &World<'_>, notes: &mut Notes) {
+    let Form::Plugin { chain: None, name, .. } = &found.form else { return };
+    if world.stands.iter().any(|stand| stand.is_of(found)) {
+        return;
+    }
+    let what = format!("no chain here has the filter {name:?}, so no request comes to it");
+    if found.document.value.get("configs").is_some() {
+        notes.problem(&found.place, what);
+    } else if found.document.kind() == "EnvoyFilter" {
+        notes.hint(&found.place, format!("no HTTP_FILTER patch here puts the filter {name:?} into a chain"));
+    } else if !world.chains.is_empty() {
+        notes.hint(&found.place, what);
+    }
 }
 
 /// Whether a filter in a chain is the one with this name or type.
@@ -152,6 +169,10 @@ fn order(
 /// Hints at chains of a whole configuration that have no filter, where another has one. It says so of the first filter
 /// that is `found` there.
 fn elsewhere(found: &Found<'_>, world: &World<'_>, notes: &mut Notes) {
+    if found.document.value.get("configs").is_some() {
+        // A dump of a mesh has many listeners that are none of the filter's.
+        return;
+    }
     let is_here = |document: &Document| std::ptr::eq(document, found.document);
     let first = world.stands.iter().find(|stand| is_here(stand.document) && stand.chain.is_some());
     if !first.is_some_and(|stand| stand.is_of(found)) {
