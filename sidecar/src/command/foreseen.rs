@@ -48,7 +48,7 @@ pub(super) enum Outcome {
     /// It answers it with an error.
     Refused(Answered),
     /// It charges it.
-    Counted { subject: Subject, due: Due },
+    Counted { subject: Subject, due: Box<Due> },
 }
 
 /// An answer that refuses a request.
@@ -106,7 +106,7 @@ impl Foreseen {
         }
         let charged = |quote: &Quote, due, notes, is_as_its_path| Self {
             model: quote.model.clone(),
-            outcome: Outcome::Counted { subject: subject.clone(), due },
+            outcome: Outcome::Counted { subject: subject.clone(), due: Box::new(due) },
             notes,
             is_as_its_path,
         };

@@ -153,8 +153,8 @@ fn is_disabled(filter: &Value) -> bool {
 /// Whether an entry of `typed_per_filter_config` switches its filter on. Any but a `FilterConfig` configures it, and so
 /// does.
 fn switches_on(entry: &Value) -> bool {
-    !(has_type(entry, ".FilterConfig") && is_disabled(get(entry, "value").unwrap_or(entry)))
-        && !is_disabled(entry)
+    let config = get(entry, "value").unwrap_or(entry);
+    !has_type(entry, ".FilterConfig") || !is_disabled(config)
 }
 
 fn per_filter(value: &Value) -> Option<&serde_json::Map<String, Value>> {

@@ -68,8 +68,7 @@ pub(super) fn doctor(asked: &Asked, out: &mut impl Write) -> Result<Verdict, Fai
         .map(|url| url.as_deref().filter(|url| !url.is_empty()).map(Site::new).transpose());
     let (envoy, admin, sidecar) = (envoy?, admin?, sidecar?);
     let mut findings = Findings::default();
-    let mut facts = Facts::default();
-    facts.port = envoy.as_ref().and_then(Site::port);
+    let mut facts = Facts { port: envoy.as_ref().and_then(Site::port), ..Facts::default() };
     if let Some(site) = &envoy {
         let inspect = asked.inspect.as_deref().map(|path| (path, asked.inspect_token.as_ref()));
         envoy::ask(site, inspect, &mut facts, &mut findings);
