@@ -76,7 +76,7 @@ impl Scene {
         for name in ["envoy", "deploy"] {
             copy(&root().join(name), &here(name));
         }
-        for name in [".tools", "target"] {
+        for name in [".tools", "target", "docs"] {
             symlink(root().join(name), here(name)).unwrap();
         }
         fs::create_dir(here("bin")).unwrap();
