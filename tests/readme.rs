@@ -178,7 +178,10 @@ fn its_numbers_are_those_of_the_results() {
         let (counted, rest) = rest.split_once("\n- **").unwrap();
         let (_, after) = rest.split_once(" µs.").unwrap();
         let written = format!("{before}admitted at once{between}\n- **0.{counted}\n{expected}{after}");
-        fs::write(wasm::root().join("README.md"), written).unwrap();
+        // Other tests read the page meanwhile.
+        if written != readme {
+            fs::write(wasm::root().join("README.md"), written).unwrap();
+        }
         return;
     }
     assert!(readme.contains(&expected), "UPDATE_DOCS=1 writes README's: {expected}");
