@@ -195,6 +195,6 @@ fn its_error_is_that_of_the_table() {
         |family: &str| page.lines().find(|line| line.starts_with(&format!("| {family}"))).unwrap().to_owned();
     let rows = [row("GPT-4o, 4.1 and before, embeddings"), row("GPT-5, o1, o3, o4")];
     let text: Vec<&str> = rows.iter().map(|row| row.split('|').nth(2).unwrap().trim()).collect();
-    assert_eq!(text, ["0.0 (0; 81)", "0.0 (0; 50)"], "README says 0.0 % in 131 chats");
-    assert!(document("README.md").contains("median error of the counted prompt in 131 recorded chats"));
+    assert_eq!(text, ["0.0 (0; 81)", "0.0 (0; 50)"], "README says 0.0 % in 131 requests");
+    assert!(document("README.md").contains("median error of the counted prompt in 131 recorded requests"));
 }
