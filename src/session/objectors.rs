@@ -38,7 +38,7 @@ pub struct Destination {
 impl Destination {
     /// Whether the upstream there objects, as far as this Envoy knows.
     pub(super) fn objects<S: SharedData>(&self, stores: &Stores<S>, now: Millis) -> bool {
-        stores.notices().has(&[self.notice(false), self.notice(true)], now)
+        stores.notices().has(|| [self.notice(false), self.notice(true)], now)
     }
 
     /// The notice of an objection, to all or to this sender.

@@ -42,10 +42,15 @@ impl<S: SharedData> Noticeboard<S> {
         }
     }
 
-    /// Whether any of these notices holds at `now`.
-    pub fn has(&self, any: &[Digest16], now: Millis) -> bool {
-        let notices = self.data.get(NOTICES).map(|(bytes, _)| decode(&bytes)).unwrap_or_default();
-        notices.iter().any(|(notice, until)| *until > now && any.contains(notice))
+    /// Whether any notice of those in `any` holds at `now`. They are made only if one does: mostly there is none.
+    pub fn has<const N: usize>(&self, any: impl FnOnce() -> [Digest16; N], now: Millis) -> bool {
+        let mut notices = self.data.get(NOTICES).map(|(bytes, _)| decode(&bytes)).unwrap_or_default();
+        notices.retain(|(_, until)| *until > now);
+        if notices.is_empty() {
+            return false;
+        }
+        let any = any();
+        notices.iter().any(|(notice, _)| any.contains(notice))
     }
 
     /// Adds a notice that holds until `until`. Returns whether it did not hold already.
@@ -111,10 +116,10 @@ mod tests {
         one.prepare();
         let (a, b) = (digest(&["a"]), digest(&["b"]));
         let at = Millis::new;
-        assert!(!other.has(&[a, b], at(0)));
+        assert!(!other.has(|| [a, b], at(0)));
         assert_eq!([one.add(a, at(10), at(0)), other.add(a, at(15), at(5))], [true, false]);
         other.prepare();
-        assert!(other.has(&[b, a], at(9)) && !other.has(&[b], at(9)) && !other.has(&[a], at(10)));
+        assert!(other.has(|| [b, a], at(9)) && !other.has(|| [b], at(9)) && !other.has(|| [a], at(10)));
         assert!(other.add(a, at(20), at(10)), "it has ended");
     }
 
@@ -128,12 +133,12 @@ mod tests {
         for number in 0..1_000_u64 {
             board.add(lesser(digest(&[&number.to_string()])), Millis::new(10_001 + number), Millis::ZERO);
         }
-        assert!(board.has(&[great], Millis::ZERO));
-        assert!(board.has(&[lesser(digest(&["999"]))], Millis::ZERO));
+        assert!(board.has(|| [great], Millis::ZERO));
+        assert!(board.has(|| [lesser(digest(&["999"]))], Millis::ZERO));
         for number in 0..1_000_u64 {
             board.add(greater(digest(&[&number.to_string()])), Millis::new(20_000 + number), Millis::ZERO);
         }
-        assert!(!board.has(&[great, lesser(digest(&["999"]))], Millis::ZERO));
+        assert!(!board.has(|| [great, lesser(digest(&["999"]))], Millis::ZERO));
     }
 
     #[test]
@@ -147,8 +152,8 @@ mod tests {
         let (bytes, _) = (&memory).get(NOTICES).unwrap();
         assert_eq!(bytes.len(), 1 + MAX_NOTICES * 24);
         assert!(
-            board.has(&[greater(digest(&["999"]))], Millis::ZERO)
-                && !board.has(&[greater(digest(&["743"]))], Millis::ZERO)
+            board.has(|| [greater(digest(&["999"]))], Millis::ZERO)
+                && !board.has(|| [greater(digest(&["743"]))], Millis::ZERO)
         );
     }
 

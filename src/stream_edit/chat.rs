@@ -52,12 +52,6 @@ impl Ending {
     }
 }
 
-/// Whether `event` is the chunk that `stream_options.include_usage` adds.
-pub(super) fn is_usage_alone(event: &Value) -> bool {
-    let choices = event.get("choices").and_then(Value::as_array);
-    choices.is_some_and(Vec::is_empty) && event.get("usage").is_some_and(Value::is_object)
-}
-
 fn choices(event: &Value) -> impl Iterator<Item = &Value> {
     event.get("choices").and_then(Value::as_array).into_iter().flatten()
 }

@@ -1,16 +1,20 @@
 //! Edits one stream: keeps the bytes of an event until it is whole, and then lets them pass or hides them, or a part of
 //! them.
 
+use super::Edits;
 use super::ending::Ending;
-use super::{Edits, chat, null_usage::null_usage};
+use super::usage_member::UsageMember;
 use crate::codec::lenient;
 use crate::codec::sse::{Event, Parser};
 use crate::usage::PLACES;
-use memchr::memmem;
-use serde_json::Value;
+use memchr::memchr2;
+use std::ops::Range;
 
 /// The most bytes of an event that wait for its end. A larger event passes unchanged, as it arrives.
 pub(super) const MAX_BUFFERED: usize = 1 << 20;
+
+/// The bytes that stay allocated between events.
+const KEPT_BYTES: usize = 16 << 10;
 
 /// Edits one stream.
 #[derive(Debug, Default)]
@@ -35,11 +39,11 @@ struct OpenBlock {
 }
 
 /// Whether a block reaches the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
     Passes,
-    /// Without a `usage` that is null.
-    PassesInPart,
+    /// Without these bytes of its data: a `usage` that is null.
+    PassesWithout(Range<usize>),
     Hidden,
 }
 
@@ -97,17 +101,24 @@ impl StreamEditor {
     /// Takes the last `bytes` of a block.
     fn end_block(&mut self, bytes: &[u8], event: Option<Event<'_>>, out: &mut Vec<u8>) {
         self.buffer(bytes, out);
-        let OpenBlock { buffered, is_passing } = std::mem::take(&mut self.block);
         if self.is_cut {
             return;
         }
+        let is_passing = std::mem::take(&mut self.block.is_passing);
         let event = event.filter(|event| event.is_whole && !is_passing);
         let fate = event.map_or(Fate::Passes, |event| self.edit(event));
-        match (fate, event) {
-            (Fate::PassesInPart, Some(event)) => out.extend(without_null_usage(buffered, event.data)),
-            (Fate::Passes | Fate::PassesInPart, _) => out.extend_from_slice(&buffered),
-            (Fate::Hidden, _) => {}
-        }
+        let block = &mut self.block.buffered;
+        let left_out = match (&fate, event) {
+            (Fate::PassesWithout(range), Some(event)) => place_of_data(block, event.data)
+                .map(|at| at.saturating_add(range.start)..at.saturating_add(range.end)),
+            (Fate::Hidden, _) => Some(0..block.len()),
+            _ => None,
+        };
+        let left_out = left_out.unwrap_or_default();
+        out.extend_from_slice(block.get(..left_out.start).unwrap_or_default());
+        out.extend_from_slice(block.get(left_out.end..).unwrap_or_default());
+        block.clear();
+        block.shrink_to(KEPT_BYTES);
         self.after_return = bytes.ends_with(b"\r").then_some(fate);
     }
 
@@ -132,27 +143,32 @@ impl StreamEditor {
 
     /// Decides whether a whole event passes, and updates the ending of the stream.
     fn edit(&mut self, event: Event<'_>) -> Fate {
-        let Ok(event) = serde_json::from_str::<Value>(&lenient::mend(event.data)) else {
-            return Fate::Passes;
-        };
-        let fate = match event.get("usage") {
-            Some(usage) if self.edits.hides_usage && usage.is_null() => Fate::PassesInPart,
-            Some(_) if self.edits.hides_usage && chat::is_usage_alone(&event) => Fate::Hidden,
-            _ => Fate::Passes,
-        };
-        if self.edits.finishes {
+        if self.edits.finishes
+            && let Ok(event) = serde_json::from_str(&lenient::mend(event.data))
+        {
             self.ending.update(event);
         }
-        fate
+        if !self.edits.hides_usage {
+            return Fate::Passes;
+        }
+        match UsageMember::of(event.data) {
+            UsageMember::Null(range) => Fate::PassesWithout(range),
+            UsageMember::Alone => Fate::Hidden,
+            UsageMember::Absent | UsageMember::Other => Fate::Passes,
+        }
     }
 }
 
-/// The bytes of a block without the `usage` that is null in its `data`. All of them if the data is on several lines.
-fn without_null_usage(mut block: Vec<u8>, data: &[u8]) -> Vec<u8> {
-    if let Some(begins) = memmem::find(&block, data)
-        && let Some(range) = null_usage(data)
-    {
-        block.drain(begins.saturating_add(range.start)..begins.saturating_add(range.end));
+/// Where the `data` of an event begins in its block; none if it is on several lines.
+fn place_of_data(block: &[u8], data: &[u8]) -> Option<usize> {
+    let mut rest = block;
+    loop {
+        let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+        if let Some(before) = rest.get(..end)?.strip_suffix(data)
+            && before.trim_ascii_end().ends_with(b"data:")
+        {
+            return Some(block.len().saturating_sub(rest.len()).saturating_add(before.len()));
+        }
+        rest = rest.get(end.saturating_add(1)..)?;
     }
-    block
 }

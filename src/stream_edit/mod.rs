@@ -14,8 +14,8 @@ mod editor;
 mod ending;
 mod event;
 mod messages;
-mod null_usage;
 mod responses;
+mod usage_member;
 
 pub use edited_stream::EditedStream;
 pub use editor::StreamEditor;

@@ -38,7 +38,9 @@ impl AnswerText {
 
     fn end_object(&mut self) {
         for text in [&mut self.reasoning, &mut self.content, &mut self.calls] {
-            append(&mut self.ended, std::mem::take(text));
+            if !text.is_empty() {
+                append(&mut self.ended, std::mem::take(text));
+            }
         }
     }
 

@@ -5,13 +5,15 @@
 //! of any length, so they are looked for in the bytes as they pass, apart from usage. A quotation mark within a text is
 //! escaped, so that no text looks like one of them.
 
-use memchr::memmem;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
 
 /// Bytes of a chunk that are looked at once more with the next one: more than a name and its value take.
 const CARRY: usize = 96;
 
-/// The ends of the members' names.
-const NAMES: [&[u8]; 2] = [b"reason\"", b"status\""];
+/// Find the ends of the members' names. Making a finder takes as long as a search of a kilobyte, so they are made once.
+static NAMES: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["reason\"", "status\""].map(|name| Finder::new(name)));
 
 /// The values that say that a cap has cut the answer short.
 const CUT: [&[u8]; 6] = [
@@ -54,9 +56,9 @@ impl EndReasons {
     }
 
     fn search(&mut self, bytes: &[u8]) {
-        for name in NAMES {
-            for at in memmem::find_iter(bytes, name) {
-                let rest = bytes.get(at.saturating_add(name.len())..).unwrap_or_default();
+        for name in NAMES.iter() {
+            for at in name.find_iter(bytes) {
+                let rest = bytes.get(at.saturating_add(name.needle().len())..).unwrap_or_default();
                 if let Some(value) = string_value(rest) {
                     self.take(value);
                 }
