@@ -26,6 +26,7 @@
 //! - [`quantity`]: units, milliseconds and millionths, which saturate
 //! - [`request`]: prompts, by API
 //! - [`session`]: one request's phases, events and effects
+//! - [`sort`]: sorting in little code
 //! - [`store`]: reservations and settlements, in this Envoy or through the sidecar
 //! - [`stream_edit`]: changes to streams on their way to the client
 //! - [`telemetry`]: log fields and metrics
@@ -46,6 +47,7 @@ mod proxy;
 pub mod quantity;
 pub mod request;
 pub mod session;
+pub mod sort;
 pub mod store;
 pub mod stream_edit;
 pub mod telemetry;

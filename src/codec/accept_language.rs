@@ -3,12 +3,15 @@
 //! Preferences are tried in the order of their weights, each first whole, and then with its last subtags cut off one by
 //! one (RFC 4647, section 3.4). Beyond the RFC, `zh` also matches `zh-CN`.
 
+use crate::sort;
+use std::cmp::Reverse;
+
 /// The language in `available` that a client with the header `accepted` prefers; none if the header names none of them.
 /// `available` is in lower case.
 pub fn choose<'a>(accepted: &str, available: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let mut ranges: Vec<_> = accepted.split(',').filter_map(range).collect();
     // The sort is stable: ranges with the same weight keep their order.
-    ranges.sort_by_key(|(_, thousandths)| std::cmp::Reverse(*thousandths));
+    sort::by_key(&mut ranges, |(_, thousandths)| Reverse(*thousandths));
     ranges.into_iter().find_map(|(range, _)| best(&range, available.clone()))
 }
 

@@ -78,14 +78,15 @@ fn plans(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> BTreeMap<String, Arc<LimitSet>> {
-    let plan = |(name, plan): (&String, &raw::Plan)| {
+    let mut plans = BTreeMap::new();
+    for (name, plan) in raw {
         let path = path.member(name);
         if name.trim().is_empty() {
             problems.expected(&path, "a plan with a name", quoted(name));
         }
-        (name.clone(), Arc::new(at_least_one(plan.limits(), plan.terms(), &path, problems)))
-    };
-    raw.iter().map(plan).collect()
+        plans.insert(name.clone(), Arc::new(at_least_one(plan.limits(), plan.terms(), &path, problems)));
+    }
+    plans
 }
 
 fn at_least_one(

@@ -269,7 +269,9 @@ impl Config {
 
     /// The ids in the store of the keys that the configuration names.
     pub fn ids(&self) -> BTreeSet<Arc<str>> {
-        self.keys.keys().map(|id| self.hashed(id)).collect()
+        let mut ids = BTreeSet::new();
+        ids.extend(self.keys.keys().map(|id| self.hashed(id)));
+        ids
     }
 
     fn hashed(&self, id: &Arc<str>) -> Arc<str> {

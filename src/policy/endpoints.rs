@@ -7,6 +7,7 @@
 use crate::policy::pattern::Pattern;
 use crate::request::path::{Reading, readings};
 use crate::request::{Api, Endpoint, deployment};
+use crate::sort;
 use std::cmp::Reverse;
 
 /// The treatment of requests to a path, from the laxest to the strictest.
@@ -82,7 +83,7 @@ impl Endpoints {
     /// known either; they count if it is none. Of equally specific patterns, the strictest wins.
     pub fn new(rules: impl IntoIterator<Item = (Pattern, Rule)>, others: Option<Rule>) -> Self {
         let mut rules: Vec<_> = rules.into_iter().collect();
-        rules.sort_by_cached_key(|(pattern, rule)| {
+        sort::by_key(&mut rules, |(pattern, rule): &(Pattern, Rule)| {
             (pattern.specificity(), Reverse(rule.treatment), pattern.clone())
         });
         Self { rules, others }

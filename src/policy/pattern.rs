@@ -3,6 +3,7 @@
 //! `*` matches any run of characters, including none; every other character matches itself. Case does not matter, since
 //! some upstreams find a model by its name in any case. A literal `*` cannot be written: no model's name has one.
 
+use crate::sort;
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 use std::sync::Arc;
@@ -86,19 +87,12 @@ pub struct ByPattern<T> {
     values: Vec<(Pattern, T)>,
 }
 
-/// Sorts patterns, each with the place of its value: once for all types of values, for each sort is 10 KB of code.
-fn sort(patterns: &mut [(Pattern, usize)]) {
-    patterns.sort_by(|(a, _), (b, _)| a.precedence(b));
-}
-
 impl<T> ByPattern<T> {
     /// Values in any order.
     pub fn new(values: impl IntoIterator<Item = (Pattern, T)>) -> Self {
-        let (mut patterns, mut values): (Vec<_>, Vec<_>) =
-            values.into_iter().enumerate().map(|(at, (pattern, value))| ((pattern, at), Some(value))).unzip();
-        sort(&mut patterns);
-        let value = |(pattern, at): (Pattern, usize)| Some((pattern, values.get_mut(at)?.take()?));
-        Self { values: patterns.into_iter().filter_map(value).collect() }
+        let mut values: Vec<_> = values.into_iter().collect();
+        sort::by(&mut values, |(a, _), (b, _)| a.precedence(b));
+        Self { values }
     }
 
     /// The value for `model`. A request that names no model matches only `*`.

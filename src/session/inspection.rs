@@ -10,6 +10,7 @@ use crate::config::{self, Config, OnError, Store};
 use crate::identity::RequestView;
 use crate::policy::{Applied, Candidates, Owner, Subject};
 use crate::quantity::{Millis, Units};
+use crate::sort;
 use crate::store::Standing;
 use crate::store::local::SharedData;
 use crate::store::wire::{Charge, ScopeCharges};
@@ -224,7 +225,7 @@ fn counters<S: SharedData>(cx: &Cx<'_, S>) -> (Vec<Counter>, usize) {
     let share = |counter: &Counter| {
         u128::from(counter.used.get()) * 1_000_000 / u128::from(counter.capacity.get().max(1))
     };
-    counters.sort_by_key(|counter| Reverse(share(counter)));
+    sort::by_key(&mut counters, |counter| Reverse(share(counter)));
     let more = counters.len().saturating_sub(MAX_SHOWN) + unread.len();
     counters.truncate(MAX_SHOWN);
     (counters, more)
@@ -250,7 +251,7 @@ fn windows(config: &Config) -> Vec<(Option<String>, Applied)> {
             break;
         }
     }
-    windows.sort_by(|(_, a), (_, b)| a.scope.cmp(&b.scope));
+    sort::by(&mut windows, |(_, a), (_, b)| a.scope.cmp(&b.scope));
     windows
 }
 

@@ -139,9 +139,10 @@ impl Mirror {
         let leaves_a_trace = |change: &Change| change.receipt.is_some() || !change.is_void();
         let changes =
             std::mem::take(&mut self.gathered).into_iter().filter(|(_, change)| leaves_a_trace(change));
-        let mut changes: Vec<(String, Change)> = changes.collect();
         // Slots come free before others are taken.
-        changes.sort_by_key(|(_, change)| change.step == Step::Runs);
+        let (running, mut changes): (Vec<_>, Vec<(String, Change)>) =
+            changes.partition(|(_, change)| change.step == Step::Runs);
+        changes.extend(running);
         let mut held: Vec<Receipt> = changes.iter().map(|(_, change)| change.unwritten()).collect();
         for (scope, places) in places_by_scope(&changes) {
             let step = |(nth, at): &(usize, usize)| changes.get(*nth)?.1.in_scope(*at);

@@ -19,6 +19,7 @@ use super::keys::ROLL;
 use super::local::{SharedData, change_value};
 use crate::config::Fingerprint;
 use crate::quantity::Millis;
+use crate::sort;
 use crate::telemetry::series::Gauge;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -260,7 +261,7 @@ impl<S: SharedData> Roll<S> {
                 entry.is_spare = stands_by;
             }
             after.extend(own);
-            after.sort_by_key(|entry| entry.number);
+            sort::by_key(&mut after, |entry| entry.number);
             ((stands_by, changes(&before, &after)), encode(&after))
         });
         changed.unwrap_or_else(|_| {
@@ -295,7 +296,8 @@ fn changes(before: &[Entry], after: &[Entry]) -> Vec<(Gauge, i64)> {
         Gauge::ConfigInfo { hash } => i64::from(!entry.is_spare && entry.config == hash),
     };
     let sum = |entries: &[Entry], gauge| entries.iter().map(|entry| of(entry, gauge)).sum::<i64>();
-    let hashes: BTreeSet<Fingerprint> = before.iter().chain(after).map(|entry| entry.config).collect();
+    let mut hashes = BTreeSet::new();
+    hashes.extend(before.iter().chain(after).map(|entry| entry.config));
     let gauges = Gauge::AT_START.into_iter().chain(hashes.into_iter().map(|hash| Gauge::ConfigInfo { hash }));
     let changes = gauges.map(|gauge| (gauge, sum(after, gauge).saturating_sub(sum(before, gauge))));
     changes.filter(|(_, change)| *change != 0).collect()

@@ -44,7 +44,8 @@ pub(super) fn comment(out: &mut String, depth: usize, text: &str) {
 /// Writes the parameters of a function. `size` is the size of the `schema`, in bytes.
 pub(super) fn parameters(out: &mut String, schema: &Schema<'_>, size: usize) {
     let mut root = schema;
-    let definitions = schema.definitions.iter().map(|(name, schema)| (&**name, schema)).collect();
+    let mut definitions = BTreeMap::new();
+    definitions.extend(schema.definitions.iter().map(|(name, schema)| (&**name, schema)));
     let left = size.saturating_mul(GROWTH).saturating_add(GROWTH_BEYOND);
     let mut types = Types { out, definitions, within: Vec::new(), left };
     if root.properties.is_empty()

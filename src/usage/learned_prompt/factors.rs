@@ -64,13 +64,15 @@ impl Factors {
             let (cell, permille) = entry.split_once('=')?;
             Some((cell.parse().ok()?, Factor::from_permille(permille.parse().ok()?)))
         });
-        Self(entries.collect())
+        entries.collect()
     }
 }
 
 impl FromIterator<(Cell, Factor)> for Factors {
     fn from_iter<T: IntoIterator<Item = (Cell, Factor)>>(entries: T) -> Self {
-        Self(entries.into_iter().collect())
+        let mut factors = BTreeMap::new();
+        factors.extend(entries);
+        Self(factors)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     BOUNDS, Cell, ENOUGH, Factor, Factors, Lesson, MAX_CELLS, MAX_LESSONS, MAX_NEEDED, MAX_VOTERS, Voter,
 };
+use crate::sort;
 use serde::{Deserialize, Serialize};
 
 /// The votes about each cell, the one that was taught last at the end.
@@ -115,7 +116,7 @@ fn move_to_end<K: PartialEq, V: Default>(entries: &mut Vec<(K, V)>, key: K, most
 
 /// The middle one of `values`, or, of an even number, the middle of the two in the middle, rounded down.
 fn median(mut values: Vec<u16>) -> Option<u16> {
-    values.sort_unstable();
+    sort::by(&mut values, Ord::cmp);
     let upper = *values.get(values.len() / 2)?;
     let lower = *values.get(values.len().saturating_sub(1) / 2)?;
     Some(lower.midpoint(upper))
