@@ -698,10 +698,19 @@ fn send(reply: &Reply) {
 
 /// Edits headers that have not gone on (docs/envoy.md#released-headers). docs/envoy.md#host-call-costs: a few single
 /// edits cost less than writing the whole map, and one that changes nothing costs nearly as much as one that does. So
-/// if the headers are `known`, those that are not there are not removed, nor those that get another value.
+/// if the headers are `known`, those that are not there are not removed, nor those that get another value, and those
+/// that are new are added, for which Envoy need not look for them.
 fn edit_headers(map: MapType, edits: &HeaderEdits, known: Option<&HeaderMap>) {
+    if edits.remove.is_empty() && edits.set.is_empty() {
+        return;
+    }
+    let present: Option<Vec<&[u8]>> = known.map(|headers| headers.names().collect());
+    let count = |name: &str| {
+        let present = present.as_ref()?;
+        Some(present.iter().filter(|known| **known == name.as_bytes()).count())
+    };
     let is_set = |removed: &str| edits.set.iter().any(|(name, _)| *name == removed);
-    let may_stay = |name| match known.map(|headers| headers.count(name)) {
+    let may_stay = |name| match count(name) {
         Some(0) => true,
         Some(1) => is_set(name),
         _ => false,
@@ -710,7 +719,11 @@ fn edit_headers(map: MapType, edits: &HeaderEdits, known: Option<&HeaderMap>) {
         let _ = hostcalls::set_map_value_bytes(map, name, None);
     }
     for (name, value) in &edits.set {
-        let _ = hostcalls::set_map_value_bytes(map, name, Some(value.as_bytes()));
+        let value = value.as_bytes();
+        let _ = match count(name) {
+            Some(0) => hostcalls::add_map_value_bytes(map, name, value),
+            _ => hostcalls::set_map_value_bytes(map, name, Some(value)),
+        };
     }
 }
 

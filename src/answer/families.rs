@@ -53,24 +53,22 @@ const ANTHROPIC_OUTPUT_TOKENS: Family = [
     "anthropic-ratelimit-output-tokens-reset",
 ];
 
+const FAMILIES: [Family; 11] = [
+    REQUESTS,
+    TOKENS,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    COST,
+    CONCURRENCY,
+    CLOSEST,
+    ANTHROPIC_REQUESTS,
+    ANTHROPIC_TOKENS,
+    ANTHROPIC_INPUT_TOKENS,
+    ANTHROPIC_OUTPUT_TOKENS,
+];
+
 /// The names of all families.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    [
-        REQUESTS,
-        TOKENS,
-        INPUT_TOKENS,
-        OUTPUT_TOKENS,
-        COST,
-        CONCURRENCY,
-        CLOSEST,
-        ANTHROPIC_REQUESTS,
-        ANTHROPIC_TOKENS,
-        ANTHROPIC_INPUT_TOKENS,
-        ANTHROPIC_OUTPUT_TOKENS,
-    ]
-    .into_iter()
-    .flatten()
-}
+pub(super) const NAMES: &[&str] = FAMILIES.as_flattened();
 
 /// For each metric, the limit that is closest to being reached.
 struct ByMetric<'a> {
@@ -128,16 +126,15 @@ fn written<'a>(
     families: impl IntoIterator<Item = (Family, Option<&'a LimitStatus>)>,
     reset: impl Fn(&LimitStatus) -> String,
 ) -> Headers {
-    let family = |([limit, remaining, reset_name], status): (Family, Option<&LimitStatus>)| {
-        let status = status?;
+    let mut headers = Headers::new();
+    for ([limit, remaining, reset_name], status) in families {
+        let Some(status) = status else { continue };
         let metric = status.limit.metric;
-        Some([
-            (limit, amount(metric, status.capacity())),
-            (remaining, amount(metric, status.remaining())),
-            (reset_name, reset(status)),
-        ])
-    };
-    families.into_iter().filter_map(family).flatten().collect()
+        headers.push((limit, amount(metric, status.capacity())));
+        headers.push((remaining, amount(metric, status.remaining())));
+        headers.push((reset_name, reset(status)));
+    }
+    headers
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
 use crate::request::{Api, Endpoint};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The longest wait that is worth a client's retry.
 const MAX_RETRY: Millis = Millis::MINUTE;
@@ -126,8 +126,8 @@ impl Dialect {
 
 /// The headers to remove from an upstream's response before the filter adds its own: they report the upstream's limits,
 /// not the client's.
-pub fn replaced_headers() -> impl Iterator<Item = &'static str> {
-    families::names().chain(ietf::NAMES).chain([warning::NAME, SOURCE])
+pub fn replaced_headers() -> Vec<&'static str> {
+    [families::NAMES, &ietf::NAMES, &[warning::NAME, SOURCE]].concat()
 }
 
 impl Refusal {
@@ -332,18 +332,19 @@ impl ApiError<'_> {
     fn reply(&self, dialect: Dialect, mut headers: Headers) -> Reply {
         headers.insert(0, ("content-type", "application/json".into()));
         let body = if dialect.is_anthropic() { self.for_anthropic() } else { self.for_openai() };
-        Reply { status: self.status, headers, body: body.to_string().into_bytes() }
+        Reply { status: self.status, headers, body: body.into_bytes() }
     }
 
     /// <https://platform.openai.com/docs/guides/error-codes>
-    fn for_openai(&self) -> Value {
-        let (kind, code) = self.openai;
-        json!({"error": {"message": self.message, "type": kind, "param": null, "code": code}})
+    fn for_openai(&self) -> String {
+        let ((kind, code), message) = (self.openai, Value::from(self.message));
+        format!(r#"{{"error":{{"code":"{code}","message":{message},"param":null,"type":"{kind}"}}}}"#)
     }
 
     /// <https://docs.anthropic.com/en/api/errors#error-shapes>
-    fn for_anthropic(&self) -> Value {
-        json!({"type": "error", "error": {"type": self.anthropic, "message": self.message}})
+    fn for_anthropic(&self) -> String {
+        let (kind, message) = (self.anthropic, Value::from(self.message));
+        format!(r#"{{"error":{{"message":{message},"type":"{kind}"}},"type":"error"}}"#)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::policy::limit::{Enforcement, Limit};
 use crate::policy::status::tests::status;
 use crate::quantity::{NonZeroMillis, Units};
 use crate::window::Window;
+use serde_json::json;
 use std::sync::Arc;
 
 const CHAT: Wording<'_> = wording(config::Headers::Auto, Endpoint::ChatCompletions);
@@ -168,7 +169,7 @@ fn errors_have_the_shape_of_the_api_unless_the_configuration_names_one() {
 fn the_upstreams_headers_of_every_dialect_are_replaced() {
     use config::Headers::{Auto, Ietf};
     for reply in [reply(Auto, Endpoint::Messages), reply(Ietf, Endpoint::Messages)] {
-        assert!(names(&reply).iter().all(|name| replaced_headers().any(|replaced| replaced == *name)));
+        assert!(names(&reply).iter().all(|name| replaced_headers().contains(name)));
     }
 }
 

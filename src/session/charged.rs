@@ -84,10 +84,10 @@ impl Ended<'_> {
         let is_given_back = basis == Basis::Failed && !self.estimate.full.of(Metric::TotalTokens).is_zero();
         let has_input = usage.is_some_and(|usage| usage.input_tokens.is_some()) || is_given_back;
         if has_input || !cost.input_tokens.is_zero() {
-            cx.log(Field::InputTokens, cost.input_tokens);
+            cx.log(Field::InputTokens, cost.input_tokens.get());
         }
         if usage.is_some() || is_given_back || !cost.output_tokens.is_zero() {
-            cx.log(Field::OutputTokens, cost.output_tokens);
+            cx.log(Field::OutputTokens, cost.output_tokens.get());
         }
         if basis.is_measured() && self.knows_input() && is_priced(&self.facts.models, cx) {
             cx.log(Field::CostUsd, millionths_label(cost.cost_micro_usd.get()));

@@ -206,7 +206,7 @@ impl Forwarded {
             return edits;
         }
         if !self.statuses.is_empty() && refused_by != Some(answer::Source::Upstream) {
-            edits.remove = answer::replaced_headers().collect();
+            edits.remove = answer::replaced_headers();
             edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now);
         }
         let waited = self.waited.map(|waited| ("x-ratelimit-waited-ms", waited.to_string()));

@@ -12,6 +12,7 @@
 
 use crate::codec::varint::{push, take};
 use crate::quantity::Millis;
+use crate::sort;
 use crate::window::{Algorithm, Counter, Window};
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -25,28 +26,44 @@ pub(super) const SHARED: Name = [0; 8];
 /// The name of `scope`. Counters have their owner in their names, so two scopes with one name would share a place in
 /// their shard, and still no counter.
 pub(super) fn scope_name(scope: &str) -> Name {
-    name(scope.bytes())
+    Hash::EMPTY.with(scope.bytes()).name()
 }
 
-/// The name of the counter of `identity` for the limit `limit_name` over `window`, in its scope. The configuration
+/// The beginning of the names of all counters of `identity` in its scope.
+pub(super) fn owner(identity: &str) -> Hash {
+    Hash::EMPTY.with(identity.bytes().chain([0]))
+}
+
+/// The name of the counter of an `owner` for the limit `limit_name` over `window`, in its scope. The configuration
 /// chooses the names of limits, and identities are SHA-256 digests: an attacker has to try 2⁶⁴ keys to find one that
 /// shares the counter of another.
-pub(super) fn counter_name(identity: &str, limit_name: &str, window: &Window) -> Name {
+pub(super) fn counter_name(owner: Hash, limit_name: &str, window: &Window) -> Name {
     let Window { length, algorithm } = window.counted();
     let segments = match algorithm {
         Algorithm::SlidingWindow { segments } => segments.get(),
         _ => 0,
     };
     // No part has a byte of zero but the numbers, whose length is fixed.
-    let texts = [identity, limit_name, algorithm.name()].into_iter().flat_map(|text| text.bytes().chain([0]));
-    name(texts.chain(length.get().get().to_be_bytes()).chain(segments.to_be_bytes()))
+    let texts = [limit_name, algorithm.name()];
+    let with_texts = texts.into_iter().fold(owner, |hash, text| hash.with(text.bytes().chain([0])));
+    with_texts.with(length.get().get().to_be_bytes()).with(segments.to_be_bytes()).name()
 }
 
-/// A name of `bytes`, by FNV-1a.
-fn name(bytes: impl Iterator<Item = u8>) -> Name {
-    bytes
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-        .to_be_bytes()
+/// A name so far, by FNV-1a.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hash(u64);
+
+impl Hash {
+    const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    fn with(self, bytes: impl IntoIterator<Item = u8>) -> Self {
+        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        Self(bytes.into_iter().fold(self.0, step))
+    }
+
+    const fn name(self) -> Name {
+        self.0.to_be_bytes()
+    }
 }
 
 /// The counters that are charged together.
@@ -136,7 +153,7 @@ impl<'b> Scope<'b> {
     /// been read stay as they are.
     pub(super) fn coarsen(&mut self) -> bool {
         let mut by_size: Vec<&mut Slot> = self.counters.iter_mut().collect();
-        by_size.sort_by_cached_key(|slot| Reverse(slot.size()));
+        sort::by_key(&mut by_size, |slot| Reverse(slot.size()));
         by_size.into_iter().any(|slot| slot.counter.coarsen())
     }
 }

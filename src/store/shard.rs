@@ -9,7 +9,7 @@
 //! is left gets coarser counters, which refuse for longer and never admit more. Only what is as coarse as it can be may
 //! pass its room: a counter takes [`COARSE_BYTES`] then, so four of them do not.
 
-use super::scope::{Name, SHARED, Scope, Slot, counter_name, scope_name};
+use super::scope::{Name, SHARED, Scope, Slot, counter_name, owner, scope_name};
 use crate::codec::varint::{push, take};
 use crate::quantity::{Millis, Units};
 use crate::store::charge::{Charge, ScopeCharges};
@@ -270,11 +270,15 @@ impl<'b> Shard<'b> {
         let Some(slots) = self.scopes.get_mut(place).map(|scope| scope.counters(now)) else {
             return Counters { slots: &mut [], places: Vec::new(), charges, now, place: counters_at };
         };
+        // Mostly all have the same owner.
+        let mut last = (None, owner(""));
         let places = charges
             .iter()
             .map(|charge| {
-                let identity = if shared { "" } else { &charge.identity };
-                let name = counter_name(identity, &charge.name, &charge.window);
+                if !shared && last.0 != Some(&charge.identity) {
+                    last = (Some(&charge.identity), owner(&charge.identity));
+                }
+                let name = counter_name(last.1, &charge.name, &charge.window);
                 let slot = || Slot { name, counter: Counter::new(&charge.window, charge.limit) };
                 index_or_push(slots, |slot| slot.name == name, slot)
             })

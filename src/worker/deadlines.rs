@@ -1,13 +1,14 @@
 //! The deadlines of requests, in their order.
 
+use super::by_stream::ByStream;
 use crate::quantity::Millis;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Deadlines, at most one per stream.
 #[derive(Clone, Debug, Default)]
 pub struct Deadlines {
     in_order: BTreeSet<(Millis, u32)>,
-    by_stream: HashMap<u32, Millis>,
+    by_stream: ByStream<Millis>,
 }
 
 impl Deadlines {

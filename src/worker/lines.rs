@@ -1,12 +1,12 @@
 //! Lines of the access log that are being written: the fields of a request gather here, and leave in one pass when
 //! nothing more comes.
 
+use super::by_stream::ByStream;
 use crate::telemetry::access_log::LogFields;
-use std::collections::HashMap;
 
 /// The fields so far, by stream.
 #[derive(Debug, Default)]
-pub(super) struct Lines(HashMap<u32, LogFields>);
+pub(super) struct Lines(ByStream<LogFields>);
 
 impl Lines {
     /// Takes more fields of the request of `stream`. Returns its line, unless `more` may come.

@@ -3,6 +3,7 @@
 //! The worker delivers events to requests, which handle them ([`crate::session`]), and collects their effects. Nothing
 //! here calls Envoy, and time is an argument, so that all of it runs in native tests.
 
+mod by_stream;
 mod deadlines;
 mod lines;
 mod steps;
@@ -18,9 +19,9 @@ use crate::store::sidecar::{Callout, Kind};
 use crate::store::{CalloutOutcome, Failure, Stores};
 use crate::telemetry::series::Gauge;
 use crate::telemetry::stats::{Report, Stats};
+use by_stream::ByStream;
 use deadlines::Deadlines;
 use lines::Lines;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use steps::{Pace, Steps};
@@ -31,7 +32,7 @@ pub struct Worker<S> {
     config: Arc<Config>,
     stores: Stores<S>,
     /// The requests that are not idle, by stream.
-    sessions: HashMap<u32, Session>,
+    sessions: ByStream<Session>,
     deadlines: Deadlines,
     /// Those of answers of the store, which ticks alone serve.
     answers: Deadlines,
@@ -71,7 +72,7 @@ impl<S: SharedData> Worker<S> {
         Self {
             stores: Stores::new(config.store(), config.namespace(), config.ids(), data)
                 .learning(config.learns_prompts()),
-            sessions: HashMap::new(),
+            sessions: ByStream::default(),
             deadlines: Deadlines::default(),
             answers: Deadlines::default(),
             ticked: Millis::ZERO,

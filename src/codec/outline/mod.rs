@@ -95,8 +95,18 @@ impl Outline {
                 }
                 At::Between { expects_name } => {
                     let expects_name = *expects_name;
-                    self.between(byte, expects_name);
-                    rest = after;
+                    // A name that is whole need not be copied.
+                    let name = if expects_name && byte == b'"' { whole_name(after) } else { None };
+                    rest = match name {
+                        Some((name, after)) => {
+                            self.named(name);
+                            after
+                        }
+                        None => {
+                            self.between(byte, expects_name);
+                            after
+                        }
+                    };
                 }
                 At::Name { name, is_escaped } => {
                     let run = if *is_escaped { 0 } else { memchr2(b'"', b'\\', rest).unwrap_or(rest.len()) };
@@ -200,9 +210,9 @@ impl Outline {
     /// The first byte of the value of the member at `path` has come.
     fn begin_value(&mut self, byte: u8) {
         let is_container = matches!(byte, b'{' | b'[');
-        let is_vital = self.places.is_vital(&self.path);
+        let (want, is_vital) = self.places.want(&self.path);
         let has_room = self.has_room() || (is_vital && self.out.len() < MAX_BYTES);
-        match self.places.want(&self.path) {
+        match want {
             Want::Enter if is_container && has_room => {
                 self.write_name();
                 self.enter(byte);
@@ -315,4 +325,12 @@ impl Outline {
             self.out.push(b',');
         }
     }
+}
+
+/// The name that `bytes` begin with, and what follows its quotation mark; none if it does not end there, is too long to
+/// be looked at whole, or has an escape.
+fn whole_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr2(b'"', b'\\', bytes).filter(|end| *end <= MAX_NAME_BYTES)?;
+    let (name, rest) = bytes.split_at_checked(end)?;
+    Some((name, rest.strip_prefix(b"\"")?))
 }

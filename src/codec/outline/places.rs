@@ -11,22 +11,20 @@ pub struct Places {
 }
 
 impl Places {
-    pub(super) fn want(self, path: &str) -> Want {
+    /// What to do with the member at `path`, and whether it is kept even if the outline is large already. Every member
+    /// of a document is looked up here, and most are at no place: their first bytes tell.
+    pub(super) fn want(self, path: &str) -> (Want, bool) {
         let mut want = Want::Skip;
-        for rest in self.vital.iter().chain(self.others).filter_map(|place| place.strip_prefix(path)) {
-            if rest.is_empty() {
-                return Want::Keep;
-            }
-            if rest.starts_with('.') {
-                want = Want::Enter;
+        for (places, are_vital) in [(self.vital, true), (self.others, false)] {
+            for place in places.iter().filter(|place| place.as_bytes().first() == path.as_bytes().first()) {
+                match place.strip_prefix(path) {
+                    Some("") => return (Want::Keep, are_vital),
+                    Some(rest) if rest.starts_with('.') => want = Want::Enter,
+                    _ => {}
+                }
             }
         }
-        want
-    }
-
-    /// Whether the member at `path` is kept even if the outline is large already.
-    pub(super) fn is_vital(self, path: &str) -> bool {
-        self.vital.contains(&path)
+        (want, false)
     }
 }
 

@@ -34,6 +34,7 @@ use crate::telemetry::access_log::{Field, LogFields};
 use crate::window::WindowState;
 use serde_json::{Value, json};
 use std::cell::Cell;
+use std::collections::HashMap;
 
 const NOW: u64 = 1_700_000_000_000;
 
