@@ -79,7 +79,8 @@ fn page_of(file: &str) -> &'static str {
     }
 }
 
-/// What pages show beside commands: the beginning of each block, and where it comes from.
+/// What pages show beside commands: the beginning of each block, and the test that makes it so, or the page that
+/// explains it.
 const SHOWN: [(&str, &str); 9] = [
     ("HTTP/1.1 429 Too Many Requests", "tests/demo.rs"),
     ("demo: log {", "tests/demo.rs"),
@@ -114,6 +115,9 @@ fn all_commands() -> Vec<(String, String)> {
 
 #[test]
 fn every_command_has_its_test() {
+    for (begin, file) in SHOWN {
+        assert!(root().join(file).exists(), "{begin}: {file}");
+    }
     for (page, command) in all_commands() {
         let run = run_of(&page, &command).unwrap_or_else(|| panic!("{page}: nothing runs `{command}`"));
         if let Run::By(file, text) | Run::Not(_, file, text) = run {
