@@ -14,8 +14,9 @@ HEAD = """# Compatibility
 
 `make compat` plays the core of the end-to-end suite on every version below and writes this page: the tables are the
 output of its last run. Versions are pinned in [tests/compat/](../tests/compat), and a number is how many tests passed
-of how many; what failed has its reason. It runs on x86-64 Linux, and in CI every night. `make test` runs the whole
-suite on the first Envoy of the table, on Debian's Redis, and with the official clients.
+of how many; one that fails is tried once more, and what fails twice has its reason. It runs on x86-64 Linux, and in CI
+every night. `make test` runs the whole suite on the first Envoy of the table, on Debian's Redis, and with the official
+clients.
 """
 
 ENVOYS = """
