@@ -221,9 +221,10 @@ fn every_reason_for_which_a_request_is_refused_is_listed() {
     let bad =
         [BadBody::UnknownCoding, BadBody::TooLarge(1), BadBody::TooCompressed(1), BadBody::Unreadable(fault)];
     let of_bodies = bad.map(Refusal::BadBody);
+    let cap = Refusal::OutputCap(BadCap::Unread { most: 1 });
     let mut found: Vec<_> = of_bodies
         .iter()
-        .chain(&[Refusal::ClosedEndpoint, Refusal::WebSocket])
+        .chain(&[Refusal::ClosedEndpoint, Refusal::ForbiddenModel(None), cap, Refusal::WebSocket])
         .filter_map(Refusal::reason)
         .collect();
     found.sort_unstable();
