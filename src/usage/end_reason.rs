@@ -12,8 +12,7 @@ use std::sync::LazyLock;
 const CARRY: usize = 96;
 
 /// Find the ends of the members' names. Making a finder takes as long as a search of a kilobyte, so they are made once.
-static NAMES: LazyLock<[Finder<'static>; 2]> =
-    LazyLock::new(|| ["reason\"", "status\""].map(|name| Finder::new(name)));
+static NAMES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["reason\"", "status\""].map(Finder::new));
 
 /// The values that say that a cap has cut the answer short.
 const CUT: [&[u8]; 6] = [
