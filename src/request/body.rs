@@ -45,11 +45,39 @@ impl<'a> Body<'a> {
 
 /// Whether JSON has nothing that some readers do not read: halves of surrogate pairs, deep values and long numbers.
 fn is_simple(text: &str) -> bool {
-    let brackets =
-        memchr::memchr2_iter(b'}', b']', text.as_bytes()).take(MAX_DEPTH.saturating_add(1)).count();
-    text.len() <= MAX_NUMBER
-        && brackets <= MAX_DEPTH
-        && ["\\ud", "\\uD"].iter().all(|half| memmem::find(text.as_bytes(), half.as_bytes()).is_none())
+    let bytes = text.as_bytes();
+    let is_half = |at: usize| matches!(bytes.get(at.saturating_add(2)), Some(b'd' | b'D'));
+    // Wherever a long number begins, it goes on to the second of these places behind it.
+    let may_be_number =
+        |at: usize| matches!(bytes.get(at), Some(b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+    !memmem::find_iter(bytes, b"\\u").any(is_half)
+        && !(MAX_NUMBER / 2..bytes.len()).step_by(MAX_NUMBER / 2).any(may_be_number)
+        && !is_deep(bytes)
+}
+
+/// Whether JSON has more than [`MAX_DEPTH`] arrays and objects in each other.
+fn is_deep(bytes: &[u8]) -> bool {
+    let opens = memchr::memchr2_iter(b'{', b'[', bytes).take(MAX_DEPTH.saturating_add(1)).count();
+    if opens <= MAX_DEPTH {
+        return false;
+    }
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for byte in bytes {
+        match (byte, in_string) {
+            _ if is_escaped => is_escaped = false,
+            (b'\\', true) => is_escaped = true,
+            (b'"', _) => in_string = !in_string,
+            (b'{' | b'[', false) => {
+                depth = depth.saturating_add(1);
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            (b'}' | b']', false) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 fn is_strict(text: &str) -> bool {
@@ -72,6 +100,8 @@ mod tests {
             (format!(r#"{{"seed":{}}}"#, "1".repeat(MAX_NUMBER + 1)), false),
             (deep(MAX_DEPTH - 1), true),
             (deep(MAX_DEPTH), false),
+            (format!(r#"{{"x":[{}]}}"#, vec!["{}"; 500].join(",")), true),
+            (deep(MAX_DEPTH).replace("[]", r#"["]]]]]]]]]]"]"#), false),
             (r#"[{"model":"m"}]"#.to_owned(), false),
             ("{} {}".to_owned(), false),
         ] {
