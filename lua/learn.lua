@@ -72,7 +72,7 @@ local function teach(ballot, name, share)
   ballot.lessons = math.min(ballot.lessons + 1, ENOUGH)
 end
 
--- The median of the votes, within its bounds. A voter with fewer lessons than others have on average has no vote.
+-- The median of the votes, each within the bounds. A voter with fewer lessons than others have on average has no vote.
 local function factor(ballot)
   local all = 0
   for _, voter in ipairs(ballot.voters) do
@@ -86,10 +86,10 @@ local function factor(ballot)
       for s, share in ipairs(voter.shares) do
         shares[s] = share
       end
-      medians[#medians + 1] = median(shares)
+      medians[#medians + 1] = math.max(LEAST, math.min(MOST, median(shares)))
     end
   end
-  return math.max(LEAST, math.min(MOST, median(medians)))
+  return median(medians)
 end
 
 -- The ballots of the cells that are taught, and of others the only voter, or false if there are several.
