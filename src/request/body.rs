@@ -2,6 +2,7 @@
 
 use crate::codec::indexed::{Indexing, MAX_DEPTH, MAX_NUMBER};
 use crate::codec::loose_json::{self, Rewritten};
+use memchr::memmem;
 use std::cell::OnceCell;
 
 /// A request's body.
@@ -45,23 +46,21 @@ impl<'a> Body<'a> {
 /// Whether JSON has nothing that some readers do not read: halves of surrogate pairs, deep values and long numbers.
 fn is_simple(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let mut opens = 0_usize;
-    for at in memchr::memchr3_iter(b'{', b'[', b'\\', bytes) {
-        match bytes.get(at..) {
-            Some([b'\\', b'u', b'd' | b'D', ..]) => return false,
-            Some([b'\\', ..]) | None => {}
-            Some(_) => opens = opens.saturating_add(1),
-        }
-    }
+    let is_half = |at: usize| matches!(bytes.get(at.saturating_add(2)), Some(b'd' | b'D'));
     // Wherever a long number begins, it goes on to the second of these places behind it.
     let may_be_number =
         |at: usize| matches!(bytes.get(at), Some(b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
-    !(MAX_NUMBER / 2..bytes.len()).step_by(MAX_NUMBER / 2).any(may_be_number)
-        && (opens <= MAX_DEPTH || !is_deep(bytes))
+    !memmem::find_iter(bytes, b"\\u").any(is_half)
+        && !(MAX_NUMBER / 2..bytes.len()).step_by(MAX_NUMBER / 2).any(may_be_number)
+        && !is_deep(bytes)
 }
 
 /// Whether JSON has more than [`MAX_DEPTH`] arrays and objects in each other.
 fn is_deep(bytes: &[u8]) -> bool {
+    let opens = memchr::memchr2_iter(b'{', b'[', bytes).take(MAX_DEPTH.saturating_add(1)).count();
+    if opens <= MAX_DEPTH {
+        return false;
+    }
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for byte in bytes {
         match (byte, in_string) {
