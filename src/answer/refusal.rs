@@ -67,8 +67,7 @@ impl BadBody {
 
 impl Refusal {
     /// The reasons for which requests are refused for what they are.
-    pub const REASONS: [&'static str; 6] =
-        ["unreadable", "encoding", "endpoint", "upgrade", "model", "cap"];
+    pub const REASONS: [&'static str; 6] = ["unreadable", "encoding", "endpoint", "upgrade", "model", "cap"];
 
     /// Why, in a word for the access log; none if the decision says it.
     pub const fn reason(&self) -> Option<&'static str> {
