@@ -296,6 +296,34 @@ async fn usage_says_what_may_be_why_it_finds_nothing() {
     assert!(failed.err.contains("does not name this key, and rejects"), "{}", failed.err);
 }
 
+/// The counters of a group in another are with those of the outermost, which only the configuration says.
+#[tokio::test]
+async fn the_counters_of_an_organisation_are_found_by_its_configuration() {
+    let fleet = Fleet::start(&json!({
+        "groups": {"org": {"rpm": 9}, "team": {"group": "org", "rpm": 5}},
+        "keys": [{"key": "member", "group": "team", "rpm": 3}],
+    }))
+    .await;
+    assert_eq!(fleet.send("member", 2).await, 2);
+    let used = |arguments: &[&str]| {
+        let run = run(&[&["usage", "--json", "--sidecar", &fleet.url], arguments].concat());
+        assert_eq!((run.status, run.err.as_str()), (0, ""), "{arguments:?}");
+        let usage: Value = serde_json::from_str(&run.out).unwrap();
+        usage["windows"].as_array().unwrap().iter().map(|window| window["used"].clone()).collect::<Vec<_>>()
+    };
+    let config = ["--config", path(&fleet.file)];
+    for owner in [["--group", "team"], ["--group", "org"], ["--key", "member"]] {
+        assert_eq!(used(&[owner, config].concat()), [2], "{owner:?}");
+    }
+    assert_eq!(used(&["--group", "org"]), [2]);
+    assert_eq!(used(&["--group", "team"]), [] as [Value; 0]);
+    let explained = fleet.explain(&["--key", "member"], "");
+    let owners: Vec<_> = words(&explained).iter().map(|line| line[..2].join(" ")).collect();
+    for owner in ["this key", "group team", "group org"] {
+        assert!(owners.iter().any(|known| known == owner), "{explained}");
+    }
+}
+
 /// `--watch` waits for the clock: a second between two reports.
 #[tokio::test]
 async fn usage_is_shown_again_and_again() {

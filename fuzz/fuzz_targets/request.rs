@@ -68,11 +68,11 @@ fuzz_target!(|data: &[u8]| {
     if request.fault.is_none() {
         let found = &in_steps.request;
         assert_eq!((found.models(), found.output_cap()), (request.models(), request.output_cap()));
-        assert_eq!((found.stream, found.is_plain), (request.stream, request.is_plain));
+        assert_eq!((found.stream, found.is_plain()), (request.stream, request.is_plain()));
         assert_eq!(counted_in_steps(&in_steps), tokens);
     }
     // Only JSON is changed, and only a stream is asked for its usage.
-    if request.is_plain && request.fault.is_none() && request.has_content() {
+    if request.is_plain() && request.fault.is_none() && request.has_content() {
         let has_options = request.has_stream_options;
         let include_usage = request.stream.then_some(IncludeUsage { has_options });
         let output_cap = endpoint.has_output().then(|| request.new_cap(7, &request.models()));

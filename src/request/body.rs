@@ -36,10 +36,30 @@ impl<'a> Body<'a> {
     }
 
     /// Whether it is one JSON object that every reader reads, if it `is_read` as JSON by one of them.
-    pub(super) fn is_plain(&self, is_read: bool) -> bool {
+    pub(super) fn plainness(&self, is_read: bool) -> Plainness<'a> {
         let is_object = self.bytes.trim_ascii_start().first() == Some(&b'{');
-        is_object
-            && self.text.is_some_and(|text| if is_read && is_simple(text) { true } else { is_strict(text) })
+        match self.text.filter(|_| is_object) {
+            Some(text) if is_read => Plainness::OfJson(text),
+            text => Plainness::Known(text.is_some_and(is_strict)),
+        }
+    }
+}
+
+/// Whether a body is one JSON object that every reader reads. Only who changes a body asks, so it is found out then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plainness<'a> {
+    Known(bool),
+    /// That of this object, which one reader has read.
+    OfJson(&'a str),
+}
+
+impl Plainness<'_> {
+    /// Whether it is.
+    pub(super) fn is_plain(self) -> bool {
+        match self {
+            Self::Known(is_plain) => is_plain,
+            Self::OfJson(text) => is_simple(text) || is_strict(text),
+        }
     }
 }
 
@@ -107,7 +127,7 @@ mod tests {
         ] {
             let body = Body::new(text.as_bytes());
             let is_read = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            assert_eq!(body.is_plain(is_read), expected, "{}", text.get(..40).unwrap_or(&text));
+            assert_eq!(body.plainness(is_read).is_plain(), expected, "{}", text.get(..40).unwrap_or(&text));
         }
     }
 }

@@ -49,6 +49,7 @@ use crate::models;
 use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
 use crate::tokens::{Effort, Meter, PromptKind, Tokenizer, Wants};
+use body::Plainness;
 use cap::Caps;
 use names::Names;
 pub use prompt::{Counted, TextTokens};
@@ -71,10 +72,9 @@ pub struct Request<'b> {
     pub include_usage: bool,
     /// Whether it has `data_sources`, of any type: Azure answers such requests in another way, and with other options.
     pub has_data_sources: bool,
-    /// Whether the body is one JSON object, in UTF-8, so that it can be edited.
-    pub is_plain: bool,
     /// Why no reader reads the body. What comes before the fault was read.
     pub fault: Option<Fault>,
+    plainness: Plainness<'b>,
     names: Names<'b>,
     /// `n`: the number of answers to send for each prompt.
     n: u64,
@@ -135,9 +135,15 @@ impl<'b> Request<'b> {
                 request.fault.get_or_insert_with(|| Fault::whole("expected JSON"));
             }
         }
-        request.is_plain = body.is_plain(is_read);
+        request.plainness = body.plainness(is_read);
         request.complete(endpoint);
         request
+    }
+
+    /// Whether the body is one JSON object, in UTF-8, that every reader reads, so that it can be edited. A body that
+    /// was read at once is searched for that.
+    pub fn is_plain(&self) -> bool {
+        self.plainness.is_plain()
     }
 
     /// All has been read.
@@ -156,7 +162,7 @@ impl<'b> Request<'b> {
             has_stream_options: false,
             include_usage: false,
             has_data_sources: false,
-            is_plain: true,
+            plainness: Plainness::Known(true),
             fault: None,
             names: Names::default(),
             n: 1,
@@ -176,7 +182,7 @@ impl<'b> Request<'b> {
             has_stream_options: self.has_stream_options,
             include_usage: self.include_usage,
             has_data_sources: self.has_data_sources,
-            is_plain: self.is_plain,
+            plainness: Plainness::Known(self.is_plain()),
             fault: self.fault,
             names: self.names.apart(),
             n: self.n,

@@ -254,8 +254,9 @@ impl AwaitBody {
     ) -> Option<Output> {
         let (in_dry_run, enforced): (Vec<_>, Vec<_>) =
             self.subject.output_rules().partition(|rule| rule.dry_run);
-        let can_change = self.may_change_body() && request.is_plain && request.has_content();
-        let body = bytes.filter(|_| can_change);
+        let has_rules = !in_dry_run.is_empty() || !enforced.is_empty();
+        let can_change = || self.may_change_body() && request.has_content() && request.is_plain();
+        let body = bytes.filter(|_| has_rules && can_change());
         if let Err(bad) = Output::under(&in_dry_run, request, models, body) {
             self.refuses_output(bad, true, models, cx);
         }
@@ -400,9 +401,9 @@ impl AwaitBody {
             && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
             && self.may_change_body()
             && request.stream
-            && request.is_plain
             && !request.include_usage
-            && !request.has_data_sources;
+            && !request.has_data_sources
+            && request.is_plain();
         if !can {
             return None;
         }

@@ -146,7 +146,8 @@ impl Quote {
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
         );
         let default_output = accounting.default_output_tokens;
-        let editable = (request.is_plain && request.has_content()).then_some(bytes);
+        let can_change = !rules.is_empty() && request.has_content() && request.is_plain();
+        let editable = can_change.then_some(bytes);
         let (output, permitted) = match Output::under(rules, &request, &models, editable) {
             Ok(output) if request.fault.is_none() => (output, Ok(())),
             Ok(output) => (output, unread_output(rules, route.endpoint)),

@@ -268,7 +268,7 @@ fn after_body<S: SharedData>(arrival: AwaitBody, read: Read, is_coded: bool, cx:
 /// was read, or very large.
 fn may_be_form(arrival: &AwaitBody, read: &Read) -> bool {
     let text = read.texts.body();
-    let is_looked_through = read.request.is_plain && text.len() <= MAX_AT_ONCE;
+    let is_looked_through = read.request.is_plain() && text.len() <= MAX_AT_ONCE;
     arrival.says_form() && (!is_looked_through || arrival.is_form_too(text.as_bytes()))
 }
 

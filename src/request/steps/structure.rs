@@ -5,6 +5,7 @@ use super::{Read, Texts};
 use crate::codec::indexed::{Elements, Indexed, One, TooMuch, Walk};
 use crate::codec::lenient::{self, Accept as _};
 use crate::codec::loose_json::Fault;
+use crate::request::body::Plainness;
 use crate::request::{Endpoint, Request};
 
 /// The most bytes between the long values of one element or member: beyond that nobody reads it. A message with a
@@ -42,7 +43,8 @@ enum Within {
 impl Structure {
     pub(super) fn new(endpoint: Endpoint, size: u64, body: Indexed, is_as_sent: bool) -> Self {
         let mut request = Request::new(endpoint, size);
-        request.is_plain = is_as_sent && Walk::new(&body, 0, 0).peek() == Some(b'{');
+        let is_object = Walk::new(&body, 0, 0).peek() == Some(b'{');
+        request.plainness = Plainness::Known(is_as_sent && is_object);
         Self {
             endpoint,
             body,

@@ -39,7 +39,7 @@ fn facts(request: &Request<'_>, text: crate::request::TextTokens) -> Facts {
             request.has_data_sources,
             request.has_stream_options,
             request.include_usage,
-            request.is_plain,
+            request.is_plain(),
             request.has_content(),
         ],
         cap: request.output_cap(),

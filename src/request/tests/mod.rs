@@ -279,7 +279,7 @@ fn bodies_that_nobody_reads_have_a_fault() {
     ] {
         let read = Body::new(body);
         let request = Request::read(Endpoint::ChatCompletions, &read);
-        assert!(request.fault.is_some() && !request.is_plain, "{body:?}");
+        assert!(request.fault.is_some() && !request.is_plain(), "{body:?}");
         assert_eq!((request.models(), request.size()), (Candidates::UNKNOWN, body.len() as u64));
     }
 }
