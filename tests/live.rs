@@ -300,6 +300,7 @@ async fn usage_says_what_may_be_why_it_finds_nothing() {
 #[tokio::test]
 async fn the_counters_of_an_organisation_are_found_by_its_configuration() {
     let fleet = Fleet::start(&json!({
+        "store": {"type": "redis", "cluster": "sidecar"},
         "groups": {"org": {"rpm": 9}, "team": {"group": "org", "rpm": 5}},
         "keys": [{"key": "member", "group": "team", "rpm": 3}],
     }))
