@@ -73,45 +73,63 @@ macro_rules! with_limits {
     )*};
 }
 
+/// Defines structs that have limits, limits on models and terms: first their own fields, then those that every such
+/// struct has.
+macro_rules! with_terms {
+    ($($(#[$outer:meta])* struct $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* })*) => {$(
+        with_limits! {
+            $(#[$outer])*
+            struct $name {
+                $($(#[$inner])* $field: $type,)*
+                /// Limits on models, by a pattern of model names, beside the others.
+                models: BTreeMap<String, ModelLimits>,
+                /// Patterns of the models that requests may name; all by default. Others are answered 403, and so are
+                /// requests that name none. A key's list replaces its plan's.
+                allow_models: Option<Vec<String>>,
+                /// Patterns of the models that requests may not name, not even if they are allowed. A key's are beside
+                /// its plan's.
+                deny_models: Vec<String>,
+                /// The most output tokens of an answer, 1 or more. Requests that ask for more are answered 400, unless
+                /// `clamp` is set, and those that set no maximum reserve this much. A key's replaces its plan's.
+                max_output_tokens: Option<Number>,
+                /// Whether requests that ask for more than `max_output_tokens`, or set no maximum, get it in their
+                /// bodies; by default as the plan, or `false`.
+                clamp: Option<bool>,
+            }
+        }
+
+        impl $name {
+            /// The limits on models, and what requests may ask for.
+            pub fn terms(&self) -> Terms<'_> {
+                Terms {
+                    models: &self.models,
+                    allow_models: self.allow_models.as_deref(),
+                    deny_models: &self.deny_models,
+                    max_output_tokens: self.max_output_tokens,
+                    clamp: self.clamp,
+                }
+            }
+        }
+    )*};
+}
+
 with_limits! {
-    /// The limits that each key on a plan has for itself.
-    struct Plan {
-        /// Limits on models, by a pattern of model names, beside the others.
-        models: BTreeMap<String, ModelLimits>,
-        /// Patterns of the models that requests may name; all by default. Others are answered 403, and so are requests
-        /// that name none.
-        allow_models: Option<Vec<String>>,
-        /// Patterns of the models that requests may not name, not even if they are allowed.
-        deny_models: Vec<String>,
-        /// The most output tokens of an answer, 1 or more. Requests that ask for more are answered 400, unless `clamp`
-        /// is set, and those that set no maximum reserve this much.
-        max_output_tokens: Option<Number>,
-        /// Whether requests that ask for more than `max_output_tokens`, or set no maximum, get it in their bodies;
-        /// `false` by default.
-        clamp: Option<bool>,
-    }
-
-    /// The limits that the keys of a group share.
-    struct Group {
-        /// The name of the group that it is in, which shares its limits among all its groups.
-        group: Option<String>,
-        /// Limits on models, by a pattern of model names, beside the others.
-        models: BTreeMap<String, ModelLimits>,
-        /// Patterns of the models that requests may name; all by default.
-        allow_models: Option<Vec<String>>,
-        /// Patterns of the models that requests may not name.
-        deny_models: Vec<String>,
-        /// The most output tokens of an answer, 1 or more.
-        max_output_tokens: Option<Number>,
-        /// Whether requests that ask for more, or set no maximum, get it in their bodies; `false` by default.
-        clamp: Option<bool>,
-    }
-
     /// Limits on all models together that a pattern matches.
     struct ModelLimits {}
 
     /// Limits on all requests.
     struct GlobalLimits {}
+}
+
+with_terms! {
+    /// The limits that each key on a plan has for itself.
+    struct Plan {}
+
+    /// The limits that the keys of a group share.
+    struct Group {
+        /// The name of the group that it is in, which shares its limits among all its groups.
+        group: Option<String>,
+    }
 
     /// A key and its limits: `plan`, limits of its own, `group`, or several of these; or `unlimited`.
     struct Key {
@@ -128,16 +146,6 @@ with_limits! {
         group: Option<String>,
         /// Whether the key has no limits, not even those of `models` and `global`.
         unlimited: bool,
-        /// Limits on models, by a pattern of model names, beside the others.
-        models: BTreeMap<String, ModelLimits>,
-        /// Patterns of the models that the key's requests may name, in place of the plan's; all by default.
-        allow_models: Option<Vec<String>>,
-        /// Patterns of the models that the key's requests may not name, beside the plan's.
-        deny_models: Vec<String>,
-        /// The most output tokens of an answer, in place of the plan's, 1 or more.
-        max_output_tokens: Option<Number>,
-        /// Whether requests that ask for more, or set no maximum, get it in their bodies; by default as the plan.
-        clamp: Option<bool>,
     }
 
     /// Limits for everybody who is not in `keys`. Each identity has its own counters.
@@ -147,38 +155,8 @@ with_limits! {
         /// The store `redis`: the most identities without counters that get some in a second, at each sidecar, 1 to
         /// 1000000; no bound by default. Beyond it, new ones share one counter for each limit until the second is over.
         max_new_identities_per_second: Option<Number>,
-        /// Limits on models, by a pattern of model names, beside the others.
-        models: BTreeMap<String, ModelLimits>,
-        /// Patterns of the models that requests may name, in place of the plan's; all by default.
-        allow_models: Option<Vec<String>>,
-        /// Patterns of the models that requests may not name, beside the plan's.
-        deny_models: Vec<String>,
-        /// The most output tokens of an answer, in place of the plan's, 1 or more.
-        max_output_tokens: Option<Number>,
-        /// Whether requests that ask for more, or set no maximum, get it in their bodies; by default as the plan.
-        clamp: Option<bool>,
     }
 }
-
-/// Adds the view of what structs let requests ask for.
-macro_rules! with_terms {
-    ($($name:ident)*) => {$(
-        impl $name {
-            /// The limits on models, and what requests may ask for.
-            pub fn terms(&self) -> Terms<'_> {
-                Terms {
-                    models: &self.models,
-                    allow_models: self.allow_models.as_deref(),
-                    deny_models: &self.deny_models,
-                    max_output_tokens: self.max_output_tokens,
-                    clamp: self.clamp,
-                }
-            }
-        }
-    )*};
-}
-
-with_terms! { Plan Group Key FallbackLimits }
 
 /// The limits on models, and what requests may ask for.
 #[derive(Clone, Copy)]
