@@ -1,4 +1,4 @@
-//! What the headers of a request decide: whether it passes, is refused, or is counted, and how. [`super::route`] does
+//! What the headers of a request decide: whether it passes, is refused, or is counted, and how. `route` does
 //! that to requests, and the command `llm-rate-limit explain` says it of them.
 
 use crate::answer::refusal::{BadBody, Refusal};
