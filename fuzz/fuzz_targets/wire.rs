@@ -122,6 +122,7 @@ fn answer(body: &[u8], choice: u8) {
                 is_final: false,
                 may_share: false,
                 request_id: None,
+                tokens: None,
             },
             now,
         );
@@ -144,7 +145,7 @@ fn answer(body: &[u8], choice: u8) {
             stores.give_up(stream);
         }
         let sent = elements(&callout);
-        let outcome = stores.callout_ended(callout.kind, Ok(body), now);
+        let outcome = stores.callout_ended(callout.kind, Ok(body), now, &mut Stats::default());
         for (stream, answer) in outcome.answers {
             is_waiting.retain(|waiting| *waiting != stream);
             if let Answer::Decided(Decision { held, states }) = answer {
@@ -166,7 +167,8 @@ fn answer(body: &[u8], choice: u8) {
     let mut admitted = 0;
     for _ in 0..100 {
         for callout in stores.turn(now, &mut Stats::default()) {
-            let outcome = stores.callout_ended(callout.kind, Ok(&good_answer(&callout)), now);
+            let outcome =
+                stores.callout_ended(callout.kind, Ok(&good_answer(&callout)), now, &mut Stats::default());
             let is_admitted =
                 |answer: &Answer| matches!(answer, Answer::Decided(Decision { held: Some(_), .. }));
             admitted += outcome.answers.iter().filter(|(_, answer)| is_admitted(answer)).count();
