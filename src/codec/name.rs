@@ -8,9 +8,10 @@ use std::fmt::Write;
 const MAX_BYTES: usize = 256;
 
 /// The first 256 bytes of `name`, or fewer where a character would be cut. What does not print is escaped as in
-/// Rust's strings (`\n`, `\u{202e}`), so that no name can begin a line of the log, or turn one around.
+/// Rust's strings (`\n`, `\u{202e}`), so that no name can begin a line of the log, or turn one around. Nor can one end
+/// a field in quotes: a quotation mark becomes a single one, and no backslash is the last character.
 pub fn harmless(name: Cow<'_, str>) -> Cow<'_, str> {
-    if name.len() <= MAX_BYTES && name.chars().all(prints) {
+    if name.len() <= MAX_BYTES && name.chars().all(prints) && !name.ends_with('\\') {
         return name;
     }
     let mut harmless = String::new();
@@ -19,6 +20,8 @@ pub fn harmless(name: Cow<'_, str>) -> Cow<'_, str> {
         escaped.clear();
         if prints(c) {
             escaped.push(c);
+        } else if c == '"' {
+            escaped.push('\'');
         } else {
             // Writing to a string cannot fail.
             let _ = write!(escaped, "{}", c.escape_debug());
@@ -28,12 +31,14 @@ pub fn harmless(name: Cow<'_, str>) -> Cow<'_, str> {
         }
         harmless.push_str(&escaped);
     }
+    harmless.truncate(harmless.trim_end_matches('\\').len());
     Cow::Owned(harmless)
 }
 
-/// Whether `c` is what it looks like. `escape_debug` escapes what does not print, and quotes and backslashes.
+/// Whether `c` is what it looks like, and ends no field of a log that stands in quotes. `escape_debug` escapes what
+/// does not print, and quotes and backslashes.
 fn prints(c: char) -> bool {
-    matches!(c, ' '..='~') || c.escape_debug().len() == 1
+    matches!(c, ' '..='~' if c != '"') || c.escape_debug().len() == 1
 }
 
 #[cfg(test)]
@@ -45,7 +50,9 @@ mod tests {
     fn what_does_not_print_is_escaped() {
         for (name, expected) in [
             ("gpt-4o", "gpt-4o"),
-            ("接続/モデル \"é\" \\n", "接続/モデル \"é\" \\n"),
+            ("接続/モデル 'é'", "接続/モデル 'é'"),
+            ("x\" decision=\"admitted", "x' decision='admitted"),
+            ("x\\n\\\\", "x\\n"),
             ("a\n[info] admitted", "a\\n[info] admitted"),
             ("\r\0\u{1b}[31m\u{7f}\u{85}", "\\r\\0\\u{1b}[31m\\u{7f}\\u{85}"),
             ("\u{202e}\u{2028}\u{200b}\u{feff}", "\\u{202e}\\u{2028}\\u{200b}\\u{feff}"),
