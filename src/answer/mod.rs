@@ -28,9 +28,6 @@ const MAX_RETRY: Millis = Millis::MINUTE;
 /// The content codings of request bodies that can be read.
 const CODINGS: &str = "gzip, deflate, br, zstd";
 
-/// The most characters of a model's name in a message: the client chooses it.
-const MAX_MODEL: usize = 256;
-
 /// Headers to set, in order.
 pub type Headers = Vec<(&'static str, String)>;
 
@@ -191,10 +188,7 @@ impl Refusal {
 /// OpenAI has this code for models that a project may not use.
 fn forbidden_model(name: Option<&str>, dialect: Dialect) -> Reply {
     let message = match name {
-        Some(name) => {
-            let name: String = name.chars().take(MAX_MODEL).collect();
-            format!("The model \"{name}\" is not available to this key.")
-        }
+        Some(name) => format!("The model \"{name}\" is not available to this key."),
         None => "Not every model is available to this key, and nobody can tell which one the request is for: please \
                  name one in \"model\"."
             .to_owned(),

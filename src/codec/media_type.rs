@@ -10,6 +10,14 @@ pub fn is_event_stream(types: &str) -> bool {
     any(types, |kind| kind == "text/event-stream")
 }
 
+/// Whether one of `types` is of bodies that are no text: parts of a form, files, other protocols. A lax server may take
+/// any other for JSON.
+pub fn is_no_text(types: &str) -> bool {
+    const BEGINNINGS: [&str; 6] =
+        ["multipart/", "audio/", "video/", "image/", "application/octet-stream", "application/grpc"];
+    any(types, |kind| BEGINNINGS.iter().any(|beginning| kind.starts_with(beginning)))
+}
+
 fn any(types: &str, is_it: impl Fn(&str) -> bool) -> bool {
     types
         .split(',')
@@ -19,6 +27,17 @@ fn any(types: &str, is_it: impl Fn(&str) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_text_is_told_from_what_may_be_json() {
+        for types in ["multipart/form-data; boundary=x", "Application/Octet-Stream", "application/grpc+proto"]
+        {
+            assert!(is_no_text(types), "{types}");
+        }
+        for types in ["", "text/plain", "application/x-www-form-urlencoded", "application/json"] {
+            assert!(!is_no_text(types), "{types}");
+        }
+    }
 
     #[test]
     fn kinds_are_found_in_any_case_and_with_any_parameters() {

@@ -84,18 +84,20 @@ fn plans(
         if name.trim().is_empty() {
             problems.expected(&path, "a plan with a name", quoted(name));
         }
-        plans.insert(name.clone(), Arc::new(at_least_one(plan.limits(), plan.terms(), &path, problems)));
+        plans.insert(name.clone(), Arc::new(own_limits(plan.limits(), plan.terms(), false, &path, problems)));
     }
     plans
 }
 
-fn at_least_one(
+/// Builds the limits of the plan or group at `path`, of which one must be given unless it is in a group that has some.
+pub(super) fn own_limits(
     given: raw::Limits<'_>,
     terms: raw::Terms<'_>,
+    is_in_group: bool,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
-    if given.are_none() && terms.are_none() {
+    if given.are_none() && terms.are_none() && !is_in_group {
         problems.expected(path, "at least one limit", "none");
     }
     let set = limit_set(given, terms, Enforcement::default(), path, problems);
@@ -244,7 +246,7 @@ fn combined(
 }
 
 /// Reports `clamp` at `path` if there is nothing to clamp to in `set`.
-pub(super) fn check_clamp(terms: raw::Terms<'_>, set: &LimitSet, path: &Path<'_>, problems: &mut Problems) {
+fn check_clamp(terms: raw::Terms<'_>, set: &LimitSet, path: &Path<'_>, problems: &mut Problems) {
     if terms.clamp.is_some() && set.output.most.is_none() {
         let expected = "\"max_output_tokens\" beside it, or in the plan";
         problems.expected(&path.member("clamp"), expected, "neither");

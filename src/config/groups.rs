@@ -1,11 +1,9 @@
 //! Groups, checked: limits that keys share, and groups in groups.
 
 use super::error::{Path, Problems, quoted};
-use super::grants::check_clamp;
-use super::limit_set::limit_set;
+use super::grants::own_limits;
 use super::raw;
 use crate::policy::Group;
-use crate::policy::limit::Enforcement;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -92,12 +90,8 @@ fn build(
     if let Some(group) = built.get(name) {
         return Some(Arc::clone(group));
     }
-    let (path, given, terms) = (path.member(name), group.limits(), group.terms());
-    if given.are_none() && terms.are_none() && group.group.is_none() {
-        problems.expected(&path, "at least one limit", "none");
-    }
-    let set = limit_set(given, terms, Enforcement::default(), &path, problems);
-    check_clamp(terms, &set, &path, problems);
+    let is_in_group = group.group.is_some();
+    let set = own_limits(group.limits(), group.terms(), is_in_group, &path.member(name), problems);
     let group = Arc::new(Group::new(name, set, parent));
     built.insert(name.to_owned(), Arc::clone(&group));
     Some(group)

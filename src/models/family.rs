@@ -126,6 +126,11 @@ const SHORTEST_WITHIN: usize = 3;
 const OPENAI: [&str; 2] = ["openai", "azure"];
 
 impl Family {
+    /// Whether its models are OpenAI's, and can reason.
+    pub(crate) const fn is_reasoning_of_openai(self) -> bool {
+        matches!(self, Self::O1 | Self::O3 | Self::O4 | Self::Gpt5 | Self::Gpt6)
+    }
+
     /// The family of `model`.
     pub(crate) fn of(model: &str) -> Self {
         Self::split(model).0

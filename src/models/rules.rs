@@ -354,9 +354,7 @@ impl Rules {
         let rules = row_of(&ROWS, family, &rest).copied().unwrap_or(UNKNOWN);
         let rules = Self { answers: answers_of(family).unwrap_or(rules.answers), ..rules };
         // Gateways, which put a provider before the name, pass chats with these models on as responses.
-        let is_reasoning =
-            matches!(family, Family::O1 | Family::O3 | Family::O4 | Family::Gpt5 | Family::Gpt6);
-        if is_reasoning && without_provider(model).len() < model.len() {
+        if family.is_reasoning_of_openai() && without_provider(model).len() < model.len() {
             let answers = AnswerTokens { chat: rules.answers.response, ..rules.answers };
             return Self {
                 chat: Structure { schema: rules.chat.schema, ..rules.responses },

@@ -49,7 +49,7 @@ impl OutputVerdict {
     /// The verdict of `rules` on a request that asks for so many tokens for each answer. `may_be_more`: some reader
     /// finds no maximum in it.
     pub fn of(rules: &[OutputRule], asked: Option<u64>, may_be_more: bool) -> Self {
-        let Some(strictest) = rules.iter().min_by_key(|rule| (rule.most, rule.clamp)) else {
+        let Some(strictest) = rules.iter().min_by_key(|rule| rule.most) else {
             return Self::AsAsked;
         };
         let most = strictest.most;
@@ -57,8 +57,9 @@ impl OutputVerdict {
         match asked {
             Some(asked) if refuses(asked) => Self::TooMuch(most),
             Some(asked) if asked > most => Self::Clamped(most),
-            Some(_) if !may_be_more => Self::AsAsked,
-            _ if strictest.clamp => Self::Clamped(most),
+            // Some servers take 0 for no maximum.
+            Some(1..) if !may_be_more => Self::AsAsked,
+            _ if rules.iter().any(|rule| rule.clamp) => Self::Clamped(most),
             _ => Self::AtMost(most),
         }
     }
@@ -88,7 +89,9 @@ mod tests {
             (&[rule(20, false), rule(10, true)], Some(15), false, Clamped(10)),
             (&[rule(20, false), rule(10, true)], Some(21), false, TooMuch(10)),
             (&[rule(20, true), rule(10, false)], Some(15), false, TooMuch(10)),
-            (&[rule(20, true), rule(10, false)], None, false, AtMost(10)),
+            (&[rule(20, true), rule(10, false)], None, false, Clamped(10)),
+            (&[rule(10, true)], Some(0), false, Clamped(10)),
+            (&[rule(10, false)], Some(0), false, AtMost(10)),
         ] {
             assert_eq!(OutputVerdict::of(rules, asked, may_be_more), verdict, "{rules:?} {asked:?}");
         }

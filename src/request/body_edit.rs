@@ -44,8 +44,8 @@ pub struct NewCap {
     pub names: &'static [&'static str],
     /// Whether the body has any of them.
     pub has_any: bool,
-    /// The member to add if it has none.
-    pub added: &'static str,
+    /// The member to add, if it has none that every server knows.
+    pub added: Option<&'static str>,
 }
 
 impl NewMembers {
@@ -61,6 +61,10 @@ impl NewMembers {
             return self.rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
         }
         let start = body.iter().position(|byte| *byte == b'{')?;
+        let members = body.get(start.saturating_add(1)..)?;
+        if members.trim_ascii_start().first() == Some(&b'}') {
+            return None;
+        }
         let mut with = String::from("{");
         for (name, value) in self.added() {
             // Writing to a string cannot fail.
@@ -73,8 +77,8 @@ impl NewMembers {
     fn added(&self) -> impl Iterator<Item = (&'static str, String)> {
         let usage = self.include_usage.filter(|usage| !usage.has_options);
         let usage = usage.map(|_| ("stream_options", r#"{"include_usage":true}"#.to_owned()));
-        let cap = self.output_cap.as_ref().filter(|cap| !cap.has_any);
-        usage.into_iter().chain(cap.map(|cap| (cap.added, cap.most.to_string())))
+        let cap = self.output_cap.as_ref().and_then(|cap| Some((cap.added?, cap.most.to_string())));
+        usage.into_iter().chain(cap)
     }
 
     /// `body` with these members. None if it is not a JSON object.
@@ -131,7 +135,8 @@ impl Members<'_> {
     fn lowered(mut self, cap: &NewCap) -> Self {
         for (name, value) in &mut self.0 {
             let sets = cap.names.iter().any(|known| name.eq_ignore_ascii_case(known));
-            let is_less = || value.parse::<u64>().is_ok_and(|value| value <= cap.most);
+            // Some servers take 0 for no maximum.
+            let is_less = || value.parse::<u64>().is_ok_and(|value| (1..=cap.most).contains(&value));
             if sets && !is_less() {
                 *value = cap.most.to_string().into();
             }
@@ -188,9 +193,10 @@ mod tests {
         NewMembers { include_usage: Some(IncludeUsage { has_options }), output_cap: None }
     }
 
-    const fn capped(most: u64, has_any: bool) -> NewMembers {
+    fn capped(most: u64, has_any: bool) -> NewMembers {
         let names = &["max_tokens", "max_completion_tokens"];
-        let output_cap = Some(NewCap { most, names, has_any, added: "max_tokens" });
+        let added = (!has_any).then_some("max_tokens");
+        let output_cap = Some(NewCap { most, names, has_any, added });
         NewMembers { include_usage: None, output_cap }
     }
 
@@ -240,7 +246,8 @@ mod tests {
             assert_eq!(asking(true).edit(body.as_bytes()), None);
         }
         assert_eq!(asking(false).edit(b"[1]"), None);
-        assert_eq!(NewMembers::default().edit(b"{}"), None);
+        assert_eq!(NewMembers::default().edit(br#"{"a":1}"#), None);
+        assert_eq!(asking(false).edit(b" { }"), None);
     }
 
     #[test]
@@ -252,6 +259,7 @@ mod tests {
                 r#"{"max_tokens":7,"max_completion_tokens":100}"#,
             ),
             (r#"{"max_tokens":null}"#, r#"{"max_tokens":100}"#),
+            (r#"{"max_tokens":0}"#, r#"{"max_tokens":100}"#),
             (r#"{"max_tokens":"900","Max_Tokens":1e9}"#, r#"{"max_tokens":100,"Max_Tokens":100}"#),
             (r#"{"max_tokens":-1,"max_tokens":101}"#, r#"{"max_tokens":100,"max_tokens":100}"#),
         ] {

@@ -21,14 +21,19 @@ pub(super) struct Caps {
     unset: u8,
     /// Whether only readers without regard to case find one of them.
     has_variant: bool,
+    /// Whether a member that every server knows is given, with whatever value, and whether with a maximum.
+    has_common: bool,
+    is_common: bool,
 }
+
+/// The name of a member that only some servers know: llama.cpp's, beside OpenAI's.
+const RARE: &str = "n_predict";
 
 impl Caps {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         let names: &[&str] = match endpoint {
-            // llama.cpp's server has a name of its own beside OpenAI's.
-            Endpoint::ChatCompletions => &["max_tokens", "max_completion_tokens", "n_predict"],
-            Endpoint::Completions => &["max_tokens", "n_predict"],
+            Endpoint::ChatCompletions => &["max_tokens", "max_completion_tokens", RARE],
+            Endpoint::Completions => &["max_tokens", RARE],
             Endpoint::Messages => &["max_tokens"],
             Endpoint::Responses => &["max_output_tokens"],
             Endpoint::Embeddings | Endpoint::Other(_) => &[],
@@ -46,6 +51,9 @@ impl Caps {
     pub(super) fn take(&mut self, position: usize, is_exact: bool, tokens: Option<u64>) {
         self.largest = self.largest.max(tokens);
         self.has_variant |= !is_exact;
+        let is_common = is_exact && self.names.get(position).is_some_and(|name| *name != RARE);
+        self.has_common |= is_common;
+        self.is_common |= is_common && tokens.is_some();
         let bit = 1_u8 << position.min(7);
         let seen = if tokens.is_some() { &mut self.set } else { &mut self.unset };
         *seen |= bit;
@@ -61,8 +69,14 @@ impl Caps {
         self.set | self.unset != 0
     }
 
+    /// Whether it has one that every server knows, with whatever value.
+    pub(super) const fn has_common(&self) -> bool {
+        self.has_common
+    }
+
     pub(super) const fn cap(&self) -> Cap {
         // A member that occurs twice, once with a maximum, has either value.
-        Cap { tokens: self.largest, is_doubtful: self.has_variant || self.set & self.unset != 0 }
+        let is_ambiguous = self.has_variant || self.set & self.unset != 0;
+        Cap { tokens: self.largest, is_doubtful: is_ambiguous || !self.is_common }
     }
 }

@@ -45,10 +45,10 @@ pub use upgrade::wants_websocket;
 
 use crate::codec::lenient::{self, Accept};
 use crate::codec::loose_json::Fault;
-use crate::models;
+use crate::models::Family;
 use crate::policy::Candidates;
 use crate::quantity::{MAX_EXACT, Units};
-use crate::tokens::{Effort, Meter, PromptKind, Tokenizer, Wants};
+use crate::tokens::{Meter, PromptKind, Tokenizer, Wants};
 use body::Plainness;
 use cap::Caps;
 use names::Names;
@@ -337,14 +337,14 @@ impl<'b> Request<'b> {
 
     /// The maximum `most` of output tokens for each answer, as the body is to have it for one of `models`.
     pub fn new_cap(&self, most: u64, models: &Candidates) -> NewCap {
-        let can_reason = |model: &String| models::reasons(model, Effort::Asked) == Some(true);
-        let reasons = models.names().iter().any(can_reason);
+        let is_openais = |model: &String| Family::of(model).is_reasoning_of_openai();
         let added = match self.prompt {
             Prompt::Responses(_) => "max_output_tokens",
-            // OpenAI's models that can reason take no other.
-            Prompt::Chat(_) if reasons => "max_completion_tokens",
+            // OpenAI's models that reason take no other, and other providers' not all this one.
+            Prompt::Chat(_) if models.names().iter().any(is_openais) => "max_completion_tokens",
             _ => "max_tokens",
         };
+        let added = (!self.caps.has_common()).then_some(added);
         NewCap { most, names: self.caps.names(), has_any: self.caps.are_given(), added }
     }
 

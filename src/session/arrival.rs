@@ -448,12 +448,8 @@ pub(super) fn admit<S: SharedData>(
     estimate: Estimate,
     cx: &mut Cx<'_, S>,
 ) -> Session {
-    if let Some(ForbiddenModel { name, dry_run }) = subject.forbidden(&facts.models) {
-        let (refusal, languages) = (Refusal::ForbiddenModel(name), facts.languages.as_deref());
-        if refuse_unless_dry_run(&refusal, subject, facts.endpoint, languages, dry_run, cx) {
-            log_request(subject, &facts.models, cx);
-            return Session::Idle;
-        }
+    if refuses_model(subject, &facts.models, &facts, cx) {
+        return Session::Idle;
     }
     let id = cx.shared.reservation_id();
     let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
@@ -487,6 +483,23 @@ pub(super) fn admit<S: SharedData>(
     log_estimate(&reservation, cx);
     warn_of_missing_price(&reservation, &facts.models, cx);
     reserve(reservation, facts, cx)
+}
+
+/// Refuses a request of `subject` that may be for one of `models` if it may not use that, unless that is in a dry run.
+/// Returns whether it did.
+pub(super) fn refuses_model<S: SharedData>(
+    subject: &Subject,
+    models: &Candidates,
+    facts: &RequestFacts,
+    cx: &mut Cx<'_, S>,
+) -> bool {
+    let Some(ForbiddenModel { name, dry_run }) = subject.forbidden(models) else { return false };
+    let (refusal, languages) = (Refusal::ForbiddenModel(name), facts.languages.as_deref());
+    let is_refused = refuse_unless_dry_run(&refusal, subject, facts.endpoint, languages, dry_run, cx);
+    if is_refused {
+        log_request(subject, &facts.models, cx);
+    }
+    is_refused
 }
 
 fn log_request<S: SharedData>(subject: &Subject, models: &Candidates, cx: &mut Cx<'_, S>) {

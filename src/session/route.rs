@@ -156,6 +156,12 @@ impl Arrival<'_> {
         let needs_body = subject.needs_body() || cx.config.meters();
         if end_of_stream || !needs_body || !is_readable {
             let facts = self.unread(cx);
+            let types = request.header("content-type").unwrap_or_default();
+            let may_name_model = !end_of_stream && !is_readable && !media_type::is_no_text(&types);
+            // A server that does not mind the type may read JSON in it.
+            if may_name_model && arrival::refuses_model(subject, &Candidates::UNKNOWN, &facts, cx) {
+                return Session::Idle;
+            }
             return arrival::admit(&self.subject, facts, Estimate::REQUEST, cx);
         }
         let languages = self.languages(cx);
