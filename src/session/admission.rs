@@ -126,9 +126,9 @@ fn report_refusal<S: SharedData>(over: &OverLimit, cx: &mut Cx<'_, S>) {
 }
 
 /// Counts and logs the limits that are nearly used.
-fn warn<S: SharedData>(statuses: &[LimitStatus], cx: &mut Cx<'_, S>) {
+fn warn<'a, S: SharedData>(statuses: impl Iterator<Item = &'a LimitStatus>, cx: &mut Cx<'_, S>) {
     let mut labels = Vec::new();
-    for status in statuses.iter().filter(|status| status.is_nearly_used()) {
+    for status in statuses.filter(|status| status.is_nearly_used()) {
         let (owner, window) = (status.owner.kind(), status.limit.window.label());
         cx.count(Count::Warnings { owner, metric: status.limit.metric, window });
         labels.push(status.label());
@@ -259,8 +259,9 @@ impl Candidate {
         }
         cx.shared.refusals.forget(&self.reservation);
         self.decided(Verdict::Admitted, Some(share), cx);
-        warn(&statuses, cx);
-        let would_refuse = OverLimit::new(self.reservation.statuses(share, &states, true), None);
+        let in_dry_run = self.reservation.statuses(share, &states, true);
+        warn(statuses.iter().chain(&in_dry_run), cx);
+        let would_refuse = OverLimit::new(in_dry_run, None);
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by);
         if let Some(by) = would_refuse {
             let (sender, decision) = (self.facts.labels.clone(), Verdict::OverLimit);

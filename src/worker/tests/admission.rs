@@ -192,3 +192,17 @@ fn a_dry_run_refuses_nothing_and_reports_what_it_would_refuse() {
     let mut worker = worker(&memory, &json!({"default": "reject", "dry_run": true}));
     assert_eq!(worker.request_headers(1, &chat(), true, NOW).directive, Directive::Continue);
 }
+
+#[test]
+fn a_limit_in_a_dry_run_warns_in_the_log_and_the_counter_alone() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &json!({"default": {"rpm": 2, "warn_at": 0.5, "dry_run": true}}));
+    let request = post("/v1/files", "key");
+    assert_eq!(status(&worker.request_headers(1, &request, true, NOW).directive), 200);
+    assert!(worker.take_log(1).contains(&(Field::Warning, "key/requests/1m".to_owned())));
+    let warned = "llm_rate_limit.owner=.=key;.;metric=.=requests;.;window=.=1m;.;warnings".to_owned();
+    assert!(worker.take_metrics().contains(&(warned, 1)));
+    let head = ResponseHead { status: 200, content_type: None, content_encoding: None };
+    let edits = worker.response_headers(1, head, true, NOW);
+    assert!(edits.set.iter().all(|(name, _)| *name != "x-ratelimit-warning"), "{:?}", edits.set);
+}
