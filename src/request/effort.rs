@@ -9,11 +9,16 @@
 //! | the same in `chat_template_kwargs`, `extra_body` | vLLM, SGLang, clients that pass it on |
 //! | `thinking_config: {"thinking_budget": …, "thinking_level": …}` in `extra_body.google` | Gemini |
 //!
-//! If one of several values asks for reasoning, some server may follow it.
+//! If one of several values asks for reasoning, some server may follow it. No server looks for it deeper than
+//! [`MAX_LEVELS`] of these objects in each other.
 
 use crate::codec::lenient::{self, Accept};
 use crate::tokens::Effort;
 use serde::de::MapAccess;
+
+/// The objects in each other that are read; what is deeper is skipped. The value of each is read anew, so serde's limit
+/// does not hold for them.
+const MAX_LEVELS: u8 = 8;
 
 /// What a request says about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,9 +41,16 @@ impl Efforts {
 
     /// Takes the value of such a member, JSON.
     pub(super) fn take(&mut self, value: &str) {
+        self.take_within(value, MAX_LEVELS);
+    }
+
+    /// The same, of which so many `levels` are read.
+    fn take_within(&mut self, value: &str, levels: u8) {
         if value.starts_with(['{', '[']) {
-            // Of a value that breaks off, everything before the fault counts.
-            let _ = lenient::read(value, self);
+            if let Some(levels) = levels.checked_sub(1) {
+                // Of a value that breaks off, everything before the fault counts.
+                let _ = lenient::read(value, &mut Level { efforts: self, levels });
+            }
             return;
         }
         match value.trim_matches('"').trim().to_ascii_lowercase().as_str() {
@@ -59,14 +71,30 @@ impl Efforts {
     }
 }
 
-impl<'b> Accept<'b> for Efforts {
+/// An object that may say something about it.
+struct Level<'e> {
+    efforts: &'e mut Efforts,
+    /// The levels that may follow.
+    levels: u8,
+}
+
+impl<'b> Accept<'b> for Level<'_> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "effort" | "type" | "enabled" | "max_tokens" | "budget_tokens" | "thinking_config"
-            | "thinking_level" | "google" => self.take(lenient::raw(object)?),
-            _ if Self::has(name) => self.take(lenient::raw(object)?),
-            _ => lenient::skip(object)?,
+        let is_one = matches!(
+            name,
+            "effort"
+                | "type"
+                | "enabled"
+                | "max_tokens"
+                | "budget_tokens"
+                | "thinking_config"
+                | "thinking_level"
+                | "google"
+        );
+        if !is_one && !Efforts::has(name) {
+            return lenient::skip(object);
         }
+        self.efforts.take_within(lenient::raw(object)?, self.levels);
         Ok(())
     }
 }
@@ -113,5 +141,29 @@ mod tests {
         {
             assert_eq!(effort(&[value]), Effort::Unsaid, "{value}");
         }
+    }
+
+    #[test]
+    fn objects_in_each_other_are_read_to_a_depth_that_no_server_has() {
+        let within = |levels: usize, name: &str, value: &str| {
+            format!("{}{value}{}", format!("{{\"{name}\":").repeat(levels), "}".repeat(levels))
+        };
+        let effort = |value: &str| {
+            let mut efforts = Efforts::default();
+            efforts.take(value);
+            efforts.effort()
+        };
+        let most = usize::from(MAX_LEVELS);
+        assert_eq!(effort(&within(most, "extra_body", "false")), Effort::Off);
+        assert_eq!(effort(&within(most + 1, "extra_body", "false")), Effort::Unsaid);
+        // A request cannot exhaust the stack of who reads it.
+        let read = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+            for name in ["thinking", "reasoning", "extra_body", "google", "chat_template_kwargs"] {
+                assert_eq!(effort(&within(100_000, name, "0")), Effort::Unsaid, "{name}");
+                assert_eq!(effort(&within(100_000, name, "")), Effort::Unsaid, "{name}");
+                assert_eq!(effort(&format!("{{\"{name}\":").repeat(100_000)), Effort::Unsaid, "{name}");
+            }
+        });
+        read.unwrap().join().unwrap();
     }
 }
