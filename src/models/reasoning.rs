@@ -11,10 +11,12 @@ use crate::tokens::Effort;
 /// Whether an answer of `model` may hold reasoning that the client does not see, if the client asks for this `effort`;
 /// none if the model's name does not say.
 pub(crate) fn reasons(model: &str, effort: Effort) -> Option<bool> {
+    if effort == Effort::Off && can_stop(model) {
+        return Some(false);
+    }
     match (effort, habit(model)?) {
-        (Effort::Off, _) => Some(false),
-        (Effort::Asked, _) | (Effort::Unsaid, Habit::UnlessAskedNotTo) => Some(true),
-        (Effort::Unsaid, Habit::IfAsked) => Some(false),
+        (Effort::Unsaid | Effort::Off, Habit::IfAsked) => Some(false),
+        (Effort::Asked, _) | (_, Habit::Always) => Some(true),
     }
 }
 
@@ -34,14 +36,14 @@ pub(crate) fn shows_all_reasoning(model: &str) -> bool {
     )
 }
 
-/// When a model reasons that can.
+/// When a model reasons that can, unless the client asks it not to and it [`can_stop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
-    UnlessAskedNotTo,
+    Always,
     IfAsked,
 }
 
-use Habit::{IfAsked, UnlessAskedNotTo};
+use Habit::{Always, IfAsked};
 
 /// When `model` reasons; none if it does not, or if its name does not say.
 fn habit(model: &str) -> Option<Habit> {
@@ -49,8 +51,8 @@ fn habit(model: &str) -> Option<Habit> {
     let version = Version::of(family, &rest);
     let says = |word: &str| has_word(&rest, word);
     let any = |words: &[&str]| words.iter().any(|word| says(word));
-    if any(&["thinking", "reasoner"]) || (says("reasoning") && !says("non")) {
-        return Some(UnlessAskedNotTo);
+    if is_named_for_it(&rest) {
+        return Some(Always);
     }
     let is_one = match family {
         Family::O1 | Family::O3 | Family::O4 | Family::Gpt6 | Family::GptOss => true,
@@ -76,29 +78,82 @@ fn habit(model: &str) -> Option<Habit> {
         Family::Kimi => (Version::new(2, 5)..Version::NEWEST).contains(&version),
         _ => false,
     };
-    let name = without_provider(model).to_ascii_lowercase();
-    (is_one || NAMES.iter().any(|begin| begins_word(&name, begin))).then_some(UnlessAskedNotTo)
+    (is_one || named(model).is_some()).then_some(Always)
 }
+
+/// Whether `model` does not reason if the client asks it not to, in the terms of its own API. Others reason all the
+/// same, where a gateway drops the word, or reason only less (`minimal`).
+fn can_stop(model: &str) -> bool {
+    let (family, rest) = Family::split(model);
+    let version = Version::of(family, &rest);
+    let says = |word: &str| has_word(&rest, word);
+    let any = |words: &[&str]| words.iter().any(|word| says(word));
+    if is_named_for_it(&rest) {
+        return false;
+    }
+    if let Some(named) = named(model) {
+        return named.can_stop;
+    }
+    match family {
+        Family::Gpt5 => version >= GPT_5_1 && !any(&["chat", "pro"]),
+        Family::Gpt6 => !any(&["chat", "pro"]),
+        Family::Gemini => says("lite") || (version < Version::new(3, 0) && !says("pro")),
+        Family::Grok => says("non") || (version >= GROK_4_3 && !says("multi")),
+        Family::Deepseek => !says("r1"),
+        Family::Glm => !says("z1"),
+        Family::Claude | Family::Kimi | Family::Qwen => true,
+        _ => false,
+    }
+}
+
+/// Whether the `rest` of a model's name says that it is the variant which reasons.
+fn is_named_for_it(rest: &str) -> bool {
+    let says = |word: &str| has_word(rest, word);
+    says("thinking") || says("reasoner") || (says("reasoning") && !says("non"))
+}
+
+/// The oldest Grok that takes an effort of `none`.
+const GROK_4_3: Version = Version::new(4, 3);
 
 const GPT_5_1: Version = Version::new(0, 1);
 const GPT_5_5: Version = Version::new(0, 5);
 
-/// The beginnings of names in no family of their own.
-const NAMES: [&str; 13] = [
-    "codex",
-    "qwq",
-    "magistral",
-    "sonar-reasoning",
-    "sonar-deep-research",
-    "minimax-m",
-    "nemotron",
-    "ernie-x1",
-    "hunyuan-t1",
-    "seed-oss",
-    "doubao-seed",
-    "exaone-deep",
-    "r1-1776",
+/// Models that reason, in no family of their own.
+struct Named {
+    /// How their names begin.
+    begin: &'static str,
+    can_stop: bool,
+}
+
+static NAMES: [Named; 13] = [
+    always("codex"),
+    always("qwq"),
+    always("magistral"),
+    always("sonar-reasoning"),
+    always("sonar-deep-research"),
+    always("minimax-m"),
+    with_switch("nemotron"),
+    always("ernie-x1"),
+    always("hunyuan-t1"),
+    with_switch("seed-oss"),
+    with_switch("doubao-seed"),
+    always("exaone-deep"),
+    always("r1-1776"),
 ];
+
+const fn always(begin: &'static str) -> Named {
+    Named { begin, can_stop: false }
+}
+
+const fn with_switch(begin: &'static str) -> Named {
+    Named { begin, can_stop: true }
+}
+
+/// Which of them `model` is one of.
+fn named(model: &str) -> Option<&'static Named> {
+    let name = without_provider(model).to_ascii_lowercase();
+    NAMES.iter().find(|named| begins_word(&name, named.begin))
+}
 
 /// Whether `word` is one of the words of a name.
 fn has_word(name: &str, word: &str) -> bool {
@@ -185,7 +240,7 @@ mod tests {
             ("nvidia/Nemotron-H-47B", true),
             ("", false),
         ] {
-            assert_eq!(habit(model), expected.then_some(UnlessAskedNotTo), "{model}");
+            assert_eq!(habit(model), expected.then_some(Always), "{model}");
         }
     }
 
@@ -203,7 +258,7 @@ mod tests {
     fn a_client_may_ask_for_reasoning_or_for_none() {
         use Effort::{Asked, Off, Unsaid};
         for (model, [by_default, on, off]) in [
-            ("gpt-5", [Some(true), Some(true), Some(false)]),
+            ("gpt-5", [Some(true), Some(true), Some(true)]),
             ("gpt-5.4-mini", [Some(false), Some(true), Some(false)]),
             ("azure/gpt-5.1-2025-11-13", [Some(false), Some(true), Some(false)]),
             ("gpt-5.10", [Some(true), Some(true), Some(false)]),
@@ -216,6 +271,61 @@ mod tests {
                 [by_default, on, off],
                 "{model}"
             );
+        }
+    }
+
+    #[test]
+    fn only_models_with_a_switch_stop_reasoning() {
+        for model in [
+            "gpt-5.1",
+            "gpt-5.5-2026-04-23",
+            "gpt-6-mini",
+            "claude-opus-4-7",
+            "gemini-2.5-flash",
+            "qwen3-32b",
+            "qwen-plus",
+            "deepseek.v3.1",
+            "glm-4.6",
+            "kimi-k2.5",
+            "grok-4-fast-non-reasoning",
+            "grok-4.3",
+            "nvidia/Nemotron-3-Nano-30B",
+        ] {
+            assert_eq!(reasons(model, Effort::Off), Some(false), "{model}");
+        }
+        for model in [
+            "o1",
+            "o3",
+            "azure/o3-mini",
+            "O4-mini-2025-04-16",
+            "o5",
+            "ft:o3:x",
+            "gpt-5",
+            "gpt-5-mini-2025-08-07",
+            "gpt-5-pro",
+            "gpt-5.2-pro",
+            "gpt-5.1-codex-max",
+            "gpt-5.1-chat-latest",
+            "codex-mini-latest",
+            "gpt-oss-120b",
+            "deepseek-ai/DeepSeek-R1",
+            "deepseek-r1-distill-qwen-32b",
+            "deepseek-reasoner",
+            "gemini-2.5-pro",
+            "gemini-3-pro-preview",
+            "gemini-3-flash-preview",
+            "grok-4",
+            "grok-4-fast-reasoning",
+            "grok-code-fast-1",
+            "grok-3-mini",
+            "qwen3-235b-a22b-thinking-2507",
+            "qwen-qwq-32b",
+            "kimi-k2-thinking",
+            "glm-z1-32b",
+            "magistral-medium-2506",
+            "MiniMax-M2",
+        ] {
+            assert_eq!(reasons(model, Effort::Off), Some(true), "{model}");
         }
     }
 }

@@ -154,7 +154,8 @@ pub(super) fn cost(config: &Config, models: &Candidates, tokens: &Tokens) -> Cos
 }
 
 /// Whether an answer of `model` to a request of this `effort`, which shows this of its reasoning, may hold more than it
-/// shows: by the model's name, or by the usage of earlier answers, as `learned`.
+/// shows: by the model's name, or by the usage of earlier answers, as `learned`. What the answer shows counts before
+/// what the client asks for, which a gateway may not pass on.
 pub(super) fn may_hide_reasoning(
     model: Option<&str>,
     effort: Effort,
@@ -162,10 +163,10 @@ pub(super) fn may_hide_reasoning(
     learned: &Learned,
 ) -> bool {
     let name = model.unwrap_or_default();
-    match (effort, shown) {
-        (Effort::Off, _) | (_, Reasoning::None) => false,
-        (_, Reasoning::Shown) => !models::shows_all_reasoning(name),
-        (_, Reasoning::Unknown) => models::reasons(name, effort).unwrap_or_else(|| learned.reasons(model)),
+    match shown {
+        Reasoning::None => false,
+        Reasoning::Shown => !models::shows_all_reasoning(name),
+        Reasoning::Unknown => models::reasons(name, effort).unwrap_or_else(|| learned.reasons(model)),
     }
 }
 
@@ -312,5 +313,40 @@ impl<S: SharedData> Cx<'_, S> {
     pub(super) fn leave_queue(&mut self, reservation: &Reservation) {
         let next = self.shared.waiting.leave(reservation.queue(), self.stream);
         self.effects.next_in_queue = self.effects.next_in_queue.or(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_asks_for_counts_after_what_the_answer_shows_and_the_model_can() {
+        use Effort::{Off, Unsaid};
+        use Reasoning::{None, Shown, Unknown};
+        let mut learned = Learned::default();
+        learned.note_reasoning(Some("our-model"));
+        learned.note_reasoning(Some("claude-opus-4-7"));
+        for (model, effort, shown, expected) in [
+            ("o3", Off, Unknown, true),
+            ("o3", Off, Shown, true),
+            ("o3", Off, None, false),
+            ("gpt-5", Off, Unknown, true),
+            ("gpt-5.1", Off, Unknown, false),
+            // A gateway has not passed on what the client asks for.
+            ("gpt-5.1", Off, Shown, true),
+            ("claude-opus-4-7", Off, Shown, true),
+            ("claude-opus-4-7", Off, Unknown, false),
+            ("claude-opus-4-7", Unsaid, Unknown, true),
+            ("qwen3-32b", Off, Shown, false),
+            ("qwen3-32b", Off, Unknown, false),
+            // Nobody knows what this name stands for, but that it has reasoned.
+            ("our-model", Off, Unknown, true),
+            ("another", Off, Unknown, false),
+            ("another", Off, Shown, true),
+        ] {
+            let found = may_hide_reasoning(Some(model), effort, shown, &learned);
+            assert_eq!(found, expected, "{model} {effort:?} {shown:?}");
+        }
     }
 }
