@@ -11,10 +11,15 @@ const MAX_BYTES: usize = 256;
 /// Rust's strings (`\n`, `\u{202e}`), so that no name can begin a line of the log, or turn one around. Nor can one end
 /// a field in quotes: a quotation mark becomes a single one, and no backslash is the last character.
 pub fn harmless(name: Cow<'_, str>) -> Cow<'_, str> {
+    harmless_part(name).0
+}
+
+/// The same, and whether it is only a part of `name`: what was cut off may make it another's.
+pub fn harmless_part(name: Cow<'_, str>) -> (Cow<'_, str>, bool) {
     if name.len() <= MAX_BYTES && name.chars().all(prints) && !name.ends_with('\\') {
-        return name;
+        return (name, false);
     }
-    let mut harmless = String::new();
+    let (mut harmless, mut is_cut) = (String::new(), false);
     let mut escaped = String::new();
     for c in name.chars() {
         escaped.clear();
@@ -27,12 +32,15 @@ pub fn harmless(name: Cow<'_, str>) -> Cow<'_, str> {
             let _ = write!(escaped, "{}", c.escape_debug());
         }
         if harmless.len().saturating_add(escaped.len()) > MAX_BYTES {
+            is_cut = true;
             break;
         }
         harmless.push_str(&escaped);
     }
-    harmless.truncate(harmless.trim_end_matches('\\').len());
-    Cow::Owned(harmless)
+    let len = harmless.trim_end_matches('\\').len();
+    is_cut |= len < harmless.len();
+    harmless.truncate(len);
+    (Cow::Owned(harmless), is_cut)
 }
 
 /// Whether `c` is what it looks like, and ends no field of a log that stands in quotes. `escape_debug` escapes what
@@ -63,7 +71,9 @@ mod tests {
 
     #[test]
     fn long_names_are_cut_between_characters() {
-        assert_eq!(harmless("x".repeat(256).into()), "x".repeat(256));
+        assert_eq!(harmless_part("x".repeat(256).into()), ("x".repeat(256).into(), false));
+        assert_eq!(harmless_part("x".repeat(257).into()), ("x".repeat(256).into(), true));
+        assert!(!harmless_part("\n".repeat(128).into()).1 && harmless_part("\n".repeat(129).into()).1);
         assert_eq!(harmless("x".repeat(5_000_000).into()), "x".repeat(256));
         assert_eq!(harmless(format!("{}é", "x".repeat(255)).into()), "x".repeat(255));
         assert_eq!(harmless(format!("{}\n", "x".repeat(255)).into()), "x".repeat(255));

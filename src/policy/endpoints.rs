@@ -4,6 +4,7 @@
 //! configuration's `*`. A path may have several readings ([`crate::request::path`]); the strictest treatment of them
 //! counts, so that no spelling gets a request past a limit.
 
+use crate::policy::Candidates;
 use crate::policy::pattern::Pattern;
 use crate::request::path::{Reading, readings};
 use crate::request::{Api, Endpoint, deployment};
@@ -74,8 +75,15 @@ pub struct Route {
     pub treatment: Treatment,
     /// The endpoint: the format of bodies, and the form of errors.
     pub endpoint: Endpoint,
-    /// The model that the path names.
-    pub deployment: Option<String>,
+    /// The model that the path names; any, if it names one that is too long to be kept.
+    pub deployment: Option<Candidates>,
+}
+
+impl Route {
+    /// The name of a model in the path.
+    pub fn model(&self) -> Option<&str> {
+        self.deployment.as_ref()?.names().first().map(|name| &**name)
+    }
 }
 
 impl Endpoints {
@@ -339,7 +347,7 @@ mod tests {
         assert_eq!(rules.route("/v1/messages").endpoint, Endpoint::Other(Api::Anthropic));
         assert_eq!(rules.route("/v1/files").endpoint, Endpoint::Other(Api::OpenAi));
         let azure = rules.route("/openai/deployments/gpt-4o/chat/completions");
-        assert_eq!(azure.deployment.as_deref(), Some("gpt-4o"));
+        assert_eq!(azure.model(), Some("gpt-4o"));
     }
 
     /// `path` spelled in another way, at or after its character `at`.

@@ -2,6 +2,7 @@
 
 use super::path::Reading;
 use crate::codec::name;
+use crate::policy::Candidates;
 
 /// An endpoint of an LLM API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +93,9 @@ impl Endpoint {
 /// The model that `path`, which leads to `endpoint`, names: Azure's `/openai/deployments/{name}/…` or the older
 /// `/engines/{name}/…`, after any prefix. In gateways that name models in this way, a name may have slashes. Azure's
 /// chats over one's own data had `extensions` between the name and the endpoint.
-pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<String> {
+///
+/// A name that is too long to be kept may be any model's.
+pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<Candidates> {
     let ends_with_endpoint = Endpoint::of(path) == Some(endpoint);
     let mut before = "";
     let names = path.segments().position(|segment| {
@@ -108,7 +111,12 @@ pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<String> {
         [name @ .., last] if !name.is_empty() && last.eq_ignore_ascii_case("extensions") => name,
         _ => name,
     };
-    (!name.is_empty()).then(|| name::harmless(name.join("/").into()).into_owned())
+    if name.is_empty() {
+        return None;
+    }
+    let (name, is_cut) = name::harmless_part(name.join("/").into());
+    let name = name.into_owned();
+    Some(if is_cut { Candidates::Any(vec![name]) } else { Candidates::One(name) })
 }
 
 #[cfg(test)]
@@ -145,8 +153,12 @@ mod tests {
         ] {
             let path = &reading(path);
             let endpoint = Endpoint::of(path).unwrap_or(Endpoint::other(path));
-            assert_eq!(deployment(path, endpoint).as_deref(), name, "{path:?}");
+            let name = name.map(|name| Candidates::One(name.to_owned()));
+            assert_eq!(deployment(path, endpoint), name, "{path:?}");
         }
+        let long = format!("/openai/deployments/{}/o3/chat/completions", "x".repeat(300));
+        let cut = Candidates::Any(vec!["x".repeat(256)]);
+        assert_eq!(deployment(&reading(&long), Endpoint::ChatCompletions), Some(cut));
     }
 
     #[test]

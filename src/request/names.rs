@@ -18,7 +18,8 @@ pub(super) struct Names<'b> {
     is_given: bool,
     /// Whether every reader finds a name in this object.
     has_certain: bool,
-    /// Whether some reader may find another, or none: an object has none, a value is no name, or they are too many.
+    /// Whether some reader may find another, or none: an object has none, a value is no name or a longer one than is
+    /// kept, or they are too many.
     may_be_others: bool,
 }
 
@@ -66,15 +67,18 @@ impl<'b> Names<'b> {
     /// Adds a name, and those in it: LiteLLM takes several with commas between them.
     fn add(&mut self, name: Cow<'b, str>) {
         if name.contains(',') {
-            for part in name.split(',').take(MAX_NAMES) {
-                self.add_one(Cow::Owned(part.trim().to_owned()));
+            let mut parts = name.split(',');
+            for part in parts.by_ref().take(MAX_NAMES) {
+                self.add_one(Cow::Owned(part.to_owned()));
             }
+            self.may_be_others |= parts.next().is_some();
         }
         self.add_one(name);
     }
 
     fn add_one(&mut self, name: Cow<'b, str>) {
-        let name = name::harmless(trimmed(name));
+        let (name, is_cut) = name::harmless_part(trimmed(name));
+        self.may_be_others |= is_cut;
         if name.is_empty() {
             self.may_be_others = true;
         } else if !self.names.contains(&name) {
@@ -86,12 +90,16 @@ impl<'b> Names<'b> {
     }
 }
 
-/// `name` without white space around it, which some gateways remove.
+/// `name` without white space around it, which some gateways remove: that of Unicode, the control characters of ASCII
+/// (Java, some of them Python), and the mark of byte order (JavaScript).
 fn trimmed(name: Cow<'_, str>) -> Cow<'_, str> {
+    let is_space = |c: char| c.is_whitespace() || c.is_ascii_control() || c == '\u{feff}';
     match name {
-        Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
-        Cow::Owned(name) if name.trim().len() == name.len() => Cow::Owned(name),
-        Cow::Owned(name) => Cow::Owned(name.trim().to_owned()),
+        Cow::Borrowed(name) => Cow::Borrowed(name.trim_matches(is_space)),
+        Cow::Owned(name) => match name.trim_matches(is_space) {
+            trimmed if trimmed.len() == name.len() => Cow::Owned(name),
+            trimmed => Cow::Owned(trimmed.to_owned()),
+        },
     }
 }
 
@@ -187,6 +195,8 @@ mod tests {
             (r#"{"model":"a"}{"model":"b"}"#, of(&["a", "b"])),
             (r#"[{"model":"a"},{"model":"b"}]"#, of(&["a", "b"])),
             (r#"{"model":" a "}"#, of(&["a"])),
+            (r#"{"model":"\u0000\u001fa\u00a0\ufeff"}"#, of(&["a"])),
+            (r#"{"model":"b,a\u001f"}"#, of(&["b", "a", "b,a"])),
             (r#"{"model":"a, b"}"#, of(&["a", "b", "a, b"])),
             (
                 r#"{"model":"a","fallbacks":["b",{"model":"c"},{"a":["d"]},{"x":"e","y":{"z":"f"}},7]}"#,
@@ -216,6 +226,9 @@ mod tests {
         let many: Vec<_> = (0..MAX_NAMES + 1).map(|at| format!("\"{at}\"")).collect();
         let many = candidates(&format!("{{\"models\":[{}]}}", many.join(",")));
         assert!(matches!(many, Candidates::Any(names) if names.len() == MAX_NAMES));
+        let parts = |parts: usize| candidates(&format!(r#"{{"model":"{}b"}}"#, "a,".repeat(parts - 1)));
+        assert!(matches!(parts(MAX_NAMES), Candidates::Several(names) if names[1] == "b"));
+        assert!(matches!(parts(MAX_NAMES + 1), Candidates::Any(_)));
     }
 
     #[test]
@@ -234,10 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut() {
+    fn long_names_are_cut_and_may_be_any() {
+        let whole = "é".repeat(128);
+        assert_eq!(candidates(&format!("{{\"model\":\"{whole}\"}}")).one(), Some(&*whole));
         let long = "é".repeat(500);
-        assert_eq!(candidates(&format!("{{\"model\":\"{long}\"}}")).one(), Some(&*"é".repeat(128)));
+        let cut = Candidates::Any(vec![whole]);
+        assert_eq!(candidates(&format!("{{\"model\":\"{long}\"}}")), cut);
+        assert_eq!(candidates(&format!("{{\"models\":[\"{long}\"]}}")), cut);
         let escaped = "\\u00e9".repeat(500);
-        assert_eq!(candidates(&format!("{{\"model\":\"{escaped}\"}}")).one(), Some(&*"é".repeat(128)));
+        assert_eq!(candidates(&format!("{{\"model\":\"{escaped}\"}}")), cut);
     }
 }

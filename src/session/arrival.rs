@@ -42,7 +42,7 @@ const MAX_LOGGED: usize = 256;
 pub struct AwaitBody {
     pub(super) endpoint: Endpoint,
     /// The deployment that the path names.
-    deployment: Option<String>,
+    deployment: Option<Candidates>,
     /// The identity, with its limits.
     pub(super) subject: Subject,
     /// The header `accept-language`, if refusals depend on it.
@@ -296,7 +296,7 @@ impl AwaitBody {
 
     /// The model, if the path names a deployment: the body does not matter then.
     pub(super) fn deployed(&self) -> Option<Candidates> {
-        self.deployment.clone().map(Candidates::One)
+        self.deployment.clone()
     }
 
     /// A fault if some upstream takes the body for another request than the one in `bytes`: because it does not know

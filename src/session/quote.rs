@@ -139,8 +139,8 @@ impl Quote {
         let accounting = config.accounting();
         let body = Body::new(body);
         let request = Request::read(route.endpoint, &body);
-        let models = route.deployment.clone().map_or_else(|| request.models(), Candidates::One);
-        let model = route.deployment.as_deref().or(request.first_model());
+        let models = route.deployment.clone().unwrap_or_else(|| request.models());
+        let model = route.model().or(request.first_model());
         let spends_tokens = matches!(
             route.treatment,
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
@@ -222,7 +222,7 @@ impl Quote {
     /// What a POST without a body to `path` is charged, for `model` or for any: a request, and no tokens.
     pub fn without_body(config: &Config, path: &str, model: Option<&str>) -> Self {
         let quote = Self::new(config, path, b"{}");
-        let model = quote.route.deployment.as_deref().or(model);
+        let model = quote.route.model().or(model);
         Self {
             model: model.map(ToOwned::to_owned),
             family: Family::of(model.unwrap_or_default()).name(),
@@ -231,7 +231,7 @@ impl Quote {
             parts: Parts::default(),
             output_reserved: 0,
             fault: None,
-            models: model.into(),
+            models: quote.route.deployment.clone().unwrap_or_else(|| model.into()),
             estimate: Estimate::REQUEST,
             ..quote
         }
@@ -239,14 +239,14 @@ impl Quote {
 
     /// What a WebSocket to the path reserves under the limits of `subject`: a request, whatever is sent in it.
     pub fn due_of_connection(&self, subject: &Subject) -> Due {
-        let models = self.route.deployment.clone().map_or(Candidates::UNKNOWN, Candidates::One);
+        let models = self.route.deployment.clone().unwrap_or(Candidates::UNKNOWN);
         Due { reservation: reservation(subject, subject.limits(&models), Estimate::REQUEST) }
     }
 
     /// What the request reserves under the limits of `subject` if `config` charges it although nobody reads it: the
     /// most that it could cost.
     pub fn due_unread(&self, config: &Config, subject: &Subject) -> Due {
-        let models = self.route.deployment.clone().map_or(Candidates::UNKNOWN, Candidates::One);
+        let models = self.route.deployment.clone().unwrap_or(Candidates::UNKNOWN);
         let size = Some(self.input_tokens);
         let estimate = estimate::of_unread(size, &models, subject, config, &Learned::default());
         Due { reservation: reservation(subject, subject.limits(&models), estimate) }

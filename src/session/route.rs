@@ -182,7 +182,7 @@ impl Arrival<'_> {
 
     /// The model that the path names.
     fn deployed(&self) -> Option<Candidates> {
-        self.route.deployment.clone().map(Candidates::One)
+        self.route.deployment.clone()
     }
 
     /// The header `accept-language`, if refusals depend on it.

@@ -84,7 +84,9 @@ fn name_in(json: &[u8], read: impl for<'t> FnOnce(&'t str, &mut Text<'t>) -> boo
     let mut name = Text::default();
     let is_read = read(&text, &mut name);
     let name = name.0.filter(|name| is_read && !name.is_empty())?;
-    Some(name::harmless(name).into_owned())
+    // A part of a name may be another's.
+    let (name, is_cut) = name::harmless_part(name);
+    (!is_cut).then(|| name.into_owned())
 }
 
 /// An event, or the object in it that has the model.
@@ -141,5 +143,7 @@ mod tests {
         let mut answered = AnsweredBy::default();
         answered.read_event(br#"{"model":"o3","broken":"#);
         assert_eq!(answered.model(), Some("o3"));
+        let long = format!(r#"{{"model":"{}/o3"}}"#, "x".repeat(300));
+        assert_eq!(model(&long, false, usize::MAX), None, "a part of a name may be another's");
     }
 }

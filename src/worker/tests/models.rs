@@ -84,6 +84,49 @@ fn every_model_of_a_request_must_pass_wherever_it_is_named() {
 }
 
 #[test]
+fn a_name_that_is_not_kept_is_no_way_past_a_list() {
+    let list = |name: &str, times: usize, last: &str| format!("{}{last}", format!("{name},").repeat(times));
+    let long = |name: &str| format!("{name}{}", "x".repeat(300));
+    for limits in [
+        json!({"default": {"rpm": 9, "allow_models": ["gpt-4o*"], "deny_models": ["o3"]}}),
+        json!({"default": {"rpm": 9, "deny_models": ["o3"]}}),
+        json!({"default": {"rpm": 9, "models": {"o3": {"rpm": 0}}}}),
+    ] {
+        let refused = if limits.pointer("/default/models").is_some() { NOTHING_IS_LEFT } else { 403 };
+        let body = |members: Value| {
+            let mut body = json!({"messages": [{"role": "user", "content": "hi"}]});
+            body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            body
+        };
+        let many = |last: &str| -> Vec<_> {
+            (0..64).map(|at| format!("gpt-4o-{at}")).chain([last.to_owned()]).collect()
+        };
+        for (path, body, expected) in [
+            (CHAT, chat_for(&list("gpt-4o", 20, "gpt-4o-mini")), 200),
+            (CHAT, chat_for(&list("gpt-4o", 20, "o3")), refused),
+            (CHAT, chat_for(&list("gpt-4o", 63, "o3")), refused),
+            (CHAT, chat_for(&list("gpt-4o", 64, "o3")), refused),
+            (CHAT, chat_for(&list("gpt-4o", 500, "o3")), refused),
+            (CHAT, chat_for(&list("gpt-4o", 64, " o3 ,gpt-4o")), refused),
+            (CHAT, chat_for("gpt-4o,o3\u{1f}"), refused),
+            (CHAT, chat_for(&format!("{}/o3", long("gpt-4o"))), refused),
+            (CHAT, chat_for(&list(&long("gpt-4o"), 1, "o3")), refused),
+            (CHAT, body(json!({"models": many("o3")})), refused),
+            (CHAT, body(json!({"models": ["gpt-4o", format!("{}/o3", long("gpt-4o"))]})), refused),
+            (CHAT, body(json!({"model": "gpt-4o", "fallbacks": many("o3")})), refused),
+            (CHAT, body(json!({"model": "gpt-4o", "fallbacks": [list("gpt-4o", 64, "o3")]})), refused),
+            (
+                &format!("/openai/deployments/{}/o3/chat/completions", long("gpt-4o")),
+                chat_for("gpt-4o"),
+                refused,
+            ),
+        ] {
+            assert_eq!(status_of(&limits, path, &body), expected, "{path} {body} under {limits}");
+        }
+    }
+}
+
+#[test]
 fn a_large_body_is_refused_as_a_small_one() {
     let limits = json!({"default": {"tpm": 10_000_000, "deny_models": ["o3"]}});
     let mut body = chat_for("o3");
