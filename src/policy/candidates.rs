@@ -36,6 +36,14 @@ impl Candidates {
         }
     }
 
+    /// These, or `others`.
+    pub(super) fn or(self, others: Self) -> Self {
+        let is_any = matches!(self, Self::Any(_)) || matches!(others, Self::Any(_));
+        let mut names = self.names().to_vec();
+        names.extend(others.names().iter().filter(|name| !self.names().contains(name)).cloned());
+        if is_any { Self::Any(names) } else { Self::of(names) }
+    }
+
     /// The model, if there is no doubt.
     pub fn one(&self) -> Option<&str> {
         match self {

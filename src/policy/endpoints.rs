@@ -9,7 +9,7 @@ use crate::policy::pattern::Pattern;
 use crate::request::path::{Reading, readings};
 use crate::request::{Api, Endpoint, deployment};
 use crate::sort;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 /// The treatment of requests to a path, from the laxest to the strictest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,15 +102,17 @@ impl Endpoints {
         self.others.is_none()
     }
 
-    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts; a format
-    /// without output is laxer than the others.
+    /// The way of a request to `path`, which may have a query. Of equally strict readings, the first counts, for
+    /// whichever of their models; a format without output is laxer than the others.
     pub fn route(&self, path: &str) -> Route {
         let laxest =
             Route { treatment: Treatment::Pass, endpoint: Endpoint::Other(Api::OpenAi), deployment: None };
-        let stricter = |strictest: Route, next: Route| {
-            if next.strictness() > strictest.strictness() { next } else { strictest }
+        let stricter = |strictest: Route, next: Route| match next.strictness().cmp(&strictest.strictness()) {
+            Ordering::Less => strictest,
+            Ordering::Equal => strictest.or_for(next.deployment),
+            Ordering::Greater => next,
         };
-        readings(path).iter().map(|reading| self.route_of(reading)).fold(laxest, stricter)
+        readings(path).iter().map(|reading| self.route_of(reading)).reduce(stricter).unwrap_or(laxest)
     }
 
     /// Whether a request with `method` to `path` is answered with a response that was created before: it reads it, or
@@ -149,6 +151,17 @@ impl Endpoints {
 }
 
 impl Route {
+    /// The same way, for what this path or another reading of it names. No model has a name with an escape in it.
+    fn or_for(mut self, other: Option<Candidates>) -> Self {
+        let is_escaped = |models: &Candidates| models.names().iter().any(|name| name.contains('%'));
+        if self.deployment != other && !other.as_ref().is_some_and(is_escaped) {
+            // Where one of them names none, the body may name any.
+            let [one, other] = [self.deployment, other].map(|models| models.unwrap_or(Candidates::UNKNOWN));
+            self.deployment = Some(one.or(other));
+        }
+        self
+    }
+
     fn strictness(&self) -> (Treatment, bool) {
         (self.treatment, self.endpoint != Endpoint::Embeddings)
     }
@@ -348,6 +361,29 @@ mod tests {
         assert_eq!(rules.route("/v1/files").endpoint, Endpoint::Other(Api::OpenAi));
         let azure = rules.route("/openai/deployments/gpt-4o/chat/completions");
         assert_eq!(azure.model(), Some("gpt-4o"));
+    }
+
+    #[test]
+    fn a_path_is_for_the_models_of_all_its_readings() {
+        let deployment = |path: &str| endpoints(&[], None).route(path).deployment;
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let of = |of: &[&str]| Some(Candidates::of(names(of)));
+        for (path, expected) in [
+            ("/openai/deployments/my%20model/embeddings", of(&["my model"])),
+            ("/openai/deployments//gpt%2d4o;x=y/chat/completions", of(&["gpt-4o"])),
+            ("/openai/deployments/o3//../gpt-4o/chat/completions", of(&["gpt-4o", "o3/gpt-4o"])),
+            (
+                "/openai/deployments/o3/chat/completions%3F/../../../gpt-4o/chat/completions",
+                of(&["gpt-4o", "o3"]),
+            ),
+            (
+                "/openai/deployments/o3/chat/completions%3F/../../../../../v1/chat/completions",
+                Some(Candidates::Any(names(&["o3"]))),
+            ),
+            ("/v1/chat%2Fcompletions", None),
+        ] {
+            assert_eq!(deployment(path), expected, "{path}");
+        }
     }
 
     /// `path` spelled in another way, at or after its character `at`.

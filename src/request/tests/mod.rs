@@ -590,3 +590,42 @@ proptest! {
         }
     }
 }
+
+/// Whatever member a request has in itself, time and again, the stack of who reads it suffices.
+#[test]
+fn no_member_in_itself_exhausts_the_stack() {
+    const NAMES: [&str; 20] = [
+        "model",
+        "fallbacks",
+        "content",
+        "tools",
+        "function",
+        "parameters",
+        "properties",
+        "items",
+        "format",
+        "response_format",
+        "schema",
+        "input",
+        "source",
+        "stop",
+        "stream_options",
+        "reasoning",
+        "thinking",
+        "google",
+        "extra_body",
+        "chat_template_kwargs",
+    ];
+    let read = std::thread::Builder::new().stack_size(1024 * 1024).spawn(|| {
+        for name in NAMES {
+            let deep = format!("{}0{}", format!("{{\"{name}\":").repeat(4_000), "}".repeat(4_000));
+            let tool = format!(r#"{{"tools":[{{"function":{{"name":"f","parameters":{deep}}}}}]}}"#);
+            for endpoint in [Endpoint::ChatCompletions, Endpoint::Responses] {
+                for body in [&deep, &tool] {
+                    read_at(endpoint, body.as_bytes());
+                }
+            }
+        }
+    });
+    read.unwrap().join().unwrap();
+}
