@@ -6,7 +6,7 @@
 //! id, count a guess.
 
 use super::audio;
-use super::document::Document;
+use super::document::{Document, Inflatable};
 use super::image::{self, Detail, Details, Image, Size};
 use super::payload::Payload;
 use super::prompt::Counted;
@@ -27,6 +27,8 @@ pub(super) struct Content<'b> {
     pub(super) calls: u64,
     images: Vec<Image>,
     documents: Vec<Document>,
+    /// What the request's documents may still have inflated.
+    inflatable: Inflatable,
     /// Whether documents are to be cited.
     cites: bool,
     /// Whether a part does not show what it puts into the prompt: it only names it, or its type is not known.
@@ -40,7 +42,8 @@ pub(super) struct Content<'b> {
 impl<'b> Content<'b> {
     /// The same without its texts, which `take` gets.
     pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Content<'static> {
-        let Self { texts, kinds, calls, images, documents, cites, hides, measured, had_text } = self;
+        let Self { texts, kinds, calls, images, documents, inflatable, cites, hides, measured, had_text } =
+            self;
         let had_text = had_text || texts.iter().any(|text| !text.is_empty());
         texts.into_iter().for_each(|text| take(Counted::Once, text));
         kinds.into_iter().for_each(|(counted, text)| take(counted, text));
@@ -50,6 +53,7 @@ impl<'b> Content<'b> {
             calls,
             images,
             documents,
+            inflatable,
             cites,
             hides,
             measured,
@@ -88,6 +92,22 @@ impl<'b> Content<'b> {
     /// Whether a part does not show what it puts into the prompt.
     pub(super) const fn hides(&self) -> bool {
         self.hides
+    }
+
+    /// Reads the value of the next member of `object` into `other`, which this is to [absorb](Self::absorb): its
+    /// documents are the same request's.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn read_apart<A: MapAccess<'b>>(
+        &mut self,
+        other: &mut Self,
+        object: &mut A,
+    ) -> Result<(), A::Error> {
+        std::mem::swap(&mut self.inflatable, &mut other.inflatable);
+        let read = lenient::offer(object, &mut Part::new(other));
+        std::mem::swap(&mut self.inflatable, &mut other.inflatable);
+        read
     }
 
     /// Takes all that is in `other`, of which texts count as `counted`.
@@ -199,14 +219,12 @@ impl<'p, 'b> Part<'p, 'b> {
         self.content.images.push(Image { size, details: self.details });
     }
 
-    /// Adds what the source has. A part that has two types is charged as both.
-    fn add_data(&mut self, data: &'b str) {
+    /// Adds what the source has, of which the types were read. A part that has two types is charged as both.
+    fn add_data(&mut self, data: &'b str, is_image: bool, is_text: bool) {
         let is_doubtful = self.kinds.len() > 1 || self.source.kinds.len() > 1;
-        let is_image = self.is_image();
         if is_image {
             self.add_image(image::size_in(Payload::read(data).1));
         }
-        let is_text = self.source.is_text();
         if is_text && (is_doubtful || !is_image) {
             self.content.texts.extend(serde_json::from_str(data).ok().map(Cow::Owned));
             self.content.documents.push(Document::Text);
@@ -214,7 +232,8 @@ impl<'p, 'b> Part<'p, 'b> {
         if is_doubtful || !(is_image || is_text) {
             let (media_type, payload) = Payload::read(data);
             let declared = self.source.media_type.0.as_deref().unwrap_or_default();
-            let (document, text) = Document::read(media_type.as_deref().unwrap_or(declared), payload);
+            let media_type = media_type.as_deref().unwrap_or(declared);
+            let (document, text) = Document::read(media_type, payload, &mut self.content.inflatable);
             self.content.documents.push(document);
             self.content.texts.extend(text);
         }
@@ -306,8 +325,10 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 self.add_image(size);
             }
         } else if !self.source.data.is_empty() {
+            // Types and data may be many.
+            let (is_image, is_text) = (self.is_image(), self.source.is_text());
             for data in std::mem::take(&mut self.source.data) {
-                self.add_data(data);
+                self.add_data(data, is_image, is_text);
             }
         } else if self.source.is_named {
             if self.is_image() {

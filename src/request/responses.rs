@@ -184,7 +184,7 @@ impl<'b> Accept<'b> for Item<'_, 'b> {
                 Ok(())
             }
             "code" => lenient::offer(object, &mut self.content.texts),
-            "summary" => lenient::offer(object, &mut Part::new(&mut self.summary)),
+            "summary" => self.content.read_apart(&mut self.summary, object),
             "content" | "output" => lenient::offer(object, &mut Part::new(self.content)),
             "encrypted_content" => {
                 self.hides |= lenient::raw(object)? != "null";

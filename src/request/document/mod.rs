@@ -6,8 +6,11 @@
 //! the request only names, by an address or an id, counts as [`UNKNOWN_PAGES`] pages until the response reports its
 //! usage: it is the one thing that is charged less than it may cost, because nobody could send a document otherwise.
 
+mod inflatable;
 mod office;
 mod pdf;
+
+pub(super) use inflatable::Inflatable;
 
 use super::payload::Payload;
 use crate::models::DocumentRule;
@@ -22,6 +25,9 @@ const UNKNOWN_PAGE_CHARACTERS: u64 = 2_850;
 
 /// Bytes of a file that count as a token, where nothing else is known.
 const BYTES_PER_TOKEN: u64 = 28;
+
+/// The most bytes of a file with structure that are decoded.
+const MAX_DECODED: usize = 256 * 1024;
 
 /// The largest text that is decoded and counted, in bytes. Larger ones count a token for four bytes.
 const MAX_TEXT: u64 = 256 * 1024;
@@ -44,6 +50,8 @@ pub(super) enum Document {
     Office {
         /// The characters of its text.
         characters: u64,
+        /// Bytes that may hold more of it and were not read.
+        unread: u64,
     },
     /// Another file, of so many bytes.
     File(u64),
@@ -54,8 +62,13 @@ pub(super) enum Document {
 }
 
 impl Document {
-    /// The document in `payload`, and its text, if it is one. `media_type` is empty if it is unknown.
-    pub(super) fn read<'t>(media_type: &str, payload: Payload<'_>) -> (Self, Option<Cow<'t, str>>) {
+    /// The document in `payload`, and its text, if it is one. `media_type` is empty if it is unknown. What is inflated
+    /// of it is taken from `inflatable`.
+    pub(super) fn read<'t>(
+        media_type: &str,
+        payload: Payload<'_>,
+        inflatable: &mut Inflatable,
+    ) -> (Self, Option<Cow<'t, str>>) {
         let bytes = payload.bytes_len();
         let is_text =
             media_type.starts_with("text/") || media_type.ends_with("json") || media_type.ends_with("xml");
@@ -67,7 +80,7 @@ impl Document {
             // A token for four bytes.
             return (Self::File((bytes / 4).saturating_mul(BYTES_PER_TOKEN)), None);
         }
-        let document = pdf::read(payload).or_else(|| office::read(payload));
+        let document = pdf::read(payload, inflatable).or_else(|| office::read(payload, inflatable));
         (document.unwrap_or(Self::File(bytes)), None)
     }
 
@@ -83,7 +96,9 @@ impl Document {
                 let page = rule.page + by_characters(UNKNOWN_PAGE_CHARACTERS);
                 UNKNOWN_PAGES * rule.unread_page.unwrap_or(page)
             }),
-            Self::Office { characters } => by_characters(characters).saturating_add(rule.each),
+            Self::Office { characters, unread } => by_characters(characters)
+                .saturating_add(unread.div_ceil(BYTES_PER_TOKEN))
+                .saturating_add(rule.each),
             Self::Pdf { pages, characters, unread, bytes } => {
                 let all_unread = match rule.unread_page {
                     Some(page) => pages.saturating_mul(page.saturating_sub(rule.page)),
@@ -115,7 +130,7 @@ mod tests {
 
     fn read(media_type: &str, bytes: &[u8]) -> (Document, Option<String>) {
         let data = base64(bytes);
-        let (document, text) = Document::read(media_type, Payload::read(&data).1);
+        let (document, text) = Document::read(media_type, Payload::read(&data).1, &mut Inflatable::default());
         (document, text.map(Cow::into_owned))
     }
 

@@ -1,97 +1,178 @@
 //! The text of a document, a spreadsheet or a presentation in Office Open XML: a ZIP archive of XML files.
 //!
 //! Of the archive, only the entries that hold text are inflated, wherever they stand: what lies between the tags is
-//! text. Like those of a PDF, at most [`MAX_DECODED`] bytes of the file are decoded and [`MAX_INFLATED`] inflated; the
-//! part that was read stands for the rest.
+//! text. Like those of a PDF, at most [`MAX_DECODED`] bytes of the file are decoded, and inflated what [`Inflatable`]
+//! allows; the part that was read stands for the rest.
+//!
+//! Readers find entries by the directory at the end, so what the entries themselves state of their sizes may be false.
+//! No text is left out for it: a deflated entry ends itself, another where the next begins, and what may be text and
+//! was not read counts by its size.
 
-use super::Document;
+use super::inflatable::{Inflatable, Left};
+use super::{Document, MAX_DECODED};
 use crate::request::payload::Payload;
 use flate2::read::DeflateDecoder;
 use memchr::memmem;
-use std::io::Read;
-
-/// The most bytes of a file that are decoded.
-const MAX_DECODED: usize = 256 * 1024;
-
-/// The most bytes that its entries may have when inflated, together.
-const MAX_INFLATED: u64 = 512 * 1024;
 
 /// What an entry begins with, and how many bytes come before its name.
 const ENTRY: &[u8] = b"PK\x03\x04";
 const HEADER: usize = 30;
 
+/// What the directory behind the entries begins with, and how many bytes may come between it and the last of them.
+const DIRECTORY: &[u8] = b"PK\x01\x02";
+const DESCRIPTOR: usize = 24;
+
 /// Characters that a cell of a spreadsheet counts for beside its text: it is shown with its place.
 const CELL: u64 = 20;
 
+/// What the names of entries with text begin with, in lower case.
+const TEXTS: [&str; 7] = [
+    "word/document",
+    "word/foot",
+    "word/end",
+    "xl/sharedstrings",
+    "xl/worksheets/",
+    "ppt/slides/",
+    "ppt/notesslides/",
+];
+
+/// What is in the names of entries that models are not shown, in lower case.
+const NOT_SHOWN: [&str; 13] = [
+    ".rels",
+    "[content_types].xml",
+    "docprops/",
+    "/media/",
+    "/fonts/",
+    "/theme/",
+    "/slidelayouts/",
+    "/slidemasters/",
+    "/styles.xml",
+    "/fonttable.xml",
+    "settings.xml",
+    "/numbering.xml",
+    "/workbook.xml",
+];
+
 /// The document in `payload`; none if it is no archive with text of such a document.
-pub(super) fn read(payload: Payload<'_>) -> Option<Document> {
+pub(super) fn read(payload: Payload<'_>, inflatable: &mut Inflatable) -> Option<Document> {
     if !payload.bytes().take(ENTRY.len()).eq(ENTRY.iter().copied()) {
         return None;
     }
     let file: Vec<u8> = payload.bytes().take(MAX_DECODED).collect();
-    let (mut characters, mut left, mut is_office) = (0_u64, MAX_INFLATED, false);
-    for at in memmem::find_iter(&file, ENTRY) {
-        let Some(entry) = Entry::read(file.get(at..).unwrap_or_default()) else { continue };
-        if entry.has_text() {
-            is_office = true;
-            characters = characters.saturating_add(entry.characters(&mut left));
-        }
-    }
+    let found = inflatable.with(|left| Found::read(&file, left));
     let (read, size) = ((file.len() as u64).max(1), payload.bytes_len().max(file.len() as u64));
-    let of_all = u128::from(characters) * u128::from(size) / u128::from(read);
-    is_office.then(|| Document::Office { characters: u64::try_from(of_all).unwrap_or(u64::MAX) })
+    let of_all = u128::from(found.characters) * u128::from(size) / u128::from(read);
+    // The length of the payload is rounded up.
+    let behind = if file.len() < MAX_DECODED { 0 } else { size.saturating_sub(read) };
+    found.is_office.then(|| Document::Office {
+        characters: u64::try_from(of_all).unwrap_or(u64::MAX),
+        unread: found.unread.saturating_add(behind),
+    })
+}
+
+/// What is in an archive.
+#[derive(Debug, Default)]
+struct Found {
+    is_office: bool,
+    characters: u64,
+    /// Bytes that may be text and were not read.
+    unread: u64,
+}
+
+impl Found {
+    fn read(file: &[u8], left: &mut Left) -> Self {
+        let mut found = Self::default();
+        let mut starts = memmem::find_iter(file, ENTRY).peekable();
+        while let Some(at) = starts.next() {
+            let end = starts.peek().copied().unwrap_or(file.len());
+            let to_next = end.saturating_sub(at);
+            let file = file.get(at..).unwrap_or_default();
+            let unread = match Entry::read(file, to_next) {
+                Some(entry) if entry.has_text() => {
+                    found.is_office = true;
+                    let (characters, unread) = entry.characters(left);
+                    found.characters = found.characters.saturating_add(characters);
+                    unread
+                }
+                Some(entry) if entry.is_not_shown() => 0,
+                _ => unread(file.get(..to_next).unwrap_or_default()),
+            };
+            found.unread = found.unread.saturating_add(unread);
+        }
+        found
+    }
+}
+
+/// How many bytes behind what was read of an entry may be its own.
+fn unread(behind: &[u8]) -> u64 {
+    let directory = memmem::find(behind, DIRECTORY).unwrap_or(behind.len());
+    if directory <= DESCRIPTOR { 0 } else { directory as u64 }
 }
 
 /// A file in the archive.
 struct Entry<'f> {
-    name: &'f [u8],
-    is_deflated: bool,
-    /// Its bytes in the archive, and whatever comes after them if its size is not known beforehand.
+    /// In lower case.
+    name: String,
+    method: u16,
+    /// Its bytes in the archive, and whatever comes after them.
     bytes: &'f [u8],
+    /// How many of them come before the next entry.
+    to_next: usize,
+    /// How many it states to have; false, or zero, in some.
+    size: usize,
 }
 
 impl<'f> Entry<'f> {
-    /// The entry that `file` begins with.
-    fn read(file: &'f [u8]) -> Option<Self> {
+    /// The entry that `file` begins with, `to_next` bytes before the next.
+    fn read(file: &'f [u8], to_next: usize) -> Option<Self> {
         let number = |at: usize| {
             let bytes = file.get(at..at.saturating_add(2))?;
-            Some(usize::from(u16::from_le_bytes(bytes.try_into().ok()?)))
+            Some(u16::from_le_bytes(bytes.try_into().ok()?))
         };
-        let (method, name, extra) = (number(8)?, number(26)?, number(28)?);
-        let size = number(18)? | number(20)? << 16;
-        let rest = file.get(HEADER.saturating_add(name).saturating_add(extra)..)?;
-        let bytes = if size == 0 { rest } else { rest.get(..size).unwrap_or(rest) };
+        let (method, name, extra) = (number(8)?, usize::from(number(26)?), usize::from(number(28)?));
+        let size = usize::from(number(18)?) | usize::from(number(20)?) << 16;
+        let begin = HEADER.saturating_add(name).saturating_add(extra);
+        let bytes = file.get(begin..)?;
         let name = file.get(HEADER..HEADER.saturating_add(name))?;
-        matches!(method, 0 | 8).then_some(Self { name, is_deflated: method == 8, bytes })
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase().replace('\\', "/");
+        Some(Self { name, method, bytes, to_next: to_next.saturating_sub(begin), size })
     }
 
     /// Whether it holds text of a document, a spreadsheet or a presentation.
     fn has_text(&self) -> bool {
-        let begins = |folder: &[u8]| self.name.starts_with(folder);
-        self.name.ends_with(b".xml")
-            && (begins(b"word/document")
-                || begins(b"word/foot")
-                || begins(b"word/end")
-                || begins(b"xl/sharedStrings")
-                || begins(b"xl/worksheets/")
-                || begins(b"ppt/slides/")
-                || begins(b"ppt/notesSlides/"))
+        let name = self.name.trim_start_matches('/');
+        name.ends_with(".xml") && TEXTS.iter().any(|begin| name.starts_with(begin))
     }
 
-    /// The characters of its text, of which `left` bytes may be inflated.
-    fn characters(&self, left: &mut u64) -> u64 {
-        if !self.is_deflated {
-            return characters(self.bytes);
+    /// Whether it holds what models are not shown.
+    fn is_not_shown(&self) -> bool {
+        NOT_SHOWN.iter().any(|part| self.name.contains(part))
+    }
+
+    /// The characters of its text, and how many bytes of it were not read.
+    fn characters(&self, left: &mut Left) -> (u64, u64) {
+        let behind = |read: usize| unread(self.bytes.get(read..self.to_next.max(read)).unwrap_or_default());
+        match self.method {
+            0 => {
+                // No XML has what an entry or the directory begins with.
+                let bytes = self.bytes.get(..self.to_next.min(left.size())).unwrap_or(self.bytes);
+                let end = memmem::find(bytes, DIRECTORY).unwrap_or(bytes.len());
+                let bytes = left.take(bytes.get(..end).unwrap_or(bytes));
+                (characters(bytes), behind(bytes.len()))
+            }
+            8 => {
+                let inflated = left.inflate(self.bytes, DeflateDecoder::new);
+                let found = characters(&inflated.bytes);
+                if !inflated.is_cut || inflated.read == 0 {
+                    return (found, behind(inflated.read));
+                }
+                let size = self.size.max(self.to_next).min(self.bytes.len()) as u64;
+                let of_all = found.saturating_mul(size.div_ceil(inflated.read as u64).max(1));
+                (of_all, behind(inflated.read))
+            }
+            // Methods that some readers know.
+            _ => (0, behind(0)),
         }
-        let mut inflated = Vec::new();
-        let mut decoder = DeflateDecoder::new(self.bytes);
-        // Of an entry that breaks off, everything before the fault counts.
-        let _ = decoder.by_ref().take(*left).read_to_end(&mut inflated);
-        let is_cut = *left == inflated.len() as u64;
-        *left = left.saturating_sub(inflated.len() as u64);
-        let found = characters(&inflated);
-        let read = decoder.total_in().max(1);
-        if is_cut { found.saturating_mul((self.bytes.len() as u64).div_ceil(read)) } else { found }
     }
 }
 
@@ -116,7 +197,7 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::DeflateEncoder;
-    use std::io::Write;
+    use std::io::Write as _;
 
     fn entry(name: &str, data: &[u8], method: u16, has_size: bool) -> Vec<u8> {
         let size = if has_size { data.len() as u32 } else { 0 };
@@ -142,8 +223,13 @@ mod tests {
     }
 
     fn found(file: &[u8]) -> Option<u64> {
-        match read(Payload::read(&base64(file)).1) {
-            Some(Document::Office { characters }) => Some(characters),
+        document(file).map(|(characters, _)| characters)
+    }
+
+    /// The characters of a document, and the bytes that were not read.
+    fn document(file: &[u8]) -> Option<(u64, u64)> {
+        match read(Payload::read(&base64(file)).1, &mut Inflatable::default()) {
+            Some(Document::Office { characters, unread }) => Some((characters, unread)),
             None => None,
             Some(other) => panic!("{other:?}"),
         }
@@ -171,6 +257,65 @@ mod tests {
         let bomb = entry("word/document.xml", &deflated(&"<t>a</t>".repeat(4 << 20)), 8, true);
         let characters = found(&bomb).unwrap();
         assert!((1 << 20..64 << 20).contains(&characters), "{characters}");
+    }
+
+    #[test]
+    fn a_false_size_hides_no_text() {
+        let text = format!("<t>{}</t>", "word ".repeat(40_000));
+        let of_size = |mut entry: Vec<u8>, size: u32| {
+            entry[18..22].copy_from_slice(&size.to_le_bytes());
+            [entry, [DIRECTORY, &[0; 100]].concat()].concat()
+        };
+        for size in [0, 1, 100, 70_000, u32::MAX] {
+            for (data, method) in [(text.as_bytes().to_vec(), 0), (deflated(&text), 8)] {
+                let file = of_size(entry("word/document.xml", &data, method, true), size);
+                assert_eq!(document(&file), Some((199_999, 0)), "{size} {method}");
+            }
+        }
+        let bomb = deflated(&"<t>a</t>".repeat(4 << 20));
+        let stated = |size| found(&of_size(entry("word/document.xml", &bomb, 8, true), size)).unwrap();
+        assert_eq!(stated(1), stated(bomb.len() as u32));
+    }
+
+    #[test]
+    fn what_is_not_read_counts_by_its_size() {
+        let notes = entry("word/footnotes.xml", b"", 0, true);
+        let media = entry("word/media/image1.png", &[1; MAX_DECODED], 0, true);
+        let text = entry("word/document.xml", &[b'a'; 40_000], 0, true);
+        let (characters, unread) = document(&[&notes[..], &media, &text].concat()).unwrap();
+        assert!(characters == 0 && (40_000..41_000).contains(&unread), "{characters} {unread}");
+        // Entries that are coded in another way, or that nobody knows.
+        for (name, method) in [("word/document.xml", 12), ("WORD\\Document.xml", 14), ("word/other.xml", 8)] {
+            let (_, unread) =
+                document(&[&notes[..], &entry(name, &[1; 30_000], method, true)].concat()).unwrap();
+            assert!((30_000..30_100).contains(&unread), "{name} {unread}");
+        }
+        assert_eq!(
+            document(&[&notes[..], &entry("word/styles.xml", &[1; 30_000], 8, true)].concat()),
+            Some((0, 0))
+        );
+    }
+
+    #[test]
+    fn entries_together_are_read_to_a_bound() {
+        // Each states that its bytes begin behind all others.
+        let count = 4_000;
+        let head = entry("word/document.xml", b"", 0, false);
+        let tail = "<t>a</t>".repeat(10_000);
+        for (method, tail) in [(0, tail.into_bytes()), (8, [0, 0, 0, 0xFF, 0xFF].repeat(12_000))] {
+            let mut file = Vec::new();
+            for at in 0..count {
+                let mut head = head.clone();
+                let extra = ((count - at - 1) * head.len()).min(usize::from(u16::MAX));
+                head[8..10].copy_from_slice(&u16::to_le_bytes(method));
+                head[28..30].copy_from_slice(&(extra as u16).to_le_bytes());
+                file.extend(head);
+            }
+            file.extend(tail);
+            let start = std::time::Instant::now();
+            assert!(found(&file).unwrap() < MAX_DECODED as u64 * 2);
+            assert!(start.elapsed().as_secs() < 5);
+        }
     }
 
     proptest::proptest! {

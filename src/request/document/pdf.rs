@@ -2,20 +2,14 @@
 //!
 //! Objects with `/Type /Page` are pages, whether they are in the file or in a compressed stream. Strings in streams
 //! with text operators are text, one byte or four hexadecimal digits a character. Both are estimates: fonts may map
-//! bytes to anything. At most [`MAX_DECODED`] bytes are decoded and [`MAX_INFLATED`] inflated; of a larger file, the
-//! part that was read stands for the rest.
+//! bytes to anything. At most [`MAX_DECODED`] bytes are decoded, and inflated what [`Inflatable`] allows; of a larger
+//! file, the part that was read stands for the rest.
 
-use super::Document;
+use super::inflatable::{Inflatable, Left};
+use super::{Document, MAX_DECODED};
 use crate::request::payload::Payload;
 use flate2::read::ZlibDecoder;
 use memchr::memmem;
-use std::io::Read;
-
-/// The most bytes of a file that are decoded.
-const MAX_DECODED: usize = 256 * 1024;
-
-/// The most bytes that its streams may have when inflated, together.
-const MAX_INFLATED: u64 = 512 * 1024;
 
 /// Codings of streams that are not decoded here.
 const CODED: [&[u8]; 4] = [b"/ASCIIHexDecode", b"/LZWDecode", b"/RunLengthDecode", b"/Crypt"];
@@ -24,7 +18,7 @@ const CODED: [&[u8]; 4] = [b"/ASCIIHexDecode", b"/LZWDecode", b"/RunLengthDecode
 const PAGE_BYTES: u64 = 64 * 1024;
 
 /// The PDF in `payload`; none if it is no PDF.
-pub(super) fn read(payload: Payload<'_>) -> Option<Document> {
+pub(super) fn read(payload: Payload<'_>, inflatable: &mut Inflatable) -> Option<Document> {
     let mut begin = payload.bytes().take(1024);
     let is_pdf = begin.by_ref().take(4).eq(*b"%PDF");
     if !is_pdf {
@@ -33,7 +27,7 @@ pub(super) fn read(payload: Payload<'_>) -> Option<Document> {
     let file: Vec<u8> = payload.bytes().take(MAX_DECODED).collect();
     let size = payload.bytes_len().max(file.len() as u64);
     let mut found = Found::default();
-    found.read_streams(&file);
+    inflatable.with(|left| found.read_streams(&file, left));
     // What was read stands for the rest.
     let read = (file.len() as u64).max(1);
     let of_all = |part: u64| {
@@ -66,8 +60,7 @@ struct Found {
 }
 
 impl Found {
-    fn read_streams(&mut self, file: &[u8]) {
-        let mut left = MAX_INFLATED;
+    fn read_streams(&mut self, file: &[u8], left: &mut Left) {
         let (mut from, mut begin) = (0_usize, 0_usize);
         while let Some(at) = find(file, b"stream", from) {
             from = at.saturating_add(6);
@@ -84,14 +77,14 @@ impl Found {
             let dictionary = memmem::rfind(dictionary, b"obj")
                 .and_then(|from| dictionary.get(from..))
                 .unwrap_or(dictionary);
-            self.read_stream(raw, dictionary, &mut left);
+            self.read_stream(raw, dictionary, left);
             from = file.len().saturating_sub(rest.len()).saturating_add(end).max(from);
             begin = from;
         }
         self.pages = self.pages.saturating_add(count_pages(file.get(begin..).unwrap_or_default()));
     }
 
-    fn read_stream(&mut self, raw: &[u8], dictionary: &[u8], left: &mut u64) {
+    fn read_stream(&mut self, raw: &[u8], dictionary: &[u8], left: &mut Left) {
         let has = |filter: &[u8]| find(dictionary, filter, 0).is_some();
         if CODED.iter().any(|filter| has(filter)) {
             self.unread = self.unread.saturating_add(1);
@@ -111,15 +104,15 @@ impl Found {
             self.unread = self.unread.saturating_add(u64::from(has(b"/FlateDecode")));
             return;
         }
-        let mut inflated = Vec::new();
-        let whole = ZlibDecoder::new(raw).take(*left).read_to_end(&mut inflated);
-        *left = left.saturating_sub(inflated.len() as u64);
-        let characters = characters(&inflated);
-        if characters == 0 && (whole.is_err() || *left == 0) {
+        let inflated = left.inflate(raw, ZlibDecoder::new);
+        let bytes = inflated.bytes.as_slice();
+        let characters = characters(bytes);
+        // What comes behind a bound may be text, whatever comes before it.
+        if inflated.is_cut || (characters == 0 && inflated.is_faulty) {
             self.unread = self.unread.saturating_add(1);
         }
         if has(b"/ObjStm") {
-            self.pages = self.pages.saturating_add(count_pages(&inflated));
+            self.pages = self.pages.saturating_add(count_pages(bytes));
         }
         self.take_text(characters);
     }
@@ -161,11 +154,16 @@ fn find(bytes: &[u8], what: &[u8], from: usize) -> Option<usize> {
 
 /// Objects of the type `Page`, but for what is in comments and strings.
 fn count_pages(bytes: &[u8]) -> u64 {
-    let (mut pages, mut rest) = (0_u64, bytes);
+    // Where one string does not end, others hardly do, and each search would go to the end.
+    let (mut pages, mut rest, mut may_end) = (0_u64, bytes, true);
     while let Some(at) = memchr::memchr3(b'(', b'%', b'/', rest) {
         let (mark, after) = (rest.get(at), rest.get(at.saturating_add(1)..).unwrap_or_default());
         rest = match mark {
-            Some(b'(') => after_string(after).unwrap_or(after),
+            Some(b'(') => {
+                let end = may_end.then(|| after_string(after)).flatten();
+                may_end = end.is_some();
+                end.unwrap_or(after)
+            }
             Some(b'%') => {
                 let end = memchr::memchr2(b'\n', b'\r', after).unwrap_or(after.len());
                 after.get(end..).unwrap_or_default()
@@ -236,7 +234,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::ZlibEncoder;
     use proptest::prelude::*;
-    use std::io::Write;
+    use std::io::Write as _;
 
     fn deflated(text: &[u8]) -> Vec<u8> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -246,7 +244,7 @@ mod tests {
 
     fn found(file: &[u8]) -> (u64, u64, u64) {
         let mut found = Found::default();
-        found.read_streams(file);
+        Inflatable::default().with(|left| found.read_streams(file, left));
         (found.pages, found.characters, found.unread)
     }
 
@@ -311,6 +309,27 @@ mod tests {
         let start = std::time::Instant::now();
         found(&stream.repeat(5));
         assert!(start.elapsed().as_secs() < 5);
+    }
+
+    #[test]
+    fn strings_that_never_close_are_searched_once() {
+        for marks in ["(", "((", "(\\", "(%\n", "(<", "(/Type /Page "] {
+            let start = std::time::Instant::now();
+            let text = marks.repeat((512 << 10) / marks.len());
+            count_pages(text.as_bytes());
+            characters(format!("BT Tj {text}").as_bytes());
+            assert!(start.elapsed().as_secs() < 5, "{marks}");
+        }
+        assert_eq!(count_pages(&b"(/Type /Page ".repeat(3)), 3);
+        // One that closes hides what is in it, also where others do not.
+        assert_eq!(count_pages(b"(/Type /Page) (/Type /Page) (/Type /Page"), 1);
+    }
+
+    #[test]
+    fn text_behind_a_bound_is_unread() {
+        let page = deflated(&[b"BT (a) Tj ET", " ".repeat(1 << 20).as_bytes(), b"BT (b) Tj ET"].concat());
+        let file = [b"/FlateDecode stream\n", page.as_slice(), b"\nendstream"].concat();
+        assert_eq!(found(&file), (0, 1, 1));
     }
 
     proptest! {
