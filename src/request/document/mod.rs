@@ -113,10 +113,10 @@ impl Document {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(super) fn base64(bytes: &[u8]) -> String {
+    pub(in crate::request) fn base64(bytes: &[u8]) -> String {
         const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let digits = |chunk: &[u8]| {
             let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))

@@ -82,12 +82,13 @@ struct Found {
 impl Found {
     fn read(file: &[u8], left: &mut Left) -> Self {
         let mut found = Self::default();
-        let mut starts = memmem::find_iter(file, ENTRY).peekable();
-        while let Some(at) = starts.next() {
-            let end = starts.peek().copied().unwrap_or(file.len());
-            let to_next = end.saturating_sub(at);
-            let file = file.get(at..).unwrap_or_default();
-            let unread = match Entry::read(file, to_next) {
+        let starts: Vec<usize> = memmem::find_iter(file, ENTRY).collect();
+        let next = |from: usize| {
+            let next = starts.partition_point(|start| *start < from);
+            starts.get(next).copied().unwrap_or(file.len())
+        };
+        for at in &starts {
+            let unread = match Entry::read(file, *at, next) {
                 Some(entry) if entry.has_text() => {
                     found.is_office = true;
                     let (characters, unread) = entry.characters(left);
@@ -95,7 +96,8 @@ impl Found {
                     unread
                 }
                 Some(entry) if entry.is_not_shown() => 0,
-                _ => unread(file.get(..to_next).unwrap_or_default()),
+                Some(entry) => entry.unread(0),
+                None => unread(file.get(*at..next(at.saturating_add(1))).unwrap_or_default()),
             };
             found.unread = found.unread.saturating_add(unread);
         }
@@ -123,8 +125,9 @@ struct Entry<'f> {
 }
 
 impl<'f> Entry<'f> {
-    /// The entry that `file` begins with, `to_next` bytes before the next.
-    fn read(file: &'f [u8], to_next: usize) -> Option<Self> {
+    /// The entry that begins `at` a place in `file`; `next` has the first that begins at a place or behind it.
+    fn read(file: &'f [u8], at: usize, next: impl Fn(usize) -> usize) -> Option<Self> {
+        let file = file.get(at..)?;
         let number = |at: usize| {
             let bytes = file.get(at..at.saturating_add(2))?;
             Some(u16::from_le_bytes(bytes.try_into().ok()?))
@@ -135,7 +138,10 @@ impl<'f> Entry<'f> {
         let bytes = file.get(begin..)?;
         let name = file.get(HEADER..HEADER.saturating_add(name))?;
         let name = String::from_utf8_lossy(name).to_ascii_lowercase().replace('\\', "/");
-        Some(Self { name, method, bytes, to_next: to_next.saturating_sub(begin), size })
+        // What stands before its bytes may look like another entry.
+        let begin = at.saturating_add(begin);
+        let to_next = next(begin).saturating_sub(begin);
+        Some(Self { name, method, bytes, to_next, size })
     }
 
     /// Whether it holds text of a document, a spreadsheet or a presentation.
@@ -149,29 +155,33 @@ impl<'f> Entry<'f> {
         NOT_SHOWN.iter().any(|part| self.name.contains(part))
     }
 
+    /// How many of its bytes were not read, if `read` of them were.
+    fn unread(&self, read: usize) -> u64 {
+        unread(self.bytes.get(read..self.to_next.max(read)).unwrap_or_default())
+    }
+
     /// The characters of its text, and how many bytes of it were not read.
     fn characters(&self, left: &mut Left) -> (u64, u64) {
-        let behind = |read: usize| unread(self.bytes.get(read..self.to_next.max(read)).unwrap_or_default());
         match self.method {
             0 => {
                 // No XML has what an entry or the directory begins with.
                 let bytes = self.bytes.get(..self.to_next.min(left.size())).unwrap_or(self.bytes);
                 let end = memmem::find(bytes, DIRECTORY).unwrap_or(bytes.len());
                 let bytes = left.take(bytes.get(..end).unwrap_or(bytes));
-                (characters(bytes), behind(bytes.len()))
+                (characters(bytes), self.unread(bytes.len()))
             }
             8 => {
                 let inflated = left.inflate(self.bytes, DeflateDecoder::new);
                 let found = characters(&inflated.bytes);
                 if !inflated.is_cut || inflated.read == 0 {
-                    return (found, behind(inflated.read));
+                    return (found, self.unread(inflated.read));
                 }
                 let size = self.size.max(self.to_next).min(self.bytes.len()) as u64;
                 let of_all = found.saturating_mul(size.div_ceil(inflated.read as u64).max(1));
-                (of_all, behind(inflated.read))
+                (of_all, self.unread(inflated.read))
             }
             // Methods that some readers know.
-            _ => (0, behind(0)),
+            _ => (0, self.unread(0)),
         }
     }
 }
@@ -271,6 +281,14 @@ mod tests {
                 let file = of_size(entry("word/document.xml", &data, method, true), size);
                 assert_eq!(document(&file), Some((199_999, 0)), "{size} {method}");
             }
+        }
+        // What looks like an entry that is not shown, before the text.
+        let fake = entry("word/media/a.png", b"", 0, true);
+        for (method, expected) in [(0, (199_999, 0)), (12, (0, text.len() as u64))] {
+            let mut file = entry("word/document.xml", &[&fake, text.as_bytes()].concat(), method, true);
+            file[28] = fake.len() as u8;
+            let found = document(&file).unwrap();
+            assert_eq!(found, expected, "{method}");
         }
         let bomb = deflated(&"<t>a</t>".repeat(4 << 20));
         let stated = |size| found(&of_size(entry("word/document.xml", &bomb, 8, true), size)).unwrap();

@@ -152,3 +152,43 @@ fn parts_of_unknown_types_count_by_their_size() {
         assert_eq!(tokens(&content) - nothing, more, "{content}");
     }
 }
+
+/// Base64 of a PDF of a few kilobytes whose text has 12 MiB when inflated.
+fn bomb() -> String {
+    use flate2::{Compression, write::ZlibEncoder};
+    use std::io::Write as _;
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&[&b"BT Tj "[..], &b"(a)".repeat(4 << 20)].concat()).unwrap();
+    let pdf =
+        [b"%PDF-1.7 /FlateDecode\nstream\n", encoder.finish().unwrap().as_slice(), b"\nendstream"].concat();
+    super::super::document::tests::base64(&pdf)
+}
+
+#[test]
+fn the_documents_of_a_request_are_inflated_to_one_bound() {
+    let part = json!({"type": "input_file", "file_data": bomb()});
+    let message = json!({"role": "user", "content": [part]});
+    let parts = json!({"role": "user", "content": vec![&part; 5]});
+    let summary = json!({"type": "reasoning", "summary": [part]});
+    for (endpoint, member, item, each) in [
+        (Endpoint::ChatCompletions, "messages", &message, 1),
+        (Endpoint::Messages, "messages", &message, 1),
+        (Endpoint::ChatCompletions, "messages", &parts, 5),
+        (Endpoint::Responses, "input", &message, 1),
+        (Endpoint::Responses, "input", &summary, 1),
+    ] {
+        let of =
+            |items: usize| input_tokens_at(endpoint, &json!({"model": "gpt-4o", member: vec![item; items]}));
+        let (one, all) = (of(1) / each, of(40 / each as usize));
+        assert!((one * 7..one * 12).contains(&all), "{endpoint:?} {item}: {one} {all}");
+    }
+}
+
+#[test]
+fn a_part_with_many_types_and_data_takes_time_for_each_once() {
+    let part =
+        format!("{{{}{}\"x\":1}}", r#""type":"a","#.repeat(20_000), r#""file_data":"","#.repeat(15_000));
+    let start = std::time::Instant::now();
+    read(format!(r#"{{"messages":[{{"content":[{part}]}}]}}"#).as_bytes());
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+}
