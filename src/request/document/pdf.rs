@@ -326,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_read_up_to_a_number() {
+        let stream = [b"stream\n", deflated(b"BT (a) Tj ET").as_slice(), b"\nendstream "].concat();
+        assert_eq!(found(&stream.repeat(2_000)), (0, 2_000, 0));
+        let (_, characters, unread) = found(&stream.repeat(5_000));
+        assert!(characters < 2_100 && characters + unread >= 5_000, "{characters} {unread}");
+    }
+
+    #[test]
     fn text_behind_a_bound_is_unread() {
         let page = deflated(&[b"BT (a) Tj ET", " ".repeat(1 << 20).as_bytes(), b"BT (b) Tj ET"].concat());
         let file = [b"/FlateDecode stream\n", page.as_slice(), b"\nendstream"].concat();
