@@ -18,6 +18,9 @@ use memchr::memmem;
 const ENTRY: &[u8] = b"PK\x03\x04";
 const HEADER: usize = 30;
 
+/// The longest name that is read, in bytes.
+const MAX_NAME: usize = 256;
+
 /// What the directory behind the entries begins with, and how many bytes may come between it and the last of them.
 const DIRECTORY: &[u8] = b"PK\x01\x02";
 const DESCRIPTOR: usize = 24;
@@ -62,8 +65,9 @@ pub(super) fn read(payload: Payload<'_>, inflatable: &mut Inflatable) -> Option<
     let found = inflatable.with(|left| Found::read(&file, left));
     let (read, size) = ((file.len() as u64).max(1), payload.bytes_len().max(file.len() as u64));
     let of_all = u128::from(found.characters) * u128::from(size) / u128::from(read);
-    // The length of the payload is rounded up.
-    let behind = if file.len() < MAX_DECODED { 0 } else { size.saturating_sub(read) };
+    // The length of the payload is rounded up, and what some readers leave out may end what is decoded.
+    let behind = size.saturating_sub(read);
+    let behind = if behind < 3 { 0 } else { behind };
     found.is_office.then(|| Document::Office {
         characters: u64::try_from(of_all).unwrap_or(u64::MAX),
         unread: found.unread.saturating_add(behind),
@@ -107,8 +111,9 @@ impl Found {
 
 /// How many bytes behind what was read of an entry may be its own.
 fn unread(behind: &[u8]) -> u64 {
-    let directory = memmem::find(behind, DIRECTORY).unwrap_or(behind.len());
-    if directory <= DESCRIPTOR { 0 } else { directory as u64 }
+    let next = behind.get(..DESCRIPTOR.saturating_add(DIRECTORY.len())).unwrap_or(behind);
+    let is_end = behind.len() <= DESCRIPTOR || memmem::find(next, DIRECTORY).is_some();
+    if is_end { 0 } else { behind.len() as u64 }
 }
 
 /// A file in the archive.
@@ -136,7 +141,9 @@ impl<'f> Entry<'f> {
         let size = usize::from(number(18)?) | usize::from(number(20)?) << 16;
         let begin = HEADER.saturating_add(name).saturating_add(extra);
         let bytes = file.get(begin..)?;
+        // No document has longer names, and they may be each other's.
         let name = file.get(HEADER..HEADER.saturating_add(name))?;
+        let name = if name.len() > MAX_NAME { &[] } else { name };
         let name = String::from_utf8_lossy(name).to_ascii_lowercase().replace('\\', "/");
         // What stands before its bytes may look like another entry.
         let begin = at.saturating_add(begin);
@@ -302,6 +309,11 @@ mod tests {
         let text = entry("word/document.xml", &[b'a'; 40_000], 0, true);
         let (characters, unread) = document(&[&notes[..], &media, &text].concat()).unwrap();
         assert!(characters == 0 && (40_000..41_000).contains(&unread), "{characters} {unread}");
+        // What comes behind a character that is no base64.
+        let whole = base64(&[&notes[..], &[1; 30_000]].concat());
+        let cut = format!("{}!{}", &whole[..100], &whole[100..]);
+        let found = read(Payload::read(&cut).1, &mut Inflatable::default());
+        assert!(matches!(found, Some(Document::Office { unread: 29_900.., .. })), "{found:?}");
         // Entries that are coded in another way, or that nobody knows.
         for (name, method) in [("word/document.xml", 12), ("WORD\\Document.xml", 14), ("word/other.xml", 8)] {
             let (_, unread) =
@@ -334,6 +346,12 @@ mod tests {
             assert!(found(&file).unwrap() < MAX_DECODED as u64 * 2);
             assert!(start.elapsed().as_secs() < 5);
         }
+        // Or that its name is all that follows.
+        let mut head = entry("", b"", 0, false);
+        head[26..28].copy_from_slice(&[0xFF; 2]);
+        let start = std::time::Instant::now();
+        assert_eq!(document(&head.repeat(MAX_DECODED / head.len())), None);
+        assert!(start.elapsed().as_secs() < 5);
     }
 
     proptest::proptest! {
