@@ -351,6 +351,56 @@ fn what_compose_builds_and_mounts_is_there() {
     assert!(root.contains("include: [envoy/compose.yaml]"));
 }
 
+/// The first step of the image's build, in a folder that has only what the Dockerfile has copied by then. A Python of
+/// ours stands for the downloads; its `-m venv` makes an environment of the same, as the real one would.
+#[test]
+fn the_image_fetches_its_tools_into_an_empty_folder() {
+    const PYTHON: &str = r#"#!/bin/sh
+case "$1 $2" in
+"-m venv")
+    for place; do :; done
+    mkdir -p "$place/bin"
+    cp "$0" "$place/bin/python"
+    cp "$0" "$place/bin/pip"
+    ;;
+"-m pip") echo "$*" >>pip.log ;;
+esac
+"#;
+    let build = stage("build");
+    let until = build.iter().position(|line| line.starts_with("RUN ")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for copied in build[..until].iter().filter_map(|line| line.strip_prefix("COPY ")) {
+        let (from, to) = copied.split_once(' ').unwrap();
+        let to = root.join(to);
+        fs::create_dir_all(&to).unwrap();
+        fs::copy(wasm::root().join(from), to.join(Path::new(from).file_name().unwrap())).unwrap();
+    }
+    let bin = root.join("bin");
+    fs::create_dir(&bin).unwrap();
+    let program = |name: &str, text: &str| {
+        fs::write(bin.join(name), text).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("python3", PYTHON);
+    // It has the library of every target.
+    fs::write(root.join("libstd-0.rlib"), "").unwrap();
+    program("rustc", &format!("#!/bin/sh\necho {}\n", root.display()));
+    let step = build[until].strip_prefix("RUN ").unwrap().replace("mkdir /out", "mkdir out");
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &step])
+        .current_dir(root)
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let fetched = fs::read_to_string(root.join("pip.log")).unwrap();
+    assert!(fetched.contains("cargo-zigbuild"), "{fetched}");
+    assert_eq!(fs::read_to_string(root.join(".tools/release")).unwrap(), "rustup\n");
+    assert!(root.join("out").is_dir());
+}
+
 #[test]
 fn the_services_limit_in_redis_and_follow_the_file_of_limits() {
     let stack = Stack::new();
