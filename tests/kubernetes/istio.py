@@ -57,6 +57,39 @@ class Istio(unittest.TestCase):
             found = {patch["match"]["context"] for patch in patches(envoy_filter(folder)).values() if "match" in patch}
             self.assertEqual(found, {context}, folder)
 
+    def test_no_folder_takes_the_limits_of_anothers_proxy_away(self):
+        """Of two objects of one name the second replaces the first."""
+        seen = {}
+        for folder in [*GATEWAYS, "wasmplugin", "trafficextension"]:
+            for one in cluster.kustomize(ISTIO / folder):
+                # Without its namespace, which users change.
+                name = one["kind"], one["metadata"]["name"]
+                target = one["spec"].get("workloadSelector"), one["spec"].get("targetRefs"), one["spec"].get("host")
+                with self.subTest(folder, name=name):
+                    self.assertEqual(seen.setdefault(name, target), target)
+        service = envoy_filter("trafficextension")["metadata"]["name"]
+        self.assertNotEqual(service, envoy_filter("waypoint")["metadata"]["name"], "other Services keep their limits")
+
+    def test_the_cluster_beside_is_in_the_context_of_the_filter(self):
+        for folder in GATEWAYS:
+            added = patches(envoy_filter(folder, "beside"))
+            with self.subTest(folder):
+                self.assertEqual(added["CLUSTER"]["match"]["context"], added["HTTP_FILTER"]["match"]["context"])
+
+    def test_components_combine_in_the_order_of_the_page(self):
+        for folder in GATEWAYS:
+            envoy_filter(folder, "beside", "local-module")
+            found = [patch["applyTo"] for patch in
+                     envoy_filter(folder, "beside", "watched-file")["spec"]["configPatches"]]
+            self.assertEqual(found, ["HTTP_FILTER", "LISTENER", "NETWORK_FILTER", "CLUSTER"], folder)
+
+    def test_plugins_refuse_components(self):
+        """They have no filter in their EnvoyFilter: a component that changed nothing would be a promise."""
+        for folder in ("wasmplugin", "trafficextension"):
+            for name in COMPONENTS:
+                with self.subTest(folder, component=name), self.assertRaises(AssertionError):
+                    envoy_filter(folder, name)
+
     def test_a_misspelt_field_is_found(self):
         document = envoy_filter("ingressgateway")
         document["spec"]["configPatches"][1]["match"]["listener"]["filterchain"] = {}
