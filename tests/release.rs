@@ -229,12 +229,28 @@ fn the_image_of_the_command_starts_it_as_nobody() {
     assert!(file_in(&layer, "etc/ssl/certs/ca-certificates.crt").starts_with(b"\n# Issuer"));
 }
 
-/// The commands of `docs/install.md` that are for the files of a release, in their order.
-fn commands_of_the_page() -> Vec<String> {
+/// The commands of `docs/install.md` that are for the files of a release, in their order, and whether the text before
+/// them says that they are for the first terminal, the one that has what was exported.
+fn commands_of_the_page() -> Vec<(String, bool)> {
     let page = fs::read_to_string(wasm::root().join("docs/install.md")).unwrap();
     let (_, section) = page.split_once("\n## Release files and plain Envoy\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
-    section.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+    let (mut commands, mut prose, mut is_first) = (Vec::new(), String::new(), true);
+    for line in section.lines() {
+        let Some(command) = line.strip_prefix("    ") else {
+            prose += line;
+            prose.push(' ');
+            continue;
+        };
+        if prose.contains("other terminal") {
+            is_first = false;
+        } else if prose.contains("in its terminal") {
+            is_first = true;
+        }
+        prose.clear();
+        commands.push((command.to_owned(), is_first));
+    }
+    commands
 }
 
 /// A folder with nothing but the files of the release, and what its commands are run with.
@@ -267,9 +283,10 @@ impl Machine {
         Self { folder, exports: String::new(), environment, envoy: None, sidecar: None }
     }
 
-    /// A shell that runs `line` after what was exported, with other addresses than those of the page.
-    fn shell(&self, line: &str, addresses: &[(&str, String)]) -> Command {
-        let mut line = format!("{}{line}", self.exports);
+    /// A shell that runs `line`, in the first terminal after what was exported, with other addresses than those of the
+    /// page.
+    fn shell(&self, line: &str, is_first: bool, addresses: &[(&str, String)]) -> Command {
+        let mut line = if is_first { format!("{}{line}", self.exports) } else { line.to_owned() };
         for (from, to) in addresses {
             line = line.replace(from, to);
         }
@@ -296,10 +313,15 @@ fn the_pages_commands_are_all_it_takes() {
     let mut answers = Vec::new();
     let commands = commands_of_the_page();
     assert!(commands.len() > 12, "{commands:#?}");
-    for line in commands {
+    for (line, is_first) in commands {
         // configure.sh and the sidecar read the same name.
-        let is_sidecar = line.ends_with("llm-rate-limit sidecar");
-        let mut command = machine.shell(&line, &addresses);
+        let is_sidecar = line.contains("llm-rate-limit sidecar");
+        let in_background = line.strip_suffix(" &");
+        assert!(
+            !is_sidecar || in_background.is_some(),
+            "{line}: it would hold up what follows in its terminal"
+        );
+        let mut command = machine.shell(in_background.unwrap_or(&line), is_first, &addresses);
         command.env("LISTEN", if is_sidecar { &port } else { &listen });
         if line.starts_with("export ") {
             writeln!(machine.exports, "{line}").unwrap();
