@@ -338,15 +338,19 @@ fn what_compose_builds_and_mounts_is_there() {
         }
         for volume in words(&service["volumes"]) {
             let (from, to) = volume.split_once(':').unwrap();
-            match from.strip_prefix("./") {
-                Some(folder) => {
-                    assert!(wasm::root().join("envoy").join(folder).is_dir(), "{name}: {volume}");
-                    assert!(to.ends_with(":ro"), "{name}: {volume}");
-                }
-                None => assert!(compose["volumes"].get(from).is_some(), "{name}: {volume}"),
+            if from.starts_with('.') {
+                assert!(wasm::root().join("envoy").join(from).is_dir(), "{name}: {volume}");
+                assert!(to.ends_with(":ro"), "{name}: {volume}");
+            } else {
+                assert!(compose["volumes"].get(from).is_some(), "{name}: {volume}");
             }
         }
     }
+    let prometheus = fs::read_to_string(wasm::root().join("envoy/prometheus/prometheus.yml")).unwrap();
+    assert!(prometheus.contains("rule_files: [/etc/prometheus/rules/alerts.yaml]"));
+    let mounts = words(&compose["services"]["prometheus"]["volumes"]);
+    assert!(mounts.contains(&"../deploy/observability:/etc/prometheus/rules:ro".to_owned()));
+    assert!(wasm::root().join("deploy/observability/alerts.yaml").is_file());
     let root = fs::read_to_string(wasm::root().join("compose.yaml")).unwrap();
     assert!(root.contains("include: [envoy/compose.yaml]"));
 }

@@ -167,8 +167,8 @@ fn its_numbers_are_those_of_the_results() {
     let caution = caution.map(|line| format!("\n  {line}")).unwrap_or_default();
     let expected = format!(
         "- **{}** of bare Envoy's requests a second is what one worker does with a limit on requests, and {} with all \
-         limits\n  on tokens. By itself a request takes {} and {} µs, where bare Envoy takes {} µs.{caution}\
-         \u{20}`make bench` measures it:",
+         limits\n  on tokens. By itself a request takes {} and {} µs, where bare Envoy takes {} µs.{caution} \
+         `make bench` measures it:",
         ratio(&requests),
         ratio(&all),
         requests[4],

@@ -139,6 +139,33 @@ class Objects(unittest.TestCase):
                     self.assertTrue(any(selects(one, labels) for one in selectors))
             self.assertFalse(any(selects(one, named("llm-gateway")) for one in selectors), "strangers may call")
 
+    def test_in_production_the_label_opens_too(self):
+        rule = cluster.named(cluster.kustomize(DEPLOY / "kubernetes/overlays/production"), "NetworkPolicy")
+        peers = rule["spec"]["ingress"][0]["from"]
+        selectors = [peer["namespaceSelector"] for peer in peers if "podSelector" not in peer]
+        self.assertTrue(any(selects(one, {"llm-rate-limit/gateway": "true"}) for one in selectors))
+        self.assertFalse(any(selects(one, {"kubernetes.io/metadata.name": "istio-system"}) for one in selectors))
+
+    def test_the_policy_lets_the_sidecar_call_the_ports_of_its_url(self):
+        for url, wanted in (
+            ("redis://redis.example", [6379]),
+            ("rediss://redis.example:6380", [6379, 6380]),
+            ("rediss://limiter:pass:1234@redis.example:6380/2", [6379, 6380]),
+            ("redis://a:7000,redis://b:7001,redis://[::1]:7002", [6379, 7000, 7001, 7002]),
+            ("redis+sentinel://a:26380,b:26381/main/0", [6379, 26380, 26381]),
+            ("redis+sentinel://a,b/main/0", [6379, 26379]),
+        ):
+            with self.subTest(url):
+                policy = cluster.named(cluster.helm({**LEAST, "redis": {"url": url}}), "NetworkPolicy")
+                self.assertEqual([port["port"] for port in policy["spec"]["egress"][1]["ports"]], wanted)
+
+    def test_the_trials_redis_is_that_of_the_containers(self):
+        compose = (ROOT / "envoy/compose.yaml").read_text(encoding="utf-8")
+        pod = cluster.pod_of(cluster.named(cluster.kustomize(DEPLOY / "kubernetes/overlays/trial"), "StatefulSet"))
+        image = pod["containers"][0]["image"].removeprefix("docker.io/library/")
+        self.assertIn("@sha256:", image)
+        self.assertIn(f"image: {image}\n", compose)
+
     def test_a_gateways_class_is_there(self):
         for name, objects in RENDERS:
             classes = {one["metadata"]["name"] for one in objects if one["kind"] == "GatewayClass"}

@@ -71,6 +71,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if or $redis.passwordSecret.name $redis.caSecret.name $redis.certSecret.name -}}true{{- end -}}
 {{- end -}}
 
+{{/* The ports that the sidecar may call, as JSON: those of the values, and those of the URL, after what may be a password. */}}
+{{- define "llm-rate-limit.redisPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.networkPolicy.redisPorts -}}
+{{- $ports = append $ports (int .) -}}
+{{- end -}}
+{{- $hosts := regexReplaceAll "[^/,]*@" (.Values.redis.url | default "") "" -}}
+{{- range regexFindAll ":[0-9]+([,/?#]|$)" $hosts -1 -}}
+{{- $ports = append $ports (regexFind "[0-9]+" . | int) -}}
+{{- end -}}
+{{- if and (contains "+sentinel://" $hosts) (regexMatch "(//|,)[^:/,]+([,/]|$)" $hosts) -}}
+{{- $ports = append $ports 26379 -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}
+
 {{- define "llm-rate-limit.redisVolume" -}}
 name: llm-rate-limit-redis
 projected:
