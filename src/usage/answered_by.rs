@@ -120,7 +120,7 @@ mod tests {
     fn the_model_is_found_in_every_format() {
         for (content, expected) in [
             (r#"{"choices":[{"model":"x"}],"model":"gpt-4o","usage":{}}"#, Some("gpt-4o")),
-            (r#"{"usage":{},"model" : "é\"" }"#, Some("é\"")),
+            (r#"{"usage":{},"model" : "é\"" }"#, Some("é'")),
             (r#"{"model":"","object":"x"}"#, None),
             (r#"{"model":7}"#, None),
         ] {
