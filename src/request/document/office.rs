@@ -311,7 +311,8 @@ mod tests {
         assert!(characters == 0 && (40_000..41_000).contains(&unread), "{characters} {unread}");
         // What comes behind a character that is no base64.
         let whole = base64(&[&notes[..], &[1; 30_000]].concat());
-        let cut = format!("{}!{}", &whole[..100], &whole[100..]);
+        let (begin, end) = whole.split_at(100);
+        let cut = format!("{begin}!{end}");
         let found = read(Payload::read(&cut).1, &mut Inflatable::default());
         assert!(matches!(found, Some(Document::Office { unread: 29_900.., .. })), "{found:?}");
         // Entries that are coded in another way, or that nobody knows.
