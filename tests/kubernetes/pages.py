@@ -66,8 +66,8 @@ class Pages(unittest.TestCase):
         kinds = {kind for kind, _ in made}
         seen = 0
         for page, words in commands():
-            if words[0] != "kubectl" or "istio-system" in words:
-                continue  # The gateway that Istio installs.
+            if words[0] != "kubectl" or {"istio-system", "envoy-gateway-system"} & set(words):
+                continue  # The gateways that Istio and Envoy Gateway make.
             pairs = [word.split("/", 1) for word in words if "/" in word and word.split("/")[0] in kinds]
             pairs += [[word, name] for word, name in zip(words, words[1:]) if word in kinds - {"namespace"}]
             for kind, name in pairs:
