@@ -478,6 +478,18 @@ fn the_services_of_a_cluster_count_on_three_servers() {
 }
 
 #[test]
+fn a_server_of_the_cluster_without_an_address_is_named() {
+    let stack = Stack::new();
+    stack.create("cluster-setup");
+    let mut line = stack.start_line("cluster-setup", &[]);
+    line.truncate(line.len() - 3);
+    line.extend(["127.0.0.1:1", "nobody.invalid:6379"].map(str::to_owned));
+    let output = stack.command("cluster-setup", &line).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("nobody.invalid has no address"), "{text}");
+}
+
+#[test]
 fn a_real_provider_is_asked_over_tls() {
     let stack = Stack::new();
     let mut process = stack.start("provider", &["--mode", "validate", "--disable-hot-restart"]);

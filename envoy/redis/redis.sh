@@ -43,7 +43,9 @@ healthy) [ "$(redis-cli -p "${PORT:-6379}" ping)" = PONG ] ;;
 cluster)
     for node in "$@"; do
         shift
-        set -- "$@" "$(address "$node")"
+        # By itself, because "set" would go on with nothing.
+        found=$(address "$node")
+        set -- "$@" "$found"
     done
     first=$1
     says() { redis-cli -h "${first%:*}" -p "${first##*:}" cluster info | tr -d '\r' | grep -qx "$1"; }

@@ -6,7 +6,7 @@ use super::documents::Document;
 use super::find::{Form, Found};
 use super::tree::{get, list, member, text};
 use super::world::{World, buffer_limit};
-use super::{Notes, tokens};
+use super::{Notes, gateway, tokens};
 use llm_rate_limit::config::{Config, HeadersMode, Store};
 use serde_json::Value;
 
@@ -49,8 +49,11 @@ pub(in crate::command) fn check(
                 }
             }
         }
-        Form::Gateway { wasm } => {
-            cannot_hold_headers("EnvoyExtensionPolicy", &found.configuration_place, config, notes);
+        Form::Gateway { wasm, index } => {
+            let holds = |selected: &String| gateway::may_select(selected, &document.value, *index);
+            if !world.holders.iter().any(holds) {
+                cannot_hold_headers("EnvoyExtensionPolicy", &found.configuration_place, config, notes);
+            }
             if wasm.get("failOpen").and_then(Value::as_bool) == Some(true) {
                 notes.hint(&member(place, "failOpen"), OPEN);
             }

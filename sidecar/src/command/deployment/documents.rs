@@ -69,7 +69,8 @@ pub(in crate::command) fn in_force(mut value: Value) -> Value {
     value
 }
 
-fn values(bytes: &[u8]) -> Result<Vec<Value>, String> {
+/// The documents of YAML, or the one of JSON, in `bytes`.
+pub(super) fn values(bytes: &[u8]) -> Result<Vec<Value>, String> {
     if matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
         return serde_json::from_slice(bytes).map(|value| vec![value]).map_err(|why| why.to_string());
     }
@@ -128,12 +129,17 @@ fn unwrap(document: Document, depth: usize, all: &mut Vec<Document>) {
             unwrap(item, depth + 1, all);
         }
     } else if depth < MAX_DEPTH && kind == "ConfigMap" {
+        let before = all.len();
         let data = value.get("data").and_then(Value::as_object).into_iter().flatten();
         for (name, text) in data {
             let place = within(member("data", name));
             for carried in read_carried(text, &place) {
                 unwrap(carried, depth + 1, all);
             }
+        }
+        if all.len() == before {
+            // It carries nothing that can be read, such as "binaryData" alone, and is no configuration itself.
+            all.push(document);
         }
     } else {
         all.push(Document { value: in_force(document.value), ..document });

@@ -93,6 +93,8 @@ pub(in crate::command) enum Form<'a> {
     Gateway {
         /// The entry.
         wasm: &'a Value,
+        /// Its place among the entries.
+        index: usize,
     },
 }
 
@@ -175,7 +177,7 @@ fn gateway<'a>(document: &'a Document, spec: &'a Value) -> Vec<Found<'a>> {
             place: document.at(&path),
             configuration_place: document.at(&member(&path, "config")),
             configuration: configuration.map_or(Given::Missing, Given::Tree),
-            form: Form::Gateway { wasm },
+            form: Form::Gateway { wasm, index },
         })
     });
     found.collect()

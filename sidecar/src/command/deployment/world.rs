@@ -3,6 +3,7 @@
 use super::chain::Chain;
 use super::documents::Document;
 use super::find::find;
+use super::gateway;
 use super::routes::{self, Routes, Switch};
 use super::stands::{self, Stand};
 use super::tokens::{self, Sidecar};
@@ -15,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(in crate::command) struct World<'a> {
     /// The names of Envoy's clusters.
     pub(in crate::command) clusters: BTreeSet<String>,
-    /// The names of Kubernetes's services, `name.namespace`, with their ports.
+    /// The names of Kubernetes's services, `name.namespace`, with their ports. A namespace that is not given, because
+    /// kustomize or kubectl sets it, is empty.
     pub(in crate::command) services: BTreeSet<(String, u64)>,
     /// The buffer limits of listeners that are given apart from them, in bytes.
     pub(in crate::command) buffers: Vec<u64>,
@@ -29,6 +31,8 @@ pub(in crate::command) struct World<'a> {
     pub(super) switches: Vec<Switch>,
     /// Every place at which requests come to the filter.
     pub(in crate::command) stands: Vec<Stand<'a>>,
+    /// What selects the filters whose headers a patch of Envoy Gateway lets wait for bodies.
+    pub(super) holders: Vec<String>,
     /// The sidecars.
     pub(super) sidecars: Vec<Sidecar>,
     /// The values in Kubernetes's secrets, each by the name of the secret, and its own.
@@ -50,6 +54,13 @@ impl<'a> World<'a> {
                 "EnvoyFilter" => {
                     world.envoy_filter(&document.value);
                     world.switches.extend(routes::switches(document));
+                }
+                "EnvoyProxy" | "EnvoyPatchPolicy" => {
+                    for configuration in gateway::configurations(&document.value) {
+                        world.envoy(&configuration);
+                    }
+                    world.holders.extend(gateway::holders(&document.value));
+                    world.walk(document, &document.value, String::new(), None);
                 }
                 "ClientTrafficPolicy" => {
                     let limit = document.value.pointer("/spec/connection/bufferLimit");
@@ -103,13 +114,18 @@ impl<'a> World<'a> {
 
     /// Whether any of the services is `host` at `port`, or none is given.
     pub(in crate::command) fn may_have_service(&self, host: &str, port: u64) -> bool {
-        let of = |service: &str| host == service || host.starts_with(&format!("{service}.svc"));
+        let of = |service: &str| match service.strip_suffix('.') {
+            None => host == service || host.starts_with(&format!("{service}.svc")),
+            Some(name) => {
+                let rest = host.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+                rest.is_some_and(|rest| rest.split_once('.').is_none_or(|(_, end)| end.starts_with("svc")))
+            }
+        };
         self.services.is_empty() || self.services.iter().any(|(name, at)| *at == port && of(name))
     }
 
     fn service(&mut self, service: &Value) {
         let namespace = text(service, &["metadata", "namespace"]);
-        let namespace = if namespace.is_empty() { "default" } else { namespace };
         let name = format!("{}.{namespace}", text(service, &["metadata", "name"]));
         let ports = list(service, &["spec", "ports"]).iter().filter_map(|port| port.get("port")?.as_u64());
         self.services.extend(ports.map(|port| (name.clone(), port)));
@@ -206,5 +222,8 @@ mod tests {
             .service(&json!({"metadata": {"name": "a", "namespace": "b"}, "spec": {"ports": [{"port": 1}]}}));
         assert!(world.may_have_service("a.b.svc.cluster.local", 1) && world.may_have_service("a.b", 1));
         assert!(!world.may_have_service("a.b.svc.cluster.local", 2) && !world.may_have_service("a.c", 1));
+        world.service(&json!({"metadata": {"name": "n"}, "spec": {"ports": [{"port": 1}]}}));
+        assert!(world.may_have_service("n.any.svc.cluster.local", 1) && world.may_have_service("n.any", 1));
+        assert!(!world.may_have_service("n.any.svc", 2) && !world.may_have_service("nn.any.svc", 1));
     }
 }
