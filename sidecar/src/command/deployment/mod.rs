@@ -2,8 +2,8 @@
 //!
 //! [`documents`] reads files, [`find`] finds the filter, [`world`] is what all documents say together, and [`stands`]
 //! where requests come to the filter. [`around`] checks its surroundings: its neighbours in a [`chain`], the [`routes`]
-//! that switch it off, and the sidecar's [`tokens`]; [`gateway`] reads what Envoy Gateway adds. [`advice`] is about what
-//! its configuration brings about that nobody may have meant. Nothing here connects to anything.
+//! that switch it off, and the sidecar's [`tokens`]; [`gateway`] reads what Envoy Gateway adds. [`advice`] is about
+//! what its configuration brings about that nobody may have meant. Nothing here connects to anything.
 
 pub(super) mod advice;
 pub(super) mod around;

@@ -103,6 +103,9 @@ fn configuration(dump: Value, token: Option<&Secret>, facts: &mut Facts, finding
                 "store.auth_token in the filter's configuration is another than the AUTH_TOKEN given here",
             );
         }
+        if config.dry_run() && facts.inspection.is_none() {
+            findings.hint("it is in a dry run: it counts, and refuses nothing");
+        }
         facts.config = Some(config);
     }
     listener(&world, facts.port, findings);

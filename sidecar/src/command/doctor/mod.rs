@@ -67,6 +67,9 @@ pub(super) fn doctor(asked: &Asked, out: &mut impl Write) -> Result<Verdict, Fai
     let [envoy, admin, sidecar] = [&asked.envoy, &asked.admin, &asked.sidecar]
         .map(|url| url.as_deref().filter(|url| !url.is_empty()).map(Site::new).transpose());
     let (envoy, admin, sidecar) = (envoy?, admin?, sidecar?);
+    if envoy.is_none() && admin.is_none() && sidecar.is_none() {
+        return Err(Failure("nothing to ask: give --envoy, --admin or --sidecar".to_owned()));
+    }
     let mut findings = Findings::default();
     let mut facts = Facts { port: envoy.as_ref().and_then(Site::port), ..Facts::default() };
     if let Some(site) = &envoy {
