@@ -269,4 +269,19 @@ async fn what_nobody_can_see_is_said() {
         (bad.status, bad.err.as_str()),
         (1, "error: localhost: expected http://host:port or unix:/path\n")
     );
+    // A script whose variable is empty.
+    let nothing = run_with(&["doctor", "--envoy", ""], &[], "");
+    assert_eq!((nothing.status, nothing.out.as_str()), (1, ""));
+    assert_eq!(nothing.err, "error: nothing to ask: give --envoy, --admin or --sidecar\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_is_seen_in_the_configuration_too() {
+    let upstream = MockLlm::start();
+    for (dry_run, times) in [(true, 1), (false, 0)] {
+        let limits = json!({"dry_run": dry_run, "default": {"rpm": 5}, "endpoints": {"*": "pass"}});
+        let envoy = Setup::new(upstream.address()).concurrency(1).filter(&limits).start();
+        let run = run_with(&["doctor", "--admin", &envoy.admin_url("")], &[], "");
+        assert_eq!(run.out.matches("it is in a dry run").count(), times, "{}", run.out);
+    }
 }
