@@ -73,16 +73,17 @@ async fn keys_and_teams_of_litellm() {
     assert_eq!(statuses(1, || fleet.chat_with("gpt-4o").bearer_auth("sk-unknown")).await, [401]);
 
     // max_parallel_requests.
-    let held = |_| {
-        held_chat(&fleet.envoy, "parallel").bearer_auth("test-key-2").json(&json!({
+    // Each has a gate of its own: behind one, a single answer could take what all are to have.
+    let held = |n: usize| {
+        held_chat(&fleet.envoy, &format!("parallel-{n}")).bearer_auth("test-key-2").json(&json!({
             "model": "gpt-4o-mini", "stream": true, "max_tokens": 1, "messages": []
         }))
     };
-    fleet.mock.let_through("parallel", 4);
+    (0..4).for_each(|n| fleet.mock.let_through(&format!("parallel-{n}"), 1));
     let running = join_all((0..4).map(held).map(RequestBuilder::send)).await;
     assert!(running.iter().all(|answer| answer.as_ref().unwrap().status() == 200), "{running:?}");
     assert_eq!(statuses(1, || fleet.chat_with("gpt-4o-mini").bearer_auth("test-key-2")).await, [429]);
-    fleet.mock.let_through("parallel", 1000);
+    (0..4).for_each(|n| fleet.mock.let_through(&format!("parallel-{n}"), 1000));
     drop(running);
 
     // tpm_limit of the team: what one of them has used is gone for the other.

@@ -98,7 +98,7 @@ pub fn commands(block: &[String]) -> Option<Vec<String>> {
 }
 
 /// The programs of commands, and the shell's words that begin one.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "llm-rate-limit",
     "make",
     "sh",
@@ -110,6 +110,7 @@ const PROGRAMS: [&str; 17] = [
     "tar",
     "sha256sum",
     "cosign",
+    "skopeo",
     "export",
     "for",
     "grep",
