@@ -28,7 +28,7 @@ const RELEASE: Run = Run::By("tests/release.rs", "fn the_pages_commands_are_all_
 /// What becomes of this command of this page, if anybody knows.
 fn run_of(page: &str, command: &str) -> Option<Run> {
     let is_of_a_release = page == "docs/install.md"
-        && ["sha256sum ", "tar ", "export ", "for ", "envoy ", "REDIS_URL="]
+        && ["sha256sum ", "tar ", "export ", "for ", "envoy ", "REDIS_URL=", "llm-rate-limit-0.1.0-"]
             .iter()
             .any(|one| command.starts_with(one))
         || command.contains("llm-rate-limit-0.1.0-deploy");

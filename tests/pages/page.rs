@@ -123,7 +123,8 @@ fn is_command(line: &str) -> bool {
     let is_setting =
         |word: &&str| word.split_once('=').is_some_and(|(name, _)| name.chars().all(is_of_a_name));
     let word = line.split(' ').find(|word| !is_setting(word)).unwrap_or_default();
-    PROGRAMS.iter().any(|program| word == *program || (program.ends_with('/') && word.starts_with(program)))
+    let is_it = |program: &&str| word == *program || (program.ends_with('/') && word.starts_with(program));
+    PROGRAMS.iter().any(is_it) || word.ends_with("/llm-rate-limit")
 }
 
 fn is_of_a_name(letter: char) -> bool {
