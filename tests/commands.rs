@@ -200,6 +200,19 @@ fn explain_says_what_a_request_may_not_ask_for() {
         large.starts_with("refused: answered 400: The maximum of output tokens is too large: 101."),
         "{large}"
     );
+    let clamped =
+        file(&json!({"keys": [{"key": "a-key", "rpm": 9, "max_output_tokens": 100, "clamp": true}]}));
+    let clamps = |header: &str, body: &str| {
+        let arguments = ["explain", path(&clamped), "--key", "a-key", "--header", header, "--body", "-"];
+        run_with(&arguments, &[], body).out
+    };
+    let asks = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"max_tokens":101}"#;
+    assert!(clamps("x-any: 1", asks).contains("OWNER"), "{}", clamps("x-any: 1", asks));
+    let sealed = clamps("content-digest: sha-256=:AAAA:", asks);
+    assert!(sealed.starts_with("refused: answered 400"), "its body cannot be changed: {sealed}");
+    let dry = file(&json!({"keys": [{"key": "a-key", "rpm": 9, "max_output_tokens": 100, "dry_run": true}]}));
+    let dry = run_with(&["explain", path(&dry), "--key", "a-key", "--body", "-"], &[], asks).out;
+    assert!(dry.starts_with("in a dry run, and forwarded: refused: answered 400"), "{dry}");
     let unread = explain(&["--body", "-", "--path", "/v1/chat/completions"], "[[[");
     assert!(unread.contains("refused: answered 403"), "its model is unknown: {unread}");
 }

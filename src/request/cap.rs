@@ -21,9 +21,10 @@ pub(super) struct Caps {
     unset: u8,
     /// Whether only readers without regard to case find one of them.
     has_variant: bool,
-    /// Whether a member that every server knows is given, with whatever value, and whether with a maximum.
+    /// Whether a member that every server knows is given, with whatever value.
     has_common: bool,
-    is_common: bool,
+    /// Whether one of these sets a maximum.
+    sets_common: bool,
 }
 
 /// The name of a member that only some servers know: llama.cpp's, beside OpenAI's.
@@ -53,7 +54,7 @@ impl Caps {
         self.has_variant |= !is_exact;
         let is_common = is_exact && self.names.get(position).is_some_and(|name| *name != RARE);
         self.has_common |= is_common;
-        self.is_common |= is_common && tokens.is_some();
+        self.sets_common |= is_common && tokens.is_some();
         let bit = 1_u8 << position.min(7);
         let seen = if tokens.is_some() { &mut self.set } else { &mut self.unset };
         *seen |= bit;
@@ -77,6 +78,6 @@ impl Caps {
     pub(super) const fn cap(&self) -> Cap {
         // A member that occurs twice, once with a maximum, has either value.
         let is_ambiguous = self.has_variant || self.set & self.unset != 0;
-        Cap { tokens: self.largest, is_doubtful: is_ambiguous || !self.is_common }
+        Cap { tokens: self.largest, is_doubtful: is_ambiguous || !self.sets_common }
     }
 }

@@ -7,21 +7,20 @@ use super::context::Cx;
 use super::effects::Directive;
 use super::estimate::{self, CountText};
 use super::incoming::{self, Arrived, Buffer, Incoming};
-use super::output_cap::Output;
-use super::reading::Reading;
+use super::output_cap::{Objections, Output};
+use super::reading::{MAX_AT_ONCE, Reading};
 use super::reservation::{Estimate, OpenReservation, Reservation};
 use super::response::Forwarded;
 use super::route::refuse_unless_dry_run;
-use super::sorting::refuses_body;
-use super::{Asked, Destination, RequestFacts, Session};
+use super::sorting::{has_sealed_body, refuses_body};
+use super::{Asked, RequestFacts, Session};
 use crate::answer::refusal::{BadBody, BadCap, Refusal};
 use crate::codec::form;
 use crate::codec::loose_json::Fault;
-use crate::config::StreamUsage;
 use crate::identity::RequestView;
 use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
-use crate::policy::{Applied, Candidates, ForbiddenModel, Subject};
+use crate::policy::{Candidates, ForbiddenModel, Subject};
 use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, IncludeUsage, NewCap, NewMembers, Request};
 use crate::store::HeldIn;
@@ -29,10 +28,6 @@ use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::series::{Count, Unlimited};
 use std::sync::Arc;
-
-/// The largest body that is gone through at once where that is seldom needed: to change a member that the client has
-/// set, or to look for the fields of a form in JSON.
-pub(super) const MAX_AT_ONCE: usize = 1 << 20;
 
 /// The most characters of models' names in the access log.
 const MAX_LOGGED: usize = 256;
@@ -54,7 +49,7 @@ pub struct AwaitBody {
     /// Whether the headers say that the body is a form.
     is_form: bool,
     /// The header `:authority`; none if the body may not be changed: the headers have a digest of it.
-    authority: Option<String>,
+    pub(super) authority: Option<String>,
     /// Bytes of the body that have arrived.
     pub(super) size: usize,
     headers: RequestHeaders,
@@ -93,7 +88,7 @@ impl AwaitBody {
             request_id: cx.request_id(request),
             incoming: Incoming::new(&content_encoding, &content_type, &cx.shared.held),
             is_form: incoming::is_form(&content_type),
-            authority: authority_of_editable(request),
+            authority: (!has_sealed_body(request)).then(|| request.header(":authority").unwrap_or_default()),
             size: 0,
             headers: if holds { RequestHeaders::Held(release_at) } else { RequestHeaders::Sent },
         };
@@ -202,7 +197,11 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let models = self.models_of(request);
-        let Some(output) = self.output(request, &models, bytes, cx) else { return Session::Idle };
+        let body = bytes.filter(|_| self.may_change_body());
+        let (output, objections) = Output::decide(&self.subject, request, &models, body);
+        if self.refuses_output(objections, &models, cx) {
+            return Session::Idle;
+        }
         let estimate = estimate::of_request(request, &output, &models, &self.subject, count, cx);
         let asked = bytes.and_then(|bytes| {
             let is_searched = !request.has_stream_options || bytes.len() <= MAX_AT_ONCE;
@@ -213,9 +212,9 @@ impl AwaitBody {
             cx.effects.body = members.edit(bytes);
             destination.filter(|_| cx.effects.body.is_some()).map(|to| Asked::new(to, bytes))
         });
-        if let (Some(NewCap { most, .. }), None) = (&output.change, &cx.effects.body)
-            && self.refuses_output(BadCap::Unchangeable { most: *most }, false, &models, cx)
-        {
+        if let (Some(NewCap { most, .. }), None) = (&output.change, &cx.effects.body) {
+            let enforced = Some(BadCap::Unchangeable { most: *most });
+            self.refuses_output(Objections { enforced, in_dry_run: None }, &models, cx);
             return Session::Idle;
         }
         if matches!(self.headers, RequestHeaders::Held(_))
@@ -243,41 +242,24 @@ impl AwaitBody {
         admit(&self.subject, facts, estimate, cx)
     }
 
-    /// The output that `request` may have; none if it is refused for what it asks for. `bytes` are the body, if it is
-    /// in no content coding.
-    fn output<S: SharedData>(
-        &self,
-        request: &Request<'_>,
-        models: &Candidates,
-        bytes: Option<&[u8]>,
-        cx: &mut Cx<'_, S>,
-    ) -> Option<Output> {
-        let (in_dry_run, enforced): (Vec<_>, Vec<_>) =
-            self.subject.output_rules().partition(|rule| rule.dry_run);
-        let has_rules = !in_dry_run.is_empty() || !enforced.is_empty();
-        let can_change = || self.may_change_body() && request.has_content() && request.is_plain();
-        let body = bytes.filter(|_| has_rules && can_change());
-        if let Err(bad) = Output::under(&in_dry_run, request, models, body) {
-            self.refuses_output(bad, true, models, cx);
-        }
-        match Output::under(&enforced, request, models, body) {
-            Ok(output) => Some(output),
-            Err(bad) if self.refuses_output(bad, false, models, cx) => None,
-            Err(_) => Some(Output::as_asked(request)),
-        }
-    }
-
-    /// Refuses the request for the output that it asks for, unless that is in a dry run. Returns whether it did.
+    /// Refuses the request for the output that it asks for, if there are objections that are enforced. Returns whether
+    /// it did.
     fn refuses_output<S: SharedData>(
         &self,
-        bad: BadCap,
-        dry_run: bool,
+        objections: Objections,
         models: &Candidates,
         cx: &mut Cx<'_, S>,
     ) -> bool {
-        let (refusal, languages) = (Refusal::OutputCap(bad), self.languages.as_deref());
-        let is_refused =
-            refuse_unless_dry_run(&refusal, &self.subject, self.endpoint, languages, dry_run, cx);
+        let Objections { enforced, in_dry_run } = objections;
+        let languages = self.languages.as_deref();
+        let mut refuses = |bad: Option<BadCap>, dry_run| {
+            let refusal = bad.map(Refusal::OutputCap);
+            refusal.is_some_and(|refusal| {
+                refuse_unless_dry_run(&refusal, &self.subject, self.endpoint, languages, dry_run, cx)
+            })
+        };
+        refuses(in_dry_run, true);
+        let is_refused = refuses(enforced, false);
         if is_refused {
             log_request(&self.subject, models, cx);
         }
@@ -285,7 +267,7 @@ impl AwaitBody {
     }
 
     /// Whether the body may be changed: its headers have not gone on, and have no digest of it.
-    const fn may_change_body(&self) -> bool {
+    pub(super) const fn may_change_body(&self) -> bool {
         matches!(self.headers, RequestHeaders::Held(_)) && self.authority.is_some()
     }
 
@@ -346,10 +328,7 @@ impl AwaitBody {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let models = self.unread_models();
-        if self.endpoint.has_output()
-            && let Some(rule) = self.subject.output_rules().min_by_key(|rule| (rule.dry_run, rule.most))
-            && self.refuses_output(BadCap::Unread { most: rule.most }, rule.dry_run, &models, cx)
-        {
+        if self.refuses_output(Objections::to_unread(&self.subject, self.endpoint), &models, cx) {
             return Session::Idle;
         }
         let estimate = if self.subject.needs_body() {
@@ -387,47 +366,6 @@ impl AwaitBody {
         }
         is_refused
     }
-
-    /// Where to ask for the usage of a stream for which the client does not ask; none if it must not be asked for.
-    fn asks_for_usage<S: SharedData>(
-        &self,
-        request: &Request<'_>,
-        models: &Candidates,
-        cx: &Cx<'_, S>,
-    ) -> Option<Destination> {
-        let choice = cx.config.accounting().stream_usage;
-        let can = cx.shared.counts_tokens
-            && choice != Some(StreamUsage::Count)
-            && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
-            && self.may_change_body()
-            && request.stream
-            && !request.include_usage
-            && !request.has_data_sources
-            && request.is_plain();
-        if !can {
-            return None;
-        }
-        // An upstream may object, and a dry run is not to bring its clients a 503 that nobody has asked for.
-        let may_ask = |applied: &Applied| !applied.dry_run || choice == Some(StreamUsage::Inject);
-        let mut limits = self.subject.limits(models);
-        if !limits.any(|applied| applied.limit.metric.needs_tokens() && may_ask(&applied)) {
-            return None;
-        }
-        let destination = Destination {
-            authority: self.authority.clone()?,
-            model: models.names().join(","),
-            sender: self.subject.sender().id,
-        };
-        Some(destination).filter(|destination| !destination.objects(cx.stores, cx.now))
-    }
-}
-
-/// The authority of a request with a body that may be changed; none if the headers have a digest or a signature of it.
-fn authority_of_editable(request: &dyn RequestView) -> Option<String> {
-    const DIGESTS: [&str; 5] =
-        ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256"];
-    let is_sealed = DIGESTS.iter().any(|name| request.header(name).is_some());
-    if is_sealed { None } else { Some(request.header(":authority").unwrap_or_default()) }
 }
 
 /// Why a body is not read that is a form too.

@@ -1,12 +1,16 @@
-//! The upstreams that object to requests for a stream's usage, so that no worker of this Envoy asks them again for a
-//! while.
+//! The upstreams that are asked for a stream's usage in a client's place, and those that object to it, so that no
+//! worker of this Envoy asks them again for a while.
 //!
 //! An upstream is known by the authority and the model of a request, because only Envoy knows where it routes them. An
 //! error that names the option may also repeat what the client sent. So if the client's own body could be the reason,
 //! the objection counts for this sender alone: nobody can keep the usage of others from being asked for.
 
+use super::arrival::AwaitBody;
+use super::context::Cx;
+use crate::config::StreamUsage;
+use crate::policy::{Applied, Candidates};
 use crate::quantity::Millis;
-use crate::request::mentions_stream_options;
+use crate::request::{Endpoint, Request, mentions_stream_options};
 use crate::store::local::SharedData;
 use crate::store::shard::{Digest16, digest};
 use crate::store::{Stores, noticeboard};
@@ -47,6 +51,41 @@ impl Destination {
         let notice = digest(&["stream_options", &self.authority.to_ascii_lowercase(), &self.model, sender]);
         // A sender can make as many of its own as it likes.
         if is_for_sender { noticeboard::lesser(notice) } else { noticeboard::greater(notice) }
+    }
+}
+
+impl AwaitBody {
+    /// Where to ask for the usage of a stream for which the client does not ask; none if it must not be asked for.
+    pub(super) fn asks_for_usage<S: SharedData>(
+        &self,
+        request: &Request<'_>,
+        models: &Candidates,
+        cx: &Cx<'_, S>,
+    ) -> Option<Destination> {
+        let choice = cx.config.accounting().stream_usage;
+        let can = cx.shared.counts_tokens
+            && choice != Some(StreamUsage::Count)
+            && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
+            && self.may_change_body()
+            && request.stream
+            && !request.include_usage
+            && !request.has_data_sources
+            && request.is_plain();
+        if !can {
+            return None;
+        }
+        // An upstream may object, and a dry run is not to bring its clients a 503 that nobody has asked for.
+        let may_ask = |applied: &Applied| !applied.dry_run || choice == Some(StreamUsage::Inject);
+        let mut limits = self.subject.limits(models);
+        if !limits.any(|applied| applied.limit.metric.needs_tokens() && may_ask(&applied)) {
+            return None;
+        }
+        let destination = Destination {
+            authority: self.authority.clone()?,
+            model: models.names().join(","),
+            sender: self.subject.sender().id,
+        };
+        Some(destination).filter(|destination| !destination.objects(cx.stores, cx.now))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The output that a request may have where its sender has a maximum: more is refused, or lowered in the body.
 
-use super::arrival::MAX_AT_ONCE;
+use super::reading::MAX_AT_ONCE;
 use crate::answer::refusal::BadCap;
-use crate::policy::{Candidates, OutputRule, OutputVerdict};
-use crate::request::{Cap, NewCap, Request, thinking_budget};
+use crate::policy::{Candidates, OutputRule, OutputVerdict, Subject};
+use crate::request::{Cap, Endpoint, NewCap, Request, thinking_budget};
 
 /// The output that a request may have, of all its answers together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,14 +16,56 @@ pub(super) struct Output {
     pub(super) change: Option<NewCap>,
 }
 
+/// Why a request is refused for the output that it asks for, if it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Objections {
+    /// By a maximum that is enforced.
+    pub(super) enforced: Option<BadCap>,
+    /// By one in a dry run, which refuses nothing.
+    pub(super) in_dry_run: Option<BadCap>,
+}
+
+impl Objections {
+    /// Those to a request of `subject` to `endpoint` that nobody reads: it may ask for any output.
+    pub(super) fn to_unread(subject: &Subject, endpoint: Endpoint) -> Self {
+        let smallest = |dry_run| {
+            let rules = subject.output_rules().filter(|rule| rule.dry_run == dry_run);
+            rules.map(|rule| rule.most).min().filter(|_| endpoint.has_output())
+        };
+        let [enforced, in_dry_run] =
+            [false, true].map(|dry_run| smallest(dry_run).map(|most| BadCap::Unread { most }));
+        Self { enforced, in_dry_run }
+    }
+}
+
 impl Output {
+    /// The output that a `request` of `subject` for one of `models` may have. `body` is its body, if that may be
+    /// changed.
+    pub(super) fn decide(
+        subject: &Subject,
+        request: &Request<'_>,
+        models: &Candidates,
+        body: Option<&[u8]>,
+    ) -> (Self, Objections) {
+        let (in_dry_run, enforced): (Vec<_>, Vec<_>) = subject.output_rules().partition(|rule| rule.dry_run);
+        if in_dry_run.is_empty() && enforced.is_empty() {
+            return (Self::as_asked(request), Objections::default());
+        }
+        let body = body.filter(|_| request.has_content() && request.is_plain());
+        let in_dry_run = Self::under(&in_dry_run, request, models, body).err();
+        match Self::under(&enforced, request, models, body) {
+            Ok(output) => (output, Objections { enforced: None, in_dry_run }),
+            Err(bad) => (Self::as_asked(request), Objections { enforced: Some(bad), in_dry_run }),
+        }
+    }
+
     /// The output that `request` asks for.
     pub(super) fn as_asked(request: &Request<'_>) -> Self {
         Self { cap: request.output_cap(), otherwise: None, change: None }
     }
 
     /// The output that `request` may have under `rules`. `body` is its body, if that may be changed.
-    pub(super) fn under(
+    fn under(
         rules: &[OutputRule],
         request: &Request<'_>,
         models: &Candidates,

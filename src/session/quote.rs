@@ -8,16 +8,16 @@ use super::context::{cost, may_hide_reasoning};
 use super::estimate;
 use super::held::Held;
 use super::incoming::Incoming;
-use super::output_cap::Output;
+use super::output_cap::{Objections, Output};
 use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
-use crate::answer::refusal::{BadBody, BadCap, Refusal};
+use crate::answer::refusal::{BadBody, Refusal};
 use crate::codec::loose_json::Fault;
 use crate::config::Config;
 use crate::models::Family;
 use crate::policy::endpoints::{Route, Treatment};
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
-use crate::policy::{Applied, Candidates, ForbiddenModel, OutputRule, Subject};
+use crate::policy::{Applied, Candidates, ForbiddenModel, Subject};
 use crate::pricing::Tokens;
 use crate::request::{Body, Endpoint, Parts, Request};
 use crate::store::wire::ScopeCharges;
@@ -103,22 +103,34 @@ impl Quote {
 
     /// The same, with its prompt corrected by `factors`.
     pub fn corrected(config: &Config, path: &str, body: &[u8], factors: &Factors) -> Self {
-        Self::under(&[], config, path, body, factors).0
+        Self::read(config, path, body, factors, |request, _| Output::as_asked(request))
     }
 
-    /// The same for a request of `subject`; and what that is refused for if its sender may not ask for it, with whether
-    /// that is in a dry run.
+    /// The same for a request of `subject`; and what that is refused for if its sender may not ask for it, each with
+    /// whether that is in a dry run. `may_change`: the filter may change its body.
     pub fn of_sender(
         subject: &Subject,
         config: &Config,
         path: &str,
         body: &[u8],
-    ) -> (Self, Option<(Refusal, bool)>) {
-        let rules: Vec<_> = subject.output_rules().filter(|rule| !rule.dry_run).collect();
-        let (quote, output) = Self::under(&rules, config, path, body, &Factors::default());
-        let of_output = output.err().map(|bad| (Refusal::OutputCap(bad), false));
-        let refusal = quote.refusal_of_model(subject).or(of_output);
-        (quote, refusal)
+        may_change: bool,
+    ) -> (Self, Vec<(Refusal, bool)>) {
+        let mut objections = Objections::default();
+        let quote = Self::read(config, path, body, &Factors::default(), |request, models| {
+            let output;
+            let changeable = may_change.then_some(body);
+            (output, objections) = Output::decide(subject, request, models, changeable);
+            output
+        });
+        if quote.fault.is_some() {
+            objections = Objections::to_unread(subject, quote.route.endpoint);
+        }
+        let Objections { enforced, in_dry_run } = objections;
+        let of_output = [(enforced, false), (in_dry_run, true)];
+        let of_output =
+            of_output.into_iter().filter_map(|(bad, dry_run)| Some((Refusal::OutputCap(bad?), dry_run)));
+        let refusals = quote.refusal_of_model(subject).into_iter().chain(of_output).collect();
+        (quote, refusals)
     }
 
     /// What a request of `subject` is refused for if its model is forbidden, with whether that is in a dry run.
@@ -127,14 +139,14 @@ impl Quote {
         Some((Refusal::ForbiddenModel(name), dry_run))
     }
 
-    fn under(
-        rules: &[OutputRule],
+    /// The quote of a request; `output` says what output it may have.
+    fn read(
         config: &Config,
         path: &str,
         body: &[u8],
         factors: &Factors,
-    ) -> (Self, Result<(), BadCap>) {
-        let bytes = body;
+        output: impl FnOnce(&Request<'_>, &Candidates) -> Output,
+    ) -> Self {
         let route = config.endpoints().route(path);
         let accounting = config.accounting();
         let body = Body::new(body);
@@ -146,13 +158,7 @@ impl Quote {
             Treatment::Format | Treatment::Count | Treatment::Realtime | Treatment::Health
         );
         let default_output = accounting.default_output_tokens;
-        let can_change = !rules.is_empty() && request.has_content() && request.is_plain();
-        let editable = can_change.then_some(bytes);
-        let (output, permitted) = match Output::under(rules, &request, &models, editable) {
-            Ok(output) if request.fault.is_none() => (output, Ok(())),
-            Ok(output) => (output, unread_output(rules, route.endpoint)),
-            Err(bad) => (Output::as_asked(&request), Err(bad)),
-        };
+        let output = output(&request, &models);
         let nothing = Wants::NOTHING;
         let (input_tokens, parts, expected, counted, wants) = match &request.fault {
             _ if !spends_tokens => (0, Parts::default(), (0, 0, Certainty::Declared), None, nothing),
@@ -196,7 +202,7 @@ impl Quote {
             counted,
             wants,
         };
-        let quote = Self {
+        Self {
             model: model.map(ToOwned::to_owned),
             family: Family::of(model.unwrap_or_default()).name(),
             encoding: config.encodings().of(model).encoding,
@@ -209,8 +215,7 @@ impl Quote {
             models,
             route,
             estimate,
-        };
-        (quote, permitted)
+        }
     }
 
     /// What the request of the sender `id` teaches about the count of prompts, once it is settled.
@@ -320,12 +325,6 @@ impl Quote {
         };
         Settled { tokens, outcome: outcome.name(), reported_input }
     }
-}
-
-/// Fails if an answer of `endpoint` has a maximum, and nobody can tell what the request asks for.
-fn unread_output(rules: &[OutputRule], endpoint: Endpoint) -> Result<(), BadCap> {
-    let most = rules.iter().map(|rule| rule.most).min().filter(|_| endpoint.has_output());
-    most.map_or(Ok(()), |most| Err(BadCap::Unread { most }))
 }
 
 fn reservation(subject: &Subject, limits: impl Iterator<Item = Applied>, estimate: Estimate) -> Reservation {

@@ -6,7 +6,7 @@
 //! bytes together; whoever comes beyond that has not begun, and waits for its turn.
 
 use super::Session;
-use super::arrival::{AwaitBody, MAX_AT_ONCE, found_form, found_uncoded};
+use super::arrival::{AwaitBody, found_form, found_uncoded};
 use super::context::Cx;
 use super::effects::Directive;
 use super::estimate;
@@ -26,6 +26,10 @@ const MEMORY: u64 = 4;
 
 /// The size to assume of a body in a content coding, in sizes of the coded body.
 const DECODED: u64 = 8;
+
+/// The largest body that is gone through at once where that is seldom needed: to change a member that the client has
+/// set, or to look for the fields of a form in JSON.
+pub(super) const MAX_AT_ONCE: usize = 1 << 20;
 
 /// A request with a large body that has arrived.
 #[derive(Debug)]

@@ -114,6 +114,13 @@ pub fn refuses_body(bad: &BadBody, subject: &Subject, config: &Config) -> Option
     (!is_charged && subject.needs_body()).then(|| !subject.enforces_by_body())
 }
 
+/// Whether the headers of `request` have a digest or a signature of its body, which must not be changed then.
+pub fn has_sealed_body(request: &dyn RequestView) -> bool {
+    const DIGESTS: [&str; 5] =
+        ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256"];
+    DIGESTS.iter().any(|name| request.header(name).is_some())
+}
+
 impl Way {
     /// The way of a request with `method`. `websocket`: what to do with its WebSocket, if it wants one.
     fn of(method: &str, treatment: Treatment, websocket: Option<WebSocket>) -> Self {

@@ -4,14 +4,14 @@ use super::Failure;
 use super::presented::View;
 use llm_rate_limit::answer::refusal::{BadBody, Refusal};
 use llm_rate_limit::answer::{Dialect, Wording};
-use llm_rate_limit::config::Config;
+use llm_rate_limit::config::{Config, HeadersMode};
 use llm_rate_limit::identity::{Identity, RequestView as _};
 use llm_rate_limit::policy::Subject;
 use llm_rate_limit::policy::endpoints::Route;
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::session::quote::{Due, Quote, decoded};
-use llm_rate_limit::session::sorting::{Sorted, Way, refuses_body, sort};
+use llm_rate_limit::session::sorting::{Sorted, Way, has_sealed_body, refuses_body, sort};
 use llm_rate_limit::telemetry::series::Unlimited;
 use serde_json::Value;
 
@@ -121,6 +121,9 @@ impl Foreseen {
                 ["content-encoding", "content-type"].map(|name| view.header(name).unwrap_or_default());
             (decoded(&coding, &kind, &body), body)
         });
+        let may_change = view.header("content-encoding").is_none()
+            && !has_sealed_body(view)
+            && config.headers_mode() != HeadersMode::HeadersFirst;
         let (quote, bad, unasked) = match read {
             None => {
                 let quote = Quote::without_body(config, view.path, model.as_deref());
@@ -131,19 +134,19 @@ impl Foreseen {
                 notes.extend(unknown.map(|_| "not every model is available to this key".to_owned()));
                 let most = subject.output_rules().map(|rule| rule.most).min();
                 notes.extend(most.map(|most| format!("an answer may have at most {most} output tokens")));
-                (quote, None, refusal)
+                (quote, None, Vec::from_iter(refusal))
             }
             Some((Ok(bytes), _)) => {
-                let (quote, refusal) = Quote::of_sender(&subject, config, view.path, &bytes);
+                let (quote, refusals) = Quote::of_sender(&subject, config, view.path, &bytes, may_change);
                 let bad = quote.fault.clone().map(BadBody::Unreadable);
-                (quote, bad, refusal)
+                (quote, bad, refusals)
             }
             Some((Err(bad), sent)) => {
-                let (quote, refusal) = Quote::of_sender(&subject, config, view.path, &sent);
-                (quote, Some(bad), refusal)
+                let (quote, refusals) = Quote::of_sender(&subject, config, view.path, &sent, may_change);
+                (quote, Some(bad), refusals)
             }
         };
-        if let Some((refusal, dry_run)) = unasked.filter(|_| way == Way::Read) {
+        for (refusal, dry_run) in unasked.into_iter().filter(|_| way == Way::Read) {
             if !dry_run {
                 return Ok(Self::refused(&refusal, false, &route, config));
             }
