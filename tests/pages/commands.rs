@@ -89,7 +89,7 @@ fn page_of(file: &str) -> &'static str {
 const SHOWN: [(&str, &str); 9] = [
     ("HTTP/1.1 429 Too Many Requests", "tests/demo.rs"),
     ("demo: log {", "tests/demo.rs"),
-    ("plans.pro.rpm: expected", "tests/commands.rs"),
+    ("plans.pro.rpm: expected", "tests/commands/check.rs"),
     ("llm_rate_limit_requests{", "tests/e2e/metrics.rs"),
     ("bytes ≤ max_identities", "docs/operations.md"),
     ("identities that are new in a second", "docs/operations.md"),
