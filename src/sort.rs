@@ -21,6 +21,14 @@ pub fn by_key<T, K: Ord>(list: &mut Vec<T>, key: impl Fn(&T) -> K) {
     list.extend(with_keys.into_iter().map(|(_, element)| element));
 }
 
+/// A map or a set of `elements`. To collect a `BTreeMap` sorts its elements by the standard library's sort; to extend
+/// an empty one does not.
+pub fn collected<C: Default + Extend<T>, T>(elements: impl IntoIterator<Item = T>) -> C {
+    let mut collection = C::default();
+    collection.extend(elements);
+    collection
+}
+
 /// The places from 0 to `length` in their order.
 #[inline(never)]
 fn order(length: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {

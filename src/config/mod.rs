@@ -49,6 +49,7 @@ use crate::policy::limit::Metric;
 use crate::policy::{Access, Grant, Policy, Subject};
 use crate::pricing::Price;
 use crate::quantity::MAX_EXACT;
+use crate::sort;
 use error::{Path, Problems};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -269,9 +270,7 @@ impl Config {
 
     /// The ids in the store of the keys that the configuration names.
     pub fn ids(&self) -> BTreeSet<Arc<str>> {
-        let mut ids = BTreeSet::new();
-        ids.extend(self.keys.keys().map(|id| self.hashed(id)));
-        ids
+        sort::collected(self.keys.keys().map(|id| self.hashed(id)))
     }
 
     fn hashed(&self, id: &Arc<str>) -> Arc<str> {

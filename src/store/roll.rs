@@ -296,8 +296,7 @@ fn changes(before: &[Entry], after: &[Entry]) -> Vec<(Gauge, i64)> {
         Gauge::ConfigInfo { hash } => i64::from(!entry.is_spare && entry.config == hash),
     };
     let sum = |entries: &[Entry], gauge| entries.iter().map(|entry| of(entry, gauge)).sum::<i64>();
-    let mut hashes = BTreeSet::new();
-    hashes.extend(before.iter().chain(after).map(|entry| entry.config));
+    let hashes: BTreeSet<_> = sort::collected(before.iter().chain(after).map(|entry| entry.config));
     let gauges = Gauge::AT_START.into_iter().chain(hashes.into_iter().map(|hash| Gauge::ConfigInfo { hash }));
     let changes = gauges.map(|gauge| (gauge, sum(after, gauge).saturating_sub(sum(before, gauge))));
     changes.filter(|(_, change)| *change != 0).collect()

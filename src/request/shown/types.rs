@@ -22,6 +22,7 @@
 
 use super::schema::Schema;
 use crate::codec::lenient::{self, Joined};
+use crate::sort;
 use std::collections::BTreeMap;
 
 /// What resolved references may add: so many bytes for each of the schema's, and these beyond.
@@ -44,8 +45,7 @@ pub(super) fn comment(out: &mut String, depth: usize, text: &str) {
 /// Writes the parameters of a function. `size` is the size of the `schema`, in bytes.
 pub(super) fn parameters(out: &mut String, schema: &Schema<'_>, size: usize) {
     let mut root = schema;
-    let mut definitions = BTreeMap::new();
-    definitions.extend(schema.definitions.iter().map(|(name, schema)| (&**name, schema)));
+    let definitions = sort::collected(schema.definitions.iter().map(|(name, schema)| (&**name, schema)));
     let left = size.saturating_mul(GROWTH).saturating_add(GROWTH_BEYOND);
     let mut types = Types { out, definitions, within: Vec::new(), left };
     if root.properties.is_empty()

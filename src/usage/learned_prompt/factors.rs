@@ -1,6 +1,7 @@
 //! The factors that correct counts of prompts.
 
 use super::{BOUNDS, Cell, MAX_CELLS};
+use crate::sort;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -70,9 +71,7 @@ impl Factors {
 
 impl FromIterator<(Cell, Factor)> for Factors {
     fn from_iter<T: IntoIterator<Item = (Cell, Factor)>>(entries: T) -> Self {
-        let mut factors = BTreeMap::new();
-        factors.extend(entries);
-        Self(factors)
+        Self(sort::collected(entries))
     }
 }
 
