@@ -20,7 +20,6 @@ import page
 from pins import PINS, RESULTS, ROOT, TOOLS, clients, locked, redis_id
 
 PARTS = ("envoys", "redises", "clients")
-# The clients are no test of Envoy's or Redis's versions: they play on those that `make test` has.
 TEXT = {"capture_output": True, "text": True}
 CARGO = ["cargo", "test", "--locked", "--quiet", "--package", "llm-rate-limit-tests"]
 
@@ -134,7 +133,7 @@ def play_redis(pin, before):
 
 
 def play_clients(some):
-    """A test target plays them, because it has a gateway."""
+    """A test target plays them, on the Envoy and the Redis of `make test`: they are no test of other versions."""
     plays = []
     for client in some:
         interpreter, script = fetch.client(client)

@@ -23,9 +23,18 @@ pub(in crate::command) struct Stand<'a> {
     /// Which of the requests there come to it.
     pub(super) reach: Reach,
     /// What has the same requests.
-    target: String,
+    target: Target,
     /// The counters that it counts by; none if its configuration cannot be read.
     counters: Option<String>,
+}
+
+/// What gets requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// The chain with this number in [`World::chains`].
+    Chain(usize),
+    /// What a resource selects, as it says that.
+    Selected(String),
 }
 
 impl Stand<'_> {
@@ -53,7 +62,7 @@ impl Stand<'_> {
 pub(super) fn of<'a>(found: &Found<'a>, world: &World<'a>) -> Vec<Stand<'a>> {
     let config = Config::from_bytes(found.configuration.text().as_bytes());
     let counters = config.ok().map(|config| counters(&config, &found.form));
-    let stand = |place: String, target: String, reach, chain| Stand {
+    let stand = |place: String, target: Target, reach, chain| Stand {
         document: found.document,
         found_place: found.place.clone(),
         place,
@@ -66,8 +75,9 @@ pub(super) fn of<'a>(found: &Found<'a>, world: &World<'a>) -> Vec<Stand<'a>> {
     match &found.form {
         Form::Alone => Vec::new(),
         Form::Plugin { chain: Some((filters, at)), .. } => {
-            let chain = world.chains.iter().find(|chain| std::ptr::eq(chain.filters, *filters)).cloned();
-            chain.map(|chain| in_chain(chain, *at, world, &stand)).into_iter().collect()
+            let chains = world.chains.iter().enumerate();
+            let mut own = chains.filter(|(_, chain)| std::ptr::eq(chain.filters, *filters));
+            own.next().map(|chain| in_chain(chain, *at, world, &stand)).into_iter().collect()
         }
         Form::Plugin { name, .. } if document.kind() == "EnvoyFilter" => {
             patches(document, name, &found.place)
@@ -77,19 +87,19 @@ pub(super) fn of<'a>(found: &Found<'a>, world: &World<'a>) -> Vec<Stand<'a>> {
                     let reach = patch
                         .pointer("/patch/value")
                         .map_or(Reach::Everywhere, |value| reach_of_patch(value, &world.switches));
-                    stand(place, target, reach, None)
+                    stand(place, Target::Selected(target), reach, None)
                 })
                 .collect()
         }
         Form::Plugin { name, .. } => {
             // Chains get it by its name.
             let mut stands = Vec::new();
-            for chain in &world.chains {
+            for (number, chain) in world.chains.iter().enumerate() {
                 let is_ours = |filter: &Value| {
                     get(filter, "config_discovery").is_some() && text(filter, &["name"]) == *name
                 };
                 let places = chain.filters.iter().enumerate().filter(|(_, filter)| is_ours(filter));
-                stands.extend(places.map(|(at, _)| in_chain(chain.clone(), at, world, &stand)));
+                stands.extend(places.map(|(at, _)| in_chain((number, chain), at, world, &stand)));
             }
             stands
         }
@@ -99,20 +109,19 @@ pub(super) fn of<'a>(found: &Found<'a>, world: &World<'a>) -> Vec<Stand<'a>> {
             let target = selected.map(of).join(" ");
             let name = text(&document.value, &["metadata", "name"]);
             let place = format!("{} {name}, {}", document.kind(), found.place);
-            vec![stand(place, target, Reach::Everywhere, None)]
+            vec![stand(place, Target::Selected(target), Reach::Everywhere, None)]
         }
     }
 }
 
+/// The stand of the filter `at` a place in `chain`, with its number.
 fn in_chain<'a>(
-    chain: Chain<'a>,
+    (number, chain): (usize, &Chain<'a>),
     at: usize,
     world: &World<'a>,
-    stand: &impl Fn(String, String, Reach, Option<(Chain<'a>, usize)>) -> Stand<'a>,
+    stand: &impl Fn(String, Target, Reach, Option<(Chain<'a>, usize)>) -> Stand<'a>,
 ) -> Stand<'a> {
-    let (place, target) = (chain.at(at), format!("{:p}", chain.filters.as_ptr()));
-    let reach = reach(&chain, at, world);
-    stand(place, target, reach, Some((chain, at)))
+    stand(chain.at(at), Target::Chain(number), reach(chain, at, world), Some((chain.clone(), at)))
 }
 
 /// The patches of an `EnvoyFilter` that put the filter called `name`, or the one at `found_place`, into chains.
