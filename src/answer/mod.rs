@@ -15,9 +15,9 @@ pub use units::{amount, amount_of_limit, date, go_duration, metric as metric_nam
 
 use crate::answer::refusal::{BadBody, BadCap, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};
-use crate::policy::Owner;
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
+use crate::policy::{Forbidden, Owner};
 use crate::quantity::Millis;
 use crate::request::{Api, Endpoint};
 use serde_json::Value;
@@ -134,7 +134,7 @@ impl Refusal {
             Self::OverLimit(over) => return over_limit(over, wording),
             Self::OutputCap(bad) => return bad_cap(*bad, wording.dialect),
             Self::BadBody(bad) => return bad_body(bad, wording.dialect),
-            Self::ForbiddenModel(name) => return forbidden_model(name.as_deref(), wording.dialect),
+            Self::ForbiddenModel(model) => return forbidden_model(model, wording.dialect),
             Self::UnknownIdentity => ApiError {
                 status: 401,
                 message: "Unknown API key.",
@@ -186,12 +186,14 @@ impl Refusal {
 }
 
 /// OpenAI has this code for models that a project may not use.
-fn forbidden_model(name: Option<&str>, dialect: Dialect) -> Reply {
-    let message = match name {
-        Some(name) => format!("The model \"{name}\" is not available to this key."),
-        None => "Not every model is available to this key, and nobody can tell which one the request is for: please \
-                 name one in \"model\"."
-            .to_owned(),
+fn forbidden_model(model: &Forbidden, dialect: Dialect) -> Reply {
+    let message = match model {
+        Forbidden::Named(name) => format!("The model \"{name}\" is not available to this key."),
+        Forbidden::Unknown => {
+            "Not every model is available to this key, and nobody can tell which one the request is for: please name \
+             one in \"model\"."
+                .to_owned()
+        }
     };
     let openai = ("invalid_request_error", "model_not_found");
     let error = ApiError { status: 403, message: &message, openai, anthropic: "permission_error" };

@@ -1,6 +1,7 @@
 //! The reasons why requests are refused, as data. [`crate::answer`] turns them into responses.
 
 use crate::codec::loose_json::Fault;
+use crate::policy::Forbidden;
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
@@ -14,8 +15,8 @@ pub enum Refusal {
     UnknownIdentity,
     /// The configuration rejects requests to the endpoint.
     ClosedEndpoint,
-    /// The sender may not use this model; none if nobody can tell which one the upstream would choose.
-    ForbiddenModel(Option<String>),
+    /// The sender may not use this model.
+    ForbiddenModel(Forbidden),
     /// An upgrade to a WebSocket, in which requests would be neither seen nor counted.
     WebSocket,
     /// The store did not answer, and the configuration denies requests then.

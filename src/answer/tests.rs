@@ -224,7 +224,12 @@ fn every_reason_for_which_a_request_is_refused_is_listed() {
     let cap = Refusal::OutputCap(BadCap::Unread { most: 1 });
     let mut found: Vec<_> = of_bodies
         .iter()
-        .chain(&[Refusal::ClosedEndpoint, Refusal::ForbiddenModel(None), cap, Refusal::WebSocket])
+        .chain(&[
+            Refusal::ClosedEndpoint,
+            Refusal::ForbiddenModel(Forbidden::Unknown),
+            cap,
+            Refusal::WebSocket,
+        ])
         .filter_map(Refusal::reason)
         .collect();
     found.sort_unstable();

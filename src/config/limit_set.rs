@@ -10,6 +10,7 @@ use crate::policy::{LimitSet, ModelAccess, ModelLimits, OutputCap, Slot};
 use crate::quantity::{MAX_EXACT, MILLION, Millis, Units};
 use crate::window::Window;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// The longest wait: a client that waits longer has given up.
@@ -71,7 +72,7 @@ fn model_access(given: raw::Terms<'_>, path: &Path<'_>, problems: &mut Problems)
 fn output_cap(given: raw::Terms<'_>, path: &Path<'_>, problems: &mut Problems) -> OutputCap {
     let path = path.member("max_output_tokens");
     let most = given.max_output_tokens.and_then(|most| problems.whole(&path, most, 1..=MAX_EXACT));
-    OutputCap { most, clamp: given.clamp }
+    OutputCap { most: most.and_then(NonZeroU64::new), clamp: given.clamp }
 }
 
 /// Builds the limits on all requests, from `models` and `global` in `root`.

@@ -50,8 +50,8 @@ impl LimitSet {
 
     /// The first of `models` that a request may not name.
     pub(crate) fn forbidden(&self, models: &Candidates) -> Option<ForbiddenModel> {
-        let name = self.access.forbidden(models)?;
-        Some(ForbiddenModel { name: name.map(str::to_owned), dry_run: self.enforcement.dry_run })
+        let model = self.access.forbidden(models)?;
+        Some(ForbiddenModel { model, dry_run: self.enforcement.dry_run })
     }
 
     /// The limits that apply to a request for one of `models`, each with the pattern of the models that it is for.

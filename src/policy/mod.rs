@@ -14,7 +14,7 @@ pub mod pattern;
 pub mod status;
 
 pub use candidates::Candidates;
-pub use model_access::ForbiddenModel;
+pub use model_access::{Forbidden, ForbiddenModel};
 pub use output_cap::{OutputRule, OutputVerdict};
 
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};

@@ -15,11 +15,20 @@ pub(crate) struct ModelAccess {
     denied: Vec<Pattern>,
 }
 
-/// A model that a request may not name.
+/// A model that a request may not be for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// It has this name.
+    Named(String),
+    /// Nobody can tell what the upstream will choose.
+    Unknown,
+}
+
+/// The same, and whether that is enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForbiddenModel {
-    /// Its name; none if nobody can tell what the upstream will choose.
-    pub name: Option<String>,
+    /// The model.
+    pub model: Forbidden,
     /// Whether the request passes all the same, because nothing is refused in a dry run.
     pub dry_run: bool,
 }
@@ -41,13 +50,13 @@ impl ModelAccess {
         Self { allowed, denied: self.denied.iter().chain(&own.denied).cloned().collect() }
     }
 
-    /// The first of `models` that a request may not name; or a name of its own if that is unknown.
-    pub(crate) fn forbidden<'m>(&self, models: &'m Candidates) -> Option<Option<&'m str>> {
+    /// The first of `models` that a request may not be for.
+    pub(crate) fn forbidden(&self, models: &Candidates) -> Option<Forbidden> {
         if self.is_open() {
             return None;
         }
-        let named = models.names().iter().find(|name| !self.allows(name)).map(|name| Some(name.as_str()));
-        named.or_else(|| matches!(models, Candidates::Any(_)).then_some(None))
+        let named = models.names().iter().find(|name| !self.allows(name)).cloned().map(Forbidden::Named);
+        named.or_else(|| matches!(models, Candidates::Any(_)).then_some(Forbidden::Unknown))
     }
 
     fn allows(&self, model: &str) -> bool {
@@ -71,17 +80,22 @@ mod tests {
     #[test]
     fn every_name_must_be_allowed_and_none_denied() {
         let access = ModelAccess::new(Some(patterns(&["gpt-4o*", "o3"])), patterns(&["*-audio"]));
-        let forbidden = |models: Candidates| access.forbidden(&models).map(|name| name.map(str::to_owned));
+        let forbidden = |models: Candidates| access.forbidden(&models);
+        let named = |name: &str| Some(Forbidden::Named(name.to_owned()));
         for allowed in ["gpt-4o", "GPT-4o-mini", "openai/gpt-4o", "o3"] {
             assert_eq!(forbidden(Candidates::One(allowed.to_owned())), None, "{allowed}");
         }
         for other in ["gpt-4", "o3-mini", "gpt-4o-audio", "x", " gpt-4o"] {
-            assert_eq!(forbidden(Candidates::One(other.to_owned())), Some(Some(other.to_owned())), "{other}");
+            assert_eq!(forbidden(Candidates::One(other.to_owned())), named(other), "{other}");
         }
         assert_eq!(forbidden(Candidates::of(names(&["o3", "gpt-4o"]))), None);
-        assert_eq!(forbidden(Candidates::of(names(&["o3", "o4", "gpt-4o"]))), Some(Some("o4".to_owned())));
-        assert_eq!(forbidden(Candidates::Any(names(&["o3"]))), Some(None), "the upstream may choose another");
-        assert_eq!(forbidden(Candidates::UNKNOWN), Some(None));
+        assert_eq!(forbidden(Candidates::of(names(&["o3", "o4", "gpt-4o"]))), named("o4"));
+        assert_eq!(
+            forbidden(Candidates::Any(names(&["o3"]))),
+            Some(Forbidden::Unknown),
+            "the upstream may choose another"
+        );
+        assert_eq!(forbidden(Candidates::UNKNOWN), Some(Forbidden::Unknown));
         assert_eq!(forbidden(Candidates::NONE), None, "it needs no model");
     }
 
@@ -92,7 +106,11 @@ mod tests {
         assert!(open.is_open());
         let denies = ModelAccess::new(None, patterns(&["o3*"]));
         assert_eq!(denies.forbidden(&Candidates::One("gpt-4o".to_owned())), None);
-        assert_eq!(denies.forbidden(&Candidates::UNKNOWN), Some(None), "it may be a denied one");
+        assert_eq!(
+            denies.forbidden(&Candidates::UNKNOWN),
+            Some(Forbidden::Unknown),
+            "it may be a denied one"
+        );
     }
 
     #[test]

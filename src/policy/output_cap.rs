@@ -1,10 +1,12 @@
 //! The most output tokens that one answer may have, whatever its request asks for.
 
+use std::num::NonZeroU64;
+
 /// The most output tokens of an answer, as far as one owner of limits says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OutputCap {
     /// The most; none if the owner sets no maximum.
-    pub(crate) most: Option<u64>,
+    pub(crate) most: Option<NonZeroU64>,
     /// Whether requests that ask for more, or set no maximum, get this one in place of a refusal.
     pub(crate) clamp: Option<bool>,
 }
@@ -41,7 +43,7 @@ impl OutputCap {
 
     /// The maximum in effect, if there is one.
     pub(crate) fn rule(self, dry_run: bool) -> Option<OutputRule> {
-        Some(OutputRule { most: self.most?, clamp: self.clamp.unwrap_or_default(), dry_run })
+        Some(OutputRule { most: self.most?.get(), clamp: self.clamp.unwrap_or_default(), dry_run })
     }
 }
 
@@ -99,9 +101,9 @@ mod tests {
 
     #[test]
     fn a_key_overrides_its_plan() {
-        let plan = OutputCap { most: Some(100), clamp: Some(true) };
-        let own = OutputCap { most: Some(200), clamp: None };
-        assert_eq!(plan.overridden_by(own), OutputCap { most: Some(200), clamp: Some(true) });
+        let plan = OutputCap { most: NonZeroU64::new(100), clamp: Some(true) };
+        let own = OutputCap { most: NonZeroU64::new(200), clamp: None };
+        assert_eq!(plan.overridden_by(own), OutputCap { most: NonZeroU64::new(200), clamp: Some(true) });
         assert_eq!(plan.overridden_by(OutputCap::default()), plan);
         assert_eq!(OutputCap { most: None, clamp: Some(true) }.rule(false), None);
     }

@@ -431,8 +431,8 @@ pub(super) fn refuses_model<S: SharedData>(
     facts: &RequestFacts,
     cx: &mut Cx<'_, S>,
 ) -> bool {
-    let Some(ForbiddenModel { name, dry_run }) = subject.forbidden(models) else { return false };
-    let (refusal, languages) = (Refusal::ForbiddenModel(name), facts.languages.as_deref());
+    let Some(ForbiddenModel { model, dry_run }) = subject.forbidden(models) else { return false };
+    let (refusal, languages) = (Refusal::ForbiddenModel(model), facts.languages.as_deref());
     let is_refused = refuse_unless_dry_run(&refusal, subject, facts.endpoint, languages, dry_run, cx);
     if is_refused {
         log_request(subject, &facts.models, cx);

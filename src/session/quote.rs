@@ -135,8 +135,8 @@ impl Quote {
 
     /// What a request of `subject` is refused for if its model is forbidden, with whether that is in a dry run.
     pub fn refusal_of_model(&self, subject: &Subject) -> Option<(Refusal, bool)> {
-        let ForbiddenModel { name, dry_run } = subject.forbidden(&self.models)?;
-        Some((Refusal::ForbiddenModel(name), dry_run))
+        let ForbiddenModel { model, dry_run } = subject.forbidden(&self.models)?;
+        Some((Refusal::ForbiddenModel(model), dry_run))
     }
 
     /// The quote of a request; `output` says what output it may have.
