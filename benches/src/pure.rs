@@ -28,14 +28,19 @@ const TEXT_BYTES: usize = 8_000;
 pub type Case = (&'static str, fn() -> Box<dyn FnMut()>);
 
 /// All pieces of work.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 8] = [
     ("count 8 KB of English", count),
     ("read a chat's body of 8 KB", read),
     ("read a stream of 16 events", stream),
     ("reserve and settle in one window", || windows(1)),
     ("reserve and settle in four windows", || windows(4)),
-    ("a whole small chat, all token limits, local", exchange),
+    ("a whole small chat, all token limits, local", || exchange(chat("Hello! How are you today?"))),
+    ("a whole chat with 200 tools", || exchange(with_tools())),
+    ("a whole chat with a plain prompt as large", || exchange(chat(&prose(with_tools().len())))),
 ];
+
+/// The tools of the largest requests.
+const TOOLS: usize = 200;
 
 fn text() -> &'static str {
     let end = (TEXT_BYTES..).find(|at| PROSE.is_char_boundary(*at)).unwrap();
@@ -57,6 +62,52 @@ fn chat(content: &str) -> Vec<u8> {
     json!({"model": "gpt-4o", "max_tokens": 16, "messages": [{"role": "user", "content": content}]})
         .to_string()
         .into_bytes()
+}
+
+/// As much prose.
+fn prose(bytes: usize) -> String {
+    let text: String = PROSE.chars().filter(char::is_ascii).cycle().take(bytes).collect();
+    text
+}
+
+/// A chat with tools as frameworks write them from typed functions: with formats, defaults, bounds and nested objects.
+fn with_tools() -> Vec<u8> {
+    let names =
+        ["customer", "invoice", "shipment", "ticket", "repository", "calendar", "document", "payment"];
+    let tool = |number: usize| {
+        let thing = names.iter().cycle().nth(number).unwrap();
+        json!({"type": "function", "function": {
+            "name": format!("search_{thing}_{number}"),
+            "description": format!("Searches for a {thing} by its name, and returns the newest matches first."),
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "query": {"type": "string", "description": "The text to find", "minLength": 1, "maxLength": 200},
+                    "limit": {
+                        "type": "integer", "description": "How many matches to return",
+                        "minimum": 1, "maximum": 100, "multipleOf": 1, "default": 10,
+                    },
+                    "status": {"type": "string", "enum": ["open", "closed", "archived"], "default": "open"},
+                    "since": {
+                        "type": "string", "format": "date-time", "description": "Only what has changed since then",
+                    },
+                    "owner": {"type": "object", "properties": {
+                        "name": {"type": "string"},
+                        "email": {"type": "string", "format": "email", "pattern": "^[^@]+@[^@]+$"},
+                    }, "required": ["email"], "additionalProperties": false},
+                },
+                "required": ["query"],
+                "additionalProperties": false,
+            },
+        }})
+    };
+    json!({
+        "model": "gpt-4o", "max_tokens": 16,
+        "messages": [{"role": "user", "content": "Hello! How are you today?"}],
+        "tools": (0..TOOLS).map(tool).collect::<Vec<_>>(),
+    })
+    .to_string()
+    .into_bytes()
 }
 
 fn read() -> Box<dyn FnMut()> {
@@ -107,7 +158,7 @@ fn windows(number: usize) -> Box<dyn FnMut()> {
     })
 }
 
-fn exchange() -> Box<dyn FnMut()> {
+fn exchange(body: Vec<u8>) -> Box<dyn FnMut()> {
     let shared: &'static Shared = Box::leak(Box::default());
     let limits = json!({"default": {
         "rpm": 1_000_000_000, "tpm": 1_000_000_000_000_u64,
@@ -123,7 +174,7 @@ fn exchange() -> Box<dyn FnMut()> {
         ("authorization", "Bearer a-key"),
     ]);
     let response = Headers::from([(":status", "200"), ("content-type", "application/json")]);
-    let (body, answer) = (chat("Hello! How are you today?"), crate::upstream::json_body(25).into_bytes());
+    let answer = crate::upstream::json_body(25).into_bytes();
     let mut number = 0_u32;
     Box::new(move || {
         number += 1;

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde::forward_to_deserialize_any;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 /// The name of serde_json's `RawValue` among types, and of the member that it reads its text from.
 const RAW: &str = "$serde_json::private::RawValue";
@@ -113,8 +114,8 @@ impl<'de> Walk<'de> {
             match byte {
                 b'"' => drop(self.raw_string()),
                 b'[' | b'{' => {
-                    open = open.saturating_add(1);
                     self.pass(1);
+                    open = self.skip_short(open.saturating_add(1));
                 }
                 b']' | b'}' => {
                     open = open.saturating_sub(1);
@@ -126,6 +127,34 @@ impl<'de> Walk<'de> {
                 return;
             }
         }
+    }
+
+    /// Passes over what comes before the next long value, but no further than the end of the outermost of the `open`
+    /// arrays and objects; returns how many of them are still open. Byte by byte, because most strings in what is
+    /// skipped are names: reading each as a value took four times as many instructions, a tenth of those for a request
+    /// of 200 tools.
+    fn skip_short(&mut self, mut open: usize) -> usize {
+        let (long, container) = (self.next_long(), self.next_container());
+        let begins = [long.map(|long| long.at.start), container.map(|container| container.start)];
+        let end = begins.into_iter().flatten().min().unwrap_or(usize::MAX).min(self.text().len());
+        let short = self.text().as_bytes().get(self.at..end).unwrap_or_default();
+        let (mut bytes, mut in_string) = (short.iter(), false);
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'"' => in_string = !in_string,
+                b'\\' => drop(bytes.next()),
+                b'[' | b'{' if !in_string => open = open.saturating_add(1),
+                b']' | b'}' if !in_string => {
+                    open = open.saturating_sub(1);
+                    if open == 0 {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.pass(short.len().saturating_sub(bytes.len()));
+        open
     }
 
     fn text(&self) -> &'de str {
@@ -152,22 +181,34 @@ impl<'de> Walk<'de> {
         rest.get(..rest.find(ends).unwrap_or(rest.len())).unwrap_or_default()
     }
 
-    /// The long string or white space that begins here, if one does.
-    fn long(&mut self) -> Option<&'de Long> {
+    /// The long string or white space that begins here or comes next.
+    fn next_long(&mut self) -> Option<&'de Long> {
         let (indexed, next) = (self.indexed, &mut self.next.0);
         while indexed.long.get(*next).is_some_and(|long| long.at.start < self.at) {
             *next = next.saturating_add(1);
         }
-        indexed.long.get(*next).filter(|long| long.at.start == self.at)
+        indexed.long.get(*next)
     }
 
-    /// The end of the long array or object that begins here, if one does.
-    fn container(&mut self) -> Option<usize> {
+    /// The long array or object that begins here or comes next.
+    fn next_container(&mut self) -> Option<&'de Range<usize>> {
         let (indexed, next) = (self.indexed, &mut self.next.1);
         while indexed.containers.get(*next).is_some_and(|container| container.start < self.at) {
             *next = next.saturating_add(1);
         }
-        indexed.containers.get(*next).filter(|container| container.start == self.at).map(|long| long.end)
+        indexed.containers.get(*next)
+    }
+
+    /// The long string or white space that begins here, if one does.
+    fn long(&mut self) -> Option<&'de Long> {
+        let at = self.at;
+        self.next_long().filter(|long| long.at.start == at)
+    }
+
+    /// The end of the long array or object that begins here, if one does.
+    fn container(&mut self) -> Option<usize> {
+        let at = self.at;
+        self.next_container().filter(|container| container.start == at).map(|container| container.end)
     }
 
     /// The inside of the string that begins here, as it is written, and the long value that it is.

@@ -12,6 +12,9 @@ pub fn folded(name: &str) -> Cow<'_, str> {
     if name.bytes().all(is_plain) {
         return Cow::Borrowed(name);
     }
+    if name.is_ascii() {
+        return Cow::Owned(name.to_ascii_lowercase());
+    }
     let fold = |letter: char| match letter {
         'ſ' => 's',
         '\u{212A}' => 'k',

@@ -80,10 +80,11 @@ pub(super) fn shown<'t>(counted: Counted, text: &'t str, weights: &Weights) -> S
 }
 
 fn tool<'t>(json: &'t str, weights: &Weights) -> Shown<'t> {
-    let Ok(function) = Function::read(json) else {
+    let as_json = weights.tool_json > 0;
+    let Ok(function) = Function::read(json, as_json) else {
         // The text is JSON, but for halves of surrogate pairs.
         let mended = lenient::mend(json.as_bytes());
-        return Function::read(&mended).map_or(Shown::AsIs, |function| owned(&function, weights));
+        return Function::read(&mended, as_json).map_or(Shown::AsIs, |function| owned(&function, weights));
     };
     owned(&function, weights)
 }

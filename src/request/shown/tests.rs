@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn types(tool: &Value) -> String {
-    Function::read(&tool.to_string()).unwrap().as_types()
+    Function::read(&tool.to_string(), false).unwrap().as_types()
 }
 
 /// The type of one property `a` with this schema.
@@ -210,7 +210,7 @@ proptest! {
     #[test]
     fn any_schema_is_shown_in_bounded_size(parameters in schema()) {
         let tool = json!({"name": "f", "parameters": parameters}).to_string();
-        let shown = Function::read(&tool).unwrap().as_types();
+        let shown = Function::read(&tool, false).unwrap().as_types();
         prop_assert!(shown.len() <= 12 * tool.len() + 2_048, "{}", shown.len());
     }
 
@@ -219,7 +219,7 @@ proptest! {
     fn a_member_that_occurs_twice_hides_nothing(one in schema(), other in schema()) {
         let length = |members: &str| {
             let tool = format!(r#"{{"name":"f",{members}}}"#);
-            Function::read(&tool).unwrap().as_types().len()
+            Function::read(&tool, false).unwrap().as_types().len()
         };
         let both = length(&format!(r#""parameters":{one},"Parameters":{other}"#));
         for one in [one, other] {
