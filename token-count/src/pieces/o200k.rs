@@ -49,17 +49,19 @@ pub(super) fn end(text: Text<'_>, at: usize) -> usize {
 /// The end of a word at `at`, without the character that may precede it, by the first alternative or the second.
 fn word(text: Text<'_>, at: usize) -> Option<usize> {
     // All that may begin a word is taken at first, and given back as far as something must be left that may end it.
-    let (mut end, mut may_end) = (at, None);
-    while let Some((class, next)) = text.next(end)
-        && class & BEGINS != 0
-    {
-        end = next;
-        if class & ENDS != 0 {
-            may_end = Some(end);
+    let (mut begun, mut may_end) = (at, None);
+    let end = loop {
+        match text.next(begun) {
+            Some((class, next)) if class & BEGINS != 0 => {
+                begun = next;
+                if class & ENDS != 0 {
+                    may_end = Some(next);
+                }
+            }
+            Some((class, next)) if class & ENDS != 0 => break text.skip(ENDS, next),
+            _ => break may_end.unwrap_or(begun),
         }
-    }
-    let small = text.skip(ENDS, end);
-    let end = if small > end { small } else { may_end.unwrap_or(end) };
+    };
     (end > at).then(|| contraction(text, end))
 }
 
