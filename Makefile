@@ -28,7 +28,7 @@ TOOLS += .tools/prometheus
 endif
 
 # What looks at deploy/, releases and containers.
-CHECKERS := .tools/kubernetes .tools/packing
+CHECKERS := .tools/kubernetes .tools/packing .tools/registry
 
 .PHONY: help
 help: ## list all targets
@@ -37,12 +37,11 @@ help: ## list all targets
 .PHONY: setup
 setup: $(TOOLS) $(CHECKERS) .tools/chromium .tools/mdbook ## fetch all tools (other targets fetch what they need)
 
-# They share a virtual environment: one after the other.
-.tools/clients: tests/clients/node/package-lock.json | $(filter .tools/envoy,$(TOOLS))
+# They share a virtual environment, so scripts/setup makes one after the other. A release needs only what packs it.
+.tools/clients: tests/clients/node/package-lock.json
 .tools/kubernetes: | .tools/clients
-.tools/packing: | .tools/clients
 .tools/release: | .tools/packing
-FETCHED := wasm envoy clients redis-server prometheus chromium mdbook kubernetes packing release
+FETCHED := wasm envoy clients redis-server prometheus chromium mdbook kubernetes packing registry release
 $(FETCHED:%=.tools/%): .tools/%:
 	@scripts/setup $(subst redis-server,redis,$*)
 
