@@ -41,7 +41,7 @@ pub enum Source {
 }
 
 /// The header of a 429 that says who has refused the request.
-const SOURCE: &str = "x-ratelimit-source";
+pub const SOURCE: &str = "x-ratelimit-source";
 
 impl Source {
     /// The header that says so.

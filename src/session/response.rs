@@ -53,11 +53,15 @@ pub(super) fn refused_by(status: u16, response: &dyn ResponseView) -> Option<ans
     (status == TOO_MANY_REQUESTS).then(source)
 }
 
-/// Lets a response with this `status`, if it is a 429, say who has refused a request that has no reservation.
+/// Lets a response with this `status`, if it is a 429, say who has refused a request that has no reservation. Nobody
+/// else says so.
 pub(super) fn name_source<S: SharedData>(status: u16, response: &dyn ResponseView, cx: &mut Cx<'_, S>) {
     if cx.config.headers() != Headers::None {
-        let source = refused_by(status, response);
-        cx.effects.headers.set.extend(source.map(answer::Source::header));
+        let HeaderEdits { set, remove } = &mut cx.effects.headers;
+        match refused_by(status, response) {
+            Some(source) => set.push(source.header()),
+            None => remove.push(answer::SOURCE),
+        }
     }
 }
 
@@ -208,6 +212,8 @@ impl Forwarded {
         if !self.statuses.is_empty() && refused_by != Some(answer::Source::Upstream) {
             edits.remove = answer::replaced_headers();
             edits.set = cx.dialect(self.facts.endpoint).rate_limit_headers(&self.statuses, cx.now);
+        } else if refused_by.is_none() {
+            edits.remove.push(answer::SOURCE);
         }
         let waited = self.waited.map(|waited| ("x-ratelimit-waited-ms", waited.to_string()));
         let would_refuse = self.would_refuse.clone().map(|limit| ("x-ratelimit-dry-run", limit));

@@ -143,6 +143,7 @@ async fn the_upstreams_own_limits_are_not_the_clients(#[values(Store::Local, Sto
             .header("x-mock-header", "x-ratelimit-remaining-tokens: 8888")
             .header("x-mock-header", "x-ratelimit-reset: 7777")
             .header("x-mock-header", "retry-after: 3")
+            .header("x-mock-header", "x-ratelimit-source: gateway")
             .header("x-mock-header", "x-request-cost: 5");
         let answer = Answer::to(request).await;
         assert_eq!(answer.status.to_string(), status);
@@ -238,6 +239,7 @@ async fn a_429_of_the_upstream_says_so_where_nothing_is_limited(
     for (status, source) in [("429", Some("upstream")), ("500", None)] {
         let request = gateway.caller(key).request(method.clone(), path).json(&hello());
         let request = request.header("x-mock-status", status).header("x-mock-header", "retry-after: 3");
+        let request = request.header("x-mock-header", "x-ratelimit-source: gateway");
         let answer = Answer::to(request).await;
         assert_eq!(answer.status.to_string(), status);
         assert_eq!((answer.header("x-ratelimit-source"), answer.header("retry-after")), (source, Some("3")));

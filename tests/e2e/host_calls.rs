@@ -57,14 +57,15 @@ async fn a_lone_request_on_redis_takes_few_calls() {
     assert!(calls.allocations <= 10 && calls.all_entries() <= 14, "{calls:?}");
 }
 
-/// An unlimited key on a limited path. Its line of the log has two fields.
+/// An unlimited key on a limited path. Its line of the log has two fields, and of its answer the filter reads the status
+/// and removes a header.
 #[tokio::test]
 async fn what_is_not_limited_takes_as_good_as_no_calls() {
     let limits = json!({"default": {"rpm": 100_000}, "keys": [{"key": "free", "unlimited": true}]});
     let gateway = Gateway::start(Store::Local, limits).await;
     let calls = calls(&gateway, "free", REQUESTS).await;
     let found = calls.without_log_fields();
-    assert!(found <= 3 * REQUESTS && calls.allocations <= 2 * REQUESTS, "{found}: {calls:?}");
+    assert!(found <= 4 * REQUESTS && calls.allocations <= 2 * REQUESTS, "{found}: {calls:?}");
     assert_eq!(calls.of_log_fields(), 2 * REQUESTS, "{calls:?}");
 }
 

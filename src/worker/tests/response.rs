@@ -174,7 +174,8 @@ fn metered_requests_are_logged_and_counted_and_nothing_is_reserved() {
         worker.request_headers(stream, &post("/v1/chat/completions", key), false, NOW);
         let directive = worker.request_body(stream, true, || body(70), NOW).directive;
         assert_eq!(directive, Directive::Continue);
-        assert_eq!(worker.response_headers(stream, OK, false, NOW), HeaderEdits::default());
+        let edits = worker.response_headers(stream, OK, false, NOW);
+        assert_eq!(edits, HeaderEdits { remove: vec!["x-ratelimit-source"], ..HeaderEdits::default() });
         worker.response_body(stream, &usage(9, 30), false, NOW);
         let line: Vec<_> = worker
             .take_written(stream)
@@ -399,7 +400,9 @@ fn a_429_says_who_has_refused_and_the_upstreams_keeps_its_headers() {
     let memory = Memory::default();
     let mut worker = worker(&memory, &local(json!({"rpm": 10})));
     worker.request_headers(1, &chat(), true, NOW);
-    let set = worker.response_headers(1, ResponseHead { status: 503, ..OK }, true, NOW).set;
+    let HeaderEdits { set, remove } =
+        worker.response_headers(1, ResponseHead { status: 503, ..OK }, true, NOW);
+    assert!(remove.contains(&"x-ratelimit-source"), "nobody else says so");
     assert!(set.iter().all(|(name, _)| *name != "x-ratelimit-source"), "{set:?}");
 }
 
