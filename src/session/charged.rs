@@ -79,17 +79,16 @@ impl Ended<'_> {
     }
 
     fn log<S: SharedData>(&self, cx: &mut Cx<'_, S>) {
-        let (Charged { basis, usage, .. }, cost) = (self.charged, self.known_cost());
-        // Where nobody has looked at tokens, there are none to log: a zero is one that was measured.
-        let is_given_back = basis == Basis::Failed && !self.estimate.full.of(Metric::TotalTokens).is_zero();
-        let has_input = usage.is_some_and(|usage| usage.input_tokens.is_some()) || is_given_back;
+        let (Charged { usage, .. }, cost) = (self.charged, self.known_cost());
+        // Where nobody has measured tokens, there are none to log: a zero is one that was measured.
+        let has_input = usage.is_some_and(|usage| usage.input_tokens.is_some());
         if has_input || !cost.input_tokens.is_zero() {
             cx.log(Field::InputTokens, cost.input_tokens.get());
         }
-        if usage.is_some() || is_given_back || !cost.output_tokens.is_zero() {
+        if usage.is_some() || !cost.output_tokens.is_zero() {
             cx.log(Field::OutputTokens, cost.output_tokens.get());
         }
-        if basis.is_measured() && self.knows_input() && is_priced(&self.facts.models, cx) {
+        if usage.is_some() && self.knows_input() && is_priced(&self.facts.models, cx) {
             cx.log(Field::CostUsd, millionths_label(cost.cost_micro_usd.get()));
         }
         let Some(Usage { cached_tokens, cache_creation_tokens, reasoning_tokens, .. }) = usage else {
