@@ -141,7 +141,7 @@ pub(super) fn default(
 ) -> Option<Grant> {
     let shared = Arc::clone(&catalogue.shared);
     let limits = match raw {
-        None if shared.is_empty() => return Some(Grant::Unlimited),
+        None if shared.is_empty() => return Some(Grant::Unlimited(None)),
         None => {
             return Some(Grant::Limited(Arc::new(Policy {
                 name: None,
@@ -152,7 +152,7 @@ pub(super) fn default(
                 max_new_identities: None,
             })));
         }
-        Some(raw::Fallback::Unlimited) => return Some(Grant::Unlimited),
+        Some(raw::Fallback::Unlimited) => return Some(Grant::Unlimited(None)),
         Some(raw::Fallback::Reject) => return Some(Grant::Rejected),
         Some(raw::Fallback::Limited(limits)) => limits,
     };
@@ -201,7 +201,10 @@ fn key_grant(
     }
     let has_any = key.plan.is_some() || key.group.is_some() || has_own;
     match (key.unlimited, has_any) {
-        (true, false) => return Some(Grant::Unlimited),
+        (true, false) => {
+            let named = name.map(|name| Arc::new(Policy::none(Some(name))));
+            return Some(Grant::Unlimited(named));
+        }
         (true, true) => {
             let expected = "no plan, no group and no limits beside it";
             problems.expected(&path.member("unlimited"), expected, "some");

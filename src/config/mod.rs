@@ -181,7 +181,7 @@ impl Config {
             on_unreadable: raw.on_unreadable,
             meter: raw.meter,
             metrics_by_name: raw.metrics_by_name,
-            unlimited: Arc::new(Policy::none()),
+            unlimited: Arc::new(Policy::none(None)),
             inspect,
             prompt_estimates: raw.prompt_estimates,
         })
@@ -217,8 +217,8 @@ impl Config {
     /// Whether the configuration exempts `identity` from everything, and not only has no limits for it.
     pub fn exempts(&self, identity: Option<&Identity>) -> bool {
         match identity.and_then(|identity| self.keys.get(identity.key_id())) {
-            Some(grant) => *grant == Grant::Unlimited,
-            None => self.default_is_given && self.default == Grant::Unlimited,
+            Some(grant) => grant.is_unlimited(),
+            None => self.default_is_given && self.default.is_unlimited(),
         }
     }
 
@@ -234,7 +234,7 @@ impl Config {
 
     /// Whether requests to endpoints that no rule is for count, although the configuration does not say so.
     pub fn counts_others_by_default(&self) -> bool {
-        let is_limited = |grant: &Grant| *grant != Grant::Unlimited;
+        let is_limited = |grant: &Grant| !grant.is_unlimited();
         self.endpoints.counts_others_by_default() && self.keys.values().chain([&self.default]).any(is_limited)
     }
 
@@ -260,7 +260,11 @@ impl Config {
 
     /// The subject of a request of `identity`, which is exempt from all limits.
     pub fn unlimited(&self, identity: Option<&Identity>) -> Subject {
-        Subject::unlimited(identity.map(|identity| self.store_id(identity)), &self.unlimited)
+        let named = match identity.and_then(|identity| self.keys.get(identity.key_id())) {
+            Some(Grant::Unlimited(Some(named))) => named,
+            _ => &self.unlimited,
+        };
+        Subject::unlimited(identity.map(|identity| self.store_id(identity)), named)
     }
 
     /// The id of `identity` in the store.

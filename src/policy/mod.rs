@@ -287,8 +287,8 @@ impl Subject {
 /// The rights that a configuration grants an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
-    /// Everything.
-    Unlimited,
+    /// Everything, to a key whose name this policy without limits has, if it has a name.
+    Unlimited(Option<Arc<Policy>>),
     /// Nothing.
     Rejected,
     /// Requests within these limits.
@@ -300,7 +300,7 @@ impl Grant {
     /// identity is [`ANONYMOUS`].
     pub(crate) fn access(&self, id: Option<Arc<str>>, is_combination: bool, dry_run: bool) -> Access {
         match self {
-            Self::Unlimited => Access::Unlimited,
+            Self::Unlimited(_) => Access::Unlimited,
             Self::Rejected => Access::Rejected,
             Self::Limited(policy) => Access::Limited(Subject {
                 id: id.unwrap_or_else(|| ANONYMOUS.into()),
@@ -310,6 +310,11 @@ impl Grant {
                 is_exempt: false,
             }),
         }
+    }
+
+    /// Whether it grants everything.
+    pub(crate) const fn is_unlimited(&self) -> bool {
+        matches!(self, Self::Unlimited(_))
     }
 
     /// Whether it has a limit on any metric that `which` picks.
@@ -346,10 +351,10 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// No limits.
-    pub(crate) fn none() -> Self {
+    /// No limits, for an identity with this name in the configuration.
+    pub(crate) fn none(name: Option<String>) -> Self {
         let shared = Arc::new(Shared::new(LimitSet::default()));
-        Self { name: None, plan: None, own: Arc::default(), group: None, shared, max_new_identities: None }
+        Self { name, plan: None, own: Arc::default(), group: None, shared, max_new_identities: None }
     }
 
     fn limit_sets(&self) -> impl Iterator<Item = &LimitSet> {

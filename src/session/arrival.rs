@@ -395,7 +395,9 @@ pub(super) fn admit<S: SharedData>(
         .of_request(facts.request_id.clone())
         .under(cx.config.accounting());
     if reservation.lines.is_empty() {
-        cx.not_limited(if subject.is_exempt() { Unlimited::UnlimitedKey } else { Unlimited::NoLimitApplies });
+        let is_exempt = subject.is_exempt();
+        let reason = if is_exempt { Unlimited::UnlimitedKey } else { Unlimited::NoLimitApplies };
+        cx.not_limited_of(subject, reason);
         cx.direct(Directive::Continue);
         if !cx.config.meters() {
             return cx.pass();

@@ -212,7 +212,17 @@ impl<S: SharedData> Cx<'_, S> {
 
     /// No limit applies to the request, for this reason.
     pub(super) fn not_limited(&mut self, reason: Unlimited) {
-        self.decide(Verdict::NotLimited, SenderLabels::default());
+        self.not_limited_by(SenderLabels::default(), reason);
+    }
+
+    /// No limit applies to the request of `subject`, for this reason. Metrics show its name, where they show names.
+    pub(super) fn not_limited_of(&mut self, subject: &Subject, reason: Unlimited) {
+        let SenderLabels { key_name, .. } = self.labels(subject);
+        self.not_limited_by(SenderLabels { key_name, ..SenderLabels::default() }, reason);
+    }
+
+    fn not_limited_by(&mut self, sender: SenderLabels, reason: Unlimited) {
+        self.decide(Verdict::NotLimited, sender);
         self.log(Field::Reason, reason.name());
         self.count(Count::NotLimited { reason });
     }

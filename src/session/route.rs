@@ -48,9 +48,15 @@ pub(super) fn begin<S: SharedData>(
             (route, Way::Read, cx.config.unlimited(identity.as_ref()))
         }
         Sorted::Exempt { identity, reason, .. } => {
-            cx.not_limited(reason);
-            if cx.config.meters() {
-                cx.log_sender(&cx.config.unlimited(identity.as_ref()));
+            // To know the sender takes a hash, so only whoever wants to see it pays.
+            if cx.config.meters() || cx.config.metrics_by_name() {
+                let subject = cx.config.unlimited(identity.as_ref());
+                cx.not_limited_of(&subject, reason);
+                if cx.config.meters() {
+                    cx.log_sender(&subject);
+                }
+            } else {
+                cx.not_limited(reason);
             }
             return cx.pass();
         }
@@ -114,7 +120,7 @@ impl Arrival<'_> {
 
     /// Forwards a request that no limit applies to.
     fn not_limited<S: SharedData>(&self, cx: &mut Cx<'_, S>) -> Session {
-        cx.not_limited(Unlimited::NoLimitApplies);
+        cx.not_limited_of(&self.subject, Unlimited::NoLimitApplies);
         if cx.config.meters() {
             cx.log_sender(&self.subject);
         }
@@ -199,7 +205,7 @@ fn close<S: SharedData>(route: &Route, subject: &Subject, cx: &mut Cx<'_, S>) ->
     if refuse_unless_dry_run(&Refusal::ClosedEndpoint, subject, route.endpoint, None, dry_run, cx) {
         return Session::Idle;
     }
-    cx.not_limited(Unlimited::NoLimitApplies);
+    cx.not_limited_of(subject, Unlimited::NoLimitApplies);
     cx.pass()
 }
 

@@ -164,7 +164,11 @@ fn the_line_is_written_in_one_pass_at_the_end() {
 fn metered_requests_are_logged_and_counted_and_nothing_is_reserved() {
     let config = json!({
         "store": {"type": "redis", "cluster": "s", "on_error": "deny"},
-        "keys": [{"key": "free", "unlimited": true}, {"key": "other", "models": {"o3": {"rpm": 5}}}],
+        "keys": [
+            {"key": "free", "name": "load test", "unlimited": true},
+            {"key": "other", "models": {"o3": {"rpm": 5}}},
+        ],
+        "metrics_by_name": true,
         "prices": {"gpt-4o": {"input": 2.5, "output": 10.0}},
         "meter": true,
     });
@@ -186,13 +190,15 @@ fn metered_requests_are_logged_and_counted_and_nothing_is_reserved() {
         let rest = ["model=gpt-4o", "estimated_input_tokens=8", "outcome=reported", "input_tokens=9"];
         let rest = [&rest[..], &["output_tokens=30", "cost_usd=0.000323"]].concat();
         let expected = ["decision=not_limited", &format!("reason={reason}"), &id];
-        assert_eq!(line, [&expected[..], &rest].concat());
+        let name = if key == "free" { &["name=load test"][..] } else { &[] };
+        assert_eq!(line, [&expected[..], name, &rest].concat());
         worker.stream_done(stream, NOW);
     }
     assert_eq!(worker.turn(NOW).callouts, [], "no store hears of it");
     let metrics = worker.take_metrics();
     for (name, count) in [
-        ("decision=.=not_limited;.;requests", 2),
+        ("key_name=.=load test;.;decision=.=not_limited;.;requests", 1),
+        ("decision=.=not_limited;.;requests", 1),
         ("reason=.=unlimited_key;.;not_limited", 1),
         ("kind=.=input;.;family=.=gpt-4o;.;tokens", 18),
         ("kind=.=output;.;family=.=gpt-4o;.;tokens", 60),
@@ -202,6 +208,24 @@ fn metered_requests_are_logged_and_counted_and_nothing_is_reserved() {
         assert!(metrics.contains(&(format!("llm_rate_limit.{name}"), count)), "{metrics:?}");
     }
     assert!(metrics.iter().all(|(name, _)| !name.contains("settled")), "{metrics:?}");
+}
+
+/// Also where nobody reads the body, and where the log has two fields.
+#[test]
+fn an_unlimited_key_has_its_name_in_metrics_that_show_names() {
+    for (by_name, name) in [(true, "llm_rate_limit.key_name=.=load test;.;"), (false, "llm_rate_limit.")] {
+        let config = json!({
+            "keys": [{"key": "free", "name": "load test", "unlimited": true}],
+            "default": {"rpm": 10}, "metrics_by_name": by_name,
+        });
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &config);
+        worker.request_headers(1, &post("/v1/chat/completions", "free"), false, NOW);
+        assert_eq!(worker.take_log(1).len(), 2);
+        let series = (format!("{name}decision=.=not_limited;.;requests"), 1);
+        let metrics = worker.take_metrics();
+        assert!(metrics.contains(&series), "{metrics:?}");
+    }
 }
 
 #[test]
