@@ -98,7 +98,7 @@ static NOT_LIMITED: Family = counter(
     "not_limited",
     &["reason"],
     "requests that no limit is for: `unlimited_key`, `no_limit_applies`, or their `path` or `method`; and those that \
-     ended before any was asked: `client_left`, or `answered_early` by an upstream or another of Envoy's filters",
+     ended before any had decided: `client_left`, or `answered_early` by an upstream or another of Envoy's filters",
 );
 static UNREADABLE: Family =
     counter("unreadable", &[], "requests charged the most that a body could cost that nobody can read");
