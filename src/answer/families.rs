@@ -82,9 +82,19 @@ impl<'a> ByMetric<'a> {
 
     /// The limit on tokens: on their total, or else the closest of those on input and output.
     fn tokens(&self) -> Option<&'a LimitStatus> {
-        let is_part = |metric| matches!(metric, Metric::InputTokens | Metric::OutputTokens);
+        let is_part = |metric| is_of_input(metric) || matches!(metric, Metric::OutputTokens);
         self.of(Metric::TotalTokens).or_else(|| closest(self.statuses, is_part))
     }
+
+    /// The limit on tokens of the prompt, with or without those of a cache.
+    fn input_tokens(&self) -> Option<&'a LimitStatus> {
+        closest(self.statuses, is_of_input)
+    }
+}
+
+/// Whether a limit on `metric` is one on input tokens to clients. Anthropic's own leave out what a cache has.
+const fn is_of_input(metric: Metric) -> bool {
+    matches!(metric, Metric::InputTokens | Metric::UncachedInputTokens)
 }
 
 /// OpenAI's headers, and a family with whole seconds for `refused_by`, or else for the limit closest to being reached.
@@ -93,7 +103,7 @@ pub(super) fn openai(statuses: &[LimitStatus], refused_by: Option<&LimitStatus>)
     let families = [
         (REQUESTS, limits.of(Metric::Requests)),
         (TOKENS, limits.tokens()),
-        (INPUT_TOKENS, limits.of(Metric::InputTokens)),
+        (INPUT_TOKENS, limits.input_tokens()),
         (OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
         (COST, limits.of(Metric::CostUsd)),
         (CONCURRENCY, limits.of(Metric::Concurrency)),
@@ -116,7 +126,7 @@ pub(super) fn anthropic(statuses: &[LimitStatus], now: Millis) -> Headers {
     let families = [
         (ANTHROPIC_REQUESTS, limits.of(Metric::Requests)),
         (ANTHROPIC_TOKENS, limits.tokens()),
-        (ANTHROPIC_INPUT_TOKENS, limits.of(Metric::InputTokens)),
+        (ANTHROPIC_INPUT_TOKENS, limits.input_tokens()),
         (ANTHROPIC_OUTPUT_TOKENS, limits.of(Metric::OutputTokens)),
     ];
     written(families, |status| date(now + status.state.reset))

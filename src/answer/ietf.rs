@@ -72,7 +72,11 @@ fn policy(status: &LimitStatus) -> String {
     let quota = limit.amount.get().min(MAX_INTEGER);
     let unit = match limit.metric {
         Metric::Requests => "",
-        Metric::InputTokens | Metric::OutputTokens | Metric::TotalTokens => ";qu=\"tokens\"",
+        Metric::InputTokens
+        | Metric::UncachedInputTokens
+        | Metric::OutputTokens
+        | Metric::ReasoningTokens
+        | Metric::TotalTokens => ";qu=\"tokens\"",
         Metric::CostUsd => ";qu=\"micro-usd\"",
         Metric::Concurrency => ";qu=\"concurrent-requests\"",
     };

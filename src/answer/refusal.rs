@@ -2,7 +2,6 @@
 
 use crate::codec::loose_json::Fault;
 use crate::policy::Forbidden;
-use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
 
@@ -130,8 +129,7 @@ impl OverLimit {
 
     /// Whether the cost under the limit that refuses is only a lower bound.
     pub fn is_lower_bound(&self) -> bool {
-        let of_prompt = |metric: Metric| metric.needs_tokens() && metric != Metric::OutputTokens;
-        self.is_partial && self.by().is_some_and(|by| of_prompt(by.limit.metric))
+        self.is_partial && self.by().is_some_and(|by| by.limit.metric.is_of_prompt())
     }
 
     /// All limits that apply.
@@ -158,6 +156,7 @@ impl OverLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::limit::Metric;
     use crate::policy::status::tests::status;
 
     #[test]

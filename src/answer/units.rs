@@ -25,7 +25,9 @@ pub fn metric(limit: &Limit) -> String {
         Metric::Concurrency => "concurrent requests",
         Metric::Requests => "requests",
         Metric::InputTokens => "input tokens",
+        Metric::UncachedInputTokens => "uncached input tokens",
         Metric::OutputTokens => "output tokens",
+        Metric::ReasoningTokens => "reasoning tokens",
         Metric::TotalTokens => "total tokens",
     };
     match limit.name.strip_suffix(limit.metric.name()) {

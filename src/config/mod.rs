@@ -307,6 +307,11 @@ impl Config {
         self.keys.values().chain([&self.default]).any(Grant::needs_tokens)
     }
 
+    /// Whether any limit is on `metric`.
+    pub fn limits(&self, metric: Metric) -> bool {
+        self.keys.values().chain([&self.default]).any(|grant| grant.limits(metric))
+    }
+
     /// Whether counts of prompts are corrected by what answers report, and there is anything to count.
     pub fn learns_prompts(&self) -> bool {
         self.prompt_estimates == PromptEstimates::Learned && self.needs_tokens()

@@ -33,7 +33,7 @@ pub(crate) use family::Family;
 #[cfg(test)]
 pub(crate) use image::RULES as IMAGE_RULES;
 pub(crate) use image::{Bounds, ImageRule};
-pub(crate) use reasoning::{reasons, shows_all_reasoning};
+pub(crate) use reasoning::{never_reasons, reasons, shows_all_reasoning};
 pub(crate) use rules::{Rules, Structure};
 use version::Version;
 

@@ -20,6 +20,14 @@ pub(crate) fn reasons(model: &str, effort: Effort) -> Option<bool> {
     }
 }
 
+/// Whether no model of this name reasons, whatever a client wants.
+pub(crate) fn never_reasons(model: &str) -> bool {
+    matches!(
+        Family::of(model),
+        Family::TextEmbedding | Family::Gpt3_5 | Family::Gpt4 | Family::Gpt4_1 | Family::Gpt4o
+    )
+}
+
 /// Whether an answer of `model` that shows reasoning shows all of it, as open models do. Others show a summary.
 pub(crate) fn shows_all_reasoning(model: &str) -> bool {
     matches!(

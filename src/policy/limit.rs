@@ -16,8 +16,13 @@ pub enum Metric {
     Requests,
     /// Prompt tokens.
     InputTokens,
+    /// Prompt tokens that are not read from a cache: what Anthropic limits as input tokens per minute
+    /// (<https://docs.claude.com/en/api/rate-limits#cache-aware-itpm>).
+    UncachedInputTokens,
     /// Completion tokens, reasoning included.
     OutputTokens,
+    /// Completion tokens that are reasoning.
+    ReasoningTokens,
     /// Prompt and completion tokens together.
     TotalTokens,
     /// Requests in flight. Configured by `max_concurrency`, never as the metric of a window.
@@ -32,7 +37,9 @@ impl Metric {
         match self {
             Self::Requests => "requests",
             Self::InputTokens => "input_tokens",
+            Self::UncachedInputTokens => "uncached_input_tokens",
             Self::OutputTokens => "output_tokens",
+            Self::ReasoningTokens => "reasoning_tokens",
             Self::TotalTokens => "total_tokens",
             Self::Concurrency => "concurrency",
             Self::CostUsd => "cost_usd",
@@ -49,7 +56,20 @@ impl Metric {
     pub const fn needs_tokens(self) -> bool {
         match self {
             Self::Requests | Self::Concurrency => false,
-            Self::InputTokens | Self::OutputTokens | Self::TotalTokens | Self::CostUsd => true,
+            Self::InputTokens
+            | Self::UncachedInputTokens
+            | Self::OutputTokens
+            | Self::ReasoningTokens
+            | Self::TotalTokens
+            | Self::CostUsd => true,
+        }
+    }
+
+    /// Whether the cost of a request in this metric depends on its prompt.
+    pub const fn is_of_prompt(self) -> bool {
+        match self {
+            Self::Requests | Self::Concurrency | Self::OutputTokens | Self::ReasoningTokens => false,
+            Self::InputTokens | Self::UncachedInputTokens | Self::TotalTokens | Self::CostUsd => true,
         }
     }
 }
@@ -61,19 +81,35 @@ pub struct Cost {
     pub requests: Units,
     /// Prompt tokens.
     pub input_tokens: Units,
+    /// Prompt tokens that are not read from a cache.
+    pub uncached_input_tokens: Units,
     /// Completion tokens.
     pub output_tokens: Units,
+    /// Completion tokens that are reasoning.
+    pub reasoning_tokens: Units,
     /// Millionths of a US dollar.
     pub cost_micro_usd: Units,
 }
 
 impl Cost {
+    /// No cost.
+    pub const NOTHING: Self = Self {
+        requests: Units::ZERO,
+        input_tokens: Units::ZERO,
+        uncached_input_tokens: Units::ZERO,
+        output_tokens: Units::ZERO,
+        reasoning_tokens: Units::ZERO,
+        cost_micro_usd: Units::ZERO,
+    };
+
     /// The part of this cost that counts towards `metric`.
     pub fn of(&self, metric: Metric) -> Units {
         match metric {
             Metric::Requests | Metric::Concurrency => self.requests,
             Metric::InputTokens => self.input_tokens,
+            Metric::UncachedInputTokens => self.uncached_input_tokens,
             Metric::OutputTokens => self.output_tokens,
+            Metric::ReasoningTokens => self.reasoning_tokens,
             Metric::TotalTokens => self.input_tokens + self.output_tokens,
             Metric::CostUsd => self.cost_micro_usd,
         }
@@ -101,7 +137,9 @@ impl Cost {
         Self {
             requests: choose(self.requests, other.requests),
             input_tokens: choose(self.input_tokens, other.input_tokens),
+            uncached_input_tokens: choose(self.uncached_input_tokens, other.uncached_input_tokens),
             output_tokens: choose(self.output_tokens, other.output_tokens),
+            reasoning_tokens: choose(self.reasoning_tokens, other.reasoning_tokens),
             cost_micro_usd: choose(self.cost_micro_usd, other.cost_micro_usd),
         }
     }

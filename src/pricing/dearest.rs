@@ -7,7 +7,7 @@ use crate::policy::pattern::ByPattern;
 impl Weights {
     /// What `tokens` count for, of whichever of `models` they count for most.
     pub fn dearest(&self, models: &Candidates, tokens: &Tokens) -> Weighed {
-        let none = Weighed { input_tokens: 0, output_tokens: 0 };
+        let none = Weighed::default();
         match models {
             Candidates::One(name) => self.weigh(Some(name), tokens),
             Candidates::Several(names) => {
@@ -26,7 +26,9 @@ impl Weighed {
     fn max(self, other: Self) -> Self {
         Self {
             input_tokens: self.input_tokens.max(other.input_tokens),
+            uncached_input_tokens: self.uncached_input_tokens.max(other.uncached_input_tokens),
             output_tokens: self.output_tokens.max(other.output_tokens),
+            reasoning_tokens: self.reasoning_tokens.max(other.reasoning_tokens),
         }
     }
 }

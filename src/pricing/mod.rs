@@ -25,13 +25,40 @@ pub struct Tokens {
     pub cache_write: u64,
     /// Tokens of the answer, including reasoning.
     pub output: u64,
-    /// The part of `output` that is reasoning.
+    /// The part of `output` that is reasoning, as far as it is known.
     pub reasoning: u64,
+    /// Whether nobody has said how much of `output` is reasoning, so that all of it may be.
+    pub may_reason: bool,
 }
 
 impl Tokens {
     /// No tokens.
-    pub const NONE: Self = Self { input: 0, cached_input: 0, cache_write: 0, output: 0, reasoning: 0 };
+    pub const NONE: Self =
+        Self { input: 0, cached_input: 0, cache_write: 0, output: 0, reasoning: 0, may_reason: false };
+
+    /// The tokens as numbers, for a store to keep.
+    pub fn numbers(&self) -> Vec<u64> {
+        let Self { input, cached_input, cache_write, output, reasoning: _, may_reason: _ } = *self;
+        vec![input, cached_input, cache_write, output, self.most_reasoning()]
+    }
+
+    /// The tokens that were written as these `numbers`. Those of an earlier version may be fewer, and of a later more.
+    pub fn from_numbers(numbers: &[u64]) -> Self {
+        let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
+        Self {
+            input: number(0),
+            cached_input: number(1),
+            cache_write: number(2),
+            output: number(3),
+            reasoning: number(4),
+            may_reason: false,
+        }
+    }
+
+    /// The most of `output` that is reasoning.
+    fn most_reasoning(&self) -> u64 {
+        if self.may_reason { self.output } else { self.reasoning.min(self.output) }
+    }
 
     /// The parts of `input`: outside any cache, read from a cache, and written to a cache. Some upstreams report parts
     /// that exceed the whole; they are cut to it.

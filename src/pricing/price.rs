@@ -47,6 +47,7 @@ mod tests {
                 cache_write: input * written / 1_000,
                 output,
                 reasoning: 0,
+                may_reason: false,
             }
         })
     }

@@ -23,12 +23,16 @@ impl Default for Weights {
 }
 
 /// Weighed tokens, as limits count them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weighed {
     /// Weighed tokens of the prompt.
     pub input_tokens: u64,
+    /// Those that are not read from a cache.
+    pub uncached_input_tokens: u64,
     /// Weighed tokens of the answer.
     pub output_tokens: u64,
+    /// Those that are, or may be, reasoning.
+    pub reasoning_tokens: u64,
 }
 
 impl Weights {
@@ -46,9 +50,12 @@ impl Weights {
             let sum = total([(whole - part, MILLION), (part, part_factor)]);
             rounded_up(sum.saturating_mul(factor), u128::from(MILLION).pow(2))
         };
+        let reasoning = tokens.most_reasoning();
         Weighed {
             input_tokens: weigh(tokens.input, tokens.cached_input, self.cached_input),
+            uncached_input_tokens: weigh(tokens.input, tokens.cached_input, 0),
             output_tokens: weigh(tokens.output, tokens.reasoning, self.reasoning),
+            reasoning_tokens: weigh(reasoning, reasoning, self.reasoning),
         }
     }
 }
@@ -80,7 +87,7 @@ mod tests {
     proptest! {
         #[test]
         fn without_weights_a_token_is_a_token(input: u64, cached_input: u64, output: u64, reasoning: u64) {
-            let tokens = Tokens { input, cached_input, cache_write: 0, output, reasoning };
+            let tokens = Tokens { input, cached_input, output, reasoning, ..Tokens::NONE };
             prop_assert_eq!(weigh(&Weights::default(), "any", tokens), (input, output));
         }
 

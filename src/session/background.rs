@@ -164,10 +164,8 @@ pub(super) fn report<S: SharedData>(id: &str, usage: &Usage, cx: &mut Cx<'_, S>)
     if usage.input_tokens.is_none() {
         return;
     }
-    let Tokens { input, cached_input, cache_write, output, reasoning } = usage.tokens(&Tokens::NONE);
-    let Ok(usage) = serde_json::to_string(&[input, cached_input, cache_write, output, reasoning]) else {
-        return;
-    };
+    let tokens = usage.tokens(&Tokens { may_reason: true, ..Tokens::NONE });
+    let Ok(usage) = serde_json::to_string(&tokens.numbers()) else { return };
     let kept = cx.stores.report_usage(hash(id), usage, cx.now);
     finish(kept, cx);
 }
@@ -204,12 +202,12 @@ pub(crate) fn settle_met<S: SharedData>(
 
 fn settlement(
     record: Record,
-    [input, cached_input, cache_write, output, reasoning]: [u64; 5],
+    tokens: Vec<u64>,
     held: HeldIn,
     config: &Config,
 ) -> (Settlement, Option<String>, Cost) {
     let models = record.candidates();
-    let cost = cost(config, &models, &Tokens { input, cached_input, cache_write, output, reasoning });
+    let cost = cost(config, &models, &Tokens::from_numbers(&tokens));
     let model = models.names().first().cloned();
     let (id, may_share) = (record.id.clone(), record.may_share);
     let charges = record.charges(&cost);

@@ -13,7 +13,7 @@ use crate::answer::{Dialect, Reply, Wording};
 use crate::config::{Config, Fingerprint, Headers, OnStreamOver};
 use crate::identity::RequestView;
 use crate::models;
-use crate::policy::limit::Cost;
+use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Candidates, Subject};
 use crate::pricing::{Tokens, Unpriced};
 use crate::quantity::{Millis, Units};
@@ -27,6 +27,7 @@ use crate::telemetry::series::{Count, SenderLabels, Unlimited, Verdict};
 use crate::tokens::Effort;
 use crate::usage::Reasoning;
 use crate::usage::learned_output::Learned;
+use crate::usage::learned_parts::LearnedParts;
 use std::sync::Arc;
 
 /// The worker, as one event of one request sees it. It collects the effects of the event.
@@ -64,6 +65,9 @@ pub struct Shared {
     pub(super) headers_mode: HeadersMode,
     /// The lengths of each model's answers.
     pub(super) learned: Learned,
+    /// How much of each sender's prompts comes from no cache, and how much of its answers is reasoning; none where no
+    /// limit is on that.
+    pub(super) learned_parts: Option<LearnedParts>,
     /// Models without a price that have been logged.
     pub(super) unpriced: Unpriced,
     /// Bytes that bodies on their way hold.
@@ -85,6 +89,7 @@ impl Shared {
             refusals: Refusals::default(),
             headers_mode: HeadersMode::new(config.headers_mode()),
             learned: Learned::default(),
+            learned_parts: limits_parts(config).then(LearnedParts::default),
             unpriced: Unpriced::default(),
             held: Held::default(),
             reading: Held::default(),
@@ -141,6 +146,11 @@ impl Shared {
     }
 }
 
+/// Whether a limit of `config` is on a part of prompts or answers that only answers report.
+fn limits_parts(config: &Config) -> bool {
+    [Metric::UncachedInputTokens, Metric::ReasoningTokens].into_iter().any(|metric| config.limits(metric))
+}
+
 /// The cost by `config` of a request that uses `tokens`, of whichever of `models` it is for. The dearest counts.
 pub(super) fn cost(config: &Config, models: &Candidates, tokens: &Tokens) -> Cost {
     let accounting = config.accounting();
@@ -148,7 +158,9 @@ pub(super) fn cost(config: &Config, models: &Candidates, tokens: &Tokens) -> Cos
     Cost {
         requests: Units::new(1),
         input_tokens: Units::from(weighed.input_tokens),
+        uncached_input_tokens: Units::from(weighed.uncached_input_tokens),
         output_tokens: Units::from(weighed.output_tokens),
+        reasoning_tokens: Units::from(weighed.reasoning_tokens),
         cost_micro_usd: Units::from(accounting.prices.dearest_micro_usd(models, tokens)),
     }
 }

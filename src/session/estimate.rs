@@ -96,9 +96,9 @@ pub(super) fn of_request<S: SharedData>(
         let factor =
             counted.map_or(Factor::ONE, |counted| cx.stores.corrections().factors().of(counted.cell));
         let input = factor.of(prompt.tokens);
-        let tokens = Tokens { input, ..Tokens::NONE };
+        let tokens = Tokens { input, may_reason: may_reason(name, &wants), ..Tokens::NONE };
         let certain = Tokens { input: input.min(prompt.tokens), output: declared, ..tokens };
-        Estimate {
+        let estimate = Estimate {
             tokens,
             base: cx.cost(models, &certain),
             full: cx.cost(models, &Tokens { output, ..tokens }),
@@ -106,6 +106,16 @@ pub(super) fn of_request<S: SharedData>(
             is_partial,
             counted: counted.filter(|_| !is_partial),
             wants,
+        };
+        match (&cx.shared.learned_parts, accounting.output_mode) {
+            (Some(parts), OutputMode::Learned) => {
+                let sender = subject.sender();
+                estimate.with_parts(cx.config, models, &Tokens { output, ..tokens }, |tokens| {
+                    let uncached = parts.uncached(&sender, name, tokens.input);
+                    (uncached, parts.reasoning(&sender, name, tokens.output))
+                })
+            }
+            _ => estimate,
         }
     };
     // The text is counted once in each vocabulary, for all models that have it.
@@ -129,6 +139,36 @@ pub(super) fn of_request<S: SharedData>(
         dearest = Some(dearest.map_or(next, |dearest| dearest.max(next)));
     }
     dearest.unwrap_or(Estimate::REQUEST)
+}
+
+/// Whether an answer of `model` may hold reasoning, to a client that wants this of it.
+pub(super) fn may_reason(model: Option<&str>, wants: &Wants) -> bool {
+    let name = model.unwrap_or_default();
+    !models::never_reasons(name) && models::reasons(name, wants.effort) != Some(false)
+}
+
+impl Estimate {
+    /// The same estimate, of which the parts that only the answer reports are guesses: `expect` says how many of some
+    /// tokens no cache has, and how many are reasoning. Like every guess, they give way to the limits on them.
+    #[must_use]
+    pub(super) fn with_parts(
+        mut self,
+        config: &Config,
+        models: &Candidates,
+        tokens: &Tokens,
+        expect: impl FnOnce(&Tokens) -> (u64, u64),
+    ) -> Self {
+        let (uncached, reasoning) = expect(tokens);
+        let cached_input = tokens.input.saturating_sub(uncached);
+        let reasoning = if tokens.may_reason { reasoning } else { 0 };
+        let expected =
+            cost(config, models, &Tokens { cached_input, reasoning, may_reason: false, ..*tokens });
+        self.full.uncached_input_tokens = expected.uncached_input_tokens;
+        self.full.reasoning_tokens = expected.reasoning_tokens;
+        self.base.uncached_input_tokens = Units::ZERO;
+        self.base.reasoning_tokens = Units::ZERO;
+        self
+    }
 }
 
 /// The output that a request sets as its maximum, the output to reserve, and whether that maximum is certain.
@@ -207,10 +247,11 @@ pub(super) fn of_unread(
         OutputMode::Learned => learned.longest(default),
         OutputMode::None => 0,
     };
-    let of = |input| cost(config, models, &Tokens { input, ..Tokens::NONE });
+    let nothing = Tokens { may_reason: true, ..Tokens::NONE };
+    let of = |input| cost(config, models, &Tokens { input, ..nothing });
     let size = size.unwrap_or(MAX_EXACT).min(MAX_EXACT);
     let input = largest_that_fits(size, &bounds(subject, models), of);
-    let tokens = Tokens { input, ..Tokens::NONE };
+    let tokens = Tokens { input, ..nothing };
     Estimate {
         tokens,
         base: of(input),
@@ -249,9 +290,7 @@ fn largest_that_fits(most: u64, limits: &[Applied], cost: impl Fn(u64) -> Cost) 
 fn bounds(subject: &Subject, models: &Candidates) -> Vec<Applied> {
     let (enforced, in_dry_run): (Vec<_>, Vec<_>) = subject
         .limits(models)
-        .filter(|applied| {
-            matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens | Metric::CostUsd)
-        })
+        .filter(|applied| applied.limit.metric.is_of_prompt())
         .partition(|applied| !applied.dry_run);
     if enforced.is_empty() { in_dry_run } else { enforced }
 }

@@ -42,6 +42,9 @@ impl Lesson {
         if usage.reasoning_tokens.is_some_and(|tokens| tokens > 0) {
             cx.shared.learned.note_reasoning(facts.model());
         }
+        if let Some(parts) = &mut cx.shared.learned_parts {
+            parts.observe(&facts.sender, facts.model(), usage);
+        }
         let Some(ends) = self.0.filter(|_| seen != Seen::Part) else { return };
         let reaches_cap = facts.output_cap.is_some_and(|cap| usage.output_tokens >= cap);
         // Some bodies report their usage before they say why they ended, and others never say it.

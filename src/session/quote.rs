@@ -12,7 +12,7 @@ use super::output_cap::{Objections, Output};
 use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
 use crate::answer::refusal::{BadBody, Refusal};
 use crate::codec::loose_json::Fault;
-use crate::config::Config;
+use crate::config::{Config, OutputMode};
 use crate::models::Family;
 use crate::policy::endpoints::{Route, Treatment};
 use crate::policy::limit::Metric;
@@ -192,7 +192,8 @@ impl Quote {
             }
         };
         let (declared, output_reserved, certainty) = expected;
-        let tokens = Tokens { input: input_tokens, ..Tokens::NONE };
+        let may_reason = estimate::each(&models).any(|name| estimate::may_reason(name, &wants));
+        let tokens = Tokens { input: input_tokens, may_reason, ..Tokens::NONE };
         let estimate = Estimate {
             tokens,
             base: cost(config, &models, &Tokens { output: declared, ..tokens }),
@@ -201,6 +202,13 @@ impl Quote {
             is_partial: false,
             counted,
             wants,
+        };
+        let whole = Tokens { output: output_reserved, ..tokens };
+        let estimate = match accounting.output_mode {
+            OutputMode::Learned if request.fault.is_none() => {
+                estimate.with_parts(config, &models, &whole, |tokens| (tokens.input, tokens.output))
+            }
+            _ => estimate,
         };
         Self {
             model: model.map(ToOwned::to_owned),
@@ -284,7 +292,7 @@ impl Quote {
 
     /// The tokens that are reserved.
     pub const fn reserved(&self) -> Tokens {
-        Tokens { input: self.input_tokens, output: self.output_reserved, ..Tokens::NONE }
+        Tokens { output: self.output_reserved, ..self.estimate.tokens }
     }
 
     /// What `tokens` cost, in micro-dollars; none if the configuration has no price for it.

@@ -63,12 +63,7 @@ pub enum Certainty {
 impl Estimate {
     /// The estimate of a request without a body.
     pub const REQUEST: Self = {
-        let cost = Cost {
-            requests: Units::new(1),
-            input_tokens: Units::ZERO,
-            output_tokens: Units::ZERO,
-            cost_micro_usd: Units::ZERO,
-        };
+        let cost = Cost { requests: Units::new(1), ..Cost::NOTHING };
         Self {
             tokens: Tokens::NONE,
             base: cost,
@@ -349,12 +344,7 @@ pub enum FinalCost {
 
 impl FinalCost {
     /// Nothing, not even a request.
-    pub const NOTHING: Self = Self::Cost(Cost {
-        requests: Units::ZERO,
-        input_tokens: Units::ZERO,
-        output_tokens: Units::ZERO,
-        cost_micro_usd: Units::ZERO,
-    });
+    pub const NOTHING: Self = Self::Cost(Cost::NOTHING);
 
     /// The cost to report for the request.
     pub fn cost(&self, open: &OpenReservation) -> Cost {

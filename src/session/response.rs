@@ -396,7 +396,8 @@ impl Responding {
             return;
         }
         self.extend_at = output.saturating_add(EXTEND_STEP);
-        let tokens = Tokens { output, ..self.open.estimate().tokens };
+        // Nobody knows yet how much of it is reasoning, and what is no reasoning need not end a stream.
+        let tokens = Tokens { output, may_reason: false, ..self.open.estimate().tokens };
         let cost = cx.cost(&self.facts.models, &tokens);
         if self.open.is_outgrown_by(&cost) {
             self.is_over |= cx.extend(&mut self.open, &cost);

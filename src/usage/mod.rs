@@ -7,8 +7,9 @@
 //! completions, of responses and of messages, each in a module of its own. The endpoint and the content type suggest
 //! the format; the first bytes decide.
 //!
-//! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum, and
-//! [`learned_prompt`] how far the counts of prompts are off.
+//! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum,
+//! [`learned_parts`] how much of them is reasoning and of prompts comes from caches, and [`learned_prompt`] how far the
+//! counts of prompts are off.
 //!
 //! [`crate::codec`] decodes a compressed response before it comes here, and [`crate::session`] handles error statuses.
 
@@ -24,6 +25,7 @@ mod end_reason;
 mod failure;
 mod item;
 pub mod learned_output;
+pub mod learned_parts;
 pub mod learned_prompt;
 mod messages;
 mod part;
@@ -63,18 +65,21 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The tokens that prices and weights apply to. A prompt that was not reported has those of `estimate`.
+    /// The tokens that prices and weights apply to. A prompt that was not reported has those of `estimate`, and all of
+    /// the output may be reasoning if that says so and nothing was reported of it.
     pub fn tokens(&self, estimate: &Tokens) -> Tokens {
         let output = self.output_tokens;
         let reasoning = self.reasoning_tokens.unwrap_or(0);
+        let may_reason = estimate.may_reason && self.reasoning_tokens.is_none();
         match self.input_tokens {
-            None => Tokens { output, reasoning, ..*estimate },
+            None => Tokens { output, reasoning, may_reason, ..*estimate },
             Some(input) => Tokens {
                 input,
                 cached_input: self.cached_tokens.unwrap_or(0),
                 cache_write: self.cache_creation_tokens.unwrap_or(0),
                 output,
                 reasoning,
+                may_reason,
             },
         }
     }

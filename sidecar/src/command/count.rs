@@ -81,7 +81,7 @@ struct Fault {
 
 impl From<Settled> for SettledCharge {
     fn from(Settled { tokens, outcome, .. }: Settled) -> Self {
-        let Tokens { input, cached_input, cache_write, output, reasoning } = tokens;
+        let Tokens { input, cached_input, cache_write, output, reasoning, may_reason: _ } = tokens;
         Self {
             input_tokens: input,
             output_tokens: output,

@@ -232,8 +232,12 @@ pub enum WindowMetric {
     Requests,
     /// Prompt tokens.
     InputTokens,
+    /// Prompt tokens that the provider does not read from its cache, those written to it included.
+    UncachedInputTokens,
     /// Completion tokens, reasoning included.
     OutputTokens,
+    /// Completion tokens that are reasoning.
+    ReasoningTokens,
     /// Prompt and completion tokens together.
     TotalTokens,
     /// The cost of requests in US dollars, by `prices`.
@@ -245,7 +249,9 @@ impl From<WindowMetric> for Metric {
         match metric {
             WindowMetric::Requests => Self::Requests,
             WindowMetric::InputTokens => Self::InputTokens,
+            WindowMetric::UncachedInputTokens => Self::UncachedInputTokens,
             WindowMetric::OutputTokens => Self::OutputTokens,
+            WindowMetric::ReasoningTokens => Self::ReasoningTokens,
             WindowMetric::TotalTokens => Self::TotalTokens,
             WindowMetric::CostUsd => Self::CostUsd,
         }

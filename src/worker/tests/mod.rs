@@ -12,6 +12,7 @@ mod learning;
 mod mirror;
 mod models;
 mod output_caps;
+mod parts;
 mod protocol;
 mod response;
 mod routes;

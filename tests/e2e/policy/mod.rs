@@ -8,6 +8,7 @@ modules! {
     models,
     organisations,
     output_caps,
+    parts,
     waiting,
     warnings,
     windows,
