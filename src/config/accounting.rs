@@ -5,7 +5,7 @@ use super::error::{Path, Problems};
 use super::pattern;
 use super::raw::{self, AcceptEncoding, OnStreamOver, OutputMode, StreamUsage};
 use crate::policy::pattern::ByPattern;
-use crate::pricing::{Price, Weights};
+use crate::pricing::{Price, Prices, Weights};
 use crate::quantity::{MAX_EXACT, MILLION};
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub struct Accounting {
     /// The weight of each token under limits on tokens.
     pub weights: Weights,
     /// The prices of models.
-    pub prices: ByPattern<Price>,
+    pub prices: Prices,
 }
 
 impl Accounting {
@@ -51,7 +51,8 @@ impl Accounting {
             DEFAULT_OUTPUT_TOKENS,
         );
         let weights = weights(&raw.weights, &root.member("weights"), problems);
-        let prices = prices(&raw.prices, &root.member("prices"), problems);
+        let own = prices(&raw.prices, &root.member("prices"), problems);
+        let prices = Prices { own, unpriced: raw.unpriced };
         Some(Self {
             default_output_tokens: default_output_tokens?,
             output_mode: raw.output_reservation.mode,

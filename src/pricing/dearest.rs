@@ -1,8 +1,7 @@
 //! The worth of the tokens of a request that may be for one of several models: that of the dearest.
 
-use super::{Price, Tokens, Weighed, Weights};
+use super::{Tokens, Weighed, Weights};
 use crate::policy::Candidates;
-use crate::policy::pattern::ByPattern;
 
 impl Weights {
     /// What `tokens` count for, of whichever of `models` they count for most.
@@ -33,25 +32,10 @@ impl Weighed {
     }
 }
 
-impl ByPattern<Price> {
-    /// What `tokens` cost, in micro-dollars, of whichever of `models` they cost most. A model without a price costs
-    /// nothing.
-    pub fn dearest_micro_usd(&self, models: &Candidates, tokens: &Tokens) -> u64 {
-        let cost = |price: &Price| price.cost_micro_usd(tokens);
-        match models {
-            Candidates::One(name) => self.of(Some(name)).map_or(0, cost),
-            Candidates::Several(names) => {
-                names.iter().filter_map(|name| self.of(Some(name))).map(cost).max().unwrap_or(0)
-            }
-            Candidates::Any(_) => self.values().map(cost).max().unwrap_or(0),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::pattern::Pattern;
+    use crate::policy::pattern::{ByPattern, Pattern};
 
     const TOKENS: Tokens = Tokens { input: 100, output: 10, ..Tokens::NONE };
 
@@ -74,18 +58,5 @@ mod tests {
         assert_eq!((weigh(some, &["a1", "c"]), weigh(some, &[])), (100, 200));
         assert_eq!(weigh(&[("a*", 500_000)], &[]), 100, "a model that no pattern matches");
         assert_eq!(weigh(&[("a*", 500_000), ("*", 100_000)], &[]), 50);
-    }
-
-    #[test]
-    fn the_dearest_price_is_that_of_these_tokens() {
-        let price = |input, output| Price { input, cached_input: input, cache_write: input, output };
-        let prices = ByPattern::new([
-            (Pattern::new("in"), price(9_000_000, 0)),
-            (Pattern::new("out"), price(1_000_000, 100_000_000)),
-        ]);
-        let cost = |names: &[&str]| prices.dearest_micro_usd(&models(names), &TOKENS);
-        assert_eq!((cost(&["in"]), cost(&["out"]), cost(&["in", "none"])), (900, 1_100, 900));
-        assert_eq!((cost(&["in", "out"]), cost(&[]), cost(&["none"])), (1_100, 1_100, 0));
-        assert_eq!(ByPattern::default().dearest_micro_usd(&Candidates::UNKNOWN, &TOKENS), 0);
     }
 }

@@ -7,12 +7,14 @@
 
 mod dearest;
 mod price;
-mod unpriced;
+mod prices;
 mod weights;
+mod without_price;
 
 pub use price::Price;
-pub use unpriced::Unpriced;
+pub use prices::{Prices, Unpriced};
 pub use weights::{Weighed, Weights};
+pub use without_price::WithoutPrice;
 
 /// The tokens of one request, in groups that may differ in worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use crate::identity::RequestView;
 use crate::policy::endpoints::Route;
 use crate::policy::limit::Metric;
 use crate::policy::{Candidates, ForbiddenModel, Subject};
+use crate::pricing::Unpriced;
 use crate::quantity::Millis;
 use crate::request::{self, Body, Endpoint, IncludeUsage, NewCap, NewMembers, Request};
 use crate::store::HeldIn;
@@ -460,13 +461,18 @@ fn log_estimate<S: SharedData>(reservation: &Reservation, cx: &mut Cx<'_, S>) {
     }
 }
 
-/// Logs once per model that limits on cost do not limit it, because the configuration has no price for it.
+/// Logs once per model what it costs under limits on cost, because the configuration has no price for it.
 fn warn_of_missing_price<S: SharedData>(reservation: &Reservation, models: &Candidates, cx: &mut Cx<'_, S>) {
     let has_budget = reservation.lines.iter().any(|line| line.applied.limit.metric == Metric::CostUsd);
     for model in models.names() {
-        if has_budget && cx.config.price(Some(model)).is_none() && cx.shared.unpriced.insert(Some(model)) {
+        if has_budget && cx.config.price(Some(model)).is_none() && cx.shared.without_price.insert(Some(model))
+        {
+            let cost = match cx.config.accounting().prices.unpriced {
+                Unpriced::Dearest => "as much as those of the dearest model in prices",
+                Unpriced::Free => "nothing",
+            };
             log::warn!(
-                "prices: no price for model \"{model}\", so its requests cost nothing under limits on cost_usd"
+                "prices: no price for model \"{model}\", so its requests cost {cost} under limits on cost_usd"
             );
         }
     }

@@ -15,7 +15,7 @@ use crate::identity::RequestView;
 use crate::models;
 use crate::policy::limit::{Cost, Metric};
 use crate::policy::{Candidates, Subject};
-use crate::pricing::{Tokens, Unpriced};
+use crate::pricing::{Tokens, WithoutPrice};
 use crate::quantity::{Millis, Units};
 use crate::request::Endpoint;
 use crate::store::local::SharedData;
@@ -69,7 +69,7 @@ pub struct Shared {
     /// limit is on that.
     pub(super) learned_parts: Option<LearnedParts>,
     /// Models without a price that have been logged.
-    pub(super) unpriced: Unpriced,
+    pub(super) without_price: WithoutPrice,
     /// Bytes that bodies on their way hold.
     pub(super) held: Held,
     /// Bytes that bodies hold that are being read in steps.
@@ -90,7 +90,7 @@ impl Shared {
             headers_mode: HeadersMode::new(config.headers_mode()),
             learned: Learned::default(),
             learned_parts: limits_parts(config).then(LearnedParts::default),
-            unpriced: Unpriced::default(),
+            without_price: WithoutPrice::default(),
             held: Held::default(),
             reading: Held::default(),
             next_id: (seed, 0),

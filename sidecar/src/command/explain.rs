@@ -15,6 +15,7 @@ use llm_rate_limit::config::Config;
 use llm_rate_limit::policy::endpoints::{Route, Treatment};
 use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::policy::{Applied, NEW_IDENTITIES, Subject};
+use llm_rate_limit::pricing::Unpriced;
 use llm_rate_limit::quantity::Millis;
 use llm_rate_limit::request::Endpoint;
 use llm_rate_limit::store::keys::Keyspace;
@@ -238,7 +239,11 @@ impl Explained<'_> {
         }
         let has_budget = due.limits().any(|applied| applied.limit.metric == Metric::CostUsd);
         if has_budget && self.model.is_some() && self.config.price(self.model).is_none() {
-            writeln!(out, "this model has no price, so it costs nothing")?;
+            let cost = match self.config.accounting().prices.unpriced {
+                Unpriced::Dearest => "as much as the dearest model in prices",
+                Unpriced::Free => "nothing",
+            };
+            writeln!(out, "this model has no price, so it costs {cost}")?;
         }
         if let Some(live) = live {
             return live.write(out);

@@ -28,6 +28,7 @@ pub use store::{OnError, Store, StoreType};
 
 use super::document::Number;
 use super::secret::Secret;
+use crate::pricing::Unpriced;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use std::collections::BTreeMap;
@@ -106,9 +107,10 @@ pub struct Root {
     pub unknown_document_tokens: Option<Number>,
     /// How much each token counts under limits on tokens.
     pub weights: Weights,
-    /// What models cost, by a pattern of model names; limits on `cost_usd` need them. The most specific pattern counts,
-    /// and a model that no pattern matches costs nothing.
+    /// What models cost, by a pattern of model names; limits on `cost_usd` need them. The most specific pattern counts.
     pub prices: BTreeMap<String, Price>,
+    /// What the requests of a model cost that no pattern of `prices` matches.
+    pub unpriced: Unpriced,
 }
 
 impl<'de> Deserialize<'de> for Number {

@@ -7,8 +7,7 @@ mod schema;
 use super::*;
 use crate::identity::{self, Place, Prefixes};
 use crate::policy::endpoints::Treatment;
-use crate::policy::pattern::ByPattern;
-use crate::pricing::Weights;
+use crate::pricing::{Prices, Unpriced, Weights};
 use crate::quantity::MAX_EXACT;
 use crate::request::Endpoint;
 use crate::tokens::{Counting, Encoding, Factor};
@@ -138,7 +137,7 @@ fn an_empty_object_limits_nobody() {
         refund_requests_on_error: false,
         accept_encoding: AcceptEncoding::Narrow,
         weights: Weights::default(),
-        prices: ByPattern::default(),
+        prices: Prices::default(),
     };
     assert_eq!(config.accounting(), &expected);
     assert_eq!(config.messages(), None);
@@ -263,6 +262,7 @@ fn every_field_of_accounting_takes_effect() {
     assert_eq!((weights.cached_input, weights.reasoning), (250_000, 10_000_000));
     let factors = ["o3", "gpt-4o", "llama"].map(|model| weights.models.of(Some(model)).copied());
     assert_eq!(factors, [1_000_000_000, 1_500_000, 0].map(Some));
+    assert_eq!(accounting.prices.unpriced, Unpriced::Free);
     let price = |input, cached_input, cache_write, output| Price { input, cached_input, cache_write, output };
     let of = |model| config.price(Some(model)).copied();
     assert_eq!(of("gpt-4o-mini"), Some(price(2_500_000, 1_250_000, 2_500_000, 10_000_000)));

@@ -1,4 +1,4 @@
-//! Models without a price. No budget limits their requests, so the log warns about each of them once.
+//! Models without a price: what their requests cost is a guess, so the log warns about each of them once.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ const MAX_MODELS: usize = 100;
 
 /// Models that the log has warned about.
 #[derive(Debug, Default)]
-pub struct Unpriced(BTreeSet<String>);
+pub struct WithoutPrice(BTreeSet<String>);
 
-impl Unpriced {
+impl WithoutPrice {
     /// Adds `model`, and returns whether the log should warn about it now: only if it is new, and not one too many.
     pub fn insert(&mut self, model: Option<&str>) -> bool {
         let model = model.unwrap_or_default();
@@ -23,10 +23,10 @@ mod tests {
 
     #[test]
     fn each_model_causes_one_warning_up_to_a_maximum() {
-        let mut unpriced = Unpriced::default();
-        assert!(unpriced.insert(Some("a")) && unpriced.insert(None));
-        assert!(!unpriced.insert(Some("a")) && !unpriced.insert(None));
-        let warnings = (0..1_000).filter(|at| unpriced.insert(Some(&at.to_string()))).count();
+        let mut models = WithoutPrice::default();
+        assert!(models.insert(Some("a")) && models.insert(None));
+        assert!(!models.insert(Some("a")) && !models.insert(None));
+        let warnings = (0..1_000).filter(|at| models.insert(Some(&at.to_string()))).count();
         assert_eq!(warnings, MAX_MODELS - 2);
     }
 }
