@@ -1,4 +1,4 @@
-//! Recipes with budgets: of tokens a day, and of dollars a month.
+//! Recipes with budgets: of tokens a day, of dollars a month, and as Anthropic's tiers.
 
 use crate::recipe::{KEY, chat_of, recipe};
 use llm_rate_limit_tests::chat::{Answer, CHAT, client, eventually};
@@ -84,4 +84,31 @@ async fn dollars_a_month() {
     drop(envoy);
     let envoy = setup.start();
     assert_eq!(ask(&envoy, "gpt-4o-mini", 10).await.status, 429, "a new Envoy goes on");
+}
+
+/// A prompt of 100000 tokens, of which all but 1000 come from the cache.
+#[tokio::test]
+async fn tiers_of_anthropic() {
+    let mock = MockLlm::start();
+    let envoy = recipe("tiers-of-anthropic", &mock, &[]).start();
+    let usage = |read: u64, written: u64| {
+        json!({"type": "message", "content": [{"type": "text", "text": "Hi"}], "usage": {
+            "input_tokens": 100_000 - read - written, "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": written, "output_tokens": 10}})
+    };
+    mock.give("cached", "application/json", usage(99_000, 900).to_string()).await;
+    mock.give("written", "application/json", usage(0, 99_000).to_string()).await;
+    let ask = async |answer: &str| {
+        let body = json!({"model": "claude-sonnet-4-5", "max_tokens": 10,
+            "messages": [{"role": "user", "content": "Hello!"}]});
+        let request = client().post(envoy.url("/v1/messages")).header("x-api-key", KEY).json(&body);
+        Answer::to(request.header("x-mock-answer", answer)).await
+    };
+    for _ in 0..10 {
+        assert_eq!(ask("cached").await.status, 200, "a million tokens, of which ten thousand count");
+    }
+    assert_eq!(ask("written").await.status, 200);
+    eventually("the status once the cache was written", 429, async || ask("cached").await.status).await;
+    let refused = ask("cached").await;
+    assert!(refused.text().contains("uncached input tokens per 1m: limit 30000"), "{}", refused.text());
 }
