@@ -57,8 +57,8 @@ async fn a_lone_request_on_redis_takes_few_calls() {
     assert!(calls.allocations <= 10 && calls.all_entries() <= 14, "{calls:?}");
 }
 
-/// An unlimited key on a limited path. Its line of the log has two fields, and of its answer the filter reads the status
-/// and removes a header.
+/// An unlimited key on a limited path. Its line of the log has two fields, and of its answer the filter reads the
+/// status and removes a header.
 #[tokio::test]
 async fn what_is_not_limited_takes_as_good_as_no_calls() {
     let limits = json!({"default": {"rpm": 100_000}, "keys": [{"key": "free", "unlimited": true}]});
