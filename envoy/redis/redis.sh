@@ -3,7 +3,8 @@
 #
 #   redis.sh serve [ARGUMENT...]     starts redis-server with redis.conf, the password, and more arguments
 #   redis.sh healthy                 whether it answers and takes writes
-#   redis.sh cluster HOST:PORT...    makes a cluster of these servers, unless they are one already
+#   redis.sh cluster HOST:PORT...    makes a cluster of these servers; if they are one already, introduces them to each
+#                                    other again, since the engine may give other addresses at each start
 #
 #   REDIS_PASSWORD_FILE  the password                       /run/secrets/redis_password
 #   RUN                  a tmpfs of this container alone    /run/redis
@@ -48,18 +49,38 @@ cluster)
         set -- "$@" "$found"
     done
     first=$1
-    says() { redis-cli -h "${first%:*}" -p "${first##*:}" cluster info | tr -d '\r' | grep -qx "$1"; }
-    tries=0
-    # Servers that have met agree on a cluster a moment later.
-    while ! says cluster_known_nodes:1 && ! says cluster_state:ok && [ $tries -lt 300 ]; do
-        tries=$((tries + 1))
-        sleep 0.1
-    done
-    if says cluster_state:ok; then
-        echo "redis.sh: $first is in a cluster already"
-    else
+    # ask HOST:PORT WORD...: the reply of that server to "cluster WORD...".
+    ask() {
+        server=$1
+        shift
+        redis-cli -h "${server%:*}" -p "${server##*:}" cluster "$@" | tr -d '\r'
+    }
+    if ask "$first" info | grep -qx cluster_known_nodes:1; then
         redis-cli --cluster create "$@" --cluster-yes
+        exit
     fi
+    # Whether all servers have all slots, and each knows every other where it is now.
+    agree() {
+        for node in "$@"; do
+            ask "$node" info | grep -qx cluster_state:ok || return 1
+            for other in "$@"; do
+                [ "$node" = "$other" ] || ask "$node" nodes | grep -F " $other@" | grep -qv fail || return 1
+            done
+        done
+    }
+    tries=0
+    until agree "$@"; do
+        # A server that hears from one that it knows by another address remembers the new one.
+        for node in "$@"; do
+            for other in "$@"; do
+                [ "$node" = "$other" ] || ask "$node" meet "${other%:*}" "${other##*:}" >/dev/null
+            done
+        done
+        tries=$((tries + 1))
+        [ $tries -lt 60 ] || { echo "redis.sh: $* are in clusters already, and do not agree on one" >&2; exit 1; }
+        sleep 0.5
+    done
+    echo "redis.sh: $first is in a cluster already"
     ;;
 *)
     echo "redis.sh: expected serve, healthy or cluster, found '$command'" >&2
