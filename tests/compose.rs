@@ -300,10 +300,39 @@ fn nothing_but_clients_and_prometheus_is_published() {
         services(&compose).flat_map(|(_, service)| words(&service["ports"])).collect();
     let expected =
         ["127.0.0.1:10002:10000", "127.0.0.1:10000:10000", "127.0.0.1:9090:9090", "127.0.0.1:10001:10000"];
+    let expected = [&expected[..], &["127.0.0.1:3000:3000"]].concat();
     assert_eq!(
         published.iter().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
-        expected.into()
+        expected.into_iter().collect::<std::collections::BTreeSet<_>>()
     );
+}
+
+/// Grafana itself does not run here.
+#[test]
+fn grafana_has_the_dashboard_and_its_source_from_the_start() {
+    let compose = compose();
+    let read = |name: &str| -> Value {
+        yaml_serde::from_str(&fs::read_to_string(wasm::root().join("envoy/grafana").join(name)).unwrap())
+            .unwrap()
+    };
+    let (sources, dashboards) = (read("datasources/prometheus.yaml"), read("dashboards/llm-rate-limit.yaml"));
+    assert_eq!((&sources["apiVersion"], &dashboards["apiVersion"]), (&1.into(), &1.into()));
+    let source = &sources["datasources"][0];
+    assert_eq!((&source["type"], &source["isDefault"]), (&"prometheus".into(), &true.into()));
+    assert_eq!(source["url"], "http://prometheus:9090");
+    assert!(compose["services"]["prometheus"].is_object());
+    let grafana = &compose["services"]["grafana"];
+    let folder = dashboards["providers"][0]["options"]["path"].as_str().unwrap();
+    let mounts = words(&grafana["volumes"]);
+    assert!(mounts.contains(&format!("../deploy/observability:{folder}:ro")), "{mounts:?}");
+    assert!(mounts.contains(&"./grafana:/etc/grafana/provisioning:ro".to_owned()), "{mounts:?}");
+    let home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].as_str().unwrap();
+    let home = home.strip_prefix(folder).unwrap();
+    let text = fs::read_to_string(wasm::root().join(format!("deploy/observability{home}"))).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    // Its variable takes the source that is the default.
+    assert_eq!(dashboard["templating"]["list"][0]["type"], "datasource");
+    assert_eq!(dashboard["templating"]["list"][0]["query"], source["type"]);
 }
 
 #[test]
@@ -555,7 +584,7 @@ fn secrets_are_made_once() {
     fs::copy(wasm::root().join("envoy/secrets.sh"), &script).unwrap();
     let run = || {
         assert!(Command::new("sh").arg(&script).status().unwrap().success());
-        ["auth_token", "redis_password"]
+        ["auth_token", "redis_password", "grafana_password"]
             .map(|name| fs::read_to_string(folder.path().join("secrets").join(name)).unwrap())
     };
     let made = run();
