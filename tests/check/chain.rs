@@ -181,6 +181,49 @@ fn a_filter_that_is_switched_off_sets_no_metadata() {
     assert_problem(&chain, &format!("{place}: envoy.filters.http.jwt_authn is off, whose metadata"));
 }
 
+/// `identity` uses `payload` of what JWT authentication puts into metadata.
+#[test]
+fn what_the_identity_uses_of_a_token_is_what_is_put_there() {
+    let chain = |provider: Value| {
+        let jwt = json!({"name": "envoy.filters.http.jwt_authn", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+            "providers": {"issuer": provider}}});
+        let mut envoy = with_limits(&by_jwt());
+        filters(&mut envoy).insert(0, jwt);
+        envoy
+    };
+    let place = PLUGIN_PATH.replace(".typed_config.config", ".typed_config.providers");
+    let expected = "expected payload_in_metadata: payload in a provider, found";
+    let says = |found: &str| {
+        format!(
+            "{place}: envoy.filters.http.jwt_authn puts nothing into its metadata as \"payload\", which \"identity\" \
+             uses: {expected} {found}"
+        )
+    };
+    assert!(checked(&chain(json!({"payload_in_metadata": "payload"}))).1);
+    assert!(checked(&chain(json!({"payloadInMetadata": "payload"}))).1);
+    assert_problem(&chain(json!({"payload_in_metadata": "jwt_payload"})), &says("jwt_payload"));
+    let to_header = json!({"claim_to_headers": [{"header_name": "x-user", "claim_name": "sub"}]});
+    assert_problem(&chain(to_header), &says("none (claim_to_headers has claims in x-user)"));
+}
+
+#[test]
+fn a_buffer_that_holds_less_than_the_filter_is_hinted_at() {
+    let chain = |bytes: u64| {
+        let buffer = json!({"name": "envoy.filters.http.buffer", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": bytes}});
+        envoy(|envoy| filters(envoy).insert(0, buffer))
+    };
+    let place = PLUGIN_PATH.replace(".typed_config.config", ".typed_config.max_request_bytes");
+    assert_hint(
+        &chain(65_536),
+        &format!("{place}: the Buffer filter answers bodies of more than 65536 bytes 413"),
+    );
+    let lines = checked(&chain(32 << 20)).0;
+    assert!(!lines.iter().any(|line| line.contains("Buffer filter")), "{lines:#?}");
+}
+
 #[test]
 fn a_listener_without_the_filter_is_hinted_at() {
     let two = envoy(|envoy| {

@@ -11,7 +11,7 @@ use llm_rate_limit::config::{Config, HeadersMode, Store};
 use serde_json::Value;
 
 /// The buffer limit that the shipped files set: Envoy answers a larger body 413 before the filter sees it.
-const BUFFER_BYTES: u64 = 32 << 20;
+pub(super) const BUFFER_BYTES: u64 = 32 << 20;
 
 /// Checks what stands around the filter that was `found` in `document` with `config`.
 pub(in crate::command) fn check(
@@ -72,7 +72,7 @@ pub(in crate::command) fn check(
 const OPEN: &str = "while the filter has crashed, every request passes without limits";
 
 /// Whether any decision waits for bodies.
-fn needs_bodies(config: &Config) -> bool {
+pub(super) fn needs_bodies(config: &Config) -> bool {
     config.subjects().chain(config.strangers()).any(|subject| subject.needs_body())
 }
 

@@ -2,6 +2,7 @@
 //! whether the filters that it relies on have run by then.
 
 use super::Notes;
+use super::beside;
 use super::documents::Document;
 use super::find::{Form, Found};
 use super::routes::{Reach, reach};
@@ -60,15 +61,23 @@ impl Chain<'_> {
 
 /// The namespaces of metadata that `identity` uses, of filters that are known to set them, with their types.
 pub(super) fn set_by_others(config: &Config) -> Vec<(&'static str, &'static str)> {
-    fn uses(place: &Place, namespace: &str) -> bool {
+    let used = metadata(config);
+    let is_used = |namespace: &str| used.iter().any(|path| path.first().is_some_and(|it| it == namespace));
+    SETTERS.into_iter().filter(|(namespace, _)| is_used(namespace)).collect()
+}
+
+/// The paths of metadata that `identity` uses.
+pub(super) fn metadata(config: &Config) -> Vec<&[String]> {
+    fn add<'c>(place: &'c Place, paths: &mut Vec<&'c [String]>) {
         match place {
-            Place::Metadata(path) => path.first().is_some_and(|first| first == namespace),
-            Place::All(parts) => parts.iter().any(|part| uses(part, namespace)),
-            _ => false,
+            Place::Metadata(path) => paths.push(path),
+            Place::All(parts) => parts.iter().for_each(|part| add(part, paths)),
+            _ => {}
         }
     }
-    let is_used = |namespace: &str| config.sources().iter().any(|source| uses(&source.place, namespace));
-    SETTERS.into_iter().filter(|(namespace, _)| is_used(namespace)).collect()
+    let mut paths = Vec::new();
+    config.sources().iter().for_each(|source| add(&source.place, &mut paths));
+    paths
 }
 
 /// Checks wherever the filter `found` with `config` stands.
@@ -141,6 +150,9 @@ fn order(
     } else if lasts.is_empty() {
         notes.problem(&chain.place, "no router comes after the filter: Envoy refuses a chain without one");
     }
+    if let Some(buffer) = position(beside::BUFFER.0, beside::BUFFER.1) {
+        beside::buffer(chain, buffer, config, notes);
+    }
     for (namespace, of_type) in set_by_others(config) {
         let uses = "whose metadata \"identity\" uses";
         match position(namespace, of_type) {
@@ -148,7 +160,7 @@ fn order(
                 notes.problem(place, format!("the filter comes before {namespace}, {uses}: put it behind"));
             }
             Some(setter) => match reach(chain, setter, world) {
-                Reach::Everywhere => {}
+                Reach::Everywhere => beside::claims(chain, setter, namespace, config, notes),
                 Reach::Nowhere(why) => notes.problem(
                     &chain.at(setter),
                     format!("{namespace} is off, {uses} ({why}): the source yields nothing"),

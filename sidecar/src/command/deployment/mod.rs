@@ -7,6 +7,7 @@
 
 pub(super) mod advice;
 pub(super) mod around;
+mod beside;
 pub(super) mod chain;
 pub(super) mod documents;
 pub(super) mod find;

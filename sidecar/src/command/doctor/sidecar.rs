@@ -109,6 +109,14 @@ fn persistence(name: &str, server: &Server, longest: Option<Millis>, findings: &
     let text = match (server.appendonly, server.save.as_deref()) {
         (Some(true), _) => {
             let when = server.appendfsync.as_deref().unwrap_or("unknown");
+            if when == "no" {
+                // Linux writes what is older than half a minute (vm.dirty_expire_centisecs).
+                let text = format!(
+                    "a crash of the machine of {name} may lose half a minute of counters: appendfsync is \"no\", and \
+                     everysec loses a second or two"
+                );
+                return if matters { findings.finding(text) } else { findings.hint(text) };
+            }
             return findings.fine(format!("{name} keeps counters on its disk (appendfsync {when})"));
         }
         (Some(false), Some("")) => {
@@ -172,6 +180,16 @@ mod tests {
                 "ok         a restart of Redis loses all counters: windows of up to 1m0s",
             ),
             (server(false, "3600 1"), Some(Millis::DAY), "FINDING    a restart of Redis loses what came"),
+            (
+                Server { appendfsync: Some("no".to_owned()), ..server(true, "") },
+                None,
+                "FINDING    a crash of the machine of Redis may lose half a minute",
+            ),
+            (
+                Server { appendfsync: Some("no".to_owned()), ..server(true, "") },
+                minute,
+                "hint       a crash of the machine of Redis may lose half a minute",
+            ),
             (Server::default(), None, "nothing is wrong"),
         ] {
             let out = found(|findings| persistence("Redis", &server, longest, findings));
