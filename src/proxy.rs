@@ -17,11 +17,11 @@ use crate::quantity::Millis;
 use crate::request::BodyEdit;
 use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::Failure;
-use crate::store::corrections;
 use crate::store::local::SharedData;
 use crate::store::roll::{Seat, Vm};
 use crate::store::sidecar::{Callout, Kind};
 use crate::store::version::{self, SidecarVersion};
+use crate::store::{corrections, unasked};
 use crate::telemetry::access_log::LogFields;
 use crate::telemetry::series::{Count, Distribution, Gauge, MAX_SERIES};
 use crate::telemetry::stats::Report;
@@ -331,6 +331,7 @@ impl Running {
         headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
         let asked = self.worker.borrow().asks_for_corrections();
         headers.extend(asked.as_deref().map(|asked| (corrections::HEADER, asked)));
+        headers.extend(callout.unasked.as_deref().map(|refused| (unasked::HEADER, refused)));
         // docs/envoy.md#failed-callouts: an unknown cluster is an error here; every other failure is an answer without
         // headers.
         hostcalls::dispatch_http_call(

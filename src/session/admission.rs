@@ -209,16 +209,18 @@ impl Waiting {
 impl Candidate {
     /// Reserves the estimate, unless a refusal is in force that holds for it.
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        let mut refused_unasked = Vec::new();
         if self.patience == Patience::None {
             if let Some(over) = self.recalled(cx) {
+                cx.shared.refusals.refused(&self.reservation);
                 return self.wait_or_refuse(over, Some(Share::Whole), cx);
             }
-            cx.shared.refusals.asked(&self.reservation, cx.now);
+            refused_unasked = cx.shared.refusals.asked(&self.reservation, cx.now);
         }
         let Reservation { ref id, max_new_identities, is_final, ref request_id, .. } = self.reservation;
         let charges = self.reservation.charges(Share::Whole);
         let request_id = request_id.clone();
-        let wanted = Wanted { id, charges, max_new_identities, is_final, request_id };
+        let wanted = Wanted { id, charges, max_new_identities, is_final, request_id, refused_unasked };
         match cx.stores.reserve(cx.stream, wanted, cx.now) {
             Reserved::Answered(Answer::Decided(decision)) => self.on_decision(decision, Share::Whole, cx),
             Reserved::Answered(Answer::Unavailable { why } | Answer::Refused { why }) => {

@@ -49,6 +49,8 @@ struct Known {
     refused: Option<(Units, Millis)>,
     /// From then on, a request asks the store.
     ask_at: Millis,
+    /// The requests that were refused without asking, since one asked.
+    unasked: u32,
 }
 
 impl Refusals {
@@ -60,8 +62,9 @@ impl Refusals {
                 Fit::After(wait) => Some((line.cost, now + wait.get())),
                 Fit::Now | Fit::Never => None,
             };
-            let known = Known { state: *state, at: now, refused, ask_at: now + ASK_EVERY };
             let counter = Counter::of(line);
+            let unasked = self.counters.get(&counter).map_or(0, |known| known.unasked);
+            let known = Known { state: *state, at: now, refused, ask_at: now + ASK_EVERY, unasked };
             if self.counters.len() < MAX_COUNTERS || self.counters.contains_key(&counter) {
                 self.counters.insert(counter, known);
             }
@@ -98,16 +101,31 @@ impl Refusals {
         is_refused.then_some(statuses)
     }
 
-    /// A request with this `reservation` asks the store now.
-    pub(super) fn asked(&mut self, reservation: &Reservation, now: Millis) {
-        if self.is_empty() {
-            return;
-        }
+    /// A request with this `reservation` was refused without asking.
+    pub(super) fn refused(&mut self, reservation: &Reservation) {
         for line in &reservation.lines {
             if let Some(known) = self.counters.get_mut(&Counter::of(line)) {
-                known.ask_at = known.ask_at.max(now + ASK_EVERY);
+                known.unasked = known.unasked.saturating_add(1);
             }
         }
+    }
+
+    /// A request with this `reservation` asks the store now. Returns for each of its limits how many were refused
+    /// without asking since one asked; nothing if there were none.
+    pub(super) fn asked(&mut self, reservation: &Reservation, now: Millis) -> Vec<u32> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let mut unasked = Vec::new();
+        for (place, line) in reservation.lines.iter().enumerate() {
+            let Some(known) = self.counters.get_mut(&Counter::of(line)) else { continue };
+            known.ask_at = known.ask_at.max(now + ASK_EVERY);
+            if known.unasked > 0 {
+                unasked.resize(place, 0);
+                unasked.push(std::mem::take(&mut known.unasked));
+            }
+        }
+        unasked
     }
 
     /// Whether nothing is remembered.
@@ -202,6 +220,24 @@ mod tests {
             }
         }
         assert_eq!(asks, [100, 200, 300, 400, 500, 600, 700, 800, 900]);
+    }
+
+    #[test]
+    fn the_next_that_asks_brings_the_number_of_those_that_did_not() {
+        let mut refusals = Refusals::default();
+        let limits = [Metric::Requests, Metric::Concurrency, Metric::TotalTokens].map(|of| limit(of, 100));
+        let one = reservation(limits.to_vec(), 5, false);
+        assert_eq!(refusals.asked(&one, at(0)), [0; 0]);
+        refusals.remember(&one, &[refused(0), refused(0), refused(9_000)], at(0));
+        for _ in 0..3 {
+            refusals.refused(&one);
+        }
+        // Another that had asked before is refused meanwhile.
+        refusals.remember(&one, &[refused(0), refused(0), refused(9_000)], at(99));
+        let of_tokens = tokens(100, 5);
+        refusals.refused(&of_tokens);
+        assert_eq!(refusals.asked(&one, at(100)), [3, 0, 4]);
+        assert_eq!(refusals.asked(&one, at(200)), [0; 0]);
     }
 
     #[test]

@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn every_call_is_measured_and_the_last_answer_counts() {
         let (at, mut stats) = (Millis::new, Stats::default());
-        let callout = |kind| Callout { kind, body: Vec::new(), elements: 3, timeout: Duration::ZERO };
+        let callout =
+            |kind| Callout { kind, body: Vec::new(), elements: 3, timeout: Duration::ZERO, unasked: None };
         let mut latency = Latency::default();
         latency.began(&[callout(Kind::Settle), callout(Kind::Probe)], at(5), &mut stats);
         latency.ended(Kind::Probe, true, at(7), &mut stats);

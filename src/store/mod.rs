@@ -2,8 +2,8 @@
 //! by group commit).
 //!
 //! [`Stores`] hides which: sessions reserve, extend, settle, cancel and keep open, and the worker fetches the callouts
-//! to make. Both stores take the same charges and give the same answers. [`crate::session`] decides what happens to a
-//! request without an answer.
+//! to make; `unasked` says what was refused without them. Both stores take the same charges and give the same answers.
+//! [`crate::session`] decides what happens to a request without an answer.
 
 mod arrears;
 mod charge;
@@ -28,6 +28,7 @@ pub mod sidecar;
 mod stores;
 #[cfg(not(target_family = "wasm"))]
 pub mod twin;
+pub mod unasked;
 pub mod version;
 pub mod wire;
 

@@ -12,7 +12,7 @@
 
 use super::sidecar::{Body, Callout, Kind, MAX_BATCH, parse};
 use super::wire::{Reserve, Reserved, ScopeCharges, Settle};
-use super::{Answer, Decision, Failure, HeldIn};
+use super::{Answer, Decision, Failure, HeldIn, unasked};
 use crate::quantity::Millis;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -167,9 +167,10 @@ impl ReserveQueue {
         let number = self.next_number;
         let timeout = Duration::from_millis(self.timeout.get());
         let callout = body.callout(Kind::Reserve(number), timeout)?;
+        let unasked = unasked::write(batch.iter().map(|pending| &pending.reserve));
         self.next_number = number.wrapping_add(1);
         self.under_way.push(Batch { number, since: now, sent: batch.into_iter().map(Sent::new).collect() });
-        Some(callout)
+        Some(Callout { unasked, ..callout })
     }
 
     /// Ends the callout of this number. `answer` is the body of a 200, or the reason why there is none.

@@ -34,6 +34,8 @@ pub struct Callout {
     pub elements: usize,
     /// The duration after which it fails.
     pub timeout: Duration,
+    /// The value of the header [`unasked::HEADER`](super::unasked::HEADER), if it has one.
+    pub unasked: Option<String>,
 }
 
 /// The queues, and probes.
@@ -118,7 +120,7 @@ impl Body {
     pub(super) fn callout(mut self, kind: Kind, timeout: Duration) -> Option<Callout> {
         self.bytes.push(b']');
         let Self { bytes: body, elements } = self;
-        (elements > 0).then_some(Callout { kind, body, elements, timeout })
+        (elements > 0).then_some(Callout { kind, body, elements, timeout, unasked: None })
     }
 }
 

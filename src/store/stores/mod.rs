@@ -59,6 +59,8 @@ pub struct Wanted<'a> {
     pub is_final: bool,
     /// The id by which Envoy knows the request, for the sidecar's log.
     pub request_id: Option<Arc<str>>,
+    /// As in [`Reserve`].
+    pub refused_unasked: Vec<u32>,
 }
 
 /// What becomes of a reservation when it is made.
@@ -126,7 +128,7 @@ impl<S: SharedData> Stores<S> {
 
     /// Reserves all that is `wanted` or none, for the request of `stream`.
     pub fn reserve(&mut self, stream: u32, wanted: Wanted<'_>, now: Millis) -> Reserved {
-        let Wanted { id, charges, max_new_identities, is_final, request_id } = wanted;
+        let Wanted { id, charges, max_new_identities, is_final, request_id, refused_unasked } = wanted;
         match &mut self.sidecar {
             Some(sidecar) => {
                 let reserve = Reserve {
@@ -135,6 +137,7 @@ impl<S: SharedData> Stores<S> {
                     max_new_identities_per_second: max_new_identities,
                     is_final,
                     request_id,
+                    refused_unasked,
                     charges,
                 };
                 sidecar.reserves.push(stream, reserve);

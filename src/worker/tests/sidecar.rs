@@ -326,3 +326,19 @@ fn calls_to_the_sidecar_and_decisions_without_it_are_in_the_metrics() {
         assert!(counts.contains(&(format!("llm_rate_limit.{name}"), count)), "{counts:?}");
     }
 }
+
+#[test]
+fn the_next_call_has_the_number_of_those_that_were_refused_from_memory() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &redis("deny", json!({"rpm": 1})));
+    worker.request_headers(1, &chat(), true, NOW);
+    let callouts = worker.turn(NOW).callouts;
+    assert_eq!(callouts[0].unasked, None);
+    answer(&mut worker, &callouts[0], false);
+    for stream in 2..5 {
+        assert_eq!(status(&worker.request_headers(stream, &chat(), true, NOW).directive), 429);
+    }
+    let later = NOW + Millis::new(100);
+    worker.request_headers(5, &chat(), true, later);
+    assert_eq!(worker.turn(later).callouts[0].unasked.as_deref(), Some("0=3"));
+}
