@@ -203,6 +203,7 @@ fn a_bucket_holds_less_than_its_limit() {
         amount: Units::new(600),
         window,
         enforcement: Enforcement::default(),
+        allowance: None,
     };
     let status = LimitStatus { limit: Arc::new(limit), ..status(Metric::Requests, 1, 11, (4, 400, -1)) };
     let reply = refuse(vec![status], None);

@@ -170,6 +170,7 @@ mod tests {
                 amount: Units::new(1),
                 window,
                 enforcement: Enforcement::default(),
+                allowance: None,
             })
         };
         assert_eq!(words("input_tokens", Metric::InputTokens), "input tokens");

@@ -1,15 +1,17 @@
 //! Plans, groups, keys and the default, checked: they become grants, the rights of each identity.
 
+use super::claims::Chosen;
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
 use super::groups;
-use super::limit_set::{OwnEnforcement, limit_set, shared};
+use super::limit_set::{limit_set, shared};
+use super::policies::{self, Own};
 use super::raw;
 use super::secret::Secret;
 use super::store::Store;
 use crate::identity::Identity;
 use crate::policy::limit::{Enforcement, Metric};
-use crate::policy::{Grant, Group, LimitSet, Policy, Shared};
+use crate::policy::{Grant, Group, LimitSet, Name, Named, Policy, Shared};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,11 +22,11 @@ const MAX_NEW_IDENTITIES: u64 = 1_000_000;
 /// The plans, groups and shared limits that keys and the default refer to.
 pub(super) struct Catalogue {
     /// Plans by name.
-    plans: BTreeMap<String, Arc<LimitSet>>,
+    pub(super) plans: Named<LimitSet>,
     /// Groups by name.
-    groups: BTreeMap<String, Arc<Group>>,
+    pub(super) groups: Named<Group>,
     /// The limits on all requests.
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Catalogue {
@@ -32,8 +34,8 @@ impl Catalogue {
     #[inline(never)]
     pub(super) fn new(raw: &raw::Root, root: &Path<'_>, problems: &mut Problems) -> Self {
         Self {
-            plans: plans(&raw.plans, &root.member("plans"), problems),
-            groups: groups::groups(&raw.groups, &root.member("groups"), problems),
+            plans: Arc::new(plans(&raw.plans, &root.member("plans"), problems)),
+            groups: Arc::new(groups::groups(&raw.groups, &root.member("groups"), problems)),
             shared: Arc::new(Shared::new(shared(&raw.global, &raw.models, root, problems))),
         }
     }
@@ -46,28 +48,34 @@ impl Catalogue {
         sets.any(|set| set.limits(|found| found == metric))
     }
 
-    /// The plan `name`, or a plan without limits if no name is given. None if there is no such plan, which is reported
-    /// as a problem.
-    fn plan(&self, name: Option<&str>, path: &Path<'_>, problems: &mut Problems) -> Option<Arc<LimitSet>> {
-        let Some(name) = name else { return Some(Arc::default()) };
-        let plan = self.plans.get(name);
+    /// The plan that is `chosen` by the configuration at `path`, with its name, or a plan without limits if none is.
+    /// None if there is no such plan, which is reported as a problem.
+    pub(super) fn plan(
+        &self,
+        chosen: &Chosen<'_>,
+        path: &Path<'_>,
+        problems: &mut Problems,
+    ) -> Option<(Option<Arc<str>>, Arc<LimitSet>)> {
+        let Some(word) = chosen.word else { return Some((None, Arc::default())) };
+        let plan = self.plans.get_key_value(word);
         if plan.is_none() {
-            problems.expected(&path.member("plan"), "the name of a plan in \"plans\"", quoted(name));
+            chosen.expected(path, "the name of a plan in \"plans\"", word, problems);
         }
-        plan.cloned()
+        plan.map(|(name, plan)| (Some(Arc::clone(name)), Arc::clone(plan)))
     }
 
-    /// The group `name`, if one is given. None if there is no such group, which is reported as a problem.
-    fn group(
+    /// The group that is `chosen` by the configuration at `path`, if one is. None if there is no such group, which is
+    /// reported as a problem.
+    pub(super) fn group(
         &self,
-        name: Option<&str>,
+        chosen: &Chosen<'_>,
         path: &Path<'_>,
         problems: &mut Problems,
     ) -> Option<Option<Arc<Group>>> {
-        let Some(name) = name else { return Some(None) };
-        let group = self.groups.get(name);
+        let Some(word) = chosen.word else { return Some(None) };
+        let group = self.groups.get(word);
         if group.is_none() {
-            problems.expected(&path.member("group"), "the name of a group in \"groups\"", quoted(name));
+            chosen.expected(path, "the name of a group in \"groups\"", word, problems);
         }
         group.cloned().map(Some)
     }
@@ -77,14 +85,15 @@ fn plans(
     raw: &BTreeMap<String, raw::Plan>,
     path: &Path<'_>,
     problems: &mut Problems,
-) -> BTreeMap<String, Arc<LimitSet>> {
+) -> BTreeMap<Arc<str>, Arc<LimitSet>> {
     let mut plans = BTreeMap::new();
     for (name, plan) in raw {
         let path = path.member(name);
         if name.trim().is_empty() {
             problems.expected(&path, "a plan with a name", quoted(name));
         }
-        plans.insert(name.clone(), Arc::new(own_limits(plan.limits(), plan.terms(), false, &path, problems)));
+        let set = own_limits(plan.limits(), plan.terms(), false, &path, problems);
+        plans.insert(name.as_str().into(), Arc::new(set));
     }
     plans
 }
@@ -101,7 +110,7 @@ pub(super) fn own_limits(
         problems.expected(path, "at least one limit", "none");
     }
     let set = limit_set(given, terms, Enforcement::default(), path, problems);
-    check_clamp(terms, &set, path, problems);
+    check_clamp(terms, set.output.most.is_some(), path, problems);
     set
 }
 
@@ -142,30 +151,25 @@ pub(super) fn default(
     let shared = Arc::clone(&catalogue.shared);
     let limits = match raw {
         None if shared.is_empty() => return Some(Grant::Unlimited(None)),
-        None => {
-            return Some(Grant::Limited(Arc::new(Policy {
-                name: None,
-                plan: None,
-                own: Arc::default(),
-                group: None,
-                shared,
-                max_new_identities: None,
-            })));
-        }
+        None => return Some(Grant::Limited(Arc::new(Policy::shared(shared)))),
         Some(raw::Fallback::Unlimited) => return Some(Grant::Unlimited(None)),
         Some(raw::Fallback::Reject) => return Some(Grant::Rejected),
         Some(raw::Fallback::Limited(limits)) => limits,
     };
     let max_new_identities = max_new_identities(limits.max_new_identities_per_second, store, path, problems);
-    let has_own = !limits.limits().are_none() || !limits.terms().are_none();
-    if limits.plan.is_none() && !has_own {
-        problems.expected(path, "a plan or at least one limit", "neither");
+    let own = Own {
+        plan: limits.plan.as_ref(),
+        group: limits.group.as_ref(),
+        limits: limits.limits(),
+        terms: limits.terms(),
+    };
+    if own.is_nothing() {
+        problems.expected(path, "a plan, a group or at least one limit", "none of them");
     }
-    let plan = catalogue.plan(limits.plan.as_deref(), path, problems);
-    let own = combined(plan, limits.limits(), limits.terms(), path, problems)?;
-    let plan = limits.plan.as_deref().map(Arc::from);
-    let policy = Policy { name: None, plan, own, group: None, shared, max_new_identities };
-    Some(Grant::Limited(Arc::new(policy)))
+    let name = Chosen::name(limits.name.as_ref(), &path.member("name"), problems);
+    let policy = policies::policy(own, name, catalogue, path, problems)?;
+    // There is any number of such identities, so their counters are not among those of a group.
+    Some(Grant::Limited(Arc::new(Policy { max_new_identities, is_apart: true, ..policy })))
 }
 
 /// Checks `max_new_identities_per_second`. The local store needs none: it has room for `max_identities` at a time.
@@ -192,17 +196,13 @@ fn key_grant(
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> Option<Grant> {
-    let has_own = !key.limits().are_none() || !key.terms().are_none();
-    let name = key.name.clone();
-    if let Some(name) =
-        name.as_deref().filter(|name| name.trim().is_empty() || name.contains(char::is_control))
-    {
-        problems.expected(&path.member("name"), "a name of one line", quoted(name));
-    }
-    let has_any = key.plan.is_some() || key.group.is_some() || has_own;
+    let own =
+        Own { plan: key.plan.as_ref(), group: key.group.as_ref(), limits: key.limits(), terms: key.terms() };
+    let name = Chosen::name(key.name.as_ref(), &path.member("name"), problems);
+    let has_any = !own.is_nothing();
     match (key.unlimited, has_any) {
         (true, false) => {
-            let named = name.map(|name| Arc::new(Policy::none(Some(name))));
+            let named = name.word.map(|name| Arc::new(Policy::none(Some(Name::Configured(name.into())))));
             return Some(Grant::Unlimited(named));
         }
         (true, true) => {
@@ -215,42 +215,13 @@ fn key_grant(
         }
         (false, _) => {}
     }
-    let plan = catalogue.plan(key.plan.as_deref(), path, problems);
-    let own = combined(plan, key.limits(), key.terms(), path, problems);
-    let group = catalogue.group(key.group.as_deref(), path, problems)?;
-    let own = own?;
-    let plan = key.plan.as_deref().map(Arc::from);
-    let shared = Arc::clone(&catalogue.shared);
-    Some(Grant::Limited(Arc::new(Policy { name, plan, own, group, shared, max_new_identities: None })))
+    let policy = policies::policy(own, name, catalogue, path, problems)?;
+    Some(Grant::Limited(Arc::new(policy)))
 }
 
-/// The plan's limits, overridden by those at `path` and with the enforcement set there. If nothing is set there, this
-/// is the plan itself, which is then shared. None without a plan; the limits are checked all the same.
-fn combined(
-    plan: Option<Arc<LimitSet>>,
-    given: raw::Limits<'_>,
-    terms: raw::Terms<'_>,
-    path: &Path<'_>,
-    problems: &mut Problems,
-) -> Option<Arc<LimitSet>> {
-    let outer = plan.as_ref().map_or_else(Enforcement::default, |plan| plan.enforcement);
-    let own = limit_set(given, terms, outer, path, problems);
-    let plan = plan?;
-    // Its problems have been reported.
-    let enforcement = OwnEnforcement::of(given, path, &mut Problems::default());
-    let plan = if enforcement.is_none() {
-        plan
-    } else {
-        Arc::new(plan.with_enforcement(|of_plan| enforcement.over(of_plan)))
-    };
-    let set = if own.is_empty() { plan } else { Arc::new(plan.overridden_by(&own)) };
-    check_clamp(terms, &set, path, problems);
-    Some(set)
-}
-
-/// Reports `clamp` at `path` if there is nothing to clamp to in `set`.
-fn check_clamp(terms: raw::Terms<'_>, set: &LimitSet, path: &Path<'_>, problems: &mut Problems) {
-    if terms.clamp.is_some() && set.output.most.is_none() {
+/// Reports `clamp` at `path` unless there is a maximum to clamp to.
+pub(super) fn check_clamp(terms: raw::Terms<'_>, is_capped: bool, path: &Path<'_>, problems: &mut Problems) {
+    if terms.clamp.is_some() && !is_capped {
         let expected = "\"max_output_tokens\" beside it, or in the plan";
         problems.expected(&path.member("clamp"), expected, "neither");
     }

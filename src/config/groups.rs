@@ -18,7 +18,7 @@ pub(super) fn groups(
     raw: &BTreeMap<String, raw::Group>,
     path: &Path<'_>,
     problems: &mut Problems,
-) -> BTreeMap<String, Arc<Group>> {
+) -> BTreeMap<Arc<str>, Arc<Group>> {
     for (name, group) in raw {
         check_name(name, &path.member(name), problems);
         check_parents(name, group, raw, &path.member(name), problems);
@@ -77,7 +77,7 @@ fn build(
     raw: &BTreeMap<String, raw::Group>,
     path: &Path<'_>,
     levels: usize,
-    built: &mut BTreeMap<String, Arc<Group>>,
+    built: &mut BTreeMap<Arc<str>, Arc<Group>>,
     problems: &mut Problems,
 ) -> Option<Arc<Group>> {
     if let Some(group) = built.get(name) {
@@ -93,6 +93,6 @@ fn build(
     let is_in_group = group.group.is_some();
     let set = own_limits(group.limits(), group.terms(), is_in_group, &path.member(name), problems);
     let group = Arc::new(Group::new(name, set, parent));
-    built.insert(name.to_owned(), Arc::clone(&group));
+    built.insert(name.into(), Arc::clone(&group));
     Some(group)
 }

@@ -4,11 +4,10 @@ use super::document::Number;
 use super::error::{Path, Problems};
 use super::pattern;
 use super::raw;
-use super::windows;
+use super::windows::{self, Bound};
 use crate::policy::limit::{Enforcement, Limit, Metric, Part};
 use crate::policy::{LimitSet, ModelAccess, ModelLimits, OutputCap, Slot};
-use crate::quantity::{MAX_EXACT, MILLION, Millis, Units};
-use crate::window::Window;
+use crate::quantity::{MAX_EXACT, MILLION, Millis};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -172,10 +171,11 @@ fn limits(
 ) -> Vec<Arc<Limit>> {
     let mut limits: Vec<Arc<Limit>> = Vec::new();
     let mut places: BTreeMap<Slot, String> = BTreeMap::new();
-    let mut add = |metric: Metric, amount, window, enforcement, path: &Path<'_>, problems: &mut Problems| {
+    let mut add = |metric: Metric, bound: Bound, enforcement, path: &Path<'_>, problems: &mut Problems| {
+        let Bound { amount, window, allowance } = bound;
         let name = metric.name();
         let name = pattern.map_or_else(|| name.to_owned(), |pattern| format!("{pattern}/{name}"));
-        let limit = Limit { name: name.into(), metric, amount, window, enforcement };
+        let limit = Limit { name: name.into(), metric, amount, window, enforcement, allowance };
         if let Some(first) = places.get(&Slot::of(&limit)) {
             problems.add(path, format!("the same metric and window as {first}, expected one limit for both"));
             return;
@@ -183,24 +183,24 @@ fn limits(
         places.insert(Slot::of(&limit), path.to_string());
         limits.push(Arc::new(limit));
     };
-    for (field, metric, length, number) in given.shorthands {
+    for (field, metric, length, amount) in given.shorthands {
         let path = path.member(field);
-        let Some(number) = number else { continue };
-        if let Some(amount) = problems.whole(&path, number, 0..=MAX_EXACT) {
-            add(metric, Units::new(amount), Window::sliding(length), enforcement, &path, problems);
+        let bound = amount.and_then(|amount| windows::shorthand(amount, length, &path, problems));
+        if let Some(bound) = bound {
+            add(metric, bound, enforcement, &path, problems);
         }
     }
-    if let Some((amount, window)) = windows::concurrency(given, path, problems) {
+    if let Some(bound) = windows::concurrency(given, path, problems) {
         let path = path.member("max_concurrency");
-        add(Metric::Concurrency, amount, window, enforcement, &path, problems);
+        add(Metric::Concurrency, bound, enforcement, &path, problems);
     }
     let windows_path = path.member("windows");
     for (index, raw) in given.windows.iter().enumerate() {
         let path = windows_path.element(index);
         let warn_at = warn_at(raw.warn_at, &path, problems);
         let enforcement = OwnEnforcement { dry_run: raw.dry_run, max_wait: None, warn_at }.over(enforcement);
-        if let Some((amount, window)) = windows::window(raw, &path, problems) {
-            add(raw.metric.into(), amount, window, enforcement, &path, problems);
+        if let Some(bound) = windows::window(raw, &path, problems) {
+            add(raw.metric.into(), bound, enforcement, &path, problems);
         }
     }
     limits

@@ -6,6 +6,7 @@
 //! would limit nothing. Envoy delivers the bytes (docs/envoy.md#configuration-formats).
 
 mod accounting;
+mod claims;
 mod decimal;
 mod decode;
 mod document;
@@ -21,6 +22,7 @@ mod message;
 mod messages;
 mod number;
 mod pattern;
+mod policies;
 mod query;
 mod raw;
 mod reading;
@@ -94,6 +96,8 @@ pub struct Config {
     unlimited: Arc<Policy>,
     inspect: Option<Inspect>,
     prompt_estimates: PromptEstimates,
+    /// Whether requests say a part of their limits.
+    asks_requests: bool,
 }
 
 impl Config {
@@ -152,6 +156,7 @@ impl Config {
             let expected = "prices of the models that limits on \"cost_usd\" are for";
             problems.expected(&root.member("prices"), expected, "none");
         }
+        let asks_requests = keys.values().chain(&default).any(Grant::asks_requests);
         // Each part that could not be built has been reported as a problem.
         let (Some(store), Some(default), Some(accounting)) = (store, default, accounting) else {
             return Err(problems.into());
@@ -184,6 +189,7 @@ impl Config {
             unlimited: Arc::new(Policy::none(None)),
             inspect,
             prompt_estimates: raw.prompt_estimates,
+            asks_requests,
         })
     }
 
@@ -207,7 +213,20 @@ impl Config {
         identity::find(&self.sources, request, |identity| self.keys.contains_key(identity.key_id()))
     }
 
-    /// The access of `identity`, which is none if no source yields a value in the request.
+    /// The access of `request` of `identity`, which is none if no source yields a value in it.
+    pub fn access_of(&self, identity: Option<&Identity>, request: &dyn RequestView) -> Access {
+        match self.access(identity) {
+            Access::Limited(subject) if self.asks_requests => Access::Limited(subject.claiming(request)),
+            access => access,
+        }
+    }
+
+    /// Whether requests say a part of their limits, so that [`Config::access_of`] reads them.
+    pub const fn asks_requests(&self) -> bool {
+        self.asks_requests
+    }
+
+    /// The access of `identity` in a request that says nothing else.
     pub fn access(&self, identity: Option<&Identity>) -> Access {
         let grant = identity.and_then(|identity| self.keys.get(identity.key_id())).unwrap_or(&self.default);
         let is_combination = identity.is_some_and(|identity| identity.id() != identity.key_id());

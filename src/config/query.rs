@@ -1,8 +1,10 @@
 //! What operators' commands ask of a configuration: whom and what it names.
 
 use super::Config;
-use crate::identity::{Identity, Source};
+use crate::identity::{Claim, Identity, Source};
 use crate::policy::{Access, Grant, Subject};
+use crate::sort;
+use std::collections::BTreeSet;
 
 impl Config {
     /// Whether the configuration names the key of `identity`.
@@ -23,6 +25,12 @@ impl Config {
     /// The places in a request that show who sent it.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// The places in a request that say a part of its limits, each once.
+    pub fn claims(&self) -> BTreeSet<&Claim> {
+        let grants = self.keys.values().chain([&self.default]);
+        sort::collected(grants.flat_map(Grant::claims).map(|claim| &**claim))
     }
 
     fn subject(&self, grant: &Grant, id: Option<std::sync::Arc<str>>) -> Option<Subject> {

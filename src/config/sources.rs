@@ -120,7 +120,7 @@ pub(super) fn hash_secret(
 }
 
 /// Checks a name and turns it into lower case, as Envoy does. A name is a token of RFC 9110, section 5.6.2.
-fn header(name: String, path: &Path<'_>, problems: &mut Problems) -> String {
+pub(super) fn header(name: String, path: &Path<'_>, problems: &mut Problems) -> String {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(is_token) {
         problems.expected(path, "the name of a header", quoted(&name));
@@ -128,7 +128,8 @@ fn header(name: String, path: &Path<'_>, problems: &mut Problems) -> String {
     name.to_ascii_lowercase()
 }
 
-fn metadata(names: &[String], path: &Path<'_>, problems: &mut Problems) {
+/// Checks the path of a value in dynamic metadata.
+pub(super) fn metadata(names: &[String], path: &Path<'_>, problems: &mut Problems) {
     if names.len() < 2 {
         problems.expected(path, "two names or more, a filter's namespace and a path in it", names.len());
     }

@@ -1,12 +1,15 @@
 //! Windows, checked: their lengths, their algorithms with the fields of each, and the amounts that they admit.
 
+use super::claims;
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
 use super::raw::{self, Algorithm, WindowMetric};
+use crate::policy::limit::Allowance;
 use crate::quantity::{MAX_EXACT, MILLION, Millis, NonZeroMillis, Units};
 use crate::window::{self, DEFAULT_SEGMENTS, Window};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// The longest window: 31 days, as long as any month. A counter lives as long as its window.
 const MAX_WINDOW: Millis = Millis::new(31 * Millis::DAY.get());
@@ -20,12 +23,42 @@ const DEFAULT_LEASE: NonZeroMillis = NonZeroMillis::new(600_000).unwrap();
 /// The length of a window that is a month of the calendar.
 const MONTH: &str = "1mo";
 
-/// The most requests in flight, and the window that counts them, if `given` limits them.
-pub(super) fn concurrency(
-    given: raw::Limits<'_>,
+/// What a limit admits, over which window, and how requests may say another amount.
+pub(super) struct Bound {
+    pub(super) amount: Units,
+    pub(super) window: Window,
+    pub(super) allowance: Option<Arc<Allowance>>,
+}
+
+impl Bound {
+    fn new((amount, allowance): (Units, Option<Allowance>), window: Window) -> Self {
+        Self { amount, window, allowance: allowance.map(Arc::new) }
+    }
+}
+
+/// The bound of the shorthand at `path`, over a sliding window of this length.
+pub(super) fn shorthand(
+    given: &raw::Amount,
+    length: NonZeroMillis,
     path: &Path<'_>,
     problems: &mut Problems,
-) -> Option<(Units, Window)> {
+) -> Option<Bound> {
+    Some(Bound::new(whole(given, path, problems)?, Window::sliding(length)))
+}
+
+/// The amount at `path`, a whole number.
+fn whole(
+    given: &raw::Amount,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<(Units, Option<Allowance>)> {
+    claims::amount(given, 1, path, problems, |number, path, most, problems| {
+        problems.whole(path, number, 0..=most.unwrap_or(MAX_EXACT))
+    })
+}
+
+/// The most requests in flight, and the window that counts them, if `given` limits them.
+pub(super) fn concurrency(given: raw::Limits<'_>, path: &Path<'_>, problems: &mut Problems) -> Option<Bound> {
     let lease_path = path.member("lease_ttl");
     if given.lease_ttl.is_some() && given.max_concurrency.is_none() {
         problems.expected(&lease_path, "\"max_concurrency\" beside it", "none");
@@ -34,26 +67,28 @@ pub(super) fn concurrency(
         length(text, Millis::SECOND..=Millis::DAY, &lease_path, problems)
     });
     let path = path.member("max_concurrency");
-    let amount = given.max_concurrency.and_then(|number| problems.whole(&path, number, 0..=MAX_EXACT));
-    Some((Units::new(amount?), Window::concurrency(lease?)))
+    let amount = given.max_concurrency.and_then(|amount| whole(amount, &path, problems));
+    Some(Bound::new(amount?, Window::concurrency(lease?)))
 }
 
 /// The window at `path`, and the amount that it admits.
-pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<(Units, Window)> {
-    let mut units = |name, number: Number, least: u64| {
-        let path = path.member(name);
-        let units = match raw.metric {
-            WindowMetric::CostUsd => problems.millionths(&path, number, least..=MAX_BUDGET),
-            _ => problems.whole(&path, number, least..=MAX_EXACT),
-        };
-        units.map(Units::new)
+pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems) -> Option<Bound> {
+    let is_money = matches!(raw.metric, WindowMetric::CostUsd);
+    let (scale, largest) = if is_money { (MILLION, MAX_BUDGET) } else { (1, MAX_EXACT) };
+    let units = |number: Number, path: &Path<'_>, range: RangeInclusive<u64>, problems: &mut Problems| {
+        if is_money { problems.millionths(path, number, range) } else { problems.whole(path, number, range) }
     };
-    let amount = units("limit", raw.limit, 0);
-    let burst = raw.burst.map_or(amount, |number| units("burst", number, 1));
+    let amount =
+        claims::amount(&raw.limit, scale, &path.member("limit"), problems, |number, path, most, problems| {
+            units(number, path, 0..=most.unwrap_or(largest), problems)
+        });
+    let burst = raw.burst.map_or(amount.as_ref().map(|(amount, _)| *amount), |number| {
+        units(number, &path.member("burst"), 1..=largest, problems).map(Units::new)
+    });
     let is_month = raw.window == MONTH;
     let algorithm = algorithm(raw, is_month, path, problems);
     if is_month {
-        return Some((amount?, Window::calendar_month()));
+        return Some(Bound::new(amount?, Window::calendar_month()));
     }
     let length = length(&raw.window, Millis::new(1)..=MAX_WINDOW, &path.member("window"), problems);
     let segments = segments(raw.segments, length, &path.member("segments"), problems);
@@ -65,7 +100,10 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
         Algorithm::FixedWindow => Window::fixed(length),
         Algorithm::TokenBucket => Window::token_bucket(length, burst?),
     };
-    Some((amount?, window))
+    let (amount, allowance) = amount?;
+    let is_burst = algorithm == Algorithm::TokenBucket && raw.burst.is_none();
+    let allowance = allowance.map(|allowance| Allowance { is_burst, ..allowance });
+    Some(Bound::new((amount, allowance), window))
 }
 
 /// The configured algorithm, or the default. Fields of another algorithm are problems.

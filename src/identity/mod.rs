@@ -4,9 +4,11 @@
 //! filter drops the value itself as soon as it has hashed it. An attacker with a list of likely values could still find
 //! the value of a digest, unless a [`HashSecret`] is set. [`crate::policy`] has the limits of an identity.
 
+mod claim;
 mod network;
 mod source;
 
+pub use claim::{Claim, Claimed, ReadOnce, plain_name};
 pub use network::Prefixes;
 pub use source::{Place, Source};
 

@@ -106,10 +106,14 @@ fn network(prefixes: Prefixes, request: &(impl RequestView + ?Sized)) -> Option<
 }
 
 fn metadata(path: &[String], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
+    metadata_bytes(path, request).map(|value| Identity::of_bytes(&value))
+}
+
+/// The value at `path` in dynamic metadata, in the bytes of proxy-wasm. An empty value is none.
+pub(super) fn metadata_bytes(path: &[String], request: &(impl RequestView + ?Sized)) -> Option<Vec<u8>> {
     let path: Vec<_> =
         ["metadata", "filter_metadata"].into_iter().chain(path.iter().map(String::as_str)).collect();
-    let value = request.property(&path).filter(|value| !value.is_empty())?;
-    Some(Identity::of_bytes(&value))
+    request.property(&path).filter(|value| !value.is_empty())
 }
 
 /// Each candidate of the first part, whose key counts, with the first candidate of every other part.

@@ -2,6 +2,7 @@
 //!
 //! [`super`] decides which limits apply to which request, and [`crate::window`] how a window counts.
 
+use crate::identity::{Claim, RequestView};
 use crate::quantity::{MILLION, Millis, Units};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
@@ -159,9 +160,38 @@ pub struct Limit {
     pub window: Window,
     /// What happens near the limit and beyond it.
     pub enforcement: Enforcement,
+    /// How a request may say another amount, for itself; the counter is the same.
+    pub allowance: Option<Arc<Allowance>>,
+}
+
+/// How requests say the amount of a limit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The place in the request.
+    pub claim: Arc<Claim>,
+    /// The most that it may be, in the limit's units.
+    pub max: Units,
+    /// The units in one of what the request says.
+    pub scale: u64,
+    /// Whether the burst of a bucket is the same amount.
+    pub is_burst: bool,
+}
+
+impl Allowance {
+    /// The amount that `request` says, at most the largest; none if it says no number, or one below zero.
+    pub fn amount(&self, request: &dyn RequestView) -> Option<Units> {
+        self.claim.read(request)?.amount(self.scale, self.max.get()).map(Units::new)
+    }
 }
 
 impl Limit {
+    /// The same limit on another amount.
+    pub(super) fn with_amount(&self, amount: Units) -> Self {
+        let is_burst = self.allowance.as_ref().is_some_and(|allowance| allowance.is_burst);
+        let window = if is_burst { Window::token_bucket(self.window.length, amount) } else { self.window };
+        Self { amount, window, ..self.clone() }
+    }
+
     /// The use from which on it is worth a warning, if there is one.
     pub fn warns_from(&self) -> Option<Units> {
         Some(self.enforcement.warn_at?.of(self.window.capacity(self.amount)))

@@ -1,7 +1,7 @@
 //! Sets of limits, for any model and for patterns of models, and how one set overrides another.
 
 use crate::policy::candidates::Candidates;
-use crate::policy::limit::{Enforcement, Limit, Metric};
+use crate::policy::limit::{Allowance, Enforcement, Limit, Metric};
 use crate::policy::model_access::{ForbiddenModel, ModelAccess};
 use crate::policy::output_cap::{OutputCap, OutputRule};
 use crate::policy::pattern::Pattern;
@@ -115,6 +115,11 @@ impl LimitSet {
     /// Whether any limit is on a metric that `which` picks.
     pub(crate) fn limits(&self, which: impl Fn(Metric) -> bool) -> bool {
         self.all().any(|limit| which(limit.metric))
+    }
+
+    /// What requests may say of the amounts of its limits.
+    pub(crate) fn allowances(&self) -> impl Iterator<Item = &Arc<Allowance>> {
+        self.all().filter_map(|limit| limit.allowance.as_ref())
     }
 
     /// Whether something is enforced that the body of a request decides on: what it costs, or whether it applies.

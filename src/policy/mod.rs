@@ -5,6 +5,7 @@
 //! configuration changes. Stores decide whether a request fits ([`crate::store`]).
 
 mod candidates;
+mod claims;
 pub mod endpoints;
 pub mod limit;
 mod limit_set;
@@ -14,14 +15,16 @@ pub mod pattern;
 pub mod status;
 
 pub use candidates::Candidates;
+pub use claims::{Claims, Finding, Part};
 pub use model_access::{Forbidden, ForbiddenModel};
 pub use output_cap::{OutputRule, OutputVerdict};
 
+pub(crate) use claims::{Choices, Name, Named};
 pub(crate) use limit_set::{LimitSet, ModelLimits, Slot};
 pub(crate) use model_access::ModelAccess;
 pub(crate) use output_cap::OutputCap;
 
-use crate::identity::ANONYMOUS;
+use crate::identity::{ANONYMOUS, Claim, RequestView};
 use crate::policy::limit::{Limit, Metric};
 use crate::policy::pattern::Pattern;
 use crate::telemetry::series::SenderLabels;
@@ -158,6 +161,8 @@ pub struct Subject {
     /// Whether it is one of the combinations with a key, of which whoever has the key may invent any number.
     is_combination: bool,
     policy: Arc<Policy>,
+    /// What the request has said of its limits; none if it is not asked.
+    claims: Option<Arc<Claims>>,
     /// Whether the whole configuration is in a dry run.
     dry_run: bool,
     /// Whether the configuration exempts it from all limits.
@@ -171,9 +176,24 @@ impl Subject {
             id: id.unwrap_or_else(|| ANONYMOUS.into()),
             is_combination: false,
             policy: Arc::clone(policy),
+            claims: None,
             dry_run: false,
             is_exempt: true,
         }
+    }
+
+    /// The same identity, with the plan, the group, the name and the amounts that `request` says.
+    #[must_use]
+    pub(crate) fn claiming(self, request: &dyn RequestView) -> Self {
+        let mut claims = Claims::default();
+        let policy = Policy::claimed(self.policy, request, &mut claims);
+        let claims = (!claims.is_empty()).then(|| Arc::new(claims));
+        Self { policy, claims, ..self }
+    }
+
+    /// What the request has said of its limits; none if the configuration asks for nothing.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_deref()
     }
 
     /// Whether the configuration exempts it from all limits.
@@ -188,15 +208,16 @@ impl Subject {
     }
 
     /// The hash tag of its own counters: that of its key's outermost group, so that a store charges all in one atomic
-    /// step, or else its id. That of a combination is its id in any case: the counters of a group are no more than the
-    /// configuration names.
+    /// step, or else its id. That of a combination, or of whom the configuration does not name, is its id in any case:
+    /// the counters of a group are no more than the configuration names. So is that of a key whose requests say their
+    /// group: its counters are the same in whatever group.
     pub fn scope(&self) -> &str {
         self.own_scope()
     }
 
-    /// The configuration's name for it.
+    /// The configuration's name for it, or a bounded line of its own.
     pub fn name(&self) -> Option<&str> {
-        self.policy.name.as_deref()
+        self.policy.name.as_ref().map(Name::text)
     }
 
     /// How many identities like it may get counters of their own in a second, if that is bounded.
@@ -209,12 +230,12 @@ impl Subject {
         Sender { id: Arc::clone(&self.id), plan: self.policy.plan.clone() }
     }
 
-    /// What metrics say of it: its plan and its group, and its name if `by_name`.
+    /// What metrics say of it: its plan and its group, and its name if `by_name`, unless only the request says that.
     pub fn labels(&self, by_name: bool) -> SenderLabels {
         SenderLabels {
             plan: self.policy.plan.clone(),
             group: self.policy.group.as_ref().map(|group| Arc::clone(&group.name)),
-            key_name: self.name().filter(|_| by_name).map(Arc::from),
+            key_name: self.policy.name.as_ref().filter(|_| by_name).and_then(Name::label),
         }
     }
 
@@ -273,13 +294,20 @@ impl Subject {
             let (scope, identity) = (&group.scope, &group.identity);
             group.limits.of(models).map(move |limit| Applied::new(scope, identity, owner.clone(), limit))
         });
-        own.chain(of_groups)
-            .chain(self.policy.shared.limits(models))
-            .map(|applied| Applied { dry_run: applied.dry_run || self.dry_run, ..applied })
+        own.chain(of_groups).chain(self.policy.shared.limits(models)).map(|applied| self.applied(applied))
+    }
+
+    fn applied(&self, applied: Applied) -> Applied {
+        let limit = match &self.claims {
+            Some(claims) => claims.applied(applied.limit),
+            None => applied.limit,
+        };
+        Applied { limit, dry_run: applied.dry_run || self.dry_run, ..applied }
     }
 
     fn own_scope(&self) -> &Arc<str> {
-        let group = self.policy.group.as_ref().filter(|_| !self.is_combination);
+        let is_apart = self.is_combination || self.policy.is_apart;
+        let group = self.policy.group.as_ref().filter(|_| !is_apart);
         group.map_or(&self.id, |group| &group.scope)
     }
 }
@@ -306,6 +334,7 @@ impl Grant {
                 id: id.unwrap_or_else(|| ANONYMOUS.into()),
                 is_combination,
                 policy: Arc::clone(policy),
+                claims: None,
                 dry_run,
                 is_exempt: false,
             }),
@@ -317,9 +346,23 @@ impl Grant {
         matches!(self, Self::Unlimited(_))
     }
 
-    /// Whether it has a limit on any metric that `which` picks.
+    /// Whether it has a limit on any metric that `which` picks, or requests may choose one.
     fn has(&self, which: impl Fn(Metric) -> bool) -> bool {
-        matches!(self, Self::Limited(policy) if policy.limit_sets().any(|set| set.limits(&which)))
+        matches!(self, Self::Limited(policy) if policy.possible_sets().any(|set| set.limits(&which)))
+    }
+
+    /// Whether requests say a part of it.
+    pub(crate) fn asks_requests(&self) -> bool {
+        self.claims().next().is_some()
+    }
+
+    /// The places where requests say a part of it.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &Arc<Claim>> {
+        let policy = match self {
+            Self::Limited(policy) => Some(policy),
+            Self::Unlimited(_) | Self::Rejected => None,
+        };
+        policy.into_iter().flat_map(|policy| policy.claims())
     }
 
     /// Whether it limits `metric`.
@@ -334,10 +377,10 @@ impl Grant {
 }
 
 /// The limits of an identity, or of all identities on one plan.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// The configuration's name for the identity, for messages.
-    pub(crate) name: Option<String>,
+    /// The identity's name, for messages.
+    pub(crate) name: Option<Name>,
     /// The name of the plan that it is on.
     pub(crate) plan: Option<Arc<str>>,
     /// The identity's own limits. All identities on one plan share this value.
@@ -348,13 +391,52 @@ pub(crate) struct Policy {
     pub(crate) shared: Arc<Shared>,
     /// How many identities of this policy may get counters of their own in a second. Only the default's is bounded.
     pub(crate) max_new_identities: Option<NonZeroU32>,
+    /// Whether the counters of its identities are not among those of the group: because they are any number, or because
+    /// each request says the group.
+    pub(crate) is_apart: bool,
+    /// What of it each request says.
+    pub(crate) choices: Option<Arc<Choices>>,
 }
 
 impl Policy {
-    /// No limits, for an identity with this name in the configuration.
-    pub(crate) fn none(name: Option<String>) -> Self {
+    /// No limits, for an identity with this name.
+    pub(crate) fn none(name: Option<Name>) -> Self {
         let shared = Arc::new(Shared::new(LimitSet::default()));
-        Self { name, plan: None, own: Arc::default(), group: None, shared, max_new_identities: None }
+        Self { name, ..Self::shared(shared) }
+    }
+
+    /// Only limits that all requests share.
+    pub(crate) fn shared(shared: Arc<Shared>) -> Self {
+        Self {
+            name: None,
+            plan: None,
+            own: Arc::default(),
+            group: None,
+            shared,
+            max_new_identities: None,
+            is_apart: false,
+            choices: None,
+        }
+    }
+
+    /// This policy with what `request` says of it, which `claims` keeps. Without a choice, it is the same one.
+    fn claimed(this: Arc<Self>, request: &dyn RequestView, claims: &mut Claims) -> Arc<Self> {
+        let policy = match &this.choices {
+            None => this,
+            Some(choices) => {
+                let mut policy = Self::clone(&this);
+                if let Some((name, own)) = claims.plan(choices, request) {
+                    (policy.plan, policy.own) = (Some(name), own);
+                }
+                policy.group = claims.group(choices, request).or(policy.group);
+                policy.name = claims.name(choices, request).or(policy.name);
+                Arc::new(policy)
+            }
+        };
+        for set in policy.limit_sets() {
+            claims.read_amounts(set, request);
+        }
+        policy
     }
 
     fn limit_sets(&self) -> impl Iterator<Item = &LimitSet> {
@@ -362,9 +444,21 @@ impl Policy {
         [&*self.own].into_iter().chain(of_groups).chain([&self.shared.limits])
     }
 
+    /// The limits that it has, and those that requests may choose.
+    fn possible_sets(&self) -> impl Iterator<Item = &LimitSet> {
+        self.limit_sets().chain(self.choices.iter().flat_map(|choices| choices.limit_sets()))
+    }
+
+    /// The places where requests say a part of it.
+    fn claims(&self) -> impl Iterator<Item = &Arc<Claim>> {
+        let chosen = self.choices.iter().flat_map(|choices| choices.claims());
+        let amounts = self.possible_sets().flat_map(LimitSet::allowances);
+        chosen.chain(amounts.map(|allowance| &allowance.claim))
+    }
+
     /// The group, and those that it is in, from the inside out.
     fn groups(&self) -> impl Iterator<Item = &Group> {
-        std::iter::successors(self.group.as_deref(), |group| group.parent.as_deref())
+        self.group.iter().flat_map(|group| group.with_parents())
     }
 }
 
@@ -392,6 +486,11 @@ impl Group {
     /// Its limits.
     pub(crate) const fn limit_set(&self) -> &LimitSet {
         &self.limits
+    }
+
+    /// It, and those that it is in, from the inside out.
+    fn with_parents(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |group| group.parent.as_deref())
     }
 }
 

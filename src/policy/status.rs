@@ -89,6 +89,7 @@ pub(crate) mod tests {
             amount: Units::new(amount),
             window: Window::sliding(NonZeroMillis::MINUTE),
             enforcement: Enforcement::default(),
+            allowance: None,
         });
         let (used, reset, wait) = state;
         let fit = match u64::try_from(wait) {

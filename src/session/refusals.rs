@@ -36,12 +36,13 @@ struct Counter {
     identity: Arc<str>,
     name: Arc<str>,
     window: Window,
-    limit: Units,
 }
 
 /// What is known of a counter.
 #[derive(Clone, Copy, Debug)]
 struct Known {
+    /// The amount and the window under which that is so. Requests may say amounts of their own under one counter.
+    bound: (Units, Window),
     state: WindowState,
     /// When that was its state.
     at: Millis,
@@ -64,7 +65,14 @@ impl Refusals {
             };
             let counter = Counter::of(line);
             let unasked = self.counters.get(&counter).map_or(0, |known| known.unasked);
-            let known = Known { state: *state, at: now, refused, ask_at: now + ASK_EVERY, unasked };
+            let known = Known {
+                bound: bound(line),
+                state: *state,
+                at: now,
+                refused,
+                ask_at: now + ASK_EVERY,
+                unasked,
+            };
             if self.counters.len() < MAX_COUNTERS || self.counters.contains_key(&counter) {
                 self.counters.insert(counter, known);
             }
@@ -88,7 +96,8 @@ impl Refusals {
         let mut is_refused = false;
         for line in reservation.lines.iter().filter(|line| may_refuse(line)) {
             // A clock that was set back says nothing about what was remembered by the old one.
-            let known = self.counters.get(&Counter::of(line)).filter(|known| known.at <= now);
+            let known = self.counters.get(&Counter::of(line));
+            let known = known.filter(|known| known.at <= now && known.bound == bound(line));
             let Some(known) = known else { continue };
             let wait = known.refused.filter(|(cost, until)| line.cost >= *cost && *until > now);
             if wait.is_some() && known.ask_at <= now {
@@ -149,8 +158,7 @@ impl Counter {
             scope: Arc::clone(&applied.scope),
             identity: Arc::clone(&applied.identity),
             name: Arc::clone(&applied.limit.name),
-            window: applied.limit.window,
-            limit: applied.limit.amount,
+            window: applied.limit.window.counted(),
         }
     }
 }
@@ -161,6 +169,10 @@ impl Known {
         let fit = wait.and_then(Millis::non_zero).map_or(Fit::Now, Fit::After);
         WindowState { used: self.state.used, reset: self.state.reset - (now - self.at), fit }
     }
+}
+
+fn bound(line: &Line) -> (Units, Window) {
+    (line.applied.limit.amount, line.applied.limit.window)
 }
 
 fn may_refuse(line: &Line) -> bool {
@@ -249,6 +261,19 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_is_remembered_once_whatever_amount_requests_say() {
+        let mut refusals = Refusals::default();
+        for amount in 100..200 {
+            refusals.remember(&tokens(amount, 5), &[refused(9_000)], at(0));
+        }
+        assert_eq!(refusals.counters.len(), 1);
+        assert_eq!(waits(&refusals, &tokens(199, 5), 1), Some(8_999));
+        assert_eq!(waits(&refusals, &tokens(150, 5), 1), None, "nobody knows under this one");
+        refusals.forget(&tokens(120, 5));
+        assert_eq!(waits(&refusals, &tokens(199, 5), 1), None, "something was given back");
+    }
+
+    #[test]
     fn the_limits_beside_the_one_that_refuses_are_shown_as_they_were() {
         let mut refusals = Refusals::default();
         let limits = || vec![limit(Metric::Requests, 9), limit(Metric::TotalTokens, 100)];
@@ -276,15 +301,19 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_what_has_passed_makes_room() {
         let mut refusals = Refusals::default();
-        for limit in 100..100 + 2 * MAX_COUNTERS as u64 {
-            refusals.remember(&tokens(limit, 5), &[refused(1_000)], at(0));
+        let of = |number: usize| {
+            let applied = Applied { identity: number.to_string().into(), ..limit(Metric::TotalTokens, 100) };
+            reservation(vec![applied], 5, false)
+        };
+        for number in 0..2 * MAX_COUNTERS {
+            refusals.remember(&of(number), &[refused(1_000)], at(0));
         }
         assert_eq!(refusals.counters.len(), MAX_COUNTERS);
-        let first = tokens(100, 5);
+        let first = of(0);
         refusals.remember(&first, &[refused(1_001)], at(1));
         assert_eq!(waits(&refusals, &first, 1), Some(1_001), "who has a place keeps it");
         refusals.remember(&first, &[refused(999)], at(1));
-        let new = tokens(1_000_000, 5);
+        let new = of(1_000_000);
         refusals.remember(&new, &[refused(1_000)], at(0));
         assert_eq!(waits(&refusals, &new, 0), None);
         refusals.remember(&new, &[refused(1_000)], SECOND);

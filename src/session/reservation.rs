@@ -533,6 +533,7 @@ pub(super) mod tests {
             amount: Units::new(amount),
             window,
             enforcement: Enforcement::default(),
+            allowance: None,
         });
         let (scope, identity, owner) = ("scope".into(), "me".into(), Owner::Key);
         Applied { scope, identity, owner, models: None, limit, dry_run: false }

@@ -12,13 +12,16 @@ use super::{RequestFacts, Session};
 use crate::answer::refusal::Refusal;
 use crate::codec::{content_encoding, media_type};
 use crate::config::{AcceptEncoding, Messages};
-use crate::identity::RequestView;
+use crate::identity::{ReadOnce, RequestView};
 use crate::policy::endpoints::Route;
-use crate::policy::{Candidates, Subject};
+use crate::policy::{Candidates, Claims, Subject};
 use crate::request::Endpoint;
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::series::{Count, SenderLabels, Unlimited, Verdict};
+
+/// Why a request has the limits that it has, in the access log: it did not say its own.
+const UNKNOWN_PLAN: &str = "unknown_plan";
 
 /// Decides from the headers how the request goes on.
 pub(super) fn begin<S: SharedData>(
@@ -28,8 +31,9 @@ pub(super) fn begin<S: SharedData>(
 ) -> Session {
     let method = request.header(":method").unwrap_or_default();
     let path = request.header(":path").unwrap_or_default();
-    let (route, way, subject) = match sort(request, &method, &path, cx.config, || cx.config.identity(request))
-    {
+    let once = ReadOnce::new(request);
+    let sender: &dyn RequestView = if cx.config.asks_requests() { &once } else { request };
+    let (route, way, subject) = match sort(sender, &method, &path, cx.config, || cx.config.identity(sender)) {
         Sorted::Inspected => {
             cx.read_clock();
             cx.not_limited(Unlimited::Path);
@@ -62,6 +66,10 @@ pub(super) fn begin<S: SharedData>(
         }
         Sorted::Limited { route, way, subject } => (route, way, subject),
     };
+    if subject.claims().is_some_and(Claims::misses) {
+        // What becomes of the request is a better reason, if there is one.
+        cx.log(Field::Reason, UNKNOWN_PLAN);
+    }
     cx.read_clock();
     Arrival { request, end_of_stream, route, subject }.follow(way, cx)
 }

@@ -92,7 +92,7 @@ pub fn sort(
         return passes;
     }
     let identity = identity();
-    match config.access(identity.as_ref()) {
+    match config.access_of(identity.as_ref(), request) {
         Access::Rejected => Sorted::Rejected { route, identity },
         Access::Unlimited if way == Way::Reject && !config.exempts(identity.as_ref()) => {
             Sorted::Closed { route, subject: config.unlimited(identity.as_ref()) }

@@ -19,11 +19,12 @@ pub enum Field {
     Decision,
     /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`, `encoding`,
     /// `endpoint` or `upgrade`; whether it fits later, `used_up`, or never, `never_fits`; `client_left` if its client
-    /// did before it could be decided; or why it is not limited: an [`Unlimited`](super::series::Unlimited).
+    /// did before it could be decided; why it is not limited: an [`Unlimited`](super::series::Unlimited); or, of one
+    /// that is admitted, that it has the limits of a default because it did not say its own: `unknown_plan`.
     Reason,
     /// The id of the request's sender, as in the keys of its counters.
     Id,
-    /// The configuration's name for the key.
+    /// The configuration's name for the key, or a bounded and escaped one that the request has said.
     Name,
     /// The sender's plan.
     Plan,

@@ -1,6 +1,6 @@
 //! The fields of everything that has limits: plans, groups, models, keys, the default, and all requests together.
 
-use super::Number;
+use super::{Amount, ClaimedName, ClaimedWord, Number, Word};
 use crate::config::error::quoted;
 use crate::config::secret::Secret;
 use crate::policy::limit::Metric;
@@ -21,19 +21,19 @@ macro_rules! with_limits {
         pub struct $name {
             $($(#[$inner])* pub $field: $type,)*
             /// The most requests in any minute.
-            pub rpm: Option<Number>,
+            pub rpm: Option<Amount>,
             /// The most requests in any day.
-            pub rpd: Option<Number>,
+            pub rpd: Option<Amount>,
             /// The most tokens in any minute, prompt and completion together.
-            pub tpm: Option<Number>,
+            pub tpm: Option<Amount>,
             /// The most tokens in any day, prompt and completion together.
-            pub tpd: Option<Number>,
+            pub tpd: Option<Amount>,
             /// The most prompt tokens in any minute.
-            pub input_tpm: Option<Number>,
+            pub input_tpm: Option<Amount>,
             /// The most completion tokens in any minute.
-            pub output_tpm: Option<Number>,
+            pub output_tpm: Option<Amount>,
             /// The most requests in flight at any moment.
-            pub max_concurrency: Option<Number>,
+            pub max_concurrency: Option<Amount>,
             /// `max_concurrency`: the duration after which a request counts as ended if its Envoy has disappeared, `1s`
             /// to `1d`; `10m` by default.
             pub lease_ttl: Option<String>,
@@ -54,14 +54,14 @@ macro_rules! with_limits {
             pub fn limits(&self) -> Limits<'_> {
                 Limits {
                     shorthands: [
-                        ("rpm", Metric::Requests, NonZeroMillis::MINUTE, self.rpm),
-                        ("rpd", Metric::Requests, NonZeroMillis::DAY, self.rpd),
-                        ("tpm", Metric::TotalTokens, NonZeroMillis::MINUTE, self.tpm),
-                        ("tpd", Metric::TotalTokens, NonZeroMillis::DAY, self.tpd),
-                        ("input_tpm", Metric::InputTokens, NonZeroMillis::MINUTE, self.input_tpm),
-                        ("output_tpm", Metric::OutputTokens, NonZeroMillis::MINUTE, self.output_tpm),
+                        ("rpm", Metric::Requests, NonZeroMillis::MINUTE, self.rpm.as_ref()),
+                        ("rpd", Metric::Requests, NonZeroMillis::DAY, self.rpd.as_ref()),
+                        ("tpm", Metric::TotalTokens, NonZeroMillis::MINUTE, self.tpm.as_ref()),
+                        ("tpd", Metric::TotalTokens, NonZeroMillis::DAY, self.tpd.as_ref()),
+                        ("input_tpm", Metric::InputTokens, NonZeroMillis::MINUTE, self.input_tpm.as_ref()),
+                        ("output_tpm", Metric::OutputTokens, NonZeroMillis::MINUTE, self.output_tpm.as_ref()),
                     ],
-                    max_concurrency: self.max_concurrency,
+                    max_concurrency: self.max_concurrency.as_ref(),
                     lease_ttl: self.lease_ttl.as_deref(),
                     windows: &self.windows,
                     max_wait_ms: self.max_wait_ms,
@@ -138,20 +138,24 @@ with_terms! {
         /// The SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`.
         key_sha256: Option<Secret>,
         /// The name of the key in messages and logs.
-        name: Option<String>,
+        name: Option<Word<ClaimedName>>,
         /// A plan's name. Limits beside it replace the plan's limits for the same metric and window, and add to the
         /// others.
-        plan: Option<String>,
+        plan: Option<Word<ClaimedWord>>,
         /// A group's name. The group's limits hold for all its keys together, beside those of each key.
-        group: Option<String>,
+        group: Option<Word<ClaimedWord>>,
         /// Whether the key has no limits, not even those of `models` and `global`.
         unlimited: bool,
     }
 
     /// Limits for everybody who is not in `keys`. Each identity has its own counters.
     struct FallbackLimits {
+        /// The name of all of them in messages and logs, or where each request says its own.
+        name: Option<Word<ClaimedName>>,
         /// A plan's name, as for a key.
-        plan: Option<String>,
+        plan: Option<Word<ClaimedWord>>,
+        /// A group's name, as for a key: whoever is not in `keys` is in it.
+        group: Option<Word<ClaimedWord>>,
         /// The store `redis`: the most identities without counters that get some in a second, at each sidecar, 1 to
         /// 1000000; no bound by default. Beyond it, new ones share one counter for each limit until the second is over.
         max_new_identities_per_second: Option<Number>,
@@ -177,9 +181,9 @@ pub struct Terms<'a> {
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
     /// Field name, metric, length of the window, and the amount if the field is given.
-    pub shorthands: [(&'static str, Metric, NonZeroMillis, Option<Number>); 6],
+    pub shorthands: [(&'static str, Metric, NonZeroMillis, Option<&'a Amount>); 6],
     /// The most requests in flight.
-    pub max_concurrency: Option<Number>,
+    pub max_concurrency: Option<&'a Amount>,
     /// The length of a lease on a place.
     pub lease_ttl: Option<&'a str>,
     /// Limits over other windows.
@@ -200,7 +204,7 @@ pub struct Window {
     /// What is counted.
     pub metric: WindowMetric,
     /// The most that any window admits: a whole number; for `cost_usd`, dollars with at most 6 decimals.
-    pub limit: Number,
+    pub limit: Amount,
     /// The window's length: a duration such as `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most. `1mo` is a month of
     /// the calendar in UTC, for `fixed_window`.
     pub window: String,

@@ -5,6 +5,7 @@
 
 mod accounting;
 mod answer;
+mod claim;
 mod endpoints;
 mod inspect;
 mod limits;
@@ -16,6 +17,7 @@ pub use accounting::{
     PromptEstimates, StreamUsage, Weights,
 };
 pub use answer::{Headers, Messages, Rejection};
+pub use claim::{Amount, ClaimedAmount, ClaimedName, ClaimedWord, Word};
 pub use endpoints::{Endpoint, HeadersMode, WebSocket};
 pub use inspect::Inspect;
 #[cfg(test)]

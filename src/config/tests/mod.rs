@@ -1,5 +1,6 @@
 //! The meaning of good configurations, and the messages of bad ones: every file in `tests/data/config`.
 
+mod claims;
 mod page;
 mod reference;
 mod schema;

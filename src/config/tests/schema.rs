@@ -4,7 +4,7 @@
 //! `llm-rate-limit check` checks their ranges, and which fields depend on each other.
 
 use crate::config::document::Number;
-use crate::config::raw::{Encoding, Fallback, FallbackLimits, Messages, Root};
+use crate::config::raw::{Amount, ClaimedAmount, Encoding, Fallback, FallbackLimits, Messages, Root, Word};
 use crate::config::secret::Secret;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
@@ -78,6 +78,34 @@ impl JsonSchema for Secret {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string"})
+    }
+}
+
+impl<C: JsonSchema> JsonSchema for Word<C> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("WordOr{}", C::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [{"type": "string"}, generator.subschema_for::<C>()]})
+    }
+}
+
+impl JsonSchema for Amount {
+    fn schema_name() -> Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [{"type": "number"}, generator.subschema_for::<ClaimedAmount>()]})
     }
 }
 

@@ -338,7 +338,7 @@ fn the_next_call_has_the_number_of_those_that_were_refused_from_memory() {
     for stream in 2..5 {
         assert_eq!(status(&worker.request_headers(stream, &chat(), true, NOW).directive), 429);
     }
-    let later = NOW + Millis::new(100);
+    let later = NOW + 100;
     worker.request_headers(5, &chat(), true, later);
     assert_eq!(worker.turn(later).callouts[0].unasked.as_deref(), Some("0=3"));
 }
