@@ -4,9 +4,10 @@
 -- KEYS        The counter of each window; then the indexes of the identities, each once, since Lua takes long for long
 --             texts; then for each call what the script says.
 -- ARGV        1: now_ms, 0 for Redis's clock; 2: the number of windows, which are all different counters; 3: the number
---             of indexes; for each window seven values: algorithm, window_ms, parameter (segments or burst, else 0),
---             limit, 1 if the limit is enforced or 0, the place of its index in KEYS, and its field in that. Then for
---             each call: what the script says, the number of its windows, and for each its number and the cost.
+--             of indexes; for each window seven values: algorithm, window_ms, parameter (segments, burst or
+--             edges of a calendar, else 0), limit, 1 if the limit is enforced or 0, the place of its index in KEYS, and
+--             its field in that. Then for each call: what the script says, the number of its windows, and for each its
+--             number and the cost.
 -- Returns     The functions below. A script replies with a list that has the reply to each call, in order.
 -- Complexity  O(windows) and what each algorithm's `read` takes.
 --
@@ -42,7 +43,7 @@ local function window_at(number, in_force)
   if not window then
     local at = FIRST + VALUES * (number - 1)
     local algorithm, limit = algorithm_named(ARGV[at]), tonumber(ARGV[at + 3])
-    local window_ms, parameter = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    local window_ms, parameter = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) or ARGV[at + 2]
     window = {
       algorithm = algorithm,
       reading = algorithm.read(KEYS[number], now, window_ms, parameter, limit, in_force),

@@ -4,6 +4,7 @@
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::twin::Twin;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle};
+use llm_rate_limit::window::calendar::{Calendar, CalendarName, Edges};
 use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, Counter, Window, WindowState};
 use llm_rate_limit_cli::store::call::{self, Call, Group};
@@ -72,47 +73,82 @@ fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
 /// own clock during a history.
 fn a_window(length_ms: impl Strategy<Value = u64>, max_burst: u64) -> impl Strategy<Value = Window> {
     let segments = prop_oneof![Just(1), Just(2), Just(7), Just(60), Just(250)];
-    (length_ms, segments, 0..max_burst, 0..6_u8).prop_map(|(length_ms, segments, burst, which)| {
+    (length_ms, segments, 0..max_burst, 0..7_u8).prop_map(|(length_ms, segments, burst, which)| {
         let algorithm = match which {
             0 | 1 => Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() },
             2 => Algorithm::FixedWindow,
             3 => Algorithm::CalendarMonth,
             4 => Algorithm::TokenBucket { burst: Units::new(burst) },
+            5 => Algorithm::CalendarWindow(calendar(length_ms, BEGIN_MS)),
             _ => Algorithm::Concurrency,
         };
         Window { length: NonZeroMillis::new(length_ms).unwrap(), algorithm }
     })
 }
 
+/// A calendar whose periods differ in length, by up to a fifth of `length_ms`, as the filter knows it at `now_ms`.
+fn calendar(length_ms: u64, now_ms: u64) -> Calendar {
+    let edge = |period: u64| period * length_ms + period % 4 * (length_ms / 15);
+    let period =
+        (0..).map(|before| now_ms / length_ms - before).find(|period| edge(*period) <= now_ms).unwrap();
+    let edges = Edges::new([period - 1, period, period + 1, period + 2].map(edge).map(Millis::new));
+    Calendar { name: CalendarName::new("1d-Europe/Paris").unwrap(), edges }
+}
+
+/// The same window, as the filter sends it at `now_ms`.
+fn sent_at(window: Window, now_ms: u64) -> Window {
+    match window.algorithm {
+        Algorithm::CalendarWindow(_) => {
+            Window::calendar(window.length, calendar(window.length.get().get(), now_ms))
+        }
+        _ => window,
+    }
+}
+
 /// Runs a history on the scripts and on the twin and compares every answer.
 fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Result<(), TestCaseError> {
+    compare_skewed(scripts, limits, steps, 0)
+}
+
+/// The same, where the clock of the filter, by which it knows the calendar, is ahead of Redis's by so much.
+fn compare_skewed(
+    scripts: &Scripts,
+    limits: &[(Window, u64)],
+    steps: &[Step],
+    skew_ms: u64,
+) -> Result<(), TestCaseError> {
     let () = scripts.redis.ask(&["FLUSHALL"]);
     let (mut now_ms, mut hundredths) = (BEGIN_MS, 100);
     let part = |of: u64, hundredths: u64| {
         u64::try_from((u128::from(of) * u128::from(hundredths)).div_ceil(100)).unwrap()
     };
-    let charges = |costs: &[u64; 3], enforced: &[bool; 3], limit_hundredths| -> Vec<Charge> {
+    let charges = |costs: &[u64; 3], enforced: &[bool; 3], limit_hundredths, now_ms: u64| -> Vec<Charge> {
         let named =
             limits.iter().zip(costs.iter().zip(enforced)).zip(["requests", "input_tokens", "cost_usd"]);
         named
             .map(|(((window, limit), (cost, enforced)), name)| Charge {
                 enforced: *enforced,
-                ..team_charge(name, *window, part(*limit, limit_hundredths), part(*limit, *cost))
+                ..team_charge(
+                    name,
+                    sent_at(*window, now_ms),
+                    part(*limit, limit_hundredths),
+                    part(*limit, *cost),
+                )
             })
             .collect()
     };
     let all = [true; 3];
-    let mut twin = Twin::new(&charges(&[0; 3], &all, hundredths));
+    let mut twin = Twin::new(&charges(&[0; 3], &all, hundredths, now_ms + skew_ms));
     for step in steps {
         match step {
             Step::Reserve { id, costs, enforced } => {
-                let charges = charges(costs, enforced, hundredths);
+                let charges = charges(costs, enforced, hundredths, now_ms + skew_ms);
                 let answer = scripts.reserve(&id.to_string(), &charges, now_ms);
                 let expected = twin.reserve(&id.to_string(), &charges, now_ms.into());
                 prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
             }
             Step::Settle { id, costs, if_absent, extend } => {
-                let charges = charges(costs, &all, hundredths);
+                let charges = charges(costs, &all, hundredths, now_ms + skew_ms);
                 let name = id.to_string();
                 let expected = twin.settle(&name, &charges, *if_absent, *extend, now_ms.into());
                 if *extend {
@@ -129,13 +165,13 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
                 }
             }
             Step::Detach { id, costs } => {
-                let charges = charges(costs, &all, hundredths);
+                let charges = charges(costs, &all, hundredths, now_ms + skew_ms);
                 let answer = scripts.detach(&id.to_string(), &charges, now_ms);
                 let expected = twin.detach(&id.to_string(), &charges, now_ms.into());
                 prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
             }
             Step::Peek { costs } => {
-                let charges = charges(costs, &all, hundredths);
+                let charges = charges(costs, &all, hundredths, now_ms + skew_ms);
                 let answer = scripts.peek(&charges, now_ms);
                 prop_assert_eq!(answer, twin.peek(&charges, now_ms.into()), "{:?} at {}", step, now_ms);
             }
@@ -143,7 +179,7 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
             Step::Limit { hundredths: new } => hundredths = *new,
         }
     }
-    let nothing = charges(&[0; 3], &all, hundredths);
+    let nothing = charges(&[0; 3], &all, hundredths, now_ms + skew_ms);
     prop_assert_eq!(scripts.peek(&nothing, now_ms), twin.peek(&nothing, now_ms.into()), "at the end");
     for key in scripts.keys() {
         prop_assert!(key.starts_with("llmrl:3::{team}:"), "{} has another tag", key);
@@ -154,7 +190,7 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
             // The segments of the window, the one that is leaving, and a field for all of them.
             Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 2,
             Algorithm::Concurrency => 62,
-            Algorithm::FixedWindow | Algorithm::CalendarMonth => 3,
+            Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::CalendarWindow(_) => 3,
             Algorithm::TokenBucket { .. } => 7,
         };
         let fields: u64 = scripts.redis.ask(&["HLEN", &key(&charge)]);
@@ -188,28 +224,28 @@ fn compare_together(
 ) -> Result<(), TestCaseError> {
     let () = scripts.redis.ask(&["FLUSHALL"]);
     let mut now_ms = BEGIN_MS;
-    let charges = |costs: &[u64; 3], enforced: &[bool; 3]| -> Vec<Charge> {
+    let charges = |costs: &[u64; 3], enforced: &[bool; 3], now_ms: u64| -> Vec<Charge> {
         let names = ["requests", "input_tokens", "cost_usd"];
         let of = |(n, (window, limit)): (usize, &(Window, u64))| Charge {
             enforced: enforced[n],
-            ..team_charge(names[n], *window, *limit, limit * costs[n] / 100)
+            ..team_charge(names[n], sent_at(*window, now_ms), *limit, limit * costs[n] / 100)
         };
         limits.iter().enumerate().map(of).collect()
     };
     let all = [true; 3];
-    let mut twin = Twin::new(&charges(&[0; 3], &all));
+    let mut twin = Twin::new(&charges(&[0; 3], &all, now_ms));
     for (steps, ms) in rounds {
         let asked: Vec<Asked> = steps
             .iter()
             .map(|step| {
                 let (settle, expected) = match step {
                     Step::Reserve { id, costs, enforced } => {
-                        let charges = charges(costs, enforced);
+                        let charges = charges(costs, enforced, now_ms);
                         let (admitted, states) = twin.reserve(&id.to_string(), &charges, now_ms.into());
                         (settlement(&id.to_string(), &charges, None, false), (i64::from(admitted), states))
                     }
                     Step::Settle { id, costs, if_absent, extend } => {
-                        let charges = charges(costs, &all);
+                        let charges = charges(costs, &all, now_ms);
                         let name = id.to_string();
                         let done = twin.settle(&name, &charges, *if_absent, *extend, now_ms.into());
                         let states = twin.peek(&charges, now_ms.into());
@@ -238,7 +274,7 @@ fn compare_together(
         }
         now_ms = now_ms.saturating_add_signed(*ms);
     }
-    let nothing = charges(&[0; 3], &all);
+    let nothing = charges(&[0; 3], &all, now_ms);
     prop_assert_eq!(scripts.peek(&nothing, now_ms), twin.peek(&nothing, now_ms.into()), "at the end");
     Ok(())
 }
@@ -277,6 +313,7 @@ fn calls_that_come_together_empty_a_counter_as_one_after_the_other() {
     let minute = NonZeroMillis::MINUTE;
     let windows = [
         Window::fixed(minute),
+        Window::calendar(minute, calendar(60_000, BEGIN_MS)),
         Window::token_bucket(minute, Units::new(100)),
         Window::sliding(minute),
         Window::concurrency(minute),
@@ -313,6 +350,21 @@ fn scripts_and_twin_agree_on_every_history() {
     let limits = prop::collection::vec((a_window(30_000..120_000_u64, 1_500), limit), 1..=3);
     let steps = prop::collection::vec(a_step(12, 3_000), 1..80);
     proptest!(config(192), |(limits in limits, steps in steps)| compare(&scripts, &limits, &steps)?);
+}
+
+/// The filter's clock is wrong by up to three periods, of which its edges are around two.
+#[test]
+fn scripts_and_twin_agree_on_a_calendar_that_another_clock_knows() {
+    let scripts = Scripts::start();
+    let windows = (30_000..120_000_u64).prop_map(|length_ms| {
+        Window::calendar(NonZeroMillis::new(length_ms).unwrap(), calendar(length_ms, BEGIN_MS))
+    });
+    let limits = prop::collection::vec((windows, 0..100_u64), 1..=3);
+    let steps = prop::collection::vec(a_step(12, 3_000), 1..80);
+    let skew_ms = prop_oneof![0..1_000_u64, 0..300_000_u64];
+    proptest!(config(96), |(limits in limits, steps in steps, skew_ms in skew_ms)| {
+        compare_skewed(&scripts, &limits, &steps, skew_ms)?;
+    });
 }
 
 /// Histories of months and years, with numbers so large that a Lua number cannot hold their products.

@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
 use llm_rate_limit::window::period::Period;
+use llm_rate_limit::window::calendar::{Calendar, CalendarName, Edges};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
 use llm_rate_limit_cli::script;
 use llm_rate_limit_cli::store::call::{self, Call, Group};
@@ -102,10 +103,15 @@ fn number(byte: u8, bits: u8) -> u64 {
 fn window([algorithm, length, bits, segments, more, burst, _]: [u8; 7]) -> Window {
     let length = NonZeroMillis::new(number(length, bits % 33).max(SHORTEST)).unwrap();
     let segments = NonZeroU32::new(u32::from(segments) << (more % 7)).unwrap_or(NonZeroU32::MIN);
-    let algorithm = match algorithm % 5 {
+    let algorithm = match algorithm % 6 {
         0 => Algorithm::SlidingWindow { segments },
         1 => Algorithm::FixedWindow,
         2 => return Window::calendar_month(),
+        5 => {
+            let name = CalendarName::new("1d-Europe/Paris").unwrap();
+            let edge = |n: u8| Millis::new(number(burst, more)) + length.get() * n.into();
+            return Window::calendar(length, Calendar { name, edges: Edges::new([0, 1, 2, 3].map(edge)) });
+        }
         3 => Algorithm::TokenBucket { burst: Units::new(number(burst, more)) },
         _ => Algorithm::Concurrency,
     };
@@ -215,6 +221,10 @@ impl Books {
                     Algorithm::SlidingWindow { .. } | Algorithm::Concurrency => one.at + length > now,
                     Algorithm::FixedWindow => {
                         let period = Period::Length(charge.window.length);
+                        index(period, one.at) == index(period, now)
+                    }
+                    Algorithm::CalendarWindow(Calendar { edges, .. }) => {
+                        let period = Period::Calendar(edges, charge.window.length);
                         index(period, one.at) == index(period, now)
                     }
                     Algorithm::CalendarMonth => index(Period::Month, one.at) == index(Period::Month, now),

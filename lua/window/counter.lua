@@ -26,6 +26,8 @@ local function algorithm_named(name)
     algorithm = fixed_window(periods_of_length())
   elseif name == 'calendar_month' then
     algorithm = fixed_window(calendar_months())
+  elseif name == 'calendar_window' then
+    algorithm = fixed_window(calendar_windows())
   elseif name == 'token_bucket' then
     algorithm = token_bucket()
   elseif name == 'concurrency' then

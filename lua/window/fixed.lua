@@ -1,8 +1,8 @@
--- fixed_window(index, ends_at): fixed windows on a Redis hash, over the periods that the two functions define (see
--- period.lua). Twin of src/window/fixed.rs, which argues the arithmetic.
+-- fixed_window(index, ends_at, begins_at): fixed windows on a Redis hash, over the periods that the three functions
+-- define (see period.lua). Twin of src/window/fixed.rs, which argues the arithmetic.
 --
 -- KEYS        None by itself: `read` takes the counter's key.
--- ARGV        None by itself: `read` takes window_ms.
+-- ARGV        None by itself: `read` takes window_ms and the parameter of the window.
 -- Returns     An algorithm, the table of functions below. `read` returns a reading, the first argument of all others.
 -- Complexity  O(1).
 --
@@ -10,27 +10,33 @@
 --   i          the number of the current period
 --   u          the units charged in that period, less refunds
 --   o          how many periods that number is ahead of the clock; absent until the clock steps back
-local function fixed_window(index, ends_at)
+local function fixed_window(index, ends_at, begins_at)
   -- How much longer than its period Redis keeps a counter, in milliseconds: the clock of a replica that takes over may
   -- be behind.
   local MAX_CLOCK_LAG_MS = 60000
 
   -- Reads the counter under `key`. It begins anew in a later period. If the clock has stepped back to an earlier one,
   -- what is used counts until the end of that one, and the number stays, so that refunds find their charge.
-  local function read(key, now, window_ms)
+  local function read(key, now, window_ms, parameter)
     local fields, is_foreign = try('HMGET', key, 'i', 'u', 'o')
-    local by_clock = index(now, window_ms)
-    local reading =
-      { key = key, now = now, window_ms = window_ms, index = by_clock, by_clock = by_clock, used = 0, lead = 0 }
+    local by_clock = index(now, window_ms, parameter)
+    local reading = {
+      key = key,
+      now = now,
+      window_ms = window_ms,
+      parameter = parameter,
+      index = by_clock,
+      by_clock = by_clock,
+      used = 0,
+      lead = 0,
+    }
     local counted, used, lead = whole(fields[1]), whole(fields[2]), whole(fields[3]) or 0
     if not counted or not used or used == 0 or counted < by_clock + lead then
       reading.ended = is_foreign or fields[1] or fields[2] or fields[3]
       return reading
     end
     reading.index, reading.used, reading.stored = counted, used, true
-    local number = counted - lead
-    local begins_at = number > 0 and ends_at(number - 1, window_ms) or 0
-    if begins_at - now > slack_ms(window_ms) then
+    if begins_at(counted - lead, window_ms, parameter) - now > slack_ms(window_ms) then
       lead, reading.moved, reading.dirty = counted - by_clock, true, true
     end
     reading.lead = lead
@@ -38,7 +44,8 @@ local function fixed_window(index, ends_at)
   end
 
   local function left_ms(reading)
-    return math.max(ends_at(reading.index - reading.lead, reading.window_ms) - reading.now, 0)
+    local ends = ends_at(reading.index - reading.lead, reading.window_ms, reading.parameter)
+    return math.max(ends - reading.now, 0)
   end
 
   -- 0 if `cost` fits under `limit` now, -1 if it never does, else the milliseconds until it fits if nothing more is
@@ -107,7 +114,7 @@ local function fixed_window(index, ends_at)
     end
     redis.call('HSET', reading.key, 'i', decimals(reading.index), 'u', decimals(reading.used))
     if reading.moved then
-      redis.call('HSET', reading.key, 'o', reading.lead)
+      redis.call('HSET', reading.key, 'o', decimals(reading.lead))
     end
     if not reading.stored then
       redis.call('PEXPIRE', reading.key, keep_ms(reading))

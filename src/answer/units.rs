@@ -41,6 +41,7 @@ pub fn window(window: &Window) -> String {
     match window.algorithm {
         Algorithm::Concurrency => "moment".to_owned(),
         Algorithm::CalendarMonth => "1mo".to_owned(),
+        Algorithm::CalendarWindow(calendar) => calendar.name.unit().to_owned(),
         _ => window.length.get().label(),
     }
 }
@@ -114,6 +115,7 @@ pub fn date(time: Millis) -> String {
 mod tests {
     use super::*;
     use crate::policy::limit::Enforcement;
+    use crate::window::tests::days;
     use proptest::prelude::*;
 
     #[test]
@@ -186,8 +188,9 @@ mod tests {
             Window::fixed(minute),
             Window::token_bucket(minute, Units::new(1)),
             Window::calendar_month(),
+            days("1d-Europe/Paris", Millis::ZERO),
             Window::concurrency(minute),
         ];
-        assert_eq!(windows.map(|window| super::window(&window)), ["1m", "1m", "1m", "1mo", "moment"]);
+        assert_eq!(windows.map(|window| super::window(&window)), ["1m", "1m", "1m", "1mo", "1d", "moment"]);
     }
 }

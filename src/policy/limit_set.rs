@@ -7,6 +7,7 @@ use crate::policy::output_cap::{OutputCap, OutputRule};
 use crate::policy::pattern::Pattern;
 use crate::quantity::NonZeroMillis;
 use crate::window::Algorithm;
+use crate::window::calendar::CalendarName;
 use std::sync::Arc;
 
 /// The limits of a plan, a key, a key on a plan, a group, or all requests. No two limits in one list have the same
@@ -139,12 +140,13 @@ impl LimitSet {
     }
 }
 
-/// The place of a limit in a list: a metric over a duration, a metric over a calendar month, or the requests in flight,
-/// however long their leases are. A list has at most one limit per slot.
+/// The place of a limit in a list: a metric over a duration, a metric over a calendar month or the periods of another
+/// calendar, or the requests in flight, however long their leases are. A list has at most one limit per slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slot {
     Length(Metric, NonZeroMillis),
     Month(Metric),
+    Calendar(Metric, CalendarName),
     Concurrency,
 }
 
@@ -154,6 +156,7 @@ impl Slot {
         match limit.window.algorithm {
             Algorithm::Concurrency => Self::Concurrency,
             Algorithm::CalendarMonth => Self::Month(limit.metric),
+            Algorithm::CalendarWindow(calendar) => Self::Calendar(limit.metric, calendar.name),
             Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow | Algorithm::TokenBucket { .. } => {
                 Self::Length(limit.metric, limit.window.length)
             }

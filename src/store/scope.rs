@@ -43,9 +43,13 @@ pub(super) fn counter_name(owner: Hash, limit_name: &str, window: &Window) -> Na
         Algorithm::SlidingWindow { segments } => segments.get(),
         _ => 0,
     };
+    let calendar = match &algorithm {
+        Algorithm::CalendarWindow(calendar) => Some(calendar.name.as_str()),
+        _ => None,
+    };
     // No part has a byte of zero but the numbers, whose length is fixed.
-    let texts = [limit_name, algorithm.name()];
-    let with_texts = texts.into_iter().fold(owner, |hash, text| hash.with(text.bytes().chain([0])));
+    let texts = [limit_name, algorithm.name()].into_iter().chain(calendar);
+    let with_texts = texts.fold(owner, |hash, text| hash.with(text.bytes().chain([0])));
     with_texts.with(length.get().get().to_be_bytes()).with(segments.to_be_bytes()).name()
 }
 
@@ -117,9 +121,9 @@ impl<'b> Scope<'b> {
         }
         let (mut until, mut counters) = (Millis::ZERO, Vec::with_capacity(160 * self.counters.len()));
         for Slot { name, counter } in &mut self.counters {
-            let at = counter.at(now);
-            if !at.is_empty() {
-                until = until.max(now + at.lasts());
+            let lasts = counter.lasts(now);
+            if !lasts.is_zero() {
+                until = until.max(now + lasts);
                 counters.extend_from_slice(name);
                 counter.encode(&mut counters);
             }
@@ -137,7 +141,7 @@ impl<'b> Scope<'b> {
         if let Some(Unread { mut counters, .. }) = self.unread.take() {
             self.counters = std::iter::from_fn(|| Slot::decode(&mut counters)).collect();
         }
-        self.counters.retain_mut(|slot| !slot.counter.at(now).is_empty());
+        self.counters.retain_mut(|slot| !slot.counter.lasts(now).is_zero());
         &mut self.counters
     }
 

@@ -280,7 +280,11 @@ impl<'b> Shard<'b> {
                 }
                 let name = counter_name(last.1, &charge.name, &charge.window);
                 let slot = || Slot { name, counter: Counter::new(&charge.window, charge.limit) };
-                index_or_push(slots, |slot| slot.name == name, slot)
+                let place = index_or_push(slots, |slot| slot.name == name, slot);
+                if let Some(slot) = slots.get_mut(place) {
+                    slot.counter.keep_up(&charge.window);
+                }
+                place
             })
             .collect();
         Counters { slots, places, charges, now, place: counters_at }

@@ -41,9 +41,10 @@ impl Twin {
     /// Lets time pass. As in stores, an empty counter is forgotten and begins anew under the limit of `charges`.
     fn forget_empty(&mut self, charges: &[Charge], now: Millis) {
         for (counter, charge) in self.counters.iter_mut().zip(charges) {
-            if counter.at(now).is_empty() {
+            if counter.lasts(now).is_zero() {
                 *counter = Counter::new(&charge.window, charge.limit);
             }
+            counter.keep_up(&charge.window);
         }
     }
 

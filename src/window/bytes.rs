@@ -5,6 +5,7 @@
 //! more. So a window of 60 segments with thousands of tokens in each takes about 133 bytes.
 
 use super::bucket::{Level, Low, Rate};
+use super::calendar::Edges;
 use super::clock::Lead;
 use super::period::Period;
 use super::sliding::{MAX_HALVINGS, Segment, Shape};
@@ -19,6 +20,7 @@ const LEASES: u8 = 1;
 const FIXED: u8 = 2;
 const MONTH: u8 = 3;
 const BUCKET: u8 = 4;
+const CALENDAR: u8 = 5;
 const KINDS: u8 = 8;
 
 impl Counter {
@@ -34,6 +36,12 @@ impl Counter {
             }
             Self::Fixed(Period::Month, counter) => {
                 out.push(MONTH);
+                push_fixed(out, counter);
+            }
+            Self::Fixed(Period::Calendar(edges, length), counter) => {
+                out.push(CALENDAR);
+                push_edges(out, *edges);
+                push(out, length.get().get());
                 push_fixed(out, counter);
             }
             Self::Bucket(rate, counter) => {
@@ -53,6 +61,10 @@ impl Counter {
             LEASES => take_sliding(bytes, halvings).map(|(shape, counter)| Self::Leases(shape, counter)),
             FIXED => Some(Self::Fixed(Period::Length(NonZeroMillis::new(take(bytes)?)?), take_fixed(bytes)?)),
             MONTH => Some(Self::Fixed(Period::Month, take_fixed(bytes)?)),
+            CALENDAR => {
+                let (edges, length) = (take_edges(bytes)?, NonZeroMillis::new(take(bytes)?)?);
+                Some(Self::Fixed(Period::Calendar(edges, length), take_fixed(bytes)?))
+            }
             BUCKET => take_bucket(bytes).map(|(rate, counter)| Self::Bucket(rate, counter)),
             _ => None,
         }
@@ -127,6 +139,24 @@ fn take_fixed(bytes: &mut &[u8]) -> Option<fixed::Counter> {
     Some(fixed::Counter { index: take(bytes)?, used: Units::new(take(bytes)?), lead: take(bytes)? })
 }
 
+/// The first of them, and the length of each period.
+fn push_edges(out: &mut Vec<u8>, edges: Edges) {
+    let mut before = Millis::ZERO;
+    for edge in edges.get() {
+        push(out, (edge - before).get());
+        before = edge;
+    }
+}
+
+fn take_edges(bytes: &mut &[u8]) -> Option<Edges> {
+    let (mut edges, mut before) = (Edges::UNKNOWN.get(), Millis::ZERO);
+    for edge in &mut edges {
+        before += Millis::new(take(bytes)?);
+        *edge = before;
+    }
+    Some(Edges::new(edges))
+}
+
 /// The times and units of lows grow from one to the next, so the differences are small; those of damaged bytes wrap
 /// around.
 fn push_bucket(out: &mut Vec<u8>, rate: Rate, counter: &bucket::Counter) {
@@ -166,6 +196,7 @@ fn take_bucket(bytes: &mut &[u8]) -> Option<(Rate, bucket::Counter)> {
 mod tests {
     use super::*;
     use crate::store::shard::COARSE_BYTES;
+    use crate::window::tests::uneven;
     use crate::window::{Algorithm, ChargedParts, Window};
     use proptest::prelude::*;
     use std::num::NonZeroU32;
@@ -175,13 +206,14 @@ mod tests {
     fn a_window() -> impl Strategy<Value = Window> {
         let length = prop_oneof![1u64..100, 1_000u64..5_000, Just(60_000), Just(86_400_000)];
         let segments = prop_oneof![1u32..12, Just(60), Just(1_000)];
-        (length, segments, 0u64..400, 0u8..5).prop_map(|(length, segments, burst, which)| {
+        (length, segments, 0u64..400, 0u8..6).prop_map(|(length, segments, burst, which)| {
             let length = NonZeroMillis::new(length).unwrap();
             let algorithm = match which {
                 0 => Algorithm::SlidingWindow { segments: NonZeroU32::new(segments).unwrap() },
                 1 => Algorithm::FixedWindow,
                 2 => Algorithm::CalendarMonth,
                 3 => Algorithm::TokenBucket { burst: Units::new(burst) },
+                4 => return uneven(length, Millis::new(NOW) - length.get()),
                 _ => Algorithm::Concurrency,
             };
             Window { length, algorithm }

@@ -1,6 +1,7 @@
 //! A counter of any algorithm, as the local store keeps it for a window, and the steps of a reservation: reserve,
 //! extend, detach, settle. The arithmetic is in the files of the algorithms.
 
+use super::calendar::Calendar;
 use super::parts::ChargedParts;
 use super::period::Period;
 use super::{Algorithm, Fit, Window, WindowState, bucket, fixed, leases, sliding};
@@ -29,6 +30,9 @@ impl Counter {
             }
             Algorithm::FixedWindow => Self::Fixed(Period::Length(length), fixed::Counter::default()),
             Algorithm::CalendarMonth => Self::Fixed(Period::Month, fixed::Counter::default()),
+            Algorithm::CalendarWindow(Calendar { edges, .. }) => {
+                Self::Fixed(Period::Calendar(edges, length), fixed::Counter::default())
+            }
             Algorithm::TokenBucket { burst } => {
                 Self::Bucket(bucket::Rate::new(length, limit, burst), bucket::Counter::default())
             }
@@ -44,6 +48,28 @@ impl Counter {
             Self::Fixed(..) => false,
             Self::Bucket(rate, counter) => counter.halve_lows(*rate),
         }
+    }
+
+    /// Takes the edges of the periods around now from `window`, if it has any. Call this before [`Counter::at`].
+    pub const fn keep_up(&mut self, window: &Window) {
+        if let (Self::Fixed(Period::Calendar(edges, _), _), Algorithm::CalendarWindow(calendar)) =
+            (self, window.algorithm)
+        {
+            *edges = calendar.edges;
+        }
+    }
+
+    /// The duration from `now` until the counter equals a new one if nothing more is charged; zero if it does. If the
+    /// clock was set back, the edges of a calendar may be those of a time to come: then nothing has ended, and the next
+    /// charge brings edges by which to say when it does.
+    pub fn lasts(&mut self, now: Millis) -> Millis {
+        if let Self::Fixed(period, counter) = self
+            && let Period::Calendar(edges, _) = *period
+            && !edges.have_begun(now)
+        {
+            return counter.lasts(*period, now);
+        }
+        self.at(now).lasts()
     }
 
     /// The counter at `now`, a time since the epoch. Drops what has left the window by then.
@@ -214,6 +240,7 @@ impl CounterAt<'_> {
 mod tests {
     use super::*;
     use crate::quantity::NonZeroMillis;
+    use crate::window::tests::uneven;
     use proptest::prelude::*;
     use std::num::NonZeroU32;
 
@@ -227,12 +254,13 @@ mod tests {
         let length = (100u64..5_000).prop_map(|ms| NonZeroMillis::new(ms).unwrap());
         let segments = (1u32..12).prop_map(|segments| NonZeroU32::new(segments).unwrap());
         let (burst, limit) = ((0u64..40).prop_map(Units::new), (1u64..40).prop_map(Units::new));
-        (length, segments, burst, limit, 0u8..5).prop_map(|(length, segments, burst, limit, which)| {
+        (length, segments, burst, limit, 0u8..6).prop_map(|(length, segments, burst, limit, which)| {
             let algorithm = match which {
                 0 => Algorithm::SlidingWindow { segments },
                 1 => Algorithm::FixedWindow,
                 2 => Algorithm::CalendarMonth,
                 3 => Algorithm::TokenBucket { burst },
+                4 => return (uneven(length, NOW - length.get() / 2), limit),
                 _ => Algorithm::Concurrency,
             };
             (Window { length, algorithm }, limit)
@@ -343,13 +371,22 @@ mod tests {
             let mut admitted: Vec<(u64, u64, Option<ChargedParts>, Units)> = Vec::new();
             let period = match window.algorithm {
                 Algorithm::FixedWindow => Period::Length(window.length),
+                Algorithm::CalendarWindow(calendar) => Period::Calendar(calendar.edges, window.length),
                 _ => Period::Month,
             };
             let length = window.length.get().get();
             for (passed, cost, less, which, back) in steps {
                 let before = period.index(clock.into());
                 (real, clock) = (real + passed, clock + passed);
-                ends += period.index(clock.into()) - before;
+                ends += match period {
+                    // Their numbers are times, and a step passes ten at most.
+                    Period::Calendar(..) => {
+                        let next = |at: &u64| Some(period.ends_at(*at).get());
+                        let begins = std::iter::successors(Some(before), next).skip(1);
+                        begins.take_while(|begin| *begin <= clock).count() as u64
+                    }
+                    _ => period.index(clock.into()) - before,
+                };
                 clock -= back;
                 let mut at = counter.at(clock.into());
                 // A bucket's refunds are in parts of units; it has a law of its own for them. After a window, a place
@@ -380,6 +417,7 @@ mod tests {
                             }
                             Algorithm::Concurrency => length.div_ceil(60) * 62,
                             Algorithm::FixedWindow => length + length / 60,
+                            Algorithm::CalendarWindow(_) => length * 11 / 10 + 1 + length / 60,
                             Algorithm::CalendarMonth => 31 * Millis::DAY.get() + 60_000,
                             Algorithm::TokenBucket { .. } => at.reset().get(),
                         };
@@ -397,7 +435,9 @@ mod tests {
                             Algorithm::TokenBucket { burst } => {
                                 burst.get() + (limit.get() * elapsed).div_ceil(length)
                             }
-                            Algorithm::FixedWindow | Algorithm::CalendarMonth => limit.get() * (ended - ends + 1),
+                            Algorithm::FixedWindow
+                            | Algorithm::CalendarMonth
+                            | Algorithm::CalendarWindow(_) => limit.get() * (ended - ends + 1),
                             _ if elapsed < length => limit.get(),
                             _ => continue,
                         };

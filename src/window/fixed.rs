@@ -32,6 +32,11 @@ impl Counter {
         Reading { counter: self, period, now }
     }
 
+    /// The duration from `now` until the period ends in which something is charged; zero if nothing is.
+    pub(super) fn lasts(&self, period: Period, now: Millis) -> Millis {
+        if self.used.is_zero() { Millis::ZERO } else { period.ends_at(self.number()) - now }
+    }
+
     /// The number of the current period by the clock.
     const fn number(&self) -> u64 {
         self.index.saturating_sub(self.lead)

@@ -13,6 +13,7 @@
 
 pub mod bucket;
 mod bytes;
+pub mod calendar;
 pub mod clock;
 mod counter;
 pub mod fixed;
@@ -27,6 +28,7 @@ pub use parts::{ChargedParts, MAX_PARTS, Part};
 pub use state::{Fit, WindowState};
 
 use crate::quantity::{Millis, NonZeroMillis, Units};
+use calendar::{Calendar, CalendarName, Edges};
 use period::Period;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
@@ -55,29 +57,50 @@ struct Flat {
     segments: Option<NonZeroU32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     burst: Option<Units>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calendar: Option<CalendarName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edges: Option<Edges>,
 }
 
 impl From<Window> for Flat {
     fn from(Window { length, algorithm }: Window) -> Self {
-        let (segments, burst) = match algorithm {
-            Algorithm::SlidingWindow { segments } => (Some(segments), None),
-            Algorithm::TokenBucket { burst } => (None, Some(burst)),
-            Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => (None, None),
+        let mut flat = Self {
+            window_ms: length,
+            algorithm: algorithm.into(),
+            segments: None,
+            burst: None,
+            calendar: None,
+            edges: None,
         };
-        Self { window_ms: length, algorithm: algorithm.into(), segments, burst }
+        match algorithm {
+            Algorithm::SlidingWindow { segments } => flat.segments = Some(segments),
+            Algorithm::TokenBucket { burst } => flat.burst = Some(burst),
+            Algorithm::CalendarWindow(Calendar { name, edges }) => {
+                (flat.calendar, flat.edges) = (Some(name), Some(edges));
+            }
+            Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => {}
+        }
+        flat
     }
 }
 
 impl TryFrom<Flat> for Window {
     type Error = &'static str;
 
-    fn try_from(Flat { window_ms, algorithm, segments, burst }: Flat) -> Result<Self, Self::Error> {
+    fn try_from(
+        Flat { window_ms, algorithm, segments, burst, calendar, edges }: Flat,
+    ) -> Result<Self, Self::Error> {
         let algorithm = match algorithm {
             Kind::SlidingWindow => {
                 Algorithm::SlidingWindow { segments: segments.ok_or("missing field `segments`")? }
             }
             Kind::FixedWindow => Algorithm::FixedWindow,
             Kind::CalendarMonth => Algorithm::CalendarMonth,
+            Kind::CalendarWindow => Algorithm::CalendarWindow(Calendar {
+                name: calendar.ok_or("missing field `calendar`")?,
+                edges: edges.ok_or("missing field `edges`")?,
+            }),
             Kind::TokenBucket => Algorithm::TokenBucket { burst: burst.ok_or("missing field `burst`")? },
             Kind::Concurrency => Algorithm::Concurrency,
         };
@@ -105,6 +128,9 @@ pub enum Algorithm {
     FixedWindow,
     /// A fixed window that is a month of the calendar, in UTC. The length of the window is nominal.
     CalendarMonth,
+    /// A fixed window that is a period of the calendar in a time zone: a day, a week, a month or a year. The length of
+    /// the window is nominal.
+    CalendarWindow(Calendar),
     /// A bucket of `burst` units that refills evenly, by the limit in each window (GCRA).
     TokenBucket {
         /// The most that fits at once. The label leaves it out: like a limit, it can change while the counter stays.
@@ -157,6 +183,11 @@ impl Window {
         Self { length: MONTH, algorithm: Algorithm::CalendarMonth }
     }
 
+    /// Periods of `calendar`, which are nominally as long as `length`.
+    pub const fn calendar(length: NonZeroMillis, calendar: Calendar) -> Self {
+        Self { length, algorithm: Algorithm::CalendarWindow(calendar) }
+    }
+
     /// A bucket of `burst` units that the limit refills in each `length`.
     pub const fn token_bucket(length: NonZeroMillis, burst: Units) -> Self {
         Self { length, algorithm: Algorithm::TokenBucket { burst } }
@@ -188,6 +219,10 @@ impl Window {
                 Period::Length(self.length).index(since) < Period::Length(self.length).index(now)
             }
             Algorithm::CalendarMonth => Period::Month.index(since) < Period::Month.index(now),
+            Algorithm::CalendarWindow(Calendar { edges, .. }) => {
+                let period = Period::Calendar(edges, self.length);
+                period.index(since) < period.index(now)
+            }
             // A full bucket has drained by then.
             Algorithm::TokenBucket { burst } => {
                 u128::from(age.get()) * u128::from(limit.get())
@@ -198,19 +233,24 @@ impl Window {
     }
 
     /// The window as far as it tells counters apart: two have the same one if and only if they have the same label.
-    /// Like a limit, the burst of a bucket may change while its counter stays; the length of a month is nominal.
+    /// Like a limit, the burst of a bucket may change while its counter stays, and so do the edges of a calendar; the
+    /// length of a month is nominal.
     #[must_use]
     pub const fn counted(&self) -> Self {
         match self.algorithm {
             Algorithm::TokenBucket { .. } => Self::token_bucket(self.length, Units::ZERO),
             Algorithm::CalendarMonth => Self::calendar_month(),
+            Algorithm::CalendarWindow(Calendar { name, .. }) => {
+                Self::calendar(NonZeroMillis::DAY, Calendar { name, edges: Edges::UNKNOWN })
+            }
             _ => *self,
         }
     }
 
     /// The window's name in store keys and messages: its length in the largest unit that divides it (`1m`, `90s`,
     /// `1d`, `250ms`), and any difference from the default algorithm (`1m-30` has 30 segments, `1d-fixed`,
-    /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`). Windows that count differently have different labels, so
+    /// `1m-bucket`, `10m-leases`; a calendar month is `1mo`, and a window of the calendar has the name of that, such as
+    /// `1d-Europe/Paris`). Windows that count differently have different labels, so
     /// that a change of the algorithm starts a new counter.
     pub fn label(&self) -> String {
         let length = self.length.get().label();
@@ -219,6 +259,7 @@ impl Window {
             Algorithm::SlidingWindow { segments } => format!("{length}-{segments}"),
             Algorithm::FixedWindow => format!("{length}-fixed"),
             Algorithm::CalendarMonth => "1mo".to_owned(),
+            Algorithm::CalendarWindow(Calendar { name, .. }) => name.as_str().to_owned(),
             Algorithm::TokenBucket { .. } => format!("{length}-bucket"),
             Algorithm::Concurrency => format!("{length}-leases"),
         }
@@ -226,8 +267,21 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A calendar of this name, three of whose days begin at `first`.
+    pub(crate) fn days(name: &str, first: Millis) -> Window {
+        let edges = Edges::new([0, 1, 2, 3].map(|days| first + Millis::DAY * days));
+        Window::calendar(NonZeroMillis::DAY, Calendar { name: CalendarName::new(name).unwrap(), edges })
+    }
+
+    /// A calendar three of whose periods begin at `first`; they differ in length by a tenth of `length`.
+    pub(crate) fn uneven(length: NonZeroMillis, first: Millis) -> Window {
+        let tenths = [0, 9, 20, 30].map(|tenths| first + length.get() * tenths / 10);
+        let name = CalendarName::new("1d-Europe/Paris").unwrap();
+        Window::calendar(length, Calendar { name, edges: Edges::new(tenths) })
+    }
 
     #[test]
     fn windows_that_differ_have_different_labels() {
@@ -252,10 +306,13 @@ mod tests {
         let minute = NonZeroMillis::MINUTE;
         let month = |length| Window { length, ..Window::calendar_month() };
         let buckets = [5, 6].map(|burst| Window::token_bucket(minute, Units::new(burst)));
+        let days = |zone, from| tests::days(zone, Millis::DAY * from);
         let all = [
             [Window::sliding(minute), Window::fixed(minute)],
             [month(minute), month(NonZeroMillis::DAY)],
             buckets,
+            [days("1d-UTC", 1), days("1d-UTC", 2)],
+            [days("1d-Asia/Tokyo", 1), days("1w-UTC", 1)],
         ];
         for a in all.as_flattened() {
             for b in all.as_flattened() {
@@ -274,6 +331,7 @@ mod tests {
             (Window::fixed(minute), begin + 7, begin + 59_999),
             (Window::calendar_month(), month, month + 30 * 86_400_000 - 1),
             (Window::token_bucket(minute, Units::new(30)), begin, begin + 90_000),
+            (days("1d-UTC", Millis::new(begin)), begin + 86_400_000, begin + 2 * 86_400_000 - 1),
         ] {
             let passed = |now| window.has_passed(Units::new(20), Millis::new(since), Millis::new(now));
             let label = window.label();
@@ -294,6 +352,13 @@ mod tests {
             (Window::sliding(minute), r#"{"window_ms":60000,"algorithm":"sliding_window","segments":60}"#),
             (Window::fixed(minute), r#"{"window_ms":60000,"algorithm":"fixed_window"}"#),
             (Window::calendar_month(), r#"{"window_ms":2678400000,"algorithm":"calendar_month"}"#),
+            (
+                days("1d-Asia/Tokyo", Millis::ZERO),
+                concat!(
+                    r#"{"window_ms":86400000,"algorithm":"calendar_window","calendar":"1d-Asia/Tokyo","#,
+                    r#""edges":[0,86400000,172800000,259200000]}"#
+                ),
+            ),
             (
                 Window::token_bucket(minute, Units::new(5)),
                 r#"{"window_ms":60000,"algorithm":"token_bucket","burst":5}"#,

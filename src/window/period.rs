@@ -1,8 +1,10 @@
-//! Periods that follow one another without a gap: multiples of a length since the epoch, and the months of the
-//! Gregorian calendar in UTC. Each has a number, and later periods have larger numbers.
+//! Periods that follow one another without a gap: multiples of a length since the epoch, the months of the Gregorian
+//! calendar in UTC, and those of a calendar whose edges come from elsewhere. Each has a number, and later periods have
+//! larger numbers.
 //!
 //! Leap seconds do not exist here: as in POSIX time, every day has 86,400 seconds.
 
+use super::calendar::Edges;
 use crate::quantity::{Millis, NonZeroMillis};
 
 /// Days from 0000-03-01, where the count of [`month_of_day`] begins, to the epoch.
@@ -24,6 +26,8 @@ pub enum Period {
     Length(NonZeroMillis),
     /// Calendar months in UTC.
     Month,
+    /// Periods between edges; beyond them, and by name, each has this length. Its number is the time of its beginning.
+    Calendar(Edges, NonZeroMillis),
 }
 
 impl Period {
@@ -32,19 +36,23 @@ impl Period {
         match self {
             Self::Length(length) => now / length,
             Self::Month => month_of_day(now / NonZeroMillis::DAY),
+            Self::Calendar(edges, length) => edges.begin_of(now, length).get(),
         }
     }
 
-    /// The length of a period; that of a month is nominal.
+    /// The length of a period; that of a month or another period of the calendar is nominal.
     pub(super) const fn length(self) -> NonZeroMillis {
         match self {
-            Self::Length(length) => length,
+            Self::Length(length) | Self::Calendar(_, length) => length,
             Self::Month => super::MONTH,
         }
     }
 
     /// The beginning of the period `index`.
     pub(crate) fn begins_at(self, index: u64) -> Millis {
+        if let Self::Calendar(..) = self {
+            return Millis::new(index);
+        }
         index.checked_sub(1).map_or(Millis::ZERO, |before| self.ends_at(before))
     }
 
@@ -54,6 +62,7 @@ impl Period {
         match self {
             Self::Length(length) => length.get() * next,
             Self::Month => Millis::DAY * first_day(next),
+            Self::Calendar(edges, length) => edges.end_of(Millis::new(index), length),
         }
     }
 }

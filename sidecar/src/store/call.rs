@@ -9,7 +9,9 @@ use llm_rate_limit::policy::{NEW_IDENTITIES, is_shared};
 use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{self, Background, Charge, IfAbsent, OpenResponse, ScopeCharges, Settle};
+use llm_rate_limit::window::calendar::{Calendar, CalendarName, Edges};
 use llm_rate_limit::window::{Algorithm, Window, WindowState};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The longest window: ten years, which with its segments stays far below 2^53.
@@ -29,6 +31,9 @@ pub const MAX_RECORD_BYTES: usize = 16 * 1024;
 
 /// The maximum length of a response's usage, in bytes.
 pub const MAX_USAGE_BYTES: usize = 512;
+
+/// The latest time, in milliseconds since the epoch, that an edge of a calendar may have: the year 5138.
+const MAX_EDGE: Millis = Millis::new(100_000_000_000_000);
 
 /// How long an open response is kept once its usage has come, so that a repeated call finds it again.
 const KEPT_FOR_REPETITION: Millis = Millis::new(600_000);
@@ -54,6 +59,12 @@ pub enum Invalid {
         "charges[{at}]: the window is longer than {MAX_WINDOW} ms or has more than {MAX_SEGMENTS} segments"
     )]
     Window {
+        /// The charge's place.
+        at: usize,
+    },
+    /// Edges of a calendar that no time reaches, or at which nothing begins.
+    #[error("charges[{at}]: the edges of the calendar are not four times that follow one another")]
+    Edges {
         /// The charge's place.
         at: usize,
     },
@@ -175,8 +186,17 @@ fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
     let (segments, burst) = match charge.window.algorithm {
         Algorithm::SlidingWindow { segments } => (segments.get(), Units::ZERO),
         Algorithm::TokenBucket { burst } => (0, burst),
-        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => (0, Units::ZERO),
+        Algorithm::FixedWindow
+        | Algorithm::CalendarMonth
+        | Algorithm::CalendarWindow(_)
+        | Algorithm::Concurrency => (0, Units::ZERO),
     };
+    if let Algorithm::CalendarWindow(Calendar { edges, .. }) = charge.window.algorithm {
+        let edges = edges.get();
+        if edges.iter().any(|edge| *edge > MAX_EDGE) || edges == Edges::UNKNOWN.get() {
+            return Err(Invalid::Edges { at });
+        }
+    }
     for (field, value) in [("cost", charge.cost), ("limit", charge.limit), ("burst", burst)] {
         if value.get() > MAX_EXACT {
             return Err(Invalid::TooMany { at, field, value });
@@ -189,12 +209,25 @@ fn check(at: usize, scope: &str, charge: &Charge) -> Result<(), Invalid> {
 }
 
 /// The third argument of a window, after its algorithm and its length. The three also begin its entry in the index.
-pub(super) fn parameter(window: &Window) -> u64 {
+pub(super) fn parameter(window: &Window) -> Cow<'static, str> {
     match window.algorithm {
-        Algorithm::SlidingWindow { segments } => u64::from(segments.get()),
-        Algorithm::TokenBucket { burst } => burst.get(),
-        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => 0,
+        Algorithm::SlidingWindow { segments } => segments.to_string().into(),
+        Algorithm::TokenBucket { burst } => burst.get().to_string().into(),
+        Algorithm::CalendarWindow(Calendar { name, edges }) => {
+            let [a, b, c, d] = edges.get();
+            format!("{},{a},{b},{c},{d}", name.as_str()).into()
+        }
+        Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::Concurrency => "0".into(),
     }
+}
+
+/// The calendar with this third argument.
+fn calendar(parameter: &str) -> Option<Calendar> {
+    let mut parts = parameter.split(',');
+    let name = CalendarName::new(parts.next()?)?;
+    let edges: Vec<Millis> =
+        parts.map(|edge| edge.parse().map(Millis::new)).collect::<Result<_, _>>().ok()?;
+    Some(Calendar { name, edges: Edges::new(edges.try_into().ok()?) })
 }
 
 /// The window with these first three arguments; `None` if there is no such window.
@@ -203,6 +236,7 @@ pub fn window([algorithm, length_ms, parameter]: [&str; 3]) -> Option<Window> {
         "sliding_window" => Algorithm::SlidingWindow { segments: parameter.parse().ok()? },
         "fixed_window" => Algorithm::FixedWindow,
         "calendar_month" => Algorithm::CalendarMonth,
+        "calendar_window" => Algorithm::CalendarWindow(calendar(parameter)?),
         "token_bucket" => Algorithm::TokenBucket { burst: Units::new(parameter.parse().ok()?) },
         "concurrency" => Algorithm::Concurrency,
         _ => return None,
@@ -425,6 +459,13 @@ mod tests {
         groups("", "id", charges).unwrap_err().to_string()
     }
 
+    /// Days from this time on.
+    fn days(first: u64) -> Window {
+        let edges = Edges::new([0, 1, 2, 3].map(|days| Millis::new(first) + Millis::DAY * days));
+        let name = CalendarName::new("1d-America/Argentina/Buenos_Aires").unwrap();
+        Window::calendar(NonZeroMillis::DAY, Calendar { name, edges })
+    }
+
     #[test]
     fn charges_are_grouped_by_scope_and_keep_their_places() {
         let charges = [one("a", "requests"), one("b", "requests"), one("a", "total_tokens")];
@@ -491,6 +532,12 @@ mod tests {
             refusal(&[bucket(Units::new(1)), bucket(Units::new(2))]),
             "charges[0] and charges[1] are the same counter"
         );
+        for first in [MAX_EDGE.get(), u64::MAX] {
+            let late = in_scope("a", &[Charge { window: days(first), ..charge("x") }]);
+            assert!(refusal(&[late]).starts_with("charges[0]: the edges of the calendar"));
+        }
+        let days = |first| in_scope("a", &[Charge { window: days(first), ..charge("x") }]);
+        assert_eq!(refusal(&[days(7), days(9)]), "charges[0] and charges[1] are the same counter");
         assert_eq!(refusal(&[one("a}b", "x")]), "charges[0]: scope has a brace, so it cannot be a hash tag");
         assert_eq!(refusal(&[one("", "x")]), "scope is empty or longer than 512 bytes");
         assert_eq!(
@@ -525,14 +572,19 @@ mod tests {
             Window::sliding(minute),
             Window::fixed(minute),
             Window::calendar_month(),
+            days(7),
             Window::token_bucket(minute, Units::new(7)),
             Window::concurrency(minute),
         ] {
-            let [length_ms, parameter] =
-                [it.length.get().get(), parameter(&it)].map(|number| number.to_string());
-            assert_eq!(window([it.algorithm.name(), &length_ms, &parameter]), Some(it));
+            let length_ms = it.length.get().get().to_string();
+            assert_eq!(window([it.algorithm.name(), &length_ms, &parameter(&it)]), Some(it));
         }
-        for none in [["leaky", "1", "1"], ["fixed_window", "0", "0"], ["token_bucket", "1", "x"]] {
+        for none in [
+            ["leaky", "1", "1"],
+            ["fixed_window", "0", "0"],
+            ["token_bucket", "1", "x"],
+            ["calendar_window", "1", "1d-UTC,1,2,3"],
+        ] {
             assert_eq!(window(none), None, "{none:?}");
         }
     }

@@ -209,7 +209,10 @@ impl<'a> Draft<'a> {
         }
         command.arg(&indexes).arg(&records).arg(now_ms).arg(windows.len()).arg(indexes.len());
         for (index, Charge { name, window, limit, enforced, .. }) in windows {
-            command.arg(window.algorithm.name()).arg(window.length.get().get()).arg(call::parameter(window));
+            command
+                .arg(window.algorithm.name())
+                .arg(window.length.get().get())
+                .arg(&*call::parameter(window));
             command.arg(limit.get()).arg(u8::from(*enforced)).arg(index).arg(keys::index_field(name, window));
         }
         for (_, call, windows) in &self.calls {
