@@ -16,6 +16,7 @@
 //! The rooms:
 //!
 //! - [`answer`]: the headers and errors that clients see
+//! - [`calendar`]: days, weeks, months and years in time zones
 //! - [`codec`]: bytes decoded without knowing a limit: JSON, server-sent events, content codings, languages
 //! - [`config`]: the configuration, from its document to checked values
 //! - [`identity`]: the sender of a request
@@ -36,6 +37,7 @@
 //! - [`worker`]: the requests of one worker, and its turns
 
 pub mod answer;
+pub mod calendar;
 pub mod codec;
 pub mod config;
 pub mod identity;

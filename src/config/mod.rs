@@ -6,6 +6,7 @@
 //! would limit nothing. Envoy delivers the bytes (docs/envoy.md#configuration-formats).
 
 mod accounting;
+mod calendars;
 mod claims;
 mod decimal;
 mod decode;

@@ -1,5 +1,7 @@
 //! Windows, checked: their lengths, their algorithms with the fields of each, and the amounts that they admit.
+//! `calendars` has the windows of the calendar.
 
+use super::calendars;
 use super::claims;
 use super::document::Number;
 use super::error::{Path, Problems, quoted};
@@ -20,8 +22,8 @@ const MAX_BUDGET: u64 = 1_000_000_000 * MILLION;
 /// The default length of a lease: longer than any model takes to answer.
 const DEFAULT_LEASE: NonZeroMillis = NonZeroMillis::new(600_000).unwrap();
 
-/// The length of a window that is a month of the calendar.
-const MONTH: &str = "1mo";
+/// The length of a week.
+const WEEK: NonZeroMillis = NonZeroMillis::new(7 * Millis::DAY.get()).unwrap();
 
 /// What a limit admits, over which window, and how requests may say another amount.
 pub(super) struct Bound {
@@ -85,12 +87,17 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
     let burst = raw.burst.map_or(amount.as_ref().map(|(amount, _)| *amount), |number| {
         units(number, &path.member("burst"), 1..=largest, problems).map(Units::new)
     });
-    let is_month = raw.window == MONTH;
-    let algorithm = algorithm(raw, is_month, path, problems);
-    if is_month {
-        return Some(Bound::new(amount?, Window::calendar_month()));
+    let of_calendar = calendars::of(raw);
+    let algorithm = algorithm(raw, of_calendar.is_some(), path, problems);
+    if let Some(unit) = of_calendar {
+        let window = calendars::window(unit, raw, path, problems);
+        return Some(Bound::new(amount?, window?));
     }
-    let length = length(&raw.window, Millis::new(1)..=MAX_WINDOW, &path.member("window"), problems);
+    let length = match &*raw.window {
+        "1w" => Some(WEEK),
+        text => length(text, Millis::new(1)..=MAX_WINDOW, &path.member("window"), problems),
+    };
+    calendars::expect_none(raw, path, problems);
     let segments = segments(raw.segments, length, &path.member("segments"), problems);
     let length = length?;
     let window = match algorithm {
@@ -107,12 +114,12 @@ pub(super) fn window(raw: &raw::Window, path: &Path<'_>, problems: &mut Problems
 }
 
 /// The configured algorithm, or the default. Fields of another algorithm are problems.
-fn algorithm(raw: &raw::Window, is_month: bool, path: &Path<'_>, problems: &mut Problems) -> Algorithm {
-    let is_fixed = is_month || matches!(raw.metric, WindowMetric::CostUsd);
+fn algorithm(raw: &raw::Window, of_calendar: bool, path: &Path<'_>, problems: &mut Problems) -> Algorithm {
+    let is_fixed = of_calendar || matches!(raw.metric, WindowMetric::CostUsd);
     let default = if is_fixed { Algorithm::FixedWindow } else { Algorithm::SlidingWindow };
     let algorithm = raw.algorithm.unwrap_or(default);
-    if is_month && algorithm != Algorithm::FixedWindow {
-        let expected = "\"fixed_window\" for a month of the calendar";
+    if of_calendar && algorithm != Algorithm::FixedWindow {
+        let expected = "\"fixed_window\" for a window of the calendar";
         problems.expected(&path.member("algorithm"), expected, quoted(algorithm.name()));
     }
     for (field, is_given, of) in [

@@ -375,7 +375,7 @@ impl Candidate {
                 let reservation = &candidate.reservation;
                 let whole = || reservation.charges(Share::Whole);
                 let answer =
-                    cx.stores.reserve_share(&reservation.id, &reservation.charges(share), whole, cx.now);
+                    cx.stores.reserve_share(&reservation.id, reservation.charges(share), whole, cx.now);
                 match answer {
                     Answer::Decided(decision) => candidate.on_decision(decision, share, cx),
                     Answer::Unavailable { why } | Answer::Refused { why } => {
@@ -393,7 +393,7 @@ impl Candidate {
         count_and_log_refused(why, cx);
         if let OnError::Local(config) = cx.stores.on_error() {
             let share = Share::Of(config.replicas);
-            let answer = cx.stores.reserve_share_alone(&self.reservation.charges(share), cx.now);
+            let answer = cx.stores.reserve_share_alone(self.reservation.charges(share), cx.now);
             if let Answer::Decided(decision) = answer {
                 return self.on_decision(decision, share, cx);
             }

@@ -217,8 +217,10 @@ fn counters<S: SharedData>(cx: &Cx<'_, S>) -> (Vec<Counter>, usize) {
     let (read, unread) = windows.split_at_checked(MAX_READ).unwrap_or((&windows, &[]));
     for of_scope in read.chunk_by(|(_, a), (_, b)| a.scope == b.scope) {
         let charges = of_scope.iter().map(|(_, applied)| (Arc::clone(&applied.scope), charge(applied)));
-        let states: Vec<WindowState> =
-            ScopeCharges::group(charges).iter().flat_map(|scope| cx.stores.peek(scope, cx.now)).collect();
+        let states: Vec<WindowState> = ScopeCharges::group(charges)
+            .into_iter()
+            .flat_map(|scope| cx.stores.peek(scope, cx.now))
+            .collect();
         let used = of_scope.iter().zip(states).filter(|(_, state)| !state.used.is_zero());
         counters.extend(used.map(|((name, applied), state)| counter(name.as_deref(), applied, state)));
     }

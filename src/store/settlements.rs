@@ -7,6 +7,7 @@ use super::Failure;
 use super::outbox::Outbox;
 use super::sidecar::{Body, Callout, Kind, MAX_BATCH, SETTLE_TIMEOUT, parse};
 use super::wire::{IfAbsent, Settle, Settled};
+use crate::calendar::Calendars;
 use crate::quantity::{Millis, Units};
 use std::borrow::Cow;
 
@@ -22,6 +23,8 @@ pub struct SettleQueue {
     /// The most elements of the next callout.
     most: usize,
     dropped: u64,
+    /// The calendars of those that have waited for longer than their period.
+    calendars: Calendars,
 }
 
 /// A settlement or an extension.
@@ -38,22 +41,27 @@ pub(super) struct Sent {
 
 impl Sent {
     /// The call as it is to be made at `now`: Redis charges on arrival, and has nothing to charge to a window that has
-    /// passed since.
-    fn at(&self, now: Millis) -> Cow<'_, Settle> {
-        let Some(since) = self.since else { return Cow::Borrowed(&self.settle) };
+    /// passed since. What else it charges belongs to the period of the calendar that is there by then.
+    fn at(&self, now: Millis, calendars: &mut Calendars) -> Cow<'_, Settle> {
+        if self.since.is_none() && !Calendars::have_passed(&self.settle.charges, now) {
+            return Cow::Borrowed(&self.settle);
+        }
         let mut settle = self.settle.clone();
-        for charge in settle.charges.iter_mut().flat_map(|scope| &mut scope.charges) {
-            if charge.window.has_passed(charge.limit, since, now) {
-                charge.cost = Units::ZERO;
+        if let Some(since) = self.since {
+            for charge in settle.charges.iter_mut().flat_map(|scope| &mut scope.charges) {
+                if charge.window.has_passed(charge.limit, since, now) {
+                    charge.cost = Units::ZERO;
+                }
             }
         }
+        calendars.keep_up(&mut settle.charges, now);
         Cow::Owned(settle)
     }
 }
 
 impl Default for SettleQueue {
     fn default() -> Self {
-        Self { outbox: Outbox::default(), most: MAX_BATCH, dropped: 0 }
+        Self { outbox: Outbox::default(), most: MAX_BATCH, dropped: 0, calendars: Calendars::default() }
     }
 }
 
@@ -128,10 +136,11 @@ impl SettleQueue {
     /// The next callout, if none is under way, settlements wait, and no pause is in force.
     pub fn next_callout(&mut self, now: Millis) -> Option<Callout> {
         let (mut body, mut is_alone) = (Body::default(), false);
+        let calendars = &mut self.calendars;
         let joins = |sent: &Sent| {
             let joins = body.is_empty() || !(is_alone || sent.goes_alone);
             is_alone |= sent.goes_alone;
-            joins && body.add(&sent.at(now))
+            joins && body.add(&sent.at(now, calendars))
         };
         self.outbox.send(self.most, joins, now);
         body.callout(Kind::Settle, SETTLE_TIMEOUT)

@@ -11,6 +11,9 @@ use serde_json::json;
 
 const HOUR_MS: i64 = 3_600_000;
 
+/// 2031-04-01 04:00 UTC, in milliseconds since the epoch.
+const APRIL_IN_NEW_YORK_MS: i64 = 1_932_782_400_000;
+
 /// The clock of Envoy is the test's.
 #[tokio::test]
 async fn tokens_a_day_with_bursts() {
@@ -111,4 +114,29 @@ async fn tiers_of_anthropic() {
     eventually("the status once the cache was written", 429, async || ask("cached").await.status).await;
     let refused = ask("cached").await;
     assert!(refused.text().contains("uncached input tokens per 1m: limit 30000"), "{}", refused.text());
+}
+
+/// The clocks of Envoy and Redis are the test's, which sets them to a time around the end of a month in New York.
+#[tokio::test]
+async fn dollars_a_month_in_new_york() {
+    let (mock, clock) = (MockLlm::start(), Clock::new());
+    // Fifteen minutes before March ends there. In UTC it has been April for hours.
+    clock.show(APRIL_IN_NEW_YORK_MS - 900_000);
+    let redis = Redis::start_in(clock.environment());
+    let sidecar = Sidecar::start(&redis.url(), &[]);
+    sidecar.wait_until_ready_is(200).await;
+    let patient = [("cluster: rate-limit-sidecar", "cluster: rate-limit-sidecar, timeout_ms: 10000")];
+    let setup = recipe("dollars-a-month-in-new-york", &mock, &patient);
+    let setup = setup.sidecar(sidecar.address().parse().unwrap()).environment(clock.environment());
+    let envoy = setup.start();
+    assert_eq!(ask(&envoy, "gpt-4o", 21_000_000).await.status, 200, "52 dollars");
+    eventually("a refusal", 429, async || ask(&envoy, "gpt-4o-mini", 10).await.status).await;
+    clock.show(APRIL_IN_NEW_YORK_MS - 900_000);
+    let refused = ask(&envoy, "gpt-4o-mini", 10).await;
+    assert!(refused.message().contains("per 1mo"), "{}", refused.message());
+    // A quarter of an hour, less the moments that the test has taken.
+    assert!((600..=900).contains(&refused.number("retry-after")), "{refused:?}");
+
+    clock.show(APRIL_IN_NEW_YORK_MS);
+    eventually("April in New York", 200, async || ask(&envoy, "gpt-4o-mini", 10).await.status).await;
 }

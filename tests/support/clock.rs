@@ -4,6 +4,7 @@
 use crate::wasm;
 use std::fs;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// The clock of the processes that are started with it.
@@ -34,6 +35,15 @@ impl Clock {
     pub fn environment(&self) -> Vec<(String, String)> {
         let path = |name| self.path(name).to_str().unwrap().to_owned();
         vec![("LD_PRELOAD".to_owned(), path("clock.so")), ("CLOCK_STEP".to_owned(), path("step"))]
+    }
+
+    /// Shows `ms` since the epoch now, and goes on from there.
+    ///
+    /// # Panics
+    /// If its file cannot be written.
+    pub fn show(&self, ms: i64) {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.set(ms - i64::try_from(real.as_millis()).unwrap());
     }
 
     /// Shows the machine's time and `ms` more from now on, which may be negative.

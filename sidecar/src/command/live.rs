@@ -4,7 +4,9 @@
 use super::Failure;
 use super::client::Address;
 use super::table::{self, Align};
+use crate::clock;
 use llm_rate_limit::answer::{amount, go_duration, metric_name};
+use llm_rate_limit::calendar::Calendars;
 use llm_rate_limit::config::{Config, Store};
 use llm_rate_limit::policy::Subject;
 use llm_rate_limit::policy::status::LimitStatus;
@@ -37,10 +39,11 @@ impl Live {
                     .to_owned(),
             ));
         }
-        let charges = due.charges();
+        let mut charges = due.charges();
         if charges.is_empty() {
             return Ok(Self { limits: Vec::new(), binds: None });
         }
+        Calendars::default().keep_up(&mut charges, clock::now());
         let reserve = Reserve {
             id: "explain".to_owned(),
             namespace: config.namespace(),

@@ -205,11 +205,12 @@ pub struct Window {
     pub metric: WindowMetric,
     /// The most that any window admits: a whole number; for `cost_usd`, dollars with at most 6 decimals.
     pub limit: Amount,
-    /// The window's length: a duration such as `500ms`, `10s`, `1m`, `6h` or `1d`; 31 days at most. `1mo` is a month of
-    /// the calendar in UTC, for `fixed_window`.
+    /// The window's length: a duration such as `500ms`, `10s`, `1m`, `6h`, `1d` or `1w`; 31 days at most. `1mo` and
+    /// `1y` are a month and a year of the calendar, for `fixed_window`, and with `timezone` or `starts_on`, `1d` and
+    /// `1w` are a day and a week of it.
     pub window: String,
-    /// How use is counted over the window; `fixed_window` by default for `cost_usd` and for months, else
-    /// `sliding_window`.
+    /// How use is counted over the window; `fixed_window` by default for `cost_usd` and for windows of the calendar,
+    /// else `sliding_window`.
     #[serde(default)]
     pub algorithm: Option<Algorithm>,
     /// `sliding_window`: the number of segments, 1 to 1000, each a millisecond or longer; 60 by default.
@@ -218,6 +219,14 @@ pub struct Window {
     /// `token_bucket`: the most that is admitted at once, 1 or more; as `limit` by default.
     #[serde(default)]
     pub burst: Option<Number>,
+    /// Windows of the calendar: the zone of its days, by its name in the IANA database, such as `America/New_York`;
+    /// `UTC` by default.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// Windows of the calendar: the first day of `1w`, `monday` to `sunday`, `monday` by default; of `1mo`, 1 to 31 or
+    /// the last day of a shorter month, 1 by default; or of `1y`, as `MM-DD`, `01-01` by default.
+    #[serde(default)]
+    pub starts_on: Option<StartsOn>,
     /// Whether this limit refuses nothing; by default as the limits that it belongs to.
     #[serde(default)]
     pub dry_run: Option<bool>,
@@ -225,6 +234,49 @@ pub struct Window {
     /// it belongs to.
     #[serde(default)]
     pub warn_at: Option<Number>,
+}
+
+/// The first day of a window of the calendar.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(untagged))]
+pub enum StartsOn {
+    /// The day of a month.
+    Number(Number),
+    /// The day of a week, or the day of a year.
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for StartsOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+
+        impl Visitor<'_> for NumberOrText {
+            type Value = StartsOn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a string")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<StartsOn, E> {
+                Ok(StartsOn::Number(number.into()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<StartsOn, E> {
+                Ok(StartsOn::Number(number.into()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<StartsOn, E> {
+                Ok(StartsOn::Number(number.into()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<StartsOn, E> {
+                Ok(StartsOn::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrText)
+    }
 }
 
 /// What is counted over a window.

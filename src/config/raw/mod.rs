@@ -23,7 +23,8 @@ pub use inspect::Inspect;
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{
-    Algorithm, Fallback, GlobalLimits, Group, Key, Limits, ModelLimits, Plan, Terms, Window, WindowMetric,
+    Algorithm, Fallback, GlobalLimits, Group, Key, Limits, ModelLimits, Plan, StartsOn, Terms, Window,
+    WindowMetric,
 };
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};

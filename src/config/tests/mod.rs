@@ -435,3 +435,34 @@ fn keys_of_the_example_are_found_by_their_headers() {
     assert_eq!(access("unlimited-key"), Access::Unlimited);
     assert_eq!(name(access("unknown")), None);
 }
+
+/// The label of a window with these fields.
+fn label_of(fields: &str) -> String {
+    let json = format!(r#"{{"default": {{"windows": [{{"metric": "requests", "limit": 1, {fields}}}]}}}}"#);
+    let config = Config::from_bytes(json.as_bytes()).unwrap();
+    let Access::Limited(subject) = config.access(Some(&Identity::of_key("k"))) else { panic!() };
+    let applied = subject.limits(&crate::policy::Candidates::UNKNOWN).next().unwrap();
+    applied.limit.window.label()
+}
+
+#[test]
+fn windows_of_the_calendar_have_a_counter_for_each_zone_and_start() {
+    for (fields, label) in [
+        (r#""window": "1d""#, "1d"),
+        (r#""window": "1d", "timezone": "UTC""#, "1d-fixed"),
+        (r#""window": "1d", "timezone": "Etc/UTC""#, "1d-Etc/UTC"),
+        (r#""window": "1d", "timezone": "Asia/Tokyo", "algorithm": "fixed_window""#, "1d-Asia/Tokyo"),
+        (r#""window": "1w""#, "7d"),
+        (r#""window": "1w", "timezone": "UTC""#, "1w-UTC"),
+        (r#""window": "1w", "starts_on": "monday""#, "1w-UTC"),
+        (r#""window": "1w", "starts_on": "sunday", "timezone": "Asia/Tokyo""#, "1w-sunday-Asia/Tokyo"),
+        (r#""window": "1mo""#, "1mo"),
+        (r#""window": "1mo", "starts_on": 1, "timezone": "UTC""#, "1mo"),
+        (r#""window": "1mo", "timezone": "America/New_York""#, "1mo-America/New_York"),
+        (r#""window": "1mo", "starts_on": 31"#, "1mo-31-UTC"),
+        (r#""window": "1y""#, "1y-UTC"),
+        (r#""window": "1y", "starts_on": "02-29", "timezone": "Europe/London""#, "1y-02-29-Europe/London"),
+    ] {
+        assert_eq!(label_of(fields), label, "{fields}");
+    }
+}

@@ -18,6 +18,7 @@ use super::said::Said;
 use super::shard::Step;
 use super::wire::Reserve;
 use super::{Answer, HeldIn, Noticeboard};
+use crate::calendar::Calendars;
 use crate::config::{OnError, Store};
 use crate::quantity::Millis;
 use crate::window::WindowState;
@@ -43,6 +44,8 @@ pub struct Stores<S> {
     said: Said,
     /// What is learned about the counts of prompts.
     corrections: Corrections<S>,
+    /// The calendars of windows that have one.
+    calendars: Calendars,
 }
 
 /// A reservation to make.
@@ -95,8 +98,8 @@ impl<S: SharedData> Stores<S> {
             Store::Redis(redis) => Some(Sidecar::new(redis)),
         };
         let mirror = (sidecar.is_some() && local.is_some()).then(Mirror::default);
-        let (said, corrections) = (Said::default(), Corrections::none());
-        Self { namespace, local, sidecar, mirror, notices, said, corrections }
+        let (said, corrections, calendars) = (Said::default(), Corrections::none(), Calendars::default());
+        Self { namespace, local, sidecar, mirror, notices, said, corrections, calendars }
     }
 
     /// The same stores, which also learn about the counts of prompts, if `is_wanted`.
@@ -128,7 +131,8 @@ impl<S: SharedData> Stores<S> {
 
     /// Reserves all that is `wanted` or none, for the request of `stream`.
     pub fn reserve(&mut self, stream: u32, wanted: Wanted<'_>, now: Millis) -> Reserved {
-        let Wanted { id, charges, max_new_identities, is_final, request_id, refused_unasked } = wanted;
+        let Wanted { id, mut charges, max_new_identities, is_final, request_id, refused_unasked } = wanted;
+        self.calendars.keep_up(&mut charges, now);
         match &mut self.sidecar {
             Some(sidecar) => {
                 let reserve = Reserve {
@@ -152,16 +156,19 @@ impl<S: SharedData> Stores<S> {
     pub fn reserve_share(
         &mut self,
         id: &str,
-        shares: &[ScopeCharges],
+        mut shares: Vec<ScopeCharges>,
         whole: impl FnOnce() -> Vec<ScopeCharges>,
         now: Millis,
     ) -> Answer {
         self.write_mirror(now);
-        let answer = self.reserve_locally(shares, HeldIn::LocalShare, now);
+        self.calendars.keep_up(&mut shares, now);
+        let answer = self.reserve_locally(&shares, HeldIn::LocalShare, now);
         if answer.is_admission()
             && let Some(sidecar) = &mut self.sidecar
         {
-            sidecar.arrears.admitted(id, whole(), now);
+            let mut whole = whole();
+            self.calendars.keep_up(&mut whole, now);
+            sidecar.arrears.admitted(id, whole, now);
         }
         answer
     }
@@ -183,9 +190,10 @@ impl<S: SharedData> Stores<S> {
 
     /// Reserves this Envoy's share of the limits for a request whose call the sidecar has refused. Redis gets none of
     /// its charges: the sidecar would refuse them too.
-    pub fn reserve_share_alone(&mut self, charges: &[ScopeCharges], now: Millis) -> Answer {
+    pub fn reserve_share_alone(&mut self, mut charges: Vec<ScopeCharges>, now: Millis) -> Answer {
         self.write_mirror(now);
-        self.reserve_locally(charges, HeldIn::Local, now)
+        self.calendars.keep_up(&mut charges, now);
+        self.reserve_locally(&charges, HeldIn::Local, now)
     }
 
     /// Notes a step of a reservation that Redis has made, for the local store.
@@ -249,8 +257,9 @@ impl<S: SharedData> Stores<S> {
     }
 
     /// The windows of one scope in the local store, which stays as it is; none if there is none.
-    pub fn peek(&self, scope: &ScopeCharges, now: Millis) -> Vec<WindowState> {
-        self.local.as_ref().and_then(|local| local.peek(scope, now)).unwrap_or_default()
+    pub fn peek(&self, mut scope: ScopeCharges, now: Millis) -> Vec<WindowState> {
+        self.calendars.clone().keep_up(std::slice::from_mut(&mut scope), now);
+        self.local.as_ref().and_then(|local| local.peek(&scope, now)).unwrap_or_default()
     }
 
     /// When to take the next [`Stores::tick`] and [`Stores::turn`] if no event comes first: when reservations that

@@ -28,11 +28,12 @@ impl<S: SharedData> Stores<S> {
         &mut self,
         stream: u32,
         (id, request_id): (&str, Option<&Arc<str>>),
-        charges: Vec<ScopeCharges>,
+        mut charges: Vec<ScopeCharges>,
         held: &mut HeldIn,
         may_share: bool,
         now: Millis,
     ) -> Extended {
+        self.calendars.keep_up(&mut charges, now);
         let is_share = matches!(held, HeldIn::LocalShare(_));
         match held {
             HeldIn::Local(receipt) | HeldIn::LocalShare(receipt) => {
@@ -91,8 +92,9 @@ impl<S: SharedData> Stores<S> {
 
     /// Ends a reservation. Returns whether a call to the sidecar was queued.
     pub fn settle(&mut self, settlement: Settlement, now: Millis) -> bool {
-        let Settlement { id, charges, held, is_unchanged, is_final, may_share, request_id, tokens } =
+        let Settlement { id, mut charges, held, is_unchanged, is_final, may_share, request_id, tokens } =
             settlement;
+        self.calendars.keep_up(&mut charges, now);
         match held {
             HeldIn::Nowhere => false,
             HeldIn::Local(_) if is_unchanged => false,
@@ -140,7 +142,8 @@ impl<S: SharedData> Stores<S> {
 
     /// Keeps a reservation open after its request, until [`Stores::report_usage`] has the usage of its response or
     /// `keep` has passed, and ends its leases. Where nobody can wait for the usage, settles it as it is charged so far.
-    pub fn keep_open(&mut self, open: OpenResponse, now: Millis) -> Kept {
+    pub fn keep_open(&mut self, mut open: OpenResponse, now: Millis) -> Kept {
+        self.calendars.keep_up(&mut open.charges, now);
         match (open.held, &self.local) {
             // With a sidecar, the usage goes there, and would never meet what is kept here.
             (HeldIn::Local(mut receipt), Some(local)) if self.sidecar.is_none() => {
@@ -202,11 +205,12 @@ impl<S: SharedData> Stores<S> {
     /// arrives later than this, Redis charges nothing. Returns whether a call to the sidecar was queued.
     pub fn cancel(
         &mut self,
-        (id, nothing): (String, Vec<ScopeCharges>),
+        (id, mut nothing): (String, Vec<ScopeCharges>),
         request_id: Option<Arc<str>>,
         may_share: bool,
         now: Millis,
     ) -> bool {
+        self.calendars.keep_up(&mut nothing, now);
         self.follow(&id, Step::Ends, &nothing, now);
         let settle = self.call(id, Some(IfAbsent::Charge), false, nothing);
         self.send(None, Settle { may_share, request_id, ..settle })

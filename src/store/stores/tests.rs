@@ -74,7 +74,7 @@ fn a_cancellation_keeps_a_late_reservation_from_charging() {
 fn a_probe_that_is_answered_lets_redis_learn_what_it_missed() {
     let memory = Memory::default();
     let mut stores = stores(&memory);
-    let answer = stores.reserve_share("id", &charges(5), || charges(9), Millis::ZERO);
+    let answer = stores.reserve_share("id", charges(5), || charges(9), Millis::ZERO);
     assert!(answer.is_admission());
     stores.look_after(false, Millis::ZERO);
     let mut sent = |now, answer: Result<&[u8], Failure>| {

@@ -1,6 +1,7 @@
 //! What a platform team can configure: one story for each feature, as its clients see it.
 
 modules! {
+    calendar,
     dialects,
     dry_run,
     hierarchy,

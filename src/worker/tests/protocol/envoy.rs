@@ -296,7 +296,8 @@ impl Envoy {
     /// The units in the local store under `charges`, with those that have not been written.
     pub(super) fn used_locally(&self, charges: &[ScopeCharges]) -> Units {
         let nothing = ScopeCharges::changed(charges, |charge| charge.cost = Units::ZERO);
-        let answer = self.clone().change(|worker, now| worker.stores.reserve_share_alone(&nothing, now));
+        let answer =
+            self.clone().change(|worker, now| worker.stores.reserve_share_alone(nothing.clone(), now));
         let Answer::Decided(decision) = answer else { panic!("{answer:?}") };
         decision.states.iter().map(|state| state.used).sum()
     }
