@@ -8,7 +8,8 @@
 --             and its cost is still to come. A call's windows are those of its reservation, in the same order, and a
 --             cost is the whole cost so far.
 -- Returns     For each call 1 if it settled, extended or detached something, 2 if an extension took a window past an
---             enforced limit, else 0; or, as a text, what is wrong, if the reservation had another number of windows.
+--             enforced limit, and then for each window used (after that), reset_ms and 0; else 0 alone; or, as a text,
+--             what is wrong, if the reservation had another number of windows. Integers only.
 -- Complexity  O(windows), amortised.
 --
 -- A repeated settlement changes nothing: settling removes the record. With `charge`, a missing record means that the
@@ -51,6 +52,7 @@ local replies = reply_to_calls(2, function(at, key)
   end
   local list = windows_of(at + 2, false)
   for i, window in ipairs(list) do
+    window.retry_after_ms = 0
     local parts = charged[i] or {}
     if still_runs then
       charged[i] = extend(window, parts)
@@ -68,7 +70,7 @@ local replies = reply_to_calls(2, function(at, key)
   else
     redis.call('DEL', key)
   end
-  return still_runs and is_past_a_limit(list) and 2 or 1
+  return report({ still_runs and is_past_a_limit(list) and 2 or 1 }, list)
 end)
 write_windows('HSETNX')
 return replies

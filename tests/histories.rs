@@ -6,7 +6,7 @@ use llm_rate_limit::store::twin::Twin;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle};
 use llm_rate_limit::window::calendar::{Calendar, CalendarName, Edges};
 use llm_rate_limit::window::period::Period;
-use llm_rate_limit::window::{Algorithm, Counter, Window, WindowState};
+use llm_rate_limit::window::{Algorithm, Counter, Fit, Window, WindowState};
 use llm_rate_limit_cli::store::call::{self, Call, Group};
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settlement, team};
@@ -254,7 +254,10 @@ fn compare_together(
                         };
                         let is_over = *extend && states.iter().zip(&charges).any(is_over);
                         let expected = i64::from(done) * if is_over { 2 } else { 1 };
-                        (settlement(&name, &charges, *if_absent, *extend), (expected, Vec::new()))
+                        let states: Vec<_> =
+                            states.into_iter().map(|state| WindowState { fit: Fit::Now, ..state }).collect();
+                        let states = if done { states } else { Vec::new() };
+                        (settlement(&name, &charges, *if_absent, *extend), (expected, states))
                     }
                     other => panic!("{other:?}"),
                 };

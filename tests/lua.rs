@@ -421,7 +421,7 @@ fn a_crowd_at_one_limit_costs_one_read_and_one_write_of_it() {
     let settles: Vec<Settle> = ids.iter().map(|id| Settle { id: id.clone(), ..Settle::default() }).collect();
     let settle = || {
         let calls: Vec<Call<'_>> = settles.iter().map(|one| settled.settle(one, BEGIN_MS)).collect();
-        assert!(scripts.run(&calls).into_iter().all(|reply| reply.unwrap() == [1]));
+        assert!(scripts.run(&calls).into_iter().all(|reply| reply.unwrap()[0] == 1));
     };
     reserve();
     settle();

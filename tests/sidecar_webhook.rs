@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use llm_rate_limit::quantity::Units;
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle};
 use llm_rate_limit_tests::charges::hourly;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::Sidecar;
@@ -124,7 +124,7 @@ async fn the_fleet_reports_a_limit_once() {
     assert!(data["reset_ms"].as_u64().is_some_and(|ms| ms > 0 && ms <= 3_660_000), "{data}");
     let expected = json!({
         "namespace": "", "scope": "me", "identity": "me", "limit": "requests", "window": "1h",
-        "used": 8, "limit_amount": 10, "warn_at": 8, "reset_ms": data["reset_ms"],
+        "used": 8, "reserved": false, "limit_amount": 10, "warn_at": 8, "reset_ms": data["reset_ms"],
     });
     assert_eq!(data, expected);
     // The same limit is reported already, whoever finds it; that of somebody else is not.
@@ -137,6 +137,50 @@ async fn the_fleet_reports_a_limit_once() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(receiver.messages.try_recv().is_err());
+}
+
+/// A reservation of `cost` tokens of `owner`, of 1,000 in an hour, that warns from 800 on.
+fn tokens(owner: &str, id: u32, cost: u64) -> Reserve {
+    let ScopeCharges { scope, charges } = hourly(owner, "total_tokens", 1_000, cost);
+    let charges = charges.into_iter().map(|charge| Charge { warn_at: Some(Units::new(800)), ..charge });
+    let charges = vec![ScopeCharges { scope, charges: charges.collect() }];
+    Reserve { id: format!("{owner}-{id}"), charges, ..Reserve::default() }
+}
+
+/// The settlement of `one` to `cost` tokens.
+fn spent(one: &Reserve, cost: u64) -> Settle {
+    let charges = ScopeCharges::changed(&one.charges, |charge| charge.cost = Units::new(cost));
+    Settle { id: one.id.clone(), charges, ..Settle::default() }
+}
+
+#[tokio::test]
+async fn tokens_are_reported_when_they_are_used_and_reserved_ones_when_they_refuse() {
+    let redis = Redis::start();
+    let mut receiver = Receiver::start(&[200]).await;
+    let sidecar = sidecar(&redis, &receiver).await;
+    let [first, refused, second, third] =
+        [(1, 900), (2, 200), (3, 600), (4, 100)].map(|(id, cost)| tokens("me", id, cost));
+    // What is reserved is no news until somebody is refused for it, and takes no news away.
+    sidecar.reserve(&[first.clone()]).await;
+    sidecar.reserve(&[refused]).await;
+    let message = receiver.next().await.data();
+    assert_eq!((&message["used"], &message["reserved"]), (&json!(900), &json!(true)));
+    sidecar.settle(&[spent(&first, 300)]).await;
+    sidecar.reserve(&[second.clone()]).await;
+    sidecar.settle(&[spent(&second, 500)]).await;
+    let message = receiver.next().await.data();
+    assert_eq!((&message["used"], &message["reserved"]), (&json!(800), &json!(false)));
+    sidecar.reserve(&[third.clone(), tokens("me", 5, 500)]).await;
+    sidecar.settle(&[spent(&third, 90)]).await;
+    // Where use comes first, nothing is left to say of what is reserved.
+    let only = tokens("other", 1, 900);
+    sidecar.reserve(&[only.clone()]).await;
+    sidecar.settle(&[spent(&only, 850)]).await;
+    sidecar.reserve(&[tokens("other", 2, 200)]).await;
+    let message = receiver.next().await.data();
+    assert_eq!((&message["identity"], &message["reserved"]), (&json!("other"), &json!(false)));
+    spend(&sidecar, "last", 0..8).await;
+    assert_eq!(receiver.next().await.data()["identity"], "last");
 }
 
 #[tokio::test]

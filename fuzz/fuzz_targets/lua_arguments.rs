@@ -359,17 +359,18 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
                 let states = call::window_states(&reply).expect("three integers for each window");
                 assert_eq!(states.len(), charges.len());
             }
-            (6..=8, Some(reply)) => match reply[..] {
-                [0] => {}
-                [1] => books.settle(&id, now, charges),
-                _ => panic!("{reply:?}"),
-            },
-            (kind, Some(reply)) => match reply[..] {
-                [0] => {}
-                [1] if kind == 11 => books.detach(&id, now, charges),
-                [1 | 2] => books.grow(&id, now),
-                _ => panic!("{reply:?}"),
-            },
+            (_, Some(reply)) if reply == [0] => {}
+            (kind, Some(reply)) => {
+                let (code, windows) = reply.split_first().expect("a code");
+                let states = call::window_states(windows).expect("three integers for each window");
+                assert_eq!(states.len(), charges.len());
+                match (kind, code) {
+                    (6..=8, 1) => books.settle(&id, now, charges),
+                    (11, 1) => books.detach(&id, now, charges),
+                    (9..=11, 1 | 2) => books.grow(&id, now),
+                    _ => panic!("{kind}: {reply:?}"),
+                }
+            }
         }
         all_expire(redis, &keys(&call), &foreign);
     }

@@ -2,6 +2,7 @@
 
 mod process;
 
+use crate::store::Ended;
 use llm_rate_limit::store::wire::{Met, Reserve, Reserved, Settle, Settled};
 use process::Process;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -241,10 +242,10 @@ impl Metrics {
     }
 
     /// Counts the answers to a batch of settlements, one for each, of which the scripts `took` so long.
-    pub fn settled(&self, batch: &[Settle], answers: &[Settled], took: Duration) {
+    pub fn settled(&self, batch: &[Settle], ended: &[Ended], took: Duration) {
         self.scripts("settle", took);
-        self.batches.get_or_create(&CallName { call: "settle" }).observe(size(answers.len()));
-        for (one, answer) in batch.iter().zip(answers) {
+        self.batches.get_or_create(&CallName { call: "settle" }).observe(size(ended.len()));
+        for (one, Ended { answer, .. }) in batch.iter().zip(ended) {
             let outcome = match answer {
                 Settled::Done { settled: true, .. } if one.extend => "extended",
                 Settled::Done { settled: true, .. } => "settled",
@@ -388,14 +389,14 @@ mod tests {
         let is_final = Reserve { is_final: true, ..Reserve::default() };
         let batch = [is_final, Reserve::default(), Reserve::default()];
         metrics.reserved(&batch, &[decided(true), decided(false), failed()], Duration::ZERO);
-        let done = |settled| Settled::Done { settled, over: false };
+        let done = |settled| Ended::from(Settled::Done { settled, over: false });
         let extension = Settle { extend: true, ..Settle::default() };
         let batch = [extension, Settle::default(), Settle::default(), Settle::default()];
         let settled = [
             done(true),
             done(true),
             done(false),
-            Settled::Failed { error: "no".to_owned(), permanent: true },
+            Settled::Failed { error: "no".to_owned(), permanent: true }.into(),
         ];
         metrics.settled(&batch, &settled, Duration::ZERO);
         metrics.met(

@@ -6,13 +6,14 @@
 //! Identifying Frequent Items in Data Streams", 2017). So whoever sends more than a share of all requests is in it, and
 //! the requests that a count may lack are known. It begins anew every ten minutes and keeps the ten before.
 //!
-//! It has the ids and names that counters have, and no keys. Requests that filters refuse from memory, or admit
-//! locally, never come here.
+//! It has the ids and names that counters have, and no keys. What filters refuse from memory comes as a number, with
+//! the next request that asks; what they decide locally never comes here.
 
 use crate::status::history::tokens;
+use crate::store::Ended;
 use llm_rate_limit::quantity::{Millis, Units};
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle, Settled};
-use llm_rate_limit::window::{Algorithm, Window, WindowState};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, Settle};
+use llm_rate_limit::window::{Window, WindowState};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -61,11 +62,9 @@ struct Entry {
     /// The tokens of those that were settled, if anybody has measured them.
     tokens: Option<u64>,
     nearest: Option<Used>,
-    /// The slots, of which requests give theirs back.
-    slots: Option<Used>,
 }
 
-/// A window, as it was after a decision.
+/// A window, as it was when it was last changed here.
 #[derive(Clone, Debug)]
 struct Used {
     limit: Arc<str>,
@@ -126,7 +125,7 @@ pub struct Near {
     pub name: String,
     /// The window's label, such as `1m`.
     pub window: String,
-    /// The units in it after the last request.
+    /// The units in it after the last request or settlement.
     pub used: Units,
     /// The units that it holds.
     pub limit: Units,
@@ -147,9 +146,11 @@ impl Top {
         state.turn(now);
         for (one, answer) in batch.iter().zip(answers) {
             let Reserved::Decided { admitted, windows } = answer else { continue };
-            let mut rest = windows.as_slice();
+            let (mut rest, mut unasked) = (windows.as_slice(), one.refused_unasked.as_slice());
             for scope in &one.charges {
                 for charges in scope.charges.chunk_by(|a, b| a.identity == b.identity) {
+                    let of_owner = unasked.split_off(..charges.len().min(unasked.len())).unwrap_or_default();
+                    let unasked = u64::from(of_owner.iter().copied().max().unwrap_or_default());
                     let Some((first, (states, others))) =
                         charges.first().zip(rest.split_at_checked(charges.len()))
                     else {
@@ -165,8 +166,8 @@ impl Top {
                                 identity: Arc::clone(&first.identity),
                             })
                         });
-                    entry.requests += 1;
-                    entry.refused += u64::from(!admitted);
+                    entry.requests += 1 + unasked;
+                    entry.refused += u64::from(!admitted) + unasked;
                     entry.see(charges, states, now);
                 }
             }
@@ -176,25 +177,27 @@ impl Top {
         }
     }
 
-    /// Counts the answers to a batch of settlements: tokens, and slots that are free again.
-    pub fn settled(&self, batch: &[Settle], answers: &[Settled], now: Instant) {
+    /// Sees the windows after a batch of settlements, and counts the tokens of the requests that have ended.
+    pub fn settled(&self, batch: &[Settle], ended: &[Ended], now: Instant) {
         let mut state = self.state();
         state.turn(now);
-        for (one, answer) in batch.iter().zip(answers) {
-            if one.extend || !matches!(answer, Settled::Done { settled: true, .. }) {
+        for (one, ended) in batch.iter().zip(ended) {
+            let (is_final, mut rest) = (ended.is_final(one), ended.windows.as_slice());
+            if !is_final && rest.is_empty() {
                 continue;
             }
-            let tokens = tokens(one);
+            let tokens = tokens(one).filter(|_| is_final);
             for scope in &one.charges {
                 for charges in scope.charges.chunk_by(|a, b| a.identity == b.identity) {
                     let Some(first) = charges.first() else { continue };
+                    let states = rest.split_off(..charges.len()).unwrap_or_default();
                     let owner = self.hasher.hash_one((&*one.namespace, &*scope.scope, &*first.identity));
                     let State { current, previous } = &mut *state;
                     // It has come before, perhaps in the ten minutes before these.
                     let entry = current.owners.get_mut(&owner).or_else(|| previous.owners.get_mut(&owner));
                     if let Some(entry) = entry {
                         entry.tokens = sum(entry.tokens, tokens);
-                        entry.give_back(charges);
+                        entry.see(charges, states, now);
                     }
                 }
             }
@@ -263,23 +266,15 @@ impl Generation {
 
 impl Entry {
     fn new(owner: Owner) -> Self {
-        Self { owner, requests: 0, refused: 0, tokens: None, nearest: None, slots: None }
+        Self { owner, requests: 0, refused: 0, tokens: None, nearest: None }
     }
 
-    /// Sees the windows of a request.
+    /// Sees the windows of a request, after a decision or its end.
     fn see(&mut self, charges: &[Charge], states: &[WindowState], now: Instant) {
         let capacity = |charge: &Charge| charge.window.capacity(charge.limit);
-        let (slots, others): (Vec<_>, Vec<_>) =
-            charges.iter().zip(states).partition(|(it, _)| is_of_slots(it));
-        let nearest = |of: Vec<(&Charge, &WindowState)>| -> Option<(Charge, WindowState)> {
-            let nearest = of.into_iter().max_by_key(|(charge, state)| share(state.used, capacity(charge)))?;
-            Some((nearest.0.clone(), *nearest.1))
-        };
-        if let Some((charge, state)) = nearest(slots) {
-            self.slots = Some(Used::new(&charge, &state, now));
-        }
-        let Some((charge, state)) = nearest(others) else { return };
-        let (charge, state) = (&charge, &state);
+        let nearest =
+            charges.iter().zip(states).max_by_key(|(charge, state)| share(state.used, capacity(charge)));
+        let Some((charge, state)) = nearest else { return };
         // What is known of a window that the request is charged to as well is out of date.
         let is_known = |used: &Used| charges.iter().any(|charge| used.is_of(charge));
         let earlier = self.nearest.as_ref().filter(|used| !is_known(used) && used.empty_at > now);
@@ -296,27 +291,17 @@ impl Entry {
         }
     }
 
-    /// A request with these charges has ended.
-    fn give_back(&mut self, charges: &[Charge]) {
-        let Some(slots) = &mut self.slots else { return };
-        if charges.iter().any(|charge| is_of_slots(charge) && slots.is_of(charge)) {
-            slots.used = Units::new(slots.used.get().saturating_sub(1));
-        }
-    }
-
     /// Adds what came later of the same owner.
     fn add(&mut self, later: &Self) {
         self.requests += later.requests;
         self.refused += later.refused;
         self.tokens = sum(self.tokens, later.tokens);
         self.nearest = later.nearest.clone().or_else(|| self.nearest.take());
-        self.slots = later.slots.clone().or_else(|| self.slots.take());
     }
 
     /// Its nearest limit, if it has used anything of one.
     fn nearest(&self, now: Instant) -> Option<&Used> {
-        let known = self.slots.iter().filter(|slots| !slots.used.is_zero()).chain(&self.nearest);
-        known.filter(|used| used.empty_at > now).max_by_key(|used| used.share())
+        self.nearest.as_ref().filter(|used| used.empty_at > now && !used.used.is_zero())
     }
 
     /// The used part of that, in millionths.
@@ -340,11 +325,6 @@ impl Entry {
             reset_ms: millis(nearest.empty_at.saturating_duration_since(now)),
         })
     }
-}
-
-/// Whether it is a charge of a slot.
-fn is_of_slots(charge: &Charge) -> bool {
-    charge.window.algorithm == Algorithm::Concurrency
 }
 
 impl Used {
@@ -390,6 +370,7 @@ mod tests {
     use super::*;
     use crate::examples::{charge, in_scope};
     use llm_rate_limit::quantity::NonZeroMillis;
+    use llm_rate_limit::store::wire::Settled;
     use llm_rate_limit::window::Fit;
 
     /// A reservation of `identity` under limits of `name`, and its answer: what is used of 100.
@@ -444,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_free_again_is_not_used_and_tokens_are_counted_at_the_end() {
+    fn what_a_request_has_used_replaces_what_it_had_reserved_when_it_ends() {
         let now = Instant::now();
         let top = Top::new(now);
         let slot = Charge {
@@ -452,34 +433,56 @@ mod tests {
             limit: Units::new(2),
             ..charge("concurrency")
         };
-        let charges = vec![in_scope("key", &[charge("requests"), slot])];
-        let state = |used| WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
-        let reserve = |slots: u64| {
-            let one = Reserve { charges: charges.clone(), ..Reserve::default() };
-            let windows = vec![state(7), state(slots)];
-            top.reserved(&[one], &[Reserved::Decided { admitted: true, windows }], now);
+        let charges = vec![in_scope("key", &[charge("total_tokens"), slot])];
+        let states = |used: [u64; 2]| {
+            let state = |used| WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
+            used.map(state).to_vec()
         };
-        reserve(1);
-        reserve(2);
+        let reserve = |used| {
+            let one = Reserve { charges: charges.clone(), ..Reserve::default() };
+            top.reserved(&[one], &[Reserved::Decided { admitted: true, windows: states(used) }], now);
+        };
+        reserve([30, 1]);
+        reserve([60, 2]);
         assert_eq!(names(&top.ranking(9, None, now)).1, [("key", "concurrency", 2)]);
         let end = |extend| Settle { extend, tokens: Some(50), charges: charges.clone(), ..Settle::default() };
-        let done = |settled| [Settled::Done { settled, over: false }];
-        for (one, answer, expected) in [
-            (end(true), done(true), ("key", "concurrency", 2)),
-            (end(false), done(false), ("key", "concurrency", 2)),
-            (end(false), done(true), ("key", "concurrency", 1)),
-            (end(false), done(true), ("key", "requests", 7)),
+        let done = |settled, windows| Ended { answer: Settled::Done { settled, over: false }, windows };
+        for (one, ended, expected) in [
+            (end(true), done(true, states([60, 2])), ("key", "concurrency", 2)),
+            (end(false), done(false, Vec::new()), ("key", "concurrency", 2)),
+            (end(false), done(true, states([34, 1])), ("key", "concurrency", 1)),
+            (end(false), done(true, states([7, 0])), ("key", "total_tokens", 7)),
         ] {
-            top.settled(&[one], &answer, now);
+            top.settled(&[one], &[ended], now);
             assert_eq!(names(&top.ranking(9, None, now)).1, [expected]);
         }
         assert_eq!(top.ranking(9, None, now).busiest[0].tokens, Some(100));
-        // It ends in the next ten minutes.
-        reserve(1);
+        // It ends in the next ten minutes, and one of its scopes says nothing.
+        reserve([9, 0]);
         let later = now + GENERATION;
-        top.settled(&[end(false)], &done(true), later);
-        assert_eq!(names(&top.ranking(9, None, now)).1, [("key", "requests", 7)]);
+        top.settled(&[end(false)], &[done(true, Vec::new())], later);
+        assert_eq!(names(&top.ranking(9, None, now)).1, [("key", "total_tokens", 9)]);
         assert_eq!(top.ranking(9, None, later).busiest[0].tokens, Some(150));
+    }
+
+    #[test]
+    fn requests_that_were_refused_from_memory_count_for_the_owner_whose_counter_refused() {
+        let now = Instant::now();
+        let top = Top::new(now);
+        let ((one, answer), (group, of_group)) =
+            (decided("key", "requests", 1, false), decided("group-a", "requests", 100, false));
+        let (Reserved::Decided { windows: a, .. }, Reserved::Decided { windows: b, .. }) = (answer, of_group)
+        else {
+            panic!("both are decided");
+        };
+        for (refused_unasked, key, group_a) in [(vec![4, 9], 5, 10), (vec![0, 2], 6, 13), (vec![], 7, 14)] {
+            let charges = [one.charges.clone(), group.charges.clone()].concat();
+            let both = Reserve { charges, refused_unasked, ..Reserve::default() };
+            let windows = [a.clone(), b.clone()].concat();
+            top.reserved(&[both], &[Reserved::Decided { admitted: false, windows }], now);
+            let busiest = [("group-a", group_a, group_a), ("key", key, key)];
+            assert_eq!(names(&top.ranking(9, None, now)).0, busiest);
+        }
     }
 
     #[test]

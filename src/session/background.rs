@@ -59,6 +59,8 @@ pub(super) struct RecordLine {
     pub(super) window: Window,
     pub(super) limit: Units,
     pub(super) enforced: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) warn_at: Option<Units>,
     pub(super) metric: Metric,
     /// The limit is that of another model, and gets everything back.
     pub(super) is_of_another: bool,
@@ -94,7 +96,7 @@ impl Record {
                 limit: line.limit,
                 cost,
                 enforced: line.enforced,
-                warn_at: None,
+                warn_at: line.warn_at,
             };
             (line.scope, charge)
         }))

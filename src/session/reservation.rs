@@ -166,7 +166,7 @@ impl Line {
             limit: limit.amount,
             cost,
             enforced: !dry_run,
-            warn_at: None,
+            warn_at: limit.warns_from(),
         };
         (Arc::clone(scope), charge)
     }
@@ -175,9 +175,7 @@ impl Line {
     /// share too.
     fn share(&self, share: Share) -> (Arc<str>, Charge) {
         let (scope, whole) = self.charge(self.cost);
-        let Share::Of(_) = share else {
-            return (scope, Charge { warn_at: self.applied.limit.warns_from(), ..whole });
-        };
+        let Share::Of(_) = share else { return (scope, whole) };
         let limit = share.of(whole.limit);
         let mut window = whole.window;
         if let Algorithm::TokenBucket { burst } = &mut window.algorithm {
@@ -185,7 +183,7 @@ impl Line {
         }
         let fits_whole = self.cost <= whole.window.capacity(whole.limit);
         let cost = if fits_whole { whole.cost.min(window.capacity(limit)) } else { whole.cost };
-        (scope, Charge { limit, window, cost, ..whole })
+        (scope, Charge { limit, window, cost, warn_at: None, ..whole })
     }
 
     /// The limit with the `state` of its counter, for the client. Under a share, the client sees the share.
@@ -462,6 +460,7 @@ impl OpenReservation {
                 window: charge.window,
                 limit: charge.limit,
                 enforced: charge.enforced,
+                warn_at: charge.warn_at,
                 metric: line.applied.limit.metric,
                 is_of_another: line.is_of_another,
             }

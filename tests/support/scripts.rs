@@ -107,12 +107,10 @@ impl Scripts {
     /// The script's.
     ///
     /// # Panics
-    /// If the charges cannot be made into a call, or the reply is no integer.
+    /// If the charges cannot be made into a call, or the reply is empty.
     pub fn try_settle(&self, one: &Settle, now_ms: u64) -> Result<i64, String> {
         let groups = call::groups("", &one.id, &one.charges).unwrap();
-        let reply = self.run(&[groups[0].settle(one, now_ms)]).remove(0)?;
-        let [reply] = reply[..] else { panic!("{reply:?}") };
-        Ok(reply)
+        Ok(self.run(&[groups[0].settle(one, now_ms)]).remove(0)?[0])
     }
 
     /// Ends the leases of a reservation whose cost is still to come; returns whether there is one.
@@ -122,7 +120,7 @@ impl Scripts {
     pub fn detach(&self, id: &str, charges: &[Charge], now_ms: u64) -> bool {
         let open =
             OpenResponse { id: id.to_owned(), charges: team(charges).to_vec(), ..OpenResponse::default() };
-        self.run_one(call::groups("", id, &open.charges).unwrap()[0].detach(&open, now_ms)) == [1]
+        self.run_one(call::groups("", id, &open.charges).unwrap()[0].detach(&open, now_ms))[0] == 1
     }
 
     /// Takes lessons about the counts of prompts; returns the factors in force.

@@ -17,9 +17,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use llm_rate_limit::store::corrections;
 use llm_rate_limit::store::version::{self, NEWEST, OLDEST};
 use llm_rate_limit::store::wire::{Background, Reserve, Settle, path};
+use llm_rate_limit::store::{corrections, unasked};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -100,7 +100,11 @@ impl App {
 
 async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
     let asked = asked(&request);
-    let call = arrive::<Reserve>(&app, request).await?;
+    let unasked = header(&request, unasked::HEADER);
+    let mut call = arrive::<Reserve>(&app, request).await?;
+    if let Some(unasked) = unasked {
+        unasked::read(&unasked, &mut call.batch);
+    }
     let namespace = call.batch.first().map(|one| Arc::clone(&one.namespace)).unwrap_or_default();
     let is_probe = matches!(&call.batch[..], [one] if one.charges.is_empty());
     if asked.is_some() && app.store.learning().is_due(&namespace) {
@@ -115,7 +119,7 @@ async fn reserve(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let answer = complete(async move {
         let answers = app.store.reserve(&call.batch).await?;
         if let Some(webhook) = &app.webhook {
-            webhook.notice(&call.batch, &answers);
+            webhook.reserved(&call.batch, &answers);
         }
         Ok(json(&answers))
     })
@@ -135,16 +139,25 @@ async fn settle(State(app): State<Arc<App>>, request: Request) -> Result<Respons
             }
         };
         // No request waits for this answer, and it brings what has just been learned.
-        let (answers, ()) = tokio::join!(app.store.settle(&call.batch), learn);
-        Ok(tell(json(&answers?), &app, &namespace, asked.as_deref()))
+        let (ended, ()) = tokio::join!(app.store.settle(&call.batch), learn);
+        let ended = ended?;
+        if let Some(webhook) = &app.webhook {
+            webhook.settled(&call.batch, &ended);
+        }
+        let answers: Vec<_> = ended.into_iter().map(|one| one.answer).collect();
+        Ok(tell(json(&answers), &app, &namespace, asked.as_deref()))
     })
     .await
 }
 
 /// The factors that a filter knows, if it asks for others.
 fn asked(request: &Request) -> Option<String> {
-    let asked = request.headers().get(corrections::HEADER)?.to_str().ok()?;
-    Some(asked.to_owned())
+    header(request, corrections::HEADER)
+}
+
+/// The value of a header.
+fn header(request: &Request, name: &str) -> Option<String> {
+    Some(request.headers().get(name)?.to_str().ok()?.to_owned())
 }
 
 /// `answer`, which tells a filter that has `asked` what is learned about the counts of prompts.

@@ -1,7 +1,8 @@
 //! What this sidecar has decided in the last hour, minute by minute.
 
+use crate::store::Ended;
 use llm_rate_limit::policy::limit::Metric;
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle, Settled};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -46,6 +47,7 @@ impl History {
     pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved], now: Instant) {
         let (mut admitted, mut refused) = (0, 0);
         for (one, answer) in batch.iter().zip(answers) {
+            refused += unasked(one);
             match answer {
                 // A request that is charged to nothing is a probe.
                 Reserved::Decided { .. } if one.charges.is_empty() => {}
@@ -62,11 +64,8 @@ impl History {
     }
 
     /// Counts the answers to a batch of settlements.
-    pub fn settled(&self, batch: &[Settle], answers: &[Settled], now: Instant) {
-        let is_final = |one: &Settle, answer: &Settled| {
-            !one.extend && matches!(answer, Settled::Done { settled: true, .. })
-        };
-        let settled = batch.iter().zip(answers).filter(|(one, answer)| is_final(one, answer));
+    pub fn settled(&self, batch: &[Settle], ended: &[Ended], now: Instant) {
+        let settled = batch.iter().zip(ended).filter(|(one, ended)| ended.is_final(one));
         let measured: Vec<u64> = settled.filter_map(|(one, _)| tokens(one)).collect();
         let mut state = self.at(now);
         if let Some(minute) = state.minutes.back_mut() {
@@ -104,6 +103,14 @@ impl History {
     }
 }
 
+/// The requests that were refused from memory since one asked, of the first owner of counters: others of its group
+/// bring their own.
+fn unasked(one: &Reserve) -> u64 {
+    let charges = one.charges.first().map(|scope| scope.charges.as_slice()).unwrap_or_default();
+    let own = charges.chunk_by(|a, b| a.identity == b.identity).next().map_or(0, <[Charge]>::len);
+    u64::from(one.refused_unasked.iter().take(own).copied().max().unwrap_or_default())
+}
+
 /// The tokens of a request that was settled: those that were measured, or else the most that any of the limits that it
 /// is charged to says. None if neither says anything.
 pub fn tokens(one: &Settle) -> Option<u64> {
@@ -123,6 +130,7 @@ mod tests {
     use super::*;
     use crate::examples::{charge, in_scope};
     use llm_rate_limit::quantity::Units;
+    use llm_rate_limit::store::wire::Settled;
     use std::time::Duration;
 
     fn charges(costs: &[(&str, u64)]) -> Vec<ScopeCharges> {
@@ -140,20 +148,21 @@ mod tests {
         let history = History::new(start);
         let at = |seconds| start + Duration::from_secs(seconds);
         let one = Reserve { charges: charges(&[("requests", 1)]), ..Reserve::default() };
-        let batch = [one.clone(), one, Reserve::default()];
+        let after_others = Reserve { refused_unasked: vec![3, 9], ..one.clone() };
+        let batch = [one, after_others, Reserve::default()];
         history.reserved(&batch, &[decided(true), decided(false), decided(true)], at(59));
         history.reserved(&batch, &[decided(true), decided(true), decided(true)], at(60));
         let minutes = history.minutes(at(179));
-        assert_eq!(minutes[MINUTES - 3], Minute { admitted: 1, refused: 1, tokens: 0, has_tokens: false });
-        assert_eq!(minutes[MINUTES - 2], Minute { admitted: 2, refused: 0, tokens: 0, has_tokens: false });
+        assert_eq!(minutes[MINUTES - 3], Minute { admitted: 1, refused: 4, tokens: 0, has_tokens: false });
+        assert_eq!(minutes[MINUTES - 2], Minute { admitted: 2, refused: 3, tokens: 0, has_tokens: false });
         assert_eq!(minutes[MINUTES - 1], Minute::default());
         assert_eq!(
             history.minutes(at(59 * 60))[0],
-            Minute { admitted: 1, refused: 1, tokens: 0, has_tokens: false }
+            Minute { admitted: 1, refused: 4, tokens: 0, has_tokens: false }
         );
         assert_eq!(
             history.minutes(at(60 * 60))[0],
-            Minute { admitted: 2, refused: 0, tokens: 0, has_tokens: false }
+            Minute { admitted: 2, refused: 3, tokens: 0, has_tokens: false }
         );
         assert_eq!(history.minutes(at(1_000_000)), [Minute::default(); MINUTES]);
     }
@@ -162,7 +171,7 @@ mod tests {
     fn the_tokens_of_a_request_count_once_when_it_ends() {
         let start = Instant::now();
         let history = History::new(start);
-        let done = |settled| Settled::Done { settled, over: false };
+        let done = |settled| Ended::from(Settled::Done { settled, over: false });
         let settle = |costs: &[(&str, u64)]| Settle { charges: charges(costs), ..Settle::default() };
         let extension = Settle { extend: true, ..settle(&[("total_tokens", 1)]) };
         let batch = [
@@ -184,7 +193,7 @@ mod tests {
     fn tokens_that_nobody_has_measured_are_not_none() {
         let start = Instant::now();
         let history = History::new(start);
-        let done = [Settled::Done { settled: true, over: false }];
+        let done = [Settled::Done { settled: true, over: false }.into()];
         let settle = |name| Settle { charges: charges(&[(name, 0)]), ..Settle::default() };
         history.settled(&[settle("requests")], &done, start);
         assert!(!history.minutes(start)[MINUTES - 1].has_tokens);

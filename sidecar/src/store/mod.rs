@@ -9,7 +9,8 @@
 //! [`call`] makes script calls of charges, and [`invocation`] commands of calls; `background` keeps reservations open
 //! for usage that comes later, [`learning`] shares what is learned about the counts of prompts, [`link`] keeps the
 //! connection that [`topology`] opens, `peek` says what a reservation would find, [`report`] what Redis says of itself,
-//! and [`usage`] lists and resets an owner's windows. Policy is the filter's: limits travel in each call.
+//! `settlement` replaces reservations by what requests cost, and [`usage`] lists and resets an owner's windows. Policy
+//! is the filter's: limits travel in each call.
 
 pub mod access;
 mod background;
@@ -24,6 +25,7 @@ mod peek;
 mod pending;
 pub mod report;
 mod said;
+mod settlement;
 mod slices;
 pub mod topology;
 pub mod usage;
@@ -31,15 +33,16 @@ pub mod usage;
 use crate::metrics::Metrics;
 use crate::status::history::History;
 use crate::top::Top;
-use call::{Call, Group, Invalid};
-use error::{Unavailable, is_permanent};
+use call::Call;
+use error::Unavailable;
 use invocation::Invocation;
 use learning::Learning;
 use link::Link;
-use llm_rate_limit::store::wire::{IfAbsent, Reserve, Reserved, Settle, Settled};
+use llm_rate_limit::store::wire::{Reserve, Reserved};
 use newcomers::Newcomers;
 use pending::Pending;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+pub use settlement::Ended;
 use slices::slices;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,25 +133,35 @@ impl Store {
         })
     }
 
-    /// Sets `key` for as long as it `lasts`, and returns whether it was not set before.
+    /// Sets the first of `keys` for as long as it `lasts`, and returns whether it was not set before. If so, it sets
+    /// the others as well.
     ///
     /// # Errors
     /// Redis is unavailable, or takes no writes.
-    pub async fn claim(&self, key: &str, lasts: Duration) -> Result<bool, String> {
-        let mut set = redis::cmd("SET");
-        set.arg(key).arg("").arg("NX").arg("PX").arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+    pub async fn claim(&self, keys: &[String], lasts: Duration) -> Result<bool, String> {
+        let Some((own, others)) = keys.split_first() else { return Ok(false) };
+        let mut set = set(own, lasts);
+        set.arg("NX");
         let replies = self.link.send(&[set]).await.map_err(|why| why.to_string())?;
         match replies.into_iter().next() {
-            Some(Ok(reply)) => Ok(reply != Value::Nil),
-            Some(Err(why)) => Err(format!("Redis: {why}")),
-            None => Err("Redis: a reply is missing".to_owned()),
+            Some(Ok(Value::Nil)) => return Ok(false),
+            Some(Ok(_)) => {}
+            Some(Err(why)) => return Err(format!("Redis: {why}")),
+            None => return Err("Redis: a reply is missing".to_owned()),
         }
+        let others: Vec<Cmd> = others.iter().map(|key| self::set(key, lasts)).collect();
+        if !others.is_empty()
+            && let Err(why) = self.link.send(&others).await
+        {
+            tracing::debug!(%why, "a warning may be reported again, as one of what is reserved");
+        }
+        Ok(true)
     }
 
-    /// Gives back what [`Store::claim`] has set. Where Redis is unavailable, the key lasts as long as it was to.
-    pub async fn unclaim(&self, key: &str) {
+    /// Gives back what [`Store::claim`] has set. Where Redis is unavailable, the keys last as long as they were to.
+    pub async fn unclaim(&self, keys: &[String]) {
         let mut delete = redis::cmd("DEL");
-        delete.arg(key);
+        delete.arg(keys);
         if let Err(why) = self.link.send(&[delete]).await {
             tracing::debug!(%why, "a warning that was not delivered counts as reported");
         }
@@ -180,89 +193,6 @@ impl Store {
         }
         self.roll_back(&mut pending).await;
         Ok(pending.into_iter().map(Pending::finish).collect())
-    }
-
-    /// Settles the elements of a batch, or extends those that still run, and returns one answer for each, in order.
-    ///
-    /// # Errors
-    /// Redis is unavailable. The batch may be sent again.
-    pub async fn settle(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
-        let began = Instant::now();
-        let mut answers = Vec::with_capacity(batch.len());
-        for slice in slices(batch, |one| &one.charges) {
-            answers.append(&mut self.settle_slice(slice).await?);
-        }
-        self.metrics.settled(batch, &answers, began.elapsed());
-        let now = Instant::now();
-        self.top.settled(batch, &answers, now);
-        self.history.settled(batch, &answers, now);
-        said::settled(batch, &answers);
-        Ok(answers)
-    }
-
-    async fn settle_slice(&self, batch: &[Settle]) -> Result<Vec<Settled>, Unavailable> {
-        let elements: Vec<_> =
-            batch.iter().map(|one| call::groups(&one.namespace, &one.id, &one.charges)).collect();
-        let calls: Vec<Call<'_>> = batch
-            .iter()
-            .zip(&elements)
-            .flat_map(|(one, groups)| {
-                let groups = groups.as_deref().unwrap_or_default();
-                groups.iter().map(|group| group.settle(one, REDIS_CLOCK))
-            })
-            .collect();
-        let mut answers = self.replies(&calls).await?;
-        self.settle_shared(batch, &elements, &mut answers).await?;
-        let mut answers = answers.into_iter();
-        Ok(elements
-            .into_iter()
-            .map(|groups| match groups {
-                Ok(groups) => settled(answers.by_ref().take(groups.len())),
-                Err(why) => Settled::Failed { error: why.to_string(), permanent: true },
-            })
-            .collect())
-    }
-
-    /// Settles what is not with an identity's own counters, by the `answers` so far to the groups of `elements`, but
-    /// may be with those that new identities share. What may be with both stays with its own. All these calls are on
-    /// one slot of a cluster, so those that must be futile are not made.
-    async fn settle_shared(
-        &self,
-        batch: &[Settle],
-        elements: &[Result<Vec<Group<'_>>, Invalid>],
-        answers: &mut [RedisResult<Vec<i64>>],
-    ) -> Result<(), Unavailable> {
-        let sent = batch.iter().zip(elements).flat_map(|(one, groups)| {
-            groups.as_deref().unwrap_or_default().iter().map(move |group| (one, group))
-        });
-        let (mut again, mut calls) = (Vec::new(), Vec::new());
-        for ((one, group), answer) in sent.zip(answers) {
-            if !group.is_own() {
-                continue;
-            }
-            match (one.if_absent, answer.as_deref()) {
-                (None, Ok([0])) => {
-                    again.push(Some(answer));
-                    calls.push(group.shared().settle(one, REDIS_CLOCK));
-                }
-                (Some(IfAbsent::Mark), Ok([0])) if one.may_share => {
-                    again.push(Some(answer));
-                    calls.push(group.shared().settle(one, REDIS_CLOCK));
-                }
-                // It has been charged to its own counters. What it has of the others goes back.
-                (Some(IfAbsent::Charge), _) | (_, Ok(_)) if one.may_share => {
-                    again.push(None);
-                    calls.push(group.shared().release(&one.id, REDIS_CLOCK));
-                }
-                _ => {}
-            }
-        }
-        for (place, reply) in again.into_iter().zip(self.replies(&calls).await?) {
-            if let Some(place) = place {
-                *place = reply;
-            }
-        }
-        Ok(())
     }
 
     /// What is learned about the counts of prompts.
@@ -371,28 +301,11 @@ impl Store {
     }
 }
 
-/// The settlement of a whole request, from the answers of its groups.
-fn settled(answers: impl Iterator<Item = RedisResult<Vec<i64>>>) -> Settled {
-    let (mut settled, mut over) = (false, false);
-    let mut failure: Option<(String, bool)> = None;
-    for answer in answers {
-        match answer {
-            Ok(reply) => {
-                settled |= reply == [1] || reply == [2];
-                over |= reply == [2];
-            }
-            // As long as one scope may still be settled, the whole is worth another try.
-            Err(why) => {
-                let permanent =
-                    is_permanent(&why) && failure.as_ref().is_none_or(|(_, permanent)| *permanent);
-                failure = Some((format!("Redis: {why}"), permanent));
-            }
-        }
-    }
-    match failure {
-        Some((error, permanent)) => Settled::Failed { error, permanent },
-        None => Settled::Done { settled, over },
-    }
+/// The command that sets `key` for as long as it `lasts`.
+fn set(key: &str, lasts: Duration) -> Cmd {
+    let mut set = redis::cmd("SET");
+    set.arg(key).arg("").arg("PX").arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+    set
 }
 
 /// Whether keys of one command are on different servers, behind a proxy or in a cluster of one.

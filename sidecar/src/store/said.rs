@@ -3,6 +3,7 @@
 //! At the level `debug`, each element has a line. One that failed has it at `warn`, but whatever fails for one fails
 //! for many: so one line a second, which says how many there were.
 
+use super::Ended;
 use llm_rate_limit::store::wire::{Reserve, Reserved, Settle, Settled};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ pub(super) fn reserved(batch: &[Reserve], answers: &[Reserved]) {
 }
 
 /// Logs the answers to a batch of settlements.
-pub(super) fn settled(batch: &[Settle], answers: &[Settled]) {
-    for (Settle { id, request_id, extend, .. }, answer) in batch.iter().zip(answers) {
+pub(super) fn settled(batch: &[Settle], ended: &[Ended]) {
+    for (Settle { id, request_id, extend, .. }, Ended { answer, .. }) in batch.iter().zip(ended) {
         let request_id = request_id.as_deref();
         match answer {
             Settled::Done { settled, .. } => {

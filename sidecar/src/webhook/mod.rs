@@ -1,17 +1,17 @@
 //! Warnings to a webhook: a limit whose `warn_at` is reached is reported once in its window's duration, by one sidecar
 //! of the fleet.
 //!
-//! [`Webhook::notice`] reads the answers to reservations, and remembers what it has passed on. A task in the background
-//! asks Redis whether another sidecar has reported the same, with `SET NX`, and delivers: [`warning`] is what a warning
-//! says, [`target`] signs and sends it. What cannot be delivered, and what is found while too much waits, is reported
-//! with the next request that finds the limit nearly used.
+//! [`Webhook`] reads the answers to reservations and settlements, and remembers what it has passed on. A task in the
+//! background asks Redis whether another sidecar has reported the same, with `SET NX`, and delivers: [`warning`]
+//! decides what is worth a warning and is what it says, [`target`] signs and sends it. What cannot be delivered, and
+//! what is found while too much waits, is reported with the next request that finds the limit nearly used.
 
 pub mod target;
 pub mod warning;
 
 use crate::metrics::{Delivery, Metrics};
-use crate::store::Store;
-use llm_rate_limit::store::wire::{Reserve, Reserved};
+use crate::store::{Ended, Store};
+use llm_rate_limit::store::wire::{Reserve, Reserved, Settle};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,16 +50,23 @@ impl Webhook {
     }
 
     /// Passes on the warnings in the answers to a batch of reservations. Waits for nothing.
-    pub fn notice(&self, batch: &[Reserve], answers: &[Reserved]) {
-        for warning in warning::all(batch, answers) {
-            let key = warning.key();
-            if !self.reported.add(&key, warning.lasts(), Instant::now()) {
-                continue;
-            }
-            if self.queue.try_send(warning).is_err() {
-                self.reported.remove(&key);
-                self.metrics.webhook(Delivery::Dropped);
-            }
+    pub fn reserved(&self, batch: &[Reserve], answers: &[Reserved]) {
+        warning::reserved(batch, answers).for_each(|warning| self.pass_on(warning));
+    }
+
+    /// Passes on the warnings after a batch of settlements. Waits for nothing.
+    pub fn settled(&self, batch: &[Settle], ended: &[Ended]) {
+        warning::settled(batch, ended).for_each(|warning| self.pass_on(warning));
+    }
+
+    fn pass_on(&self, warning: Warning) {
+        let keys = warning.keys();
+        if !self.reported.add(&keys, warning.lasts(), Instant::now()) {
+            return;
+        }
+        if self.queue.try_send(warning).is_err() {
+            self.reported.remove(&keys);
+            self.metrics.webhook(Delivery::Dropped);
         }
     }
 }
@@ -69,23 +76,26 @@ impl Webhook {
 struct Reported(Mutex<HashMap<String, Instant>>);
 
 impl Reported {
-    /// Adds `key` for as long as it `lasts`. Returns whether it is new; where too many are known, all are.
-    fn add(&self, key: &str, lasts: Duration, now: Instant) -> bool {
+    /// Adds `keys` for as long as they last. Returns whether the first is new; where too many are known, all are.
+    fn add(&self, keys: &[String], lasts: Duration, now: Instant) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(key).is_some_and(|until| *until > now) {
+        if keys.first().and_then(|key| known.get(key)).is_some_and(|until| *until > now) {
             return false;
         }
-        if known.len() >= MAX_REMEMBERED {
+        if known.len() + keys.len() > MAX_REMEMBERED {
             known.retain(|_, until| *until > now);
         }
-        if known.len() < MAX_REMEMBERED {
-            known.insert(key.to_owned(), now + lasts);
+        if known.len() + keys.len() <= MAX_REMEMBERED {
+            known.extend(keys.iter().map(|key| (key.clone(), now + lasts)));
         }
         true
     }
 
-    fn remove(&self, key: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    fn remove(&self, keys: &[String]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
+            known.remove(key);
+        }
     }
 }
 
@@ -114,21 +124,21 @@ impl Deliveries {
     }
 
     async fn deliver(&self, warning: &Warning) {
-        let key = warning.key();
-        let outcome = match self.store.claim(&key, warning.lasts()).await {
+        let keys = warning.keys();
+        let outcome = match self.store.claim(&keys, warning.lasts()).await {
             Ok(false) => Delivery::ReportedByAnother,
             Ok(true) => match self.target.send(warning, SystemTime::now()).await {
                 Ok(()) => Delivery::Delivered,
                 Err(why) => {
                     tracing::error!(%why, "cannot deliver a warning to the webhook");
-                    self.reported.remove(&key);
-                    self.store.unclaim(&key).await;
+                    self.reported.remove(&keys);
+                    self.store.unclaim(&keys).await;
                     Delivery::Failed
                 }
             },
             Err(why) => {
                 tracing::warn!(%why, "a warning waits for Redis");
-                self.reported.remove(&key);
+                self.reported.remove(&keys);
                 Delivery::Failed
             }
         };
@@ -140,18 +150,33 @@ impl Deliveries {
 mod tests {
     use super::*;
 
+    fn keys(key: &str) -> Vec<String> {
+        vec![key.to_owned()]
+    }
+
+    #[test]
+    fn what_is_used_is_news_after_what_is_reserved_and_not_the_other_way_round() {
+        let (used, reserved) = (["used", "reserved"].map(String::from), keys("reserved"));
+        let (minute, now) = (Duration::from_secs(60), Instant::now());
+        let reported = Reported::default();
+        assert!(reported.add(&reserved, minute, now) && !reported.add(&reserved, minute, now));
+        assert!(reported.add(&used, minute, now) && !reported.add(&used, minute, now));
+        reported.remove(&used);
+        assert!(reported.add(&used, minute, now) && !reported.add(&reserved, minute, now));
+    }
+
     #[test]
     fn a_warning_is_new_once_in_its_time() {
         let reported = Reported::default();
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let minute = Duration::from_secs(60);
-        assert!(reported.add("a", minute, start));
-        assert!(!reported.add("a", minute, after(59)));
-        assert!(reported.add("b", minute, after(59)));
-        assert!(reported.add("a", minute, after(60)));
-        reported.remove("a");
-        assert!(reported.add("a", minute, after(61)));
+        assert!(reported.add(&keys("a"), minute, start));
+        assert!(!reported.add(&keys("a"), minute, after(59)));
+        assert!(reported.add(&keys("b"), minute, after(59)));
+        assert!(reported.add(&keys("a"), minute, after(60)));
+        reported.remove(&keys("a"));
+        assert!(reported.add(&keys("a"), minute, after(61)));
     }
 
     #[test]
@@ -159,12 +184,12 @@ mod tests {
         let reported = Reported::default();
         let start = Instant::now();
         for n in 0..MAX_REMEMBERED {
-            assert!(reported.add(&n.to_string(), Duration::from_secs(60), start));
+            assert!(reported.add(&keys(&n.to_string()), Duration::from_secs(60), start));
         }
-        assert!(reported.add("one more", Duration::from_secs(60), start));
-        assert!(reported.add("one more", Duration::from_secs(60), start), "it is not remembered");
+        assert!(reported.add(&keys("one more"), Duration::from_secs(60), start));
+        assert!(reported.add(&keys("one more"), Duration::from_secs(60), start), "it is not remembered");
         assert_eq!(reported.0.lock().unwrap().len(), MAX_REMEMBERED);
-        assert!(reported.add("one more", Duration::from_secs(60), start + Duration::from_secs(60)));
+        assert!(reported.add(&keys("one more"), Duration::from_secs(60), start + Duration::from_secs(60)));
         assert_eq!(reported.0.lock().unwrap().len(), 1);
     }
 }

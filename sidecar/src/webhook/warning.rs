@@ -1,10 +1,11 @@
 //! What a warning says.
 
+use crate::store::Ended;
 use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::quantity::{MILLION, Units};
 use llm_rate_limit::store::keys::Keyspace;
-use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges};
-use llm_rate_limit::window::{Algorithm, WindowState};
+use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle};
+use llm_rate_limit::window::{Algorithm, Fit, WindowState};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +18,49 @@ pub struct Warning {
     charge: Charge,
     warn_at: Units,
     state: WindowState,
+    /// Whether it may only be nearly reserved.
+    is_reserved: bool,
 }
 
-/// The warnings in the `answers` to a batch, of requests that were admitted and of those that were not.
-pub fn all(batch: &[Reserve], answers: &[Reserved]) -> impl Iterator<Item = Warning> {
+/// The warnings in the answers to a batch of reservations. A cost that is known from the start counts as used at once.
+/// Tokens and dollars count when they are settled ([`settled`]), since an answer may use a small part of what it
+/// reserves; but a limit that refuses a request is worth a warning of its own.
+pub fn reserved(batch: &[Reserve], answers: &[Reserved]) -> impl Iterator<Item = Warning> {
     batch.iter().zip(answers).flat_map(|(one, answer)| {
-        let states = match answer {
-            Reserved::Decided { windows, .. } => windows.as_slice(),
-            Reserved::Failed { .. } => &[],
+        let (states, admitted) = match answer {
+            Reserved::Decided { windows, admitted } => (windows.as_slice(), *admitted),
+            Reserved::Failed { .. } => (Default::default(), true),
         };
-        charges(&one.charges).zip(states).filter_map(|((scope, charge), state)| {
-            let warn_at = charge.warn_at.filter(|warn_at| state.used >= *warn_at)?;
-            Some(Warning {
-                namespace: Arc::clone(&one.namespace),
-                scope: Arc::clone(scope),
-                charge: charge.clone(),
-                warn_at,
-                state: *state,
-            })
+        let found = warnings(&one.namespace, &one.charges, states);
+        found.filter_map(move |warning| {
+            let is_reserved = !one.is_final && warning.is_of_estimates();
+            let is_refused = !admitted && warning.state.fit != Fit::Now;
+            (!is_reserved || is_refused).then_some(Warning { is_reserved, ..warning })
+        })
+    })
+}
+
+/// The warnings after a batch of settlements, of requests that have ended.
+pub fn settled(batch: &[Settle], ended: &[Ended]) -> impl Iterator<Item = Warning> {
+    let over = batch.iter().zip(ended).filter(|(one, ended)| ended.is_final(one));
+    over.flat_map(|(one, ended)| warnings(&one.namespace, &one.charges, &ended.windows))
+}
+
+/// The warnings that `states` of the windows of `scopes` are worth.
+fn warnings(
+    namespace: &Arc<str>,
+    scopes: &[ScopeCharges],
+    states: &[WindowState],
+) -> impl Iterator<Item = Warning> {
+    charges(scopes).zip(states).filter_map(|((scope, charge), state)| {
+        let warn_at = charge.warn_at.filter(|warn_at| state.used >= *warn_at)?;
+        Some(Warning {
+            namespace: Arc::clone(namespace),
+            scope: Arc::clone(scope),
+            charge: charge.clone(),
+            warn_at,
+            state: *state,
+            is_reserved: false,
         })
     })
 }
@@ -45,10 +71,18 @@ fn charges(scopes: &[ScopeCharges]) -> impl Iterator<Item = (&Arc<str>, &Charge)
 }
 
 impl Warning {
-    /// The key in Redis that says that the warning is reported.
-    pub fn key(&self) -> String {
+    /// The keys in Redis that say that the warning is reported. The first is its own; a warning of what is used makes
+    /// one of what is reserved needless.
+    pub fn keys(&self) -> Vec<String> {
         let Charge { identity, name, window, .. } = &self.charge;
-        Keyspace::new(&self.namespace).warned(&self.scope, identity, name, window)
+        let used = Keyspace::new(&self.namespace).warned(&self.scope, identity, name, window);
+        let reserved = format!("{used}-reserved");
+        if self.is_reserved { vec![reserved] } else { vec![used, reserved] }
+    }
+
+    /// Whether requests reserve an estimate of what counts.
+    fn is_of_estimates(&self) -> bool {
+        Metric::of_limit(&self.charge.name).is_none_or(Metric::needs_tokens)
     }
 
     /// How long a report holds: the window's duration; of requests in flight, that of a lease.
@@ -73,6 +107,7 @@ impl Warning {
                     _ => window.label().into(),
                 },
                 "used": amount(self.state.used),
+                "reserved": self.is_reserved,
                 "limit_amount": amount(window.capacity(*limit)),
                 "warn_at": amount(self.warn_at),
                 "reset_ms": self.state.reset.get(),
@@ -92,7 +127,7 @@ mod tests {
     use super::*;
     use crate::examples::{self, in_scope};
     use llm_rate_limit::quantity::Millis;
-    use llm_rate_limit::window::Fit;
+    use llm_rate_limit::store::wire::Settled;
 
     fn charge(name: &str, warn_at: Option<u64>) -> Charge {
         Charge {
@@ -107,32 +142,67 @@ mod tests {
         WindowState { used: Units::new(used), reset: Millis::new(1_500), fit: Fit::Now }
     }
 
+    /// The keys of what is found, each without the part that all have.
+    fn keys(found: impl Iterator<Item = Warning>) -> Vec<String> {
+        let keys = found.map(|warning| warning.keys().swap_remove(0));
+        keys.map(|key| key.replace("llmrl:3:eu:", "")).collect()
+    }
+
     #[test]
-    fn only_limits_that_have_reached_their_threshold_warn() {
-        let charges = vec![
-            in_scope("team", &[charge("requests", Some(8)), charge("input_tokens", None)]),
-            in_scope("me", &[charge("gpt-4*/cost_usd", Some(7_500_000))]),
-        ];
-        let one = Reserve { namespace: "eu".into(), charges, ..Reserve::default() };
-        let decided =
-            |used: [u64; 3]| Reserved::Decided { admitted: true, windows: used.map(state).to_vec() };
-        let failed = Reserved::Failed { error: "no".into(), unavailable: true };
-        let batch = [one.clone(), one.clone(), one];
-        let found: Vec<_> =
-            all(&batch, &[decided([7, 9_000_000, 0]), failed, decided([8, 9_000_000, 8_250_000])]).collect();
-        let keys: Vec<_> = found.iter().map(Warning::key).collect();
+    fn requests_count_at_once_and_tokens_when_they_are_used_or_refuse() {
+        let charges = || {
+            vec![
+                in_scope("team", &[charge("requests", Some(8)), charge("input_tokens", None)]),
+                in_scope("me", &[charge("gpt-4*/cost_usd", Some(7_500_000))]),
+            ]
+        };
+        let one = || Reserve { namespace: "eu".into(), charges: charges(), ..Reserve::default() };
+        let answered = |admitted, used: [u64; 3], fit| {
+            let mut windows = used.map(state).to_vec();
+            windows[2].fit = fit;
+            Reserved::Decided { admitted, windows }
+        };
+        let (requests, dollars) = ("{team}:me:requests:1m:warned", "{me}:me:gpt-4*/cost_usd:1m:warned");
+        let after = || Fit::After(llm_rate_limit::quantity::NonZeroMillis::MINUTE);
+        for (answer, expected) in [
+            (answered(true, [7, 9_000_000, 7_000_000], Fit::Now), vec![]),
+            (answered(true, [8, 9_000_000, 8_250_000], Fit::Now), vec![requests]),
+            (answered(false, [7, 9_000_000, 8_250_000], Fit::Now), vec![]),
+            (answered(false, [7, 9_000_000, 7_000_000], after()), vec![]),
+            (
+                answered(false, [7, 9_000_000, 8_250_000], after()),
+                vec!["{me}:me:gpt-4*/cost_usd:1m:warned-reserved"],
+            ),
+            (Reserved::Failed { error: "no".into(), unavailable: true }, vec![]),
+        ] {
+            assert_eq!(keys(reserved(&[one()], &[answer.clone()])), expected, "{answer:?}");
+        }
+        let is_final = Reserve { is_final: true, ..one() };
+        let answer = answered(true, [7, 0, 8_250_000], Fit::Now);
+        assert_eq!(keys(reserved(&[is_final], &[answer])), [dollars]);
+        let settle =
+            |extend| Settle { namespace: "eu".into(), charges: charges(), extend, ..Settle::default() };
+        let done = || Ended {
+            answer: Settled::Done { settled: true, over: false },
+            windows: [7, 9_000_000, 8_250_000].map(state).to_vec(),
+        };
+        assert_eq!(keys(settled(&[settle(true), settle(false)], &[done(), done()])), [dollars]);
+    }
+
+    #[test]
+    fn a_warning_says_what_is_used_of_what() {
+        let charges = vec![in_scope("me", &[charge("gpt-4*/cost_usd", Some(7_500_000))])];
+        let one = Settle { namespace: "eu".into(), charges, ..Settle::default() };
+        let answer = Settled::Done { settled: true, over: false };
+        let found: Vec<_> = settled(&[one], &[Ended { answer, windows: vec![state(8_250_000)] }]).collect();
         assert_eq!(
-            keys,
-            ["llmrl:3:eu:{team}:me:requests:1m:warned", "llmrl:3:eu:{me}:me:gpt-4*/cost_usd:1m:warned"]
-        );
-        assert_eq!(
-            found[1].payload("2026-01-01T00:00:00Z"),
+            found[0].payload("2026-01-01T00:00:00Z"),
             json!({
                 "type": "rate_limit.warning",
                 "timestamp": "2026-01-01T00:00:00Z",
                 "data": {
                     "namespace": "eu", "scope": "me", "identity": "me", "limit": "gpt-4*/cost_usd", "window": "1m",
-                    "used": 8.25, "limit_amount": 10.0, "warn_at": 7.5, "reset_ms": 1500,
+                    "used": 8.25, "reserved": false, "limit_amount": 10.0, "warn_at": 7.5, "reset_ms": 1500,
                 },
             })
         );
