@@ -213,7 +213,7 @@ fn a_buffer_that_holds_less_than_the_filter_is_hinted_at() {
         let buffer = json!({"name": "envoy.filters.http.buffer", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
             "max_request_bytes": bytes}});
-        envoy(|envoy| filters(envoy).insert(0, buffer))
+        envoy(|envoy| filters(envoy).insert(0, buffer.clone()))
     };
     let place = PLUGIN_PATH.replace(".typed_config.config", ".typed_config.max_request_bytes");
     assert_hint(

@@ -29,11 +29,13 @@ pub(super) fn claims(chain: &Chain<'_>, setter: usize, namespace: &str, config: 
         .flat_map(|provider| IN_METADATA.iter().map(|name| text(provider, &[name])))
         .filter(|name| !name.is_empty())
         .collect();
+    let mut reported: Vec<&str> = Vec::new();
     for path in metadata(config) {
         let [of, name, ..] = path else { continue };
-        if of != namespace || chosen.contains(&name.as_str()) {
+        if of != namespace || chosen.contains(&name.as_str()) || reported.contains(&name.as_str()) {
             continue;
         }
+        reported.push(name);
         let found = if chosen.is_empty() { "none".to_owned() } else { chosen.join(", ") };
         let mut what = format!(
             "{namespace} puts nothing into its metadata as {name:?}, which \"identity\" uses: expected \
