@@ -72,6 +72,7 @@ fn reserve(stores: &mut Stores<Nothing>, streams: std::ops::Range<u32>, now: Mil
             max_new_identities: None,
             is_final: false,
             request_id: None,
+            refused_unasked: Vec::new(),
         };
         stores.reserve(stream, wanted, now);
     }
