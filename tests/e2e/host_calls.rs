@@ -83,6 +83,22 @@ async fn the_headers_of_a_request_are_read_at_once(#[values(Store::Local, Store:
     assert_eq!(calls.calls.get("get_header_map_value"), None, "{calls:?}");
 }
 
+/// A place that several limits are from takes one call, and nothing asks where no limit does.
+#[tokio::test]
+async fn a_claim_takes_one_call() {
+    let claim = |default: Value| json!({"metadata": ["gateway", "tier"], "default": default, "max": 100_000});
+    let fixed = json!({"rpm": 100_000, "tpm": 10_000_000});
+    let claimed = json!({"rpm": claim(json!(50_000)), "tpm": claim(json!(60_000))});
+    let mut properties = Vec::new();
+    for limits in [fixed, claimed] {
+        let limits = json!({"default": {"rpd": 100_000, "rpm": limits["rpm"], "tpm": limits["tpm"]}});
+        let gateway = Gateway::start(Store::Local, limits).await;
+        let calls = calls(&gateway, "claims", REQUESTS).await;
+        properties.push(calls.calls.get("get_property").copied().unwrap_or_default());
+    }
+    assert_eq!(properties[1] - properties[0], REQUESTS, "{properties:?}");
+}
+
 /// What Redis admits is written to the local store by ticks, and not by the requests.
 #[tokio::test]
 async fn a_request_takes_no_more_calls_where_this_envoy_may_have_to_count_alone() {

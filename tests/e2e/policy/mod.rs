@@ -2,6 +2,7 @@
 
 modules! {
     calendar,
+    claims,
     dialects,
     dry_run,
     hierarchy,
