@@ -1,11 +1,11 @@
 //! Recipes that tell senders apart: by the claims of a token, by tenant and user, by address.
 
-use crate::recipe::{KEY, recipe};
+use crate::recipe::{KEY, chat_of, recipe};
 use llm_rate_limit_tests::chat::{Answer, CHAT, chat, hello, statuses};
 use llm_rate_limit_tests::jwt::Issuer;
 use llm_rate_limit_tests::mock_llm::MockLlm;
 use reqwest::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::IpAddr;
 
 #[tokio::test]
@@ -23,17 +23,44 @@ async fn tiers_from_a_token() {
         [left("pro", "carol").await, left("pro", "carol").await, left("pro", "dan").await],
         [59, 58, 59]
     );
-    // A user who changes the tier has the new one's limits.
-    assert_eq!(left("pro", "ann").await, 59);
+    // A user who changes the tier has the new one's limits, and what is used.
+    assert_eq!([left("pro", "ann").await, left("free", "bob").await], [57, 1]);
 
     for claims in [json!({"sub": "eve"}), json!({"sub": "eve", "tier": "gold"}), json!({"sub": "pro"})] {
         let answer = Answer::to(chat(envoy.url(CHAT)).bearer_auth(issuer.token(&claims))).await;
-        assert_eq!(answer.status, 401, "{claims}");
+        assert_eq!(answer.number("x-ratelimit-limit-requests"), 3, "{claims}");
     }
-    // A header is no claim.
-    let token = issuer.token(&json!({"sub": "ann", "tier": "free"}));
-    let pretence = chat(envoy.url(CHAT)).bearer_auth(token).header("x-api-key", "pro");
-    assert_eq!(Answer::to(pretence).await.number("x-ratelimit-remaining-requests"), 0);
+    assert_eq!(left("free", "eve").await, 0);
+    // A header is no claim, and without a token there is none.
+    let token = issuer.token(&json!({"sub": "frank", "tier": "free"}));
+    let pretence = chat(envoy.url(CHAT)).bearer_auth(token).header("x-tier", "pro");
+    assert_eq!(Answer::to(pretence).await.number("x-ratelimit-limit-requests"), 3);
+    assert_eq!(Answer::to(chat(envoy.url(CHAT))).await.status, 401);
+}
+
+#[tokio::test]
+async fn budget_from_a_token() {
+    let (mock, issuer) = (MockLlm::start(), Issuer::create());
+    let envoy = recipe("budget-from-a-token", &mock, &[("/etc/envoy/jwks.json", &issuer.jwks())]).start();
+    // Each takes 50 tokens.
+    let ask = async |user: &str, budget: Value| {
+        let token = issuer.token(&json!({"sub": user, "daily_tokens": budget}));
+        Answer::to(chat_of(&envoy, 41).bearer_auth(token)).await
+    };
+    for (budget, expected) in [
+        (json!(120), 200),
+        (json!("120"), 200),
+        (json!(120), 429),
+        (json!(150), 200),
+        (json!(150), 429),
+        (json!("much"), 200),
+        (json!(-1), 200),
+        (json!(0), 429),
+    ] {
+        assert_eq!(ask("ann", budget.clone()).await.status, expected, "{budget}");
+    }
+    assert_eq!(ask("bob", json!(1e12)).await.number("x-ratelimit-limit-tokens"), 1_000_000);
+    assert_eq!(ask("carol", json!(null)).await.number("x-ratelimit-limit-tokens"), 1_000);
 }
 
 #[tokio::test]
