@@ -6,16 +6,19 @@ use super::secret::Secret;
 use crate::identity::{HashSecret, Place, Prefixes, Source};
 use std::num::NonZeroUsize;
 
-/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's and Azure's. The first header that a
-/// request has counts.
-const DEFAULT_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
+/// The headers in which clients of LLM APIs send their keys: OpenAI's, Anthropic's, Azure's and Google's. The first
+/// header that a request has counts.
+const DEFAULT_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// The query parameter in which Google's clients send theirs.
+const DEFAULT_PARAMETER: &str = "key";
 
 /// The largest number of a path segment: no API has longer paths.
 const MAX_SEGMENT: u64 = 64;
 /// The shortest secret, in bytes: nobody can guess 128 bits.
 const MIN_SECRET_BYTES: usize = 16;
 
-/// Builds the sources at `path`; by default the known headers, then the client's address.
+/// Builds the sources at `path`; by default the known headers, the known parameter, then the client's address.
 #[inline(never)]
 pub(super) fn sources(
     given: Option<Vec<raw::Source>>,
@@ -24,7 +27,8 @@ pub(super) fn sources(
 ) -> Vec<Source> {
     let Some(given) = given else {
         let headers = DEFAULT_HEADERS.iter().map(|name| Place::Header((*name).to_owned()));
-        let places = headers.chain([Place::ClientIp(Prefixes::default())]);
+        let others = [Place::Query(DEFAULT_PARAMETER.to_owned()), Place::ClientIp(Prefixes::default())];
+        let places = headers.chain(others);
         return places.map(Source::from).collect();
     };
     if given.is_empty() {

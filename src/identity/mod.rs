@@ -106,6 +106,13 @@ pub fn find(
     first
 }
 
+/// The sender of `request` where no key is known, as [`find`] has it: no source is read after the first that yields a
+/// value.
+pub fn first(sources: &[Source], request: &(impl RequestView + ?Sized)) -> Option<Identity> {
+    let sources = sources.iter().filter(|source| !source.known_only);
+    sources.map(|source| source.place.candidates(request)).find_map(|found| found.into_iter().next())
+}
+
 /// A secret with which ids are hashed once more before they leave the filter.
 #[derive(Clone)]
 pub struct HashSecret(Hmac<Sha256>);

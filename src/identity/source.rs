@@ -77,11 +77,37 @@ impl Place {
 }
 
 /// The candidates in a header's `value`: each of its parts, the whole, since a key may have a comma, and what follows a
-/// scheme other than `Bearer`.
+/// scheme other than `Bearer`. Of a signature of AWS only the id of its key is one: the rest is another for each
+/// request.
 fn of_header(value: &str) -> Vec<Identity> {
     let parts = || value.split(',').map(without_bearer);
+    if parts().any(is_aws) {
+        let others = || parts().filter_map(of_aws);
+        return of_values(others().chain(others().filter_map(behind_scheme)));
+    }
     let whole = value.contains(',').then(|| without_bearer(value));
     of_values(parts().chain(whole).chain(parts().filter_map(behind_scheme)))
+}
+
+/// Whether `part` begins a signature of AWS: `AWS4-HMAC-SHA256 Credential={key}/{date}/…, SignedHeaders=…,
+/// Signature=…`.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html>
+fn is_aws(part: &str) -> bool {
+    const SCHEME: &str = "aws4-";
+    part.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+}
+
+/// The candidate in a `part` of a header with a signature of AWS: of the signature, the id of the key, which nothing
+/// here verifies.
+fn of_aws(part: &str) -> Option<&str> {
+    let part = if is_aws(part) { behind_scheme(part)? } else { part };
+    let (name, value) = part.split_once('=').unwrap_or(("", part));
+    match name.trim().to_ascii_lowercase().as_str() {
+        "credential" => value.split('/').next(),
+        "signedheaders" | "signature" => None,
+        _ => Some(part),
+    }
 }
 
 /// What follows a scheme in `part`, or another first word.

@@ -45,7 +45,9 @@ fn client_ip() -> Source {
 
 /// The identity if no key is known.
 fn unknown(sources: &[Source], request: &Request) -> Option<Identity> {
-    find(sources, request, |_| false)
+    let found = find(sources, request, |_| false);
+    assert_eq!(first(sources, request), found);
+    found
 }
 
 fn id(sources: &[Source], request: &Request) -> Option<String> {
@@ -67,6 +69,29 @@ fn a_key_is_its_digest_with_and_without_bearer() {
         let request = Request::with_header("authorization", value);
         assert_eq!(id(&[header("authorization")], &request).as_deref(), Some(TEST_KEY_1), "{value:?}");
     }
+}
+
+#[test]
+fn of_a_signature_of_aws_only_the_id_of_its_key_is_one() {
+    let key = Some(sha256_hex(b"AKIDEXAMPLE"));
+    let sources = [header("authorization")];
+    let of = |value: &str| id(&sources, &Request::with_header("authorization", value));
+    for value in [
+        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/us-east-1/bedrock/aws4_request, \
+         SignedHeaders=host;x-amz-date, Signature=fe5f80",
+        "aws4-hmac-sha256 Credential=AKIDEXAMPLE/20260102/eu-west-1/bedrock/aws4_request,Signature=00",
+        "AWS4-ECDSA-P256-SHA256 Credential=AKIDEXAMPLE/20260102/bedrock/aws4_request, Signature=3045",
+        "AWS4-HMAC-SHA256 SignedHeaders=host, Signature=00, Credential=AKIDEXAMPLE/20260102/x",
+    ] {
+        assert_eq!(of(value), key, "{value}");
+    }
+    assert_eq!(of("AWS4-HMAC-SHA256 Signature=fe5f80"), None);
+    // It hides no key beside it.
+    let request = Request::with_header(
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=X/1, Signature=2, Bearer test-key-1",
+    );
+    assert_eq!(id_among("test-key-1", &sources, &request).as_deref(), Some(TEST_KEY_1));
 }
 
 #[test]

@@ -31,8 +31,9 @@ pub(super) fn begin<S: SharedData>(
 ) -> Session {
     let method = request.header(":method").unwrap_or_default();
     let path = request.header(":path").unwrap_or_default();
-    let once = ReadOnce::new(request);
-    let sender: &dyn RequestView = if cx.config.asks_requests() { &once } else { request };
+    let with_path = WithPath { request, path: &path };
+    let once = ReadOnce::new(&with_path);
+    let sender: &dyn RequestView = if cx.config.asks_requests() { &once } else { &with_path };
     let (route, way, subject) = match sort(sender, &method, &path, cx.config, || cx.config.identity(sender)) {
         Sorted::Inspected => {
             cx.read_clock();
@@ -89,6 +90,22 @@ fn pass<S: SharedData>(
     }
     narrow_accept_encoding(request, cx);
     Session::Asking
+}
+
+/// A request whose path was read: a source of identity may need it again, and reading it costs an entry into the VM.
+struct WithPath<'a> {
+    request: &'a dyn RequestView,
+    path: &'a str,
+}
+
+impl RequestView for WithPath<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        if name == ":path" { Some(self.path.to_owned()) } else { self.request.header(name) }
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        self.request.property(path)
+    }
 }
 
 /// A request of a limited sender.

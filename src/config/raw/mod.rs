@@ -45,7 +45,8 @@ pub struct Root {
     /// The store that counts use.
     pub store: Store,
     /// Where a request carries its sender's identity: the first source that yields a value decides. By default the
-    /// headers `authorization`, `x-api-key` and `api-key`, then the client's address.
+    /// headers `authorization`, `x-api-key`, `api-key` and `x-goog-api-key`, the query parameter `key`, then the
+    /// client's address.
     pub identity: Option<Vec<Source>>,
     /// A secret of 16 bytes or more. With it, the ids of keys and clients in the store, in logs and in metrics are
     /// HMACs, which nobody without the secret can trace back. Another secret starts new counters.

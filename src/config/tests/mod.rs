@@ -124,8 +124,10 @@ fn an_empty_object_limits_nobody() {
     let config = good("nothing_is_limited");
     let local = LocalStore { max_identities: NonZeroU32::new(65_536).unwrap() };
     assert_eq!(config.store(), &Store::Local(local));
-    let headers = ["authorization", "x-api-key", "api-key"].map(|name| Place::Header(name.to_owned()));
-    let places = headers.into_iter().chain([Place::ClientIp(Prefixes::default())]);
+    let headers = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+    let headers = headers.map(|name| Place::Header(name.to_owned()));
+    let others = [Place::Query("key".to_owned()), Place::ClientIp(Prefixes::default())];
+    let places = headers.into_iter().chain(others);
     assert_eq!(config.sources, places.map(Source::from).collect::<Vec<_>>());
     assert_eq!(config.access(None), Access::Unlimited);
     assert_eq!(config.access(Some(&Identity::of_key("any"))), Access::Unlimited);
