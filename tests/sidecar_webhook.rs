@@ -161,12 +161,12 @@ async fn tokens_are_reported_when_they_are_used_and_reserved_ones_when_they_refu
     let [first, refused, second, third] =
         [(1, 900), (2, 200), (3, 600), (4, 100)].map(|(id, cost)| tokens("me", id, cost));
     // What is reserved is no news until somebody is refused for it, and takes no news away.
-    sidecar.reserve(&[first.clone()]).await;
+    sidecar.reserve(std::slice::from_ref(&first)).await;
     sidecar.reserve(&[refused]).await;
     let message = receiver.next().await.data();
     assert_eq!((&message["used"], &message["reserved"]), (&json!(900), &json!(true)));
     sidecar.settle(&[spent(&first, 300)]).await;
-    sidecar.reserve(&[second.clone()]).await;
+    sidecar.reserve(std::slice::from_ref(&second)).await;
     sidecar.settle(&[spent(&second, 500)]).await;
     let message = receiver.next().await.data();
     assert_eq!((&message["used"], &message["reserved"]), (&json!(800), &json!(false)));
@@ -174,7 +174,7 @@ async fn tokens_are_reported_when_they_are_used_and_reserved_ones_when_they_refu
     sidecar.settle(&[spent(&third, 90)]).await;
     // Where use comes first, nothing is left to say of what is reserved.
     let only = tokens("other", 1, 900);
-    sidecar.reserve(&[only.clone()]).await;
+    sidecar.reserve(std::slice::from_ref(&only)).await;
     sidecar.settle(&[spent(&only, 850)]).await;
     sidecar.reserve(&[tokens("other", 2, 200)]).await;
     let message = receiver.next().await.data();

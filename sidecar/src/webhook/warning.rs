@@ -175,7 +175,7 @@ mod tests {
             ),
             (Reserved::Failed { error: "no".into(), unavailable: true }, vec![]),
         ] {
-            assert_eq!(keys(reserved(&[one()], &[answer.clone()])), expected, "{answer:?}");
+            assert_eq!(keys(reserved(&[one()], std::slice::from_ref(&answer))), expected, "{answer:?}");
         }
         let is_final = Reserve { is_final: true, ..one() };
         let answer = answered(true, [7, 0, 8_250_000], Fit::Now);
