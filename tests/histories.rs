@@ -110,7 +110,8 @@ fn compare(scripts: &Scripts, limits: &[(Window, u64)], steps: &[Step]) -> Resul
     compare_skewed(scripts, limits, steps, 0)
 }
 
-/// The same, where the clock of the filter, by which it knows the calendar, is ahead of Redis's by so much, or behind it.
+/// The same, where the clock of the filter, by which it knows the calendar, is ahead of Redis's by so much, or behind
+/// it.
 fn compare_skewed(
     scripts: &Scripts,
     limits: &[(Window, u64)],
