@@ -22,12 +22,4 @@ impl Basis {
     pub fn name(self) -> &'static str {
         self.into()
     }
-
-    /// Whether the charge is more than a guess.
-    pub const fn is_measured(self) -> bool {
-        match self {
-            Self::Reported | Self::Counted | Self::Failed => true,
-            Self::Unknown => false,
-        }
-    }
 }
