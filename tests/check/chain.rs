@@ -196,8 +196,8 @@ fn what_the_identity_uses_of_a_token_is_what_is_put_there() {
     let expected = "expected payload_in_metadata: payload in a provider, found";
     let says = |found: &str| {
         format!(
-            "{place}: envoy.filters.http.jwt_authn puts nothing into its metadata as \"payload\", which \"identity\" \
-             uses: {expected} {found}"
+            "{place}: envoy.filters.http.jwt_authn puts nothing into its metadata as \"payload\", which the \
+             configuration uses: {expected} {found}"
         )
     };
     assert!(checked(&chain(json!({"payload_in_metadata": "payload"}))).1);

@@ -1,6 +1,7 @@
 //! The commands of `llm-rate-limit`, by the real binary: their output and their exit status.
 
 mod check;
+mod claims;
 mod count;
 mod counters;
 mod explain;

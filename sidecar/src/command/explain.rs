@@ -3,6 +3,7 @@
 //! It needs no Envoy, no sidecar and no Redis, unless `--live` asks how much of each window is used ([`super::live`]).
 
 use super::Failure;
+use super::claims;
 use super::client::Address;
 use super::foreseen::{Answered, Asked, Foreseen, Outcome};
 use super::input::{configuration, contents};
@@ -166,7 +167,8 @@ impl Explained<'_> {
                 json!({"access": "refused", "status": status, "reason": reason})
             }
             Outcome::Counted { subject, due } => {
-                let mut windows: Vec<_> = due.limits().map(|applied| window(self.config, applied)).collect();
+                let mut windows: Vec<_> =
+                    due.limits().map(|applied| window(self.config, subject, applied)).collect();
                 if let Some(live) = live {
                     live.add_to(&mut windows);
                 }
@@ -175,7 +177,9 @@ impl Explained<'_> {
                     "name": subject.name(),
                     "identity": subject.id(),
                     "scope": subject.scope(),
+                    "plan": subject.plan(),
                     "group": subject.group(),
+                    "claims": claims::as_json(subject),
                     "max_new_identities_per_second": subject.max_new_identities(),
                     "prompt_estimates": if self.config.learns_prompts() { "learned" } else { "rules" },
                     "windows": windows,
@@ -225,6 +229,9 @@ impl Explained<'_> {
             writeln!(out, "without --body nobody knows its tokens, and it costs none here")?;
         }
         writeln!(out, "{}", introduction(subject, self.model))?;
+        for line in claims::in_words(subject, due.limits()) {
+            writeln!(out, "{line}")?;
+        }
         if let Some(most) = subject.max_new_identities() {
             writeln!(
                 out,
@@ -262,7 +269,7 @@ impl Explained<'_> {
     }
 }
 
-fn window(config: &Config, applied: &Applied) -> Value {
+fn window(config: &Config, subject: &Subject, applied: &Applied) -> Value {
     let limit = &applied.limit;
     json!({
         "owner": applied.owner.to_string(),
@@ -276,6 +283,7 @@ fn window(config: &Config, applied: &Applied) -> Value {
         "max_wait_ms": limit.enforcement.max_wait,
         "dry_run": applied.dry_run,
         "warn_at": limit.warns_from(),
+        "claim": claims::of_limit(subject, limit),
         "counter": counter(config, applied),
     })
 }

@@ -5,6 +5,7 @@
 //! error.
 
 mod check;
+mod claims;
 mod client;
 mod count;
 mod counters;

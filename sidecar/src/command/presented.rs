@@ -15,7 +15,7 @@ const OF_NO_SENDER: [&str; 6] =
 #[derive(Clone, Debug, Args)]
 pub struct Presented {
     /// The key that the request presents, in whatever place; - reads it from standard input
-    #[arg(long, conflicts_with_all = ["ip", "metadata"])]
+    #[arg(long, conflicts_with = "ip")]
     key: Option<String>,
     /// A header of the request, such as 'x-api-key: abc' or 'upgrade: websocket'; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]

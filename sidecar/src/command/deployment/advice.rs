@@ -2,7 +2,7 @@
 
 use super::Notes;
 use llm_rate_limit::config::{Config, OnError, Store};
-use llm_rate_limit::identity::Place;
+use llm_rate_limit::identity::{Claim, Place};
 use llm_rate_limit::policy::{Candidates, Owner};
 
 /// About keys in plain text.
@@ -32,9 +32,21 @@ pub(in crate::command) fn advise(config: &Config, place: &str, notes: &mut Notes
         (matches!(config.store(), Store::Redis(store) if store.on_error == OnError::Allow), UNCOUNTED),
         (has_shipped_token(config), SHIPPED),
     ];
-    for (_, hint) in hints.into_iter().filter(|(applies, _)| *applies) {
-        notes.hints.push(if place.is_empty() { hint.to_owned() } else { format!("{place}: {hint}") });
+    let hints = hints.into_iter().filter(|(applies, _)| *applies).map(|(_, hint)| hint.to_owned());
+    for hint in hints.chain(trusted_headers(config)) {
+        notes.hints.push(if place.is_empty() { hint } else { format!("{place}: {hint}") });
     }
+}
+
+/// A hint at each header by which requests choose their limits.
+fn trusted_headers(config: &Config) -> impl Iterator<Item = String> {
+    config.claims().into_iter().filter_map(|claim| match claim {
+        Claim::Header(name) => Some(format!(
+            "the header {name:?} decides on limits: whatever is in front of the filter must remove it from what \
+             clients send, or they choose their own"
+        )),
+        Claim::Metadata(_) => None,
+    })
 }
 
 /// Whether a client that invents a value for any source gets counters of its own by that.
@@ -91,6 +103,18 @@ mod tests {
         ] {
             assert_eq!(hints(&format!("{{{json}, {others}}}")), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn headers_that_decide_on_limits_are_hinted_at() {
+        let plan = |place: &str| {
+            hints(&format!(
+                r#"{{"endpoints": {{"*": "pass"}}, "identity": [{{"client_ip": {{}}}}], "plans": {{"p": {{"rpm": 1}}}},
+                   "default": {{"plan": {{{place}, "default": "p"}}, "rpd": {{{place}, "default": 1, "max": 2}}}}}}"#
+            ))
+        };
+        assert_eq!(plan(r#""header": "X-Plan""#), ["the header \"x-plan\" "], "once");
+        assert!(plan(r#""metadata": ["a", "b"]"#).is_empty());
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub(in crate::command) fn check(
             if *phase == "AUTHN" {
                 for (namespace, _) in set_by_others(config) {
                     let what = format!(
-                        "expected a phase after Istio's authentication, such as \"AUTHZ\": \"identity\" uses the \
-                         metadata of {namespace}, which is not set before it"
+                        "expected a phase after Istio's authentication, such as \"AUTHZ\": the configuration \
+                         uses the metadata of {namespace}, which is not set before it"
                     );
                     notes.problem(&document.at("spec.phase"), what);
                 }
@@ -184,7 +184,7 @@ fn patches(document: &Document, name: &str, config: &Config, notes: &mut Notes) 
                 for (namespace, _) in set_by_others(config) {
                     let what = format!(
                         "expected INSERT_BEFORE the router: INSERT_FIRST puts the filter before {namespace}, whose \
-                         metadata \"identity\" uses"
+                         metadata the configuration uses"
                     );
                     notes.problem(&place, what);
                 }

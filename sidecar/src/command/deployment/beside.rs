@@ -1,5 +1,5 @@
-//! What the filters of a chain say that ours must fit: how JWT authentication calls what `identity` uses, and how large
-//! a body the Buffer filter lets through.
+//! What the filters of a chain say that ours must fit: how JWT authentication calls what `identity` and claims use, and
+//! how large a body the Buffer filter lets through.
 
 use super::Notes;
 use super::around::{BUFFER_BYTES, needs_bodies};
@@ -14,8 +14,8 @@ pub(super) const BUFFER: (&str, &str) = ("envoy.filters.http.buffer", ".buffer.v
 /// The names by which a provider of JWT authentication puts something into metadata.
 const IN_METADATA: [&str; 3] = ["payload_in_metadata", "header_in_metadata", "failed_status_in_metadata"];
 
-/// Whether JWT authentication, which is `setter` in `chain`, puts into the metadata of `namespace` what `identity` uses
-/// of it. The first name in the namespace is one that a provider chooses.
+/// Whether JWT authentication, which is `setter` in `chain`, puts into the metadata of `namespace` what the
+/// configuration uses of it. The first name in the namespace is one that a provider chooses.
 pub(super) fn claims(chain: &Chain<'_>, setter: usize, namespace: &str, config: &Config, notes: &mut Notes) {
     let providers = chain
         .filters
@@ -38,7 +38,7 @@ pub(super) fn claims(chain: &Chain<'_>, setter: usize, namespace: &str, config: 
         reported.push(name);
         let found = if chosen.is_empty() { "none".to_owned() } else { chosen.join(", ") };
         let mut what = format!(
-            "{namespace} puts nothing into its metadata as {name:?}, which \"identity\" uses: expected \
+            "{namespace} puts nothing into its metadata as {name:?}, which the configuration uses: expected \
              payload_in_metadata: {name} in a provider, found {found}"
         );
         let headers = providers

@@ -9,7 +9,7 @@ use super::routes::{Reach, reach};
 use super::tree::{at, element, get, has_type, text};
 use super::world::World;
 use llm_rate_limit::config::Config;
-use llm_rate_limit::identity::Place;
+use llm_rate_limit::identity::{Claim, Place};
 use serde_json::Value;
 
 /// Filters that set dynamic metadata, by the namespace of it and the end of their types.
@@ -59,14 +59,14 @@ impl Chain<'_> {
     }
 }
 
-/// The namespaces of metadata that `identity` uses, of filters that are known to set them, with their types.
+/// The namespaces of metadata that `identity` or a claim uses, of filters that are known to set them, with their types.
 pub(super) fn set_by_others(config: &Config) -> Vec<(&'static str, &'static str)> {
     let used = metadata(config);
     let is_used = |namespace: &str| used.iter().any(|path| path.first().is_some_and(|it| it == namespace));
     SETTERS.into_iter().filter(|(namespace, _)| is_used(namespace)).collect()
 }
 
-/// The paths of metadata that `identity` uses.
+/// The paths of metadata that `identity` or a claim uses.
 pub(super) fn metadata(config: &Config) -> Vec<&[String]> {
     fn add<'c>(place: &'c Place, paths: &mut Vec<&'c [String]>) {
         match place {
@@ -77,6 +77,10 @@ pub(super) fn metadata(config: &Config) -> Vec<&[String]> {
     }
     let mut paths = Vec::new();
     config.sources().iter().for_each(|source| add(&source.place, &mut paths));
+    paths.extend(config.claims().into_iter().filter_map(|claim| match claim {
+        Claim::Metadata(path) => Some(&**path),
+        Claim::Header(_) => None,
+    }));
     paths
 }
 
@@ -154,7 +158,7 @@ fn order(
         beside::buffer(chain, buffer, config, notes);
     }
     for (namespace, of_type) in set_by_others(config) {
-        let uses = "whose metadata \"identity\" uses";
+        let uses = "whose metadata the configuration uses";
         match position(namespace, of_type) {
             Some(setter) if setter > at => {
                 notes.problem(place, format!("the filter comes before {namespace}, {uses}: put it behind"));
@@ -163,17 +167,14 @@ fn order(
                 Reach::Everywhere => beside::claims(chain, setter, namespace, config, notes),
                 Reach::Nowhere(why) => notes.problem(
                     &chain.at(setter),
-                    format!("{namespace} is off, {uses} ({why}): the source yields nothing"),
+                    format!("{namespace} is off, {uses} ({why}): it yields nothing"),
                 ),
                 Reach::Partly(why) => notes.hint(
                     &chain.at(setter),
-                    format!("{namespace}, {uses}, is off for some requests ({why}): the source yields nothing there"),
+                    format!("{namespace}, {uses}, is off for some requests ({why}): it yields nothing there"),
                 ),
             },
-            None => notes.hint(
-                place,
-                format!("no filter here is {namespace}, {uses}: the source yields nothing"),
-            ),
+            None => notes.hint(place, format!("no filter here is {namespace}, {uses}: it yields nothing")),
         }
     }
 }
