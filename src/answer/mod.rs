@@ -1,13 +1,14 @@
 //! Answers to clients: rate-limit headers on every limited response, and the status and body of a refusal.
 //!
 //! Each API has names and shapes of its own, which its clients know: they back off and raise `RateLimitError` by
-//! themselves. This file writes the text of refusals, `families`, `ietf` and `warning` write the headers, and `units`
-//! writes amounts, durations and dates. [`refusal`] has the reasons as data; [`crate::session`] decides whether to
-//! refuse.
+//! themselves. This file writes the text of refusals, `shape` their bodies, `families`, `ietf` and `warning` write the
+//! headers, and `units` writes amounts, durations and dates. [`refusal`] has the reasons as data; [`crate::session`]
+//! decides whether to refuse.
 
 mod families;
 mod ietf;
 pub mod refusal;
+mod shape;
 pub(crate) mod units;
 mod warning;
 
@@ -20,7 +21,7 @@ use crate::policy::status::LimitStatus;
 use crate::policy::{Forbidden, Owner};
 use crate::quantity::Millis;
 use crate::request::{Api, Endpoint};
-use serde_json::Value;
+use shape::ApiError;
 
 /// The longest wait that is worth a client's retry.
 const MAX_RETRY: Millis = Millis::MINUTE;
@@ -108,17 +109,6 @@ impl Dialect {
         headers.extend(warning::header(statuses));
         headers
     }
-
-    /// Whether errors have Anthropic's shape, instead of OpenAI's.
-    fn is_anthropic(self) -> bool {
-        match self.headers {
-            config::Headers::Openai => false,
-            config::Headers::Anthropic => true,
-            config::Headers::Auto | config::Headers::Ietf | config::Headers::None => {
-                self.endpoint.api() == Api::Anthropic
-            }
-        }
-    }
 }
 
 /// The headers to remove from an upstream's response before the filter adds its own: they report the upstream's limits,
@@ -140,30 +130,35 @@ impl Refusal {
                 message: "Unknown API key.",
                 openai: ("invalid_request_error", "invalid_api_key"),
                 anthropic: "authentication_error",
+                retry_after: None,
             },
             Self::ClosedEndpoint => ApiError {
                 status: 403,
                 message: "This endpoint is not available here.",
                 openai: ("invalid_request_error", "endpoint_not_available"),
                 anthropic: "permission_error",
+                retry_after: None,
             },
             Self::WebSocket => ApiError {
                 status: 426,
                 message: "WebSocket connections to this endpoint are not available here. Please use HTTP.",
                 openai: ("invalid_request_error", "websocket_not_available"),
                 anthropic: "invalid_request_error",
+                retry_after: None,
             },
             Self::StreamUsage => ApiError {
                 status: 503,
                 message: "The upstream does not report the usage of streams. Please send the request again.",
                 openai: ("server_error", "stream_usage_unavailable"),
                 anthropic: "api_error",
+                retry_after: None,
             },
             Self::NoStore => ApiError {
                 status: 503,
                 message: "The rate limiter is unavailable. Please try again.",
                 openai: ("server_error", "rate_limit_unavailable"),
                 anthropic: "api_error",
+                retry_after: None,
             },
         };
         let headers: &[_] = match self {
@@ -196,7 +191,8 @@ fn forbidden_model(model: &Forbidden, dialect: Dialect) -> Reply {
         }
     };
     let openai = ("invalid_request_error", "model_not_found");
-    let error = ApiError { status: 403, message: &message, openai, anthropic: "permission_error" };
+    let error =
+        ApiError { status: 403, message: &message, openai, anthropic: "permission_error", retry_after: None };
     error.reply(dialect, Headers::new())
 }
 
@@ -219,7 +215,13 @@ fn bad_cap(bad: BadCap, dialect: Dialect) -> Reply {
         ),
     };
     let openai = ("invalid_request_error", "invalid_value");
-    let error = ApiError { status: 400, message: &message, openai, anthropic: "invalid_request_error" };
+    let error = ApiError {
+        status: 400,
+        message: &message,
+        openai,
+        anthropic: "invalid_request_error",
+        retry_after: None,
+    };
     error.reply(dialect, Headers::new())
 }
 
@@ -244,7 +246,7 @@ fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {
     // RFC 9110, section 12.5.3: a 415 because of a coding says which ones are known.
     let accepted = (status == 415).then(|| ("accept-encoding", CODINGS.to_owned()));
     let openai = ("invalid_request_error", code);
-    let error = ApiError { status, message: &message, openai, anthropic };
+    let error = ApiError { status, message: &message, openai, anthropic, retry_after: None };
     error.reply(dialect, accepted.into_iter().collect())
 }
 
@@ -268,7 +270,9 @@ fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
     let kind = if over.by().is_none_or(is_requests) { "requests" } else { "tokens" };
     let message = message(over, wording.message);
     let openai = (kind, "rate_limit_exceeded");
-    let error = ApiError { status: 429, message: &message, openai, anthropic: "rate_limit_error" };
+    let retry_after = over.retry_after();
+    let error =
+        ApiError { status: 429, message: &message, openai, anthropic: "rate_limit_error", retry_after };
     error.reply(wording.dialect, headers)
 }
 
@@ -311,36 +315,6 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
             "Request too large for {owner} on {metric}{per_window}: limit {limit}, requested {requested}. \
              This request can never be admitted: the maximum is {maximum}."
         ),
-    }
-}
-
-/// An error that either API can express.
-struct ApiError<'a> {
-    status: u32,
-    message: &'a str,
-    /// OpenAI's type and code.
-    openai: (&'a str, &'a str),
-    /// Anthropic's type.
-    anthropic: &'a str,
-}
-
-impl ApiError<'_> {
-    fn reply(&self, dialect: Dialect, mut headers: Headers) -> Reply {
-        headers.insert(0, ("content-type", "application/json".into()));
-        let body = if dialect.is_anthropic() { self.for_anthropic() } else { self.for_openai() };
-        Reply { status: self.status, headers, body: body.into_bytes() }
-    }
-
-    /// <https://platform.openai.com/docs/guides/error-codes>
-    fn for_openai(&self) -> String {
-        let ((kind, code), message) = (self.openai, Value::from(self.message));
-        format!(r#"{{"error":{{"code":"{code}","message":{message},"param":null,"type":"{kind}"}}}}"#)
-    }
-
-    /// <https://docs.anthropic.com/en/api/errors#error-shapes>
-    fn for_anthropic(&self) -> String {
-        let (kind, message) = (self.anthropic, Value::from(self.message));
-        format!(r#"{{"error":{{"message":{message},"type":"{kind}"}},"type":"error"}}"#)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::policy::limit::{Enforcement, Limit};
 use crate::policy::status::tests::status;
 use crate::quantity::{NonZeroMillis, Units};
 use crate::window::Window;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const CHAT: Wording<'_> = wording(config::Headers::Auto, Endpoint::ChatCompletions);
@@ -238,4 +238,36 @@ fn every_reason_for_which_a_request_is_refused_is_listed() {
     let mut listed = Refusal::REASONS;
     listed.sort_unstable();
     assert_eq!(found, listed);
+}
+
+#[test]
+fn googles_clients_get_googles_errors() {
+    let google = wording(config::Headers::Auto, Endpoint::Gemini);
+    let over = OverLimit::new(vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();
+    let reply = Refusal::OverLimit(over).reply(&google);
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("Rate limit reached for this key"), "{message}");
+    let info = json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.500s"});
+    assert_eq!(
+        body,
+        json!({"error": {"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED", "details": [info]}})
+    );
+    for (refusal, code, status) in [
+        (Refusal::UnknownIdentity, 401, "UNAUTHENTICATED"),
+        (Refusal::ClosedEndpoint, 403, "PERMISSION_DENIED"),
+        (Refusal::OutputCap(BadCap::Unread { most: 7 }), 400, "INVALID_ARGUMENT"),
+        (Refusal::NoStore, 503, "UNAVAILABLE"),
+    ] {
+        let reply = refusal.reply(&google);
+        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(
+            (reply.status, &body["error"]["status"], &body["error"]["code"]),
+            (code, &json!(status), &json!(code))
+        );
+        assert_eq!(body["error"].get("details"), None);
+    }
+    let chosen = wording(config::Headers::Openai, Endpoint::Gemini);
+    let body: serde_json::Value = serde_json::from_slice(&Refusal::NoStore.reply(&chosen).body).unwrap();
+    assert_eq!(body["error"]["type"], "server_error", "the configuration chooses");
 }

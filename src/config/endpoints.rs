@@ -61,11 +61,15 @@ fn is_expression(text: &str) -> bool {
 
 const fn rule(raw: raw::Endpoint) -> Rule {
     match raw {
-        raw::Endpoint::ChatCompletions => Rule::format(Endpoint::ChatCompletions),
-        raw::Endpoint::Completions => Rule::format(Endpoint::Completions),
+        raw::Endpoint::ChatCompletions | raw::Endpoint::MistralAgents => {
+            Rule::format(Endpoint::ChatCompletions)
+        }
+        raw::Endpoint::Completions | raw::Endpoint::MistralFim => Rule::format(Endpoint::Completions),
         raw::Endpoint::Embeddings => Rule::format(Endpoint::Embeddings),
-        raw::Endpoint::Responses => Rule::format(Endpoint::Responses),
-        raw::Endpoint::Messages => Rule::format(Endpoint::Messages),
+        raw::Endpoint::Responses | raw::Endpoint::Compact => Rule::format(Endpoint::Responses),
+        raw::Endpoint::Messages | raw::Endpoint::VertexClaude => Rule::format(Endpoint::Messages),
+        raw::Endpoint::Gemini => Rule::format(Endpoint::Gemini),
+        raw::Endpoint::Moderations => Rule::of(Treatment::WithoutTokens),
         raw::Endpoint::Count => Rule::of(Treatment::Count),
         raw::Endpoint::Pass => Rule::of(Treatment::Pass),
         raw::Endpoint::Reject => Rule::of(Treatment::Reject),

@@ -145,7 +145,7 @@ impl Endpoints {
 
     fn route_of(&self, path: &Reading) -> Route {
         let rule = self.rule(path);
-        let endpoint = rule.format.unwrap_or_else(|| Endpoint::other(path));
+        let endpoint = rule.format.map_or_else(|| Endpoint::other(path), |format| format.at(path));
         Route { treatment: rule.treatment, endpoint, deployment: deployment(path, endpoint) }
     }
 }
@@ -163,7 +163,7 @@ impl Route {
     }
 
     fn strictness(&self) -> (Treatment, bool) {
-        (self.treatment, self.endpoint != Endpoint::Embeddings)
+        (self.treatment, self.endpoint.has_output() || !self.endpoint.has_format())
     }
 }
 
@@ -171,6 +171,9 @@ impl Route {
 fn known(path: &Reading) -> Option<Rule> {
     if let Some(endpoint) = Endpoint::of(path) {
         return Some(Rule::format(endpoint));
+    }
+    if Endpoint::counts_tokens(path) {
+        return Some(Rule::of(Treatment::WithoutTokens));
     }
     let mut from_end = path.segments().rev();
     let treatment = match (from_end.next()?, from_end.next(), from_end.next()) {
@@ -225,6 +228,13 @@ mod tests {
             ("/tokenize", Treatment::WithoutTokens),
             ("/vllm/Detokenize/", Treatment::WithoutTokens),
             ("/v1/moderations", Treatment::WithoutTokens),
+            ("/v1beta/models/gemini-2.5-flash:generateContent?key=x", Treatment::Format),
+            ("/v1/models/gemini-2.5-flash:streamGenerateContent?alt=sse", Treatment::Format),
+            ("/v1beta/models/gemini-embedding-001:batchEmbedContents", Treatment::Format),
+            ("/v1beta/models/gemini-2.5-flash:countTokens", Treatment::WithoutTokens),
+            ("/v1/publishers/anthropic/models/count-tokens:rawPredict", Treatment::WithoutTokens),
+            ("/v1/responses/compact", Treatment::Format),
+            ("/v1beta/models/gemini-2.5-flash:batchGenerateContent", Treatment::Count),
             ("/v1/responses/resp_1/cancel", Treatment::Free),
             ("/v1/batches/b_1/cancel", Treatment::Count),
             ("/v1/realtime?model=gpt-realtime", Treatment::Realtime),
@@ -361,6 +371,11 @@ mod tests {
         assert_eq!(rules.route("/v1/files").endpoint, Endpoint::Other(Api::OpenAi));
         let azure = rules.route("/openai/deployments/gpt-4o/chat/completions");
         assert_eq!(azure.model(), Some("gpt-4o"));
+        let google = rules.route("/v1beta/models/gemini-2.5-flash:countTokens");
+        assert_eq!(
+            (google.endpoint, google.model()),
+            (Endpoint::Other(Api::Google), Some("gemini-2.5-flash"))
+        );
     }
 
     #[test]
@@ -401,6 +416,26 @@ mod tests {
             4 => format!("{left}/.{right}"),
             5 => format!("{left}/x/..{right}"),
             _ => format!("{left}\\{}", right.trim_start_matches(['/', '\\'])),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn any_spelling_of_an_action_is_that_action(
+            plain in prop::sample::select(vec![
+                "/v1beta/models/gemini:generateContent", "/v1/models/gemini:embedContent",
+            ]),
+            ways in prop::collection::vec((0..7_usize, 0..1_000_usize), 0..6),
+            end in prop::sample::select(vec!["", "?key=a", "%3Fa", "#a", "%23", "%00", "%20"]),
+        ) {
+            let spelled = ways.into_iter().fold(plain.to_owned(), |path, (way, at)| respelled(&path, way, at)) + end;
+            let of = |path: &str| {
+                let route = Endpoints::default().route(path);
+                (route.treatment, route.endpoint, route.model().map(str::to_lowercase))
+            };
+            prop_assert_eq!(of(plain), of(&spelled), "{} as {}", plain, spelled);
         }
     }
 

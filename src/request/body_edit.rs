@@ -42,17 +42,28 @@ pub struct NewCap {
     pub most: u64,
     /// The members that set it, in any case: those that the body has get it, unless they set less.
     pub names: &'static [&'static str],
+    /// The object that has them; none if they are members of the body itself.
+    pub within: Option<Within>,
     /// Whether the body has any of them.
     pub has_any: bool,
     /// The member to add, if it has none that every server knows.
     pub added: Option<&'static str>,
 }
 
+/// An object of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its names, in any case. A body that has none gets the first.
+    pub names: &'static [&'static str],
+    /// Whether the body has it.
+    pub is_given: bool,
+}
+
 impl NewMembers {
     /// Whether the body must be read to be changed.
     pub fn need_reading(&self) -> bool {
         self.include_usage.is_some_and(|it| it.has_options)
-            || self.output_cap.as_ref().is_some_and(|cap| cap.has_any)
+            || self.output_cap.as_ref().is_some_and(NewCap::needs_reading)
     }
 
     /// The edit of `body`, a JSON object with members. None if it is not such an object, or nothing is to change.
@@ -77,7 +88,7 @@ impl NewMembers {
     fn added(&self) -> impl Iterator<Item = (&'static str, String)> {
         let usage = self.include_usage.filter(|usage| !usage.has_options);
         let usage = usage.map(|_| ("stream_options", r#"{"include_usage":true}"#.to_owned()));
-        let cap = self.output_cap.as_ref().and_then(|cap| Some((cap.added?, cap.most.to_string())));
+        let cap = self.output_cap.as_ref().and_then(NewCap::added);
         usage.into_iter().chain(cap)
     }
 
@@ -90,8 +101,11 @@ impl NewMembers {
             let options = options.unwrap_or_default().with("include_usage", "true").text();
             body = body.with("stream_options", &options);
         }
-        if let Some(cap) = self.output_cap.as_ref().filter(|cap| cap.has_any) {
-            body = body.lowered(cap);
+        if let Some(cap) = self.output_cap.as_ref().filter(|cap| cap.needs_reading()) {
+            body = match cap.within {
+                Some(within) => body.with_lowered(within, cap)?,
+                None => body.lowered(cap),
+            };
         }
         for (name, value) in self.added() {
             body = body.with(name, &value);
@@ -100,9 +114,28 @@ impl NewMembers {
     }
 }
 
+impl NewCap {
+    /// Whether the body must be read to be given it.
+    fn needs_reading(&self) -> bool {
+        self.has_any || self.within.is_some_and(|within| within.is_given)
+    }
+
+    /// The member that a body is to get that has none that every server knows, with its value. An object that is there
+    /// gets it with its other members.
+    fn added(&self) -> Option<(&'static str, String)> {
+        let added = self.added?;
+        match self.within {
+            None => Some((added, self.most.to_string())),
+            Some(within) if within.is_given => None,
+            Some(within) => Some((within.names.first()?, format!("{{\"{added}\":{}}}", self.most))),
+        }
+    }
+}
+
 /// The thinking that `body` asks for, in tokens of its output; none if it asks for none, or cannot be read.
 ///
 /// <https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking>: the budget is less than `max_tokens`.
+/// Gemini's thoughts are within `maxOutputTokens` too: <https://ai.google.dev/gemini-api/docs/thinking>.
 pub fn thinking_budget(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Thinking {
@@ -111,8 +144,23 @@ pub fn thinking_budget(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Body {
         thinking: Option<Thinking>,
+        #[serde(rename = "generationConfig", alias = "generation_config")]
+        options: Option<Options>,
     }
-    serde_json::from_slice::<Body>(body).ok()?.thinking?.budget_tokens
+    #[derive(Deserialize)]
+    struct Options {
+        #[serde(rename = "thinkingConfig", alias = "thinking_config")]
+        thinking: Option<ThinkingConfig>,
+    }
+    #[derive(Deserialize)]
+    struct ThinkingConfig {
+        /// Negative where the model decides.
+        #[serde(rename = "thinkingBudget", alias = "thinking_budget")]
+        budget: Option<i64>,
+    }
+    let body = serde_json::from_slice::<Body>(body).ok()?;
+    let of_options = || body.options?.thinking?.budget.and_then(|budget| u64::try_from(budget).ok());
+    body.thinking.and_then(|thinking| thinking.budget_tokens).or_else(of_options)
 }
 
 /// An object's members, each value as it is written.
@@ -142,6 +190,20 @@ impl Members<'_> {
             }
         }
         self
+    }
+
+    /// The same with such a maximum in the objects at `within`. None if one of them is no object.
+    fn with_lowered(mut self, within: Within, cap: &NewCap) -> Option<Self> {
+        for (name, value) in &mut self.0 {
+            if within.names.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+                let mut members = serde_json::from_str::<Members<'_>>(value).ok()?.lowered(cap);
+                if let Some(added) = cap.added {
+                    members = members.with(added, &cap.most.to_string());
+                }
+                *value = members.text().into();
+            }
+        }
+        Some(self)
     }
 
     /// The object as text.
@@ -196,7 +258,7 @@ mod tests {
     fn capped(most: u64, has_any: bool) -> NewMembers {
         let names = &["max_tokens", "max_completion_tokens"];
         let added = (!has_any).then_some("max_tokens");
-        let output_cap = Some(NewCap { most, names, has_any, added });
+        let output_cap = Some(NewCap { most, names, within: None, has_any, added });
         NewMembers { include_usage: None, output_cap }
     }
 

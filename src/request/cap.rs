@@ -14,7 +14,12 @@ pub struct Cap {
 /// The members of an endpoint that set a maximum, each read apart from the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Caps {
+    /// The object that has the members, by its names; the request itself if there are none.
+    within: &'static [&'static str],
+    /// The names of the members, the most usual first.
     names: &'static [&'static str],
+    /// The objects that may have them.
+    objects: u64,
     largest: Option<u64>,
     /// One bit for each name that has had a maximum, and for each that has had another value.
     set: u8,
@@ -37,14 +42,39 @@ impl Caps {
             Endpoint::Completions => &["max_tokens", RARE],
             Endpoint::Messages => &["max_tokens"],
             Endpoint::Responses => &["max_output_tokens"],
-            Endpoint::Embeddings | Endpoint::Other(_) => &[],
+            Endpoint::Gemini => &["maxOutputTokens", "max_output_tokens"],
+            Endpoint::Embeddings | Endpoint::GeminiEmbeddings | Endpoint::Other(_) => &[],
         };
-        Self { names, ..Self::default() }
+        let within: &[&str] = match endpoint {
+            Endpoint::Gemini => &["generationConfig", "generation_config"],
+            _ => &[],
+        };
+        Self { within, names, ..Self::default() }
     }
 
-    /// The number of the member `name`, if it sets a maximum.
+    /// Whether the member `name` of the request, in lower case, is the object that has the members.
+    pub(super) fn are_in(&self, name: &str) -> bool {
+        self.within.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Notes an object that may have the members.
+    pub(super) const fn enter(&mut self) {
+        self.objects = self.objects.saturating_add(1);
+    }
+
+    /// The number of the request's member `name`, in lower case, if it sets a maximum.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|known| *known == name)
+        if self.within.is_empty() { self.position_within(name) } else { None }
+    }
+
+    /// The same in the object that has the members.
+    pub(super) fn position_within(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a member of that object has one of their names as it is written.
+    pub(super) fn is_exact(&self, name: &str) -> bool {
+        self.names.contains(&name)
     }
 
     /// Takes the value of a member: a number of tokens, or none if it is no maximum. `is_exact` unless its name is in
@@ -58,6 +88,11 @@ impl Caps {
         let bit = 1_u8 << position.min(7);
         let seen = if tokens.is_some() { &mut self.set } else { &mut self.unset };
         *seen |= bit;
+    }
+
+    /// The object that has the members, by its names, and whether the request has it.
+    pub(super) const fn within(&self) -> (&'static [&'static str], bool) {
+        (self.within, self.objects > 0)
     }
 
     /// The names of the members.
@@ -77,7 +112,7 @@ impl Caps {
 
     pub(super) const fn cap(&self) -> Cap {
         // A member that occurs twice, once with a maximum, has either value.
-        let is_ambiguous = self.has_variant || self.set & self.unset != 0;
+        let is_ambiguous = self.has_variant || self.set & self.unset != 0 || self.objects > 1;
         Cap { tokens: self.largest, is_doubtful: is_ambiguous || !self.sets_common }
     }
 }

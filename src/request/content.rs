@@ -5,6 +5,10 @@
 //! kept. Parts of unknown types count by their size. Files and images that the request only names, by an address or an
 //! id, count a guess.
 
+mod named;
+
+pub(super) use named::Named;
+
 use super::audio;
 use super::document::{Document, Inflatable};
 use super::image::{self, Detail, Details, Image, Size};

@@ -8,6 +8,7 @@
 //! | `enable_thinking`, `thinking_budget` | Qwen |
 //! | the same in `chat_template_kwargs`, `extra_body` | vLLM, SGLang, clients that pass it on |
 //! | `thinking_config: {"thinking_budget": …, "thinking_level": …}` in `extra_body.google` | Gemini |
+//! | the same in `generationConfig`, in either spelling | Gemini's own API |
 //!
 //! If one of several values asks for reasoning, some server may follow it. No server looks for it deeper than
 //! [`MAX_LEVELS`] of these objects in each other.
@@ -89,6 +90,8 @@ impl<'b> Accept<'b> for Level<'_> {
                 | "budget_tokens"
                 | "thinking_config"
                 | "thinking_level"
+                | "thinkingbudget"
+                | "thinkinglevel"
                 | "google"
         );
         if !is_one && !Efforts::has(name) {

@@ -1,5 +1,6 @@
 //! The API endpoint that a path leads to, and the model that it names.
 
+use super::action::{self, Action};
 use super::path::Reading;
 use crate::codec::name;
 use crate::policy::Candidates;
@@ -17,6 +18,10 @@ pub enum Endpoint {
     Responses,
     /// Anthropic's `/messages`.
     Messages,
+    /// Google's `:generateContent` and `:streamGenerateContent`.
+    Gemini,
+    /// Google's `:embedContent` and `:batchEmbedContents`.
+    GeminiEmbeddings,
     /// An endpoint whose bodies have no format that the filter knows.
     Other(Api),
 }
@@ -28,20 +33,31 @@ pub enum Api {
     OpenAi,
     /// Anthropic's.
     Anthropic,
+    /// Google's.
+    Google,
 }
 
 impl Endpoint {
     /// The endpoint whose format the end of a path names. None if it names none.
     pub fn of(path: &Reading) -> Option<Self> {
+        match Action::of(path) {
+            Some(Action::Generate) => return Some(Self::Gemini),
+            Some(Action::Embed) => return Some(Self::GeminiEmbeddings),
+            Some(Action::Anthropic) => return Some(Self::Messages),
+            Some(Action::Mistral) => return Some(Self::ChatCompletions),
+            Some(Action::Count | Action::Other) => return None,
+            None => {}
+        }
         let mut segments = path.segments().rev();
         let last = segments.next()?;
         // Some servers take an extension at the end for a choice of format.
         let last = last.split('.').next().unwrap_or(last);
         match (last, segments.next(), segments.next()) {
-            ("completions", Some("chat"), _) => Some(Self::ChatCompletions),
+            // Mistral's agents are asked like its models.
+            ("completions", Some("chat" | "agents"), _) => Some(Self::ChatCompletions),
             ("completions", _, _) => Some(Self::Completions),
             ("embeddings", _, _) => Some(Self::Embeddings),
-            ("responses", _, _) => Some(Self::Responses),
+            ("responses", _, _) | ("compact", Some("responses"), _) => Some(Self::Responses),
             // OpenAI's messages in a thread are no prompt yet.
             ("messages", Some(_), Some("threads")) => None,
             ("messages", _, _) => Some(Self::Messages),
@@ -58,7 +74,29 @@ impl Endpoint {
             segment == "anthropic" || (segment == "messages" && matches!(next, "count_tokens" | "batches"))
         };
         let mut pairs = path.segments().zip(path.segments().skip(1));
-        Self::Other(if pairs.any(is_anthropic) { Api::Anthropic } else { Api::OpenAi })
+        Self::Other(match () {
+            () if action::is_googles(path) => Api::Google,
+            () if pairs.any(is_anthropic) => Api::Anthropic,
+            () => Api::OpenAi,
+        })
+    }
+
+    /// This endpoint of an API, or the one beside it that `path` leads to: one name in the configuration stands for
+    /// both.
+    pub fn at(self, path: &Reading) -> Self {
+        match Self::of(path) {
+            Some(of_path) if of_path.is_beside(self) => of_path,
+            _ => self,
+        }
+    }
+
+    const fn is_beside(self, other: Self) -> bool {
+        matches!((self, other), (Self::GeminiEmbeddings, Self::Gemini))
+    }
+
+    /// Whether one request of `path` leads to free counting of tokens.
+    pub fn counts_tokens(path: &Reading) -> bool {
+        Action::of(path) == Some(Action::Count)
     }
 
     /// The API that it belongs to.
@@ -66,6 +104,7 @@ impl Endpoint {
         match self {
             Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Responses => Api::OpenAi,
             Self::Messages => Api::Anthropic,
+            Self::Gemini | Self::GeminiEmbeddings => Api::Google,
             Self::Other(api) => api,
         }
     }
@@ -77,7 +116,7 @@ impl Endpoint {
 
     /// Whether its answers have output tokens, as far as the filter knows.
     pub const fn has_output(self) -> bool {
-        self.has_format() && !matches!(self, Self::Embeddings)
+        self.has_format() && !matches!(self, Self::Embeddings | Self::GeminiEmbeddings)
     }
 
     /// The number of segments that name it at the end of a path.
@@ -85,17 +124,21 @@ impl Endpoint {
         match self {
             Self::ChatCompletions => 2,
             Self::Completions | Self::Embeddings | Self::Responses | Self::Messages => 1,
-            Self::Other(_) => 0,
+            Self::Gemini | Self::GeminiEmbeddings | Self::Other(_) => 0,
         }
     }
 }
 
 /// The model that `path`, which leads to `endpoint`, names: Azure's `/openai/deployments/{name}/…` or the older
 /// `/engines/{name}/…`, after any prefix. In gateways that name models in this way, a name may have slashes. Azure's
-/// chats over one's own data had `extensions` between the name and the endpoint.
+/// chats over one's own data had `extensions` between the name and the endpoint. Google's paths name it before their
+/// action.
 ///
 /// A name that is too long to be kept may be any model's.
 pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<Candidates> {
+    if let Some(model) = action::model(path) {
+        return Some(named(model));
+    }
     let ends_with_endpoint = Endpoint::of(path) == Some(endpoint);
     let mut before = "";
     let names = path.segments().position(|segment| {
@@ -114,9 +157,13 @@ pub fn deployment(path: &Reading, endpoint: Endpoint) -> Option<Candidates> {
     if name.is_empty() {
         return None;
     }
-    let (name, is_cut) = name::harmless_part(name.join("/").into());
+    Some(named(name.join("/")))
+}
+
+fn named(name: String) -> Candidates {
+    let (name, is_cut) = name::harmless_part(name.into());
     let name = name.into_owned();
-    Some(if is_cut { Candidates::Any(vec![name]) } else { Candidates::One(name) })
+    if is_cut { Candidates::Any(vec![name]) } else { Candidates::One(name) }
 }
 
 #[cfg(test)]
@@ -183,7 +230,20 @@ mod tests {
             ("/openai/threads/thread_1/messages/?api-version=1", None),
             ("/v1/messages/count_tokens", None),
             ("/v1/responses/resp_1", None),
+            ("/v1/responses/compact", Some(Endpoint::Responses)),
+            ("/v1/fim/completions", Some(Endpoint::Completions)),
+            ("/v1/agents/completions", Some(Endpoint::ChatCompletions)),
+            (
+                "/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-4-5:rawPredict",
+                Some(Endpoint::Messages),
+            ),
+            ("/v1/publishers/anthropic/models/count-tokens:rawPredict", None),
             ("/v1/models", None),
+            ("/v1beta/models/gemini-2.5-flash:generateContent", Some(Endpoint::Gemini)),
+            ("/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", Some(Endpoint::Gemini)),
+            ("/v1beta/models/gemini-embedding-001:embedContent", Some(Endpoint::GeminiEmbeddings)),
+            ("/v1beta/models/gemini-2.5-flash:countTokens", None),
+            ("/v1beta/openai/chat/completions", Some(Endpoint::ChatCompletions)),
             ("/mychat/incompletions", None),
             ("/", None),
             ("", None),
@@ -201,6 +261,8 @@ mod tests {
             ("/anthropic/v1/files", Api::Anthropic),
             ("/v1/threads/t/messages", Api::OpenAi),
             ("/v1/files", Api::OpenAi),
+            ("/v1beta/cachedContents", Api::Google),
+            ("/v1beta/models/gemini-2.5-flash:countTokens", Api::Google),
         ] {
             assert_eq!(Endpoint::other(&reading(path)).api(), api, "{path}");
         }

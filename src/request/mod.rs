@@ -7,6 +7,7 @@
 //! share. [`crate::models`] has the numbers that differ by model. `docs/counting.md` lists which counts are exact and
 //! which are estimates.
 
+mod action;
 mod audio;
 mod beside;
 mod body;
@@ -21,6 +22,7 @@ mod effort;
 mod embeddings;
 mod endpoint;
 mod format;
+mod gemini;
 mod image;
 mod input;
 mod messages;
@@ -37,7 +39,7 @@ mod tools;
 mod upgrade;
 
 pub use body::Body;
-pub use body_edit::{BodyEdit, IncludeUsage, NewCap, NewMembers, thinking_budget};
+pub use body_edit::{BodyEdit, IncludeUsage, NewCap, NewMembers, Within, thinking_budget};
 pub use cap::Cap;
 pub use endpoint::{Api, Endpoint, deployment};
 pub use stream_options::{mentions_stream_options, names_stream_options};
@@ -118,7 +120,7 @@ pub struct CountedPrompt {
 
 /// Whether a member with this name is one of those that make a request, in any format and in any case.
 pub fn is_essential(name: &str) -> bool {
-    matches!(&*lenient::folded(name), "model" | "models" | "messages" | "prompt" | "input")
+    matches!(&*lenient::folded(name), "model" | "models" | "messages" | "prompt" | "input" | "contents")
 }
 
 impl<'b> Request<'b> {
@@ -152,6 +154,8 @@ impl<'b> Request<'b> {
             self.fault.get_or_insert_with(|| Fault::whole("expected a JSON object, found another value"));
         }
         self.stream &= endpoint.has_format();
+        // The path says it.
+        self.stream |= endpoint == Endpoint::Gemini;
         self.background &= endpoint == Endpoint::Responses;
     }
 
@@ -324,7 +328,8 @@ impl<'b> Request<'b> {
     /// The most output tokens that the request allows for each answer. None for embeddings, which have no output
     /// whatever the request says, and for an endpoint without a format, since nobody knows what it says.
     pub fn answer_cap(&self) -> Option<Cap> {
-        let has_none = matches!(self.prompt, Prompt::Embeddings(_) | Prompt::Sized);
+        let has_none =
+            matches!(self.prompt, Prompt::Embeddings(_) | Prompt::GeminiEmbeddings(_) | Prompt::Sized);
         let cap = self.caps.cap();
         // A reader of one object of several may find none.
         (!has_none).then_some(Cap { is_doubtful: cap.is_doubtful || self.objects > 1, ..cap })
@@ -340,12 +345,15 @@ impl<'b> Request<'b> {
         let is_openais = |model: &String| Family::of(model).is_reasoning_of_openai();
         let added = match self.prompt {
             Prompt::Responses(_) => "max_output_tokens",
+            Prompt::Gemini(_) => "maxOutputTokens",
             // OpenAI's models that reason take no other, and other providers' not all this one.
             Prompt::Chat(_) if models.names().iter().any(is_openais) => "max_completion_tokens",
             _ => "max_tokens",
         };
         let added = (!self.caps.has_common()).then_some(added);
-        NewCap { most, names: self.caps.names(), has_any: self.caps.are_given(), added }
+        let (within, has_object) = self.caps.within();
+        let within = within.first().map(|_| Within { names: within, is_given: has_object });
+        NewCap { most, names: self.caps.names(), within, has_any: self.caps.are_given(), added }
     }
 
     /// Reads a member by its name in lower case, which is also its name as it is written if `is_exact`.
@@ -353,6 +361,10 @@ impl<'b> Request<'b> {
         if let Some(position) = self.caps.position(name) {
             self.caps.take(position, is_exact, lenient::whole_number(object)?);
             return Ok(());
+        }
+        if self.caps.are_in(name) {
+            self.caps.enter();
+            return lenient::offer(object, &mut Options(self));
         }
         match name {
             "model" => {
@@ -413,6 +425,25 @@ fn is_true(value: &str) -> bool {
     let word = value.trim_matches('"').trim().to_ascii_lowercase();
     !matches!(&*word, "false" | "null" | "0" | "" | "f" | "n" | "no" | "off")
         && !value.starts_with(['{', '['])
+}
+
+/// The object of a request that has its maximum of output tokens, in formats that have one.
+struct Options<'r, 'b>(&'r mut Request<'b>);
+
+impl<'b> Accept<'b> for Options<'_, 'b> {
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let folded = lenient::folded(name);
+        let Request { caps, prompt, n, .. } = &mut *self.0;
+        if let Some(position) = caps.position_within(&folded) {
+            let is_exact = caps.is_exact(name);
+            caps.take(position, is_exact, lenient::whole_number(object)?);
+            return Ok(());
+        }
+        if let Some(answers) = prompt.option(&folded, object)? {
+            *n = answers.max(*n);
+        }
+        Ok(())
+    }
 }
 
 struct StreamOptions<'r>(&'r mut bool);

@@ -3,7 +3,7 @@
 use super::conversation::Conversation;
 use super::shape::Shape;
 use super::shown::ToolKind;
-use super::{Endpoint, chat, completions, embeddings, messages, responses};
+use super::{Endpoint, chat, completions, embeddings, gemini, messages, responses};
 use crate::codec::lenient;
 use crate::models::Rules;
 use crate::quantity::Units;
@@ -20,6 +20,8 @@ pub(super) enum Prompt<'b> {
     Embeddings(embeddings::Prompt<'b>),
     Responses(responses::Prompt<'b>),
     Messages(Conversation<'b>),
+    Gemini(Conversation<'b>),
+    GeminiEmbeddings(Conversation<'b>),
     /// Of no known format: it is charged for the size of the body.
     Sized,
 }
@@ -177,6 +179,8 @@ impl<'b> Prompt<'b> {
             Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
             Endpoint::Responses => Self::Responses(responses::Prompt::default()),
             Endpoint::Messages => Self::Messages(Conversation::default()),
+            Endpoint::Gemini => Self::Gemini(Conversation::default()),
+            Endpoint::GeminiEmbeddings => Self::GeminiEmbeddings(Conversation::default()),
             Endpoint::Other(_) => Self::Sized,
         }
     }
@@ -192,14 +196,31 @@ impl<'b> Prompt<'b> {
             Self::Embeddings(prompt) => prompt.member(name, object),
             Self::Responses(prompt) => prompt.member(name, object),
             Self::Messages(prompt) => messages::member(prompt, name, object),
+            Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => gemini::member(prompt, name, object),
             Self::Sized => lenient::skip(object),
+        }
+    }
+
+    /// Reads a member of the object that has the request's maximum of output tokens. Returns the number of answers, if
+    /// it is that.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn option<A: MapAccess<'b>>(
+        &mut self,
+        name: &str,
+        object: &mut A,
+    ) -> Result<Option<u64>, A::Error> {
+        match self {
+            Self::Gemini(prompt) => gemini::option(prompt, name, object),
+            _ => lenient::skip(object).map(|()| None),
         }
     }
 
     /// Whether the request has no prompt, or some reader finds none and the others find nothing in it.
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Chat(prompt) => prompt.is_empty(),
+            Self::Chat(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => prompt.is_empty(),
             Self::Completions(prompt) => prompt.is_empty(),
             Self::Embeddings(prompt) => prompt.is_empty(),
             Self::Responses(prompt) => prompt.is_empty(),
@@ -219,7 +240,9 @@ impl<'b> Prompt<'b> {
     /// Shows each of its texts to `see`.
     pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
         match self {
-            Self::Chat(prompt) => prompt.see_texts(see),
+            Self::Chat(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => {
+                prompt.see_texts(see);
+            }
             Self::Completions(prompt) => prompt.see_texts(see),
             Self::Embeddings(prompt) => prompt.see_texts(see),
             Self::Responses(prompt) => prompt.see_texts(see),
@@ -236,6 +259,8 @@ impl<'b> Prompt<'b> {
             Self::Embeddings(prompt) => Prompt::Embeddings(prompt.without_texts(take)),
             Self::Responses(prompt) => Prompt::Responses(prompt.without_texts(take)),
             Self::Messages(prompt) => Prompt::Messages(prompt.without_texts(take)),
+            Self::Gemini(prompt) => Prompt::Gemini(prompt.without_texts(take)),
+            Self::GeminiEmbeddings(prompt) => Prompt::GeminiEmbeddings(prompt.without_texts(take)),
             Self::Sized => Prompt::Sized,
         }
     }
@@ -248,6 +273,8 @@ impl<'b> Prompt<'b> {
             Self::Embeddings(_) => name == "input",
             Self::Responses(_) => matches!(name, "input" | "instructions" | "tools"),
             Self::Messages(_) => matches!(name, "messages" | "system" | "tools"),
+            Self::Gemini(_) => matches!(name, "contents" | "tools"),
+            Self::GeminiEmbeddings(_) => name == "requests",
             Self::Sized => false,
         }
     }
@@ -255,16 +282,17 @@ impl<'b> Prompt<'b> {
     /// What it has beside its text, if it has messages.
     pub(super) const fn shape(&self) -> Option<&Shape> {
         match self {
-            Self::Chat(prompt) | Self::Messages(prompt) => Some(prompt.shape()),
+            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) => Some(prompt.shape()),
             Self::Responses(prompt) => Some(prompt.shape()),
-            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => None,
+            Self::Completions(_) | Self::Embeddings(_) | Self::GeminiEmbeddings(_) | Self::Sized => None,
         }
     }
 
     /// Whether the provider may add to it, or take from it, what the request does not show.
     pub(super) fn hides(&self) -> bool {
         let content = match self {
-            Self::Chat(prompt) | Self::Messages(prompt) => prompt.content(),
+            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) => prompt.content(),
+            Self::GeminiEmbeddings(prompt) => prompt.content(),
             Self::Responses(prompt) => prompt.content(),
             Self::Completions(_) | Self::Embeddings(_) | Self::Sized => return false,
         };
@@ -287,7 +315,9 @@ impl<'b> Prompt<'b> {
             Self::Completions(prompt) => return prompt.beside_text(model, unknown),
             Self::Embeddings(prompt) => return prompt.beside_text(model, unknown),
             Self::Responses(prompt) => prompt.content(),
-            Self::Messages(prompt) => prompt.content(),
+            Self::Messages(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => {
+                prompt.content()
+            }
             Self::Sized => return Tally::default(),
         };
         let others = content.document_tokens(model, matches!(self, Self::Chat(_)), unknown);
@@ -296,8 +326,10 @@ impl<'b> Prompt<'b> {
         let structure = match self {
             Self::Responses(prompt) => prompt.shape().tokens(&rules.responses, functions),
             Self::Chat(prompt) => prompt.shape().tokens(&rules.chat, functions),
-            Self::Messages(prompt) => prompt.shape().tokens(&rules.chat, functions),
-            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => Units::ZERO,
+            Self::Messages(prompt) | Self::Gemini(prompt) => prompt.shape().tokens(&rules.chat, functions),
+            Self::Completions(_) | Self::Embeddings(_) | Self::GeminiEmbeddings(_) | Self::Sized => {
+                Units::ZERO
+            }
         };
         Tally { structure, images, others }
     }

@@ -109,7 +109,8 @@ impl Choice {
         }
     }
 
-    fn take(&mut self, word: &str) {
+    /// Takes the word for it.
+    pub(super) fn take(&mut self, word: &str) {
         match word {
             "none" => self.must_not = true,
             "required" | "any" => self.must = true,

@@ -1,6 +1,6 @@
 //! Ends a stream before its upstream does, in the format of its events.
 
-use super::{chat, messages, responses};
+use super::{chat, gemini, messages, responses};
 use serde_json::Value;
 
 /// The state of a stream that determines its ending.
@@ -10,6 +10,7 @@ pub(super) enum Ending {
     #[default]
     Unknown,
     Chat(chat::Ending),
+    Gemini(gemini::Ending),
     Messages(messages::Ending),
     Responses(Box<responses::Ending>),
 }
@@ -20,6 +21,7 @@ impl Ending {
         match self {
             Self::Unknown => *self = Self::from_first_event(event),
             Self::Chat(ending) => ending.update(&event),
+            Self::Gemini(ending) => ending.update(&event),
             Self::Messages(ending) => ending.update(&event),
             Self::Responses(ending) => ending.update(event),
         }
@@ -29,6 +31,8 @@ impl Ending {
         let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
         if event.get("choices").is_some_and(Value::is_array) {
             chat::Ending::from_first_event(event).map_or(Self::Unknown, Self::Chat)
+        } else if event.get("candidates").is_some_and(Value::is_array) {
+            gemini::Ending::from_first_event(event).map_or(Self::Unknown, Self::Gemini)
         } else if kind == "message_start" {
             Self::Messages(messages::Ending::default())
         } else if kind == "response.created" {
@@ -43,6 +47,7 @@ impl Ending {
         match self {
             Self::Unknown => None,
             Self::Chat(ending) => ending.write(choices),
+            Self::Gemini(ending) => ending.write(choices),
             Self::Messages(ending) => Some(ending.write(output_tokens)),
             Self::Responses(ending) => ending.write(),
         }

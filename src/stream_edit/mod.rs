@@ -13,6 +13,7 @@ mod edited_stream;
 mod editor;
 mod ending;
 mod event;
+mod gemini;
 mod messages;
 mod responses;
 mod usage_member;

@@ -36,6 +36,15 @@ impl AnswerText {
         self.ended
     }
 
+    /// Adds another text of the same object.
+    pub(super) fn add(&mut self, other: Self) {
+        self.has_begun |= other.has_begun;
+        self.shows_reasoning |= other.shows_reasoning;
+        self.called = self.called.saturating_add(other.called);
+        self.arguments.push_str(&other.arguments);
+        append(&mut self.content, other.into_text());
+    }
+
     fn end_object(&mut self) {
         for text in [&mut self.reasoning, &mut self.content, &mut self.calls] {
             if !text.is_empty() {

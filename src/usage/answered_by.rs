@@ -11,7 +11,8 @@ use serde::de::MapAccess;
 use std::borrow::Cow;
 
 /// The members that have it.
-const PLACES: Places = Places { vital: &["model", "response.model", "message.model"], others: &[] };
+const PLACES: Places =
+    Places { vital: &["model", "response.model", "message.model", "modelVersion"], others: &[] };
 
 /// Looks for the model's name.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +50,7 @@ impl AnsweredBy {
         match &mut self.within {
             Within::Unbegun => {}
             Within::Body(outline) => outline.push_and_watch(chunk, |path, value| {
-                if path == "model" {
+                if matches!(path, "model" | "modelVersion") {
                     found = name_in(value, |text, name| lenient::read(text, name).is_ok());
                 }
                 found.is_some()
@@ -97,7 +98,7 @@ impl<'t> Accept<'t> for Event<'_, 't> {
 
     fn member_as_written<A: MapAccess<'t>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "model" => lenient::offer(object, self.0),
+            "model" | "modelVersion" => lenient::offer(object, self.0),
             "response" | "message" => lenient::offer(object, &mut Event(self.0)),
             _ => lenient::skip(object),
         }

@@ -28,6 +28,8 @@ pub(super) struct Numbers {
     pub(super) written: Option<u64>,
     /// A part of the prompt that is sound.
     pub(super) audio: Option<u64>,
+    /// What tools of the provider have put into the prompt: Gemini's, beside it.
+    pub(super) tool_use: Option<u64>,
     /// Billed beside the prompt, whatever it reports.
     pub(super) beside_prompt: Option<u64>,
     /// A part of the output.
@@ -74,6 +76,10 @@ impl Numbers {
     pub(super) fn bill(&self) -> Bill {
         let units = |number: Option<u64>| number.map(Units::new);
         let (mut prompt, mut output) = (self.prompt(), self.output.map(|tokens| Output::new(tokens.into())));
+        let is_in_total = self.has_tool_use_in_total();
+        if let Some(prompt) = prompt.as_mut().filter(|_| is_in_total) {
+            prompt.fresh += units(self.tool_use).unwrap_or_default();
+        }
         match (&mut prompt, &mut output, units(self.total)) {
             (Some(prompt), Some(output), Some(total)) => {
                 // Mistral's Voxtral leaves sound out of the prompt; xAI and Gemini leave reasoning out of the output.
@@ -105,8 +111,19 @@ impl Numbers {
         }
         if let Some(prompt) = &mut prompt {
             prompt.fresh += units(self.beside_prompt).unwrap_or_default();
+            if !is_in_total {
+                prompt.fresh += units(self.tool_use).unwrap_or_default();
+            }
         }
         Bill { prompt, output, is_cut: false }
+    }
+
+    /// Whether the total has what tools have put into the prompt: it does on Vertex AI, and the Gemini API's page
+    /// leaves it out.
+    fn has_tool_use_in_total(&self) -> bool {
+        let parts = [self.prompt, self.output, self.reasoning, self.tool_use];
+        let all = parts.into_iter().map(|part| part.unwrap_or(0)).fold(0, u64::saturating_add);
+        self.total.is_some_and(|total| total >= all)
     }
 
     /// The prompt's tokens, by its own numbers.

@@ -4,6 +4,7 @@ use super::answer_text::AnswerText;
 use super::arguments::Arguments;
 use super::choice::Choice;
 use super::failure::Signs;
+use super::gemini::Candidate;
 use super::item::Item;
 use super::places::PLACES;
 use super::report::Report;
@@ -24,14 +25,16 @@ const MAX_COUNTED_BYTES: usize = 1024 * 1024;
 const MAX_FACT_BYTES: usize = 256;
 
 /// Members of known formats that are neither output nor scalars.
-const BESIDE_OUTPUT: [&str; 10] = [
+const BESIDE_OUTPUT: [&str; 12] = [
     "conversation",
     "container",
     "context_management",
     "incomplete_details",
     "instructions",
     "metadata",
+    "modelStatus",
     "prompt",
+    "promptFeedback",
     "prompt_filter_results",
     "tool_choice",
     "tools",
@@ -201,6 +204,7 @@ impl<'b> Accept<'b> for Content<'b> {
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "choices" => lenient::offer(object, &mut Choices(self)),
+            "candidates" => lenient::offer(object, &mut Candidates(self)),
             // The items of a response, and the blocks of a message.
             "output" | "content" => {
                 (self.is_one, self.is_response) = (true, name == "output");
@@ -266,6 +270,24 @@ impl<'b> Accept<'b> for Choices<'_, 'b> {
             let texts = [choice.message, choice.text, choice.delta].map(AnswerText::into_text);
             // These are names for the same text.
             self.0.texts.extend(texts.into_iter().max_by_key(String::len));
+        }
+        read
+    }
+}
+
+/// Gemini's answers.
+struct Candidates<'c, 'b>(&'c mut Content<'b>);
+
+impl<'b> Accept<'b> for Candidates<'_, 'b> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        let mut candidate = Candidate::default();
+        let read = lenient::offer_element(array, &mut candidate);
+        if matches!(read, Ok(Some(())) | Err(_)) {
+            let text = candidate.text;
+            self.0.shows_reasoning |= text.shows_reasoning;
+            self.0.calls = self.0.calls.saturating_add(text.called);
+            self.0.arguments = self.0.arguments.saturating_add(Arguments::of(&text.arguments));
+            self.0.texts.push(text.into_text());
         }
         read
     }

@@ -1,9 +1,9 @@
 //! Whether a cap has cut an answer short, as far as the answer says so.
 //!
 //! Every format says why an answer has ended: chat completions and completions in `finish_reason`, messages in
-//! `stop_reason`, responses in `status` and in the `reason` of `incomplete_details`. In a body these stand beside text
-//! of any length, so they are looked for in the bytes as they pass, apart from usage. A quotation mark within a text is
-//! escaped, so that no text looks like one of them.
+//! `stop_reason`, Gemini in `finishReason`, responses in `status` and in the `reason` of `incomplete_details`. In a
+//! body these stand beside text of any length, so they are looked for in the bytes as they pass, apart from usage. A
+//! quotation mark within a text is escaped, so that no text looks like one of them.
 
 use memchr::memmem::Finder;
 use std::sync::LazyLock;
@@ -12,7 +12,8 @@ use std::sync::LazyLock;
 const CARRY: usize = 96;
 
 /// Find the ends of the members' names. Making a finder takes as long as a search of a kilobyte, so they are made once.
-static NAMES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["reason\"", "status\""].map(Finder::new));
+static NAMES: LazyLock<[Finder<'static>; 3]> =
+    LazyLock::new(|| ["reason\"", "Reason\"", "status\""].map(Finder::new));
 
 /// The values that say that a cap has cut the answer short.
 const CUT: [&[u8]; 6] = [
@@ -108,6 +109,8 @@ mod tests {
             (r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}}"#, Some(true)),
             ("data: {\"response\":{\"status\":\"in_progress\"}}\n\n", None),
             (r#"{"choices":[{"text":"\"finish_reason\":\"length\"","finish_reason":""}]}"#, None),
+            (r#"{"candidates":[{"content":{},"finishReason":"STOP","index":0}]}"#, Some(false)),
+            (r#"{"candidates":[{"content":{},"finishReason": "MAX_TOKENS"}]}"#, Some(true)),
             (r#"{"usage":{}}"#, None),
         ] {
             let answer = answer.replace("LONG", &long);

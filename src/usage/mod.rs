@@ -4,8 +4,8 @@
 //! answer has none, the tokenizer counts its text. If the upstream reports an error and nothing has come before it, the
 //! request has failed. In all other cases the outcome is unknown, and the request is charged as reserved. The known
 //! formats are JSON bodies, in the names of OpenAI, Anthropic and others, and streams of chat completions and
-//! completions, of responses and of messages, each in a module of its own. The endpoint and the content type suggest
-//! the format; the first bytes decide.
+//! completions, of responses, of messages and of Gemini's chunks, each in a module of its own; `framing` takes the
+//! events or objects out of them. The endpoint and the content type suggest the format; the first bytes decide.
 //!
 //! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum,
 //! [`learned_parts`] how much of them is reasoning and of prompts comes from caches, and [`learned_prompt`] how far the
@@ -23,6 +23,8 @@ mod chat;
 mod choice;
 mod end_reason;
 mod failure;
+mod framing;
+mod gemini;
 mod item;
 pub mod learned_output;
 pub mod learned_parts;
@@ -46,6 +48,7 @@ use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
 use answered_by::AnsweredBy;
+use framing::Framing;
 pub use response_state::ResponseState;
 use response_state::StateFinder;
 
@@ -161,7 +164,11 @@ enum Format {
 /// The format that a content type names.
 #[derive(Clone, Copy, Debug)]
 enum Named {
+    /// Events.
     Stream,
+    /// Objects, one in each line.
+    Lines,
+    /// JSON.
     Body,
     Other,
 }
@@ -174,6 +181,11 @@ impl ResponseReader {
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let named = match kind.as_str() {
             "text/event-stream" => Named::Stream,
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonlines"
+            | "application/stream+json" => Named::Lines,
             json if json.ends_with("/json") || json.ends_with("+json") => Named::Body,
             _ => Named::Other,
         };
@@ -223,6 +235,7 @@ impl ResponseReader {
     /// - For a stream of responses, with `response.completed`, `response.incomplete`, `response.failed` or
     ///   `response.cancelled`.
     /// - For a stream of messages, with the `message_delta` that has a `stop_reason`, or with `message_stop`.
+    /// - For a stream of Gemini's, with the usage beside the last `finishReason`.
     pub fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         let chunk = self.begin(chunk);
         if let Some(answered_by) = &mut self.answered_by
@@ -242,11 +255,11 @@ impl ResponseReader {
         }
     }
 
-    /// Whether the response is a stream, once `chunk` has arrived. If so, a caller with a parser of its own may pass
-    /// all events to [`ResponseReader::read_event`], instead of all chunks to [`ResponseReader::push`].
+    /// Whether the response is a stream of events, once `chunk` has arrived. If so, a caller with a parser of its own
+    /// may pass all events to [`ResponseReader::read_event`], instead of all chunks to [`ResponseReader::push`].
     pub fn reads_events(&mut self, chunk: &[u8]) -> bool {
         self.begin(chunk);
-        matches!(self.format, Format::Stream(_))
+        matches!(&self.format, Format::Stream(stream) if stream.reads_events())
     }
 
     /// Takes the next event of a stream. Returns the outcome like [`ResponseReader::push`].
@@ -314,14 +327,19 @@ impl ResponseReader {
         let begins = chunk.iter().position(|byte| !is_blank(byte)).unwrap_or(chunk.len());
         let chunk = chunk.get(begins..).unwrap_or_default();
         let Some(first) = chunk.first() else { return chunk };
+        let stream = |framing: Framing| {
+            let reader = stream::Reader::new(framing, self.endpoint, self.choices, self.tokenizer);
+            Format::Stream(Box::new(reader))
+        };
         self.format = match (first, named) {
+            (b'{' | b'[', Named::Lines) => stream(Framing::objects()),
+            // Gemini's streams are arrays, if nobody asks for events.
+            (b'[', Named::Body) if self.endpoint == Endpoint::Gemini => stream(Framing::objects()),
             (b'{', _) | (b'[', Named::Body) => {
-                let has_output = self.endpoint != Endpoint::Embeddings;
+                let has_output = !self.endpoint.has_format() || self.endpoint.has_output();
                 Format::Body(Box::new(body::Reader::new(self.tokenizer, has_output)))
             }
-            (b'd' | b'e' | b':', _) | (_, Named::Stream) => {
-                Format::Stream(Box::new(stream::Reader::new(self.endpoint, self.choices, self.tokenizer)))
-            }
+            (b'd' | b'e' | b':', _) | (_, Named::Stream) => stream(Framing::events()),
             _ => Format::Other,
         };
         chunk

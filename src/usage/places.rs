@@ -32,6 +32,8 @@ pub const PLACES: Places = Places {
         "choices.index",
         "choices.finish_reason",
         "choices.error",
+        "candidates.index",
+        "candidates.finishReason",
         "response.status",
         "response.error",
         "x_groq.error",

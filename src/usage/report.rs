@@ -86,6 +86,7 @@ impl<'b> Accept<'b> for Numbers {
             | "cached_tokens"
             | "num_cached_tokens"
             | "cached_content_token_count" => &mut self.cached,
+            "tool_use_prompt_token_count" => &mut self.tool_use,
             "prompt_cache_miss_tokens" => &mut self.not_cached,
             "cache_write_tokens" => &mut self.written,
             "reasoning_tokens" | "thoughts_token_count" => &mut self.reasoning,

@@ -1,17 +1,17 @@
-//! Reads a streamed answer, Server-Sent Events of any format.
+//! Reads a streamed answer, events or objects of any format.
 //!
 //! The first event with a known format determines the format of the stream. The endpoint's format is tried first; some
 //! gateways answer in another. The text is collected meanwhile, and counted only if it must be.
 
 use super::arguments::Arguments;
+use super::framing::Framing;
 use super::part::Part;
-use super::places::PLACES;
 use super::reported::Reported;
 use super::stream_update::StreamUpdate;
-use super::{Outcome, Reasoning, any, chat, failure, messages, responses};
+use super::{Outcome, Reasoning, any, chat, failure, gemini, messages, responses};
 use crate::codec::broken_off;
 use crate::codec::lenient;
-use crate::codec::sse::{Event, Parser};
+use crate::codec::sse::Event;
 use crate::quantity::Units;
 use crate::request::Endpoint;
 use crate::tokens::{Made, Tokenizer};
@@ -25,16 +25,21 @@ const LAST_PART: u64 = 127;
 /// Reads a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
-    parser: Parser,
+    framing: Framing,
     answer: Answer,
     outcome: Option<Outcome>,
 }
 
 impl Reader {
     /// A reader of an answer from `endpoint`, with so many `choices`.
-    pub(super) fn new(endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
+    pub(super) fn new(framing: Framing, endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
         let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
-        Self { parser: Parser::new(PLACES), answer, outcome: None }
+        Self { framing, answer, outcome: None }
+    }
+
+    /// Whether it is one of Server-Sent Events.
+    pub(super) const fn reads_events(&self) -> bool {
+        matches!(self.framing, Framing::Events(_))
     }
 
     /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
@@ -42,11 +47,11 @@ impl Reader {
         if self.outcome.is_some() {
             return None;
         }
-        let mut parser = std::mem::take(&mut self.parser);
-        parser.push(chunk, |event| {
+        let mut framing = std::mem::take(&mut self.framing);
+        framing.push(chunk, |event| {
             self.read_event(event);
         });
-        self.parser = parser;
+        self.framing = framing;
         self.outcome
     }
 
@@ -85,7 +90,7 @@ impl Reader {
 
     /// The outcome of a stream that has ended.
     pub(super) fn finish(mut self) -> Outcome {
-        std::mem::take(&mut self.parser).finish(|event| {
+        std::mem::take(&mut self.framing).finish(|event| {
             self.read_part(event);
         });
         // Without a format, nothing but its end shows that a stream is whole.
@@ -100,6 +105,7 @@ enum Format {
     Chat,
     Responses,
     Messages,
+    Gemini,
     /// None of these.
     Any,
 }
@@ -110,6 +116,7 @@ impl Format {
             Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => Self::Chat,
             Endpoint::Responses => Self::Responses,
             Endpoint::Messages => Self::Messages,
+            Endpoint::Gemini | Endpoint::GeminiEmbeddings => Self::Gemini,
             Endpoint::Other(_) => Self::Any,
         }
     }
@@ -119,6 +126,7 @@ impl Format {
             Self::Chat => chat::read(data),
             Self::Responses => responses::read(data),
             Self::Messages => messages::read(data),
+            Self::Gemini => gemini::read(data),
             Self::Any => any::read(data),
         }
     }
@@ -225,7 +233,7 @@ impl Answer {
 
     /// The content of an event's data, in the first format that it fits.
     fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
-        let formats = [self.format, Format::Chat, Format::Responses, Format::Messages];
+        let formats = [self.format, Format::Chat, Format::Responses, Format::Messages, Format::Gemini];
         let tried = if self.is_known || self.format == Format::Any { 1 } else { formats.len() };
         let (format, update) =
             formats.into_iter().take(tried).find_map(|format| Some((format, format.read(data)?)))?;

@@ -152,6 +152,7 @@ const fn format_name(endpoint: Endpoint) -> &'static str {
         Endpoint::Embeddings => "embeddings",
         Endpoint::Responses => "responses",
         Endpoint::Messages => "messages",
+        Endpoint::Gemini | Endpoint::GeminiEmbeddings => "gemini",
         Endpoint::Other(_) => "count",
     }
 }

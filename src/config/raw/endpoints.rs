@@ -17,6 +17,18 @@ pub enum Endpoint {
     Responses,
     /// Their bodies are read as those of Anthropic's messages.
     Messages,
+    /// Their bodies are read as those of Google's Gemini API and Vertex AI.
+    Gemini,
+    /// Their bodies are read as those of Anthropic's messages: Claude on Vertex AI.
+    VertexClaude,
+    /// Their bodies are read as those of OpenAI's responses: what compacts a conversation.
+    Compact,
+    /// Their bodies are read as those of completions: Mistral's fill-in-the-middle.
+    MistralFim,
+    /// Their bodies are read as those of chat completions: Mistral's agents, of any model.
+    MistralAgents,
+    /// They are requests without tokens.
+    Moderations,
     /// Limits count them as requests, by the size of a JSON body, and by the usage that the answer reports. Those that
     /// only read (GET and HEAD) pass.
     Count,

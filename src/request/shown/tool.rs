@@ -93,7 +93,7 @@ impl<'t> Accept<'t> for Function<'t> {
             "type" => lenient::offer(object, &mut self.types),
             "name" => lenient::offer(object, &mut self.name),
             "description" => lenient::offer(object, &mut self.description),
-            "parameters" | "input_schema" => {
+            "parameters" | "input_schema" | "parametersjsonschema" | "parameters_json_schema" => {
                 let mut parameters = Parameters { schema: Schema::root(), is_object: false };
                 if let Some(written) = &mut self.written {
                     let json = lenient::raw(object)?;

@@ -2,6 +2,7 @@
 
 mod content;
 mod formats;
+mod gemini;
 
 use super::*;
 use crate::models::Encodings;
@@ -334,6 +335,7 @@ fn what_servers_put_into_a_prompt_beside_its_messages_counts_as_text() {
             Endpoint::ChatCompletions | Endpoint::Messages => "messages",
             Endpoint::Completions => "prompt",
             Endpoint::Embeddings | Endpoint::Responses | Endpoint::Other(_) => "input",
+            Endpoint::Gemini | Endpoint::GeminiEmbeddings => "contents",
         };
         input_tokens_at(
             endpoint,
@@ -544,6 +546,8 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         Endpoint::Embeddings,
         Endpoint::Responses,
         Endpoint::Messages,
+        Endpoint::Gemini,
+        Endpoint::GeminiEmbeddings,
     ])
 }
 

@@ -33,6 +33,8 @@ fn endpoint(name: &str) -> Endpoint {
         "embeddings" => Endpoint::Embeddings,
         "responses" => Endpoint::Responses,
         "messages" => Endpoint::Messages,
+        "gemini" => Endpoint::Gemini,
+        "gemini_embeddings" => Endpoint::GeminiEmbeddings,
         _ => panic!("{name}"),
     }
 }
