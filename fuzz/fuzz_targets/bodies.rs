@@ -14,12 +14,14 @@ use llm_rate_limit::request::{Body, Endpoint, Request};
 use llm_rate_limit::tokens::Meter;
 use std::io::Write;
 
-const ENDPOINTS: [Endpoint; 5] = [
+const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
     Endpoint::Responses,
     Endpoint::Messages,
+    Endpoint::Gemini,
+    Endpoint::GeminiEmbeddings,
 ];
 
 /// Members with cheap values.

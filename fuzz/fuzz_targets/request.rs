@@ -11,12 +11,14 @@ use llm_rate_limit::request::steps::{Counting, Read, Reading};
 use llm_rate_limit::request::{Body, Endpoint, IncludeUsage, NewMembers, Request};
 use llm_rate_limit::tokens::Meter;
 
-const ENDPOINTS: [Endpoint; 5] = [
+const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
     Endpoint::Responses,
     Endpoint::Messages,
+    Endpoint::Gemini,
+    Endpoint::GeminiEmbeddings,
 ];
 
 /// Reads a body in steps, in pieces of `size` bytes.
@@ -57,13 +59,13 @@ fuzz_target!(|data: &[u8]| {
     };
     let tokens = count(&request);
     assert!(request.answers() >= request.choices());
-    if endpoint == Endpoint::Embeddings {
+    if !endpoint.has_output() {
         assert_eq!(request.output_cap().tokens, Some(0));
     }
     let again = Request::read(endpoint, &body);
     assert_eq!(request, again);
     assert_eq!(tokens, count(&again));
-    let in_steps = in_steps(endpoint, bytes, usize::from(*choice / 5).max(1));
+    let in_steps = in_steps(endpoint, bytes, usize::from(*choice / 7).max(1));
     assert_eq!(in_steps.request.fault.is_some(), request.fault.is_some());
     if request.fault.is_none() {
         let found = &in_steps.request;

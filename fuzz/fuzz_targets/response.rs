@@ -12,12 +12,14 @@ use llm_rate_limit::request::{Api, Endpoint};
 use llm_rate_limit::tokens::Tokenizer;
 use llm_rate_limit::usage::{EndedBy, Outcome, ResponseReader};
 
-const ENDPOINTS: [Endpoint; 6] = [
+const ENDPOINTS: [Endpoint; 8] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
     Endpoint::Responses,
     Endpoint::Messages,
+    Endpoint::Gemini,
+    Endpoint::GeminiEmbeddings,
     Endpoint::Other(Api::OpenAi),
 ];
 

@@ -28,7 +28,7 @@ pub fn keys() -> Value {
             json!({"key": format!("clients-{client}-small"), "output_tpm": 100}),
         ]
     };
-    ["python", "node", "anthropic-python", "anthropic-node"].map(of).concat().into()
+    ["python", "node", "anthropic-python", "anthropic-node", "google"].map(of).concat().into()
 }
 
 /// Runs a client's script, which prints JSON.
@@ -196,4 +196,23 @@ async fn assert_is_left_and_timed_out(gateway: &Gateway, name: &str, seen: &Valu
         STRANGER_TOKENS - caller.too_large().await.number("x-ratelimit-remaining-output-tokens")
     })
     .await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn googles_client_is_counted_and_understands_refusals(
+    #[values(Store::Local, Store::Redis)] store: Store,
+) {
+    let gateway = store.gateway().await;
+    let seen = run(PYTHON, "python/google_client.py", &[&gateway.envoy.url("")]).await;
+    for call in ["generate", "stream"] {
+        assert_eq!(seen[call], json!({"text": answer(), "usage": [40, 16]}), "{call}");
+        gateway.charged(&format!("endpoints-google-{call}"), 1, 40, 16).await;
+    }
+    assert_eq!(seen["embed"], 1);
+    let refused = &seen["refused"];
+    assert_eq!((&refused["code"], &refused["status"]), (&json!(429), &json!("RESOURCE_EXHAUSTED")));
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.starts_with("Rate limit reached for google on requests per 1m: limit 2"), "{message}");
+    assert!(refused["retry"][0].as_str().unwrap().ends_with('s'), "{refused}");
 }

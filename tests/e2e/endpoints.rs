@@ -35,6 +35,28 @@ use serde_json::{Value, json};
     "/anthropic/v1/messages",
     json!({"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 30, "stream": true})
 )]
+#[case::gemini(
+    "/v1beta/models/gemini-2.5-flash:generateContent",
+    json!({"contents": [{"parts": [{"text": "Hello!"}]}], "generationConfig": {"maxOutputTokens": 30}})
+)]
+#[case::gemini_in_events(
+    "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+    json!({"contents": [{"parts": [{"text": "Hello!"}]}], "generationConfig": {"maxOutputTokens": 30}})
+)]
+#[case::gemini_in_an_array(
+    "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:streamGenerateContent",
+    json!({"contents": [{"parts": [{"text": "Hello!"}]}], "generationConfig": {"maxOutputTokens": 30}})
+)]
+#[case::claude_on_vertex(
+    "/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-5:rawPredict",
+    json!({"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 30})
+)]
+#[case::compact("/v1/responses/compact", json!({"input": "Hello!", "max_output_tokens": 30}))]
+#[case::mistrals_fim("/v1/fim/completions", json!({"prompt": "Hello!", "max_tokens": 30}))]
+#[case::mistrals_agents(
+    "/v1/agents/completions",
+    json!({"agent_id": "a", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 30})
+)]
 #[tokio::test]
 async fn an_endpoint_is_counted_before_and_charged_after(
     #[values(Store::Local, Store::Redis)] store: Store,
@@ -50,7 +72,7 @@ async fn an_endpoint_is_counted_before_and_charged_after(
     let answer = Answer::to(request).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let remaining = |what: &str| {
-        let name = if path.ends_with("messages") {
+        let name = if path.ends_with("messages") || path.contains("anthropic/models") {
             format!("anthropic-ratelimit-{what}-tokens-remaining")
         } else {
             format!("x-ratelimit-remaining-{what}-tokens")

@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 pub(crate) mod compress;
 mod embeddings;
+mod gemini;
 pub(crate) mod given;
 mod messages;
 mod responses;
@@ -55,6 +56,19 @@ struct Fields {
     /// Of embeddings: one text, or several.
     #[serde(default)]
     input: Value,
+    /// Of Gemini: what the others have beside the prompt.
+    #[serde(default, rename = "generationConfig")]
+    config: GenerationConfig,
+    /// Of Gemini's embeddings: several contents.
+    #[serde(default)]
+    requests: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GenerationConfig {
+    max_output_tokens: Option<u64>,
+    candidate_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +111,40 @@ enum Format {
     Embeddings,
     Responses,
     Messages,
+    Gemini,
+    GeminiEmbeddings,
+}
+
+/// How a stream is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Events,
+    /// An array of chunks: Gemini's, where nobody asks for events.
+    Array,
+}
+
+impl Framing {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Events => "text/event-stream",
+            Self::Array => "application/json; charset=UTF-8",
+        }
+    }
+
+    fn write(self, chunks: &[Value]) -> Vec<String> {
+        let last = chunks.len().saturating_sub(1);
+        let write = |(at, chunk): (usize, &Value)| match self {
+            Self::Events => format!("data: {chunk}\r\n\r\n"),
+            Self::Array => {
+                format!(
+                    "{}{chunk}{}",
+                    if at == 0 { "[" } else { "" },
+                    if at == last { "]\n" } else { "\n,\r\n" }
+                )
+            }
+        };
+        chunks.iter().enumerate().map(write).collect()
+    }
 }
 
 impl Format {
@@ -112,6 +160,10 @@ impl Format {
             Self::Responses
         } else if path.ends_with("/messages") {
             Self::Messages
+        } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
+            Self::Gemini
+        } else if path.ends_with(":embedContent") || path.ends_with(":batchEmbedContents") {
+            Self::GeminiEmbeddings
         } else {
             Self::Chat
         }
@@ -124,17 +176,21 @@ impl Format {
             Self::Embeddings => embeddings::body(plan),
             Self::Responses => responses::body(plan),
             Self::Messages => messages::body(plan),
+            Self::Gemini => gemini::body(plan),
+            Self::GeminiEmbeddings => gemini::embeddings(plan),
         }
     }
 
-    /// The events of a stream, each with its blank line.
-    fn events(self, plan: &Plan) -> Vec<String> {
+    /// The events of a stream, each with what is between it and the next.
+    fn events(self, plan: &Plan, framing: Framing) -> Vec<String> {
         match self {
             Self::Chat => chat::events(plan),
             Self::Completions => completions::events(plan),
             Self::Embeddings => vec![embeddings::body(plan).to_string()],
             Self::Responses => responses::events(plan),
             Self::Messages => messages::events(plan),
+            Self::Gemini => framing.write(&gemini::chunks(plan)),
+            Self::GeminiEmbeddings => vec![gemini::embeddings(plan).to_string()],
         }
     }
 }
@@ -152,21 +208,27 @@ impl Answer {
                 ..Fields::default()
             };
             let behaviour = Behaviour { response_id: Some(id.to_owned()), ..behaviour.clone() };
-            return Ok(Self::of(Format::Responses, fields, body.len(), &behaviour));
+            return Ok(Self::of(Format::Responses, Framing::Events, fields, body.len(), &behaviour));
         }
-        let fields: Fields = match serde_json::from_slice(body) {
+        let mut fields: Fields = match serde_json::from_slice(body) {
             Ok(fields) => fields,
             Err(_) if behaviour.lax => Fields::default(),
             Err(why) => return Err(why.to_string()),
         };
-        Ok(Self::of(Format::of(path), fields, body.len(), behaviour))
+        let format = Format::of(path);
+        let mut framing = Framing::Events;
+        if format == Format::Gemini {
+            fields.stream = path.ends_with(":streamGenerateContent");
+            framing = if query.contains("alt=sse") { Framing::Events } else { Framing::Array };
+        }
+        Ok(Self::of(format, framing, fields, body.len(), behaviour))
     }
 
-    fn of(format: Format, fields: Fields, bytes: usize, behaviour: &Behaviour) -> Self {
-        let streamed = fields.stream && format != Format::Embeddings;
+    fn of(format: Format, framing: Framing, fields: Fields, bytes: usize, behaviour: &Behaviour) -> Self {
+        let streamed = fields.stream && !matches!(format, Format::Embeddings | Format::GeminiEmbeddings);
         let plan = Plan::new(format, fields, streamed, bytes, behaviour);
         let events: Vec<Bytes> = if streamed {
-            format.events(&plan).into_iter().map(Bytes::from).collect()
+            format.events(&plan, framing).into_iter().map(Bytes::from).collect()
         } else {
             vec![Bytes::from(format.body(&plan).to_string())]
         };
@@ -174,7 +236,7 @@ impl Answer {
             None => events,
             Some(size) => events.concat().chunks(size).map(Bytes::copy_from_slice).collect(),
         };
-        let content_type = if streamed { "text/event-stream" } else { "application/json" };
+        let content_type = if streamed { framing.content_type() } else { "application/json" };
         let content_type = HeaderValue::from_static(content_type);
         Self { pieces, content_type, usage: plan.usage, reports_usage: plan.reports_usage }
     }
@@ -188,11 +250,14 @@ impl Plan {
             Format::Completions => fields.n.unwrap_or(1).saturating_mul(texts(&fields.prompt)),
             Format::Embeddings => texts(&fields.input),
             Format::Responses | Format::Messages => 1,
+            Format::Gemini => fields.config.candidate_count.unwrap_or(1),
+            Format::GeminiEmbeddings => texts(&fields.requests),
         }
         .clamp(1, 128);
         let cap = fields.max_completion_tokens.or(fields.max_output_tokens).or(fields.max_tokens);
+        let cap = cap.or(fields.config.max_output_tokens);
         let words = match format {
-            Format::Embeddings => 0,
+            Format::Embeddings | Format::GeminiEmbeddings => 0,
             _ => behaviour
                 .completion_tokens
                 .unwrap_or_else(|| DEFAULT_COMPLETION_TOKENS.min(cap.unwrap_or(DEFAULT_COMPLETION_TOKENS))),
