@@ -202,6 +202,17 @@ fn what_is_shown_is_not_much_more_than_what_was_sent() {
         let (sent, shown) = (tool.to_string().len(), types(&tool).len());
         assert!(shown <= 10 * sent, "{shown} of {sent}");
     }
+    // References that double at each level, in a member that occurs often.
+    let level = |n: usize| {
+        let next = json!({"$ref": format!("#/$defs/d{}", n + 1)});
+        (format!("d{n}"), json!({"type": "object", "properties": {"a": next, "b": next}}))
+    };
+    let levels: Value = (0..15).map(level).collect();
+    let parameters = json!({"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": levels});
+    let members = vec![format!(r#""parameters":{parameters}"#); 40].join(",");
+    let tool = format!(r#"{{"name":"f",{members}}}"#);
+    let shown = Function::read(&tool, false).unwrap().as_types().len();
+    assert!(shown <= 10 * tool.len(), "{shown} of {}", tool.len());
     let shown = types(&json!({"name": "f", "parameters": {"properties": {"a": {"type": kinds}}}}));
     assert!(kinds.iter().all(|kind| shown.contains(kind)), "every name counts: {shown}");
 }
@@ -212,6 +223,14 @@ proptest! {
         let tool = json!({"name": "f", "parameters": parameters}).to_string();
         let shown = Function::read(&tool, false).unwrap().as_types();
         prop_assert!(shown.len() <= 12 * tool.len() + 2_048, "{}", shown.len());
+    }
+
+    #[test]
+    fn schemas_that_occur_often_share_what_references_may_add(parameters in schema(), times in 1_usize..20) {
+        let members = vec![format!(r#""parameters":{parameters}"#); times].join(",");
+        let tool = format!(r#"{{"name":"f",{members}}}"#);
+        let shown = Function::read(&tool, false).unwrap().as_types();
+        prop_assert!(shown.len() <= 12 * tool.len() + 2_048 * times, "{}", shown.len());
     }
 
     /// Some reader takes the first of two values of a member, and others the last.

@@ -67,8 +67,10 @@ impl<'t> Function<'t> {
         out.push_str("type ");
         out.push_str(self.name());
         out.push_str(" = (");
+        // All share what references may add: a client may write a member as often as it likes.
+        let each = self.size.checked_div(self.parameters.len()).unwrap_or_default();
         for schema in &self.parameters {
-            types::parameters(&mut out, schema, self.size);
+            types::parameters(&mut out, schema, each);
         }
         for grammar in &self.grammar {
             out.push_str(grammar);
