@@ -40,8 +40,9 @@ impl Tokens {
 
     /// The tokens as numbers, for a store to keep.
     pub fn numbers(&self) -> Vec<u64> {
-        let Self { input, cached_input, cache_write, output, reasoning: _, may_reason: _ } = *self;
-        vec![input, cached_input, cache_write, output, self.most_reasoning()]
+        let Self { input, cached_input, cache_write, output, reasoning, may_reason } = *self;
+        let known = [input, cached_input, cache_write, output, reasoning];
+        known.into_iter().chain(may_reason.then_some(1)).collect()
     }
 
     /// The tokens that were written as these `numbers`. Those of an earlier version may be fewer, and of a later more.
@@ -53,7 +54,7 @@ impl Tokens {
             cache_write: number(2),
             output: number(3),
             reasoning: number(4),
-            may_reason: false,
+            may_reason: number(5) > 0,
         }
     }
 
@@ -94,6 +95,12 @@ mod tests {
             let tokens = Tokens { input, cached_input, cache_write, ..Tokens::default() };
             let sum = tokens.input_parts().iter().map(|part| u128::from(*part)).sum::<u128>();
             prop_assert_eq!(sum, u128::from(input));
+        }
+
+        #[test]
+        fn what_a_store_keeps_is_what_was_written(output: u64, reasoning: u64, may_reason: bool) {
+            let tokens = Tokens { output, reasoning, may_reason, ..Tokens::default() };
+            prop_assert_eq!(Tokens::from_numbers(&tokens.numbers()), tokens);
         }
     }
 }
