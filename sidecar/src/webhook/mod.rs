@@ -65,7 +65,7 @@ impl Webhook {
             return;
         }
         if self.queue.try_send(warning).is_err() {
-            self.reported.remove(&keys);
+            self.reported.remove(keys.get(..1).unwrap_or_default());
             self.metrics.webhook(Delivery::Dropped);
         }
     }
@@ -131,14 +131,16 @@ impl Deliveries {
                 Ok(()) => Delivery::Delivered,
                 Err(why) => {
                     tracing::error!(%why, "cannot deliver a warning to the webhook");
-                    self.reported.remove(&keys);
-                    self.store.unclaim(&keys).await;
+                    // The further key is that of what is reserved, and may be another warning's, which was delivered.
+                    let own = keys.get(..1).unwrap_or_default();
+                    self.reported.remove(own);
+                    self.store.unclaim(own).await;
                     Delivery::Failed
                 }
             },
             Err(why) => {
                 tracing::warn!(%why, "a warning waits for Redis");
-                self.reported.remove(&keys);
+                self.reported.remove(keys.get(..1).unwrap_or_default());
                 Delivery::Failed
             }
         };
