@@ -272,6 +272,15 @@ impl World {
         }
     }
 
+    /// Waits until `query` finds something.
+    fn await_metric(&self, query: &str) {
+        let deadline = Instant::now() + WITHIN;
+        while self.prometheus.query(query).is_empty() {
+            assert!(Instant::now() < deadline, "{query} finds nothing");
+            thread::sleep(PAUSE);
+        }
+    }
+
     /// Sends `traffic` until all signs of `incident` have shown; `doctor` is given `token`. Where there is to be
     /// nothing to see, there still is nothing after that.
     fn expect(&self, incident: &str, token: &str, traffic: impl Fn(&Self)) {
@@ -365,6 +374,8 @@ fn the_sidecar_is_gone() {
     let redis = Redis::start();
     let mut world = World::healthy(&redis);
     assert_eq!(world.chat("much"), 200);
+    // Of one that Prometheus has never seen, nobody knows that it is missing.
+    world.await_metric("llm_rate_limit_sidecar_build_info");
     world.sidecar.process().kill();
     world.expect("The sidecar is gone", TOKEN, |world| assert_eq!(world.chat("much"), 200));
 }

@@ -17,13 +17,18 @@ MODEL = "gemini-2.5-flash"
 CONFIG = types.GenerateContentConfig(max_output_tokens=60)
 
 
-def client(key):
+# A client that nothing refers to closes its connections, also while its `models` are used.
+clients = []
+
+
+def models(key):
     headers = {"x-mock-prompt-tokens": "40"}
-    return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=base_url, headers=headers))
+    clients.append(genai.Client(api_key=key, http_options=types.HttpOptions(base_url=base_url, headers=headers)))
+    return clients[-1].models
 
 
 def charged(call):
-    return client(f"endpoints-google-{call}").models
+    return models(f"endpoints-google-{call}")
 
 
 def seen_in(answer):
@@ -58,7 +63,7 @@ seen = {
     "stream": streamed(),
     "embed": len(charged("embed").embed_content(model="gemini-embedding-001", contents="Hello!").embeddings),
 }
-api = client("clients-google-refused").models
+api = models("clients-google-refused")
 api.generate_content(model=MODEL, contents="Hello!", config=CONFIG)
 api.generate_content(model=MODEL, contents="Hello!", config=CONFIG)
 seen["refused"] = refusal(lambda: api.generate_content(model=MODEL, contents="Hello!", config=CONFIG))
