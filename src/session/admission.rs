@@ -212,7 +212,10 @@ impl Candidate {
         let mut refused_unasked = Vec::new();
         if self.patience == Patience::None {
             if let Some(over) = self.recalled(cx) {
-                cx.shared.refusals.refused(&self.reservation);
+                // Whoever may wait asks later, and is counted then.
+                if self.reservation.longest_wait() == Millis::default() {
+                    cx.shared.refusals.refused(&self.reservation);
+                }
                 return self.wait_or_refuse(over, Some(Share::Whole), cx);
             }
             refused_unasked = cx.shared.refusals.asked(&self.reservation, cx.now);

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// of its charges, separated by dots.
 pub const HEADER: &str = "x-llm-rate-limit-refused";
 
-/// The longest value, in bytes: servers bound their headers. Later elements are left out.
+/// The longest value, in bytes: servers bound their headers. Elements that do not fit are left out.
 const MAX_BYTES: usize = 4096;
 
 /// The header's value for a batch; none if nothing was refused from memory.
@@ -29,7 +29,6 @@ pub fn write<'a>(batch: impl IntoIterator<Item = &'a Reserve>) -> Option<String>
         }
         if written.is_err() || value.len() > MAX_BYTES {
             value.truncate(before);
-            break;
         }
     }
     Some(value).filter(|value| !value.is_empty())

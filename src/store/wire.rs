@@ -75,7 +75,7 @@ pub struct Reserve {
     /// The id by which Envoy knows the request (`x-request-id`), for the log: at most [`MAX_REQUEST_ID`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Arc<str>>,
-    /// For each charge, the requests that its counter has made the filter refuse since it last asked, without asking.
+    /// For each charge, the requests under its counter that the filter has refused since it last asked, without asking.
     /// They come beside the body ([`unasked`](super::unasked)).
     #[serde(skip)]
     pub refused_unasked: Vec<u32>,
