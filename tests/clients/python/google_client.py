@@ -61,7 +61,6 @@ def refusal(ask):
 seen = {
     "generate": seen_in(charged("generate").generate_content(model=MODEL, contents="Hello!", config=CONFIG)),
     "stream": streamed(),
-    "embed": len(charged("embed").embed_content(model="gemini-embedding-001", contents="Hello!").embeddings),
 }
 api = models("clients-google-refused")
 api.generate_content(model=MODEL, contents="Hello!", config=CONFIG)
