@@ -53,15 +53,9 @@ pub enum Claimed {
 impl Claimed {
     /// It as a word: text without white space around it, or a number as JSON has it. None if it is empty, or neither.
     pub fn word(&self) -> Option<String> {
-        let text = match self {
-            Self::Text(text) => Some(text.as_str()),
-            Self::Value(bytes) => std::str::from_utf8(bytes).ok(),
-        };
-        let is_plain = |text: &&str| !text.contains(char::is_control);
-        let word = match (text.filter(is_plain), self.double()) {
-            (Some(text), _) => text.to_owned(),
-            (None, Some(number)) => number.to_string(),
-            (None, None) => text?.to_owned(),
+        let word = match self.plain() {
+            Some(text) => text.to_owned(),
+            None => self.double()?.to_string(),
         };
         let word = word.trim();
         (!word.is_empty()).then(|| word.to_owned())
@@ -70,17 +64,31 @@ impl Claimed {
     /// It as an amount in units of which one is `scale`, cut to `most`: a number, or text that is one in JSON. Parts of
     /// a unit do not count. None if it is no number, or one below zero.
     pub fn amount(&self, scale: u64, most: u64) -> Option<u64> {
+        let number = match self.plain() {
+            Some(text) => decimal(text.trim()),
+            None => self.double(),
+        }?;
+        (number >= 0.0).then(|| units(number, scale).min(most))
+    }
+
+    /// Its text, unless it has control characters that text hardly has, and the bytes of other values do: "disabled" is
+    /// no double. Whole numbers below 2^40 have them, because their lowest byte is 0.
+    fn plain(&self) -> Option<&str> {
         let text = match self {
             Self::Text(text) => Some(text.as_str()),
             Self::Value(bytes) => std::str::from_utf8(bytes).ok(),
         };
-        let number = text.and_then(|text| decimal(text.trim())).or_else(|| self.double())?;
-        (number >= 0.0).then(|| units(number, scale).min(most))
+        let is_binary = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+        text.filter(|text| !text.contains(is_binary))
     }
 
-    /// The double that these are the bytes of, if there are as many and it is a number.
+    /// The double that these are the bytes of, if there are as many and it is a number. A list or an object in protobuf
+    /// begins with its first member, field 1, and that one's length: such bytes are none.
     fn double(&self) -> Option<f64> {
         let Self::Value(bytes) = self else { return None };
+        if let [0x0a, 0..=6, ..] = bytes.as_slice() {
+            return None;
+        }
         let number = f64::from_le_bytes(bytes.as_slice().try_into().ok()?);
         number.is_finite().then_some(number)
     }
@@ -196,6 +204,8 @@ mod tests {
             ("1_000", None),
             ("inf", None),
             ("NaN", None),
+            ("disabled", None),
+            ("12345-67", None),
             ("12345678", Some(5_000)),
         ] {
             assert_eq!(text(written).amount(1, 5_000), expected, "{written}");
@@ -217,8 +227,15 @@ mod tests {
         assert_eq!(text("0.29").amount(MILLION, MILLION), Some(290_000));
         assert_eq!(number(0.1).amount(MILLION, MILLION), Some(100_000));
         // Neither a list, nor true, nor a null.
-        for bytes in [&b"\x0a\x04\x11\x00\x00\x00\x00"[..], b"\x01", b""] {
-            assert_eq!(Claimed::Value(bytes.to_vec()).amount(1, 5_000), None, "{bytes:?}");
+        for bytes in [
+            &b"\x0a\x04\x11\x00\x00\x00\x00"[..],
+            b"\x0a\x06\x1a\x04gold",
+            b"\x0a\x02\x20\x01\x0a\x02\x20\x00",
+            b"\x01",
+            b"",
+        ] {
+            let value = Claimed::Value(bytes.to_vec());
+            assert_eq!((value.amount(1, 5_000), value.word()), (None, None), "{bytes:?}");
         }
         assert_eq!(Claimed::Text("\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{f0}?".to_owned()).amount(1, 5), None);
     }
@@ -281,10 +298,10 @@ mod tests {
         }
 
         #[test]
-        fn whole_numbers_are_exact_in_both_forms(amount in 0..=MAX_EXACT) {
+        fn whole_numbers_are_exact_in_both_forms(amount in 0..=MAX_EXACT, small in 0..1_u64 << 40) {
             #[expect(clippy::cast_precision_loss, reason = "it is exact")]
-            let double = number(amount as f64);
-            prop_assert_eq!(double.amount(1, MAX_EXACT), Some(amount));
+            let double = number(small as f64);
+            prop_assert_eq!(double.amount(1, MAX_EXACT), Some(small));
             prop_assert_eq!(text(&amount.to_string()).amount(1, MAX_EXACT), Some(amount));
         }
 
