@@ -21,7 +21,7 @@ const DAY_SECONDS: i64 = 24 * 60 * 60;
 pub enum Start {
     /// Days.
     Day,
-    /// Weeks that start on this day, of [`WEEKDAYS`].
+    /// Weeks that start on this day, of `WEEKDAYS`.
     Week(u8),
     /// Months that start on this day, or on the last day of a month that has none of this number.
     Month(i8),

@@ -116,7 +116,7 @@ fn units(number: f64, scale: u64) -> u64 {
     units
 }
 
-/// `text` as a name in logs and messages: a line of at most [`MAX_NAME_CHARS`] characters and an ellipsis, with what is
+/// `text` as a name in logs and messages: a line of at most `MAX_NAME_CHARS` characters and an ellipsis, with what is
 /// invisible or would end a string escaped as Rust does.
 pub fn plain_name(text: &str) -> String {
     let cut = text.char_indices().nth(MAX_NAME_CHARS).and_then(|(at, _)| text.get(..at));
