@@ -9,6 +9,7 @@
 //! | `<space>:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
 //! | `<space>:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
 //! | `<counter>:warned`                                   | string | that the webhook has its warning          |
+//! | `<counter>:warned-reserved`                          | string | the same, of what is reserved             |
 //! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
 //! | `<space>:{<hash>}:response`                          | string | an open response, or the usage of one     |
 //! | `<space>:{prompts}:votes`                            | hash   | how far counts of prompts were off        |
@@ -86,6 +87,11 @@ impl<'a> Keyspace<'a> {
         format!("{}:warned", self.counter(scope, identity, limit_name, window))
     }
 
+    /// The key that says that the warning of what is reserved in a counter has been reported, or is needless.
+    pub fn warned_reserved(self, scope: &str, identity: &str, limit_name: &str, window: &Window) -> String {
+        format!("{}-reserved", self.warned(scope, identity, limit_name, window))
+    }
+
     /// The key of the index of an identity's counters.
     pub fn index(self, scope: &str, identity: &str) -> String {
         format!("{}:{identity}", self.scope(scope))
@@ -158,6 +164,8 @@ mod tests {
         let keys = Keyspace::new("");
         assert_eq!(keys.counter("a", "me", "gpt:4/requests", &window), "llmrl:3::{a}:me:gpt:4/requests:1m");
         assert_eq!(keys.warned("a", "me", "requests", &window), "llmrl:3::{a}:me:requests:1m:warned");
+        let reserved = keys.warned_reserved("a", "me", "requests", &window);
+        assert_eq!(reserved, "llmrl:3::{a}:me:requests:1m:warned-reserved");
         assert_eq!(keys.index("a", "me"), "llmrl:3::{a}:me");
         assert_eq!(keys.record("a", "id"), "llmrl:3::{a}:reservation:id");
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:3:staging:{a}:me");

@@ -133,35 +133,33 @@ impl Store {
         })
     }
 
-    /// Sets the first of `keys` for as long as it `lasts`, and returns whether it was not set before. If so, it sets
-    /// the others as well.
+    /// Sets `key` for as long as it `lasts`, and returns whether it was not set before. If so, it sets that of a
+    /// `needless` warning as well.
     ///
     /// # Errors
     /// Redis is unavailable, or takes no writes.
-    pub async fn claim(&self, keys: &[String], lasts: Duration) -> Result<bool, String> {
-        let Some((own, others)) = keys.split_first() else { return Ok(false) };
-        let mut set = set(own, lasts);
-        set.arg("NX");
-        let replies = self.link.send(&[set]).await.map_err(|why| why.to_string())?;
+    pub async fn claim(&self, key: &str, needless: Option<&str>, lasts: Duration) -> Result<bool, String> {
+        let mut claim = set(key, lasts);
+        claim.arg("NX");
+        let replies = self.link.send(&[claim]).await.map_err(|why| why.to_string())?;
         match replies.into_iter().next() {
             Some(Ok(Value::Nil)) => return Ok(false),
             Some(Ok(_)) => {}
             Some(Err(why)) => return Err(format!("Redis: {why}")),
             None => return Err("Redis: a reply is missing".to_owned()),
         }
-        let others: Vec<Cmd> = others.iter().map(|key| self::set(key, lasts)).collect();
-        if !others.is_empty()
-            && let Err(why) = self.link.send(&others).await
+        if let Some(needless) = needless
+            && let Err(why) = self.link.send(&[set(needless, lasts)]).await
         {
             tracing::debug!(%why, "a warning may be reported again, as one of what is reserved");
         }
         Ok(true)
     }
 
-    /// Gives back what [`Store::claim`] has set. Where Redis is unavailable, the keys last as long as they were to.
-    pub async fn unclaim(&self, keys: &[String]) {
+    /// Gives back the `key` that [`Store::claim`] has set. Where Redis is unavailable, it lasts as long as it was to.
+    pub async fn unclaim(&self, key: &str) {
         let mut delete = redis::cmd("DEL");
-        delete.arg(keys);
+        delete.arg(key);
         if let Err(why) = self.link.send(&[delete]).await {
             tracing::debug!(%why, "a warning that was not delivered counts as reported");
         }

@@ -60,12 +60,12 @@ impl Webhook {
     }
 
     fn pass_on(&self, warning: Warning) {
-        let keys = warning.keys();
-        if !self.reported.add(&keys, warning.lasts(), Instant::now()) {
+        let (key, needless) = (warning.key(), warning.needless_key());
+        if !self.reported.add(&key, needless.as_deref(), warning.lasts(), Instant::now()) {
             return;
         }
         if self.queue.try_send(warning).is_err() {
-            self.reported.remove(keys.get(..1).unwrap_or_default());
+            self.reported.remove(&key);
             self.metrics.webhook(Delivery::Dropped);
         }
     }
@@ -76,26 +76,26 @@ impl Webhook {
 struct Reported(Mutex<HashMap<String, Instant>>);
 
 impl Reported {
-    /// Adds `keys` for as long as they last. Returns whether the first is new; where too many are known, all are.
-    fn add(&self, keys: &[String], lasts: Duration, now: Instant) -> bool {
+    /// Adds `key` for as long as it `lasts`, and that of a `needless` warning. Returns whether `key` is new; where too
+    /// many are known, all are.
+    fn add(&self, key: &str, needless: Option<&str>, lasts: Duration, now: Instant) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.first().and_then(|key| known.get(key)).is_some_and(|until| *until > now) {
+        if known.get(key).is_some_and(|until| *until > now) {
             return false;
         }
-        if known.len() + keys.len() > MAX_REMEMBERED {
-            known.retain(|_, until| *until > now);
-        }
-        if known.len() + keys.len() <= MAX_REMEMBERED {
-            known.extend(keys.iter().map(|key| (key.clone(), now + lasts)));
+        for key in [key].into_iter().chain(needless) {
+            if known.len() >= MAX_REMEMBERED {
+                known.retain(|_, until| *until > now);
+            }
+            if known.len() < MAX_REMEMBERED {
+                known.insert(key.to_owned(), now + lasts);
+            }
         }
         true
     }
 
-    fn remove(&self, keys: &[String]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in keys {
-            known.remove(key);
-        }
+    fn remove(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -124,23 +124,22 @@ impl Deliveries {
     }
 
     async fn deliver(&self, warning: &Warning) {
-        let keys = warning.keys();
-        let outcome = match self.store.claim(&keys, warning.lasts()).await {
+        let key = warning.key();
+        let outcome = match self.store.claim(&key, warning.needless_key().as_deref(), warning.lasts()).await {
             Ok(false) => Delivery::ReportedByAnother,
             Ok(true) => match self.target.send(warning, SystemTime::now()).await {
                 Ok(()) => Delivery::Delivered,
                 Err(why) => {
                     tracing::error!(%why, "cannot deliver a warning to the webhook");
-                    // The further key is that of what is reserved, and may be another warning's, which was delivered.
-                    let own = keys.get(..1).unwrap_or_default();
-                    self.reported.remove(own);
-                    self.store.unclaim(own).await;
+                    // The needless one stays: it may be of a warning that was delivered.
+                    self.reported.remove(&key);
+                    self.store.unclaim(&key).await;
                     Delivery::Failed
                 }
             },
             Err(why) => {
                 tracing::warn!(%why, "a warning waits for Redis");
-                self.reported.remove(keys.get(..1).unwrap_or_default());
+                self.reported.remove(&key);
                 Delivery::Failed
             }
         };
@@ -152,19 +151,20 @@ impl Deliveries {
 mod tests {
     use super::*;
 
-    fn keys(key: &str) -> Vec<String> {
-        vec![key.to_owned()]
-    }
-
     #[test]
     fn what_is_used_is_news_after_what_is_reserved_and_not_the_other_way_round() {
-        let (used, reserved) = (["used", "reserved"].map(String::from), keys("reserved"));
         let (minute, now) = (Duration::from_secs(60), Instant::now());
         let reported = Reported::default();
-        assert!(reported.add(&reserved, minute, now) && !reported.add(&reserved, minute, now));
-        assert!(reported.add(&used, minute, now) && !reported.add(&used, minute, now));
-        reported.remove(&used);
-        assert!(reported.add(&used, minute, now) && !reported.add(&reserved, minute, now));
+        assert!(reported.add("reserved", None, minute, now) && !reported.add("reserved", None, minute, now));
+        assert!(
+            reported.add("used", Some("reserved"), minute, now)
+                && !reported.add("used", Some("reserved"), minute, now)
+        );
+        reported.remove("used");
+        assert!(
+            reported.add("used", Some("reserved"), minute, now)
+                && !reported.add("reserved", None, minute, now)
+        );
     }
 
     #[test]
@@ -173,12 +173,12 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let minute = Duration::from_secs(60);
-        assert!(reported.add(&keys("a"), minute, start));
-        assert!(!reported.add(&keys("a"), minute, after(59)));
-        assert!(reported.add(&keys("b"), minute, after(59)));
-        assert!(reported.add(&keys("a"), minute, after(60)));
-        reported.remove(&keys("a"));
-        assert!(reported.add(&keys("a"), minute, after(61)));
+        assert!(reported.add("a", None, minute, start));
+        assert!(!reported.add("a", None, minute, after(59)));
+        assert!(reported.add("b", None, minute, after(59)));
+        assert!(reported.add("a", None, minute, after(60)));
+        reported.remove("a");
+        assert!(reported.add("a", None, minute, after(61)));
     }
 
     #[test]
@@ -186,12 +186,12 @@ mod tests {
         let reported = Reported::default();
         let start = Instant::now();
         for n in 0..MAX_REMEMBERED {
-            assert!(reported.add(&keys(&n.to_string()), Duration::from_secs(60), start));
+            assert!(reported.add(&n.to_string(), None, Duration::from_secs(60), start));
         }
-        assert!(reported.add(&keys("one more"), Duration::from_secs(60), start));
-        assert!(reported.add(&keys("one more"), Duration::from_secs(60), start), "it is not remembered");
+        assert!(reported.add("one more", None, Duration::from_secs(60), start));
+        assert!(reported.add("one more", None, Duration::from_secs(60), start), "it is not remembered");
         assert_eq!(reported.0.lock().unwrap().len(), MAX_REMEMBERED);
-        assert!(reported.add(&keys("one more"), Duration::from_secs(60), start + Duration::from_secs(60)));
+        assert!(reported.add("one more", None, Duration::from_secs(60), start + Duration::from_secs(60)));
         assert_eq!(reported.0.lock().unwrap().len(), 1);
     }
 }

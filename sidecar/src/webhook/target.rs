@@ -92,7 +92,7 @@ impl Target {
     pub async fn send(&self, warning: &Warning, found: SystemTime) -> Result<(), String> {
         let found = clock::since_epoch(found);
         let body = warning.payload(&date(found)).to_string();
-        let id = format!("msg_{:x}", Sha256::digest(format!("{}:{found}", warning.keys().join(" "))));
+        let id = format!("msg_{:x}", Sha256::digest(format!("{}:{found}", warning.key())));
         let mut waits = WAITS.into_iter();
         loop {
             let Err(why) = self.attempt(&id, &body).await else { return Ok(()) };

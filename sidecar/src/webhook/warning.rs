@@ -5,7 +5,7 @@ use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::quantity::{MILLION, Units};
 use llm_rate_limit::store::keys::Keyspace;
 use llm_rate_limit::store::wire::{Charge, Reserve, Reserved, ScopeCharges, Settle};
-use llm_rate_limit::window::{Algorithm, Fit, WindowState};
+use llm_rate_limit::window::{Algorithm, Fit, Window, WindowState};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,13 +71,19 @@ fn charges(scopes: &[ScopeCharges]) -> impl Iterator<Item = (&Arc<str>, &Charge)
 }
 
 impl Warning {
-    /// The keys in Redis that say that the warning is reported. The first is its own; a warning of what is used makes
-    /// one of what is reserved needless.
-    pub fn keys(&self) -> Vec<String> {
+    /// The key in Redis that says that the warning is reported.
+    pub fn key(&self) -> String {
+        if self.is_reserved { self.key_of(Keyspace::warned_reserved) } else { self.key_of(Keyspace::warned) }
+    }
+
+    /// The key of the warning that this one makes needless: of what is used, that of what is reserved.
+    pub fn needless_key(&self) -> Option<String> {
+        (!self.is_reserved).then(|| self.key_of(Keyspace::warned_reserved))
+    }
+
+    fn key_of<'a>(&'a self, key: fn(Keyspace<'a>, &str, &str, &str, &Window) -> String) -> String {
         let Charge { identity, name, window, .. } = &self.charge;
-        let used = Keyspace::new(&self.namespace).warned(&self.scope, identity, name, window);
-        let reserved = format!("{used}-reserved");
-        if self.is_reserved { vec![reserved] } else { vec![used, reserved] }
+        key(Keyspace::new(&self.namespace), &self.scope, identity, name, window)
     }
 
     /// Whether requests reserve an estimate of what counts.
@@ -144,7 +150,7 @@ mod tests {
 
     /// The keys of what is found, each without the part that all have.
     fn keys(found: impl Iterator<Item = Warning>) -> Vec<String> {
-        let keys = found.map(|warning| warning.keys().swap_remove(0));
+        let keys = found.map(|warning| warning.key());
         keys.map(|key| key.replace("llmrl:3:eu:", "")).collect()
     }
 
