@@ -539,6 +539,12 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The least that any body costs: completions and embeddings of nothing cost nothing, and every chat has a reply.
+fn least(endpoint: Endpoint) -> u64 {
+    let may_be_nothing = [Endpoint::Completions, Endpoint::Embeddings, Endpoint::GeminiEmbeddings];
+    u64::from(!may_be_nothing.contains(&endpoint))
+}
+
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     prop::sample::select(vec![
         Endpoint::ChatCompletions,
@@ -560,8 +566,7 @@ proptest! {
         let body = Body::new(&bytes);
         let request = Request::read(endpoint, &body);
         prop_assert_eq!(request.fault.is_none(), request.objects > 0);
-        let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
-        prop_assert!(count(&request, tokenizer(None)) >= least);
+        prop_assert!(count(&request, tokenizer(None)) >= least(endpoint));
     }
 
     #[test]
@@ -573,8 +578,7 @@ proptest! {
     ) {
         let mut bytes = body.to_string().into_bytes();
         let at = at.index(bytes.len());
-        // Completions and embeddings of nothing cost nothing.
-        let least = u64::from(!matches!(endpoint, Endpoint::Completions | Endpoint::Embeddings));
+        let least = least(endpoint);
         prop_assert!(read_at(endpoint, &bytes[..=at]).0 >= least);
         bytes[at] = byte;
         prop_assert!(read_at(endpoint, &bytes).0 >= least);
