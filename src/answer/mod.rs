@@ -130,35 +130,30 @@ impl Refusal {
                 message: "Unknown API key.",
                 openai: ("invalid_request_error", "invalid_api_key"),
                 anthropic: "authentication_error",
-                retry_after: None,
             },
             Self::ClosedEndpoint => ApiError {
                 status: 403,
                 message: "This endpoint is not available here.",
                 openai: ("invalid_request_error", "endpoint_not_available"),
                 anthropic: "permission_error",
-                retry_after: None,
             },
             Self::WebSocket => ApiError {
                 status: 426,
                 message: "WebSocket connections to this endpoint are not available here. Please use HTTP.",
                 openai: ("invalid_request_error", "websocket_not_available"),
                 anthropic: "invalid_request_error",
-                retry_after: None,
             },
             Self::StreamUsage => ApiError {
                 status: 503,
                 message: "The upstream does not report the usage of streams. Please send the request again.",
                 openai: ("server_error", "stream_usage_unavailable"),
                 anthropic: "api_error",
-                retry_after: None,
             },
             Self::NoStore => ApiError {
                 status: 503,
                 message: "The rate limiter is unavailable. Please try again.",
                 openai: ("server_error", "rate_limit_unavailable"),
                 anthropic: "api_error",
-                retry_after: None,
             },
         };
         let headers: &[_] = match self {
@@ -191,8 +186,7 @@ fn forbidden_model(model: &Forbidden, dialect: Dialect) -> Reply {
         }
     };
     let openai = ("invalid_request_error", "model_not_found");
-    let error =
-        ApiError { status: 403, message: &message, openai, anthropic: "permission_error", retry_after: None };
+    let error = ApiError { status: 403, message: &message, openai, anthropic: "permission_error" };
     error.reply(dialect, Headers::new())
 }
 
@@ -215,13 +209,7 @@ fn bad_cap(bad: BadCap, dialect: Dialect) -> Reply {
         ),
     };
     let openai = ("invalid_request_error", "invalid_value");
-    let error = ApiError {
-        status: 400,
-        message: &message,
-        openai,
-        anthropic: "invalid_request_error",
-        retry_after: None,
-    };
+    let error = ApiError { status: 400, message: &message, openai, anthropic: "invalid_request_error" };
     error.reply(dialect, Headers::new())
 }
 
@@ -246,7 +234,7 @@ fn bad_body(bad: &BadBody, dialect: Dialect) -> Reply {
     // RFC 9110, section 12.5.3: a 415 because of a coding says which ones are known.
     let accepted = (status == 415).then(|| ("accept-encoding", CODINGS.to_owned()));
     let openai = ("invalid_request_error", code);
-    let error = ApiError { status, message: &message, openai, anthropic, retry_after: None };
+    let error = ApiError { status, message: &message, openai, anthropic };
     error.reply(dialect, accepted.into_iter().collect())
 }
 
@@ -270,10 +258,8 @@ fn over_limit(over: &OverLimit, wording: &Wording<'_>) -> Reply {
     let kind = if over.by().is_none_or(is_requests) { "requests" } else { "tokens" };
     let message = message(over, wording.message);
     let openai = (kind, "rate_limit_exceeded");
-    let retry_after = over.retry_after();
-    let error =
-        ApiError { status: 429, message: &message, openai, anthropic: "rate_limit_error", retry_after };
-    error.reply(wording.dialect, headers)
+    let error = ApiError { status: 429, message: &message, openai, anthropic: "rate_limit_error" };
+    error.reply_after(over.retry_after(), wording.dialect, headers)
 }
 
 /// The message of a 429.

@@ -14,8 +14,6 @@ pub(super) struct ApiError<'a> {
     pub(super) openai: (&'a str, &'a str),
     /// Anthropic's type.
     pub(super) anthropic: &'a str,
-    /// When to send the request again, if that may help.
-    pub(super) retry_after: Option<Millis>,
 }
 
 impl Dialect {
@@ -31,12 +29,17 @@ impl Dialect {
 
 impl ApiError<'_> {
     /// The answer to a client that speaks `dialect`, with these `headers` and the type of its body.
-    pub(super) fn reply(&self, dialect: Dialect, mut headers: Headers) -> Reply {
+    pub(super) fn reply(&self, dialect: Dialect, headers: Headers) -> Reply {
+        self.reply_after(None, dialect, headers)
+    }
+
+    /// The same, which says when to send the request again, if that may help.
+    pub(super) fn reply_after(&self, wait: Option<Millis>, dialect: Dialect, mut headers: Headers) -> Reply {
         headers.insert(0, ("content-type", "application/json".into()));
         let body = match dialect.api() {
             Api::OpenAi => self.for_openai(),
             Api::Anthropic => self.for_anthropic(),
-            Api::Google => self.for_google(),
+            Api::Google => self.for_google(wait),
         };
         Reply { status: self.status, headers, body: body.into_bytes() }
     }
@@ -54,7 +57,7 @@ impl ApiError<'_> {
     }
 
     /// <https://cloud.google.com/apis/design/errors#http_mapping>. Clients read the wait in `RetryInfo`, and no header.
-    fn for_google(&self) -> String {
+    fn for_google(&self, wait: Option<Millis>) -> String {
         let status = match self.status {
             401 => "UNAUTHENTICATED",
             403 => "PERMISSION_DENIED",
@@ -64,7 +67,7 @@ impl ApiError<'_> {
             _ => "INVALID_ARGUMENT",
         };
         let (code, message) = (self.status, Value::from(self.message));
-        let details = self.retry_after.map_or_else(String::new, |wait| {
+        let details = wait.map_or_else(String::new, |wait| {
             let (seconds, millis) = (wait.get() / 1_000, wait.get() % 1_000);
             let info = "type.googleapis.com/google.rpc.RetryInfo";
             format!(r#","details":[{{"@type":"{info}","retryDelay":"{seconds}.{millis:03}s"}}]"#)
