@@ -9,9 +9,9 @@ use super::content::{Content, Named};
 use super::conversation::Conversation;
 use super::prompt::Counted;
 use super::shape::{Roles, Shape};
+use super::tools::Tools as Declarations;
 use crate::codec::lenient::{self, Accept, Text};
 use serde::de::{MapAccess, SeqAccess};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Reads a member of the request's body into `prompt`.
@@ -124,11 +124,11 @@ struct Message<'p, 'b> {
 
 impl<'b> Accept<'b> for Message<'_, 'b> {
     fn string(&mut self, text: Cow<'b, str>) {
-        self.content.texts.push(text);
+        Named::new(self.content).string(text);
     }
 
     fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        lenient::offer_element(array, &mut Named::new(self.content))
+        Named::new(self.content).element(array)
     }
 
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
@@ -176,7 +176,7 @@ impl<'b> Accept<'b> for Tools<'_, 'b> {
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "functiondeclarations" | "function_declarations" => {
-                lenient::offer(object, &mut Declarations(&mut self.0.content))
+                lenient::offer(object, &mut Declarations(&mut self.0.content.kinds))
             }
             _ => {
                 let tool = lenient::raw(object)?;
@@ -187,16 +187,6 @@ impl<'b> Accept<'b> for Tools<'_, 'b> {
                 Ok(())
             }
         }
-    }
-}
-
-struct Declarations<'p, 'b>(&'p mut Content<'b>);
-
-impl<'b> Accept<'b> for Declarations<'_, 'b> {
-    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        let tool = array.next_element::<&'b RawValue>()?;
-        self.0.kinds.extend(tool.map(|tool| (Counted::Tool, Cow::Borrowed(tool.get()))));
-        Ok(tool.map(drop))
     }
 }
 
