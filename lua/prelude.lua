@@ -5,9 +5,9 @@
 --             texts; then for each call what the script says.
 -- ARGV        1: now_ms, 0 for Redis's clock; 2: the number of windows, which are all different counters; 3: the number
 --             of indexes; for each window seven values: algorithm, window_ms, parameter (segments, burst or
---             edges of a calendar, else 0), limit, 1 if the limit is enforced or 0, the place of its index in KEYS, and
---             its field in that. Then for each call: what the script says, the number of its windows, and for each its
---             number and the cost.
+--             `<name>,<edge>,...` of a calendar, else 0), limit, 1 if the limit is enforced or 0, the place of its
+--             index in KEYS, and its field in that. Then for each call: what the script says, the number of its
+--             windows, and for each its number and the cost.
 -- Returns     The functions below. A script replies with a list that has the reply to each call, in order.
 -- Complexity  O(windows) and what each algorithm's `read` takes.
 --

@@ -52,13 +52,17 @@ end
 -- name of the calendar, and the edges of its periods around the time of the call, as the filter knows them. This clock
 -- decides which period it is. Beyond the edges, each period has the nominal length, window_ms.
 local function calendar_windows()
-  -- The edges in a parameter, the earliest first.
+  local known, kept
+
+  -- The edges in a parameter, the earliest first. Those of the last one are kept: a window asks several times.
   local function edges_of(parameter)
-    local edges = {}
-    for edge in string.gmatch(parameter, ',(%d+)') do
-      edges[#edges + 1] = tonumber(edge)
+    if parameter ~= known then
+      known, kept = parameter, {}
+      for edge in string.gmatch(parameter, ',(%d+)') do
+        kept[#kept + 1] = tonumber(edge)
+      end
     end
-    return edges
+    return kept
   end
 
   return function(now, window_ms, parameter)
