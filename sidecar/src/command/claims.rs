@@ -11,15 +11,9 @@ pub(super) fn in_words<'a>(
     subject: &'a Subject,
     limits: impl Iterator<Item = &'a Applied>,
 ) -> impl Iterator<Item = String> {
-    let parts = findings(subject).filter_map(|found| {
-        let (what, value) = match found.part {
-            Part::Plan => ("plan", subject.plan()),
-            Part::Group => ("group", subject.group()),
-            Part::Name => ("name", subject.name()),
-            Part::Limit(_) => return None,
-        };
+    let parts = parts(subject).map(|(found, what, value)| {
         let value = value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"));
-        Some(format!("{what} {value}: {}", origin(found)))
+        format!("{what} {value}: {}", origin(found))
     });
     let amounts = limits.filter_map(|applied| {
         let limit = &applied.limit;
@@ -34,18 +28,11 @@ pub(super) fn in_words<'a>(
 
 /// The same as JSON, but for amounts, which are those of windows.
 pub(super) fn as_json(subject: &Subject) -> Value {
-    let part = |found: &Finding| {
-        let (what, value) = match found.part {
-            Part::Plan => ("plan", subject.plan()),
-            Part::Group => ("group", subject.group()),
-            Part::Name => ("name", subject.name()),
-            Part::Limit(_) => return None,
-        };
-        Some(
-            json!({"part": what, "value": value, "from": found.claim.to_string(), "is_default": !found.is_used}),
-        )
+    let part = |(found, what, value): (&Finding, &str, Option<&str>)| {
+        let (from, is_default) = (found.claim.to_string(), !found.is_used);
+        json!({"part": what, "value": value, "from": from, "is_default": is_default})
     };
-    findings(subject).filter_map(part).collect()
+    parts(subject).map(part).collect()
 }
 
 /// Where the amount of `limit` comes from, if a request may say it.
@@ -55,8 +42,15 @@ pub(super) fn of_limit(subject: &Subject, limit: &Limit) -> Option<Value> {
     Some(json!({"from": found.claim.to_string(), "is_default": !found.is_used, "max": allowance.max}))
 }
 
-fn findings(subject: &Subject) -> impl Iterator<Item = &Finding> {
-    subject.claims().into_iter().flat_map(|claims| claims.findings())
+/// The plan, the group and the name, as far as requests say them, and what holds of each.
+fn parts(subject: &Subject) -> impl Iterator<Item = (&Finding, &'static str, Option<&str>)> {
+    let findings = subject.claims().into_iter().flat_map(|claims| claims.findings());
+    findings.filter_map(|found| match found.part {
+        Part::Plan => Some((found, "plan", subject.plan())),
+        Part::Group => Some((found, "group", subject.group())),
+        Part::Name => Some((found, "name", subject.name())),
+        Part::Limit(_) => None,
+    })
 }
 
 fn origin(found: &Finding) -> String {

@@ -63,7 +63,7 @@ pub enum Invalid {
         at: usize,
     },
     /// Edges of a calendar that no time reaches, or at which nothing begins.
-    #[error("charges[{at}]: the edges of the calendar are not four times that follow one another")]
+    #[error("charges[{at}]: the edges of the calendar are missing or too late")]
     Edges {
         /// The charge's place.
         at: usize,
