@@ -46,14 +46,24 @@ impl Weights {
         let factor = u128::from(factor);
         // A part that exceeds the whole, as some upstreams report, is cut to it.
         let weigh = |whole: u64, part: u64, part_factor: u64| {
+            if whole == 0 {
+                return 0;
+            }
             let part = part.min(whole);
             let sum = total([(whole - part, MILLION), (part, part_factor)]);
             rounded_up(sum.saturating_mul(factor), u128::from(MILLION).pow(2))
         };
         let reasoning = tokens.most_reasoning();
+        let input_tokens = weigh(tokens.input, tokens.cached_input, self.cached_input);
+        // Division takes a while, and most prompts come from no cache.
+        let is_uncached = tokens.cached_input == 0;
         Weighed {
-            input_tokens: weigh(tokens.input, tokens.cached_input, self.cached_input),
-            uncached_input_tokens: weigh(tokens.input, tokens.cached_input, 0),
+            input_tokens,
+            uncached_input_tokens: if is_uncached {
+                input_tokens
+            } else {
+                weigh(tokens.input, tokens.cached_input, 0)
+            },
             output_tokens: weigh(tokens.output, tokens.reasoning, self.reasoning),
             reasoning_tokens: weigh(reasoning, reasoning, self.reasoning),
         }

@@ -27,6 +27,8 @@ pub(super) enum Action {
 impl Action {
     /// The action at the end of `path`, if it has one that Google's APIs have.
     pub(super) fn of(path: &Reading) -> Option<Self> {
+        // Hardly any path has one, and every path is asked several times.
+        memchr::memchr(b':', path.folded().as_bytes())?;
         let (model, action) = path.segments().next_back()?.rsplit_once(':')?;
         if !matches!(action, "rawpredict" | "streamrawpredict") {
             return Self::named(action);

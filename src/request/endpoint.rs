@@ -81,17 +81,13 @@ impl Endpoint {
         })
     }
 
-    /// This endpoint of an API, or the one beside it that `path` leads to: one name in the configuration stands for
-    /// both.
+    /// This endpoint, or the one beside it that `path` leads to: one name in the configuration stands for all that
+    /// Gemini's API generates and embeds.
     pub fn at(self, path: &Reading) -> Self {
-        match Self::of(path) {
-            Some(of_path) if of_path.is_beside(self) => of_path,
+        match self {
+            Self::Gemini if Action::of(path) == Some(Action::Embed) => Self::GeminiEmbeddings,
             _ => self,
         }
-    }
-
-    const fn is_beside(self, other: Self) -> bool {
-        matches!((self, other), (Self::GeminiEmbeddings, Self::Gemini))
     }
 
     /// Whether one request of `path` leads to free counting of tokens.

@@ -141,7 +141,7 @@ impl<'b> Scope<'b> {
         if let Some(Unread { mut counters, .. }) = self.unread.take() {
             self.counters = std::iter::from_fn(|| Slot::decode(&mut counters)).collect();
         }
-        self.counters.retain_mut(|slot| !slot.counter.lasts(now).is_zero());
+        self.counters.retain_mut(|slot| !slot.counter.is_over(now));
         &mut self.counters
     }
 

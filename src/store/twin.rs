@@ -41,7 +41,7 @@ impl Twin {
     /// Lets time pass. As in stores, an empty counter is forgotten and begins anew under the limit of `charges`.
     fn forget_empty(&mut self, charges: &[Charge], now: Millis) {
         for (counter, charge) in self.counters.iter_mut().zip(charges) {
-            if counter.lasts(now).is_zero() {
+            if counter.is_over(now) {
                 *counter = Counter::new(&charge.window, charge.limit);
             }
             counter.keep_up(&charge.window);
