@@ -3,13 +3,17 @@
 //!
 //! The cells are the expectations, so none goes without a check. Alerts are the expressions of
 //! `deploy/observability/alerts.yaml`, without `for`, over a shorter time.
+//!
+//! `UPDATE_DOCS=1` takes the picture of the status page that stands below the table.
 
 use llm_rate_limit_tests::chat::{CHAT, hello};
+use llm_rate_limit_tests::chromium;
 use llm_rate_limit_tests::clock::Clock;
 use llm_rate_limit_tests::command::{Run, run_with};
 use llm_rate_limit_tests::envoy::{Envoy, Setup};
 use llm_rate_limit_tests::far::Far;
 use llm_rate_limit_tests::mock_llm::MockLlm;
+use llm_rate_limit_tests::process::free_port;
 use llm_rate_limit_tests::prometheus::Prometheus;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::Sidecar;
@@ -164,8 +168,9 @@ fn limits() -> Value {
         "inspect": {"path": "/inspect", "token_sha256": INSPECT_TOKEN_SHA256},
         "groups": {"team-a": {"rpm": 1}},
         "keys": [
-            {"key": "little", "rpm": 1},
-            {"key": "much", "rpm": 1_000_000},
+            {"key": "little", "name": "trial", "rpm": 1},
+            {"key": "much", "name": "batch", "rpm": 1_000_000},
+            {"key": "steady", "name": "website", "rpm": 40, "tpm": 2_000},
             {"key": "member", "group": "team-a"},
             {"key": "free", "unlimited": true},
         ],
@@ -177,6 +182,7 @@ fn limits() -> Value {
 struct World {
     envoy: Envoy,
     sidecar: Sidecar,
+    status_page: String,
     prometheus: Prometheus,
     alerts: Vec<(String, String)>,
     http: ureq::Agent,
@@ -186,7 +192,9 @@ struct World {
 impl World {
     /// A world with these limits and a sidecar that has this token and looks for Redis at this place.
     fn start(redis_url: &str, token: &'static str, limits: &Value) -> Self {
-        let sidecar = Sidecar::start(redis_url, &[("AUTH_TOKEN", token)]);
+        let status_page = format!("127.0.0.1:{}", free_port());
+        let settings = [("AUTH_TOKEN", token), ("STATUS_LISTEN", &status_page)];
+        let sidecar = Sidecar::start(redis_url, &settings);
         tokio::runtime::Runtime::new().unwrap().block_on(sidecar.wait_until_ready_is(200));
         let upstream = MockLlm::start();
         let place = sidecar.address().parse().unwrap();
@@ -199,7 +207,7 @@ impl World {
             ("sidecar", format!("{}/metrics", sidecar.address())),
         ]);
         let http = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        Self { envoy, sidecar, prometheus, alerts: alerts(), http, _upstream: upstream }
+        Self { envoy, sidecar, status_page, prometheus, alerts: alerts(), http, _upstream: upstream }
     }
 
     /// The world as it should be, with this Redis.
@@ -270,6 +278,20 @@ impl World {
                 queries.all(|query| self.prometheus.query(&query).is_empty())
             }
         }
+    }
+
+    /// Takes a picture of the status page: the documentation's, if `UPDATE_DOCS` says so.
+    fn picture(&self) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = if std::env::var_os("UPDATE_DOCS").is_some() {
+            wasm::root().join("docs/group-over-its-limit.png")
+        } else {
+            folder.path().join("page.png")
+        };
+        let url = format!("http://operator:{TOKEN}@{}/?refresh=off", self.status_page);
+        let taken = chromium::picture(&url, "1000,1080", &[], &file);
+        tokio::runtime::Runtime::new().unwrap().block_on(taken);
+        assert!(fs::metadata(&file).unwrap().len() > 20_000, "an empty picture");
     }
 
     /// Waits until `query` finds something.
@@ -350,6 +372,9 @@ fn a_group_is_over_its_limit() {
     world.expect("A group is over its limit", TOKEN, |world| {
         (0..5).for_each(|_| assert!([200, 429].contains(&world.chat("member"))));
     });
+    (0..33).for_each(|_| assert_eq!(world.chat("steady"), 200));
+    (0..3).for_each(|_| assert!([200, 429].contains(&world.chat("little"))));
+    world.picture();
 }
 
 #[test]

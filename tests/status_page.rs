@@ -1,17 +1,15 @@
-//! The sidecar's status page: by a real sidecar on a real Redis, as a client of HTTP and as Chromium sees it.
-//!
-//! `STATUS_PAGE_PNG` names a file for Chromium's picture of the page.
+//! The sidecar's status page: by a real sidecar on a real Redis, as a client of HTTP and as Chromium sees it. The
+//! picture in the documentation is the drill's.
 
 use llm_rate_limit::quantity::Units;
 use llm_rate_limit::store::wire::{Charge, Reserve, ScopeCharges, Settle};
 use llm_rate_limit_tests::charges::hourly;
+use llm_rate_limit_tests::chromium;
 use llm_rate_limit_tests::process::free_port;
 use llm_rate_limit_tests::redis::Redis;
 use llm_rate_limit_tests::sidecar::{Sidecar, binary};
-use llm_rate_limit_tests::wasm;
 use reqwest::{Client, Response};
 use std::process::Command;
-use std::time::Duration;
 
 const TOKEN: &str = "a-token-of-the-test";
 
@@ -115,32 +113,17 @@ async fn the_page_is_for_those_who_are_meant() {
 #[tokio::test]
 async fn a_browser_shows_it() {
     let (_redis, _sidecar, page) = started().await;
-    let profile = tempfile::tempdir().unwrap();
-    let picture =
-        std::env::var("STATUS_PAGE_PNG").map_or_else(|_| profile.path().join("page.png"), Into::into);
+    let pictures = tempfile::tempdir().unwrap();
     let url = format!("http://anybody:{TOKEN}@{page}/?refresh=off");
+    let mut taken = Vec::new();
     for scheme in ["light", "dark"] {
-        let mut command = tokio::process::Command::new(wasm::root().join(".tools/chromium"));
-        command.args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--window-size=1000,1100",
-        ]);
-        command.args(["--enable-logging=stderr", "--v=0", "--disable-dev-shm-usage"]);
-        command.arg(format!("--blink-settings=preferredColorScheme={}", u8::from(scheme == "light")));
-        command.arg(format!("--user-data-dir={}", profile.path().join(scheme).display()));
-        let file = picture.with_extension(format!("{scheme}.png"));
-        command.arg(format!("--screenshot={}", file.display())).arg(&url);
-        let output = tokio::time::timeout(Duration::from_secs(120), command.kill_on_drop(true).output());
-        let output = output.await.expect("Chromium ends").unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
+        let file = pictures.path().join(scheme).with_extension("png");
+        let preferred = format!("--blink-settings=preferredColorScheme={}", u8::from(scheme == "light"));
+        let arguments = ["--enable-logging=stderr".to_owned(), "--v=0".to_owned(), preferred];
+        let said = chromium::picture(&url, "1000,1100", &arguments, &file).await;
         assert!(!said.contains("Content Security Policy") && !said.contains("CONSOLE"), "{said}");
-        assert!(std::fs::metadata(&file).unwrap().len() > 20_000, "an empty picture");
+        taken.push(std::fs::read(&file).unwrap());
     }
-    let [light, dark] = ["light", "dark"]
-        .map(|scheme| std::fs::read(picture.with_extension(format!("{scheme}.png"))).unwrap());
-    assert_ne!(light, dark, "the style knows of the dark");
+    assert!(taken.iter().all(|picture| picture.len() > 20_000), "an empty picture");
+    assert_ne!(taken[0], taken[1], "the style knows of the dark");
 }

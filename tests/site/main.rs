@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use llm_rate_limit_tests::chromium;
 use llm_rate_limit_tests::wasm::root;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -137,26 +138,13 @@ async fn serve() -> (String, UnboundedReceiver<Value>) {
     (address, report)
 }
 
-fn chromium(profile: &Path, arguments: &[String]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(root().join(".tools/chromium"));
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--disable-dev-shm-usage",
-    ]);
-    command.arg(format!("--user-data-dir={}", profile.display())).args(arguments).kill_on_drop(true);
-    command
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_every_page_in_every_width() {
     let (address, mut report) = serve().await;
     let profile = tempfile::tempdir().unwrap();
     let arguments = ["--remote-debugging-port=0".to_owned(), format!("{address}/look")];
     let mut browser =
-        chromium(profile.path(), &arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+        chromium::command(profile.path(), &arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
     let report = tokio::time::timeout(LOOK_TIMEOUT, report.recv()).await.expect("a report").unwrap();
     browser.kill().await.unwrap();
     assert_eq!(report["problems"], serde_json::json!([]), "{report:#}");
@@ -176,14 +164,7 @@ async fn the_main_page_has_its_pictures_in_a_wide_and_a_narrow_window() {
     let mut sizes = Vec::new();
     for (name, window) in [("wide", "1400,1600"), ("narrow", "500,1600")] {
         let file = picture.with_extension(format!("{name}.png"));
-        let arguments = [
-            format!("--window-size={window}"),
-            format!("--screenshot={}", file.display()),
-            format!("{address}/index.html"),
-        ];
-        let output = chromium(&profile.path().join(name), &arguments).output();
-        let output = tokio::time::timeout(LOOK_TIMEOUT, output).await.expect("Chromium ends").unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        chromium::picture(&format!("{address}/index.html"), window, &[], &file).await;
         sizes.push(fs::metadata(&file).unwrap().len());
     }
     // Text and pictures: an empty page of this size takes some kilobytes.

@@ -4,6 +4,7 @@
 pub mod calls;
 pub mod charges;
 pub mod chat;
+pub mod chromium;
 pub mod clock;
 pub mod command;
 pub mod envoy;

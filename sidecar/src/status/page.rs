@@ -166,7 +166,10 @@ fn nearest(nearest: &[Near]) -> Markup {
                 } }
                 tbody {
                     @for near in nearest {
-                        @let (used, limit) = (near.used.get(), near.limit.get());
+                        // In tenths, so that a limit of a few has its thresholds too.
+                        @let limit = near.limit.get().max(1);
+                        @let [max, low, high] = [10, 8, 9].map(|tenths| limit.saturating_mul(tenths));
+                        @let used = near.used.get().saturating_mul(10).min(max);
                         @let [used_text, limit_text] = [near.used, near.limit].map(|it| amount(&near.name, it));
                         tr {
                             td { (owner(&near.owner)) }
@@ -174,8 +177,7 @@ fn nearest(nearest: &[Near]) -> Markup {
                             td.number { (used_text) }
                             td.number { (limit_text) }
                             td {
-                                meter min="0" max=(limit.max(1)) low=(limit - limit / 5) high=(limit - limit / 10)
-                                    optimum="0" value=(used.min(limit.max(1)))
+                                meter min="0" max=(max) low=(low) high=(high) optimum="0" value=(used)
                                     aria-label=(format!("{used_text} of {limit_text} used")) {}
                             }
                             td { (go_duration(Millis::new(near.reset_ms.get().div_ceil(1000) * 1000))) }
@@ -300,6 +302,16 @@ mod tests {
         assert!(page.contains("9f86d081…") && !page.contains(id));
         assert!(!page.contains("<img") && !page.contains("<script"), "{page}");
         assert!(page.contains("&lt;img src=x"));
+    }
+
+    /// A browser shows a value above `high` in another colour.
+    #[test]
+    fn the_bar_of_a_full_limit_of_one_is_high() {
+        let mut full = ranking("me", "requests");
+        full.nearest[0].used = Units::new(1);
+        full.nearest[0].limit = Units::new(1);
+        let page = status(full);
+        assert!(page.contains(r#"max="10" low="8" high="9" optimum="0" value="10""#), "{page}");
     }
 
     #[test]
