@@ -84,3 +84,28 @@ async fn an_endpoint_is_counted_before_and_charged_after(
     assert_eq!(remaining("output"), if has_output { 30 } else { 0 });
     gateway.charged(&key, 1, 37, if has_output { 11 } else { 0 }).await;
 }
+
+/// Gemini does not say what embeddings have used.
+#[rstest]
+#[case::one("embedContent", json!({"content": {"parts": [{"text": "Hello!"}]}}), 2)]
+#[case::several(
+    "batchEmbedContents",
+    json!({"requests": [
+        {"content": {"parts": [{"text": "Hello!"}]}},
+        {"content": {"parts": [{"text": "Hello!"}]}},
+    ]}),
+    4
+)]
+#[tokio::test]
+async fn embeddings_without_usage_are_charged_as_counted(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] action: &str,
+    #[case] body: Value,
+    #[case] tokens: u64,
+) {
+    let gateway = store.gateway().await;
+    let path = format!("/v1beta/models/gemini-embedding-001:{action}");
+    let answer = Answer::to(gateway.caller(action).request(Method::POST, &path).json(&body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    gateway.charged(action, 1, tokens, 0).await;
+}

@@ -2,6 +2,7 @@
 
 use crate::caller::{Answer, hello_with};
 use crate::gateway::{Gateway, Store};
+use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -44,4 +45,67 @@ async fn more_output_than_allowed_is_refused_or_lowered(#[values(Store::Local, S
         assert_eq!(received["max_tokens"], expected);
         assert_eq!((&received["messages"], &received["user"]), (&sent["messages"], &sent["user"]));
     }
+}
+
+/// Each API has its own member, in which a maximum is lowered, or set where there is none.
+#[rstest]
+#[case::responses("/v1/responses", json!({"model": "gpt-4o", "input": "Hello!"}), "/max_output_tokens")]
+#[case::completions("/v1/completions", json!({"model": "gpt-4o", "prompt": "Hello!"}), "/max_tokens")]
+#[case::claude(
+    "/v1/messages",
+    json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]}),
+    "/max_tokens"
+)]
+#[case::gemini(
+    "/v1beta/models/gpt-4o:generateContent",
+    json!({"contents": [{"parts": [{"text": "Hello!"}]}], "generationConfig": {"temperature": 0}}),
+    "/generationConfig/maxOutputTokens"
+)]
+#[case::gemini_that_configures_nothing(
+    "/v1beta/models/gpt-4o:streamGenerateContent?alt=sse",
+    json!({"contents": [{"parts": [{"text": "Hello!"}]}]}),
+    "/generationConfig/maxOutputTokens"
+)]
+#[tokio::test]
+async fn the_member_of_each_api_is_lowered(
+    #[values(Store::Local, Store::Redis)] store: Store,
+    #[case] path: &str,
+    #[case] body: Value,
+    #[case] member: &str,
+) {
+    let limits = json!({
+        "plans": {"strict": {"tpm": 10_000_000, "max_output_tokens": 100}},
+        "keys": [
+            {"key": "refused-key", "plan": "strict"},
+            {"key": "clamped-key", "plan": "strict", "clamp": true},
+        ],
+    });
+    let gateway = Gateway::start(store, limits).await;
+    let with = |tokens: Option<u64>| {
+        let mut body = body.clone();
+        if let Some(tokens) = tokens {
+            let (object, name) = member.rsplit_once('/').unwrap();
+            if !object.is_empty() && body.pointer(object).is_none() {
+                body[object.trim_start_matches('/')] = json!({});
+            }
+            body.pointer_mut(object).unwrap()[name] = json!(tokens);
+        }
+        body
+    };
+    for (asked, expected) in [(Some(5_000), 100), (Some(7), 7), (None, 100)] {
+        let sent = with(asked);
+        let answer =
+            Answer::to(gateway.caller("clamped-key").request(Method::POST, path).json(&sent)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let received = gateway.mock.received().pop().unwrap();
+        let received: Value = serde_json::from_slice(&received.body).unwrap();
+        assert_eq!(received, with(Some(expected)), "{asked:?}");
+    }
+    let seen = gateway.mock.report().requests;
+    let refused =
+        Answer::to(gateway.caller("refused-key").request(Method::POST, path).json(&with(Some(101)))).await;
+    assert_eq!((refused.status, gateway.mock.report().requests), (400, seen), "{}", refused.text());
+    let error = refused.json();
+    let message = error["error"]["message"].as_str().unwrap_or_else(|| panic!("{error}"));
+    assert!(message.contains("100"), "{message}");
 }
