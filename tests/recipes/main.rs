@@ -2,8 +2,10 @@
 
 mod agents;
 mod budgets;
+mod models;
 mod observing;
 mod page;
 mod recipe;
 mod senders;
 mod slots;
+mod teams;
