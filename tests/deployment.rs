@@ -1,7 +1,7 @@
 //! The shipped deployments: Envoy accepts the configuration in each of them, and the filter in it enforces limits.
 //!
 //! No container engine and no cluster run here. The tests do by hand with the files as those would, and comments say
-//! how. `make check` validates the files against their schemas, `compose.rs` runs the containers, and `kubernetes.rs`
+//! how. `make check` validates the files against their schemas, `compose/` runs the containers, and `kubernetes.rs`
 //! is on the files in `deploy/`.
 
 use llm_rate_limit_tests::envoy::Setup;

@@ -49,7 +49,7 @@ fn run_of(page: &str, command: &str) -> Option<Run> {
         _ if command.starts_with("curl ") && matches!(page, "docs/istio.md" | "docs/envoy-gateway.md") => {
             Run::Not(NO_CLUSTER, "tests/deployment.rs", "fn answered_before_429")
         }
-        _ if command.starts_with("docker ") => Run::Not(NO_ENGINE, "tests/compose.rs", "fn compose()"),
+        _ if command.starts_with("docker ") => Run::Not(NO_ENGINE, "tests/compose/file.rs", "fn compose()"),
         _ if command.starts_with("skopeo ") => Run::Not(
             "no registry has this name here",
             "tests/release.rs",
