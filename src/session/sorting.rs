@@ -118,7 +118,21 @@ pub fn refuses_body(bad: &BadBody, subject: &Subject, config: &Config) -> Option
 pub fn has_sealed_body(request: &dyn RequestView) -> bool {
     const DIGESTS: [&str; 5] =
         ["content-digest", "repr-digest", "digest", "content-md5", "x-amz-content-sha256"];
-    DIGESTS.iter().any(|name| request.header(name).is_some())
+    DIGESTS.iter().any(|name| request.header(name).is_some()) || has_signature_of_aws(request)
+}
+
+/// Whether AWS's Signature Version 4 signs `request`, in its header or in its query: it has a digest of the body in it.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
+fn has_signature_of_aws(request: &dyn RequestView) -> bool {
+    let begins =
+        |text: &str, start: &str| text.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
+    if request.header("authorization").is_some_and(|value| begins(value.trim_start(), "AWS4-")) {
+        return true;
+    }
+    let path = request.header(":path").unwrap_or_default();
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|parameter| begins(parameter, "X-Amz-Signature="))
 }
 
 impl Way {

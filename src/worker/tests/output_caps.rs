@@ -171,15 +171,21 @@ fn what_cannot_be_lowered_is_refused() {
     let thinks = json!({"max_tokens": 4096, "thinking": {"type": "enabled", "budget_tokens": 99}});
     assert_eq!(once(&limits, MESSAGES, thinks).unwrap()["max_tokens"], 100);
 
-    let sealed = |body: &Value| {
-        let Request(mut headers) = post(CHAT, "key");
-        headers.push(("content-digest", "sha-256=:AAAA:".to_owned()));
-        let memory = Memory::default();
-        send(&mut worker(&memory, &limits), 1, &Request(headers), body.to_string().as_bytes())
-    };
-    assert_eq!(sealed(&chat_with(json!({"max_tokens": 101}))).unwrap_err().0, 400);
-    assert_eq!(sealed(&chat_with(json!({}))).unwrap_err().0, 400);
-    assert!(sealed(&chat_with(json!({"max_tokens": 100}))).is_ok());
+    let digest = ("content-digest", "sha-256=:AAAA:");
+    let signature = ("authorization", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/x, Signature=00");
+    let signed_path = (":path", "/v1/chat/completions?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=00");
+    for (name, value) in [digest, signature, signed_path] {
+        let sealed = |body: &Value| {
+            let Request(mut headers) = post(CHAT, "key");
+            headers.retain(|(known, _)| *known != name);
+            headers.push((name, value.to_owned()));
+            let memory = Memory::default();
+            send(&mut worker(&memory, &limits), 1, &Request(headers), body.to_string().as_bytes())
+        };
+        assert_eq!(sealed(&chat_with(json!({"max_tokens": 101}))).unwrap_err().0, 400, "{name}");
+        assert_eq!(sealed(&chat_with(json!({}))).unwrap_err().0, 400, "{name}");
+        assert!(sealed(&chat_with(json!({"max_tokens": 100}))).is_ok(), "{name}");
+    }
 
     let memory = Memory::default();
     let mut headers_first = worker(&memory, &limits);
