@@ -14,7 +14,7 @@ use llm_rate_limit::request::{Body, Endpoint, Request};
 use llm_rate_limit::tokens::Meter;
 use std::io::Write;
 
-const ENDPOINTS: [Endpoint; 7] = [
+const ENDPOINTS: [Endpoint; 9] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
@@ -22,6 +22,8 @@ const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::Messages,
     Endpoint::Gemini,
     Endpoint::GeminiEmbeddings,
+    Endpoint::OllamaChat,
+    Endpoint::OllamaGenerate,
 ];
 
 /// Members with cheap values.

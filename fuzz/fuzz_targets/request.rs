@@ -11,7 +11,7 @@ use llm_rate_limit::request::steps::{Counting, Read, Reading};
 use llm_rate_limit::request::{Body, Endpoint, IncludeUsage, NewMembers, Request};
 use llm_rate_limit::tokens::Meter;
 
-const ENDPOINTS: [Endpoint; 7] = [
+const ENDPOINTS: [Endpoint; 9] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
@@ -19,6 +19,8 @@ const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::Messages,
     Endpoint::Gemini,
     Endpoint::GeminiEmbeddings,
+    Endpoint::OllamaChat,
+    Endpoint::OllamaGenerate,
 ];
 
 /// Reads a body in steps, in pieces of `size` bytes.

@@ -12,7 +12,7 @@ use llm_rate_limit::request::{Api, Endpoint};
 use llm_rate_limit::tokens::Tokenizer;
 use llm_rate_limit::usage::{EndedBy, Outcome, ResponseReader};
 
-const ENDPOINTS: [Endpoint; 8] = [
+const ENDPOINTS: [Endpoint; 10] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
@@ -20,6 +20,8 @@ const ENDPOINTS: [Endpoint; 8] = [
     Endpoint::Messages,
     Endpoint::Gemini,
     Endpoint::GeminiEmbeddings,
+    Endpoint::OllamaChat,
+    Endpoint::OllamaGenerate,
     Endpoint::Other(Api::OpenAi),
 ];
 

@@ -40,6 +40,7 @@ impl ApiError<'_> {
             Api::OpenAi => self.for_openai(),
             Api::Anthropic => self.for_anthropic(),
             Api::Google => self.for_google(wait),
+            Api::Ollama => self.for_ollama(),
         };
         Reply { status: self.status, headers, body: body.into_bytes() }
     }
@@ -54,6 +55,11 @@ impl ApiError<'_> {
     fn for_anthropic(&self) -> String {
         let (kind, message) = (self.anthropic, Value::from(self.message));
         format!(r#"{{"error":{{"message":{message},"type":"{kind}"}},"type":"error"}}"#)
+    }
+
+    /// <https://docs.ollama.com/api/errors>
+    fn for_ollama(&self) -> String {
+        format!(r#"{{"error":{}}}"#, Value::from(self.message))
     }
 
     /// <https://cloud.google.com/apis/design/errors#http_mapping>. Clients read the wait in `RetryInfo`, and no header.

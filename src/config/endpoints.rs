@@ -69,6 +69,8 @@ const fn rule(raw: raw::Endpoint) -> Rule {
         raw::Endpoint::Responses | raw::Endpoint::Compact => Rule::format(Endpoint::Responses),
         raw::Endpoint::Messages | raw::Endpoint::VertexClaude => Rule::format(Endpoint::Messages),
         raw::Endpoint::Gemini => Rule::format(Endpoint::Gemini),
+        raw::Endpoint::OllamaChat => Rule::format(Endpoint::OllamaChat),
+        raw::Endpoint::OllamaGenerate => Rule::format(Endpoint::OllamaGenerate),
         raw::Endpoint::Moderations => Rule::of(Treatment::WithoutTokens),
         raw::Endpoint::Count => Rule::of(Treatment::Count),
         raw::Endpoint::Pass => Rule::of(Treatment::Pass),

@@ -43,10 +43,12 @@ impl Caps {
             Endpoint::Messages => &["max_tokens"],
             Endpoint::Responses => &["max_output_tokens"],
             Endpoint::Gemini => &["maxOutputTokens", "max_output_tokens"],
+            Endpoint::OllamaChat | Endpoint::OllamaGenerate => &["num_predict"],
             Endpoint::Embeddings | Endpoint::GeminiEmbeddings | Endpoint::Other(_) => &[],
         };
         let within: &[&str] = match endpoint {
             Endpoint::Gemini => &["generationConfig", "generation_config"],
+            Endpoint::OllamaChat | Endpoint::OllamaGenerate => &["options"],
             _ => &[],
         };
         Self { within, names, ..Self::default() }

@@ -7,7 +7,7 @@
 //! by id, count nothing.
 
 use super::beside::{self, Reasoning};
-use super::content::{Content, Part};
+use super::content::{Content, Images, Part};
 use super::conversation::Conversation;
 use super::format::Format;
 use super::prompt::Counted;
@@ -108,7 +108,8 @@ impl<'b> Accept<'b> for Message<'_, 'b> {
             }
             "refusal" => lenient::offer(object, &mut content.texts),
             "reasoning_content" | "reasoning" | "thinking" => lenient::offer(object, &mut self.reasoning),
-            "content" | "images" => {
+            "images" => lenient::offer(object, &mut Images(content)),
+            "content" => {
                 let before = content.texts.len();
                 lenient::offer(object, &mut Part::new(content))?;
                 self.has_text |= content.texts.iter().skip(before).any(|text| !text.is_empty());
@@ -176,9 +177,9 @@ impl<'b> Accept<'b> for Call<'_, 'b> {
         match name {
             "name" => lenient::offer(object, self.called),
             "arguments" | "input" => {
-                let mut texts = Vec::new();
-                lenient::offer(object, &mut texts)?;
-                self.content.kinds.extend(texts.into_iter().map(|text| (Counted::Arguments, text)));
+                // Ollama's are an object.
+                let text = lenient::text(object)?;
+                self.content.kinds.extend(text.map(|text| (Counted::Arguments, text)));
                 Ok(())
             }
             "function" | "custom" => {

@@ -1,7 +1,7 @@
 //! Completions, the older API: one or several prompts, and perhaps a suffix, the text after the answer.
 
 use super::beside;
-use super::content::Texts;
+use super::content::{Content, Texts};
 use super::input::Input;
 use super::prompt::{Counted, Tally};
 use serde::de::MapAccess;
@@ -27,6 +27,19 @@ impl<'b> Prompt<'b> {
             "suffix" => self.suffix.take(object),
             _ => beside::keep(&mut self.beside, name, object),
         }
+    }
+
+    /// What its parts hold.
+    pub(super) const fn content(&mut self) -> &mut Content<'b> {
+        &mut self.prompt.content
+    }
+
+    /// Takes the next value of `object`: token ids before the prompt.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn take_ids<A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
+        self.prompt.take_ids(object)
     }
 
     /// The same without its texts, which `take` gets.

@@ -5,8 +5,10 @@
 //! kept. Parts of unknown types count by their size. Files and images that the request only names, by an address or an
 //! id, count a guess.
 
+mod images;
 mod named;
 
+pub(super) use images::Images;
 pub(super) use named::Named;
 
 use super::audio;

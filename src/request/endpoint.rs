@@ -22,6 +22,10 @@ pub enum Endpoint {
     Gemini,
     /// Google's `:embedContent` and `:batchEmbedContents`.
     GeminiEmbeddings,
+    /// Ollama's `/api/chat`.
+    OllamaChat,
+    /// Ollama's `/api/generate`.
+    OllamaGenerate,
     /// An endpoint whose bodies have no format that the filter knows.
     Other(Api),
 }
@@ -35,6 +39,8 @@ pub enum Api {
     Anthropic,
     /// Google's.
     Google,
+    /// Ollama's.
+    Ollama,
 }
 
 impl Endpoint {
@@ -56,7 +62,10 @@ impl Endpoint {
             // Mistral's agents are asked like its models.
             ("completions", Some("chat" | "agents"), _) => Some(Self::ChatCompletions),
             ("completions", _, _) => Some(Self::Completions),
-            ("embeddings", _, _) => Some(Self::Embeddings),
+            ("chat", Some("api"), _) => Some(Self::OllamaChat),
+            ("generate", Some("api"), _) => Some(Self::OllamaGenerate),
+            // Ollama's embeddings are asked for like OpenAI's.
+            ("embeddings", _, _) | ("embed", Some("api"), _) => Some(Self::Embeddings),
             ("responses", _, _) | ("compact", Some("responses"), _) => Some(Self::Responses),
             // OpenAI's messages in a thread are no prompt yet.
             ("messages", Some(_), Some("threads")) => None,
@@ -101,6 +110,7 @@ impl Endpoint {
             Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Responses => Api::OpenAi,
             Self::Messages => Api::Anthropic,
             Self::Gemini | Self::GeminiEmbeddings => Api::Google,
+            Self::OllamaChat | Self::OllamaGenerate => Api::Ollama,
             Self::Other(api) => api,
         }
     }
@@ -115,10 +125,15 @@ impl Endpoint {
         self.has_format() && !matches!(self, Self::Embeddings | Self::GeminiEmbeddings)
     }
 
+    /// Whether its answers are streams unless a request says otherwise.
+    pub(super) const fn streams_by_default(self) -> bool {
+        matches!(self, Self::OllamaChat | Self::OllamaGenerate)
+    }
+
     /// The number of segments that name it at the end of a path.
     const fn segments(self) -> usize {
         match self {
-            Self::ChatCompletions => 2,
+            Self::ChatCompletions | Self::OllamaChat | Self::OllamaGenerate => 2,
             Self::Completions | Self::Embeddings | Self::Responses | Self::Messages => 1,
             Self::Gemini | Self::GeminiEmbeddings | Self::Other(_) => 0,
         }
@@ -240,6 +255,11 @@ mod tests {
             ("/v1beta/models/gemini-embedding-001:embedContent", Some(Endpoint::GeminiEmbeddings)),
             ("/v1beta/models/gemini-2.5-flash:countTokens", None),
             ("/v1beta/openai/chat/completions", Some(Endpoint::ChatCompletions)),
+            ("/api/chat", Some(Endpoint::OllamaChat)),
+            ("/ollama/api/generate", Some(Endpoint::OllamaGenerate)),
+            ("/api/embed", Some(Endpoint::Embeddings)),
+            ("/chat", None),
+            ("/v1/generate", None),
             ("/mychat/incompletions", None),
             ("/", None),
             ("", None),

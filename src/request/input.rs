@@ -34,6 +34,14 @@ impl<'b> Input<'b> {
         Ok(())
     }
 
+    /// Takes the next value of `object`: token ids that are no prompt of their own.
+    ///
+    /// # Errors
+    /// The value is not JSON.
+    pub(super) fn take_ids<A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
+        lenient::offer(object, &mut Ids(&mut self.ids))
+    }
+
     /// The same without its texts, which `take` gets.
     pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Input<'static> {
         let Self { content, ids, prompts, may_be_none } = self;
@@ -105,6 +113,10 @@ impl<'b> Accept<'b> for Element<'_, 'b> {
 struct Ids<'i>(&'i mut u64);
 
 impl<'b> Accept<'b> for Ids<'_> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, self)
+    }
+
     fn number(&mut self) {
         *self.0 += 1;
     }

@@ -27,6 +27,7 @@ mod image;
 mod input;
 mod messages;
 mod names;
+mod ollama;
 pub mod path;
 mod payload;
 mod prompt;
@@ -161,7 +162,7 @@ impl<'b> Request<'b> {
 
     fn new(endpoint: Endpoint, size: u64) -> Self {
         Self {
-            stream: false,
+            stream: endpoint.streams_by_default(),
             background: false,
             has_stream_options: false,
             include_usage: false,
@@ -344,11 +345,9 @@ impl<'b> Request<'b> {
     pub fn new_cap(&self, most: u64, models: &Candidates) -> NewCap {
         let is_openais = |model: &String| Family::of(model).is_reasoning_of_openai();
         let added = match self.prompt {
-            Prompt::Responses(_) => "max_output_tokens",
-            Prompt::Gemini(_) => "maxOutputTokens",
             // OpenAI's models that reason take no other, and other providers' not all this one.
             Prompt::Chat(_) if models.names().iter().any(is_openais) => "max_completion_tokens",
-            _ => "max_tokens",
+            _ => self.caps.names().first().copied().unwrap_or("max_tokens"),
         };
         let added = (!self.caps.has_common()).then_some(added);
         let (within, has_object) = self.caps.within();
@@ -386,7 +385,10 @@ impl<'b> Request<'b> {
                 Ok(())
             }
             "stream" => {
-                self.stream = lenient::flag(object)?;
+                // Where it is none, it is as if it were left out.
+                if let Some(stream) = lenient::given_flag(object)? {
+                    self.stream = stream;
+                }
                 Ok(())
             }
             "background" => {

@@ -3,7 +3,7 @@
 use super::conversation::Conversation;
 use super::shape::Shape;
 use super::shown::ToolKind;
-use super::{Endpoint, chat, completions, embeddings, gemini, messages, responses};
+use super::{Endpoint, chat, completions, embeddings, gemini, messages, ollama, responses};
 use crate::codec::lenient;
 use crate::models::Rules;
 use crate::quantity::Units;
@@ -22,6 +22,8 @@ pub(super) enum Prompt<'b> {
     Messages(Conversation<'b>),
     Gemini(Conversation<'b>),
     GeminiEmbeddings(Conversation<'b>),
+    OllamaChat(Conversation<'b>),
+    OllamaGenerate(completions::Prompt<'b>),
     /// Of no known format: it is charged for the size of the body.
     Sized,
 }
@@ -181,6 +183,8 @@ impl<'b> Prompt<'b> {
             Endpoint::Messages => Self::Messages(Conversation::default()),
             Endpoint::Gemini => Self::Gemini(Conversation::default()),
             Endpoint::GeminiEmbeddings => Self::GeminiEmbeddings(Conversation::default()),
+            Endpoint::OllamaChat => Self::OllamaChat(Conversation::default()),
+            Endpoint::OllamaGenerate => Self::OllamaGenerate(completions::Prompt::default()),
             Endpoint::Other(_) => Self::Sized,
         }
     }
@@ -197,6 +201,8 @@ impl<'b> Prompt<'b> {
             Self::Responses(prompt) => prompt.member(name, object),
             Self::Messages(prompt) => messages::member(prompt, name, object),
             Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => gemini::member(prompt, name, object),
+            Self::OllamaChat(prompt) => ollama::chat_member(prompt, name, object),
+            Self::OllamaGenerate(prompt) => ollama::generate_member(prompt, name, object),
             Self::Sized => lenient::skip(object),
         }
     }
@@ -220,8 +226,11 @@ impl<'b> Prompt<'b> {
     /// Whether the request has no prompt, or some reader finds none and the others find nothing in it.
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Chat(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => prompt.is_empty(),
-            Self::Completions(prompt) => prompt.is_empty(),
+            Self::Chat(prompt)
+            | Self::Gemini(prompt)
+            | Self::GeminiEmbeddings(prompt)
+            | Self::OllamaChat(prompt) => prompt.is_empty(),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.is_empty(),
             Self::Embeddings(prompt) => prompt.is_empty(),
             Self::Responses(prompt) => prompt.is_empty(),
             Self::Messages(prompt) => prompt.is_empty(),
@@ -232,7 +241,7 @@ impl<'b> Prompt<'b> {
     /// How many prompts the request has: one, except for completions.
     pub(super) fn prompts(&self) -> u64 {
         match self {
-            Self::Completions(prompt) => prompt.prompts().max(1),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.prompts().max(1),
             _ => 1,
         }
     }
@@ -240,10 +249,11 @@ impl<'b> Prompt<'b> {
     /// Shows each of its texts to `see`.
     pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
         match self {
-            Self::Chat(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => {
-                prompt.see_texts(see);
-            }
-            Self::Completions(prompt) => prompt.see_texts(see),
+            Self::Chat(prompt)
+            | Self::Gemini(prompt)
+            | Self::GeminiEmbeddings(prompt)
+            | Self::OllamaChat(prompt) => prompt.see_texts(see),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.see_texts(see),
             Self::Embeddings(prompt) => prompt.see_texts(see),
             Self::Responses(prompt) => prompt.see_texts(see),
             Self::Messages(prompt) => prompt.see_texts(see),
@@ -261,6 +271,8 @@ impl<'b> Prompt<'b> {
             Self::Messages(prompt) => Prompt::Messages(prompt.without_texts(take)),
             Self::Gemini(prompt) => Prompt::Gemini(prompt.without_texts(take)),
             Self::GeminiEmbeddings(prompt) => Prompt::GeminiEmbeddings(prompt.without_texts(take)),
+            Self::OllamaChat(prompt) => Prompt::OllamaChat(prompt.without_texts(take)),
+            Self::OllamaGenerate(prompt) => Prompt::OllamaGenerate(prompt.without_texts(take)),
             Self::Sized => Prompt::Sized,
         }
     }
@@ -275,6 +287,8 @@ impl<'b> Prompt<'b> {
             Self::Messages(_) => matches!(name, "messages" | "system" | "tools"),
             Self::Gemini(_) => matches!(name, "contents" | "tools"),
             Self::GeminiEmbeddings(_) => name == "requests",
+            Self::OllamaChat(_) => matches!(name, "messages" | "tools"),
+            Self::OllamaGenerate(_) => matches!(name, "prompt" | "suffix" | "context"),
             Self::Sized => false,
         }
     }
@@ -282,19 +296,29 @@ impl<'b> Prompt<'b> {
     /// What it has beside its text, if it has messages.
     pub(super) const fn shape(&self) -> Option<&Shape> {
         match self {
-            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) => Some(prompt.shape()),
+            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) | Self::OllamaChat(prompt) => {
+                Some(prompt.shape())
+            }
             Self::Responses(prompt) => Some(prompt.shape()),
-            Self::Completions(_) | Self::Embeddings(_) | Self::GeminiEmbeddings(_) | Self::Sized => None,
+            Self::Completions(_)
+            | Self::Embeddings(_)
+            | Self::GeminiEmbeddings(_)
+            | Self::OllamaGenerate(_)
+            | Self::Sized => None,
         }
     }
 
     /// Whether the provider may add to it, or take from it, what the request does not show.
     pub(super) fn hides(&self) -> bool {
         let content = match self {
-            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) => prompt.content(),
+            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) | Self::OllamaChat(prompt) => {
+                prompt.content()
+            }
             Self::GeminiEmbeddings(prompt) => prompt.content(),
             Self::Responses(prompt) => prompt.content(),
-            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => return false,
+            Self::Completions(_) | Self::Embeddings(_) | Self::OllamaGenerate(_) | Self::Sized => {
+                return false;
+            }
         };
         content.hides() || self.shape().is_some_and(|shape| shape.hides)
     }
@@ -302,7 +326,7 @@ impl<'b> Prompt<'b> {
     /// How many prompts a suffix is added to.
     pub(super) fn suffixes(&self) -> u64 {
         match self {
-            Self::Completions(prompt) => prompt.prompts(),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.prompts(),
             _ => 1,
         }
     }
@@ -311,8 +335,10 @@ impl<'b> Prompt<'b> {
     /// costs that it only names, if that is configured.
     pub(super) fn beside_text(&self, model: &str, functions: u64, unknown: Option<u64>) -> Tally {
         let content = match self {
-            Self::Chat(prompt) => prompt.content(),
-            Self::Completions(prompt) => return prompt.beside_text(model, unknown),
+            Self::Chat(prompt) | Self::OllamaChat(prompt) => prompt.content(),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => {
+                return prompt.beside_text(model, unknown);
+            }
             Self::Embeddings(prompt) => return prompt.beside_text(model, unknown),
             Self::Responses(prompt) => prompt.content(),
             Self::Messages(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => {
@@ -325,11 +351,14 @@ impl<'b> Prompt<'b> {
         let rules = Rules::of(model);
         let structure = match self {
             Self::Responses(prompt) => prompt.shape().tokens(&rules.responses, functions),
-            Self::Chat(prompt) => prompt.shape().tokens(&rules.chat, functions),
-            Self::Messages(prompt) | Self::Gemini(prompt) => prompt.shape().tokens(&rules.chat, functions),
-            Self::Completions(_) | Self::Embeddings(_) | Self::GeminiEmbeddings(_) | Self::Sized => {
-                Units::ZERO
+            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) | Self::OllamaChat(prompt) => {
+                prompt.shape().tokens(&rules.chat, functions)
             }
+            Self::Completions(_)
+            | Self::Embeddings(_)
+            | Self::GeminiEmbeddings(_)
+            | Self::OllamaGenerate(_)
+            | Self::Sized => Units::ZERO,
         };
         Tally { structure, images, others }
     }

@@ -101,12 +101,12 @@ impl<'b> Accept<'b> for AnswerText {
                 append(&mut place.arguments, arguments);
                 append(&mut place.content, text);
             }),
-            "arguments" | "partial_json" => self.inner(object, |place, text, _, _| {
+            "partial_json" => self.inner(object, |place, text, _, _| {
                 append(&mut place.arguments, text.clone());
                 append(&mut place.content, text);
             }),
-            "input" => {
-                // Anthropic's input is an object: its text is the JSON itself.
+            "input" | "arguments" => {
+                // Anthropic's input and Ollama's arguments are objects: their text is the JSON itself.
                 let json = lenient::raw(object)?;
                 let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
                 append(&mut self.arguments, text.clone());

@@ -3,10 +3,10 @@
 //! A body of any format has it in `model`. In a stream it is in the event's `model`, in its `response` or in its
 //! `message`. It is looked for apart from usage, and only where somebody wants to know.
 
+use super::framing::{Framing, Kind};
 use crate::codec::lenient::{self, Accept, Text};
 use crate::codec::name;
 use crate::codec::outline::{Outline, Places};
-use crate::codec::sse::Parser;
 use serde::de::MapAccess;
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ enum Within {
     #[default]
     Unbegun,
     Body(Outline),
-    Stream(Parser),
+    Stream(Framing),
 }
 
 impl AnsweredBy {
@@ -35,15 +35,15 @@ impl AnsweredBy {
         self.model.as_deref()
     }
 
-    /// Takes a chunk of a stream or of a body.
-    pub(super) fn push(&mut self, chunk: &[u8], is_stream: bool) {
+    /// Takes a chunk of a body, or of a stream of this kind.
+    pub(super) fn push(&mut self, chunk: &[u8], stream: Option<Kind>) {
         if self.model.is_some() {
             return;
         }
         if matches!(self.within, Within::Unbegun) {
-            self.within = match is_stream {
-                true => Within::Stream(Parser::new(PLACES)),
-                false => Within::Body(Outline::new(PLACES)),
+            self.within = match stream {
+                Some(kind) => Within::Stream(kind.parser(PLACES)),
+                None => Within::Body(Outline::new(PLACES)),
             };
         }
         let mut found = None;
@@ -109,10 +109,10 @@ impl<'t> Accept<'t> for Event<'_, 't> {
 mod tests {
     use super::*;
 
-    fn model(content: &str, is_stream: bool, size: usize) -> Option<String> {
+    fn model(content: &str, stream: Option<Kind>, size: usize) -> Option<String> {
         let mut answered = AnsweredBy::default();
         for chunk in content.as_bytes().chunks(size) {
-            answered.push(chunk, is_stream);
+            answered.push(chunk, stream);
         }
         answered.model().map(ToOwned::to_owned)
     }
@@ -126,7 +126,7 @@ mod tests {
             (r#"{"model":7}"#, None),
         ] {
             for size in [1, 1_000] {
-                assert_eq!(model(content, false, size).as_deref(), expected, "{content}");
+                assert_eq!(model(content, None, size).as_deref(), expected, "{content}");
             }
         }
         for (content, expected) in [
@@ -138,13 +138,17 @@ mod tests {
             ("data: {\"type\":\"message_start\",\"message\":{\"model\":\"claude\"}}\n\n", "claude"),
         ] {
             for size in [1, 1_000] {
-                assert_eq!(model(content, true, size).as_deref(), Some(expected), "{content}");
+                assert_eq!(model(content, Some(Kind::Events), size).as_deref(), Some(expected), "{content}");
             }
+        }
+        let lines = "{\"model\":\"llama3.2\",\"done\":false}\n{\"model\":\"other\"}\n";
+        for size in [1, 1_000] {
+            assert_eq!(model(lines, Some(Kind::Objects), size).as_deref(), Some("llama3.2"));
         }
         let mut answered = AnsweredBy::default();
         answered.read_event(br#"{"model":"o3","broken":"#);
         assert_eq!(answered.model(), Some("o3"));
         let long = format!(r#"{{"model":"{}/o3"}}"#, "x".repeat(300));
-        assert_eq!(model(&long, false, usize::MAX), None, "a part of a name may be another's");
+        assert_eq!(model(&long, None, usize::MAX), None, "a part of a name may be another's");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::answer_text::AnswerText;
 use super::arguments::Arguments;
+use super::bill::Numbers;
 use super::choice::Choice;
 use super::failure::Signs;
 use super::gemini::Candidate;
@@ -125,6 +126,8 @@ struct Content<'b> {
     has_error: bool,
     /// Usage in members of no known meaning.
     elsewhere: Report,
+    /// Usage beside the answer: Ollama's numbers.
+    beside: Numbers,
     /// Whether other members hold what may be output.
     has_unread: bool,
     /// The texts of its answers.
@@ -151,6 +154,9 @@ impl Content<'_> {
         is_known: bool,
         breaks_off: bool,
     ) -> Outcome {
+        if self.beside != Numbers::default() {
+            self.reported.update(None, self.beside.bill());
+        }
         if !self.reported.has_any() {
             self.reported.update(None, self.elsewhere.bill());
         }
@@ -190,6 +196,18 @@ impl Content<'_> {
         Outcome::Counted { usage, reasoning: Reasoning::new(self.shows_reasoning, would_show) }
     }
 
+    /// Takes a text that has a member of its own.
+    fn take_told(&mut self, text: AnswerText) {
+        self.has_unread |= !text.has_begun;
+        self.shows_reasoning |= text.shows_reasoning;
+        self.calls = self.calls.saturating_add(text.called);
+        self.arguments = self.arguments.saturating_add(Arguments::of(&text.arguments));
+        if text.has_begun {
+            self.is_one = true;
+            self.texts.push(text.into_text());
+        }
+    }
+
     fn report(&mut self, choice: Option<u64>, report: &Report) {
         self.reported.update(choice, report.bill());
     }
@@ -209,6 +227,14 @@ impl<'b> Accept<'b> for Content<'b> {
             "output" | "content" => {
                 (self.is_one, self.is_response) = (true, name == "output");
                 lenient::offer(object, &mut Items(self))
+            }
+            "prompt_eval_count" | "eval_count" => self.beside.member_as_written(name, object),
+            "message" | "response" | "thinking" => {
+                let mut told = Told { text: AnswerText::default(), name, elsewhere: &mut self.elsewhere };
+                let read = lenient::offer(object, &mut told);
+                let text = told.text;
+                self.take_told(text);
+                read
             }
             "usage" | "usageMetadata" => {
                 let mut report = Report::default();
@@ -249,6 +275,34 @@ impl<'b> Accept<'b> for Elsewhere<'_> {
         }
         *self.has_unread = true;
         lenient::skip(object)
+    }
+}
+
+/// The text of an answer that is a member: the message of Ollama's chats and of Cohere's, or the response of Ollama's
+/// generations. An object there may be another's, which has a usage in it; the text of an error is none of these.
+struct Told<'c> {
+    text: AnswerText,
+    name: &'c str,
+    elsewhere: &'c mut Report,
+}
+
+impl<'b> Accept<'b> for Told<'_> {
+    fn string(&mut self, text: Cow<'b, str>) {
+        if self.name != "message" {
+            self.text.shows_reasoning |= self.name == "thinking" && !text.is_empty();
+            self.text.string(text);
+        }
+    }
+
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        match (name, self.name) {
+            ("usage", _) => self.elsewhere.take(object),
+            ("content" | "thinking" | "tool_calls" | "tool_plan", "message") => {
+                self.text.has_begun = true;
+                self.text.member_as_written(name, object)
+            }
+            _ => lenient::skip(object),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the events of a stream come: as Server-Sent Events, or as JSON objects.
 
-use super::places::PLACES;
+use crate::codec::outline::Places;
 use crate::codec::sse::Event;
 use crate::codec::{objects, sse};
 
@@ -15,19 +15,36 @@ pub(super) enum Framing {
 
 impl Default for Framing {
     fn default() -> Self {
-        Self::events()
+        Kind::Events.parser(Places::default())
+    }
+}
+
+/// What a stream consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Server-Sent Events.
+    Events,
+    /// Objects, in an array or in lines.
+    Objects,
+}
+
+impl Kind {
+    /// A parser of such a stream, which reports these `places` of what is too large.
+    pub(super) fn parser(self, places: Places) -> Framing {
+        match self {
+            Self::Events => Framing::Events(sse::Parser::new(places)),
+            Self::Objects => Framing::Objects(objects::Parser::new(places)),
+        }
     }
 }
 
 impl Framing {
-    /// Server-Sent Events.
-    pub(super) fn events() -> Self {
-        Self::Events(sse::Parser::new(PLACES))
-    }
-
-    /// Objects.
-    pub(super) fn objects() -> Self {
-        Self::Objects(objects::Parser::new(PLACES))
+    /// What the stream consists of.
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Events(_) => Kind::Events,
+            Self::Objects(_) => Kind::Objects,
+        }
     }
 
     /// Takes a chunk and calls `each` with every event that ends in it.

@@ -4,8 +4,9 @@
 //! answer has none, the tokenizer counts its text. If the upstream reports an error and nothing has come before it, the
 //! request has failed. In all other cases the outcome is unknown, and the request is charged as reserved. The known
 //! formats are JSON bodies, in the names of OpenAI, Anthropic and others, and streams of chat completions and
-//! completions, of responses, of messages and of Gemini's chunks, each in a module of its own; `framing` takes the
-//! events or objects out of them. The endpoint and the content type suggest the format; the first bytes decide.
+//! completions, of responses, of messages, of Gemini's chunks and of Ollama's lines, each in a module of its own;
+//! `framing` takes the events or objects out of them. The endpoint and the content type suggest the format; the first
+//! bytes decide.
 //!
 //! [`learned_output`] learns how long the answers of each model are, for requests that set no maximum,
 //! [`learned_parts`] how much of them is reasoning and of prompts comes from caches, and [`learned_prompt`] how far the
@@ -30,6 +31,7 @@ pub mod learned_output;
 pub mod learned_parts;
 pub mod learned_prompt;
 mod messages;
+mod ollama;
 mod part;
 mod places;
 mod recent;
@@ -48,7 +50,7 @@ use crate::pricing::Tokens;
 use crate::request::Endpoint;
 use crate::tokens::Tokenizer;
 use answered_by::AnsweredBy;
-use framing::Framing;
+use framing::Kind;
 pub use response_state::ResponseState;
 use response_state::StateFinder;
 
@@ -235,13 +237,15 @@ impl ResponseReader {
     /// - For a stream of responses, with `response.completed`, `response.incomplete`, `response.failed` or
     ///   `response.cancelled`.
     /// - For a stream of messages, with the `message_delta` that has a `stop_reason`, or with `message_stop`.
+    /// - For a stream of Ollama's, with the line that has `done`.
     /// - For a stream of Gemini's, with the usage beside the last `finishReason`.
     pub fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {
         let chunk = self.begin(chunk);
         if let Some(answered_by) = &mut self.answered_by
             && !matches!(self.format, Format::Unbegun(_))
         {
-            answered_by.push(chunk, matches!(self.format, Format::Stream(_)));
+            let stream = if let Format::Stream(stream) = &self.format { Some(stream.kind()) } else { None };
+            answered_by.push(chunk, stream);
         }
         if let Some(state) = &mut self.state
             && !matches!(self.format, Format::Unbegun(_))
@@ -259,7 +263,7 @@ impl ResponseReader {
     /// may pass all events to [`ResponseReader::read_event`], instead of all chunks to [`ResponseReader::push`].
     pub fn reads_events(&mut self, chunk: &[u8]) -> bool {
         self.begin(chunk);
-        matches!(&self.format, Format::Stream(stream) if stream.reads_events())
+        matches!(&self.format, Format::Stream(stream) if stream.kind() == Kind::Events)
     }
 
     /// Takes the next event of a stream. Returns the outcome like [`ResponseReader::push`].
@@ -327,19 +331,19 @@ impl ResponseReader {
         let begins = chunk.iter().position(|byte| !is_blank(byte)).unwrap_or(chunk.len());
         let chunk = chunk.get(begins..).unwrap_or_default();
         let Some(first) = chunk.first() else { return chunk };
-        let stream = |framing: Framing| {
-            let reader = stream::Reader::new(framing, self.endpoint, self.choices, self.tokenizer);
+        let stream = |kind: Kind| {
+            let reader = stream::Reader::new(kind, self.endpoint, self.choices, self.tokenizer);
             Format::Stream(Box::new(reader))
         };
         self.format = match (first, named) {
-            (b'{' | b'[', Named::Lines) => stream(Framing::objects()),
+            (b'{' | b'[', Named::Lines) => stream(Kind::Objects),
             // Gemini's streams are arrays, if nobody asks for events.
-            (b'[', Named::Body) if self.endpoint == Endpoint::Gemini => stream(Framing::objects()),
+            (b'[', Named::Body) if self.endpoint == Endpoint::Gemini => stream(Kind::Objects),
             (b'{', _) | (b'[', Named::Body) => {
                 let has_output = !self.endpoint.has_format() || self.endpoint.has_output();
                 Format::Body(Box::new(body::Reader::new(self.tokenizer, has_output)))
             }
-            (b'd' | b'e' | b':', _) | (_, Named::Stream) => stream(Framing::events()),
+            (b'd' | b'e' | b':', _) | (_, Named::Stream) => stream(Kind::Events),
             _ => Format::Other,
         };
         chunk

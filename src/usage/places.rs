@@ -9,6 +9,9 @@ pub const PLACES: Places = Places {
         "usage",
         // Gemini's.
         "usageMetadata",
+        // Ollama's.
+        "prompt_eval_count",
+        "eval_count",
         // Groq's.
         "x_groq.usage",
         // Kimi's, and those of some gateways.
@@ -23,6 +26,7 @@ pub const PLACES: Places = Places {
         "type",
         "object",
         "status",
+        "done",
         "error",
         "errors",
         "success",

@@ -73,11 +73,13 @@ impl<'b> Accept<'b> for Iterations<'_> {
 impl<'b> Accept<'b> for Numbers {
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         let place = match &*in_snake_case(name) {
-            "prompt_tokens" | "prompt_token_count" => &mut self.prompt,
+            "prompt_tokens" | "prompt_token_count" | "prompt_eval_count" => &mut self.prompt,
             "input_tokens" | "input_token_count" => &mut self.input,
-            "completion_tokens" | "output_tokens" | "output_token_count" | "candidates_token_count" => {
-                &mut self.output
-            }
+            "completion_tokens"
+            | "output_tokens"
+            | "output_token_count"
+            | "candidates_token_count"
+            | "eval_count" => &mut self.output,
             "total_tokens" | "total_token_count" => &mut self.total,
             "cache_read_input_tokens" => &mut self.cache_read,
             "cache_creation_input_tokens" | "cache_write_input_tokens" => &mut self.cache_creation,

@@ -4,11 +4,12 @@
 //! gateways answer in another. The text is collected meanwhile, and counted only if it must be.
 
 use super::arguments::Arguments;
-use super::framing::Framing;
+use super::framing::{Framing, Kind};
 use super::part::Part;
+use super::places::PLACES;
 use super::reported::Reported;
 use super::stream_update::StreamUpdate;
-use super::{Outcome, Reasoning, any, chat, failure, gemini, messages, responses};
+use super::{Outcome, Reasoning, any, chat, failure, gemini, messages, ollama, responses};
 use crate::codec::broken_off;
 use crate::codec::lenient;
 use crate::codec::sse::Event;
@@ -17,6 +18,7 @@ use crate::request::Endpoint;
 use crate::tokens::{Made, Tokenizer};
 use serde_json::error::Category;
 use std::collections::BTreeMap;
+use std::iter;
 
 /// The index of the last part of an answer that is counted apart: OpenAI's largest `n` is 128. All later parts form one
 /// text with it.
@@ -32,14 +34,14 @@ pub(super) struct Reader {
 
 impl Reader {
     /// A reader of an answer from `endpoint`, with so many `choices`.
-    pub(super) fn new(framing: Framing, endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
+    pub(super) fn new(kind: Kind, endpoint: Endpoint, choices: u64, tokenizer: Tokenizer) -> Self {
         let answer = Answer::new(Format::of(endpoint), choices, tokenizer);
-        Self { framing, answer, outcome: None }
+        Self { framing: kind.parser(PLACES), answer, outcome: None }
     }
 
-    /// Whether it is one of Server-Sent Events.
-    pub(super) const fn reads_events(&self) -> bool {
-        matches!(self.framing, Framing::Events(_))
+    /// What it consists of.
+    pub(super) const fn kind(&self) -> Kind {
+        self.framing.kind()
     }
 
     /// Takes a chunk. Returns the outcome, once, as soon as it is certain.
@@ -106,6 +108,7 @@ enum Format {
     Responses,
     Messages,
     Gemini,
+    Ollama,
     /// None of these.
     Any,
 }
@@ -117,6 +120,7 @@ impl Format {
             Endpoint::Responses => Self::Responses,
             Endpoint::Messages => Self::Messages,
             Endpoint::Gemini | Endpoint::GeminiEmbeddings => Self::Gemini,
+            Endpoint::OllamaChat | Endpoint::OllamaGenerate => Self::Ollama,
             Endpoint::Other(_) => Self::Any,
         }
     }
@@ -127,6 +131,7 @@ impl Format {
             Self::Responses => responses::read(data),
             Self::Messages => messages::read(data),
             Self::Gemini => gemini::read(data),
+            Self::Ollama => ollama::read(data),
             Self::Any => any::read(data),
         }
     }
@@ -233,10 +238,10 @@ impl Answer {
 
     /// The content of an event's data, in the first format that it fits.
     fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
-        let formats = [self.format, Format::Chat, Format::Responses, Format::Messages, Format::Gemini];
-        let tried = if self.is_known || self.format == Format::Any { 1 } else { formats.len() };
-        let (format, update) =
-            formats.into_iter().take(tried).find_map(|format| Some((format, format.read(data)?)))?;
+        let others = [Format::Chat, Format::Responses, Format::Messages, Format::Gemini, Format::Ollama];
+        let formats = iter::once(self.format).chain(others);
+        let tried = if self.is_known || self.format == Format::Any { 1 } else { usize::MAX };
+        let (format, update) = formats.take(tried).find_map(|format| Some((format, format.read(data)?)))?;
         (self.format, self.is_known) = (format, true);
         Some(update)
     }

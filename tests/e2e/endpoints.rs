@@ -57,6 +57,15 @@ use serde_json::{Value, json};
     "/v1/agents/completions",
     json!({"agent_id": "a", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 30})
 )]
+#[case::ollamas_chat(
+    "/api/chat",
+    json!({"messages": [{"role": "user", "content": "Hello!"}], "options": {"num_predict": 30}})
+)]
+#[case::ollamas_chat_whole(
+    "/ollama/api/chat",
+    json!({"messages": [{"role": "user", "content": "Hello!"}], "options": {"num_predict": 30}, "stream": false})
+)]
+#[case::ollamas_generation("/api/generate", json!({"prompt": "Hello!", "options": {"num_predict": 30}}))]
 #[tokio::test]
 async fn an_endpoint_is_counted_before_and_charged_after(
     #[values(Store::Local, Store::Redis)] store: Store,

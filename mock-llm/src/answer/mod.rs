@@ -9,6 +9,7 @@ mod embeddings;
 mod gemini;
 pub(crate) mod given;
 mod messages;
+mod ollama;
 mod responses;
 
 use crate::behaviour::Behaviour;
@@ -41,8 +42,7 @@ pub(crate) struct Answer {
 struct Fields {
     #[serde(default)]
     model: String,
-    #[serde(default)]
-    stream: bool,
+    stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
@@ -59,6 +59,9 @@ struct Fields {
     /// Of Gemini: what the others have beside the prompt.
     #[serde(default, rename = "generationConfig")]
     config: GenerationConfig,
+    /// The same of Ollama.
+    #[serde(default)]
+    options: Options,
     /// Of Gemini's embeddings: several contents.
     #[serde(default)]
     requests: Value,
@@ -69,6 +72,11 @@ struct Fields {
 struct GenerationConfig {
     max_output_tokens: Option<u64>,
     candidate_count: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+struct Options {
+    num_predict: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +121,7 @@ enum Format {
     Messages,
     Gemini,
     GeminiEmbeddings,
+    Ollama(ollama::Kind),
 }
 
 /// How a stream is written.
@@ -121,6 +130,8 @@ enum Framing {
     Events,
     /// An array of chunks: Gemini's, where nobody asks for events.
     Array,
+    /// A line for each object.
+    Lines,
 }
 
 impl Framing {
@@ -128,6 +139,7 @@ impl Framing {
         match self {
             Self::Events => "text/event-stream",
             Self::Array => "application/json; charset=UTF-8",
+            Self::Lines => "application/x-ndjson",
         }
     }
 
@@ -135,6 +147,7 @@ impl Framing {
         let last = chunks.len().saturating_sub(1);
         let write = |(at, chunk): (usize, &Value)| match self {
             Self::Events => format!("data: {chunk}\r\n\r\n"),
+            Self::Lines => format!("{chunk}\n"),
             Self::Array => {
                 format!(
                     "{}{chunk}{}",
@@ -164,6 +177,10 @@ impl Format {
             Self::Gemini
         } else if path.ends_with(":embedContent") || path.ends_with(":batchEmbedContents") {
             Self::GeminiEmbeddings
+        } else if path.ends_with("/api/chat") {
+            Self::Ollama(ollama::Kind::Chat)
+        } else if path.ends_with("/api/generate") {
+            Self::Ollama(ollama::Kind::Generate)
         } else {
             Self::Chat
         }
@@ -178,6 +195,7 @@ impl Format {
             Self::Messages => messages::body(plan),
             Self::Gemini => gemini::body(plan),
             Self::GeminiEmbeddings => gemini::embeddings(plan),
+            Self::Ollama(kind) => kind.body(plan),
         }
     }
 
@@ -191,6 +209,7 @@ impl Format {
             Self::Messages => messages::events(plan),
             Self::Gemini => framing.write(&gemini::chunks(plan)),
             Self::GeminiEmbeddings => vec![gemini::embeddings(plan).to_string()],
+            Self::Ollama(kind) => framing.write(&kind.lines(plan)),
         }
     }
 }
@@ -204,7 +223,7 @@ impl Answer {
         if let Some(id) = stored(path) {
             let fields = Fields {
                 model: "gpt-4o".to_owned(),
-                stream: query.contains("stream=true"),
+                stream: Some(query.contains("stream=true")),
                 ..Fields::default()
             };
             let behaviour = Behaviour { response_id: Some(id.to_owned()), ..behaviour.clone() };
@@ -218,14 +237,19 @@ impl Answer {
         let format = Format::of(path);
         let mut framing = Framing::Events;
         if format == Format::Gemini {
-            fields.stream = path.ends_with(":streamGenerateContent");
+            fields.stream = Some(path.ends_with(":streamGenerateContent"));
             framing = if query.contains("alt=sse") { Framing::Events } else { Framing::Array };
+        }
+        if matches!(format, Format::Ollama(_)) {
+            fields.stream = fields.stream.or(Some(true));
+            framing = Framing::Lines;
         }
         Ok(Self::of(format, framing, fields, body.len(), behaviour))
     }
 
     fn of(format: Format, framing: Framing, fields: Fields, bytes: usize, behaviour: &Behaviour) -> Self {
-        let streamed = fields.stream && !matches!(format, Format::Embeddings | Format::GeminiEmbeddings);
+        let streamed =
+            fields.stream == Some(true) && !matches!(format, Format::Embeddings | Format::GeminiEmbeddings);
         let plan = Plan::new(format, fields, streamed, bytes, behaviour);
         let events: Vec<Bytes> = if streamed {
             format.events(&plan, framing).into_iter().map(Bytes::from).collect()
@@ -249,13 +273,14 @@ impl Plan {
             Format::Chat => fields.n.unwrap_or(1),
             Format::Completions => fields.n.unwrap_or(1).saturating_mul(texts(&fields.prompt)),
             Format::Embeddings => texts(&fields.input),
-            Format::Responses | Format::Messages => 1,
+            Format::Responses | Format::Messages | Format::Ollama(_) => 1,
             Format::Gemini => fields.config.candidate_count.unwrap_or(1),
             Format::GeminiEmbeddings => texts(&fields.requests),
         }
         .clamp(1, 128);
         let cap = fields.max_completion_tokens.or(fields.max_output_tokens).or(fields.max_tokens);
-        let cap = cap.or(fields.config.max_output_tokens);
+        let predicted = fields.options.num_predict.and_then(|most| u64::try_from(most).ok());
+        let cap = cap.or(fields.config.max_output_tokens).or(predicted);
         let words = match format {
             Format::Embeddings | Format::GeminiEmbeddings => 0,
             _ => behaviour

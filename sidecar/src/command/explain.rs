@@ -153,6 +153,8 @@ const fn format_name(endpoint: Endpoint) -> &'static str {
         Endpoint::Responses => "responses",
         Endpoint::Messages => "messages",
         Endpoint::Gemini | Endpoint::GeminiEmbeddings => "gemini",
+        Endpoint::OllamaChat => "ollama_chat",
+        Endpoint::OllamaGenerate => "ollama_generate",
         Endpoint::Other(_) => "count",
     }
 }

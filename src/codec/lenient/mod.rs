@@ -166,6 +166,14 @@ pub fn flag<'de, A: MapAccess<'de>>(object: &mut A) -> Result<bool, A::Error> {
     raw(object).map(number::flag)
 }
 
+/// The same; none for null.
+///
+/// # Errors
+/// The value is not JSON.
+pub fn given_flag<'de, A: MapAccess<'de>>(object: &mut A) -> Result<Option<bool>, A::Error> {
+    raw(object).map(|value| (value != "null").then(|| number::flag(value)))
+}
+
 struct Offer<'p, P>(&'p mut P);
 
 impl<'de, P: Accept<'de>> DeserializeSeed<'de> for Offer<'_, P> {

@@ -27,6 +27,10 @@ pub enum Endpoint {
     MistralFim,
     /// Their bodies are read as those of chat completions: Mistral's agents, of any model.
     MistralAgents,
+    /// Their bodies are read as those of Ollama's `/api/chat`.
+    OllamaChat,
+    /// Their bodies are read as those of Ollama's `/api/generate`.
+    OllamaGenerate,
     /// They are requests without tokens.
     Moderations,
     /// Limits count them as requests, by the size of a JSON body, and by the usage that the answer reports. Those that

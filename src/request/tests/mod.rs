@@ -3,6 +3,7 @@
 mod content;
 mod formats;
 mod gemini;
+mod ollama;
 
 use super::*;
 use crate::models::Encodings;
@@ -332,8 +333,8 @@ fn what_servers_put_into_a_prompt_beside_its_messages_counts_as_text() {
     let hi = json!([{"role": "user", "content": "hi"}]);
     let with = |endpoint, name: &str, value: &Value| {
         let prompt = match endpoint {
-            Endpoint::ChatCompletions | Endpoint::Messages => "messages",
-            Endpoint::Completions => "prompt",
+            Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::OllamaChat => "messages",
+            Endpoint::Completions | Endpoint::OllamaGenerate => "prompt",
             Endpoint::Embeddings | Endpoint::Responses | Endpoint::Other(_) => "input",
             Endpoint::Gemini | Endpoint::GeminiEmbeddings => "contents",
         };
@@ -541,7 +542,8 @@ fn value() -> impl Strategy<Value = Value> {
 
 /// The least that any body costs: completions and embeddings of nothing cost nothing, and every chat has a reply.
 fn least(endpoint: Endpoint) -> u64 {
-    let may_be_nothing = [Endpoint::Completions, Endpoint::Embeddings, Endpoint::GeminiEmbeddings];
+    let may_be_nothing =
+        [Endpoint::Completions, Endpoint::Embeddings, Endpoint::GeminiEmbeddings, Endpoint::OllamaGenerate];
     u64::from(!may_be_nothing.contains(&endpoint))
 }
 
@@ -554,6 +556,8 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         Endpoint::Messages,
         Endpoint::Gemini,
         Endpoint::GeminiEmbeddings,
+        Endpoint::OllamaChat,
+        Endpoint::OllamaGenerate,
     ])
 }
 

@@ -35,6 +35,8 @@ fn endpoint(name: &str) -> Endpoint {
         "messages" => Endpoint::Messages,
         "gemini" => Endpoint::Gemini,
         "gemini_embeddings" => Endpoint::GeminiEmbeddings,
+        "ollama_chat" => Endpoint::OllamaChat,
+        "ollama_generate" => Endpoint::OllamaGenerate,
         _ => panic!("{name}"),
     }
 }
