@@ -14,7 +14,7 @@ use llm_rate_limit::request::{Body, Endpoint, Request};
 use llm_rate_limit::tokens::Meter;
 use std::io::Write;
 
-const ENDPOINTS: [Endpoint; 9] = [
+const ENDPOINTS: [Endpoint; 12] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
@@ -24,6 +24,9 @@ const ENDPOINTS: [Endpoint; 9] = [
     Endpoint::GeminiEmbeddings,
     Endpoint::OllamaChat,
     Endpoint::OllamaGenerate,
+    Endpoint::CohereChat,
+    Endpoint::CohereEmbed,
+    Endpoint::Rerank,
 ];
 
 /// Members with cheap values.

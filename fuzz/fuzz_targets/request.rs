@@ -11,7 +11,7 @@ use llm_rate_limit::request::steps::{Counting, Read, Reading};
 use llm_rate_limit::request::{Body, Endpoint, IncludeUsage, NewMembers, Request};
 use llm_rate_limit::tokens::Meter;
 
-const ENDPOINTS: [Endpoint; 9] = [
+const ENDPOINTS: [Endpoint; 12] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
@@ -21,6 +21,9 @@ const ENDPOINTS: [Endpoint; 9] = [
     Endpoint::GeminiEmbeddings,
     Endpoint::OllamaChat,
     Endpoint::OllamaGenerate,
+    Endpoint::CohereChat,
+    Endpoint::CohereEmbed,
+    Endpoint::Rerank,
 ];
 
 /// Reads a body in steps, in pieces of `size` bytes.

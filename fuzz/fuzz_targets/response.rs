@@ -12,7 +12,7 @@ use llm_rate_limit::request::{Api, Endpoint};
 use llm_rate_limit::tokens::Tokenizer;
 use llm_rate_limit::usage::{EndedBy, Outcome, ResponseReader};
 
-const ENDPOINTS: [Endpoint; 10] = [
+const ENDPOINTS: [Endpoint; 13] = [
     Endpoint::ChatCompletions,
     Endpoint::Completions,
     Endpoint::Embeddings,
@@ -22,6 +22,9 @@ const ENDPOINTS: [Endpoint; 10] = [
     Endpoint::GeminiEmbeddings,
     Endpoint::OllamaChat,
     Endpoint::OllamaGenerate,
+    Endpoint::CohereChat,
+    Endpoint::CohereEmbed,
+    Endpoint::Rerank,
     Endpoint::Other(Api::OpenAi),
 ];
 

@@ -41,6 +41,7 @@ impl ApiError<'_> {
             Api::Anthropic => self.for_anthropic(),
             Api::Google => self.for_google(wait),
             Api::Ollama => self.for_ollama(),
+            Api::Cohere => self.for_cohere(),
         };
         Reply { status: self.status, headers, body: body.into_bytes() }
     }
@@ -60,6 +61,11 @@ impl ApiError<'_> {
     /// <https://docs.ollama.com/api/errors>
     fn for_ollama(&self) -> String {
         format!(r#"{{"error":{}}}"#, Value::from(self.message))
+    }
+
+    /// <https://docs.cohere.com/reference/errors>
+    fn for_cohere(&self) -> String {
+        format!(r#"{{"message":{}}}"#, Value::from(self.message))
     }
 
     /// <https://cloud.google.com/apis/design/errors#http_mapping>. Clients read the wait in `RetryInfo`, and no header.

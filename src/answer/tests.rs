@@ -241,6 +241,21 @@ fn every_reason_for_which_a_request_is_refused_is_listed() {
 }
 
 #[test]
+fn ollamas_and_coheres_clients_get_their_errors() {
+    for (endpoint, expected) in [
+        (Endpoint::OllamaChat, json!({"error": "Unknown API key."})),
+        (Endpoint::OllamaGenerate, json!({"error": "Unknown API key."})),
+        (Endpoint::CohereChat, json!({"message": "Unknown API key."})),
+        (Endpoint::CohereEmbed, json!({"message": "Unknown API key."})),
+        (Endpoint::Rerank, json!({"message": "Unknown API key."})),
+    ] {
+        let reply = Refusal::UnknownIdentity.reply(&wording(config::Headers::Auto, endpoint));
+        let body: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!((reply.status, body), (401, expected), "{endpoint:?}");
+    }
+}
+
+#[test]
 fn googles_clients_get_googles_errors() {
     let google = wording(config::Headers::Auto, Endpoint::Gemini);
     let over = OverLimit::new(vec![status(Metric::Requests, 1, 1, (1, 2_000, 1_500))], None).unwrap();

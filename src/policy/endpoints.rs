@@ -235,6 +235,8 @@ mod tests {
             ("/v1/publishers/anthropic/models/count-tokens:rawPredict", Treatment::WithoutTokens),
             ("/v1/responses/compact", Treatment::Format),
             ("/api/chat", Treatment::Format),
+            ("/v2/chat", Treatment::Format),
+            ("/v1/rerank", Treatment::Format),
             ("/api/generate", Treatment::Format),
             ("/api/tags", Treatment::Count),
             ("/v1beta/models/gemini-2.5-flash:batchGenerateContent", Treatment::Count),

@@ -40,11 +40,15 @@ impl Caps {
         let names: &[&str] = match endpoint {
             Endpoint::ChatCompletions => &["max_tokens", "max_completion_tokens", RARE],
             Endpoint::Completions => &["max_tokens", RARE],
-            Endpoint::Messages => &["max_tokens"],
+            Endpoint::Messages | Endpoint::CohereChat => &["max_tokens"],
             Endpoint::Responses => &["max_output_tokens"],
             Endpoint::Gemini => &["maxOutputTokens", "max_output_tokens"],
             Endpoint::OllamaChat | Endpoint::OllamaGenerate => &["num_predict"],
-            Endpoint::Embeddings | Endpoint::GeminiEmbeddings | Endpoint::Other(_) => &[],
+            Endpoint::Embeddings
+            | Endpoint::GeminiEmbeddings
+            | Endpoint::CohereEmbed
+            | Endpoint::Rerank
+            | Endpoint::Other(_) => &[],
         };
         let within: &[&str] = match endpoint {
             Endpoint::Gemini => &["generationConfig", "generation_config"],

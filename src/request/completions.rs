@@ -34,6 +34,11 @@ impl<'b> Prompt<'b> {
         &mut self.prompt.content
     }
 
+    /// Adds so many prompts, of which the content is known.
+    pub(super) const fn add_prompts(&mut self, prompts: u64) {
+        self.prompt.prompts = self.prompt.prompts.saturating_add(prompts);
+    }
+
     /// Takes the next value of `object`: token ids before the prompt.
     ///
     /// # Errors

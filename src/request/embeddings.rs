@@ -1,7 +1,7 @@
 //! Embeddings: one or several inputs, and no output.
 
 use super::beside;
-use super::content::Texts;
+use super::content::{Content, Texts};
 use super::input::Input;
 use super::prompt::{Counted, Tally};
 use serde::de::MapAccess;
@@ -25,6 +25,16 @@ impl<'b> Prompt<'b> {
             "input" => self.input.take(object),
             _ => beside::keep(&mut self.beside, name, object),
         }
+    }
+
+    /// What its parts hold.
+    pub(super) const fn content(&mut self) -> &mut Content<'b> {
+        &mut self.input.content
+    }
+
+    /// Adds so many inputs, of which the content is known.
+    pub(super) const fn add_prompts(&mut self, prompts: u64) {
+        self.input.prompts = self.input.prompts.saturating_add(prompts);
     }
 
     /// The same without its texts, which `take` gets.

@@ -26,6 +26,12 @@ pub enum Endpoint {
     OllamaChat,
     /// Ollama's `/api/generate`.
     OllamaGenerate,
+    /// Cohere's `/v2/chat`.
+    CohereChat,
+    /// Cohere's `/v2/embed`.
+    CohereEmbed,
+    /// `/rerank`, of Cohere, Jina and others.
+    Rerank,
     /// An endpoint whose bodies have no format that the filter knows.
     Other(Api),
 }
@@ -41,6 +47,8 @@ pub enum Api {
     Google,
     /// Ollama's.
     Ollama,
+    /// Cohere's.
+    Cohere,
 }
 
 impl Endpoint {
@@ -63,6 +71,9 @@ impl Endpoint {
             ("completions", Some("chat" | "agents"), _) => Some(Self::ChatCompletions),
             ("completions", _, _) => Some(Self::Completions),
             ("chat", Some("api"), _) => Some(Self::OllamaChat),
+            ("chat", Some("v2"), _) => Some(Self::CohereChat),
+            ("embed", Some("v1" | "v2"), _) => Some(Self::CohereEmbed),
+            ("rerank", _, _) => Some(Self::Rerank),
             ("generate", Some("api"), _) => Some(Self::OllamaGenerate),
             // Ollama's embeddings are asked for like OpenAI's.
             ("embeddings", _, _) | ("embed", Some("api"), _) => Some(Self::Embeddings),
@@ -111,6 +122,7 @@ impl Endpoint {
             Self::Messages => Api::Anthropic,
             Self::Gemini | Self::GeminiEmbeddings => Api::Google,
             Self::OllamaChat | Self::OllamaGenerate => Api::Ollama,
+            Self::CohereChat | Self::CohereEmbed | Self::Rerank => Api::Cohere,
             Self::Other(api) => api,
         }
     }
@@ -122,7 +134,8 @@ impl Endpoint {
 
     /// Whether its answers have output tokens, as far as the filter knows.
     pub const fn has_output(self) -> bool {
-        self.has_format() && !matches!(self, Self::Embeddings | Self::GeminiEmbeddings)
+        self.has_format()
+            && !matches!(self, Self::Embeddings | Self::GeminiEmbeddings | Self::CohereEmbed | Self::Rerank)
     }
 
     /// Whether its answers are streams unless a request says otherwise.
@@ -133,8 +146,12 @@ impl Endpoint {
     /// The number of segments that name it at the end of a path.
     const fn segments(self) -> usize {
         match self {
-            Self::ChatCompletions | Self::OllamaChat | Self::OllamaGenerate => 2,
-            Self::Completions | Self::Embeddings | Self::Responses | Self::Messages => 1,
+            Self::ChatCompletions
+            | Self::OllamaChat
+            | Self::OllamaGenerate
+            | Self::CohereChat
+            | Self::CohereEmbed => 2,
+            Self::Completions | Self::Embeddings | Self::Responses | Self::Messages | Self::Rerank => 1,
             Self::Gemini | Self::GeminiEmbeddings | Self::Other(_) => 0,
         }
     }
@@ -258,6 +275,12 @@ mod tests {
             ("/api/chat", Some(Endpoint::OllamaChat)),
             ("/ollama/api/generate", Some(Endpoint::OllamaGenerate)),
             ("/api/embed", Some(Endpoint::Embeddings)),
+            ("/v2/chat", Some(Endpoint::CohereChat)),
+            ("/cohere/v2/embed", Some(Endpoint::CohereEmbed)),
+            ("/v2/rerank", Some(Endpoint::Rerank)),
+            ("/v1/rerank", Some(Endpoint::Rerank)),
+            ("/rerank", Some(Endpoint::Rerank)),
+            ("/v1/chat", None),
             ("/chat", None),
             ("/v1/generate", None),
             ("/mychat/incompletions", None),

@@ -39,7 +39,7 @@ impl<'b> Input<'b> {
     /// # Errors
     /// The value is not JSON.
     pub(super) fn take_ids<A: MapAccess<'b>>(&mut self, object: &mut A) -> Result<(), A::Error> {
-        lenient::offer(object, &mut Ids(&mut self.ids))
+        lenient::offer(object, &mut ArrayOfIds(&mut self.ids))
     }
 
     /// The same without its texts, which `take` gets.
@@ -110,13 +110,17 @@ impl<'b> Accept<'b> for Element<'_, 'b> {
     }
 }
 
+struct ArrayOfIds<'i>(&'i mut u64);
+
+impl<'b> Accept<'b> for ArrayOfIds<'_> {
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, &mut Ids(self.0))
+    }
+}
+
 struct Ids<'i>(&'i mut u64);
 
 impl<'b> Accept<'b> for Ids<'_> {
-    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
-        lenient::offer_element(array, self)
-    }
-
     fn number(&mut self) {
         *self.0 += 1;
     }

@@ -14,6 +14,7 @@ mod body;
 mod body_edit;
 mod cap;
 mod chat;
+mod cohere;
 mod completions;
 mod content;
 mod conversation;
@@ -329,8 +330,14 @@ impl<'b> Request<'b> {
     /// The most output tokens that the request allows for each answer. None for embeddings, which have no output
     /// whatever the request says, and for an endpoint without a format, since nobody knows what it says.
     pub fn answer_cap(&self) -> Option<Cap> {
-        let has_none =
-            matches!(self.prompt, Prompt::Embeddings(_) | Prompt::GeminiEmbeddings(_) | Prompt::Sized);
+        let has_none = matches!(
+            self.prompt,
+            Prompt::Embeddings(_)
+                | Prompt::GeminiEmbeddings(_)
+                | Prompt::CohereEmbed(_)
+                | Prompt::Rerank(_)
+                | Prompt::Sized
+        );
         let cap = self.caps.cap();
         // A reader of one object of several may find none.
         (!has_none).then_some(Cap { is_doubtful: cap.is_doubtful || self.objects > 1, ..cap })

@@ -3,7 +3,7 @@
 use super::conversation::Conversation;
 use super::shape::Shape;
 use super::shown::ToolKind;
-use super::{Endpoint, chat, completions, embeddings, gemini, messages, ollama, responses};
+use super::{Endpoint, chat, cohere, completions, embeddings, gemini, messages, ollama, responses};
 use crate::codec::lenient;
 use crate::models::Rules;
 use crate::quantity::Units;
@@ -24,6 +24,8 @@ pub(super) enum Prompt<'b> {
     GeminiEmbeddings(Conversation<'b>),
     OllamaChat(Conversation<'b>),
     OllamaGenerate(completions::Prompt<'b>),
+    CohereEmbed(embeddings::Prompt<'b>),
+    Rerank(completions::Prompt<'b>),
     /// Of no known format: it is charged for the size of the body.
     Sized,
 }
@@ -176,7 +178,7 @@ pub(super) struct Tally {
 impl<'b> Prompt<'b> {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         match endpoint {
-            Endpoint::ChatCompletions => Self::Chat(Conversation::default()),
+            Endpoint::ChatCompletions | Endpoint::CohereChat => Self::Chat(Conversation::default()),
             Endpoint::Completions => Self::Completions(completions::Prompt::default()),
             Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
             Endpoint::Responses => Self::Responses(responses::Prompt::default()),
@@ -185,6 +187,8 @@ impl<'b> Prompt<'b> {
             Endpoint::GeminiEmbeddings => Self::GeminiEmbeddings(Conversation::default()),
             Endpoint::OllamaChat => Self::OllamaChat(Conversation::default()),
             Endpoint::OllamaGenerate => Self::OllamaGenerate(completions::Prompt::default()),
+            Endpoint::CohereEmbed => Self::CohereEmbed(embeddings::Prompt::default()),
+            Endpoint::Rerank => Self::Rerank(completions::Prompt::default()),
             Endpoint::Other(_) => Self::Sized,
         }
     }
@@ -203,6 +207,8 @@ impl<'b> Prompt<'b> {
             Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => gemini::member(prompt, name, object),
             Self::OllamaChat(prompt) => ollama::chat_member(prompt, name, object),
             Self::OllamaGenerate(prompt) => ollama::generate_member(prompt, name, object),
+            Self::CohereEmbed(prompt) => cohere::embed_member(prompt, name, object),
+            Self::Rerank(prompt) => cohere::rerank_member(prompt, name, object),
             Self::Sized => lenient::skip(object),
         }
     }
@@ -230,8 +236,10 @@ impl<'b> Prompt<'b> {
             | Self::Gemini(prompt)
             | Self::GeminiEmbeddings(prompt)
             | Self::OllamaChat(prompt) => prompt.is_empty(),
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.is_empty(),
-            Self::Embeddings(prompt) => prompt.is_empty(),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
+                prompt.is_empty()
+            }
+            Self::Embeddings(prompt) | Self::CohereEmbed(prompt) => prompt.is_empty(),
             Self::Responses(prompt) => prompt.is_empty(),
             Self::Messages(prompt) => prompt.is_empty(),
             Self::Sized => true,
@@ -241,7 +249,9 @@ impl<'b> Prompt<'b> {
     /// How many prompts the request has: one, except for completions.
     pub(super) fn prompts(&self) -> u64 {
         match self {
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.prompts().max(1),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
+                prompt.prompts().max(1)
+            }
             _ => 1,
         }
     }
@@ -253,8 +263,10 @@ impl<'b> Prompt<'b> {
             | Self::Gemini(prompt)
             | Self::GeminiEmbeddings(prompt)
             | Self::OllamaChat(prompt) => prompt.see_texts(see),
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.see_texts(see),
-            Self::Embeddings(prompt) => prompt.see_texts(see),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
+                prompt.see_texts(see)
+            }
+            Self::Embeddings(prompt) | Self::CohereEmbed(prompt) => prompt.see_texts(see),
             Self::Responses(prompt) => prompt.see_texts(see),
             Self::Messages(prompt) => prompt.see_texts(see),
             Self::Sized => {}
@@ -273,6 +285,8 @@ impl<'b> Prompt<'b> {
             Self::GeminiEmbeddings(prompt) => Prompt::GeminiEmbeddings(prompt.without_texts(take)),
             Self::OllamaChat(prompt) => Prompt::OllamaChat(prompt.without_texts(take)),
             Self::OllamaGenerate(prompt) => Prompt::OllamaGenerate(prompt.without_texts(take)),
+            Self::CohereEmbed(prompt) => Prompt::CohereEmbed(prompt.without_texts(take)),
+            Self::Rerank(prompt) => Prompt::Rerank(prompt.without_texts(take)),
             Self::Sized => Prompt::Sized,
         }
     }
@@ -289,6 +303,8 @@ impl<'b> Prompt<'b> {
             Self::GeminiEmbeddings(_) => name == "requests",
             Self::OllamaChat(_) => matches!(name, "messages" | "tools"),
             Self::OllamaGenerate(_) => matches!(name, "prompt" | "suffix" | "context"),
+            Self::CohereEmbed(_) => matches!(name, "texts" | "inputs"),
+            Self::Rerank(_) => matches!(name, "documents" | "texts"),
             Self::Sized => false,
         }
     }
@@ -304,6 +320,8 @@ impl<'b> Prompt<'b> {
             | Self::Embeddings(_)
             | Self::GeminiEmbeddings(_)
             | Self::OllamaGenerate(_)
+            | Self::CohereEmbed(_)
+            | Self::Rerank(_)
             | Self::Sized => None,
         }
     }
@@ -316,7 +334,12 @@ impl<'b> Prompt<'b> {
             }
             Self::GeminiEmbeddings(prompt) => prompt.content(),
             Self::Responses(prompt) => prompt.content(),
-            Self::Completions(_) | Self::Embeddings(_) | Self::OllamaGenerate(_) | Self::Sized => {
+            Self::Completions(_)
+            | Self::Embeddings(_)
+            | Self::OllamaGenerate(_)
+            | Self::CohereEmbed(_)
+            | Self::Rerank(_)
+            | Self::Sized => {
                 return false;
             }
         };
@@ -326,7 +349,9 @@ impl<'b> Prompt<'b> {
     /// How many prompts a suffix is added to.
     pub(super) fn suffixes(&self) -> u64 {
         match self {
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => prompt.prompts(),
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
+                prompt.prompts()
+            }
             _ => 1,
         }
     }
@@ -336,10 +361,12 @@ impl<'b> Prompt<'b> {
     pub(super) fn beside_text(&self, model: &str, functions: u64, unknown: Option<u64>) -> Tally {
         let content = match self {
             Self::Chat(prompt) | Self::OllamaChat(prompt) => prompt.content(),
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) => {
+            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
                 return prompt.beside_text(model, unknown);
             }
-            Self::Embeddings(prompt) => return prompt.beside_text(model, unknown),
+            Self::Embeddings(prompt) | Self::CohereEmbed(prompt) => {
+                return prompt.beside_text(model, unknown);
+            }
             Self::Responses(prompt) => prompt.content(),
             Self::Messages(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => {
                 prompt.content()
@@ -358,6 +385,8 @@ impl<'b> Prompt<'b> {
             | Self::Embeddings(_)
             | Self::GeminiEmbeddings(_)
             | Self::OllamaGenerate(_)
+            | Self::CohereEmbed(_)
+            | Self::Rerank(_)
             | Self::Sized => Units::ZERO,
         };
         Tally { structure, images, others }

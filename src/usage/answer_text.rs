@@ -101,12 +101,20 @@ impl<'b> Accept<'b> for AnswerText {
                 append(&mut place.arguments, arguments);
                 append(&mut place.content, text);
             }),
+            "arguments" => {
+                let mut given = Given::default();
+                // Of a value that breaks off, everything before the fault counts.
+                let read = lenient::offer(object, &mut given);
+                append(&mut self.arguments, given.0.clone());
+                append(&mut self.content, given.0);
+                read
+            }
             "partial_json" => self.inner(object, |place, text, _, _| {
                 append(&mut place.arguments, text.clone());
                 append(&mut place.content, text);
             }),
-            "input" | "arguments" => {
-                // Anthropic's input and Ollama's arguments are objects: their text is the JSON itself.
+            "input" => {
+                // Anthropic's input is an object: its text is the JSON itself.
                 let json = lenient::raw(object)?;
                 let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
                 append(&mut self.arguments, text.clone());
@@ -120,6 +128,33 @@ impl<'b> Accept<'b> for AnswerText {
     fn end(&mut self) {
         self.has_begun = true;
         self.end_object();
+    }
+}
+
+/// Arguments of a call: a string of JSON, or the object itself, which is Ollama's.
+#[derive(Default)]
+struct Given(String);
+
+impl<'b> Accept<'b> for Given {
+    fn string(&mut self, text: Cow<'b, str>) {
+        append(&mut self.0, text.into_owned());
+    }
+
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, self)
+    }
+
+    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        let value = lenient::raw(object)?;
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push_str(&serde_json::Value::from(name).to_string());
+        self.0.push(':');
+        self.0.push_str(value);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
     }
 }
 
@@ -177,6 +212,8 @@ mod tests {
             (r#"{"content":null,"reasoning":"","name":"f"}"#, ("f", false)),
             (r#"{"name":"f","input":{"a": 1}}"#, (r#"f{"a": 1}"#, false)),
             (r#"{"name":"f","input":"a\n"}"#, ("fa\n", false)),
+            (r#"{"name":"f","arguments":{"a": 1,"b":[{}]}}"#, (r#"f{"a":1,"b":[{}]}"#, false)),
+            (r#"{"name":"f","arguments":{}}"#, ("f{}", false)),
             (r#"{"reasoning":"a","content":"b","conte"#, ("ab", true)),
             (r#"{"content":[{"text":"a"},{"text":"b"},"#, ("ab", false)),
             (r#""a""#, ("a", false)),

@@ -236,7 +236,7 @@ impl<'b> Accept<'b> for Content<'b> {
                 self.take_told(text);
                 read
             }
-            "usage" | "usageMetadata" => {
+            "usage" | "usageMetadata" | "meta" => {
                 let mut report = Report::default();
                 let read = report.take(object);
                 self.report(None, &report);
@@ -299,7 +299,7 @@ impl<'b> Accept<'b> for Told<'_> {
             ("usage", _) => self.elsewhere.take(object),
             ("content" | "thinking" | "tool_calls" | "tool_plan", "message") => {
                 self.text.has_begun = true;
-                self.text.member_as_written(name, object)
+                self.text.member_as_written(if name == "tool_plan" { "text" } else { name }, object)
             }
             _ => lenient::skip(object),
         }

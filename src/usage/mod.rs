@@ -22,6 +22,7 @@ mod bill;
 mod body;
 mod chat;
 mod choice;
+mod cohere;
 mod end_reason;
 mod failure;
 mod framing;
@@ -237,6 +238,7 @@ impl ResponseReader {
     /// - For a stream of responses, with `response.completed`, `response.incomplete`, `response.failed` or
     ///   `response.cancelled`.
     /// - For a stream of messages, with the `message_delta` that has a `stop_reason`, or with `message_stop`.
+    /// - For a stream of Cohere's, with `message-end`.
     /// - For a stream of Ollama's, with the line that has `done`.
     /// - For a stream of Gemini's, with the usage beside the last `finishReason`.
     pub fn push(&mut self, chunk: &[u8]) -> Option<Outcome> {

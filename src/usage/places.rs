@@ -12,6 +12,9 @@ pub const PLACES: Places = Places {
         // Ollama's.
         "prompt_eval_count",
         "eval_count",
+        // Cohere's, of embeddings and of reranking.
+        "meta.billed_units",
+        "meta.tokens",
         // Groq's.
         "x_groq.usage",
         // Kimi's, and those of some gateways.

@@ -9,7 +9,7 @@ use super::part::Part;
 use super::places::PLACES;
 use super::reported::Reported;
 use super::stream_update::StreamUpdate;
-use super::{Outcome, Reasoning, any, chat, failure, gemini, messages, ollama, responses};
+use super::{Outcome, Reasoning, any, chat, cohere, failure, gemini, messages, ollama, responses};
 use crate::codec::broken_off;
 use crate::codec::lenient;
 use crate::codec::sse::Event;
@@ -109,6 +109,7 @@ enum Format {
     Messages,
     Gemini,
     Ollama,
+    Cohere,
     /// None of these.
     Any,
 }
@@ -121,6 +122,7 @@ impl Format {
             Endpoint::Messages => Self::Messages,
             Endpoint::Gemini | Endpoint::GeminiEmbeddings => Self::Gemini,
             Endpoint::OllamaChat | Endpoint::OllamaGenerate => Self::Ollama,
+            Endpoint::CohereChat | Endpoint::CohereEmbed | Endpoint::Rerank => Self::Cohere,
             Endpoint::Other(_) => Self::Any,
         }
     }
@@ -132,6 +134,7 @@ impl Format {
             Self::Messages => messages::read(data),
             Self::Gemini => gemini::read(data),
             Self::Ollama => ollama::read(data),
+            Self::Cohere => cohere::read(data),
             Self::Any => any::read(data),
         }
     }
@@ -238,7 +241,14 @@ impl Answer {
 
     /// The content of an event's data, in the first format that it fits.
     fn update_in(&mut self, data: &str) -> Option<StreamUpdate> {
-        let others = [Format::Chat, Format::Responses, Format::Messages, Format::Gemini, Format::Ollama];
+        let others = [
+            Format::Chat,
+            Format::Responses,
+            Format::Messages,
+            Format::Gemini,
+            Format::Ollama,
+            Format::Cohere,
+        ];
         let formats = iter::once(self.format).chain(others);
         let tried = if self.is_known || self.format == Format::Any { 1 } else { usize::MAX };
         let (format, update) = formats.take(tried).find_map(|format| Some((format, format.read(data)?)))?;

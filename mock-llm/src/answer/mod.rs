@@ -3,6 +3,7 @@
 //! This module plans an answer in terms that all formats share; one module for each format writes it.
 
 mod chat;
+mod cohere;
 mod completions;
 pub(crate) mod compress;
 mod embeddings;
@@ -62,6 +63,9 @@ struct Fields {
     /// The same of Ollama.
     #[serde(default)]
     options: Options,
+    /// Of Cohere's embeddings: several texts.
+    #[serde(default)]
+    texts: Value,
     /// Of Gemini's embeddings: several contents.
     #[serde(default)]
     requests: Value,
@@ -122,6 +126,9 @@ enum Format {
     Gemini,
     GeminiEmbeddings,
     Ollama(ollama::Kind),
+    Cohere,
+    CohereEmbeddings,
+    Rerank,
 }
 
 /// How a stream is written.
@@ -177,6 +184,12 @@ impl Format {
             Self::Gemini
         } else if path.ends_with(":embedContent") || path.ends_with(":batchEmbedContents") {
             Self::GeminiEmbeddings
+        } else if path.ends_with("/v2/chat") {
+            Self::Cohere
+        } else if path.ends_with("/v2/embed") {
+            Self::CohereEmbeddings
+        } else if path.ends_with("/rerank") {
+            Self::Rerank
         } else if path.ends_with("/api/chat") {
             Self::Ollama(ollama::Kind::Chat)
         } else if path.ends_with("/api/generate") {
@@ -196,7 +209,15 @@ impl Format {
             Self::Gemini => gemini::body(plan),
             Self::GeminiEmbeddings => gemini::embeddings(plan),
             Self::Ollama(kind) => kind.body(plan),
+            Self::Cohere => cohere::body(plan),
+            Self::CohereEmbeddings => cohere::embeddings(plan),
+            Self::Rerank => cohere::ranking(plan),
         }
+    }
+
+    /// Whether its answers are text.
+    const fn has_text(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::GeminiEmbeddings | Self::CohereEmbeddings | Self::Rerank)
     }
 
     /// The events of a stream, each with what is between it and the next.
@@ -210,6 +231,9 @@ impl Format {
             Self::Gemini => framing.write(&gemini::chunks(plan)),
             Self::GeminiEmbeddings => vec![gemini::embeddings(plan).to_string()],
             Self::Ollama(kind) => framing.write(&kind.lines(plan)),
+            Self::Cohere => framing.write(&cohere::events(plan)),
+            Self::CohereEmbeddings => vec![cohere::embeddings(plan).to_string()],
+            Self::Rerank => vec![cohere::ranking(plan).to_string()],
         }
     }
 }
@@ -248,8 +272,7 @@ impl Answer {
     }
 
     fn of(format: Format, framing: Framing, fields: Fields, bytes: usize, behaviour: &Behaviour) -> Self {
-        let streamed =
-            fields.stream == Some(true) && !matches!(format, Format::Embeddings | Format::GeminiEmbeddings);
+        let streamed = fields.stream == Some(true) && format.has_text();
         let plan = Plan::new(format, fields, streamed, bytes, behaviour);
         let events: Vec<Bytes> = if streamed {
             format.events(&plan, framing).into_iter().map(Bytes::from).collect()
@@ -273,7 +296,8 @@ impl Plan {
             Format::Chat => fields.n.unwrap_or(1),
             Format::Completions => fields.n.unwrap_or(1).saturating_mul(texts(&fields.prompt)),
             Format::Embeddings => texts(&fields.input),
-            Format::Responses | Format::Messages | Format::Ollama(_) => 1,
+            Format::Responses | Format::Messages | Format::Ollama(_) | Format::Cohere | Format::Rerank => 1,
+            Format::CohereEmbeddings => texts(&fields.texts),
             Format::Gemini => fields.config.candidate_count.unwrap_or(1),
             Format::GeminiEmbeddings => texts(&fields.requests),
         }
@@ -282,7 +306,7 @@ impl Plan {
         let predicted = fields.options.num_predict.and_then(|most| u64::try_from(most).ok());
         let cap = cap.or(fields.config.max_output_tokens).or(predicted);
         let words = match format {
-            Format::Embeddings | Format::GeminiEmbeddings => 0,
+            _ if !format.has_text() => 0,
             _ => behaviour
                 .completion_tokens
                 .unwrap_or_else(|| DEFAULT_COMPLETION_TOKENS.min(cap.unwrap_or(DEFAULT_COMPLETION_TOKENS))),

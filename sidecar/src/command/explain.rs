@@ -155,6 +155,9 @@ const fn format_name(endpoint: Endpoint) -> &'static str {
         Endpoint::Gemini | Endpoint::GeminiEmbeddings => "gemini",
         Endpoint::OllamaChat => "ollama_chat",
         Endpoint::OllamaGenerate => "ollama_generate",
+        Endpoint::CohereChat => "cohere_chat",
+        Endpoint::CohereEmbed => "cohere_embed",
+        Endpoint::Rerank => "rerank",
         Endpoint::Other(_) => "count",
     }
 }

@@ -31,6 +31,12 @@ pub enum Endpoint {
     OllamaChat,
     /// Their bodies are read as those of Ollama's `/api/generate`.
     OllamaGenerate,
+    /// Their bodies are read as those of Cohere's `/v2/chat`.
+    CohereChat,
+    /// Their bodies are read as those of Cohere's `/v2/embed`.
+    CohereEmbed,
+    /// Their bodies have a query and documents, of which the answer is an order.
+    Rerank,
     /// They are requests without tokens.
     Moderations,
     /// Limits count them as requests, by the size of a JSON body, and by the usage that the answer reports. Those that

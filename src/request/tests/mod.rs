@@ -1,5 +1,6 @@
 //! Valid and malformed requests, and the counts that OpenAI publishes.
 
+mod cohere;
 mod content;
 mod formats;
 mod gemini;
@@ -333,7 +334,11 @@ fn what_servers_put_into_a_prompt_beside_its_messages_counts_as_text() {
     let hi = json!([{"role": "user", "content": "hi"}]);
     let with = |endpoint, name: &str, value: &Value| {
         let prompt = match endpoint {
-            Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::OllamaChat => "messages",
+            Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::OllamaChat | Endpoint::CohereChat => {
+                "messages"
+            }
+            Endpoint::CohereEmbed => "texts",
+            Endpoint::Rerank => "documents",
             Endpoint::Completions | Endpoint::OllamaGenerate => "prompt",
             Endpoint::Embeddings | Endpoint::Responses | Endpoint::Other(_) => "input",
             Endpoint::Gemini | Endpoint::GeminiEmbeddings => "contents",
@@ -542,8 +547,14 @@ fn value() -> impl Strategy<Value = Value> {
 
 /// The least that any body costs: completions and embeddings of nothing cost nothing, and every chat has a reply.
 fn least(endpoint: Endpoint) -> u64 {
-    let may_be_nothing =
-        [Endpoint::Completions, Endpoint::Embeddings, Endpoint::GeminiEmbeddings, Endpoint::OllamaGenerate];
+    let may_be_nothing = [
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::GeminiEmbeddings,
+        Endpoint::OllamaGenerate,
+        Endpoint::CohereEmbed,
+        Endpoint::Rerank,
+    ];
     u64::from(!may_be_nothing.contains(&endpoint))
 }
 
@@ -558,6 +569,9 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         Endpoint::GeminiEmbeddings,
         Endpoint::OllamaChat,
         Endpoint::OllamaGenerate,
+        Endpoint::CohereChat,
+        Endpoint::CohereEmbed,
+        Endpoint::Rerank,
     ])
 }
 

@@ -57,7 +57,8 @@ fn a_body_that_breaks_off_is_charged_for_what_came() {
         // Output may be where this reader does not look.
         (r#"{"id":"c","prompt_filter_results":[{"prompt_index":0}],"choi"#, Outcome::Failed),
         (r#"{"id":"c","other":{},"rest":[],"choi"#, Outcome::Failed),
-        (r#"{"id":"c","message":{"role":"assistant","content":[{"text":"Hel"#, Outcome::Unknown),
+        (r#"{"id":"c","reply":{"role":"assistant","content":[{"text":"Hel"#, Outcome::Unknown),
+        (r#"{"id":"c","message":{"role":"assistant","content":[{"text":"Hel"#, counted("Hel")),
         (r#"{"generations":[{"text":"Hel"#, Outcome::Unknown),
         (
             "{\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n{\"choices\":[{\"delta\":{\"content\":\" world\"}}]}",

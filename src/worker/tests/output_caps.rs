@@ -159,6 +159,34 @@ fn a_large_body_gets_a_maximum_too() {
 }
 
 #[test]
+fn the_other_formats_have_their_own_members_and_errors() {
+    let limits = json!({"default": {"rpm": 9, "max_output_tokens": 100}});
+    let clamps = json!({"default": {"rpm": 9, "max_output_tokens": 100, "clamp": true}});
+    for (path, cap, error) in [
+        ("/api/chat", "/options/num_predict", "/error"),
+        ("/api/generate", "/options/num_predict", "/error"),
+        ("/v2/chat", "/max_tokens", "/message"),
+    ] {
+        let members = |most: u64| match cap {
+            "/max_tokens" => json!({"prompt": "hi", "max_tokens": most}),
+            _ => json!({"prompt": "hi", "options": {"num_predict": most, "seed": 1}}),
+        };
+        let (status, body) = once(&limits, path, members(101)).unwrap_err();
+        assert_eq!((status, body.pointer(error).unwrap().is_string()), (400, true), "{path} {body}");
+        assert!(once(&limits, path, members(100)).is_ok(), "{path}");
+        assert_eq!(once(&clamps, path, members(101)).unwrap().pointer(cap), Some(&json!(100)), "{path}");
+        assert_eq!(
+            once(&clamps, path, json!({"prompt": "hi"})).unwrap().pointer(cap),
+            Some(&json!(100)),
+            "{path}"
+        );
+    }
+    for path in ["/v2/embed", "/v2/rerank"] {
+        assert!(once(&limits, path, json!({"max_tokens": 101})).is_ok(), "{path} has no output");
+    }
+}
+
+#[test]
 fn what_cannot_be_lowered_is_refused() {
     let limits = json!({"default": {"rpm": 9, "max_output_tokens": 100, "clamp": true}});
     let thinks = json!({"max_tokens": 4096, "thinking": {"type": "enabled", "budget_tokens": 100}});

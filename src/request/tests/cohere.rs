@@ -1,0 +1,66 @@
+//! Requests to Cohere's API, and to rerank.
+
+use super::*;
+
+fn tokens(texts: &[&str]) -> u64 {
+    texts.iter().map(|text| tokenizer(None).count(text)).sum()
+}
+
+/// The tokens of a request to `endpoint` with this body.
+fn input(endpoint: Endpoint, body: &Value) -> u64 {
+    let text = body.to_string();
+    let body = Body::new(text.as_bytes());
+    let request = Request::read(endpoint, &body);
+    assert_eq!(request.fault, None);
+    let tokenizer = tokenizer(None);
+    let tokens = request.text_tokens(&Meter::unlimited(tokenizer));
+    request.input_tokens(tokens, Some("command-a-03-2025"), tokenizer)
+}
+
+#[test]
+fn a_chat_is_its_messages_its_tools_and_its_documents() {
+    let messages = json!([{"role": "user", "content": "Hello!"}]);
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let plain = input(Endpoint::CohereChat, &json!({"messages": messages}));
+    for (name, value, is_in_prompt) in [
+        ("documents", json!([{"data": {"text": "a document of words"}}]), true),
+        ("response_format", json!({"type": "json_object", "schema": schema}), true),
+        ("tools", json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]), true),
+        ("safety_mode", json!("CONTEXTUAL"), false),
+        ("stop_sequences", json!(["a long stop sequence"]), false),
+        ("citation_options", json!({"mode": "accurate"}), false),
+    ] {
+        let tokens = input(Endpoint::CohereChat, &json!({"messages": messages, name: value}));
+        assert_eq!(tokens > plain, is_in_prompt, "{name}: {tokens}, {plain}");
+    }
+    let body = json!({"messages": messages, "max_tokens": 30}).to_string();
+    assert_eq!(read_at(Endpoint::CohereChat, body.as_bytes()).1, Some(30));
+}
+
+#[test]
+fn embeddings_are_of_texts_images_and_both() {
+    let of = |body: Value| input(Endpoint::CohereEmbed, &body);
+    let two = tokens(&["Hello!"]) + tokens(&["Bye"]);
+    assert_eq!(of(json!({"texts": ["Hello!", "Bye"], "input_type": "search_document"})), two);
+    let parts = json!([{"type": "text", "text": "Hello!"}, {"type": "text", "text": "Bye"}]);
+    assert_eq!(of(json!({"inputs": [{"content": parts}]})), two);
+    let pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ";
+    let image = of(json!({"images": [pixel], "input_type": "image"}));
+    assert!(image > 0);
+    let parts = json!([{"type": "image_url", "image_url": {"url": pixel}}, {"type": "text", "text": "Bye"}]);
+    assert_eq!(of(json!({"inputs": [{"content": parts}]})), image + tokens(&["Bye"]));
+    assert_eq!(read_at(Endpoint::CohereEmbed, br#"{"texts":["hi"],"max_tokens":9}"#).1, Some(0));
+}
+
+#[test]
+fn a_query_is_read_with_each_document() {
+    let of = |body: Value| input(Endpoint::Rerank, &body);
+    let (query, one, two) = (tokens(&["What is it?"]), tokens(&["a first text"]), tokens(&["another"]));
+    let both = 2 * query + one + two;
+    let documents = json!(["a first text", "another"]);
+    assert_eq!(of(json!({"query": "What is it?", "documents": documents, "top_n": 1})), both);
+    let objects = json!([{"text": "a first text", "id": "a long id of words"}, {"text": "another"}]);
+    assert_eq!(of(json!({"query": "What is it?", "documents": objects, "return_documents": true})), both);
+    assert_eq!(of(json!({"query": "What is it?", "texts": ["another"]})), query + two);
+    assert_eq!(read_at(Endpoint::Rerank, br#"{"query":"a","documents":["b"],"max_tokens":9}"#).1, Some(0));
+}
