@@ -15,7 +15,7 @@ use crate::config::{Config, Fingerprint, Store};
 use crate::identity::RequestView;
 use crate::quantity::Millis;
 use crate::request::BodyEdit;
-use crate::session::{Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
+use crate::session::{Amended, Directive, Effects, Event, HeaderEdits, ResponseFlags, ResponseView};
 use crate::store::Failure;
 use crate::store::local::SharedData;
 use crate::store::roll::{Seat, Vm};
@@ -292,6 +292,7 @@ impl Running {
                     if let Some(edit) = &effects.body {
                         edit_request_body(edit);
                     }
+                    amend(&effects.amended, None);
                     write_log(effects.log);
                     match effects.directive {
                         Some(Directive::Continue) => drop(hostcalls::resume_http_request()),
@@ -510,6 +511,7 @@ impl Stream {
             (Message::Response, Some(edit)) => edit_body(BufferType::HttpResponseBody, edit),
             (_, None) => {}
         }
+        amend(&effects.amended, current.and_then(|current| current.headers.get()));
         write_log(effects.log);
         if effects.wake {
             self.wake.post();
@@ -740,9 +742,44 @@ fn edit_request_body(edit: &BodyEdit) {
     edit_body(BufferType::HttpRequestBody, edit);
 }
 
-/// Replaces the beginning of a buffer. docs/envoy.md#response-chunks: the buffer of a response has one chunk.
+/// Replaces a part of a buffer. docs/envoy.md#response-chunks: the buffer of a response has one chunk.
+/// docs/envoy.md#edits-of-buffers: Envoy replaces none but the first bytes, so those before the part go with it.
 fn edit_body(buffer: BufferType, edit: &BodyEdit) {
-    let _ = hostcalls::set_buffer(buffer, 0, edit.replaced, &edit.with);
+    let BodyEdit { after, replaced, ref with } = *edit;
+    if after == 0 {
+        let _ = hostcalls::set_buffer(buffer, 0, replaced, with);
+        return;
+    }
+    let mut bytes = buffer_part(buffer, 0..after);
+    // Without them, nothing can be replaced.
+    if bytes.len() == after {
+        bytes.extend_from_slice(with);
+        let _ = hostcalls::set_buffer(buffer, 0, after.saturating_add(replaced), &bytes);
+    }
+}
+
+/// Changes a request that is held, for a limit over which it goes on. `known` are its headers, if they were read.
+/// docs/envoy.md#routes-are-chosen-before-filters: Envoy has chosen the route by what the client sent, and chooses anew
+/// only if its choice is cleared.
+fn amend(amended: &Amended, known: Option<&HeaderMap>) {
+    if let Some(edit) = &amended.model {
+        edit_request_body(edit);
+    }
+    let map = MapType::HttpRequestHeaders;
+    let mut has_changed = false;
+    for (name, value) in &amended.routes {
+        let is_there = || match known {
+            Some(headers) => headers.names().any(|known| known == name.as_bytes()),
+            None => header(map, name).is_some(),
+        };
+        if value.is_some() || is_there() {
+            let value = value.as_ref().map(|value| value.as_bytes());
+            has_changed |= hostcalls::set_map_value_bytes(map, name, value).is_ok();
+        }
+    }
+    if has_changed {
+        let _ = hostcalls::call_foreign_function("clear_route_cache", None);
+    }
 }
 
 /// Writes fields for the access log into the current stream. docs/envoy.md#filter-state: a property that the filter

@@ -11,6 +11,7 @@ use super::secret::Secret;
 use super::store::Store;
 use crate::identity::Identity;
 use crate::policy::limit::{Enforcement, Metric};
+use crate::policy::on_limit::Continuation;
 use crate::policy::{Grant, Group, LimitSet, Name, Named, Policy, Shared};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -46,6 +47,13 @@ impl Catalogue {
         let of_groups = self.groups.values().map(|group| group.limit_set());
         let mut sets = of_plans.chain(of_groups).chain([self.shared.limit_set()]);
         sets.any(|set| set.limits(|found| found == metric))
+    }
+
+    /// How requests go on that are over a limit of a plan, of a group or of all requests.
+    pub(super) fn continuations(&self) -> impl Iterator<Item = &Arc<Continuation>> {
+        let of_plans = self.plans.values().map(|plan| &**plan);
+        let of_groups = self.groups.values().map(|group| group.limit_set());
+        of_plans.chain(of_groups).chain([self.shared.limit_set()]).flat_map(LimitSet::continuations)
     }
 
     /// The plan that is `chosen` by the configuration at `path`, with its name, or a plan without limits if none is.
@@ -109,7 +117,7 @@ pub(super) fn own_limits(
     if given.are_none() && terms.are_none() && !is_in_group {
         problems.expected(path, "at least one limit", "none");
     }
-    let set = limit_set(given, terms, Enforcement::default(), path, problems);
+    let set = limit_set(given, terms, &Enforcement::default(), path, problems);
     check_clamp(terms, set.output.most.is_some(), path, problems);
     set
 }

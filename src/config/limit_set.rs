@@ -2,10 +2,12 @@
 
 use super::document::Number;
 use super::error::{Path, Problems};
+use super::on_limit::on_limit;
 use super::pattern;
 use super::raw;
 use super::windows::{self, Bound};
 use crate::policy::limit::{Enforcement, Limit, Metric, Part};
+use crate::policy::on_limit::OnLimit;
 use crate::policy::{LimitSet, ModelAccess, ModelLimits, OutputCap, Slot};
 use crate::quantity::{MAX_EXACT, MILLION, Millis};
 use std::collections::BTreeMap;
@@ -39,14 +41,14 @@ impl raw::Limits<'_> {
 pub(super) fn limit_set(
     general: raw::Limits<'_>,
     terms: raw::Terms<'_>,
-    outer: Enforcement,
+    outer: &Enforcement,
     path: &Path<'_>,
     problems: &mut Problems,
 ) -> LimitSet {
-    let enforcement = OwnEnforcement::of(general, path, problems).over(outer);
-    let general = limits(general, enforcement, None, path, problems);
+    let enforcement = OwnEnforcement::of(general, path, problems).within(outer, path, problems);
+    let general = limits(general, &enforcement, None, path, problems);
     let models =
-        model_limits(terms.models, enforcement, Naming::WithPattern, &path.member("models"), problems);
+        model_limits(terms.models, &enforcement, Naming::WithPattern, &path.member("models"), problems);
     let (access, output) = (model_access(terms, path, problems), output_cap(terms, path, problems));
     LimitSet { general, models, access, output, enforcement }
 }
@@ -82,19 +84,19 @@ pub(super) fn shared(
     problems: &mut Problems,
 ) -> LimitSet {
     let models =
-        model_limits(models, Enforcement::default(), Naming::ByMetric, &root.member("models"), problems);
+        model_limits(models, &Enforcement::default(), Naming::ByMetric, &root.member("models"), problems);
     let global_path = root.member("global");
-    let enforcement =
-        OwnEnforcement::of(global.limits(), &global_path, problems).over(Enforcement::default());
-    let general = limits(global.limits(), enforcement, None, &global_path, problems);
+    let own = OwnEnforcement::of(global.limits(), &global_path, problems);
+    let enforcement = own.within(&Enforcement::default(), &global_path, problems);
+    let general = limits(global.limits(), &enforcement, None, &global_path, problems);
     LimitSet { general, models, enforcement, ..LimitSet::default() }
 }
 
 /// The enforcement that limits set themselves.
-#[derive(Clone, Copy)]
 pub(super) struct OwnEnforcement {
     dry_run: Option<bool>,
     max_wait: Option<Millis>,
+    on_limit: Option<OnLimit>,
     warn_at: Option<Part>,
 }
 
@@ -105,21 +107,33 @@ impl OwnEnforcement {
             .max_wait_ms
             .and_then(|number| problems.whole(&path.member("max_wait_ms"), number, 0..=MAX_WAIT.get()));
         let warn_at = warn_at(given.warn_at, path, problems);
-        Self { dry_run: given.dry_run, max_wait: max_wait.map(Millis::new), warn_at }
+        let on_limit = on_limit(given.on_limit, path, problems);
+        Self { dry_run: given.dry_run, max_wait: max_wait.map(Millis::new), on_limit, warn_at }
     }
 
     /// Whether it sets nothing.
-    pub(super) const fn is_none(self) -> bool {
-        self.dry_run.is_none() && self.max_wait.is_none() && self.warn_at.is_none()
+    pub(super) const fn is_none(&self) -> bool {
+        self.dry_run.is_none() && self.max_wait.is_none() && self.on_limit.is_none() && self.warn_at.is_none()
     }
 
     /// The enforcement in effect: `outer` where these limits set none.
-    pub(super) fn over(self, outer: Enforcement) -> Enforcement {
+    pub(super) fn over(&self, outer: &Enforcement) -> Enforcement {
         Enforcement {
             dry_run: self.dry_run.unwrap_or(outer.dry_run),
             max_wait: self.max_wait.unwrap_or(outer.max_wait),
+            on_limit: self.on_limit.clone().unwrap_or_else(|| outer.on_limit.clone()),
             warn_at: self.warn_at.or(outer.warn_at),
         }
+    }
+
+    /// The same, of the limits or the window at `path`: whoever says that requests wait says how long.
+    fn within(&self, outer: &Enforcement, path: &Path<'_>, problems: &mut Problems) -> Enforcement {
+        let enforcement = self.over(outer);
+        if self.on_limit == Some(OnLimit::Wait) && enforcement.max_wait.is_zero() {
+            let expected = "\"max_wait_ms\" beside it, or in what it belongs to";
+            problems.expected(&path.member("on_limit"), expected, "none");
+        }
+        enforcement
     }
 }
 
@@ -139,7 +153,7 @@ enum Naming {
 
 fn model_limits(
     models: &BTreeMap<String, raw::ModelLimits>,
-    outer: Enforcement,
+    outer: &Enforcement,
     naming: Naming,
     path: &Path<'_>,
     problems: &mut Problems,
@@ -155,8 +169,8 @@ fn model_limits(
             Naming::WithPattern => Some(text.as_str()),
             Naming::ByMetric => None,
         };
-        let enforcement = OwnEnforcement::of(given, &path, problems).over(outer);
-        ModelLimits { pattern, limits: limits(given, enforcement, prefix, &path, problems) }
+        let enforcement = OwnEnforcement::of(given, &path, problems).within(outer, &path, problems);
+        ModelLimits { pattern, limits: limits(given, &enforcement, prefix, &path, problems) }
     };
     models.iter().map(of_pattern).collect()
 }
@@ -164,7 +178,7 @@ fn model_limits(
 /// Builds one list of limits. No two may limit the same metric over the same window.
 fn limits(
     given: raw::Limits<'_>,
-    enforcement: Enforcement,
+    enforcement: &Enforcement,
     pattern: Option<&str>,
     path: &Path<'_>,
     problems: &mut Problems,
@@ -187,18 +201,20 @@ fn limits(
         let path = path.member(field);
         let bound = amount.and_then(|amount| windows::shorthand(amount, length, &path, problems));
         if let Some(bound) = bound {
-            add(metric, bound, enforcement, &path, problems);
+            add(metric, bound, enforcement.clone(), &path, problems);
         }
     }
     if let Some(bound) = windows::concurrency(given, path, problems) {
         let path = path.member("max_concurrency");
-        add(Metric::Concurrency, bound, enforcement, &path, problems);
+        add(Metric::Concurrency, bound, enforcement.clone(), &path, problems);
     }
     let windows_path = path.member("windows");
     for (index, raw) in given.windows.iter().enumerate() {
         let path = windows_path.element(index);
         let warn_at = warn_at(raw.warn_at, &path, problems);
-        let enforcement = OwnEnforcement { dry_run: raw.dry_run, max_wait: None, warn_at }.over(enforcement);
+        let on_limit = on_limit(raw.on_limit.as_ref(), &path, problems);
+        let own = OwnEnforcement { dry_run: raw.dry_run, max_wait: None, on_limit, warn_at };
+        let enforcement = own.within(enforcement, &path, problems);
         if let Some(bound) = windows::window(raw, &path, problems) {
             add(raw.metric.into(), bound, enforcement, &path, problems);
         }

@@ -22,6 +22,7 @@ mod limit_set;
 mod message;
 mod messages;
 mod number;
+mod on_limit;
 mod pattern;
 mod policies;
 mod query;
@@ -99,6 +100,10 @@ pub struct Config {
     prompt_estimates: PromptEstimates,
     /// Whether requests say a part of their limits.
     asks_requests: bool,
+    /// The headers by which Envoy chooses routes for requests that are over a limit.
+    route_headers: Vec<Arc<str>>,
+    /// Whether requests that are over a limit may go on for another model.
+    falls_back: bool,
 }
 
 impl Config {
@@ -158,6 +163,12 @@ impl Config {
             problems.expected(&root.member("prices"), expected, "none");
         }
         let asks_requests = keys.values().chain(&default).any(Grant::asks_requests);
+        let of_grants = keys.values().chain(&default).flat_map(Grant::continuations);
+        let continuations: Vec<_> = catalogue.continuations().chain(of_grants).map(|it| &**it).collect();
+        let claims: Vec<_> = keys.values().chain(&default).flat_map(Grant::claims).map(|it| &**it).collect();
+        let all = continuations.iter().copied();
+        let route_headers = on_limit::route_headers(all, &sources, &claims, &mut problems);
+        let falls_back = continuations.iter().any(|it| it.model.is_some());
         // Each part that could not be built has been reported as a problem.
         let (Some(store), Some(default), Some(accounting)) = (store, default, accounting) else {
             return Err(problems.into());
@@ -191,6 +202,8 @@ impl Config {
             inspect,
             prompt_estimates: raw.prompt_estimates,
             asks_requests,
+            route_headers,
+            falls_back,
         })
     }
 
@@ -333,6 +346,21 @@ impl Config {
     /// Whether any limit is on `metric`.
     pub fn limits(&self, metric: Metric) -> bool {
         self.keys.values().chain([&self.default]).any(|grant| grant.limits(metric))
+    }
+
+    /// The headers by which Envoy chooses routes for requests that are over a limit. No client may set them.
+    pub fn route_headers(&self) -> &[Arc<str>] {
+        &self.route_headers
+    }
+
+    /// Whether requests that are over a limit may go on for another model.
+    pub const fn falls_back(&self) -> bool {
+        self.falls_back
+    }
+
+    /// Whether requests that are over a limit may go on.
+    pub fn continues(&self) -> bool {
+        self.keys.values().chain([&self.default]).any(|grant| grant.continuations().next().is_some())
     }
 
     /// Whether counts of prompts are corrected by what answers report, and there is anything to count.

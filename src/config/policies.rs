@@ -39,9 +39,9 @@ pub(super) fn policy(
     let plan_path = path.member("plan");
     let chosen_plan = Chosen::word(own.plan, &plan_path, problems);
     let plan = catalogue.plan(&chosen_plan, &plan_path, problems);
-    let outer = plan.as_ref().map_or_else(Enforcement::default, |(_, plan)| plan.enforcement);
+    let outer = plan.as_ref().map_or_else(Enforcement::default, |(_, plan)| plan.enforcement.clone());
     // Without the plan, they are checked all the same.
-    let limits = limit_set(own.limits, own.terms, outer, path, problems);
+    let limits = limit_set(own.limits, own.terms, &outer, path, problems);
     let plan = plan.map(|(name, plan)| (name, combined(plan, &limits, own, path)));
     let plans = chosen_plan.claim.map(|claim| (claim, combined_plans(&catalogue.plans, own, path)));
     let of_plans = plans.iter().flat_map(|(_, plans)| plans.values());
@@ -76,7 +76,7 @@ fn combined_plans(plans: &Named<LimitSet>, own: Own<'_>, path: &Path<'_>) -> Nam
         return Arc::clone(plans);
     }
     let each = plans.iter().map(|(name, plan)| {
-        let limits = limit_set(own.limits, own.terms, plan.enforcement, path, &mut Problems::default());
+        let limits = limit_set(own.limits, own.terms, &plan.enforcement, path, &mut Problems::default());
         (Arc::clone(name), combined(Arc::clone(plan), &limits, own, path))
     });
     Arc::new(sort::collected(each))

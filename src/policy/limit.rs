@@ -2,6 +2,7 @@
 //!
 //! [`super`] decides which limits apply to which request, and [`crate::window`] how a window counts.
 
+use super::on_limit::{Continuation, OnLimit};
 use crate::identity::{Claim, RequestView};
 use crate::quantity::{MILLION, Millis, Units};
 use crate::window::Window;
@@ -217,15 +218,35 @@ impl Part {
 }
 
 /// What happens near a limit, and to a request that does not fit under it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Enforcement {
     /// Whether the request is counted and forwarded all the same.
     pub dry_run: bool,
-    /// The longest that the request may wait until it fits. If it does not fit under several limits, the shortest of
-    /// their durations counts.
+    /// The longest that the request may wait until it fits, if it may wait.
     pub max_wait: Millis,
+    /// What becomes of the request.
+    pub on_limit: OnLimit,
     /// The part of the limit from which on its use is worth a warning.
     pub warn_at: Option<Part>,
+}
+
+impl Enforcement {
+    /// How long a request waits until it fits. If it does not fit under several limits, the shortest of their waits
+    /// counts.
+    pub fn wait(&self) -> Millis {
+        match self.on_limit {
+            OnLimit::Wait => self.max_wait,
+            OnLimit::Refuse | OnLimit::Continue(_) => Millis::ZERO,
+        }
+    }
+
+    /// How a request goes on that does not fit; none if it does not go on, or is in a dry run.
+    pub fn continues(&self) -> Option<&Arc<Continuation>> {
+        match &self.on_limit {
+            OnLimit::Continue(how) if !self.dry_run => Some(how),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::policy::candidates::Candidates;
 use crate::policy::limit::{Allowance, Enforcement, Limit, Metric};
 use crate::policy::model_access::{ForbiddenModel, ModelAccess};
+use crate::policy::on_limit::Continuation;
 use crate::policy::output_cap::{OutputCap, OutputRule};
 use crate::policy::pattern::Pattern;
 use crate::quantity::NonZeroMillis;
@@ -64,10 +65,10 @@ impl LimitSet {
     }
 
     /// These limits, with each enforcement changed by `change`.
-    pub(crate) fn with_enforcement(&self, change: impl Fn(Enforcement) -> Enforcement) -> Self {
+    pub(crate) fn with_enforcement(&self, change: impl Fn(&Enforcement) -> Enforcement) -> Self {
         let changed = |limits: &[Arc<Limit>]| {
             let changed =
-                |limit: &Arc<Limit>| Limit { enforcement: change(limit.enforcement), ..Limit::clone(limit) };
+                |limit: &Arc<Limit>| Limit { enforcement: change(&limit.enforcement), ..Limit::clone(limit) };
             limits.iter().map(changed).map(Arc::new).collect()
         };
         let of_model = |of_model: &ModelLimits| ModelLimits {
@@ -79,7 +80,7 @@ impl LimitSet {
             models: self.models.iter().map(of_model).collect(),
             access: self.access.clone(),
             output: self.output,
-            enforcement: change(self.enforcement),
+            enforcement: change(&self.enforcement),
         }
     }
 
@@ -98,7 +99,7 @@ impl LimitSet {
             models,
             access: self.access.overridden_by(&own.access),
             output: self.output.overridden_by(own.output),
-            enforcement: own.enforcement,
+            enforcement: own.enforcement.clone(),
         }
     }
 
@@ -107,10 +108,14 @@ impl LimitSet {
         self.enforces_terms() || self.all().any(|limit| !limit.enforcement.dry_run)
     }
 
-    /// Whether the body of a request decides which limits apply to it, what it costs under them, or whether it may
-    /// be.
+    /// Whether the body of a request decides which limits apply to it, what it costs under them, or whether it may be;
+    /// or may have to name another model.
     pub(crate) fn needs_body(&self) -> bool {
-        !self.models.is_empty() || self.has_terms() || self.limits(Metric::needs_tokens)
+        let names_model = |how: &Arc<Continuation>| how.model.is_some();
+        !self.models.is_empty()
+            || self.has_terms()
+            || self.limits(Metric::needs_tokens)
+            || self.continuations().any(names_model)
     }
 
     /// Whether any limit is on a metric that `which` picks.
@@ -121,6 +126,11 @@ impl LimitSet {
     /// What requests may say of the amounts of its limits.
     pub(crate) fn allowances(&self) -> impl Iterator<Item = &Arc<Allowance>> {
         self.all().filter_map(|limit| limit.allowance.as_ref())
+    }
+
+    /// How requests go on that are over one of its limits.
+    pub(crate) fn continuations(&self) -> impl Iterator<Item = &Arc<Continuation>> {
+        self.all().filter_map(|limit| limit.enforcement.continues())
     }
 
     /// Whether something is enforced that the body of a request decides on: what it costs, or whether it applies.

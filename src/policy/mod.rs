@@ -10,6 +10,7 @@ pub mod endpoints;
 pub mod limit;
 mod limit_set;
 mod model_access;
+pub mod on_limit;
 mod output_cap;
 pub mod pattern;
 pub mod status;
@@ -26,6 +27,7 @@ pub(crate) use output_cap::OutputCap;
 
 use crate::identity::{ANONYMOUS, Claim, RequestView};
 use crate::policy::limit::{Limit, Metric};
+use crate::policy::on_limit::Continuation;
 use crate::policy::pattern::Pattern;
 use crate::telemetry::series::SenderLabels;
 use crate::usage::learned_output::Sender;
@@ -105,6 +107,16 @@ impl Applied {
             limit: Arc::clone(limit),
             dry_run: limit.enforcement.dry_run,
         }
+    }
+
+    /// How a request goes on that does not fit under the limit; none if it does not, or the limit is in a dry run.
+    pub fn continues(&self) -> Option<&Arc<Continuation>> {
+        self.limit.enforcement.continues().filter(|_| !self.dry_run)
+    }
+
+    /// Whether the limit admits no request that does not fit under it.
+    pub fn refuses(&self) -> bool {
+        !self.dry_run && self.continues().is_none()
     }
 }
 
@@ -363,6 +375,15 @@ impl Grant {
             Self::Unlimited(_) | Self::Rejected => None,
         };
         policy.into_iter().flat_map(|policy| policy.claims())
+    }
+
+    /// How requests go on that are over one of its limits.
+    pub(crate) fn continuations(&self) -> impl Iterator<Item = &Arc<Continuation>> {
+        let policy = match self {
+            Self::Limited(policy) => Some(policy),
+            Self::Unlimited(_) | Self::Rejected => None,
+        };
+        policy.into_iter().flat_map(|policy| policy.possible_sets()).flat_map(LimitSet::continuations)
     }
 
     /// Whether it limits `metric`.

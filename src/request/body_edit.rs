@@ -10,9 +10,11 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// An edit of a body: replaces its first bytes.
+/// An edit of a body: replaces some of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyEdit {
+    /// The number of bytes before them, which stay.
+    pub after: usize,
     /// The number of bytes to replace.
     pub replaced: usize,
     /// The bytes that replace them.
@@ -69,7 +71,7 @@ impl NewMembers {
     /// The edit of `body`, a JSON object with members. None if it is not such an object, or nothing is to change.
     pub fn edit(&self, body: &[u8]) -> Option<BodyEdit> {
         if self.need_reading() {
-            return self.rewritten(body).map(|with| BodyEdit { replaced: body.len(), with });
+            return self.rewritten(body).map(|with| BodyEdit { after: 0, replaced: body.len(), with });
         }
         let start = body.iter().position(|byte| *byte == b'{')?;
         let members = body.get(start.saturating_add(1)..)?;
@@ -81,7 +83,7 @@ impl NewMembers {
             // Writing to a string cannot fail.
             let _ = write!(with, "\"{name}\":{value},");
         }
-        (with.len() > 1).then(|| BodyEdit { replaced: start + 1, with: with.into_bytes() })
+        (with.len() > 1).then(|| BodyEdit { after: 0, replaced: start + 1, with: with.into_bytes() })
     }
 
     /// Those that a body has not, with their values.
@@ -267,7 +269,7 @@ mod tests {
     }
 
     fn changed(body: &str, members: &NewMembers) -> Option<String> {
-        let BodyEdit { replaced, mut with } = members.edit(body.as_bytes())?;
+        let BodyEdit { replaced, mut with, .. } = members.edit(body.as_bytes())?;
         with.extend_from_slice(&body.as_bytes()[replaced..]);
         Some(String::from_utf8(with).unwrap())
     }

@@ -27,6 +27,7 @@ mod gemini;
 mod image;
 mod input;
 mod messages;
+mod model_edit;
 mod names;
 mod ollama;
 pub mod path;
@@ -44,6 +45,7 @@ pub use body::Body;
 pub use body_edit::{BodyEdit, IncludeUsage, NewCap, NewMembers, Within, thinking_budget};
 pub use cap::Cap;
 pub use endpoint::{Api, Endpoint, deployment};
+pub use model_edit::model_edit;
 pub use stream_options::{mentions_stream_options, names_stream_options};
 pub use upgrade::wants_websocket;
 

@@ -1,9 +1,11 @@
 //! Reserves what a request is expected to cost, and then forwards the request, makes it wait until it fits, or refuses
 //! it. [`super::arrival`] estimates the cost, and [`super::response`] settles it.
 
+use super::arrival::log_estimate;
 use super::context::Cx;
 use super::effects::Directive;
-use super::reservation::{OpenReservation, Reservation, Share};
+use super::fall_back::{Fallback, Passed, go_on};
+use super::reservation::{AtLimit, OpenReservation, Reservation, Share};
 use super::response::Forwarded;
 use super::{RequestFacts, Session};
 use crate::answer::refusal::{OverLimit, Refusal};
@@ -11,10 +13,13 @@ use crate::answer::units::amount;
 use crate::config::OnError;
 use crate::policy::status::LimitStatus;
 use crate::quantity::Millis;
+use crate::request::BodyEdit;
 use crate::store::local::SharedData;
 use crate::store::{Answer, Decision, HeldIn, Reserved, Wanted};
 use crate::telemetry::access_log::Field;
 use crate::telemetry::series::{Count, Distribution, Unlimited, Verdict};
+use crate::window::{Fit, WindowState};
+use std::sync::Arc;
 
 /// A request that awaits a decision.
 #[derive(Clone, Debug)]
@@ -26,6 +31,10 @@ struct Candidate {
     patience: Patience,
     /// Whether a store may have charged it in an attempt without an answer.
     may_be_charged: bool,
+    /// The request for the other models that it may be for.
+    fallbacks: Vec<Fallback>,
+    /// The limit over which it goes on for another model, and the change that its body gets.
+    fallen: Option<Box<(Passed, BodyEdit)>>,
 }
 
 /// Whether a request that does not fit waits until it does.
@@ -61,25 +70,24 @@ pub struct Waiting {
 
 /// Reserves, unless requests of the same identity are waiting already: then the request queues behind them, unless it
 /// never fits.
+///
+/// It may go on as one of the `fallbacks` instead.
 pub(super) fn reserve<S: SharedData>(
     reservation: Reservation,
     facts: RequestFacts,
+    fallbacks: Vec<Fallback>,
     cx: &mut Cx<'_, S>,
 ) -> Session {
-    let longest_wait = reservation.longest_wait();
-    let may_wait = !longest_wait.is_zero() && !reservation.never_fits();
-    let patience = if may_wait { Patience::Fresh } else { Patience::None };
-    let bytes = facts.body_bytes;
-    let candidate = Candidate { reservation, facts, since: cx.now, patience, may_be_charged: false };
-    let queue = candidate.reservation.queue();
-    if patience == Patience::Fresh
-        && cx.shared.waiting.has(queue)
-        && cx.shared.waiting.enter(queue, cx.stream, bytes)
-    {
-        let until = cx.now + longest_wait;
-        return candidate.wait(until, until, cx);
-    }
-    candidate.reserve(cx)
+    let candidate = Candidate {
+        reservation,
+        facts,
+        since: cx.now,
+        patience: Patience::None,
+        may_be_charged: false,
+        fallbacks,
+        fallen: None,
+    };
+    candidate.begin(cx)
 }
 
 /// Gives back what the store charged for a request that ended before `answer` came.
@@ -207,10 +215,28 @@ impl Waiting {
 }
 
 impl Candidate {
+    /// Reserves for the first time, or queues.
+    fn begin<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
+        let longest_wait = self.reservation.longest_wait();
+        let may_wait = !longest_wait.is_zero() && !self.reservation.never_fits();
+        let patience = if may_wait { Patience::Fresh } else { Patience::None };
+        let candidate = Self { patience, ..self };
+        let (queue, bytes) = (candidate.reservation.queue(), candidate.facts.body_bytes);
+        if patience == Patience::Fresh
+            && cx.shared.waiting.has(queue)
+            && cx.shared.waiting.enter(queue, cx.stream, bytes)
+        {
+            let until = candidate.since + longest_wait;
+            return candidate.wait(until, until, cx);
+        }
+        candidate.reserve(cx)
+    }
+
     /// Reserves the estimate, unless a refusal is in force that holds for it.
     fn reserve<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let mut refused_unasked = Vec::new();
-        if self.patience == Patience::None {
+        // One that may fall back asks in any case: a limit that lets it may be over too.
+        if self.patience == Patience::None && self.fallbacks.is_empty() {
             if let Some(over) = self.recalled(cx) {
                 // Whoever may wait asks later, and is counted then.
                 if self.reservation.longest_wait() == Millis::default() {
@@ -248,15 +274,12 @@ impl Candidate {
     /// nobody knows the state of the whole limits, so the client sees the share.
     fn on_decision<S: SharedData>(self, decision: Decision, share: Share, cx: &mut Cx<'_, S>) -> Session {
         let Decision { held, states } = decision;
-        let statuses = self.reservation.statuses(share, &states, false);
         let Some(held) = held else {
-            if share == Share::Whole && self.patience == Patience::None {
-                cx.shared.refusals.remember(&self.reservation, &states, cx.now);
-            }
-            return match self.over_limit(statuses) {
-                Some(over) => self.wait_or_refuse(over, Some(share), cx),
-                None => self.deny(cx),
+            let candidate = match self.fall_back(share, &states, cx) {
+                Ok(session) => return session,
+                Err(candidate) => *candidate,
             };
+            return candidate.on_refusal(share, &states, cx);
         };
         if self.reservation.never_fits() {
             cx.give_back(self.reservation.clone(), held);
@@ -264,7 +287,10 @@ impl Candidate {
         }
         cx.shared.refusals.forget(&self.reservation);
         self.decided(Verdict::Admitted, Some(share), cx);
-        let in_dry_run = self.reservation.statuses(share, &states, true);
+        let shown = [AtLimit::Refuse, AtLimit::FallBack, AtLimit::Continue];
+        let statuses = self.reservation.statuses(share, &states, &shown);
+        go_on(&self.passed(share, &states), cx);
+        let in_dry_run = self.reservation.statuses(share, &states, &[AtLimit::Report]);
         warn(statuses.iter().chain(&in_dry_run), cx);
         let would_refuse = OverLimit::new(in_dry_run, None);
         let would_refuse = would_refuse.as_ref().and_then(OverLimit::by);
@@ -275,6 +301,65 @@ impl Candidate {
         }
         let would_refuse = would_refuse.map(|by| by.limit.name.to_string());
         self.forward(held, statuses, would_refuse, cx)
+    }
+
+    /// Makes a request that a store has not admitted wait, or refuses it.
+    fn on_refusal<S: SharedData>(self, share: Share, states: &[WindowState], cx: &mut Cx<'_, S>) -> Session {
+        if share == Share::Whole && self.patience == Patience::None {
+            cx.shared.refusals.remember(&self.reservation, states, cx.now);
+        }
+        match self.over_limit(self.reservation.statuses(share, states, &[AtLimit::Refuse])) {
+            Some(over) => self.wait_or_refuse(over, Some(share), cx),
+            None => self.deny(cx),
+        }
+    }
+
+    /// Reserves the request for another model, if it is over a limit that lets it go on as that.
+    fn fall_back<S: SharedData>(
+        self,
+        share: Share,
+        states: &[WindowState],
+        cx: &mut Cx<'_, S>,
+    ) -> Result<Session, Box<Self>> {
+        let mut passed = self.over(AtLimit::FallBack, share, states);
+        let found = passed.find_map(|passed| {
+            let model = passed.how.model.as_ref()?;
+            let fallback = self.fallbacks.iter().find(|fallback| fallback.model == *model)?;
+            Some((passed, fallback.clone()))
+        });
+        drop(passed);
+        let Some((passed, Fallback { model, edit, reservation, facts })) = found else {
+            return Err(Box::new(self));
+        };
+        self.leave_queue(cx);
+        self.cancel_if_charged(cx);
+        cx.log(Field::Model, model);
+        log_estimate(&reservation, cx);
+        let fallen = Some(Box::new((passed, edit)));
+        let fallbacks = Vec::new();
+        let candidate = Self { reservation, facts, may_be_charged: false, fallbacks, fallen, ..self };
+        Ok(candidate.begin(cx))
+    }
+
+    /// The limits over which the request goes on that a store has admitted.
+    fn passed(&self, share: Share, states: &[WindowState]) -> Vec<Passed> {
+        let fallen = self.fallen.iter().map(|fallen| fallen.0.clone());
+        fallen.chain(self.over(AtLimit::Continue, share, states)).collect()
+    }
+
+    /// The limits that do this with a request that does not fit under them.
+    fn over<'a>(
+        &'a self,
+        at_limit: AtLimit,
+        share: Share,
+        states: &'a [WindowState],
+    ) -> impl Iterator<Item = Passed> + 'a {
+        let lines = self.reservation.lines.iter().zip(states);
+        lines.filter(move |(line, _)| line.at_limit == at_limit).filter_map(move |(line, state)| {
+            let status = line.status(share, *state);
+            let how = line.applied.continues().filter(|_| status.state.fit != Fit::Now)?;
+            Some(Passed { status, how: Arc::clone(how) })
+        })
     }
 
     /// What is decided about the request, by a store under `share` of the limits, or by none; and how long that took if
@@ -429,6 +514,7 @@ impl Candidate {
         cx: &mut Cx<'_, S>,
     ) -> Session {
         let waited = self.leave_queue(cx);
+        cx.effects.amended.model = self.fallen.map(|fallen| fallen.1);
         cx.direct(Directive::Continue);
         let open = OpenReservation::new(self.reservation, held, cx.now).after_no_answer(self.may_be_charged);
         Session::Forwarded(Forwarded { open, statuses, would_refuse, waited, facts: self.facts })

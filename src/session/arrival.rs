@@ -6,6 +6,7 @@ use super::admission::reserve;
 use super::context::Cx;
 use super::effects::Directive;
 use super::estimate::{self, CountText};
+use super::fall_back::Leeway;
 use super::incoming::{self, Arrived, Buffer, Incoming};
 use super::output_cap::{Objections, Output};
 use super::reading::{MAX_AT_ONCE, Reading};
@@ -218,10 +219,9 @@ impl AwaitBody {
             self.refuses_output(Objections { enforced, in_dry_run: None }, &models, cx);
             return Session::Idle;
         }
-        if matches!(self.headers, RequestHeaders::Held(_))
-            && request.stream
-            && cx.stream_edits(asked.is_some()).any()
-        {
+        let others = self.others(request, &models, &output, count, bytes, cx);
+        let leeway = Leeway { has_headers: self.has_headers(), others };
+        if self.has_headers() && request.stream && cx.stream_edits(asked.is_some()).any() {
             // A compressed stream cannot be edited.
             cx.effects.headers.set.push(("accept-encoding", "identity".to_owned()));
         }
@@ -240,7 +240,7 @@ impl AwaitBody {
             spends_tokens: true,
             models,
         };
-        admit(&self.subject, facts, estimate, cx)
+        admit(&self.subject, facts, estimate, leeway, cx)
     }
 
     /// Refuses the request for the output that it asks for, if there are objections that are enforced. Returns whether
@@ -267,9 +267,14 @@ impl AwaitBody {
         is_refused
     }
 
+    /// Whether its headers are still here, and can be changed.
+    const fn has_headers(&self) -> bool {
+        matches!(self.headers, RequestHeaders::Held(_))
+    }
+
     /// Whether the body may be changed: its headers have not gone on, and have no digest of it.
     pub(super) const fn may_change_body(&self) -> bool {
-        matches!(self.headers, RequestHeaders::Held(_)) && self.authority.is_some()
+        self.has_headers() && self.authority.is_some()
     }
 
     /// The models that `request` may be for.
@@ -343,10 +348,11 @@ impl AwaitBody {
         // Nobody knows whether it asks for that.
         let background = self.endpoint == Endpoint::Responses;
         let labels = cx.labels(&self.subject);
+        let leeway = Leeway { has_headers: self.has_headers(), others: Vec::new() };
         let facts = RequestFacts::unread(self.endpoint, self.subject.sender(), labels, self.languages);
         let (request_id, body_bytes) = (self.request_id, self.size as u64);
         let facts = RequestFacts { models, background, body_bytes, request_id, ..facts };
-        admit(&self.subject, facts, estimate, cx)
+        admit(&self.subject, facts, estimate, leeway, cx)
     }
 
     /// The models that a body may be for that nobody reads.
@@ -379,22 +385,29 @@ pub(super) fn found_uncoded() -> Fault {
     Fault::whole("expected a content coding, found JSON that is in none")
 }
 
-/// Reserves the `estimate` under the limits of `subject`, unless it may not use a model that the request may be for.
+/// Reserves the `estimate` under the limits of `subject`, unless it may not use a model that the request may be for. A
+/// limit that lets the request go on does so within its `leeway`.
 /// Forwards the request if no limits apply, and reads its answer all the same if it is to be metered.
 pub(super) fn admit<S: SharedData>(
     subject: &Subject,
     facts: RequestFacts,
     estimate: Estimate,
+    leeway: Leeway,
     cx: &mut Cx<'_, S>,
 ) -> Session {
     if refuses_model(subject, &facts.models, &facts, cx) {
         return Session::Idle;
     }
-    let id = cx.shared.reservation_id();
-    let reservation = Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
-        .bounded(subject.max_new_identities())
-        .of_request(facts.request_id.clone())
-        .under(cx.config.accounting());
+    let mut reservation_of = |subject: &Subject, facts: &RequestFacts, estimate: Estimate| {
+        let id = cx.shared.reservation_id();
+        Reservation::new(id, subject.name(), subject.limits(&facts.models), estimate)
+            .bounded(subject.max_new_identities())
+            .of_request(facts.request_id.clone())
+            .under(cx.config.accounting())
+    };
+    let reservation =
+        reservation_of(subject, &facts, estimate).continuing(|how| leeway.at_limit(how, &facts.models));
+    let fallbacks = leeway.fallbacks(subject, &facts, reservation_of);
     if reservation.lines.is_empty() {
         let is_exempt = subject.is_exempt();
         let reason = if is_exempt { Unlimited::UnlimitedKey } else { Unlimited::NoLimitApplies };
@@ -423,7 +436,7 @@ pub(super) fn admit<S: SharedData>(
     log_request(subject, &facts.models, cx);
     log_estimate(&reservation, cx);
     warn_of_missing_price(&reservation, &facts.models, cx);
-    reserve(reservation, facts, cx)
+    reserve(reservation, facts, fallbacks, cx)
 }
 
 /// Refuses a request of `subject` that may be for one of `models` if it may not use that, unless that is in a dry run.
@@ -451,7 +464,7 @@ fn log_request<S: SharedData>(subject: &Subject, models: &Candidates, cx: &mut C
     }
 }
 
-fn log_estimate<S: SharedData>(reservation: &Reservation, cx: &mut Cx<'_, S>) {
+pub(super) fn log_estimate<S: SharedData>(reservation: &Reservation, cx: &mut Cx<'_, S>) {
     let (estimate, shown) = (&reservation.estimate, reservation.estimate.shown());
     if cx.shared.counts_tokens && !shown.of(Metric::TotalTokens).is_zero() {
         if !estimate.is_of_any_size() {

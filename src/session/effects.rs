@@ -4,6 +4,7 @@ use crate::answer::{Headers, Reply};
 use crate::request::BodyEdit;
 use crate::telemetry::access_log::LogFields;
 use crate::telemetry::stats::Stats;
+use std::sync::Arc;
 
 /// The effects of an event. The default leaves everything as it is.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Effects {
     pub headers: HeaderEdits,
     /// A change to the body that the event is about.
     pub body: Option<BodyEdit>,
+    /// Changes to the request, which is held, for a limit over which it goes on.
+    pub amended: Amended,
     /// Fields for the access log.
     pub log: LogFields,
     /// Metrics to add up.
@@ -34,6 +37,8 @@ impl Effects {
         self.headers.remove.extend(later.headers.remove);
         self.headers.set.extend(later.headers.set);
         self.body = later.body.or(self.body);
+        self.amended.routes.extend(later.amended.routes);
+        self.amended.model = later.amended.model.or(self.amended.model);
         self.log.extend(later.log);
         self.wake |= later.wake;
         self.work = self.work.saturating_add(later.work);
@@ -51,6 +56,16 @@ pub enum Directive {
     Pause,
     /// Answer the request with this reply.
     Reply(Reply),
+}
+
+/// Changes to a request that is held, after all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amended {
+    /// Headers by which Envoy chooses a route, each with its new value, or none if it is to be removed. Envoy then
+    /// chooses anew.
+    pub routes: Vec<(Arc<str>, Option<Arc<str>>)>,
+    /// The model in the body.
+    pub model: Option<BodyEdit>,
 }
 
 /// Changes to a header map.

@@ -286,19 +286,19 @@ fn largest_that_fits(most: u64, limits: &[Applied], cost: impl Fn(u64) -> Cost) 
     fitting.max(1)
 }
 
-/// The limits that bound a prompt: those that are enforced, or those in a dry run if none is.
+/// The limits that bound a prompt: those that refuse, or the others if none does.
 fn bounds(subject: &Subject, models: &Candidates) -> Vec<Applied> {
-    let (enforced, in_dry_run): (Vec<_>, Vec<_>) = subject
+    let (refusing, others): (Vec<_>, Vec<_>) = subject
         .limits(models)
         .filter(|applied| applied.limit.metric.is_of_prompt())
-        .partition(|applied| !applied.dry_run);
-    if enforced.is_empty() { in_dry_run } else { enforced }
+        .partition(Applied::refuses);
+    if refusing.is_empty() { others } else { refusing }
 }
 
 /// The most input that a request of `subject` for one of `models` is ever admitted with; none if nothing bounds it.
 fn most_input(subject: &Subject, models: &Candidates) -> Option<Units> {
     let bounds = subject.limits(models).filter(|applied| {
-        !applied.dry_run && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
+        applied.refuses() && matches!(applied.limit.metric, Metric::InputTokens | Metric::TotalTokens)
     });
     bounds.map(|applied| capacity(&applied)).min()
 }

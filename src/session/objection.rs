@@ -151,7 +151,7 @@ impl Objection {
         cx.effects.headers.set = vec![(":status", reply.status.to_string())];
         cx.effects.headers.set.push(("content-length", reply.body.len().to_string()));
         cx.effects.headers.set.extend(reply.headers);
-        cx.effects.body = Some(BodyEdit { replaced: body.len(), with: reply.body });
+        cx.effects.body = Some(BodyEdit { after: 0, replaced: body.len(), with: reply.body });
         cx.direct(Directive::Continue);
         Session::Idle
     }

@@ -9,7 +9,7 @@ use super::estimate;
 use super::held::Held;
 use super::incoming::Incoming;
 use super::output_cap::{Objections, Output};
-use super::reservation::{Certainty, Estimate, PromptCount, Reservation, Share};
+use super::reservation::{AtLimit, Certainty, Estimate, PromptCount, Reservation, Share};
 use crate::answer::refusal::{BadBody, Refusal};
 use crate::codec::loose_json::Fault;
 use crate::config::{Config, OutputMode};
@@ -69,10 +69,11 @@ impl Due {
         self.reservation.charges(Share::Whole)
     }
 
-    /// Each limit and whether it is in a dry run, with the states of their counters in the order of the charges.
-    pub fn statuses(&self, states: &[WindowState]) -> Vec<(LimitStatus, bool)> {
+    /// Each limit and what it does if the request does not fit, with the states of their counters in the order of the
+    /// charges.
+    pub fn statuses(&self, states: &[WindowState]) -> Vec<(LimitStatus, AtLimit)> {
         let lines = self.reservation.lines.iter().zip(states);
-        lines.map(|(line, state)| (line.status(Share::Whole, *state), line.applied.dry_run)).collect()
+        lines.map(|(line, state)| (line.status(Share::Whole, *state), line.at_limit)).collect()
     }
 }
 
@@ -336,7 +337,8 @@ impl Quote {
 }
 
 fn reservation(subject: &Subject, limits: impl Iterator<Item = Applied>, estimate: Estimate) -> Reservation {
-    Reservation::new("quote".to_owned(), subject.name(), limits, estimate)
+    let reservation = Reservation::new("quote".to_owned(), subject.name(), limits, estimate);
+    reservation.continuing(|_| AtLimit::Continue)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::arrival::{AwaitBody, found_form, found_uncoded};
 use super::context::Cx;
 use super::effects::Directive;
 use super::estimate;
+use super::fall_back::other_models;
 use super::held::{Place, Share};
 use super::incoming::{Buffer, Decoding, Incoming};
 use crate::answer::refusal::BadBody;
@@ -19,6 +20,7 @@ use crate::request::steps::{Counting, PIECE, Read, Reading as Body, STEP_WORK};
 use crate::request::{Request, TextTokens};
 use crate::store::local::SharedData;
 use crate::tokens::Tokenizer;
+use std::iter;
 use std::ops::ControlFlow;
 
 /// Bytes of memory for each byte of a body that is read: its text, its texts without escapes, and their places.
@@ -313,7 +315,13 @@ fn step_as_sent<S: SharedData>(
 /// Begins to count.
 fn count<S: SharedData>(arrival: AwaitBody, outcome: Outcome, cx: &mut Cx<'_, S>) -> Next {
     let models = outcome.models(&arrival);
-    let tokenizers = if outcome.read().is_some() { estimate::tokenizers(&models, cx) } else { Vec::new() };
+    let mut tokenizers =
+        if outcome.read().is_some() { estimate::tokenizers(&models, cx) } else { Vec::new() };
+    for other in other_models(&arrival.subject, &models, cx) {
+        let unknown = |it: &Tokenizer| !tokenizers.iter().any(|known| known.has_vocabulary_of(it));
+        let others = estimate::tokenizers(&other, cx).into_iter().filter(unknown).collect::<Vec<_>>();
+        tokenizers.extend(others);
+    }
     let counts = tokenizers.into_iter().map(Counting::new).collect();
     ControlFlow::Continue((arrival, Stage::Counting { outcome: Box::new(outcome), counts }))
 }
@@ -328,7 +336,12 @@ fn step_counting<S: SharedData>(
         && let Some(counting) = counts.iter_mut().find(|counting| !counting.is_done())
     {
         let models = outcome.models(&arrival);
-        let is_enough = estimate::is_enough(&models, &arrival.subject, cx);
+        let all = iter::once(models.clone()).chain(other_models(&arrival.subject, &models, cx));
+        let all: Vec<_> = all.collect();
+        let is_enough = |tokens| {
+            let mut each = all.iter().map(|models| estimate::is_enough(models, &arrival.subject, cx));
+            each.all(|is_enough| is_enough(tokens))
+        };
         let work = counting.step(&read.texts, STEP_WORK, is_enough);
         cx.effects.work = work;
         return ControlFlow::Continue((arrival, Stage::Counting { outcome, counts }));

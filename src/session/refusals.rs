@@ -4,10 +4,10 @@
 //! What is remembered of a counter is its state at the last refusal, and the cost that did not fit until a time that
 //! the store has named. A request that costs less may fit. Others may give back what they do not use, and limits may be
 //! raised or reset, so now and then one request asks all the same ([`ASK_EVERY`]); and what this worker gives back or
-//! admits is forgotten at once. Nothing is remembered of slots, which are free again at any time, nor of limits in a
-//! dry run. Requests that may wait always ask.
+//! admits is forgotten at once. Nothing is remembered of slots, which are free again at any time, nor of limits that
+//! refuse nothing. Requests that may wait always ask.
 
-use super::reservation::{Line, Reservation, Share};
+use super::reservation::{AtLimit, Line, Reservation, Share};
 use crate::policy::limit::Metric;
 use crate::policy::status::LimitStatus;
 use crate::quantity::{Millis, Units};
@@ -176,7 +176,7 @@ fn bound(line: &Line) -> (Units, Window) {
 }
 
 fn may_refuse(line: &Line) -> bool {
-    !line.applied.dry_run && line.applied.limit.metric != Metric::Concurrency
+    line.at_limit == AtLimit::Refuse && line.applied.limit.metric != Metric::Concurrency
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use super::background::{Record, RecordLine};
 use crate::config::Accounting;
 use crate::policy::limit::{Cost, Limit, Metric};
+use crate::policy::on_limit::Continuation;
 use crate::policy::status::LimitStatus;
 use crate::policy::{Applied, Candidates, Owner};
 use crate::pricing::Tokens;
@@ -129,6 +130,19 @@ impl Share {
     }
 }
 
+/// What a limit does to one request that does not fit under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtLimit {
+    /// It refuses the request, at once or after a wait.
+    Refuse,
+    /// It makes the request one for another model, which is reserved anew.
+    FallBack,
+    /// It admits the request, and charges it.
+    Continue,
+    /// It is in a dry run: it admits and charges the request, and says that it would have refused it.
+    Report,
+}
+
 /// A limit that applies to a request, with the units reserved under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -138,6 +152,8 @@ pub struct Line {
     pub cost: Units,
     /// The units charged so far: the reserved ones, and those of extensions.
     pub charged: Units,
+    /// What it does if the request does not fit.
+    pub at_limit: AtLimit,
     /// Whether the limit turned out to be that of another model, so that its units are given back in the end.
     is_of_another: bool,
 }
@@ -145,7 +161,8 @@ pub struct Line {
 impl Line {
     fn new(applied: Applied, estimate: &Estimate) -> Self {
         let cost = estimate.of(&applied.limit);
-        Self { applied, cost, charged: cost, is_of_another: false }
+        let at_limit = if applied.dry_run { AtLimit::Report } else { AtLimit::Refuse };
+        Self { applied, cost, charged: cost, at_limit, is_of_another: false }
     }
 
     /// Whether no window ever has room for it, however empty it is. A slot is free again whatever the request costs.
@@ -157,7 +174,7 @@ impl Line {
     /// A charge of `cost` units. Clients choose caps and upstreams report usage, in numbers of any size, and weights,
     /// prices and sums multiply them. No store takes more than [`MAX_EXACT`], so this cuts whatever goes to one.
     fn charge(&self, cost: Units) -> (Arc<str>, Charge) {
-        let Applied { scope, identity, limit, dry_run, .. } = &self.applied;
+        let Applied { scope, identity, limit, .. } = &self.applied;
         let cost = cost.min(Units::new(MAX_EXACT));
         let charge = Charge {
             identity: Arc::clone(identity),
@@ -165,7 +182,7 @@ impl Line {
             window: limit.window,
             limit: limit.amount,
             cost,
-            enforced: !dry_run,
+            enforced: self.at_limit == AtLimit::Refuse,
             warn_at: limit.warns_from(),
         };
         (Arc::clone(scope), charge)
@@ -175,6 +192,9 @@ impl Line {
     /// share too.
     fn share(&self, share: Share) -> (Arc<str>, Charge) {
         let (scope, whole) = self.charge(self.cost);
+        // A request that is to fall back must not be charged under this limit too.
+        let enforced = matches!(self.at_limit, AtLimit::Refuse | AtLimit::FallBack);
+        let whole = Charge { enforced, ..whole };
         let Share::Of(_) = share else { return (scope, whole) };
         let limit = share.of(whole.limit);
         let mut window = whole.window;
@@ -253,43 +273,53 @@ impl Reservation {
         Self { is_final: counts_requests && !accounting.refund_requests_on_error, ..self }
     }
 
+    /// The same reservation, of a request that goes on over the limits that let it: `at_limit` says how, of each.
+    #[must_use]
+    pub fn continuing(mut self, at_limit: impl Fn(&Continuation) -> AtLimit) -> Self {
+        for line in &mut self.lines {
+            if let Some(how) = line.applied.continues() {
+                line.at_limit = at_limit(how);
+            }
+        }
+        self
+    }
+
     /// The charges of the reserved units under `share` of the limits.
     pub fn charges(&self, share: Share) -> Vec<ScopeCharges> {
         ScopeCharges::group(self.lines.iter().map(|line| line.share(share)))
     }
 
-    /// The status of each limit that is enforced, or that is in a dry run if `dry_run`. `states` are the store's answer
-    /// to [`Reservation::charges`].
-    pub fn statuses(&self, share: Share, states: &[WindowState], dry_run: bool) -> Vec<LimitStatus> {
+    /// The status of each limit that does one of `which`. `states` are the store's answer to [`Reservation::charges`].
+    pub fn statuses(&self, share: Share, states: &[WindowState], which: &[AtLimit]) -> Vec<LimitStatus> {
         let limits = self.lines.iter().zip(states);
         limits
-            .filter(|(line, _)| line.applied.dry_run == dry_run)
+            .filter(|(line, _)| which.contains(&line.at_limit))
             .map(|(line, state)| line.status(share, *state))
             .collect()
     }
 
-    /// Whether a limit that is enforced never has room for the request. No store need say so.
+    /// Whether a limit that refuses never has room for the request. No store need say so.
     pub fn never_fits(&self) -> bool {
-        self.lines.iter().any(|line| !line.applied.dry_run && line.never_fits())
+        self.lines.iter().any(|line| line.at_limit == AtLimit::Refuse && line.never_fits())
     }
 
-    /// The status of each limit that is enforced, as far as it is known without an answer of the store: only whether
+    /// The status of each limit that refuses, as far as it is known without an answer of the store: only whether
     /// the request ever fits.
     pub fn statuses_without_answer(&self) -> Vec<LimitStatus> {
         let unknown = WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now };
-        self.statuses(Share::Whole, &vec![unknown; self.lines.len()], false)
+        self.statuses(Share::Whole, &vec![unknown; self.lines.len()], &[AtLimit::Refuse])
     }
 
-    /// How long a request may wait until it fits under all of `statuses`: the shortest `max_wait` of the limits under
-    /// which it does not fit.
+    /// How long a request may wait until it fits under all of `statuses`: the shortest wait of the limits under which
+    /// it does not fit.
     pub fn max_wait(statuses: &[LimitStatus]) -> Millis {
         let refusing = statuses.iter().filter(|status| status.state.fit != Fit::Now);
-        refusing.map(|status| status.limit.enforcement.max_wait).min().unwrap_or_default()
+        refusing.map(|status| status.limit.enforcement.wait()).min().unwrap_or_default()
     }
 
     /// The longest wait that any of the limits allows.
     pub fn longest_wait(&self) -> Millis {
-        self.lines.iter().map(|line| line.applied.limit.enforcement.max_wait).max().unwrap_or_default()
+        self.lines.iter().map(|line| line.applied.limit.enforcement.wait()).max().unwrap_or_default()
     }
 
     /// The identity in the queue of which the request waits.
@@ -699,7 +729,7 @@ pub(super) mod tests {
         let limits_and_costs = ScopeCharges::flat(&share).map(|c| (c.limit.get(), c.cost.get()));
         assert_eq!(limits_and_costs.collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
         let states = [WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now }; 3];
-        let statuses = reservation.statuses(A_QUARTER, &states, false);
+        let statuses = reservation.statuses(A_QUARTER, &states, &[AtLimit::Refuse]);
         assert_eq!(
             statuses.iter().map(|s| (s.limit.amount.get(), s.cost.get())).collect::<Vec<_>>(),
             [(1, 1), (25, 25), (0, 7)]

@@ -458,7 +458,7 @@ impl Settled {
 /// Sends `edited` in place of `chunk`, if they differ.
 fn replace<S>(chunk: &[u8], edited: Option<Vec<u8>>, cx: &mut Cx<'_, S>) {
     let changed = edited.filter(|edited| edited != chunk);
-    cx.effects.body = changed.map(|with| BodyEdit { replaced: chunk.len(), with });
+    cx.effects.body = changed.map(|with| BodyEdit { after: 0, replaced: chunk.len(), with });
 }
 
 /// What a response has shown when it is settled.

@@ -5,6 +5,7 @@ use super::admission::reserve;
 use super::arrival::{self, AwaitBody};
 use super::context::Cx;
 use super::effects::Directive;
+use super::fall_back::Leeway;
 use super::inspection;
 use super::reservation::{Estimate, Reservation};
 use super::sorting::{Sorted, Way, sort};
@@ -19,6 +20,7 @@ use crate::request::Endpoint;
 use crate::store::local::SharedData;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::series::{Count, SenderLabels, Unlimited, Verdict};
+use std::sync::Arc;
 
 /// Why a request has the limits that it has, in the access log: it did not say its own.
 const UNKNOWN_PLAN: &str = "unknown_plan";
@@ -29,6 +31,9 @@ pub(super) fn begin<S: SharedData>(
     end_of_stream: bool,
     cx: &mut Cx<'_, S>,
 ) -> Session {
+    // Whoever sets them decides on the route.
+    let routes = cx.config.route_headers().iter().map(|name| (Arc::clone(name), None));
+    cx.effects.amended.routes.extend(routes);
     let method = request.header(":method").unwrap_or_default();
     let path = request.header(":path").unwrap_or_default();
     let with_path = WithPath { request, path: &path };
@@ -157,7 +162,7 @@ impl Arrival<'_> {
     fn count_connection<S: SharedData>(self, cx: &mut Cx<'_, S>) -> Session {
         let models = self.deployed().unwrap_or(Candidates::UNKNOWN);
         let facts = RequestFacts { spends_tokens: false, models, ..self.unread(cx) };
-        arrival::admit(&self.subject, facts, Estimate::REQUEST, cx)
+        arrival::admit(&self.subject, facts, Estimate::REQUEST, Leeway::HEADERS, cx)
     }
 
     /// Reserves a request and a slot. Limits on tokens and on cost do not apply.
@@ -169,12 +174,13 @@ impl Arrival<'_> {
         let reservation = Reservation::new(id, self.subject.name(), limits, Estimate::REQUEST)
             .bounded(self.subject.max_new_identities())
             .of_request(facts.request_id.clone())
-            .under(cx.config.accounting());
+            .under(cx.config.accounting())
+            .continuing(|how| Leeway::HEADERS.at_limit(how, &facts.models));
         if reservation.lines.is_empty() {
             return self.not_limited(cx);
         }
         cx.log_sender(&self.subject);
-        reserve(reservation, facts, cx)
+        reserve(reservation, facts, Vec::new(), cx)
     }
 
     /// Reads the body if the cost depends on it, and reserves a request otherwise. A body without a format is read only
@@ -193,7 +199,7 @@ impl Arrival<'_> {
             if may_name_model && arrival::refuses_model(subject, &Candidates::UNKNOWN, &facts, cx) {
                 return Session::Idle;
             }
-            return arrival::admit(&self.subject, facts, Estimate::REQUEST, cx);
+            return arrival::admit(&self.subject, facts, Estimate::REQUEST, Leeway::HEADERS, cx);
         }
         let languages = self.languages(cx);
         AwaitBody::begin(self.request, self.route, self.subject, languages, cx)

@@ -20,7 +20,8 @@ pub enum Field {
     /// Why the request was refused for what it is, or charged as the most that it could be: `unreadable`, `encoding`,
     /// `endpoint` or `upgrade`; whether it fits later, `used_up`, or never, `never_fits`; `client_left` if its client
     /// did before it could be decided; why it is not limited: an [`Unlimited`](super::series::Unlimited); or, of one
-    /// that is admitted, that it has the limits of a default because it did not say its own: `unknown_plan`.
+    /// that is admitted, that it has the limits of a default because it did not say its own: `unknown_plan`; or that it
+    /// goes on over a limit that lets it: `over_limit`.
     Reason,
     /// The id of the request's sender, as in the keys of its counters.
     Id,
@@ -34,7 +35,8 @@ pub enum Field {
     Model,
     /// What has decided: `local`, `redis`, or `fallback` (this Envoy alone, while Redis did not answer).
     Store,
-    /// The limit that refused the request: its owner, its name and its window, such as `group team-a/requests/1m`.
+    /// The limit that refused the request, or over which it goes on: its owner, its name and its window, such as `group
+    /// team-a/requests/1m`.
     Limit,
     /// What was used of that limit, in its units; dollars for one on cost.
     Used,

@@ -82,6 +82,11 @@ static REFUSALS: Family = counter(
     "refusals by the limit that refused: whose it is (`key`, `group`, `model` or `global`), what it limits, and its \
      window",
 );
+static CONTINUED: Family = counter(
+    "continued",
+    &["owner", "metric", "window"],
+    "limits that admitted requests have gone on over, by [`on_limit`](configuration.md#what-happens-at-a-limit)",
+);
 static WARNINGS: Family = counter(
     "warnings",
     &["owner", "metric", "window"],
@@ -180,9 +185,10 @@ static RETRY_AFTER_MS: Family =
     histogram("retry_after_ms", &[], "milliseconds after which refused requests may come again");
 
 /// All families, in the order of `docs/metrics.md`.
-pub static FAMILIES: [&Family; 26] = [
+pub static FAMILIES: [&Family; 27] = [
     &REQUESTS,
     &REFUSALS,
+    &CONTINUED,
     &WARNINGS,
     &REFUSED,
     &NOT_LIMITED,
@@ -316,6 +322,7 @@ pub enum Count {
     Requests { sender: SenderLabels, decision: Verdict },
     DryRunRequests { sender: SenderLabels, decision: Verdict },
     Refusals { owner: &'static str, metric: Metric, window: String },
+    Continued { owner: &'static str, metric: Metric, window: String },
     Warnings { owner: &'static str, metric: Metric, window: String },
     Refused { reason: &'static str },
     NotLimited { reason: Unlimited },
@@ -379,6 +386,7 @@ impl Count {
             Self::Requests { .. } => &REQUESTS,
             Self::DryRunRequests { .. } => &DRY_RUN,
             Self::Refusals { .. } => &REFUSALS,
+            Self::Continued { .. } => &CONTINUED,
             Self::Warnings { .. } => &WARNINGS,
             Self::Refused { .. } => &REFUSED,
             Self::NotLimited { .. } => &NOT_LIMITED,
@@ -408,7 +416,9 @@ impl Count {
                 let known = named.filter_map(|(tag, value)| Some((tag, Cow::Borrowed(&**value.as_ref()?))));
                 known.chain([("decision", decision.name().into())]).collect()
             }
-            Self::Refusals { owner, metric, window } | Self::Warnings { owner, metric, window } => vec![
+            Self::Refusals { owner, metric, window }
+            | Self::Continued { owner, metric, window }
+            | Self::Warnings { owner, metric, window } => vec![
                 ("owner", (*owner).into()),
                 ("metric", metric.name().into()),
                 ("window", window.as_str().into()),

@@ -102,7 +102,7 @@ fn explain_as_json_names_the_counters() {
         json!({
             "owner": "this key", "name": "requests", "metric": "requests", "limit": 600, "capacity": 20,
             "window": "1h-bucket", "window_ms": 3_600_000, "algorithm": "token_bucket", "max_wait_ms": 1500,
-            "warn_at": null, "claim": null,
+            "on_limit": "wait", "warn_at": null, "claim": null,
             "dry_run": true, "counter": format!("llmrl:3::{{group-team-a}}:{id}:requests:1h-bucket"),
         })
     );

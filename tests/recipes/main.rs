@@ -4,6 +4,7 @@ mod agents;
 mod budgets;
 mod models;
 mod observing;
+mod over_limits;
 mod page;
 mod recipe;
 mod senders;

@@ -15,6 +15,7 @@ use llm_rate_limit::answer::{amount, go_duration, metric_name};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::policy::endpoints::{Route, Treatment};
 use llm_rate_limit::policy::limit::Metric;
+use llm_rate_limit::policy::on_limit::Continuation;
 use llm_rate_limit::policy::{Applied, NEW_IDENTITIES, Subject};
 use llm_rate_limit::pricing::Unpriced;
 use llm_rate_limit::quantity::Millis;
@@ -286,7 +287,8 @@ fn window(config: &Config, subject: &Subject, applied: &Applied) -> Value {
         "window": limit.window.label(),
         "window_ms": limit.window.length,
         "algorithm": limit.window.algorithm.name(),
-        "max_wait_ms": limit.enforcement.max_wait,
+        "max_wait_ms": limit.enforcement.wait(),
+        "on_limit": on_limit(applied),
         "dry_run": applied.dry_run,
         "warn_at": limit.warns_from(),
         "claim": claims::of_limit(subject, limit),
@@ -310,11 +312,12 @@ fn introduction(subject: &Subject, model: Option<&str>) -> String {
 
 fn row(applied: &Applied) -> [String; 7] {
     let limit = &applied.limit;
-    let wait = limit.enforcement.max_wait;
-    let if_exceeded = match (applied.dry_run, wait) {
-        (true, _) => "forwarded (dry run)".to_owned(),
-        (false, Millis::ZERO) => "refused".to_owned(),
-        (false, wait) => format!("waits up to {}", go_duration(wait)),
+    let wait = limit.enforcement.wait();
+    let if_exceeded = match (applied.dry_run, applied.continues(), wait) {
+        (true, ..) => "forwarded (dry run)".to_owned(),
+        (false, Some(how), _) => goes_on(how),
+        (false, None, Millis::ZERO) => "refused".to_owned(),
+        (false, None, wait) => format!("waits up to {}", go_duration(wait)),
     };
     [
         applied.owner.to_string(),
@@ -325,6 +328,26 @@ fn row(applied: &Applied) -> [String; 7] {
         limit.window.algorithm.name().to_owned(),
         if_exceeded,
     ]
+}
+
+/// How a request goes on that is over a limit.
+fn goes_on(how: &Continuation) -> String {
+    let model = how.model.as_ref().map(|model| format!(" for {model}")).unwrap_or_default();
+    let header = how.header.as_ref().map(|header| format!(" with {}: {}", header.name, header.value));
+    format!("goes on{model}{}", header.unwrap_or_default())
+}
+
+/// The same, as the configuration says it; `refuse` or `wait` if it does not go on.
+fn on_limit(applied: &Applied) -> Value {
+    match applied.continues() {
+        Some(how) => {
+            let header = how.header.as_ref();
+            let header = header.map(|header| json!({"name": header.name, "value": header.value}));
+            json!({"continue": true, "header": header, "model": how.model})
+        }
+        None if applied.limit.enforcement.wait().is_zero() => json!("refuse"),
+        None => json!("wait"),
+    }
 }
 
 fn method(text: &str) -> Result<String, &'static str> {

@@ -11,6 +11,7 @@ use llm_rate_limit::config::{Config, Store};
 use llm_rate_limit::policy::Subject;
 use llm_rate_limit::policy::status::LimitStatus;
 use llm_rate_limit::session::quote::Due;
+use llm_rate_limit::session::reservation::AtLimit;
 use llm_rate_limit::store::wire::{Reserve, Reserved, path};
 use llm_rate_limit::window::Fit;
 use serde_json::{Value, json};
@@ -18,8 +19,8 @@ use std::io::Write;
 
 /// The windows of a request, as they are now.
 pub(super) struct Live {
-    /// Each limit, and whether it is in a dry run.
-    limits: Vec<(LimitStatus, bool)>,
+    /// Each limit, and what it does if the request does not fit.
+    limits: Vec<(LimitStatus, AtLimit)>,
     /// The place of the limit that binds, if any does: that for which the request waits longest, or else the one that
     /// it brings closest to its amount.
     binds: Option<usize>,
@@ -87,13 +88,13 @@ impl Live {
             return "forwarded: no limit applies".to_owned();
         }
         let Some((status, _)) = self.binds.and_then(|at| self.limits.get(at)) else {
-            return "forwarded: every limit is in a dry run".to_owned();
+            return "forwarded: no limit refuses it".to_owned();
         };
         let label = status.label();
         match status.wait() {
             None => format!("refused: more than {label} ever admits"),
             Some(wait) if wait.is_zero() => format!("forwarded: {label} is the closest to its limit"),
-            Some(wait) if wait <= status.limit.enforcement.max_wait => {
+            Some(wait) if wait <= status.limit.enforcement.wait() => {
                 format!("waits {} for {label}", go_duration(wait))
             }
             Some(wait) => format!("refused by {label}: fits in {}", go_duration(wait)),
@@ -116,23 +117,24 @@ impl Live {
 
     /// Whether the request would be refused now, or wait.
     pub(super) fn is_admitted(&self) -> bool {
-        self.limits.iter().all(|(status, dry_run)| *dry_run || status.state.fit == Fit::Now)
+        let refuses = |at_limit: AtLimit| at_limit == AtLimit::Refuse;
+        self.limits.iter().all(|(status, at_limit)| !refuses(*at_limit) || status.state.fit == Fit::Now)
     }
 }
 
 /// The place of the limit that binds.
-fn binding(limits: &[(LimitStatus, bool)]) -> Option<usize> {
+fn binding(limits: &[(LimitStatus, AtLimit)]) -> Option<usize> {
     let share = |status: &LimitStatus| {
         let used = u128::from(status.state.used.get()) + u128::from(status.cost.get());
         used * 1_000_000 / u128::from(status.capacity().get().max(1))
     };
     let strength = |status: &LimitStatus| (status.wait().map_or(u64::MAX, |wait| wait.get()), share(status));
-    let enforced = limits.iter().enumerate().filter(|(_, (_, dry_run))| !dry_run);
+    let refusing = limits.iter().enumerate().filter(|(_, (_, at_limit))| *at_limit == AtLimit::Refuse);
     // Of equals, the first: a key's own before those that it shares.
-    enforced.rev().max_by_key(|(_, (status, _))| strength(status)).map(|(at, _)| at)
+    refusing.rev().max_by_key(|(_, (status, _))| strength(status)).map(|(at, _)| at)
 }
 
-fn row((status, dry_run): &(LimitStatus, bool), binds: bool) -> [String; 9] {
+fn row((status, at_limit): &(LimitStatus, AtLimit), binds: bool) -> [String; 9] {
     let limit = &status.limit;
     let units = |units| amount(limit.metric, units);
     let fits = match status.wait() {
@@ -148,7 +150,11 @@ fn row((status, dry_run): &(LimitStatus, bool), binds: bool) -> [String; 9] {
         units(status.state.used),
         units(status.capacity()),
         go_duration(status.state.reset),
-        if *dry_run { format!("{fits} (dry run)") } else { fits },
+        match at_limit {
+            AtLimit::Refuse => fits,
+            AtLimit::FallBack | AtLimit::Continue => format!("{fits} (goes on)"),
+            AtLimit::Report => format!("{fits} (dry run)"),
+        },
         if binds { "<- binds".to_owned() } else { String::new() },
     ]
 }

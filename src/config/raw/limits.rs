@@ -1,6 +1,6 @@
 //! The fields of everything that has limits: plans, groups, models, keys, the default, and all requests together.
 
-use super::{Amount, ClaimedName, ClaimedWord, Number, Word};
+use super::{Amount, ClaimedName, ClaimedWord, Number, OnLimit, Word};
 use crate::config::error::quoted;
 use crate::config::secret::Secret;
 use crate::policy::limit::Metric;
@@ -42,6 +42,9 @@ macro_rules! with_limits {
             /// The longest that a request over a limit waits to fit, instead of being refused, in milliseconds, 0 to
             /// 60000; 0 by default.
             pub max_wait_ms: Option<Number>,
+            /// What becomes of a request over one of these limits: `"refuse"`, `"wait"`, or an object by which it goes
+            /// on; by default it waits if `max_wait_ms` lets it, and is refused.
+            pub on_limit: Option<OnLimit>,
             /// Whether these limits refuse nothing: every request is counted, and those over a limit are only reported.
             pub dry_run: Option<bool>,
             /// The part of each limit from which on answers warn that it is nearly used, up to 1, such as 0.8; no
@@ -65,6 +68,7 @@ macro_rules! with_limits {
                     lease_ttl: self.lease_ttl.as_deref(),
                     windows: &self.windows,
                     max_wait_ms: self.max_wait_ms,
+                    on_limit: self.on_limit.as_ref(),
                     dry_run: self.dry_run,
                     warn_at: self.warn_at,
                 }
@@ -190,6 +194,8 @@ pub struct Limits<'a> {
     pub windows: &'a [Window],
     /// The longest that a request waits.
     pub max_wait_ms: Option<Number>,
+    /// What becomes of requests that do not fit.
+    pub on_limit: Option<&'a OnLimit>,
     /// Whether nothing is refused.
     pub dry_run: Option<bool>,
     /// The part of a limit from which on answers warn.
@@ -227,6 +233,9 @@ pub struct Window {
     /// the last day of a shorter month, 1 by default; or of `1y`, as `MM-DD`, `01-01` by default.
     #[serde(default)]
     pub starts_on: Option<StartsOn>,
+    /// What becomes of a request over this limit; by default as the limits that it belongs to.
+    #[serde(default)]
+    pub on_limit: Option<OnLimit>,
     /// Whether this limit refuses nothing; by default as the limits that it belongs to.
     #[serde(default)]
     pub dry_run: Option<bool>,

@@ -9,6 +9,7 @@ mod claim;
 mod endpoints;
 mod inspect;
 mod limits;
+mod on_limit;
 mod source;
 mod store;
 
@@ -26,6 +27,7 @@ pub use limits::{
     Algorithm, Fallback, GlobalLimits, Group, Key, Limits, ModelLimits, Plan, StartsOn, Terms, Window,
     WindowMetric,
 };
+pub use on_limit::{Continue, OnLimit, RouteHeader};
 pub use source::{ClientIp, Source};
 pub use store::{OnError, Store, StoreType};
 

@@ -4,7 +4,9 @@
 //! `llm-rate-limit check` checks their ranges, and which fields depend on each other.
 
 use crate::config::document::Number;
-use crate::config::raw::{Amount, ClaimedAmount, Encoding, Fallback, FallbackLimits, Messages, Root, Word};
+use crate::config::raw::{
+    Amount, ClaimedAmount, Continue, Encoding, Fallback, FallbackLimits, Messages, OnLimit, Root, Word,
+};
 use crate::config::secret::Secret;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
@@ -124,6 +126,26 @@ impl JsonSchema for Fallback {
                     "description": "Anything: the limits of `models` and `global` do not hold for them either."
                 },
                 generator.subschema_for::<FallbackLimits>(),
+            ]
+        })
+    }
+}
+
+impl JsonSchema for OnLimit {
+    fn schema_name() -> Cow<'static, str> {
+        "OnLimit".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What becomes of a request that does not fit under a limit.",
+            "oneOf": [
+                {"const": "refuse", "description": "It is refused at once."},
+                {
+                    "const": "wait",
+                    "description": "It waits for `max_wait_ms`, and is refused if it does not fit by then."
+                },
+                generator.subschema_for::<Continue>(),
             ]
         })
     }

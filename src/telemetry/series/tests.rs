@@ -13,6 +13,7 @@ fn examples() -> Vec<(&'static Family, String)> {
         Count::Requests { sender: sender(), decision: Verdict::OverLimit },
         Count::DryRunRequests { sender: sender(), decision: Verdict::Refused },
         Count::Refusals { owner: "group", metric: Metric::Requests, window: "1m".to_owned() },
+        Count::Continued { owner: "model", metric: Metric::Requests, window: "1h".to_owned() },
         Count::Warnings { owner: "global", metric: Metric::TotalTokens, window: "1d".to_owned() },
         Count::Refused { reason: "upgrade" },
         Count::NotLimited { reason: Unlimited::Path },

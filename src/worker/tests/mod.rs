@@ -11,6 +11,7 @@ mod law;
 mod learning;
 mod mirror;
 mod models;
+mod on_limit;
 mod output_caps;
 mod parts;
 mod protocol;

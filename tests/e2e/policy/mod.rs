@@ -8,6 +8,7 @@ modules! {
     hierarchy,
     identity,
     models,
+    on_limit,
     organisations,
     output_caps,
     parts,

@@ -1,7 +1,7 @@
 //! What a configuration brings about that nobody may have meant.
 
 use super::Notes;
-use llm_rate_limit::config::{Config, OnError, Store};
+use llm_rate_limit::config::{Config, HeadersMode, OnError, Store};
 use llm_rate_limit::identity::{Claim, Place};
 use llm_rate_limit::policy::{Candidates, Owner};
 
@@ -20,6 +20,9 @@ const UNCOUNTED: &str = "store.on_error: while the store does not answer, every 
 /// About the token that everybody knows.
 const SHIPPED: &str = "store.auth_token: this is the token of the shipped files: choose one of your own, as \
                        `openssl rand -hex 16` prints";
+/// About requests over limits whose headers have gone on.
+const HEADERS_HAVE_GONE: &str = "headers_mode: with \"headers_first\", \"on_limit\" lets no request go on that is \
+                                 decided by its body: its headers have gone by then, and it is refused";
 /// The token of the shipped files.
 const SHIPPED_TOKEN: &str = "change-this-token";
 
@@ -31,6 +34,7 @@ pub(in crate::command) fn advise(config: &Config, place: &str, notes: &mut Notes
         (counts_inventions(config), INVENTED),
         (matches!(config.store(), Store::Redis(store) if store.on_error == OnError::Allow), UNCOUNTED),
         (has_shipped_token(config), SHIPPED),
+        (config.continues() && config.headers_mode() == HeadersMode::HeadersFirst, HEADERS_HAVE_GONE),
     ];
     let hints = hints.into_iter().filter(|(applies, _)| *applies).map(|(_, hint)| hint.to_owned());
     for hint in hints.chain(trusted_headers(config)) {
