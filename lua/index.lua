@@ -9,12 +9,9 @@
 -- The index is a hash that lists an identity's windows without SCAN: for each window a field <name>:<label> with the
 -- entry <algorithm> <window_ms> <parameter> <limit>.
 
--- Writes the changes of `window`. Enters a counter that gets a new expiry into its identity's index, which lives at
--- least as long as its counters. `set` is HSET, or HSETNX if the limit may be out of date.
-local function write_window(window, set)
-  if not window.algorithm.write(window.reading) then
-    return
-  end
+-- Enters the counter of `window` into its identity's index, which lives at least as long as its counters. `set` is
+-- HSET, or HSETNX if the limit may be out of date.
+local function enter(window, set)
   local at = window.arg
   local key, field = KEYS[tonumber(ARGV[at + 5])], ARGV[at + 6]
   local entry = table.concat(ARGV, ' ', at, at + 3)
@@ -23,8 +20,23 @@ local function write_window(window, set)
     redis.call('DEL', key)
     redis.call(set, key, field, entry)
   end
-  local keep_ms = window.algorithm.keep_ms(window.reading)
+  local keep_ms, grants = window.algorithm.keep_ms(window.reading), window.reading.grants
+  if grants then
+    keep_ms = math.max(keep_ms, grants[#grants][2] - grants.now)
+  end
   if redis.call('PTTL', key) < keep_ms then
     redis.call('PEXPIRE', key, keep_ms)
+  end
+end
+
+-- Writes the changes of `window`, and enters a counter that gets a new expiry into its identity's index.
+local function write_window(window, set)
+  if window.algorithm.write(window.reading) then
+    enter(window, set)
+  end
+  if window.reading.grants_ended and window.reading.grants then
+    write_grants(window.reading)
+  elseif window.reading.grants_ended then
+    redis.call('HDEL', window.reading.key, 'g')
   end
 end

@@ -44,10 +44,14 @@ local function window_at(number, in_force)
     local at = FIRST + VALUES * (number - 1)
     local algorithm, limit = algorithm_named(ARGV[at]), tonumber(ARGV[at + 3])
     local window_ms, parameter = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) or ARGV[at + 2]
+    local reading = algorithm.read(KEYS[number], now, window_ms, parameter, limit, in_force)
+    local configured = reading.burst or limit
     window = {
       algorithm = algorithm,
-      reading = algorithm.read(KEYS[number], now, window_ms, parameter, limit, in_force),
-      limit = limit,
+      reading = reading,
+      -- The most that fits at once, as the call says, and with what is granted now.
+      configured = configured,
+      capacity = raised(reading, configured, 1),
       enforced = ARGV[at + 4] == '1',
       arg = at,
     }
@@ -80,13 +84,14 @@ local function reply_to_calls(values, reply)
   return replies
 end
 
--- Appends used, reset_ms and retry_after_ms of each window to `reply`.
+-- Appends used, reset_ms, retry_after_ms and what is granted of each window to `reply`.
 local function report(reply, list)
   for _, window in ipairs(list) do
     local reading, size = window.reading, #reply
     reply[size + 1] = window.algorithm.used(reading)
     reply[size + 2] = window.algorithm.reset_ms(reading)
     reply[size + 3] = window.retry_after_ms
+    reply[size + 4] = window.capacity - window.configured
   end
   return reply
 end

@@ -7,8 +7,9 @@
 --             or `final`.
 -- Returns     For each call: 1 if admitted, else 0, and 2 more if the identity is new and that was asked; then
 --             for each window used (after the charge), reset_ms, retry_after_ms (0: fits, -1: never, else
---             milliseconds). For a new identity and `known`, 2 alone. Integers only. A limit that is not enforced does
---             not refuse, and its retry_after_ms reports whether it would have.
+--             milliseconds), and the units that are granted beyond its limit. For a new identity and `known`, 2 alone.
+--             Integers only. A limit that is not enforced does not refuse, and its retry_after_ms reports whether it
+--             would have.
 -- Complexity  O(windows), amortised; a refusal O(segments) for each window that refuses.
 --
 -- A repeated reservation, which finds its record or the mark of its settlement, is admitted and charges nothing. An
@@ -30,7 +31,7 @@ local replies = reply_to_calls(2, function(at, key)
 
   local list, fits, charged = windows_of(at + 2, true), true, {}
   for i, window in ipairs(list) do
-    window.retry_after_ms = window.algorithm.fit(window.reading, window.limit, window.cost)
+    window.retry_after_ms = fit(window)
     fits = fits and (window.retry_after_ms == 0 or not window.enforced)
     charged[i] = parts_of(window)
   end

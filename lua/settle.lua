@@ -8,8 +8,8 @@
 --             and its cost is still to come. A call's windows are those of its reservation, in the same order, and a
 --             cost is the whole cost so far.
 -- Returns     For each call 1 if it settled, extended or detached something, 2 if an extension took a window past an
---             enforced limit, and then for each window used (after that), reset_ms and 0; else 0 alone; or, as a text,
---             what is wrong, if the reservation had another number of windows. Integers only.
+--             enforced limit, and then for each window used (after that), reset_ms, 0, and what is granted; else 0
+--             alone; or, as a text, what is wrong, if the reservation had another number of windows. Integers only.
 -- Complexity  O(windows), amortised.
 --
 -- A repeated settlement changes nothing: settling removes the record. With `charge`, a missing record means that the
@@ -25,9 +25,7 @@
 -- Whether one of `list` is past its enforced limit.
 local function is_past_a_limit(list)
   for _, window in ipairs(list) do
-    -- The capacity of a bucket is its burst, whatever its limit.
-    local capacity = window.reading.burst or window.limit
-    if window.enforced and window.algorithm.used(window.reading) > capacity then
+    if window.enforced and window.algorithm.used(window.reading) > window.capacity then
       return true
     end
   end

@@ -5,9 +5,11 @@ use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::twin::Twin;
 use llm_rate_limit::store::wire::{Charge, IfAbsent, Settle};
 use llm_rate_limit::window::calendar::{Calendar, CalendarName, Edges};
+use llm_rate_limit::window::grants::Grant;
 use llm_rate_limit::window::period::Period;
 use llm_rate_limit::window::{Algorithm, Counter, Fit, Window, WindowState};
 use llm_rate_limit_cli::store::call::{self, Call, Group};
+use llm_rate_limit_cli::store::grants::Action;
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settlement, team};
 use proptest::prelude::*;
@@ -38,6 +40,13 @@ enum Step {
     Pass {
         ms: i64,
     },
+    /// An operator changes one of the limits by hand. A grant ends so many milliseconds later.
+    Change {
+        at: usize,
+        action: Action,
+        units: u64,
+        lasts_ms: u64,
+    },
     /// From now on limits are this many hundredths of the first limits.
     Limit {
         hundredths: u64,
@@ -65,8 +74,22 @@ fn a_step(ids: u8, unit_ms: i64) -> impl Strategy<Value = Step> {
         2 => (0..ids, costs()).prop_map(|(id, costs)| Step::Detach { id, costs }),
         2 => costs().prop_map(|costs| Step::Peek { costs }),
         10 => ms.prop_map(|ms| Step::Pass { ms }),
+        3 => a_change(unit_ms),
         1 => (0..200_u64).prop_map(|hundredths| Step::Limit { hundredths }),
     ]
+}
+
+/// A change by hand to one of three limits. Most grants end while the history lasts.
+fn a_change(unit_ms: i64) -> impl Strategy<Value = Step> {
+    let action = prop_oneof![4 => Just(Action::Grant), 2 => Just(Action::Refund), 1 => Just(Action::Revoke)];
+    (0..3_usize, action, 1..400_u64, 1..60 * unit_ms.cast_unsigned()).prop_map(
+        |(at, action, units, lasts_ms)| Step::Change {
+            at,
+            action,
+            units,
+            lasts_ms: lasts_ms.div_ceil(500) * 500,
+        },
+    )
 }
 
 /// A window of this length and any algorithm. Lengths are at least half a minute, because no key may expire by Redis's
@@ -154,10 +177,9 @@ fn compare_skewed(
                 let expected = twin.settle(&name, &charges, *if_absent, *extend, now_ms.into());
                 if *extend {
                     let states = twin.peek(&charges, now_ms.into());
-                    let is_over = states
-                        .iter()
-                        .zip(&charges)
-                        .any(|(state, charge)| state.used > charge.window.capacity(charge.limit));
+                    let is_over = states.iter().zip(&charges).any(|(state, charge)| {
+                        state.used > charge.window.capacity(charge.limit) + state.granted
+                    });
                     let answer = scripts.extend(&name, &charges, *if_absent, now_ms);
                     prop_assert_eq!(answer, expected.then_some(is_over), "{:?} at {}", step, now_ms);
                 } else {
@@ -176,6 +198,29 @@ fn compare_skewed(
                 let answer = scripts.peek(&charges, now_ms);
                 prop_assert_eq!(answer, twin.peek(&charges, now_ms.into()), "{:?} at {}", step, now_ms);
             }
+            Step::Change { at, action, units, lasts_ms } => {
+                let charges = charges(&[0; 3], &all, hundredths, now_ms.saturating_add_signed(skew_ms));
+                let Some(charge) = charges.get(*at) else { continue };
+                let until_ms = now_ms + lasts_ms;
+                let answer = scripts.change(*action, charge, *units, until_ms, now_ms);
+                let before = twin.peek(&charges, now_ms.into());
+                let units = Units::new(*units);
+                let done = match action {
+                    Action::Grant => {
+                        let grant = Grant { units, until: until_ms.into() };
+                        twin.grant(*at, grant, &charges, now_ms.into()).then_some(units)
+                    }
+                    Action::Refund => Some(twin.refund(*at, units, &charges, now_ms.into())),
+                    Action::Revoke => {
+                        twin.revoke(*at, &charges, now_ms.into());
+                        Some(before[*at].granted)
+                    }
+                };
+                let after = twin.peek(&charges, now_ms.into());
+                let expected = done.map(|units| (units, after[*at].granted, after[*at].used));
+                let answer = answer.ok().map(|it| (it.units, it.granted, it.used));
+                prop_assert_eq!(answer, expected, "{:?} at {}", step, now_ms);
+            }
             Step::Pass { ms } => now_ms = now_ms.saturating_add_signed(*ms),
             Step::Limit { hundredths: new } => hundredths = *new,
         }
@@ -188,11 +233,11 @@ fn compare_skewed(
     }
     for charge in nothing {
         let max_fields = match charge.window.algorithm {
-            // The segments of the window, the one that is leaving, and a field for all of them.
-            Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 2,
-            Algorithm::Concurrency => 62,
-            Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::CalendarWindow(_) => 3,
-            Algorithm::TokenBucket { .. } => 7,
+            // The segments of the window, the one that is leaving, a field for all of them, and the grants.
+            Algorithm::SlidingWindow { segments } => u64::from(segments.get()) + 3,
+            Algorithm::Concurrency => 63,
+            Algorithm::FixedWindow | Algorithm::CalendarMonth | Algorithm::CalendarWindow(_) => 4,
+            Algorithm::TokenBucket { .. } => 8,
         };
         let fields: u64 = scripts.redis.ask(&["HLEN", &key(&charge)]);
         prop_assert!(fields <= max_fields, "{} has {} fields", key(&charge), fields);
@@ -476,7 +521,7 @@ fn months_begin_on_redis_as_in_the_calendar() {
     // Redis does not know the script yet, so every call of the first batch is sent again with its source.
     let answers = calls.chunks(100).flat_map(|batch| scripts.run(batch));
     for (answer, (now_ms, used, reset_ms)) in answers.zip(begins_and_ends) {
-        let expected = [1, used, i64::try_from(reset_ms).unwrap(), 0];
+        let expected = [1, used, i64::try_from(reset_ms).unwrap(), 0, 0];
         assert_eq!(answer.unwrap(), expected, "at {now_ms}");
     }
 }

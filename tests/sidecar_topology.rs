@@ -95,7 +95,7 @@ async fn a_sentinel_leads_to_the_master() {
 async fn an_acl_user_needs_only_these_rights() {
     let redis = Redis::start();
     let commands = "+evalsha +eval +hmget +hget +hset +hsetnx +hdel +hgetall +get +set +del +exists +pexpire +pttl \
-        +time +ping";
+        +time +ping +lpush +ltrim +lrange";
     let words = ["ACL", "SETUSER", "limiter", "on", ">p@ss", "~llmrl:*", "resetchannels", "-@all"];
     let () = redis.ask(&words.into_iter().chain(commands.split(' ')).collect::<Vec<_>>());
     let sidecar = Sidecar::start(&format!("redis://limiter:p%40ss@127.0.0.1:{}", redis.port()), &[]);
@@ -107,7 +107,12 @@ async fn an_acl_user_needs_only_these_rights() {
     let settlement =
         Settle { id: "0".to_owned(), charges: vec![hourly("key", "requests", 2, 0)], ..Settle::default() };
     assert_eq!(sidecar.settle(&[settlement]).await, [Settled::Done { settled: true, over: false }]);
-    assert_eq!(sidecar.usage(Method::DELETE, "identity=key").await["removed"][0]["used"], 1);
+    let grant = r#"{"identity": "key", "scope": "key", "limit": "requests", "window": "1h", "action": "grant",
+        "units": 5, "by": "ops"}"#;
+    assert_eq!(sidecar.post("/v1/grants", grant).await.0, 200);
+    assert_eq!(sidecar.get("/v1/grants?identity=key").await.0, 200);
+    let removed = &sidecar.usage(Method::DELETE, "identity=key").await["removed"][0];
+    assert_eq!((&removed["used"], &removed["grants"][0]["units"]), (&1.into(), &5.into()));
 
     let wrong = Sidecar::start(&format!("redis://limiter:wrong@127.0.0.1:{}", redis.port()), &[]);
     wrong.wait_until_ready_is(503).await;

@@ -356,13 +356,13 @@ fn steps_on(redis: &Redis, windows: &[([u8; 7], Window)], steps: &[u8]) {
         match (kind % 16, run(redis, &call)) {
             (_, None) => continue,
             (12, Some(reply)) => {
-                let states = call::window_states(&reply).expect("three integers for each window");
+                let states = call::window_states(&reply).expect("four integers for each window");
                 assert_eq!(states.len(), charges.len());
             }
             (_, Some(reply)) if reply == [0] => {}
             (kind, Some(reply)) => {
                 let (code, windows) = reply.split_first().expect("a code");
-                let states = call::window_states(windows).expect("three integers for each window");
+                let states = call::window_states(windows).expect("four integers for each window");
                 assert_eq!(states.len(), charges.len());
                 match (kind, code) {
                     (6..=8, 1) => books.settle(&id, now, charges),
@@ -382,7 +382,7 @@ fn reserve(redis: &Redis, group: &Group<'_>, charges: &[Charge], id: &str, now: 
     let is_known: bool = redis.ask(redis::cmd("EXISTS").arg(call.record()));
     let reply = run(redis, &call).expect("no error");
     let (first, states) = reply.split_first().expect("an integer");
-    let states = call::window_states(states).expect("three integers for each window");
+    let states = call::window_states(states).expect("four integers for each window");
     assert!(states.len() == charges.len() && matches!(first, 0 | 1), "{reply:?}");
     if *first == 0 || is_known {
         return false;

@@ -12,6 +12,7 @@
 --   r          the limit in force
 --   l          the lows, oldest first, each three numbers of one list: since, u, d (MessagePack)
 --   x          the counter's time at which the key expires
+--   g          its grants (grants.lua)
 -- The product of a cost or a limit and a time may exceed the 53 bits of a Lua number, so multiply_divide forms it only
 -- if it does not.
 local function token_bucket()
@@ -119,7 +120,8 @@ local function token_bucket()
       lows = {},
       expires = 0,
     }
-    local fields, is_foreign = try('HMGET', key, 'u', 'd', 'a', 'r', 'l', 'x', 'o')
+    local fields, is_foreign = try('HMGET', key, 'u', 'd', 'a', 'r', 'l', 'x', 'o', 'g')
+    read_grants(reading, fields[8], now)
     local units, drained, at = whole(fields[1]), whole(fields[2]), whole(fields[3])
     if not units or not drained or not at or drained >= window_ms or at >= 2 ^ 52 then
       reading.is_foreign = is_foreign or fields[1] or fields[2] or fields[3]
@@ -145,12 +147,13 @@ local function token_bucket()
     return reading
   end
 
-  -- 0 if `cost` fits now, -1 if it never does, else the milliseconds until it fits if nothing more is charged.
-  local function fit(reading, _, cost)
-    if cost > reading.burst then
+  -- 0 if `cost` fits now into `capacity`, the burst and what is granted, -1 if it never does, else the milliseconds
+  -- until it fits if nothing more is charged.
+  local function fit(reading, capacity, cost)
+    if cost > capacity then
       return -1
     end
-    local too_much = reading.units - (reading.burst - cost)
+    local too_much = reading.units - (capacity - cost)
     if too_much <= 0 then
       return 0
     end
@@ -277,12 +280,12 @@ local function token_bucket()
     end
     if reading.units == 0 then
       if reading.stored then
-        redis.call('DEL', reading.key)
+        delete_counter(reading)
       end
       return false
     end
     if reading.is_foreign then
-      redis.call('DEL', reading.key)
+      delete_counter(reading)
     end
     local lifetime_ms = keep_ms(reading)
     local prolong = reading.expires < reading.now + math.min(reset_ms(reading) + MARGIN_MS, lifetime_ms)
@@ -294,7 +297,7 @@ local function token_bucket()
       'l', cmsgpack.pack(reading.lows), 'x', reading.expires, 'o', reading.lead
     )
     if prolong then
-      redis.call('PEXPIRE', reading.key, lifetime_ms)
+      expire_counter(reading, lifetime_ms)
     end
     return prolong
   end

@@ -8,7 +8,8 @@
 -- Complexity  O(parts), at most MAX_PARTS, and what the algorithm's functions take.
 --
 -- An algorithm is a table of functions: read, fit, place, charge, refund, used, reset_ms, keep_ms, write (see
--- sliding.lua), and renew if its charges are leases. Redis runs a script from its first line at every call, so each
+-- sliding.lua); renew if its charges are leases; give_back if what is given
+-- back is in several places; left_ms if its windows end. Redis runs a script from its first line at every call, so each
 -- call makes only the algorithms that it needs, each once. To add an algorithm, add its file here and to
 -- sidecar/src/script.rs, and its name below.
 
@@ -39,6 +40,34 @@ local function algorithm_named(name)
   return algorithm
 end
 
+-- 0 if the cost of `window` fits now, -1 if it never does, else the milliseconds until it fits if nothing more is
+-- charged. A wait that outlasts a grant is one without it.
+local function fit(window)
+  local reading, wait = window.reading, nil
+  local grants = reading.grants
+  if not grants then
+    return window.algorithm.fit(reading, window.capacity, window.cost)
+  end
+  for first = 1, #grants + 1 do
+    wait = window.algorithm.fit(reading, raised(reading, window.configured, first), window.cost)
+    if wait == -1 or not grants[first] or wait < grants[first][2] - grants.now then
+      return wait
+    end
+  end
+end
+
+-- Gives back `amount` units that no reservation does, the newest first. Returns how many there were.
+local function give_back(window, amount)
+  local algorithm, reading = window.algorithm, window.reading
+  local before = algorithm.used(reading)
+  if algorithm.give_back then
+    algorithm.give_back(reading, amount)
+  else
+    algorithm.refund(reading, algorithm.place(reading), amount)
+  end
+  return before - algorithm.used(reading)
+end
+
 -- Charges `amount` to `window` and adds it to its parts. An amount below 1 leaves no trace.
 local function charge(window, parts, amount)
   if amount > 0 then
@@ -67,7 +96,7 @@ local function extend(window, parts)
     return parts
   end
   if window.algorithm.renew and window.cost > 0 then
-    return window.algorithm.renew(window.reading, window.limit, parts)
+    return window.algorithm.renew(window.reading, window.capacity, parts)
   end
   charge(window, parts, window.cost - total_of(parts))
   return parts

@@ -10,6 +10,7 @@
 --   i          the number of the current period
 --   u          the units charged in that period, less refunds
 --   o          how many periods that number is ahead of the clock; absent until the clock steps back
+--   g          its grants (grants.lua)
 local function fixed_window(index, ends_at, begins_at)
   -- How much longer than its period Redis keeps a counter, in milliseconds: the clock of a replica that takes over may
   -- be behind.
@@ -18,7 +19,7 @@ local function fixed_window(index, ends_at, begins_at)
   -- Reads the counter under `key`. It begins anew in a later period. If the clock has stepped back to an earlier one,
   -- what is used counts until the end of that one, and the number stays, so that refunds find their charge.
   local function read(key, now, window_ms, parameter)
-    local fields, is_foreign = try('HMGET', key, 'i', 'u', 'o')
+    local fields, is_foreign = try('HMGET', key, 'i', 'u', 'o', 'g')
     local by_clock = index(now, window_ms, parameter)
     local reading = {
       key = key,
@@ -30,6 +31,7 @@ local function fixed_window(index, ends_at, begins_at)
       used = 0,
       lead = 0,
     }
+    read_grants(reading, fields[4], now)
     local counted, used, lead = whole(fields[1]), whole(fields[2]), whole(fields[3]) or 0
     if not counted or not used or used == 0 or counted < by_clock + lead then
       reading.ended = is_foreign or fields[1] or fields[2] or fields[3]
@@ -105,19 +107,19 @@ local function fixed_window(index, ends_at, begins_at)
   local function write(reading)
     if not reading.dirty then
       if reading.ended then
-        redis.call('DEL', reading.key)
+        delete_counter(reading)
       end
       return false
     end
     if reading.ended then
-      redis.call('DEL', reading.key)
+      delete_counter(reading)
     end
     redis.call('HSET', reading.key, 'i', decimals(reading.index), 'u', decimals(reading.used))
     if reading.moved then
       redis.call('HSET', reading.key, 'o', decimals(reading.lead))
     end
     if not reading.stored then
-      redis.call('PEXPIRE', reading.key, keep_ms(reading))
+      expire_counter(reading, keep_ms(reading))
     end
     return not reading.stored
   end
@@ -128,6 +130,7 @@ local function fixed_window(index, ends_at, begins_at)
     place = place,
     charge = charge,
     refund = refund,
+    left_ms = left_ms,
     used = used,
     reset_ms = reset_ms,
     keep_ms = keep_ms,

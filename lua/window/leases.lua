@@ -37,6 +37,7 @@ local function concurrency(sliding)
     place = sliding.place,
     charge = sliding.charge,
     refund = sliding.refund,
+    give_back = sliding.give_back,
     used = sliding.used,
     reset_ms = sliding.reset_ms,
     keep_ms = sliding.keep_ms,

@@ -11,6 +11,7 @@
 --   s          four numbers: the total of all segments; the oldest segment that may have charges; the last segment
 --              charged; how far the counter's time is ahead of the clock, in milliseconds, 0 until the clock steps back
 --   <number>   the units charged in that segment, less refunds
+--   g          its grants (grants.lua)
 --
 -- A script reads each counter once, works in memory and writes once, so that it can check every window before it
 -- charges any. The four numbers are one field, because a script spends more time on each field than Redis.
@@ -65,7 +66,7 @@ local function sliding_window()
   local function read(key, now, window_ms, segments)
     local segment_ms = math.ceil(window_ms / segments)
     local by_clock = math.floor(now / segment_ms)
-    local fields, is_foreign = try('HMGET', key, 's', decimals(by_clock))
+    local fields, is_foreign = try('HMGET', key, 's', decimals(by_clock), 'g')
     local reading = {
       key = key,
       now = now,
@@ -78,6 +79,7 @@ local function sliding_window()
       dirty = {}, -- segments with a count to write
       left = {}, -- segments to delete
     }
+    read_grants(reading, fields[3], now)
     local total, first, last, lead = whole_numbers(fields[1])
     if not total or (last + segments + 2) * segment_ms >= 2 ^ 52 then
       forget(reading, now)
@@ -185,6 +187,21 @@ local function sliding_window()
     end
   end
 
+  -- Refunds `amount` of the charges in the window, the newest segment first: what would have stayed longest.
+  local function give_back(reading, amount)
+    local to = reading.last
+    while to and amount > 0 and to >= reading.first do
+      local from = math.max(to - SEGMENTS_AT_ONCE + 1, reading.first)
+      learn(reading, from, to)
+      for segment = to, from, -1 do
+        local part = math.min(reading.counts[segment] or 0, amount)
+        refund(reading, segment, part)
+        amount = amount - part
+      end
+      to = from - 1
+    end
+  end
+
   -- Units in the window.
   local function used(reading)
     return reading.total
@@ -210,7 +227,7 @@ local function sliding_window()
   local function write(reading)
     local key = reading.key
     if reading.emptied then
-      redis.call('DEL', key)
+      delete_counter(reading)
     end
     for i = 1, #reading.left, SEGMENTS_AT_ONCE do
       redis.call('HDEL', key, unpack(reading.left, i, math.min(i + SEGMENTS_AT_ONCE - 1, #reading.left)))
@@ -227,7 +244,7 @@ local function sliding_window()
       redis.call('HSET', key, unpack(fields))
     end
     if reading.began then
-      redis.call('PEXPIRE', key, keep_ms(reading))
+      expire_counter(reading, keep_ms(reading))
     end
     return reading.began
   end
@@ -239,6 +256,7 @@ local function sliding_window()
     charge = charge,
     count = count,
     refund = refund,
+    give_back = give_back,
     used = used,
     reset_ms = reset_ms,
     keep_ms = keep_ms,

@@ -28,6 +28,7 @@ macro_rules! source {
     ($file:literal) => {
         concat!(
             include_str!("../../lua/stored.lua"),
+            include_str!("../../lua/grants.lua"),
             include_str!("../../lua/window/sliding.lua"),
             include_str!("../../lua/window/period.lua"),
             include_str!("../../lua/window/fixed.lua"),
@@ -59,7 +60,10 @@ pub static LEARN: LazyLock<Script> =
 /// Reports the state of windows and changes nothing.
 pub static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new("peek", source!("peek.lua")));
 
+/// Raises a limit for a while, or gives units back by hand.
+pub static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new("grant", source!("grant.lua")));
+
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Script> {
-    [&RESERVE, &SETTLE, &BACKGROUND, &PEEK, &LEARN].into_iter().map(|script| &**script)
+    [&RESERVE, &SETTLE, &BACKGROUND, &PEEK, &LEARN, &GRANT].into_iter().map(|script| &**script)
 }

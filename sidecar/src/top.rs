@@ -271,14 +271,15 @@ impl Entry {
 
     /// Sees the windows of a request, after a decision or its end.
     fn see(&mut self, charges: &[Charge], states: &[WindowState], now: Instant) {
-        let capacity = |charge: &Charge| charge.window.capacity(charge.limit);
-        let nearest =
-            charges.iter().zip(states).max_by_key(|(charge, state)| share(state.used, capacity(charge)));
+        let nearest = charges
+            .iter()
+            .zip(states)
+            .max_by_key(|(charge, state)| share(state.used, capacity(charge, state)));
         let Some((charge, state)) = nearest else { return };
         // What is known of a window that the request is charged to as well is out of date.
         let is_known = |used: &Used| charges.iter().any(|charge| used.is_of(charge));
         let earlier = self.nearest.as_ref().filter(|used| !is_known(used) && used.empty_at > now);
-        let (used, capacity) = (state.used, capacity(charge));
+        let (used, capacity) = (state.used, capacity(charge, state));
         if earlier.is_some_and(|earlier| share(earlier.used, earlier.capacity) > share(used, capacity)) {
             return;
         }
@@ -327,13 +328,18 @@ impl Entry {
     }
 }
 
+/// The most that fits at once, with what is granted.
+fn capacity(charge: &Charge, state: &WindowState) -> Units {
+    charge.window.capacity(charge.limit) + state.granted
+}
+
 impl Used {
     fn new(charge: &Charge, state: &WindowState, now: Instant) -> Self {
         Self {
             limit: Arc::clone(&charge.name),
             window: charge.window,
             used: state.used,
-            capacity: charge.window.capacity(charge.limit),
+            capacity: capacity(charge, state),
             empty_at: now + Duration::from_millis(state.reset.get()),
         }
     }
@@ -377,7 +383,12 @@ mod tests {
     fn decided(identity: &str, name: &str, used: u64, admitted: bool) -> (Reserve, Reserved) {
         let charge = Charge { identity: identity.into(), ..charge(name) };
         let charges = vec![in_scope(identity, &[charge])];
-        let state = WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
+        let state = WindowState {
+            used: Units::new(used),
+            reset: Millis::MINUTE,
+            fit: Fit::Now,
+            granted: Units::ZERO,
+        };
         (Reserve { charges, ..Reserve::default() }, Reserved::Decided { admitted, windows: vec![state] })
     }
 
@@ -435,7 +446,12 @@ mod tests {
         };
         let charges = vec![in_scope("key", &[charge("total_tokens"), slot])];
         let states = |used: [u64; 2]| {
-            let state = |used| WindowState { used: Units::new(used), reset: Millis::MINUTE, fit: Fit::Now };
+            let state = |used| WindowState {
+                used: Units::new(used),
+                reset: Millis::MINUTE,
+                fit: Fit::Now,
+                granted: Units::ZERO,
+            };
             used.map(state).to_vec()
         };
         let reserve = |used| {

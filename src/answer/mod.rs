@@ -12,7 +12,7 @@ mod shape;
 pub(crate) mod units;
 mod warning;
 
-pub use units::{amount, amount_of_limit, date, go_duration, metric as metric_name};
+pub use units::{amount, amount_of_limit, date, go_duration, metric as metric_name, parse_date};
 
 use crate::answer::refusal::{BadBody, BadCap, OverLimit, Refusal};
 use crate::config::{self, Message, Placeholder};

@@ -111,6 +111,13 @@ pub fn date(time: Millis) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The time since the epoch that `text` is, in RFC 3339 with any offset. None for other texts and for earlier times.
+/// Commands read times with it; the filter itself never does.
+pub fn parse_date(text: &str) -> Option<Millis> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok().map(Millis::new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,9 +24,9 @@ pub struct LimitStatus {
 }
 
 impl LimitStatus {
-    /// The most that fits at once.
+    /// The most that fits at once, with what is granted.
     pub fn capacity(&self) -> Units {
-        self.limit.window.capacity(self.limit.amount)
+        self.limit.window.capacity(self.limit.amount) + self.state.granted
     }
 
     /// Units that are left.
@@ -36,7 +36,7 @@ impl LimitStatus {
 
     /// Whether so much of the limit is used that it is worth a warning.
     pub fn is_nearly_used(&self) -> bool {
-        self.limit.warns_from().is_some_and(|from| self.state.used >= from)
+        self.limit.enforcement.warn_at.is_some_and(|part| self.state.used >= part.of(self.capacity()))
     }
 
     /// The duration until the request fits; zero if it fits now, none if it never does.
@@ -96,7 +96,8 @@ pub(crate) mod tests {
             Ok(wait) => NonZeroMillis::new(wait).map_or(Fit::Now, Fit::After),
             Err(_) => Fit::Never,
         };
-        let state = WindowState { used: Units::new(used), reset: Millis::new(reset), fit };
+        let state =
+            WindowState { used: Units::new(used), reset: Millis::new(reset), fit, granted: Units::ZERO };
         LimitStatus { limit, owner: Owner::Key, cost: Units::new(cost), state }
     }
 

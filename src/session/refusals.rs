@@ -167,7 +167,7 @@ impl Known {
     /// The state by `now`, for a request that fits after `wait`, if that is known.
     fn state_at(&self, now: Millis, wait: Option<Millis>) -> WindowState {
         let fit = wait.and_then(Millis::non_zero).map_or(Fit::Now, Fit::After);
-        WindowState { used: self.state.used, reset: self.state.reset - (now - self.at), fit }
+        WindowState { reset: self.state.reset - (now - self.at), fit, ..self.state }
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
 
     fn refused(wait: u64) -> WindowState {
         let fit = at(wait).non_zero().map_or(Fit::Now, Fit::After);
-        WindowState { used: Units::new(95), reset: at(60_000), fit }
+        WindowState { used: Units::new(95), reset: at(60_000), fit, granted: Units::ZERO }
     }
 
     fn waits(refusals: &Refusals, reservation: &Reservation, now: u64) -> Option<u64> {

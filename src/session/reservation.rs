@@ -306,7 +306,8 @@ impl Reservation {
     /// The status of each limit that refuses, as far as it is known without an answer of the store: only whether
     /// the request ever fits.
     pub fn statuses_without_answer(&self) -> Vec<LimitStatus> {
-        let unknown = WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now };
+        let unknown =
+            WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now, granted: Units::ZERO };
         self.statuses(Share::Whole, &vec![unknown; self.lines.len()], &[AtLimit::Refuse])
     }
 
@@ -728,7 +729,8 @@ pub(super) mod tests {
         let share = reservation.charges(A_QUARTER);
         let limits_and_costs = ScopeCharges::flat(&share).map(|c| (c.limit.get(), c.cost.get()));
         assert_eq!(limits_and_costs.collect::<Vec<_>>(), [(1, 1), (25, 25), (0, 7)]);
-        let states = [WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now }; 3];
+        let states =
+            [WindowState { used: Units::ZERO, reset: Millis::ZERO, fit: Fit::Now, granted: Units::ZERO }; 3];
         let statuses = reservation.statuses(A_QUARTER, &states, &[AtLimit::Refuse]);
         assert_eq!(
             statuses.iter().map(|s| (s.limit.amount.get(), s.cost.get())).collect::<Vec<_>>(),

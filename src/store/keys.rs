@@ -8,6 +8,7 @@
 //! |------------------------------------------------------|--------|-------------------------------------------|
 //! | `<space>:{<scope>}:<identity>:<limit name>:<window>` | hash   | a counter, as `lua/window/` writes it     |
 //! | `<space>:{<scope>}:<identity>`                       | hash   | the index of the identity's counters      |
+//! | `<space>:{<scope>}:audit`                            | list   | the grants and refunds made by hand       |
 //! | `<counter>:warned`                                   | string | that the webhook has its warning          |
 //! | `<counter>:warned-reserved`                          | string | the same, of what is reserved             |
 //! | `<space>:{<scope>}:reservation:<id>`                 | string | the record of a reservation in this scope |
@@ -18,7 +19,8 @@
 //! | `<space>:{probe}`                                    | string | nothing: whether Redis takes writes       |
 //!
 //! `<window>` is [`Window::label`]. An index has one field for each counter, `<limit name>:<window>`, which holds
-//! `<algorithm> <window_ms> <parameter> <limit>`. `<hash>` is the SHA-256 of a response's id. Every key expires.
+//! `<algorithm> <window_ms> <parameter> <limit>`. A counter's grants are a field of its hash. `<hash>` is the SHA-256
+//! of a response's id. Every key expires.
 //!
 //! In Envoy's shared data, a key is `llmrl/<version>/<namespace>/<number of shards>/<shard>`. The version is that of
 //! the shard's bytes. Another number of shards spreads the scopes in another way, and so begins with empty counters.
@@ -80,6 +82,11 @@ impl<'a> Keyspace<'a> {
     /// The key of a counter.
     pub fn counter(self, scope: &str, identity: &str, limit_name: &str, window: &Window) -> String {
         format!("{}:{identity}:{}", self.scope(scope), index_field(limit_name, window))
+    }
+
+    /// The key of the list of grants and refunds in a scope.
+    pub fn audit(self, scope: &str) -> String {
+        format!("{}:audit", self.scope(scope))
     }
 
     /// The key that says that a counter's warning has been reported.
@@ -167,6 +174,7 @@ mod tests {
         let reserved = keys.warned_reserved("a", "me", "requests", &window);
         assert_eq!(reserved, "llmrl:3::{a}:me:requests:1m:warned-reserved");
         assert_eq!(keys.index("a", "me"), "llmrl:3::{a}:me");
+        assert_eq!(keys.audit("a"), "llmrl:3::{a}:audit");
         assert_eq!(keys.record("a", "id"), "llmrl:3::{a}:reservation:id");
         assert_eq!(Keyspace::new("staging").index("a", "me"), "llmrl:3:staging:{a}:me");
         assert_eq!(keys.response("ab12"), "llmrl:3::{ab12}:response");

@@ -30,6 +30,8 @@ pub mod path {
     pub const PEEK: &str = "/v1/peek";
     /// Shows and resets an identity's windows.
     pub const USAGE: &str = "/v1/usage";
+    /// Raises a limit for a while, or gives units back by hand, and shows who did so.
+    pub const GRANTS: &str = "/v1/grants";
     /// Shows the busiest identities, and those closest to a limit.
     pub const TOP: &str = "/v1/top";
     /// Shows what Redis says of itself.
@@ -268,17 +270,26 @@ struct State {
     used: Units,
     reset_ms: Millis,
     retry_after_ms: i64,
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    granted: Units,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_nothing(units: &Units) -> bool {
+    units.is_zero()
 }
 
 impl From<WindowState> for State {
     fn from(state: WindowState) -> Self {
-        Self { used: state.used, reset_ms: state.reset, retry_after_ms: retry_after_ms(state.fit) }
+        let WindowState { used, reset, fit, granted } = state;
+        Self { used, reset_ms: reset, retry_after_ms: retry_after_ms(fit), granted }
     }
 }
 
 impl From<State> for WindowState {
     fn from(state: State) -> Self {
-        Self { used: state.used, reset: state.reset_ms, fit: fit(state.retry_after_ms) }
+        let State { used, reset_ms, retry_after_ms, granted } = state;
+        Self { used, reset: reset_ms, fit: fit(retry_after_ms), granted }
     }
 }
 
@@ -522,7 +533,7 @@ mod tests {
     fn a_fit_is_a_number_on_the_wire() {
         let fits = [(Fit::Now, "0"), (Fit::Never, "-1"), (Fit::After(NonZeroMillis::new(7).unwrap()), "7")];
         for (fit, number) in fits {
-            let state = WindowState { used: Units::new(3), reset: Millis::new(4), fit };
+            let state = WindowState { used: Units::new(3), reset: Millis::new(4), fit, granted: Units::ZERO };
             let reserved = Reserved::Decided { admitted: false, windows: vec![state] };
             let json = format!(
                 r#"{{"admitted":false,"windows":[{{"used":3,"reset_ms":4,"retry_after_ms":{number}}}]}}"#

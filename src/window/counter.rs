@@ -207,6 +207,15 @@ impl CounterAt<'_> {
         }
     }
 
+    /// Gives back `units` that no reservation does, the newest first.
+    pub fn give_back(&mut self, units: Units) {
+        match &mut self.0 {
+            Reading::Sliding(window) | Reading::Leases(window) => window.give_back(units),
+            Reading::Fixed(window) => window.refund(window.place(), units),
+            Reading::Bucket(bucket) => bucket.refund(bucket.place(), units),
+        }
+    }
+
     /// Units in the window.
     pub const fn used(&self) -> Units {
         match &self.0 {
@@ -246,7 +255,7 @@ impl CounterAt<'_> {
 
     /// The state of the counter. `fit` is whether the cost fitted before it was charged.
     pub fn state(&self, fit: Fit) -> WindowState {
-        WindowState { used: self.used(), reset: self.reset(), fit }
+        WindowState { used: self.used(), reset: self.reset(), fit, granted: Units::ZERO }
     }
 }
 

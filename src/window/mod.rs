@@ -17,6 +17,7 @@ pub mod calendar;
 pub mod clock;
 mod counter;
 pub mod fixed;
+pub mod grants;
 pub mod leases;
 mod parts;
 pub mod period;

@@ -204,6 +204,16 @@ impl Reading<'_> {
         }
     }
 
+    /// Gives back `amount` of the charges in the window, the newest segment first: what would have stayed longest.
+    pub fn give_back(&mut self, mut amount: Units) {
+        for segment in self.counter.segments.iter_mut().rev() {
+            let part = amount.min(segment.count);
+            segment.count -= part;
+            self.counter.total -= part;
+            amount -= part;
+        }
+    }
+
     /// The duration until the counter equals a new one if nothing more is charged.
     pub fn lasts(&self) -> Millis {
         let last = self.counter.segments.back();

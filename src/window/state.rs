@@ -22,4 +22,6 @@ pub struct WindowState {
     pub reset: Millis,
     /// Whether the cost fitted before the decision.
     pub fit: Fit,
+    /// The units that fit beyond the limit for a while, because an operator has granted them.
+    pub granted: Units,
 }

@@ -5,6 +5,7 @@ mod claims;
 mod count;
 mod counters;
 mod explain;
+mod grants;
 mod healthcheck;
 
 use llm_rate_limit_tests::command::{Run, data, file, run, run_with};
@@ -29,6 +30,9 @@ fn an_invalid_command_line_exits_with_two() {
         &["doctor", "--inspect", "/a"],
         &["completions", "csh"],
         &["usage", "--key", "a", "--scope", "b"],
+        &["grant", "--key", "a", "--limit", "rpm", "--by", "b"],
+        &["grant", "--key", "a", "--limit", "rpm", "--by", "b", "--add", "1", "--revoke"],
+        &["refund", "--key", "a", "--limit", "rpm", "--by", "b"],
         &["unknown"],
     ] {
         assert_eq!(run(arguments).status, 2, "{arguments:?}");
@@ -40,9 +44,21 @@ fn without_a_command_it_prints_help() {
     let Run { status, out, err } = run(&[]);
     assert_eq!((status, out.as_str()), (2, ""));
     assert!(err.contains("Usage: llm-rate-limit <COMMAND>"), "{err}");
-    for command in
-        ["sidecar", "check", "explain", "usage", "reset", "top", "doctor", "count", "completions", "man"]
-    {
+    for command in [
+        "sidecar",
+        "check",
+        "explain",
+        "usage",
+        "reset",
+        "grant",
+        "refund",
+        "grants",
+        "top",
+        "doctor",
+        "count",
+        "completions",
+        "man",
+    ] {
         assert!(err.contains(&format!("\n  {command} ")), "{command}: {err}");
     }
 }

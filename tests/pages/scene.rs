@@ -113,7 +113,8 @@ impl Scene {
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", &here]).current_dir(self.folder.path());
         shell.env("PATH", path);
-        if ["--live", " top", " usage ", " reset "].iter().any(|word| command.contains(word)) {
+        let asks = ["--live", " top", " usage ", " reset ", " grant ", " refund ", " grants "];
+        if asks.iter().any(|word| command.contains(word)) {
             shell.env("SIDECAR_URL", format!("http://{}", self.servers.sidecar()));
         }
         let output = shell.output().unwrap();

@@ -9,6 +9,7 @@ use llm_rate_limit::window::WindowState;
 use llm_rate_limit_cli::metrics::Metrics;
 use llm_rate_limit_cli::store::Store;
 use llm_rate_limit_cli::store::call::{self, Call};
+use llm_rate_limit_cli::store::grants::{self, Action, Change, Changed};
 use llm_rate_limit_cli::store::learning;
 use llm_rate_limit_cli::store::link::{Link, Timeouts};
 use llm_rate_limit_cli::store::topology::Topology;
@@ -121,6 +122,41 @@ impl Scripts {
         let open =
             OpenResponse { id: id.to_owned(), charges: team(charges).to_vec(), ..OpenResponse::default() };
         self.run_one(call::groups("", id, &open.charges).unwrap()[0].detach(&open, now_ms))[0] == 1
+    }
+
+    /// Changes the limit of `charge` by hand; returns what has become of it, or why nothing has changed. A grant ends
+    /// at `until_ms`, 0 for the end of the window.
+    ///
+    /// # Errors
+    /// The script's.
+    ///
+    /// # Panics
+    /// If the change cannot be made into a call, or Redis does not answer.
+    pub fn change(
+        &self,
+        action: Action,
+        charge: &Charge,
+        units: u64,
+        until_ms: u64,
+        now_ms: u64,
+    ) -> Result<Changed, String> {
+        let change = Change {
+            identity: charge.identity.to_string(),
+            scope: "team".to_owned(),
+            namespace: String::new(),
+            limit: charge.name.to_string(),
+            window: charge.window.label(),
+            configured: None,
+            action,
+            units: Units::new(units),
+            until_ms: Some(until_ms.into()),
+            by: "a test".to_owned(),
+            reason: None,
+            dry_run: false,
+        };
+        let command = [grants::invocation(&change, charge, now_ms).unwrap().by_source()];
+        let mut replies = self.runtime.block_on(self.store.link().send(&command)).unwrap();
+        grants::changed(charge, replies.remove(0)).map_err(|why| why.to_string())
     }
 
     /// Takes lessons about the counts of prompts; returns the factors in force.

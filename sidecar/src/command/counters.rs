@@ -1,4 +1,5 @@
-//! `usage` and `reset`: show counters and reset them, by asking a running sidecar.
+//! `usage` and `reset`: show counters and reset them, by asking a running sidecar. [`super::grants`] changes their
+//! limits.
 //!
 //! An owner's identity and scope find its counters. The identity of a key is its digest. The filter configuration says
 //! whether a secret goes into that digest, which scope the key is in and which namespace its counters have, so it is
@@ -12,7 +13,7 @@ use super::table::{self, Align};
 use super::watch::{Watch, repeated};
 use crate::store::usage::{Reset, Usage, WindowUsage};
 use clap::{ArgGroup, Args};
-use llm_rate_limit::answer::{amount_of_limit, go_duration};
+use llm_rate_limit::answer::{amount_of_limit, date, go_duration};
 use llm_rate_limit::config::Config;
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::{self, Access, Applied, Candidates, GLOBAL, Subject, group_scope, model_scope};
@@ -49,10 +50,10 @@ pub struct Selection {
     #[arg(long)]
     namespace: Option<String>,
     #[command(flatten)]
-    sidecar: Address,
+    pub(super) sidecar: Address,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// The usage to show.
@@ -74,7 +75,7 @@ pub(super) struct Owner {
 
 impl Owner {
     /// The query that selects it.
-    fn query(&self) -> Vec<(&str, &str)> {
+    pub(super) fn query(&self) -> Vec<(&str, &str)> {
         let mut query = vec![("identity", self.identity.as_str()), ("scope", self.scope.as_str())];
         if !self.namespace.is_empty() {
             query.push(("namespace", &self.namespace));
@@ -84,14 +85,14 @@ impl Owner {
 }
 
 /// What a selection asks for, and the configuration that it goes by.
-struct Selected {
-    asked: Asked,
-    owner: Owner,
-    config: Option<Config>,
+pub(super) struct Selected {
+    pub(super) asked: Asked,
+    pub(super) owner: Owner,
+    pub(super) config: Option<Config>,
 }
 
 impl Selection {
-    fn select(&self) -> Result<Selected, Failure> {
+    pub(super) fn select(&self) -> Result<Selected, Failure> {
         let config = self.config.as_deref().map(configuration).transpose()?;
         let asked = self.asked()?;
         let (scope, identity) = match &asked {
@@ -125,7 +126,7 @@ impl Selection {
 
 impl Selected {
     /// Says what may be why there are no counters.
-    fn explain_nothing(&self, client: &Client, out: &mut impl Write) -> Result<(), Failure> {
+    pub(super) fn explain_nothing(&self, client: &Client, out: &mut impl Write) -> Result<(), Failure> {
         for hint in nothing_found::hints(&self.asked, &self.owner, self.config.as_ref(), client) {
             writeln!(out, "hint: {hint}")?;
         }
@@ -201,7 +202,15 @@ fn print(windows: &[WindowUsage], if_empty: &str, out: &mut impl Write) -> Resul
         ("RESET", Align::Right),
     ];
     let rows: Vec<_> = windows.iter().map(row).collect();
-    Ok(table::write(out, columns, &rows)?)
+    table::write(out, columns, &rows)?;
+    for window in windows {
+        for grant in &window.grants {
+            let units = amount_of_limit(&window.name, grant.units);
+            let (name, label, until) = (&window.name, &window.window, date(grant.until));
+            writeln!(out, "granted: {units} more of {name}/{label} until {until}")?;
+        }
+    }
+    Ok(())
 }
 
 fn row(window: &WindowUsage) -> [String; 6] {

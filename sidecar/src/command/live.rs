@@ -108,6 +108,7 @@ impl Live {
             members.extend([
                 ("cost".to_owned(), json!(status.cost)),
                 ("used".to_owned(), json!(status.state.used)),
+                ("granted".to_owned(), json!(status.state.granted)),
                 ("reset_ms".to_owned(), json!(status.state.reset)),
                 ("fits_in_ms".to_owned(), json!(status.wait())),
                 ("binds".to_owned(), json!(self.binds == Some(at))),
@@ -134,6 +135,15 @@ fn binding(limits: &[(LimitStatus, AtLimit)]) -> Option<usize> {
     refusing.rev().max_by_key(|(_, (status, _))| strength(status)).map(|(at, _)| at)
 }
 
+/// The most that fits at once, and the part of it that is granted.
+fn limit_of(status: &LimitStatus) -> String {
+    let units = |units| amount(status.limit.metric, units);
+    match status.state.granted {
+        granted if granted.is_zero() => units(status.capacity()),
+        granted => format!("{} ({} granted)", units(status.capacity()), units(granted)),
+    }
+}
+
 fn row((status, at_limit): &(LimitStatus, AtLimit), binds: bool) -> [String; 9] {
     let limit = &status.limit;
     let units = |units| amount(limit.metric, units);
@@ -148,7 +158,7 @@ fn row((status, at_limit): &(LimitStatus, AtLimit), binds: bool) -> [String; 9] 
         limit.window.label(),
         units(status.cost),
         units(status.state.used),
-        units(status.capacity()),
+        limit_of(status),
         go_duration(status.state.reset),
         match at_limit {
             AtLimit::Refuse => fits,

@@ -1,8 +1,8 @@
 //! The command line `llm-rate-limit`, and its tasks: every command but the server.
 //!
-//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `top`, `healthcheck`, `doctor`
-//! and `explain --live` ask running servers. Results go to standard output, as text or as JSON; errors go to standard
-//! error.
+//! `check`, `explain` and `count` read files and connect to nothing. `usage`, `reset`, `grant`, `refund`, `grants`,
+//! `top`, `healthcheck`, `doctor` and `explain --live` ask running servers. Results go to standard output, as text or
+//! as JSON; errors go to standard error.
 
 mod check;
 mod claims;
@@ -13,6 +13,8 @@ mod deployment;
 mod doctor;
 mod explain;
 mod foreseen;
+mod granted_limit;
+mod grants;
 mod healthcheck;
 mod http;
 mod input;
@@ -88,6 +90,15 @@ pub enum Task {
     Usage(Box<counters::Shown>),
     /// Reset the usage of a key, a group, a model or all requests to zero
     Reset(Box<counters::Selection>),
+    /// Raise a limit of a key, a group, a model or all requests for a while
+    ///
+    /// What is granted adds to the limit until it ends, and grants add up. No single request becomes larger by it than
+    /// the configured limit. `usage` shows grants, `grants` shows who made them and why.
+    Grant(Box<grants::Grant>),
+    /// Give back used units of a limit by hand, the newest first
+    Refund(Box<grants::Refund>),
+    /// Print who has granted and refunded what
+    Grants(Box<counters::Selection>),
     /// Print the busiest identities and those closest to a limit, as a sidecar has seen them lately
     Top(top::Asked),
     /// Say whether the filter of a running Envoy limits as it should
@@ -135,6 +146,9 @@ impl Task {
             Self::Count(requests) => count::count(requests, out),
             Self::Usage(shown) => counters::show(shown, out),
             Self::Reset(selection) => counters::reset(selection, out),
+            Self::Grant(grant) => grants::grant(grant, out),
+            Self::Refund(refund) => grants::refund(refund, out),
+            Self::Grants(selection) => grants::audit(selection, out),
             Self::Top(asked) => top::top(asked, out),
             Self::Doctor(asked) => return doctor::doctor(asked, out),
             Self::Healthcheck(question) => healthcheck::healthcheck(question, out),

@@ -23,6 +23,16 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Refusal> {
     if batch.len > MAX_ELEMENTS { Err(Refusal::TooMany(batch.len)) } else { Ok(batch.elements) }
 }
 
+/// Reads a body that is one object.
+///
+/// # Errors
+/// The body is no such object; the text names the place.
+pub fn one<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|why| Refusal::Malformed(format!("{}: {}", why.path(), why.inner())))
+}
+
 /// What `why` is about, with its place in `body`. To know the place takes longer than to read the body, so only a body
 /// with a mistake is read for it.
 fn mistake<T: DeserializeOwned>(body: &[u8], why: serde_json::Error) -> String {

@@ -8,6 +8,7 @@ use super::batch;
 use super::refusal::Refusal;
 use crate::metrics::{self, Metrics};
 use crate::store::Store;
+use crate::store::grants::{self, Change};
 use crate::store::usage::{self, Owner};
 use crate::webhook::Webhook;
 use axum::Router;
@@ -83,6 +84,7 @@ impl App {
             .route(path::TOP, get(top))
             .route(path::STORE, get(report_store))
             .route(path::USAGE, get(read_usage).delete(reset_usage))
+            .route(path::GRANTS, get(read_grants).post(change_by_hand))
             .layer(middleware::from_fn_with_state(Arc::clone(&self), require_token))
             // The last layer runs first: every answer says its version.
             .layer(middleware::from_fn(speak));
@@ -222,6 +224,28 @@ async fn reset_usage(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<R
         "reset the windows of an owner"
     );
     Ok(json(&reset))
+}
+
+async fn read_grants(State(app): State<Arc<App>>, owner: OwnerQuery) -> Result<Response, Refusal> {
+    let _place = app.place()?;
+    Ok(json(&grants::audit(&app.store, &query(owner)?).await?))
+}
+
+async fn change_by_hand(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let (body, _held) = app.arrivals.read(request.into_body()).await?;
+    let _place = app.place()?;
+    let change: Change = batch::one(&body)?;
+    let work = Arc::clone(&app);
+    complete(async move {
+        let changed = grants::change(&work.store, &change).await?;
+        if !change.dry_run {
+            let Change { identity, scope, limit, window, action, by, .. } = &change;
+            let (units, action) = (changed.units.get(), <&str>::from(action));
+            tracing::info!(identity, scope, limit, window, action, units, by, "changed a limit by hand");
+        }
+        Ok(json(&changed))
+    })
+    .await
 }
 
 async fn report_store(State(app): State<Arc<App>>) -> Result<Response, Refusal> {

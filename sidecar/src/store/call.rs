@@ -430,16 +430,18 @@ pub fn background(one: &Background) -> Result<Invocation, Invalid> {
     Ok(Invocation::of_key(&script::BACKGROUND, &key, &args))
 }
 
-/// Reads a reply of integers, three for each window: used, reset_ms and retry_after_ms. `None` if it is not one.
+/// Reads a reply of integers, four for each window: used, reset_ms, retry_after_ms and what is granted. `None` if it is
+/// not one.
 pub fn window_states(reply: &[i64]) -> Option<Vec<WindowState>> {
-    let (windows, []) = reply.as_chunks::<3>() else { return None };
+    let (windows, []) = reply.as_chunks::<4>() else { return None };
     windows
         .iter()
-        .map(|[used, reset_ms, retry_after_ms]| {
+        .map(|[used, reset_ms, retry_after_ms, granted]| {
             Some(WindowState {
                 used: Units::new(u64::try_from(*used).ok()?),
                 reset: Millis::new(u64::try_from(*reset_ms).ok()?),
                 fit: wire::fit(*retry_after_ms),
+                granted: Units::new(u64::try_from(*granted).ok()?),
             })
         })
         .collect()
@@ -597,12 +599,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_not_triples_is_none() {
-        assert_eq!(window_states(&[1, 2]), None);
-        assert_eq!(window_states(&[-1, 2, 3]), None);
+    fn a_reply_that_has_not_four_numbers_a_window_is_none() {
+        assert_eq!(window_states(&[1, 2, 3]), None);
+        assert_eq!(window_states(&[-1, 2, 3, 0]), None);
         assert_eq!(
-            window_states(&[1, 2, -1]),
-            Some(vec![WindowState { used: Units::new(1), reset: Millis::new(2), fit: Fit::Never }])
+            window_states(&[1, 2, -1, 5]),
+            Some(vec![WindowState {
+                used: Units::new(1),
+                reset: Millis::new(2),
+                fit: Fit::Never,
+                granted: Units::new(5)
+            }])
         );
     }
 }

@@ -7,15 +7,16 @@
 //! little, and only until the charge leaves its window.
 //!
 //! [`call`] makes script calls of charges, and [`invocation`] commands of calls; `background` keeps reservations open
-//! for usage that comes later, [`learning`] shares what is learned about the counts of prompts, [`link`] keeps the
-//! connection that [`topology`] opens, `peek` says what a reservation would find, [`report`] what Redis says of itself,
-//! `settlement` replaces reservations by what requests cost, and [`usage`] lists and resets an owner's windows. Policy
-//! is the filter's: limits travel in each call.
+//! for usage that comes later, [`grants`] makes what operators change by hand, [`learning`] shares what is learned
+//! about the counts of prompts, [`link`] keeps the connection that [`topology`] opens, `peek` says what a reservation
+//! would find, [`report`] what Redis says of itself, `settlement` replaces reservations by what requests cost, and
+//! [`usage`] lists and resets an owner's windows. Policy is the filter's: limits travel in each call.
 
 pub mod access;
 mod background;
 pub mod call;
 pub mod error;
+pub mod grants;
 pub mod invocation;
 mod keeper;
 pub mod learning;

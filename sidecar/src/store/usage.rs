@@ -6,10 +6,12 @@
 use super::Store;
 use super::call::{self, Invalid};
 use super::error::UsageError;
+use crate::clock;
 use llm_rate_limit::quantity::{Millis, Units};
 use llm_rate_limit::store::keys::{self, Keyspace};
 use llm_rate_limit::store::wire::{Charge, ScopeCharges};
 use llm_rate_limit::window::Algorithm;
+use llm_rate_limit::window::grants::{Grant, Grants};
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,7 +30,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    fn scope(&self) -> &str {
+    /// The scope of its counters.
+    pub fn scope(&self) -> &str {
         self.scope.as_deref().unwrap_or(&self.identity)
     }
 }
@@ -49,8 +52,11 @@ pub struct WindowUsage {
     pub burst: Option<Units>,
     /// The units in it.
     pub used: Units,
-    /// The units that still fit.
+    /// The units that still fit, with what is granted.
     pub remaining: Units,
+    /// What operators have granted beyond the limit, the first to end first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
     /// Milliseconds until it is empty if no request spends.
     pub reset_ms: Millis,
 }
@@ -104,19 +110,24 @@ pub async fn reset(store: &Store, owner: &Owner) -> Result<Reset, UsageError> {
     Ok(Reset { identity: owner.identity.clone(), scope: owner.scope().to_owned(), removed })
 }
 
-fn space(owner: &Owner) -> Result<Keyspace<'_>, UsageError> {
+pub(super) fn space(owner: &Owner) -> Result<Keyspace<'_>, UsageError> {
     call::keyspace(&owner.namespace).map_err(|why| UsageError::Owner(why.to_string()))
 }
 
-/// The windows in the index of `owner`, as charges of nothing, sorted by name and length.
-async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, UsageError> {
-    let (scope, identity) = (owner.scope(), owner.identity.as_str());
-    call::check_owner(0, scope, identity).map_err(|why| match why {
+/// Checks that `owner` can be part of keys.
+pub(super) fn check(owner: &Owner) -> Result<(), UsageError> {
+    call::check_owner(0, owner.scope(), &owner.identity).map_err(|why| match why {
         Invalid::Scope { .. } => {
             UsageError::Owner("scope has a brace, so it cannot be a hash tag".to_owned())
         }
         why => UsageError::Owner(why.to_string()),
-    })?;
+    })
+}
+
+/// The windows in the index of `owner`, as charges of nothing, sorted by name and length.
+pub(super) async fn indexed(store: &Store, owner: &Owner) -> Result<ScopeCharges, UsageError> {
+    let (scope, identity) = (owner.scope(), owner.identity.as_str());
+    check(owner)?;
     let mut list = redis::cmd("HGETALL");
     list.arg(space(owner)?.index(scope, identity));
     let index: BTreeMap<String, String> = query(store, &[list]).await?.into_iter().next().unwrap_or_default();
@@ -180,13 +191,15 @@ async fn window_usage(
         })
         .collect();
     let exist: Vec<bool> = query(store, &exist).await?;
+    let grants = grants(store, owner, charges).await?;
     Ok(charges
         .charges
         .iter()
         .zip(states)
         .zip(exist)
-        .filter(|(_, exists)| *exists)
-        .map(|((charge, state), _)| WindowUsage {
+        .zip(grants)
+        .filter(|((_, exists), _)| *exists)
+        .map(|(((charge, state), _), grants)| WindowUsage {
             name: charge.name.to_string(),
             window: charge.window.label(),
             algorithm: charge.window.algorithm.name().to_owned(),
@@ -196,14 +209,37 @@ async fn window_usage(
                 _ => None,
             },
             used: state.used,
-            remaining: charge.window.capacity(charge.limit) - state.used,
+            remaining: charge.window.capacity(charge.limit) + state.granted - state.used,
+            grants: grants.list().to_vec(),
             reset_ms: state.reset,
         })
         .collect())
 }
 
+/// The grants of each counter of `charges` that have not ended.
+async fn grants(store: &Store, owner: &Owner, charges: &ScopeCharges) -> Result<Vec<Grants>, UsageError> {
+    let fields: Vec<Cmd> = charges
+        .keys(space(owner)?)
+        .map(|key| {
+            let mut field = redis::cmd("HGET");
+            field.arg(key).arg("g");
+            field
+        })
+        .collect();
+    if fields.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = clock::now();
+    // A key of another type has none.
+    let read = |reply: RedisResult<Value>| {
+        let field = reply.ok().and_then(|value| Option::<String>::from_redis_value(value).ok()).flatten();
+        field.map_or_else(Grants::default, |field| Grants::parse(&field, now))
+    };
+    Ok(store.link().send(&fields).await?.into_iter().map(read).collect())
+}
+
 /// Sends commands and reads each reply as `T`.
-async fn query<T: FromRedisValue>(store: &Store, commands: &[Cmd]) -> Result<Vec<T>, UsageError> {
+pub(super) async fn query<T: FromRedisValue>(store: &Store, commands: &[Cmd]) -> Result<Vec<T>, UsageError> {
     if commands.is_empty() {
         return Ok(Vec::new());
     }

@@ -114,7 +114,7 @@ impl Warning {
                 },
                 "used": amount(self.state.used),
                 "reserved": self.is_reserved,
-                "limit_amount": amount(window.capacity(*limit)),
+                "limit_amount": amount(window.capacity(*limit) + self.state.granted),
                 "warn_at": amount(self.warn_at),
                 "reset_ms": self.state.reset.get(),
             },
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn state(used: u64) -> WindowState {
-        WindowState { used: Units::new(used), reset: Millis::new(1_500), fit: Fit::Now }
+        WindowState { used: Units::new(used), reset: Millis::new(1_500), fit: Fit::Now, granted: Units::ZERO }
     }
 
     /// The keys of what is found, each without the part that all have.

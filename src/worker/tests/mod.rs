@@ -353,7 +353,7 @@ fn answer(worker: &mut Driver<'_>, callout: &Callout, admitted: bool) -> Resumed
 fn decided(callout: &Callout, admitted: bool) -> Vec<u8> {
     let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
     let fit = wire::fit(if admitted { 0 } else { 1_000 });
-    let state = WindowState { used: Units::new(1), reset: Millis::MINUTE, fit };
+    let state = WindowState { used: Units::new(1), reset: Millis::MINUTE, fit, granted: Units::ZERO };
     let answers: Vec<_> = calls
         .iter()
         .map(|call| Reserved::Decided {

@@ -19,7 +19,8 @@ impl Ledger {
                 let calls: Vec<Reserve> = serde_json::from_slice(&callout.body).unwrap();
                 let answers = calls.into_iter().map(|call| {
                     let fit = wire::fit(i64::from(!admitted));
-                    let state = WindowState { used: Units::new(1), reset: Millis::new(1), fit };
+                    let state =
+                        WindowState { used: Units::new(1), reset: Millis::new(1), fit, granted: Units::ZERO };
                     if admitted {
                         assert!(self.open.insert(call.id), "a reservation id was used twice");
                         self.admitted += 1;

@@ -5,6 +5,7 @@ modules! {
     claims,
     dialects,
     dry_run,
+    grants,
     hierarchy,
     identity,
     models,
