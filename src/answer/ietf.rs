@@ -69,7 +69,7 @@ pub(super) fn printable(text: &str) -> String {
 /// The parameters of a limit's policy: the quota, its unit unless it is requests, and the window in seconds.
 fn policy(status: &LimitStatus) -> String {
     let limit = &status.limit;
-    let quota = limit.amount.get().min(MAX_INTEGER);
+    let quota = (limit.amount + status.state.granted).get().min(MAX_INTEGER);
     let unit = match limit.metric {
         Metric::Requests => "",
         Metric::InputTokens

@@ -269,7 +269,7 @@ fn message(over: &OverLimit, custom: Option<&Message>) -> String {
     let name = over.name().unwrap_or("this key");
     let metric = units::metric(&by.limit);
     let window = units::window(&by.limit.window);
-    let limit = amount(by.limit.amount);
+    let limit = amount(by.limit.amount + by.state.granted);
     let retry_after = over.retry_after().map(go_duration);
     if let Some(message) = custom {
         return message.render(|placeholder| match placeholder {

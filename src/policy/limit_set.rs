@@ -3,7 +3,7 @@
 use crate::policy::candidates::Candidates;
 use crate::policy::limit::{Allowance, Enforcement, Limit, Metric};
 use crate::policy::model_access::{ForbiddenModel, ModelAccess};
-use crate::policy::on_limit::Continuation;
+use crate::policy::on_limit::{Continuation, OnLimit};
 use crate::policy::output_cap::{OutputCap, OutputRule};
 use crate::policy::pattern::Pattern;
 use crate::quantity::NonZeroMillis;
@@ -115,7 +115,7 @@ impl LimitSet {
         !self.models.is_empty()
             || self.has_terms()
             || self.limits(Metric::needs_tokens)
-            || self.continuations().any(names_model)
+            || self.all().filter_map(|limit| limit.enforcement.continues()).any(names_model)
     }
 
     /// Whether any limit is on a metric that `which` picks.
@@ -128,9 +128,12 @@ impl LimitSet {
         self.all().filter_map(|limit| limit.allowance.as_ref())
     }
 
-    /// How requests go on that are over one of its limits.
+    /// How requests go on that are over one of its limits, also where that is in a dry run: no client may set its header.
     pub(crate) fn continuations(&self) -> impl Iterator<Item = &Arc<Continuation>> {
-        self.all().filter_map(|limit| limit.enforcement.continues())
+        self.all().filter_map(|limit| match &limit.enforcement.on_limit {
+            OnLimit::Continue(how) => Some(how),
+            OnLimit::Refuse | OnLimit::Wait => None,
+        })
     }
 
     /// Whether something is enforced that the body of a request decides on: what it costs, or whether it applies.

@@ -4,6 +4,7 @@
 //! The rest of the body's text stays the same: members keep their order, numbers their spelling. Most bodies have none
 //! of these members and get them first: however large such a body is, only its first byte is replaced.
 
+use crate::codec::lenient::folded;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -141,6 +142,8 @@ impl NewCap {
 pub fn thinking_budget(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Thinking {
+        /// The other name is Cohere's.
+        #[serde(alias = "token_budget")]
         budget_tokens: Option<u64>,
     }
     #[derive(Deserialize)]
@@ -184,7 +187,7 @@ impl Members<'_> {
     /// The same with no larger maximum than `cap` in the members that set one.
     fn lowered(mut self, cap: &NewCap) -> Self {
         for (name, value) in &mut self.0 {
-            let sets = cap.names.iter().any(|known| name.eq_ignore_ascii_case(known));
+            let sets = cap.names.iter().any(|known| is_for_some(name, known));
             // Some servers take 0 for no maximum.
             let is_less = || value.parse::<u64>().is_ok_and(|value| (1..=cap.most).contains(&value));
             if sets && !is_less() {
@@ -194,11 +197,17 @@ impl Members<'_> {
         self
     }
 
-    /// The same with such a maximum in the objects at `within`. None if one of them is no object.
+    /// The same with such a maximum in the objects at `within`. None if one of them is no object, or has a name that only
+    /// some servers take for that.
     fn with_lowered(mut self, within: Within, cap: &NewCap) -> Option<Self> {
         for (name, value) in &mut self.0 {
-            if within.names.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-                let mut members = serde_json::from_str::<Members<'_>>(value).ok()?.lowered(cap);
+            if within.names.iter().any(|known| is_for_some(name, known)) {
+                if !within.names.contains(&&**name) {
+                    return None;
+                }
+                // Null is as good as left out.
+                let object = if *value == "null" { "{}" } else { &**value };
+                let mut members = serde_json::from_str::<Members<'_>>(object).ok()?.lowered(cap);
                 if let Some(added) = cap.added {
                     members = members.with(added, &cap.most.to_string());
                 }
@@ -243,6 +252,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
         deserializer.deserialize_map(AnyMembers)
     }
+}
+
+/// Whether some reader takes the member `name` for the one that is `known`.
+fn is_for_some(name: &str, known: &str) -> bool {
+    folded(name).eq_ignore_ascii_case(known)
 }
 
 /// A member's name, borrowed where it has no escapes.

@@ -63,8 +63,10 @@ impl Caps {
         self.within.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// Notes an object that may have the members.
-    pub(super) const fn enter(&mut self) {
+    /// Notes an object `name`, in lower case, that may have the members. `is_exact` as in [`Caps::take`].
+    pub(super) fn enter(&mut self, name: &str, is_exact: bool) {
+        // Names that are written in both cases are no variants of themselves.
+        self.has_variant |= !is_exact && self.within.contains(&name);
         self.objects = self.objects.saturating_add(1);
     }
 

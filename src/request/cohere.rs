@@ -5,7 +5,7 @@
 //! (<https://docs.cohere.com/reference/rerank>).
 
 use super::completions;
-use super::content::{Content, Images};
+use super::content::{Content, Images, Part};
 use super::embeddings;
 use crate::codec::lenient::{self, Accept};
 use serde::de::{MapAccess, SeqAccess};
@@ -49,8 +49,8 @@ pub(super) fn rerank_member<'b, A: MapAccess<'b>>(
 ) -> Result<(), A::Error> {
     match name {
         "query" => prompt.member("suffix", object),
-        // The second is that of Text Embeddings Inference.
-        "documents" | "texts" => {
+        // The second is that of Text Embeddings Inference, the third Mixedbread's.
+        "documents" | "texts" | "input" => {
             let mut documents = Documents { prompts: 0, content: prompt.content() };
             lenient::offer(object, &mut documents)?;
             let prompts = documents.prompts;
@@ -80,6 +80,15 @@ impl<'b> Accept<'b> for Documents<'_, 'b> {
         self.prompts = self.prompts.saturating_add(u64::from(read.is_some()));
         Ok(read)
     }
+
+    /// One document, or several in its parts (vLLM).
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        Document(self.content).member(name, object)
+    }
+
+    fn end(&mut self) {
+        self.prompts = self.prompts.saturating_add(1);
+    }
 }
 
 struct Document<'p, 'b>(&'p mut Content<'b>);
@@ -89,11 +98,20 @@ impl<'b> Accept<'b> for Document<'_, 'b> {
         self.0.texts.push(text);
     }
 
+    fn element<A: SeqAccess<'b>>(&mut self, array: &mut A) -> Result<Option<()>, A::Error> {
+        lenient::offer_element(array, self)
+    }
+
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "image" | "image_url" => lenient::offer(object, &mut Images(self.0)),
+            "image" => lenient::offer(object, &mut Images(self.0)),
+            "image_url" => {
+                let mut part = Part::new(self.0);
+                part.member(name, object)?;
+                part.end();
+                Ok(())
+            }
             "content" => lenient::offer(object, self.0),
-            "id" | "type" => lenient::skip(object),
             // Cohere ranks by whatever fields a document has.
             _ => {
                 self.0.texts.extend(lenient::text(object)?);

@@ -4,6 +4,7 @@ use super::beside;
 use super::content::{Content, Texts};
 use super::input::Input;
 use super::prompt::{Counted, Tally};
+use crate::quantity::Units;
 use serde::de::MapAccess;
 use std::borrow::Cow;
 
@@ -65,6 +66,11 @@ impl<'b> Prompt<'b> {
         self.suffix.content.see_texts(&mut |counted, text| see(of_suffix(counted), text));
     }
 
+    /// Whether it has parts whose tokens the request does not show.
+    pub(super) const fn hides(&self) -> bool {
+        self.prompt.content.hides() || self.suffix.content.hides()
+    }
+
     /// Whether there is no prompt, as [`Input::is_empty`] has it.
     pub(super) fn is_empty(&self) -> bool {
         self.prompt.is_empty()
@@ -77,7 +83,10 @@ impl<'b> Prompt<'b> {
 
     /// What they cost beside their text if they are sent to `model`.
     pub(super) fn beside_text(&self, model: &str, unknown: Option<u64>) -> Tally {
-        self.prompt.beside_text(model, unknown)
+        let mut tally = self.prompt.beside_text(model, unknown);
+        let of_suffix = self.suffix.content.image_tokens(model).get();
+        tally.images += Units::new(of_suffix.saturating_mul(self.prompts()));
+        tally
     }
 }
 

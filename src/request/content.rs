@@ -276,8 +276,8 @@ impl<'b> Accept<'b> for Part<'_, 'b> {
                 self.content.kinds.extend(text.map(|text| (Counted::Arguments, text)));
                 Ok(())
             }
-            "text" | "refusal" | "title" | "context" => {
-                // Gateways make objects of texts, too.
+            "text" | "refusal" | "title" | "context" | "document" => {
+                // Gateways make objects of texts, too, and documents of Cohere's are objects.
                 self.content.texts.extend(lenient::text(object)?);
                 Ok(())
             }

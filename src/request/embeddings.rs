@@ -50,6 +50,11 @@ impl<'b> Prompt<'b> {
         self.beside.iter().for_each(|text| see(Counted::Once, text));
     }
 
+    /// Whether it has parts whose tokens the request does not show.
+    pub(super) const fn hides(&self) -> bool {
+        self.input.content.hides()
+    }
+
     /// Whether there is no input, as [`Input::is_empty`] has it.
     pub(super) fn is_empty(&self) -> bool {
         self.input.is_empty()

@@ -73,7 +73,7 @@ impl Endpoint {
             ("chat", Some("api"), _) => Some(Self::OllamaChat),
             ("chat", Some("v2"), _) => Some(Self::CohereChat),
             ("embed", Some("v1" | "v2"), _) => Some(Self::CohereEmbed),
-            ("rerank", _, _) => Some(Self::Rerank),
+            ("rerank" | "reranking", _, _) => Some(Self::Rerank),
             ("generate", Some("api"), _) => Some(Self::OllamaGenerate),
             // Ollama's embeddings are asked for like OpenAI's.
             ("embeddings", _, _) | ("embed", Some("api"), _) => Some(Self::Embeddings),
@@ -279,6 +279,7 @@ mod tests {
             ("/cohere/v2/embed", Some(Endpoint::CohereEmbed)),
             ("/v2/rerank", Some(Endpoint::Rerank)),
             ("/v1/rerank", Some(Endpoint::Rerank)),
+            ("/v1/reranking", Some(Endpoint::Rerank)),
             ("/rerank", Some(Endpoint::Rerank)),
             ("/v1/chat", None),
             ("/chat", None),

@@ -78,6 +78,9 @@ impl<'b> Accept<'b> for Input<'b> {
         }
         Ok(read)
     }
+    fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
+        Element(self).member(name, object)
+    }
 }
 
 /// An element of an input that is an array.

@@ -371,7 +371,7 @@ impl<'b> Request<'b> {
             return Ok(());
         }
         if self.caps.are_in(name) {
-            self.caps.enter();
+            self.caps.enter(name, is_exact);
             return lenient::offer(object, &mut Options(self));
         }
         match name {

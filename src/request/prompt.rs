@@ -304,7 +304,7 @@ impl<'b> Prompt<'b> {
             Self::OllamaChat(_) => matches!(name, "messages" | "tools"),
             Self::OllamaGenerate(_) => matches!(name, "prompt" | "suffix" | "context"),
             Self::CohereEmbed(_) => matches!(name, "texts" | "inputs"),
-            Self::Rerank(_) => matches!(name, "documents" | "texts"),
+            Self::Rerank(_) => matches!(name, "documents" | "texts" | "input"),
             Self::Sized => false,
         }
     }
@@ -334,14 +334,9 @@ impl<'b> Prompt<'b> {
             }
             Self::GeminiEmbeddings(prompt) => prompt.content(),
             Self::Responses(prompt) => prompt.content(),
-            Self::Completions(_)
-            | Self::Embeddings(_)
-            | Self::OllamaGenerate(_)
-            | Self::CohereEmbed(_)
-            | Self::Rerank(_)
-            | Self::Sized => {
-                return false;
-            }
+            Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => return prompt.hides(),
+            Self::CohereEmbed(prompt) => return prompt.hides(),
+            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => return false,
         };
         content.hides() || self.shape().is_some_and(|shape| shape.hides)
     }

@@ -454,6 +454,8 @@ impl Candidate {
                 candidate.refuse_for_good(cx)
             }
             OnError::Allow => {
+                let fallen: Vec<_> = candidate.fallen.iter().map(|fallen| fallen.0.clone()).collect();
+                go_on(&fallen, cx);
                 candidate.decided(Verdict::Uncounted, None, cx);
                 candidate.forward(HeldIn::Uncounted, Vec::new(), None, cx)
             }

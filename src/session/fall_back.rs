@@ -90,10 +90,19 @@ impl Leeway {
             if let Some(asked) = &mut facts.asked {
                 asked.destination.model = model.to_string();
             }
-            let reservation = reserve(subject, &facts, estimate).continuing(|_| AtLimit::Continue);
+            let reservation =
+                reserve(subject, &facts, estimate).continuing(|how| at_second_limit(how, &model));
             Fallback { model, edit, reservation, facts }
         };
         self.others.into_iter().map(of).collect()
+    }
+}
+
+/// What a limit that lets a request go on does with one that has fallen back to `model`: to another it does not.
+fn at_second_limit(how: &Continuation, model: &str) -> AtLimit {
+    match &how.model {
+        Some(other) if **other != *model => AtLimit::Refuse,
+        _ => AtLimit::Continue,
     }
 }
 

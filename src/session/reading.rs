@@ -317,10 +317,13 @@ fn count<S: SharedData>(arrival: AwaitBody, outcome: Outcome, cx: &mut Cx<'_, S>
     let models = outcome.models(&arrival);
     let mut tokenizers =
         if outcome.read().is_some() { estimate::tokenizers(&models, cx) } else { Vec::new() };
-    for other in other_models(&arrival.subject, &models, cx) {
-        let unknown = |it: &Tokenizer| !tokenizers.iter().any(|known| known.has_vocabulary_of(it));
-        let others = estimate::tokenizers(&other, cx).into_iter().filter(unknown).collect::<Vec<_>>();
-        tokenizers.extend(others);
+    let others = other_models(&arrival.subject, &models, cx);
+    for other in others.iter().flat_map(|other| estimate::tokenizers(other, cx)) {
+        match tokenizers.iter_mut().find(|known| known.has_vocabulary_of(&other)) {
+            // What either of them weighs counts.
+            Some(known) => *known = known.for_either(other),
+            None => tokenizers.push(other),
+        }
     }
     let counts = tokenizers.into_iter().map(Counting::new).collect();
     ControlFlow::Continue((arrival, Stage::Counting { outcome: Box::new(outcome), counts }))

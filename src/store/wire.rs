@@ -274,7 +274,6 @@ struct State {
     granted: Units,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_nothing(units: &Units) -> bool {
     units.is_zero()
 }

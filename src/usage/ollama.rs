@@ -15,7 +15,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     let mut line = Line::default();
     // A line that breaks off has everything before the fault.
     let fault = lenient::read(data, &mut line).err().map(|fault| fault.classify());
-    let Line { mut update, text, numbers, is_one } = line;
+    let Line { mut update, text, numbers, says_done, has_content } = line;
     update.fault = fault;
     update.shows_reasoning = text.shows_reasoning;
     update.calls = text.called;
@@ -26,7 +26,7 @@ pub(super) fn read(data: &str) -> Option<StreamUpdate> {
     if numbers != Numbers::default() {
         update.reports.push((None, numbers.bill()));
     }
-    is_one.then_some(update)
+    (says_done && (has_content || !update.reports.is_empty())).then_some(update)
 }
 
 #[derive(Default)]
@@ -34,20 +34,28 @@ struct Line {
     update: StreamUpdate,
     text: AnswerText,
     numbers: Numbers,
-    /// Whether it has a member that only these lines have.
-    is_one: bool,
+    /// Whether it says whether it is the last.
+    says_done: bool,
+    /// Whether it has a member for the text, which other streams that say so need not have.
+    has_content: bool,
 }
 
 impl<'b> Accept<'b> for Line {
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
             "done" => {
-                self.is_one = true;
+                self.says_done = true;
                 self.update.is_last = lenient::flag(object)?;
                 Ok(())
             }
-            "message" => lenient::offer(object, &mut Message(&mut self.text)),
-            "response" => self.text.member_as_written("content", object),
+            "message" => {
+                self.has_content = true;
+                lenient::offer(object, &mut Message(&mut self.text))
+            }
+            "response" => {
+                self.has_content = true;
+                self.text.member_as_written("content", object)
+            }
             "thinking" => self.text.member_as_written(name, object),
             "prompt_eval_count" | "eval_count" => self.numbers.member_as_written(name, object),
             "error" => failure::take_error(&mut self.update.has_failed, object),

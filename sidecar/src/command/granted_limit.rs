@@ -72,7 +72,8 @@ impl GrantedLimit {
             amount.strip_prefix('$').unwrap_or(amount).split_once('.').unwrap_or((amount, ""));
         let whole = whole.strip_prefix('$').unwrap_or(whole);
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let units = if self.is_dollars() && is_number(whole) && decimals.len() <= 6 {
+        let is_part = |text: &str| text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let units = if self.is_dollars() && is_number(whole) && is_part(decimals) {
             let part: Option<u64> = format!("{decimals:0<6}").parse().ok();
             whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(MILLION)?.checked_add(part?))
         } else if is_number(amount) {

@@ -188,6 +188,13 @@ fn an_event_that_is_no_json_leaves_a_gap_that_only_usage_closes() {
     assert_eq!(read(SSE, 1, [error.as_bytes()]).1, Outcome::Failed);
 }
 
+/// Others say when they are done, too.
+#[test]
+fn events_that_say_done_and_nothing_else_that_is_known_are_of_no_format() {
+    let events = [json!({"token": "Hel", "done": false}), json!({"token": "lo", "done": true})];
+    assert_eq!(stream(1, &events).1, Outcome::Unknown);
+}
+
 #[test]
 fn text_in_an_event_that_is_cut_off_counts() {
     let whole = format!("data: {}\n\n", text_chunk("Hello"));

@@ -158,10 +158,10 @@ fn where_no_model_is_needed_none_is_missed() {
     let files = typed("/v1/files", "multipart/form-data; boundary=x");
     assert_eq!(status(&worker.request_headers(3, &files, false, NOW).directive), 200);
     for kind in ["text/plain", "application/x-www-form-urlencoded"] {
-        let disguised = worker.request_headers(5, &typed("/api/chat", kind), false, NOW).directive;
+        let disguised = worker.request_headers(5, &typed("/api/ask", kind), false, NOW).directive;
         assert_eq!(status(&disguised), 403, "{kind}: some servers read JSON in it");
     }
-    assert_eq!(status(&worker.request_headers(6, &post("/api/chat", "key"), false, NOW).directive), 403);
+    assert_eq!(status(&worker.request_headers(6, &post("/api/ask", "key"), false, NOW).directive), 403);
     let Request(mut headers) = post("/v1/models", "key");
     headers[0].1 = "GET".to_owned();
     assert_eq!(status(&worker.request_headers(4, &Request(headers), true, NOW).directive), 200);

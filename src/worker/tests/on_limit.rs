@@ -95,6 +95,16 @@ fn a_request_over_a_limit_is_charged_and_goes_on_with_a_header() {
 }
 
 #[test]
+fn no_client_sets_the_header_of_a_limit_in_a_dry_run() {
+    let memory = Memory::default();
+    let mut worker = worker(&memory, &local(json!({"rpm": 1, "dry_run": true, "on_limit": cheap()})));
+    for stream in [1, 2] {
+        let event = Event::RequestHeaders { request: &chat(), end_of_stream: true };
+        assert_eq!(set(&worker.on(stream, event, NOW)), [("x-route", None)], "{stream}");
+    }
+}
+
+#[test]
 fn no_client_sets_the_header() {
     let memory = Memory::default();
     let mut config = local(json!({"rpm": 1, "on_limit": cheap()}));
@@ -144,6 +154,53 @@ fn a_request_over_a_limit_goes_on_for_another_model_once() {
     assert_eq!(code(&effects(&mut worker, 5, &body)), 200);
     let edits = worker.response_headers(5, OK, true, NOW);
     assert!(edits.set.contains(&("x-ratelimit-remaining-requests", "96".to_owned())), "{edits:?}");
+}
+
+#[test]
+fn there_is_no_third_model() {
+    let memory = Memory::default();
+    let to = |model: &str| json!({"continue": true, "model": model});
+    let config = local(json!({"rpm": 100, "models": {
+        "gpt-4o": {"rpm": 1, "on_limit": to("gpt-4o-mini")},
+        "gpt-4o-mini": {"rpm": 1, "on_limit": to("o3")},
+    }}));
+    let mut worker = worker(&memory, &config);
+    let body = chat_for("gpt-4o");
+    let codes = [1, 2, 3].map(|stream| code(&effects(&mut worker, stream, &body)));
+    assert_eq!(codes, [200, 200, 429]);
+}
+
+/// A body that is read in steps is counted for the other model as a small one is.
+#[test]
+fn tools_cost_the_other_model_what_they_cost_it_alone() {
+    let tools: Vec<_> = (0..600)
+        .map(|n| {
+            json!({"type": "function", "function": {"name": format!("tool_{n}"), "description": "a tool of many words",
+                "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}})
+        })
+        .collect();
+    let chat_for = |model: &str| {
+        let messages = json!([{"role": "user", "content": "hi"}]);
+        json!({"messages": messages, "tools": tools, "max_tokens": 9, "model": model})
+            .to_string()
+            .into_bytes()
+    };
+    let to = json!({"continue": true, "model": "llama-3.3-70b"});
+    let config = local(json!({"input_tpm": 1_000_000, "models": {"gpt-4o": {"rpm": 1, "on_limit": to}}}));
+    let left = |models: &[&str]| {
+        let memory = Memory::default();
+        let mut worker = worker(&memory, &config);
+        for (stream, model) in (1..).zip(models) {
+            let body = chat_for(model);
+            worker.request_headers(stream, &chat(), false, NOW);
+            assert_eq!(status(&worker.whole_body(stream, &body, NOW)), 200);
+        }
+        let edits = worker.response_headers(models.len() as u32, OK, true, NOW);
+        edits.set.iter().find(|(name, _)| *name == "x-ratelimit-remaining-input-tokens").unwrap().1.clone()
+    };
+    let used = |left: String| 1_000_000 - left.parse::<u64>().unwrap();
+    let (first, other) = (used(left(&["gpt-4o"])), used(left(&["llama-3.3-70b"])));
+    assert_eq!(used(left(&["gpt-4o", "gpt-4o"])), first + other);
 }
 
 #[test]
@@ -223,6 +280,7 @@ fn a_request_falls_back_when_the_sidecar_refuses() {
         used: Units::new(1),
         reset: Millis::MINUTE,
         fit: wire::fit(if charge.name.contains("gpt-4o") { 1_000 } else { 0 }),
+        granted: Units::ZERO,
     };
     let windows = ScopeCharges::flat(&calls[0].charges).map(state).collect();
     let refused = serde_json::to_vec(&[Reserved::Decided { admitted: false, windows }]).unwrap();

@@ -199,6 +199,18 @@ fn what_cannot_be_lowered_is_refused() {
     let thinks = json!({"max_tokens": 4096, "thinking": {"type": "enabled", "budget_tokens": 99}});
     assert_eq!(once(&limits, MESSAGES, thinks).unwrap()["max_tokens"], 100);
 
+    // Go's readers take these names for `options`, and others do not.
+    for name in ["Options", "option\u{17f}"] {
+        for options in [json!({"num_predict": 9_999}), json!({"seed": 1}), json!({"num_predict": 5})] {
+            let status = once(&limits, "/api/chat", json!({"prompt": "hi", name: options})).unwrap_err().0;
+            assert_eq!(status, 400, "{name}: {options}");
+        }
+    }
+    let none = once(&limits, "/api/chat", json!({"prompt": "hi", "options": null})).unwrap();
+    assert_eq!(none["options"], json!({"num_predict": 100}));
+    let thinks = json!({"prompt": "hi", "max_tokens": 4096, "thinking": {"token_budget": 100}});
+    assert_eq!(once(&limits, "/v2/chat", thinks).unwrap_err().0, 400);
+
     let digest = ("content-digest", "sha-256=:AAAA:");
     let signature = ("authorization", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/x, Signature=00");
     let signed_path = (":path", "/v1/chat/completions?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=00");
