@@ -363,7 +363,7 @@ fn a_reservation_tells_whether_its_identity_is_new_and_may_leave_it() {
     let charges = [ScopeCharges { scope: "other".into(), charges: vec![minute(1, 4)] }];
     let other = &call::groups("", "id", &charges).unwrap()[0];
     let reply = scripts.run(&[other.reserve_if("d", IfNew::Tell, false, BEGIN_MS)]).remove(0).unwrap();
-    assert_eq!(reply, [2, 0, 0, -1]);
+    assert_eq!(reply, [2, 0, 0, -1, 0]);
     // A cancellation that came first: its reservation is known, whatever its identity is.
     let none = team(&[Charge { identity: "late".into(), ..minute(10, 0) }]);
     let cancel = Settle {

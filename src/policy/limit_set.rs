@@ -128,7 +128,8 @@ impl LimitSet {
         self.all().filter_map(|limit| limit.allowance.as_ref())
     }
 
-    /// How requests go on that are over one of its limits, also where that is in a dry run: no client may set its header.
+    /// How requests go on that are over one of its limits, also where that is in a dry run: no client may set its
+    /// header.
     pub(crate) fn continuations(&self) -> impl Iterator<Item = &Arc<Continuation>> {
         self.all().filter_map(|limit| match &limit.enforcement.on_limit {
             OnLimit::Continue(how) => Some(how),

@@ -197,8 +197,8 @@ impl Members<'_> {
         self
     }
 
-    /// The same with such a maximum in the objects at `within`. None if one of them is no object, or has a name that only
-    /// some servers take for that.
+    /// The same with such a maximum in the objects at `within`. None if one of them is no object, or has a name that
+    /// only some servers take for that.
     fn with_lowered(mut self, within: Within, cap: &NewCap) -> Option<Self> {
         for (name, value) in &mut self.0 {
             if within.names.iter().any(|known| is_for_some(name, known)) {
