@@ -205,7 +205,7 @@ impl<'b> Request<'b> {
     /// The models that the request may be for: those that it names, and any if it may name none. Where the endpoint has
     /// no format, a body that names none needs none.
     pub fn models(&self) -> Candidates {
-        let needs_none = matches!(self.prompt, Prompt::Sized) && !self.names.is_given();
+        let needs_none = !self.prompt.endpoint().has_format() && !self.names.is_given();
         match self.fault {
             Some(_) => Candidates::UNKNOWN,
             None if needs_none => Candidates::NONE,
@@ -332,17 +332,12 @@ impl<'b> Request<'b> {
     /// The most output tokens that the request allows for each answer. None for embeddings, which have no output
     /// whatever the request says, and for an endpoint without a format, since nobody knows what it says.
     pub fn answer_cap(&self) -> Option<Cap> {
-        let has_none = matches!(
-            self.prompt,
-            Prompt::Embeddings(_)
-                | Prompt::GeminiEmbeddings(_)
-                | Prompt::CohereEmbed(_)
-                | Prompt::Rerank(_)
-                | Prompt::Sized
-        );
         let cap = self.caps.cap();
         // A reader of one object of several may find none.
-        (!has_none).then_some(Cap { is_doubtful: cap.is_doubtful || self.objects > 1, ..cap })
+        self.prompt
+            .endpoint()
+            .has_output()
+            .then_some(Cap { is_doubtful: cap.is_doubtful || self.objects > 1, ..cap })
     }
 
     /// So many tokens for each answer, of all answers together.
@@ -353,10 +348,11 @@ impl<'b> Request<'b> {
     /// The maximum `most` of output tokens for each answer, as the body is to have it for one of `models`.
     pub fn new_cap(&self, most: u64, models: &Candidates) -> NewCap {
         let is_openais = |model: &String| Family::of(model).is_reasoning_of_openai();
-        let added = match self.prompt {
-            // OpenAI's models that reason take no other, and other providers' not all this one.
-            Prompt::Chat(_) if models.names().iter().any(is_openais) => "max_completion_tokens",
-            _ => self.caps.names().first().copied().unwrap_or("max_tokens"),
+        // OpenAI's models that reason take no other, and other providers' not all this one.
+        let takes_completion = self.prompt.endpoint() == Endpoint::ChatCompletions;
+        let added = match models.names().iter().any(is_openais) && takes_completion {
+            true => "max_completion_tokens",
+            false => self.caps.names().first().copied().unwrap_or("max_tokens"),
         };
         let added = (!self.caps.has_common()).then_some(added);
         let (within, has_object) = self.caps.within();

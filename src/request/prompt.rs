@@ -12,20 +12,24 @@ use serde::de::MapAccess;
 use std::borrow::Cow;
 use strum::EnumCount;
 
-/// A prompt, by its format.
+/// The prompt of a request to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Prompt<'b> {
-    Chat(Conversation<'b>),
+pub(super) struct Prompt<'b> {
+    endpoint: Endpoint,
+    parts: Parts<'b>,
+}
+
+/// What a prompt consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Parts<'b> {
+    /// Messages, or contents.
+    Conversation(Conversation<'b>),
+    /// Texts to go on with, or documents and what is read with each.
     Completions(completions::Prompt<'b>),
+    /// Inputs that are embedded.
     Embeddings(embeddings::Prompt<'b>),
+    /// Items.
     Responses(responses::Prompt<'b>),
-    Messages(Conversation<'b>),
-    Gemini(Conversation<'b>),
-    GeminiEmbeddings(Conversation<'b>),
-    OllamaChat(Conversation<'b>),
-    OllamaGenerate(completions::Prompt<'b>),
-    CohereEmbed(embeddings::Prompt<'b>),
-    Rerank(completions::Prompt<'b>),
     /// Of no known format: it is charged for the size of the body.
     Sized,
 }
@@ -177,20 +181,26 @@ pub(super) struct Tally {
 
 impl<'b> Prompt<'b> {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        match endpoint {
-            Endpoint::ChatCompletions | Endpoint::CohereChat => Self::Chat(Conversation::default()),
-            Endpoint::Completions => Self::Completions(completions::Prompt::default()),
-            Endpoint::Embeddings => Self::Embeddings(embeddings::Prompt::default()),
-            Endpoint::Responses => Self::Responses(responses::Prompt::default()),
-            Endpoint::Messages => Self::Messages(Conversation::default()),
-            Endpoint::Gemini => Self::Gemini(Conversation::default()),
-            Endpoint::GeminiEmbeddings => Self::GeminiEmbeddings(Conversation::default()),
-            Endpoint::OllamaChat => Self::OllamaChat(Conversation::default()),
-            Endpoint::OllamaGenerate => Self::OllamaGenerate(completions::Prompt::default()),
-            Endpoint::CohereEmbed => Self::CohereEmbed(embeddings::Prompt::default()),
-            Endpoint::Rerank => Self::Rerank(completions::Prompt::default()),
-            Endpoint::Other(_) => Self::Sized,
-        }
+        let parts = match endpoint {
+            Endpoint::ChatCompletions
+            | Endpoint::CohereChat
+            | Endpoint::Messages
+            | Endpoint::Gemini
+            | Endpoint::GeminiEmbeddings
+            | Endpoint::OllamaChat => Parts::Conversation(Conversation::default()),
+            Endpoint::Completions | Endpoint::OllamaGenerate | Endpoint::Rerank => {
+                Parts::Completions(completions::Prompt::default())
+            }
+            Endpoint::Embeddings | Endpoint::CohereEmbed => Parts::Embeddings(embeddings::Prompt::default()),
+            Endpoint::Responses => Parts::Responses(responses::Prompt::default()),
+            Endpoint::Other(_) => Parts::Sized,
+        };
+        Self { endpoint, parts }
+    }
+
+    /// The endpoint that the request is for.
+    pub(super) const fn endpoint(&self) -> Endpoint {
+        self.endpoint
     }
 
     /// Reads a member of the request's body.
@@ -198,18 +208,22 @@ impl<'b> Prompt<'b> {
     /// # Errors
     /// The value is not JSON.
     pub(super) fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match self {
-            Self::Chat(prompt) => chat::member(prompt, name, object),
-            Self::Completions(prompt) => prompt.member(name, object),
-            Self::Embeddings(prompt) => prompt.member(name, object),
-            Self::Responses(prompt) => prompt.member(name, object),
-            Self::Messages(prompt) => messages::member(prompt, name, object),
-            Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => gemini::member(prompt, name, object),
-            Self::OllamaChat(prompt) => ollama::chat_member(prompt, name, object),
-            Self::OllamaGenerate(prompt) => ollama::generate_member(prompt, name, object),
-            Self::CohereEmbed(prompt) => cohere::embed_member(prompt, name, object),
-            Self::Rerank(prompt) => cohere::rerank_member(prompt, name, object),
-            Self::Sized => lenient::skip(object),
+        match (&mut self.parts, self.endpoint) {
+            (Parts::Conversation(prompt), Endpoint::Messages) => messages::member(prompt, name, object),
+            (Parts::Conversation(prompt), Endpoint::Gemini | Endpoint::GeminiEmbeddings) => {
+                gemini::member(prompt, name, object)
+            }
+            (Parts::Conversation(prompt), Endpoint::OllamaChat) => ollama::chat_member(prompt, name, object),
+            (Parts::Conversation(prompt), _) => chat::member(prompt, name, object),
+            (Parts::Completions(prompt), Endpoint::OllamaGenerate) => {
+                ollama::generate_member(prompt, name, object)
+            }
+            (Parts::Completions(prompt), Endpoint::Rerank) => cohere::rerank_member(prompt, name, object),
+            (Parts::Completions(prompt), _) => prompt.member(name, object),
+            (Parts::Embeddings(prompt), Endpoint::CohereEmbed) => cohere::embed_member(prompt, name, object),
+            (Parts::Embeddings(prompt), _) => prompt.member(name, object),
+            (Parts::Responses(prompt), _) => prompt.member(name, object),
+            (Parts::Sized, _) => lenient::skip(object),
         }
     }
 
@@ -223,130 +237,98 @@ impl<'b> Prompt<'b> {
         name: &str,
         object: &mut A,
     ) -> Result<Option<u64>, A::Error> {
-        match self {
-            Self::Gemini(prompt) => gemini::option(prompt, name, object),
+        match (&mut self.parts, self.endpoint) {
+            (Parts::Conversation(prompt), Endpoint::Gemini) => gemini::option(prompt, name, object),
             _ => lenient::skip(object).map(|()| None),
         }
     }
 
     /// Whether the request has no prompt, or some reader finds none and the others find nothing in it.
     pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Chat(prompt)
-            | Self::Gemini(prompt)
-            | Self::GeminiEmbeddings(prompt)
-            | Self::OllamaChat(prompt) => prompt.is_empty(),
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
-                prompt.is_empty()
-            }
-            Self::Embeddings(prompt) | Self::CohereEmbed(prompt) => prompt.is_empty(),
-            Self::Responses(prompt) => prompt.is_empty(),
-            Self::Messages(prompt) => prompt.is_empty(),
-            Self::Sized => true,
+        match &self.parts {
+            Parts::Conversation(prompt) => prompt.is_empty(),
+            Parts::Completions(prompt) => prompt.is_empty(),
+            Parts::Embeddings(prompt) => prompt.is_empty(),
+            Parts::Responses(prompt) => prompt.is_empty(),
+            Parts::Sized => true,
         }
     }
 
     /// How many prompts the request has: one, except for completions.
     pub(super) fn prompts(&self) -> u64 {
-        match self {
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
-                prompt.prompts().max(1)
-            }
-            _ => 1,
-        }
+        self.suffixes().max(1)
     }
 
     /// Shows each of its texts to `see`.
     pub(super) fn see_texts(&self, see: &mut impl FnMut(Counted, &str)) {
-        match self {
-            Self::Chat(prompt)
-            | Self::Gemini(prompt)
-            | Self::GeminiEmbeddings(prompt)
-            | Self::OllamaChat(prompt) => prompt.see_texts(see),
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
-                prompt.see_texts(see)
-            }
-            Self::Embeddings(prompt) | Self::CohereEmbed(prompt) => prompt.see_texts(see),
-            Self::Responses(prompt) => prompt.see_texts(see),
-            Self::Messages(prompt) => prompt.see_texts(see),
-            Self::Sized => {}
+        match &self.parts {
+            Parts::Conversation(prompt) => prompt.see_texts(see),
+            Parts::Completions(prompt) => prompt.see_texts(see),
+            Parts::Embeddings(prompt) => prompt.see_texts(see),
+            Parts::Responses(prompt) => prompt.see_texts(see),
+            Parts::Sized => {}
         }
     }
 
     /// The same without its texts, which `take` gets.
     pub(super) fn without_texts(self, take: &mut impl FnMut(Counted, Cow<'b, str>)) -> Prompt<'static> {
-        match self {
-            Self::Chat(prompt) => Prompt::Chat(prompt.without_texts(take)),
-            Self::Completions(prompt) => Prompt::Completions(prompt.without_texts(take)),
-            Self::Embeddings(prompt) => Prompt::Embeddings(prompt.without_texts(take)),
-            Self::Responses(prompt) => Prompt::Responses(prompt.without_texts(take)),
-            Self::Messages(prompt) => Prompt::Messages(prompt.without_texts(take)),
-            Self::Gemini(prompt) => Prompt::Gemini(prompt.without_texts(take)),
-            Self::GeminiEmbeddings(prompt) => Prompt::GeminiEmbeddings(prompt.without_texts(take)),
-            Self::OllamaChat(prompt) => Prompt::OllamaChat(prompt.without_texts(take)),
-            Self::OllamaGenerate(prompt) => Prompt::OllamaGenerate(prompt.without_texts(take)),
-            Self::CohereEmbed(prompt) => Prompt::CohereEmbed(prompt.without_texts(take)),
-            Self::Rerank(prompt) => Prompt::Rerank(prompt.without_texts(take)),
-            Self::Sized => Prompt::Sized,
-        }
+        let parts = match self.parts {
+            Parts::Conversation(prompt) => Parts::Conversation(prompt.without_texts(take)),
+            Parts::Completions(prompt) => Parts::Completions(prompt.without_texts(take)),
+            Parts::Embeddings(prompt) => Parts::Embeddings(prompt.without_texts(take)),
+            Parts::Responses(prompt) => Parts::Responses(prompt.without_texts(take)),
+            Parts::Sized => Parts::Sized,
+        };
+        Prompt { endpoint: self.endpoint, parts }
     }
 
     /// Whether the member `name`, an array, may be read in several parts: nothing but its elements counts.
     pub(super) fn is_read_in_parts(&self, name: &str) -> bool {
-        match self {
-            Self::Chat(_) => matches!(name, "messages" | "tools" | "functions"),
-            Self::Completions(_) => matches!(name, "prompt" | "suffix"),
-            Self::Embeddings(_) => name == "input",
-            Self::Responses(_) => matches!(name, "input" | "instructions" | "tools"),
-            Self::Messages(_) => matches!(name, "messages" | "system" | "tools"),
-            Self::Gemini(_) => matches!(name, "contents" | "tools"),
-            Self::GeminiEmbeddings(_) => name == "requests",
-            Self::OllamaChat(_) => matches!(name, "messages" | "tools"),
-            Self::OllamaGenerate(_) => matches!(name, "prompt" | "suffix" | "context"),
-            Self::CohereEmbed(_) => matches!(name, "texts" | "inputs"),
-            Self::Rerank(_) => matches!(name, "documents" | "texts" | "input"),
-            Self::Sized => false,
+        match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::CohereChat => {
+                matches!(name, "messages" | "tools" | "functions")
+            }
+            Endpoint::Completions => matches!(name, "prompt" | "suffix"),
+            Endpoint::Embeddings => name == "input",
+            Endpoint::Responses => matches!(name, "input" | "instructions" | "tools"),
+            Endpoint::Messages => matches!(name, "messages" | "system" | "tools"),
+            Endpoint::Gemini => matches!(name, "contents" | "tools"),
+            Endpoint::GeminiEmbeddings => name == "requests",
+            Endpoint::OllamaChat => matches!(name, "messages" | "tools"),
+            Endpoint::OllamaGenerate => matches!(name, "prompt" | "suffix" | "context"),
+            Endpoint::CohereEmbed => matches!(name, "texts" | "inputs"),
+            Endpoint::Rerank => matches!(name, "documents" | "texts" | "input"),
+            Endpoint::Other(_) => false,
         }
     }
 
     /// What it has beside its text, if it has messages.
-    pub(super) const fn shape(&self) -> Option<&Shape> {
-        match self {
-            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) | Self::OllamaChat(prompt) => {
-                Some(prompt.shape())
+    pub(super) fn shape(&self) -> Option<&Shape> {
+        match &self.parts {
+            Parts::Conversation(prompt) => {
+                Some(prompt.shape()).filter(|_| self.endpoint != Endpoint::GeminiEmbeddings)
             }
-            Self::Responses(prompt) => Some(prompt.shape()),
-            Self::Completions(_)
-            | Self::Embeddings(_)
-            | Self::GeminiEmbeddings(_)
-            | Self::OllamaGenerate(_)
-            | Self::CohereEmbed(_)
-            | Self::Rerank(_)
-            | Self::Sized => None,
+            Parts::Responses(prompt) => Some(prompt.shape()),
+            Parts::Completions(_) | Parts::Embeddings(_) | Parts::Sized => None,
         }
     }
 
     /// Whether the provider may add to it, or take from it, what the request does not show.
     pub(super) fn hides(&self) -> bool {
-        let content = match self {
-            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) | Self::OllamaChat(prompt) => {
-                prompt.content()
-            }
-            Self::GeminiEmbeddings(prompt) => prompt.content(),
-            Self::Responses(prompt) => prompt.content(),
-            Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => return prompt.hides(),
-            Self::CohereEmbed(prompt) => return prompt.hides(),
-            Self::Completions(_) | Self::Embeddings(_) | Self::Sized => return false,
+        let content_hides = match &self.parts {
+            Parts::Conversation(prompt) => prompt.content().hides(),
+            Parts::Completions(prompt) => prompt.hides(),
+            Parts::Embeddings(prompt) => prompt.hides(),
+            Parts::Responses(prompt) => prompt.content().hides(),
+            Parts::Sized => false,
         };
-        content.hides() || self.shape().is_some_and(|shape| shape.hides)
+        content_hides || self.shape().is_some_and(|shape| shape.hides)
     }
 
     /// How many prompts a suffix is added to.
     pub(super) fn suffixes(&self) -> u64 {
-        match self {
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
-                prompt.prompts()
-            }
+        match &self.parts {
+            Parts::Completions(prompt) => prompt.prompts(),
             _ => 1,
         }
     }
@@ -354,36 +336,17 @@ impl<'b> Prompt<'b> {
     /// What it costs beside its text if it is sent to `model` with so many functions; `unknown` is what a document
     /// costs that it only names, if that is configured.
     pub(super) fn beside_text(&self, model: &str, functions: u64, unknown: Option<u64>) -> Tally {
-        let content = match self {
-            Self::Chat(prompt) | Self::OllamaChat(prompt) => prompt.content(),
-            Self::Completions(prompt) | Self::OllamaGenerate(prompt) | Self::Rerank(prompt) => {
-                return prompt.beside_text(model, unknown);
-            }
-            Self::Embeddings(prompt) | Self::CohereEmbed(prompt) => {
-                return prompt.beside_text(model, unknown);
-            }
-            Self::Responses(prompt) => prompt.content(),
-            Self::Messages(prompt) | Self::Gemini(prompt) | Self::GeminiEmbeddings(prompt) => {
-                prompt.content()
-            }
-            Self::Sized => return Tally::default(),
-        };
-        let others = content.document_tokens(model, matches!(self, Self::Chat(_)), unknown);
-        let images = content.image_tokens(model);
         let rules = Rules::of(model);
-        let structure = match self {
-            Self::Responses(prompt) => prompt.shape().tokens(&rules.responses, functions),
-            Self::Chat(prompt) | Self::Messages(prompt) | Self::Gemini(prompt) | Self::OllamaChat(prompt) => {
-                prompt.shape().tokens(&rules.chat, functions)
-            }
-            Self::Completions(_)
-            | Self::Embeddings(_)
-            | Self::GeminiEmbeddings(_)
-            | Self::OllamaGenerate(_)
-            | Self::CohereEmbed(_)
-            | Self::Rerank(_)
-            | Self::Sized => Units::ZERO,
+        let (content, rules) = match &self.parts {
+            Parts::Conversation(prompt) => (prompt.content(), &rules.chat),
+            Parts::Responses(prompt) => (prompt.content(), &rules.responses),
+            Parts::Completions(prompt) => return prompt.beside_text(model, unknown),
+            Parts::Embeddings(prompt) => return prompt.beside_text(model, unknown),
+            Parts::Sized => return Tally::default(),
         };
-        Tally { structure, images, others }
+        let is_chat = matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::CohereChat);
+        let structure = self.shape().map_or(Units::ZERO, |shape| shape.tokens(rules, functions));
+        let others = content.document_tokens(model, is_chat, unknown);
+        Tally { structure, images: content.image_tokens(model), others }
     }
 }

@@ -2,19 +2,9 @@
 
 use super::*;
 
-fn tokens(texts: &[&str]) -> u64 {
-    texts.iter().map(|text| tokenizer(None).count(text)).sum()
-}
-
 /// The tokens of a request to `endpoint` with this body.
 fn input(endpoint: Endpoint, body: &Value) -> u64 {
-    let text = body.to_string();
-    let body = Body::new(text.as_bytes());
-    let request = Request::read(endpoint, &body);
-    assert_eq!(request.fault, None);
-    let tokenizer = tokenizer(None);
-    let tokens = request.text_tokens(&Meter::unlimited(tokenizer));
-    request.input_tokens(tokens, Some("command-a-03-2025"), tokenizer)
+    input_tokens_for("command-a-03-2025", endpoint, body)
 }
 
 #[test]
@@ -49,7 +39,7 @@ fn a_chat_is_its_messages_its_tools_and_its_documents() {
 #[test]
 fn embeddings_are_of_texts_images_and_both() {
     let of = |body: Value| input(Endpoint::CohereEmbed, &body);
-    let two = tokens(&["Hello!"]) + tokens(&["Bye"]);
+    let two = tokens_of("Hello!") + tokens_of("Bye");
     assert_eq!(of(json!({"texts": ["Hello!", "Bye"], "input_type": "search_document"})), two);
     let parts = json!([{"type": "text", "text": "Hello!"}, {"type": "text", "text": "Bye"}]);
     assert_eq!(of(json!({"inputs": [{"content": parts}]})), two);
@@ -57,14 +47,14 @@ fn embeddings_are_of_texts_images_and_both() {
     let image = of(json!({"images": [pixel], "input_type": "image"}));
     assert!(image > 0);
     let parts = json!([{"type": "image_url", "image_url": {"url": pixel}}, {"type": "text", "text": "Bye"}]);
-    assert_eq!(of(json!({"inputs": [{"content": parts}]})), image + tokens(&["Bye"]));
+    assert_eq!(of(json!({"inputs": [{"content": parts}]})), image + tokens_of("Bye"));
     assert_eq!(read_at(Endpoint::CohereEmbed, br#"{"texts":["hi"],"max_tokens":9}"#).1, Some(0));
 }
 
 #[test]
 fn a_query_is_read_with_each_document() {
     let of = |body: Value| input(Endpoint::Rerank, &body);
-    let (query, one, two) = (tokens(&["What is it?"]), tokens(&["a first text"]), tokens(&["another"]));
+    let (query, one, two) = (tokens_of("What is it?"), tokens_of("a first text"), tokens_of("another"));
     let both = 2 * query + one + two;
     let documents = json!(["a first text", "another"]);
     assert_eq!(of(json!({"query": "What is it?", "documents": documents, "top_n": 1})), both);

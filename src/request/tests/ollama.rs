@@ -2,19 +2,9 @@
 
 use super::*;
 
-fn tokens(texts: &[&str]) -> u64 {
-    texts.iter().map(|text| tokenizer(None).count(text)).sum()
-}
-
 /// The tokens of a request to `endpoint` with this body.
 fn input(endpoint: Endpoint, body: &Value) -> u64 {
-    let text = body.to_string();
-    let body = Body::new(text.as_bytes());
-    let request = Request::read(endpoint, &body);
-    assert_eq!(request.fault, None);
-    let tokenizer = tokenizer(None);
-    let tokens = request.text_tokens(&Meter::unlimited(tokenizer));
-    request.input_tokens(tokens, Some("llama3.2"), tokenizer)
+    input_tokens_for("llama3.2", endpoint, body)
 }
 
 #[test]
@@ -59,11 +49,14 @@ fn images_are_bare_data() {
 #[test]
 fn a_generation_is_its_prompt_and_what_is_around_it() {
     let of = |body: Value| input(Endpoint::OllamaGenerate, &body);
-    assert_eq!(of(json!({"prompt": "Hello!"})), tokens(&["Hello!"]));
-    assert_eq!(of(json!({"prompt": "Hello!", "context": [1, 2, 3], "raw": true})), tokens(&["Hello!"]) + 3);
+    assert_eq!(of(json!({"prompt": "Hello!"})), tokens_of("Hello!"));
+    assert_eq!(of(json!({"prompt": "Hello!", "context": [1, 2, 3], "raw": true})), tokens_of("Hello!") + 3);
     let around =
         json!({"prompt": "Hello!", "system": "Be kind.", "template": "T {{ .Prompt }}", "suffix": "Bye"});
-    assert_eq!(of(around), tokens(&["Hello!", "Be kind.", "T {{ .Prompt }}", "Bye"]));
+    assert_eq!(
+        of(around),
+        ["Hello!", "Be kind.", "T {{ .Prompt }}", "Bye"].map(tokens_of).iter().sum::<u64>()
+    );
 }
 
 #[test]
