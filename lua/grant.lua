@@ -82,6 +82,9 @@ local replies = reply_to_calls(7, function(at, key)
       enter(window, 'HSET')
     end
     write_window(window, 'HSET')
+    if action == 'revoke' then
+      expire_counter(reading, window.algorithm.keep_ms(reading))
+    end
   end
   return report({ units, ends }, { window })
 end)

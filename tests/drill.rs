@@ -55,6 +55,9 @@ const OF_A_BUSY_MACHINE: (&str, &str) = ("[20s]))) > 20", "[20s]))) > 5000");
 /// The sidecar's token, and the filter's.
 const TOKEN: &str = "token";
 
+/// HTTP Basic with that: `printf operator:token | base64`
+const PASSWORD: &str = "Basic b3BlcmF0b3I6dG9rZW4=";
+
 /// `printf %s open-sesame | sha256sum`
 const INSPECT_TOKEN_SHA256: &str = "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7";
 
@@ -288,7 +291,11 @@ impl World {
         } else {
             folder.path().join("page.png")
         };
-        let url = format!("http://operator:{TOKEN}@{}/?refresh=off", self.status_page);
+        let url = format!("http://{}/?refresh=off", self.status_page);
+        let page = self.http.get(&url).header("authorization", PASSWORD).call().unwrap();
+        let page = page.into_body().read_to_string().unwrap();
+        assert!(page.contains("group-team-a") && page.contains("requests in 1m"), "{page}");
+        let url = url.replace("//", &format!("//operator:{TOKEN}@"));
         let taken = chromium::picture(&url, "1000,1080", &[], &file);
         tokio::runtime::Runtime::new().unwrap().block_on(taken);
         assert!(fs::metadata(&file).unwrap().len() > 20_000, "an empty picture");

@@ -5,6 +5,7 @@ use llm_rate_limit::quantity::{MAX_EXACT, Millis, NonZeroMillis, Units};
 use llm_rate_limit::store::wire::{Charge, IfAbsent, ScopeCharges, Settle};
 use llm_rate_limit::window::{Algorithm, Fit, Window};
 use llm_rate_limit_cli::store::call::{self, Call, IfNew};
+use llm_rate_limit_cli::store::grants::Action;
 use llm_rate_limit_tests::charges::team_charge;
 use llm_rate_limit_tests::scripts::{BEGIN_MS, Scripts, key, settlement, team};
 use std::collections::HashMap;
@@ -118,6 +119,24 @@ fn every_key_lives_as_long_as_its_content_matters_and_then_expires() {
         "what is final is not settled"
     );
     assert!(scripts.keys().iter().all(|key| left(key) > 0));
+}
+
+#[test]
+fn a_counter_lives_as_long_as_its_grants_and_no_longer() {
+    let scripts = Scripts::start();
+    let now_ms = scripts.redis.ask::<(u64, u64)>(&["TIME"]).0 * 1_000;
+    let fixed =
+        team_charge("fixed", Window { algorithm: Algorithm::FixedWindow, ..window(60_000, 60) }, 10, 1);
+    let bucket = Window { algorithm: Algorithm::TokenBucket { burst: Units::new(10) }, ..window(60_000, 60) };
+    for charge in [minute(10, 1), fixed, team_charge("bucket", bucket, 10, 1)] {
+        let left = || scripts.redis.ask::<i64>(&["PTTL", &key(&charge)]);
+        assert!(scripts.reserve(&charge.name, std::slice::from_ref(&charge), now_ms).0);
+        let until_ms = now_ms + 3_000 * DAY_MS;
+        scripts.change(Action::Grant, &charge, 5, until_ms, now_ms).unwrap();
+        assert!(left() > 2_999 * DAY_MS_LEFT, "{charge:?}");
+        scripts.change(Action::Revoke, &charge, 0, 0, now_ms).unwrap();
+        assert!((1..DAY_MS_LEFT).contains(&left()), "{charge:?}: {}", left());
+    }
 }
 
 #[test]

@@ -8,10 +8,9 @@
 -- Complexity  O(parts), at most MAX_PARTS, and what the algorithm's functions take.
 --
 -- An algorithm is a table of functions: read, fit, place, charge, refund, used, reset_ms, keep_ms, write (see
--- sliding.lua); renew if its charges are leases; give_back if what is given
--- back is in several places; left_ms if its windows end. Redis runs a script from its first line at every call, so each
--- call makes only the algorithms that it needs, each once. To add an algorithm, add its file here and to
--- sidecar/src/script.rs, and its name below.
+-- sliding.lua); renew if its charges are leases; give_back if what is given back is in several places; left_ms if its
+-- windows end. Redis runs a script from its first line at every call, so each call makes only the algorithms that it
+-- needs, each once. To add an algorithm, add its file here and to sidecar/src/script.rs, and its name below.
 
 -- The algorithms made so far, by name.
 local algorithms = {}

@@ -309,6 +309,18 @@ impl Subject {
         own.chain(of_groups).chain(self.policy.shared.limits(models)).map(|applied| self.applied(applied))
     }
 
+    /// The other models for which requests for one of `models` may go on, each once.
+    pub fn other_models(&self, models: &Candidates) -> Vec<Arc<str>> {
+        let mut others = Vec::new();
+        for applied in self.limits(models) {
+            let model = applied.continues().and_then(|how| how.model.as_ref());
+            if let Some(model) = model.filter(|model| !others.contains(*model)) {
+                others.push(Arc::clone(model));
+            }
+        }
+        others
+    }
+
     fn applied(&self, applied: Applied) -> Applied {
         let limit = match &self.claims {
             Some(claims) => claims.applied(applied.limit),

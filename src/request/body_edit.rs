@@ -170,9 +170,14 @@ pub fn thinking_budget(body: &[u8]) -> Option<u64> {
 
 /// An object's members, each value as it is written.
 #[derive(Debug, Default)]
-struct Members<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
+pub(super) struct Members<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
 
 impl Members<'_> {
+    /// Their names and values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }

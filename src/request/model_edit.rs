@@ -1,12 +1,8 @@
 //! Changes the model that a body names.
 
 use super::BodyEdit;
+use super::body_edit::Members;
 use crate::codec::lenient::folded;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 /// The members by which some reader finds a model, in lower case.
@@ -16,8 +12,13 @@ const NAMES: [&str; 5] =
 /// The edit of `body`, a JSON object, that makes `model` its model. None unless the object names its model just once,
 /// in a way that every reader reads.
 pub fn model_edit(body: &[u8], model: &str) -> Option<BodyEdit> {
-    let Place(text) = serde_json::from_slice(body).ok()?;
-    let Range { start, end } = place(body, text?.get())?;
+    let members: Members<'_> = serde_json::from_slice(body).ok()?;
+    let mut naming = members.iter().filter(|(name, _)| NAMES.contains(&&*folded(name)));
+    let (_, named) = naming.next().filter(|(name, value)| *name == "model" && value.starts_with('"'))?;
+    if naming.next().is_some() {
+        return None;
+    }
+    let Range { start, end } = place(body, named)?;
     let with = serde_json::to_vec(model).ok()?;
     Some(BodyEdit { after: start, replaced: end.checked_sub(start)?, with })
 }
@@ -28,42 +29,6 @@ fn place(whole: &[u8], part: &str) -> Option<Range<usize>> {
     let place = start..start.checked_add(part.len())?;
     (whole.get(place.clone())? == part.as_bytes()).then_some(place)
 }
-
-/// The value of `model`, as it is written; none if there is none, it is no string, or others name models too.
-struct Place<'b>(Option<&'b RawValue>);
-
-impl<'de> Deserialize<'de> for Place<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Place<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Place<'de>, A::Error> {
-                let (mut found, mut others) = (None, false);
-                while let Some(Name(name)) = object.next_key()? {
-                    let value: &RawValue = object.next_value()?;
-                    if NAMES.contains(&&*folded(&name)) {
-                        let is_model = name == "model" && value.get().starts_with('"') && found.is_none();
-                        others |= !is_model;
-                        found = Some(value);
-                    }
-                }
-                Ok(Place(found.filter(|_| !others)))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
-}
-
-/// A member's name, borrowed where it has no escapes.
-#[derive(Deserialize)]
-struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
 
 #[cfg(test)]
 mod tests {

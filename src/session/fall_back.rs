@@ -3,8 +3,8 @@
 //!
 //! A request that may have to go on for another model is quoted for that one too when its body is read, for nobody
 //! keeps the body. It is reserved for the model that it names first, and limits that let it fall back refuse it then,
-//! so that nothing is charged; if one of them does, it is reserved for the other model. That happens once: by then,
-//! limits that let it go on do no more than charge it.
+//! so that nothing is charged; if one of them does, it is reserved for the other model. That happens once: limits that
+//! would let it go on for a third model refuse it.
 
 use super::RequestFacts;
 use super::arrival::AwaitBody;
@@ -118,18 +118,14 @@ impl AwaitBody {
         bytes: Option<&[u8]>,
         cx: &Cx<'_, S>,
     ) -> Vec<Other> {
-        let mut others: Vec<Other> = Vec::new();
+        let mut others = Vec::new();
         let is_changeable = |body: &&[u8]| {
             let can_change = self.may_change_body() && self.deployed().is_none();
             can_change && body.len() <= MAX_AT_ONCE && request.has_content() && request.is_plain()
         };
         let body = bytes.filter(|_| cx.config.falls_back()).filter(is_changeable);
         let (Some(body), Some(named)) = (body, models.one()) else { return others };
-        let all = self.subject.limits(models).filter_map(|applied| applied.continues()?.model.clone());
-        for model in all {
-            if *model == *named || others.iter().any(|other| other.model == model) {
-                continue;
-            }
+        for model in self.subject.other_models(models).into_iter().filter(|model| **model != *named) {
             let candidates = Candidates::from(Some(&*model));
             let is_forbidden = self.subject.forbidden(&candidates).is_some_and(|it| !it.dry_run);
             let (its_output, objections) = Output::decide(&self.subject, request, &candidates, bytes);
@@ -166,8 +162,7 @@ pub(super) fn other_models<S: SharedData>(
     if !cx.config.falls_back() {
         return Vec::new();
     }
-    let continuations = subject.limits(models).filter_map(|applied| applied.continues().cloned());
-    continuations.filter_map(|how| Some(Some(how.model.as_deref()?).into())).collect()
+    subject.other_models(models).iter().map(|model| Some(&**model).into()).collect()
 }
 
 /// Lets a request go on over the limits that it has `passed`: it gets their headers, and the log and metrics show them.

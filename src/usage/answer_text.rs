@@ -96,7 +96,7 @@ impl<'b> Accept<'b> for AnswerText {
                 append(&mut place.content, text);
             }),
             "content" | "refusal" | "text" | "transcript" | "audio" | "summary" | "function" | "custom"
-            | "code" => self.inner(object, |place, text, called, arguments| {
+            | "code" | "tool_plan" => self.inner(object, |place, text, called, arguments| {
                 place.called = place.called.saturating_add(called);
                 append(&mut place.arguments, arguments);
                 append(&mut place.content, text);

@@ -299,7 +299,7 @@ impl<'b> Accept<'b> for Told<'_> {
             ("usage", _) => self.elsewhere.take(object),
             ("content" | "thinking" | "tool_calls" | "tool_plan", "message") => {
                 self.text.has_begun = true;
-                self.text.member_as_written(if name == "tool_plan" { "text" } else { name }, object)
+                self.text.member_as_written(name, object)
             }
             _ => lenient::skip(object),
         }

@@ -72,28 +72,11 @@ struct Delta<'b> {
 impl<'b> Accept<'b> for Delta<'b> {
     fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         match name {
-            "message" => lenient::offer(object, &mut Message(&mut self.text)),
+            "message" => self.text.member_as_written("content", object),
             "usage" => self.usage.take(object),
             "finish_reason" => lenient::offer(object, &mut self.finish_reason),
             "error" => failure::take_error(&mut self.has_failed, object),
             _ => lenient::skip(object),
         }
-    }
-}
-
-/// A part of the message. Citations are of the text that has come.
-struct Message<'t>(&'t mut AnswerText);
-
-impl<'b> Accept<'b> for Message<'_> {
-    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        match name {
-            "content" | "tool_calls" => self.0.member_as_written(name, object),
-            "tool_plan" => self.0.member_as_written("text", object),
-            _ => lenient::skip(object),
-        }
-    }
-
-    fn end(&mut self) {
-        self.0.end();
     }
 }

@@ -48,11 +48,7 @@ impl<'b> Accept<'b> for Line {
                 self.update.is_last = lenient::flag(object)?;
                 Ok(())
             }
-            "message" => {
-                self.has_content = true;
-                lenient::offer(object, &mut Message(&mut self.text))
-            }
-            "response" => {
+            "message" | "response" => {
                 self.has_content = true;
                 self.text.member_as_written("content", object)
             }
@@ -65,14 +61,5 @@ impl<'b> Accept<'b> for Line {
 
     fn end(&mut self) {
         self.text.end();
-    }
-}
-
-/// A message: the arguments of its calls are objects.
-struct Message<'t>(&'t mut AnswerText);
-
-impl<'b> Accept<'b> for Message<'_> {
-    fn member_as_written<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
-        self.0.member_as_written(name, object)
     }
 }

@@ -6,9 +6,8 @@ use reqwest::Method;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-#[rstest]
-#[tokio::test]
-async fn more_output_than_allowed_is_refused_or_lowered(#[values(Store::Local, Store::Redis)] store: Store) {
+/// A gateway where one key may not ask for more than 100 tokens, and another's requests are lowered to that.
+async fn gateway(store: Store) -> Gateway {
     let limits = json!({
         "plans": {"strict": {"tpm": 10_000_000, "max_output_tokens": 100}},
         "keys": [
@@ -16,7 +15,13 @@ async fn more_output_than_allowed_is_refused_or_lowered(#[values(Store::Local, S
             {"key": "clamped-key", "plan": "strict", "clamp": true},
         ],
     });
-    let gateway = Gateway::start(store, limits).await;
+    Gateway::start(store, limits).await
+}
+
+#[rstest]
+#[tokio::test]
+async fn more_output_than_allowed_is_refused_or_lowered(#[values(Store::Local, Store::Redis)] store: Store) {
+    let gateway = gateway(store).await;
     let refused = Answer::to(gateway.caller("refused-key").chat(&hello_with(json!({"max_tokens": 101})))).await;
     assert_eq!((refused.status, gateway.mock.report().requests), (400, 0), "{}", refused.text());
     let error = &refused.json()["error"];
@@ -78,14 +83,7 @@ async fn the_member_of_each_api_is_lowered(
     #[case] body: Value,
     #[case] member: &str,
 ) {
-    let limits = json!({
-        "plans": {"strict": {"tpm": 10_000_000, "max_output_tokens": 100}},
-        "keys": [
-            {"key": "refused-key", "plan": "strict"},
-            {"key": "clamped-key", "plan": "strict", "clamp": true},
-        ],
-    });
-    let gateway = Gateway::start(store, limits).await;
+    let gateway = gateway(store).await;
     let with = |tokens: Option<u64>| {
         let mut body = body.clone();
         if let Some(tokens) = tokens {
