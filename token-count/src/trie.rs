@@ -16,6 +16,7 @@ pub(crate) struct Found {
 
 /// The longest token of an encoding that `text` begins with. There is one unless the text is empty, because all bytes
 /// are tokens.
+#[inline]
 pub(crate) fn longest(text: &[u8], encoding: Encodings) -> Found {
     let Some(first) = text.first() else { return Found { place: 0, len: 0 } };
     let mut place = u32::from(*first);
