@@ -5,11 +5,8 @@
 
 use super::document::Number;
 use super::error::{Path, Problems};
-use crate::quantity::{MILLION, millionths_label};
+use crate::quantity::{DECIMALS, millionths_label, parse_millionths};
 use std::ops::RangeInclusive;
-
-/// The most decimals that a number may have.
-const DECIMALS: usize = 6;
 
 impl Problems {
     /// `number` in millionths. Adds a problem if it is not within `range`, also in millionths.
@@ -45,17 +42,13 @@ fn millionths(number: Number) -> Option<u64> {
         Number::Whole(value) => value.to_string(),
         Number::Real(value) => value.to_string(),
     };
-    let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
-    if decimals.len() > DECIMALS {
-        return None;
-    }
-    let decimals: u64 = format!("{decimals:0<DECIMALS$}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(MILLION)?.checked_add(decimals)
+    parse_millionths(&text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity::MILLION;
     use proptest::prelude::*;
 
     #[test]

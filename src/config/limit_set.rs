@@ -33,7 +33,7 @@ impl raw::Limits<'_> {
     pub(super) fn are_none(&self) -> bool {
         self.windows.is_empty()
             && self.max_concurrency.is_none()
-            && self.shorthands.iter().all(|(.., amount)| amount.is_none())
+            && self.shorthands.iter().all(Option::is_none)
     }
 }
 
@@ -197,7 +197,7 @@ fn limits(
         places.insert(Slot::of(&limit), path.to_string());
         limits.push(Arc::new(limit));
     };
-    for (field, metric, length, amount) in given.shorthands {
+    for ((field, metric, length), amount) in raw::SHORTHANDS.into_iter().zip(given.shorthands) {
         let path = path.member(field);
         let bound = amount.and_then(|amount| windows::shorthand(amount, length, &path, problems));
         if let Some(bound) = bound {

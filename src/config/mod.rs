@@ -41,7 +41,7 @@ pub use message::{Message, Placeholder};
 pub use messages::Messages;
 pub use raw::{
     AcceptEncoding, Headers, HeadersMode, OnStreamOver, OnUnreadable, OutputMode, PromptEstimates,
-    StreamUsage, WebSocket,
+    SHORTHANDS, StreamUsage, WebSocket,
 };
 pub use secret::Secret;
 pub use store::{LocalStore, OnError, RedisStore, Share, Store};

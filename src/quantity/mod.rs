@@ -6,7 +6,7 @@
 mod millionths;
 mod millis;
 
-pub use millionths::{MILLION, millionths_label};
+pub use millionths::{DECIMALS, MILLION, millionths_label, parse_millionths};
 pub use millis::NonZeroMillis;
 
 use serde::{Deserialize, Serialize};

@@ -78,6 +78,7 @@ impl<'b> Accept<'b> for Input<'b> {
         }
         Ok(read)
     }
+
     fn member<A: MapAccess<'b>>(&mut self, name: &str, object: &mut A) -> Result<(), A::Error> {
         Element(self).member(name, object)
     }

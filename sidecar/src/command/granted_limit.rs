@@ -10,22 +10,13 @@ use crate::clock;
 use crate::store::grants::Configured;
 use crate::store::usage::Usage;
 use llm_rate_limit::calendar::Calendars;
-use llm_rate_limit::config::Config;
+use llm_rate_limit::config::{Config, SHORTHANDS};
 use llm_rate_limit::identity::Identity;
 use llm_rate_limit::policy::limit::Metric;
 use llm_rate_limit::policy::{Access, Applied, Candidates};
-use llm_rate_limit::quantity::{MILLION, Units};
+use llm_rate_limit::quantity::{Units, parse_millionths};
 use llm_rate_limit::store::wire::{Charge, ScopeCharges, path};
-
-/// The shorthands of the configuration, with the metric and the window that each is.
-const SHORTHANDS: [(&str, &str); 6] = [
-    ("rpm", "requests/1m"),
-    ("rpd", "requests/1d"),
-    ("tpm", "total_tokens/1m"),
-    ("tpd", "total_tokens/1d"),
-    ("input_tpm", "input_tokens/1m"),
-    ("output_tpm", "output_tokens/1m"),
-];
+use llm_rate_limit::window::Window;
 
 /// A limit of an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,20 +59,12 @@ impl GrantedLimit {
 
     /// The units of an amount on the command line: a whole number, or dollars.
     pub(super) fn units(&self, flag: &str, amount: &str) -> Result<Units, Failure> {
-        let (whole, decimals) =
-            amount.strip_prefix('$').unwrap_or(amount).split_once('.').unwrap_or((amount, ""));
-        let whole = whole.strip_prefix('$').unwrap_or(whole);
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let is_part = |text: &str| text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
-        let units = if self.is_dollars() && is_number(whole) && is_part(decimals) {
-            let part: Option<u64> = format!("{decimals:0<6}").parse().ok();
-            whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(MILLION)?.checked_add(part?))
-        } else if is_number(amount) {
-            amount.parse().ok()
+        let (units, expected) = if self.is_dollars() {
+            let dollars = amount.strip_prefix('$').unwrap_or(amount);
+            (parse_millionths(dollars), "dollars, such as 2.50")
         } else {
-            None
+            (amount.parse().ok().filter(|_| !amount.starts_with('+')), "a whole number")
         };
-        let expected = if self.is_dollars() { "dollars, such as 2.50" } else { "a whole number" };
         let found = units.filter(|units| *units > 0);
         found
             .map(Units::new)
@@ -151,9 +134,11 @@ fn choose(named: &str, known: Vec<GrantedLimit>) -> Result<GrantedLimit, String>
 /// A shorthand, alone or after a pattern of models, as a name and a window.
 fn written_out(named: &str) -> String {
     let (models, last) = named.rsplit_once('/').map_or(("", named), |(models, last)| (models, last));
-    let full = SHORTHANDS.iter().find(|(short, _)| *short == last).map(|(_, full)| *full);
+    let full = SHORTHANDS.iter().find(|(field, ..)| *field == last);
+    let full =
+        full.map(|(_, metric, length)| format!("{}/{}", metric.name(), Window::sliding(*length).label()));
     match (full, last) {
-        (Some(full), _) if models.is_empty() => full.to_owned(),
+        (Some(full), _) if models.is_empty() => full,
         (Some(full), _) => format!("{models}/{full}"),
         (None, "max_concurrency") => named.replace("max_concurrency", Metric::Concurrency.name()),
         (None, _) => named.to_owned(),
@@ -202,7 +187,7 @@ mod tests {
             units("cost_usd", "x").unwrap_err(),
             "--add x: expected dollars, such as 2.50, more than 0"
         );
-        for wrong in ["", "0", "-1", "1.2345678", "$"] {
+        for wrong in ["", "0", "-1", "+1", "1.2345678", "2.+5", "$"] {
             assert!(units("cost_usd", wrong).is_err(), "{wrong}");
         }
     }

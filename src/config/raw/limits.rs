@@ -57,12 +57,12 @@ macro_rules! with_limits {
             pub fn limits(&self) -> Limits<'_> {
                 Limits {
                     shorthands: [
-                        ("rpm", Metric::Requests, NonZeroMillis::MINUTE, self.rpm.as_ref()),
-                        ("rpd", Metric::Requests, NonZeroMillis::DAY, self.rpd.as_ref()),
-                        ("tpm", Metric::TotalTokens, NonZeroMillis::MINUTE, self.tpm.as_ref()),
-                        ("tpd", Metric::TotalTokens, NonZeroMillis::DAY, self.tpd.as_ref()),
-                        ("input_tpm", Metric::InputTokens, NonZeroMillis::MINUTE, self.input_tpm.as_ref()),
-                        ("output_tpm", Metric::OutputTokens, NonZeroMillis::MINUTE, self.output_tpm.as_ref()),
+                        self.rpm.as_ref(),
+                        self.rpd.as_ref(),
+                        self.tpm.as_ref(),
+                        self.tpd.as_ref(),
+                        self.input_tpm.as_ref(),
+                        self.output_tpm.as_ref(),
                     ],
                     max_concurrency: self.max_concurrency.as_ref(),
                     lease_ttl: self.lease_ttl.as_deref(),
@@ -181,11 +181,21 @@ pub struct Terms<'a> {
     pub clamp: Option<bool>,
 }
 
-/// Limits as they are written, and the meaning of the shorthands.
+/// The limits that have fields of their own: the field, what is limited, and the length of the window.
+pub const SHORTHANDS: [(&str, Metric, NonZeroMillis); 6] = [
+    ("rpm", Metric::Requests, NonZeroMillis::MINUTE),
+    ("rpd", Metric::Requests, NonZeroMillis::DAY),
+    ("tpm", Metric::TotalTokens, NonZeroMillis::MINUTE),
+    ("tpd", Metric::TotalTokens, NonZeroMillis::DAY),
+    ("input_tpm", Metric::InputTokens, NonZeroMillis::MINUTE),
+    ("output_tpm", Metric::OutputTokens, NonZeroMillis::MINUTE),
+];
+
+/// Limits as they are written.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
-    /// Field name, metric, length of the window, and the amount if the field is given.
-    pub shorthands: [(&'static str, Metric, NonZeroMillis, Option<&'a Amount>); 6],
+    /// The amounts of those [`SHORTHANDS`] that are given.
+    pub shorthands: [Option<&'a Amount>; SHORTHANDS.len()],
     /// The most requests in flight.
     pub max_concurrency: Option<&'a Amount>,
     /// The length of a lease on a place.

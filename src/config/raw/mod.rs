@@ -24,8 +24,8 @@ pub use inspect::Inspect;
 #[cfg(test)]
 pub use limits::FallbackLimits;
 pub use limits::{
-    Algorithm, Fallback, GlobalLimits, Group, Key, Limits, ModelLimits, Plan, StartsOn, Terms, Window,
-    WindowMetric,
+    Algorithm, Fallback, GlobalLimits, Group, Key, Limits, ModelLimits, Plan, SHORTHANDS, StartsOn, Terms,
+    Window, WindowMetric,
 };
 pub use on_limit::{Continue, OnLimit, RouteHeader};
 pub use source::{ClientIp, Source};
